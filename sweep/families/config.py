@@ -1,0 +1,106 @@
+"""Reads the keys of a published model config and says which one is missing or wrong."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.errors import SpecError
+
+
+LARGEST = 10**9
+"""No size of a model comes near; a larger one is a slip."""
+
+
+class Config:
+    """A `config.json` as published, read key by key.
+
+    Attributes:
+        where: What to call it in an error: its file.
+    """
+
+    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+        """Wrap the keys of `data`."""
+        self.where = where
+        self._data = data
+
+    def __contains__(self, key: str) -> bool:
+        """Whether `key` is given and not null."""
+        return self._data.get(key) is not None
+
+    def section(self, key: str) -> "Config":
+        """The nested config under `key`, or this one where there is none."""
+        nested = self._data.get(key)
+        if nested is None:
+            return self
+        if not isinstance(nested, Mapping):
+            raise self.error(key, f"must be a mapping, not {nested!r}")
+        return Config(nested, f"{self.where}: {key}")
+
+    def error(self, key: str, problem: str) -> SpecError:
+        """An error about `key` of this config."""
+        return SpecError(f"{self.where}: {key}: {problem}")
+
+    def size(self, *keys: str, default: int | None = None) -> int:
+        """The positive integer under the first of `keys` that is given, else `default`.
+
+        Raises:
+            SpecError: None is given and there is no default, or it is no positive integer.
+        """
+        key = next((k for k in keys if k in self), None)
+        if key is None:
+            if default is None:
+                raise self.error(" or ".join(keys), "missing; the model's size cannot be known")
+            return default
+        value = self._data[key]
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
+            raise self.error(key, f"must be an integer from 1 to {LARGEST}, not {value!r:.40}")
+        return value
+
+    def fraction(self, key: str, default: float) -> float:
+        """The number above 0 and at most 1 under `key`, else `default`."""
+        value = self._data.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise self.error(key, f"must be a number above 0 and at most 1, not {value!r}")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """The boolean under `key`, else `default`."""
+        value = self._data.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, not {value!r}")
+        return value
+
+    def texts(self, key: str, length: int) -> list[str] | None:
+        """The list of `length` strings under `key`, else `None`."""
+        value = self._data.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != length:
+            raise self.error(key, f"must list {length} layers, not {value!r:.60}")
+        return [str(v) for v in value]
+
+    def head_dim(self, hidden_size: int, heads: int, default: int | None = None) -> int:
+        """`head_dim` where given, else `default`, else the share of the hidden size.
+
+        Raises:
+            SpecError: The hidden size is no multiple of the number of heads.
+        """
+        if "head_dim" in self:
+            return self.size("head_dim")
+        if default is not None:
+            return default
+        if hidden_size % heads:
+            raise self.error("head_dim", f"missing, and {heads} heads do not divide {hidden_size}")
+        return hidden_size // heads
+
+    def kv_heads(self, *keys: str, heads: int) -> int:
+        """KV heads under one of `keys`, else one per query head.
+
+        Raises:
+            SpecError: They do not divide the query heads.
+        """
+        kv_heads = self.size(*keys, default=heads)
+        if heads % kv_heads:
+            raise self.error(" or ".join(keys), f"{kv_heads} does not divide {heads} query heads")
+        return kv_heads

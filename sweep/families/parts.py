@@ -1,0 +1,77 @@
+"""Stretches of operators that families share, and the blocks before and after the layers."""
+
+from sweep.architecture import Block
+
+ATTENTION = (
+    "qkv_projection",
+    "rotary",
+    "kv_cache_append",
+    "attention",
+    "output_projection",
+)
+GATED_FFN = ("gate_up_projection", "gated_activation", "down_projection")
+PLAIN_FFN = ("up_projection", "activation", "down_projection")
+EXPERTS = (
+    "router",
+    "expert_gate_up_projection",
+    "expert_gated_activation",
+    "expert_down_projection",
+    "expert_combine",
+)
+
+RMS_NORM, LAYER_NORM = 1, 2
+"""Weight vectors of each norm."""
+
+
+def pre_norm(attention: tuple[str, ...], ffn: tuple[str, ...]) -> tuple[str, ...]:
+    """A layer that normalises before attention and before the feed-forward."""
+    return (
+        "attention_norm",
+        *attention,
+        "attention_all_reduce",
+        "attention_residual",
+        "ffn_norm",
+        *ffn,
+        "ffn_all_reduce",
+        "ffn_residual",
+    )
+
+
+def windowed(operators: tuple[str, ...]) -> tuple[str, ...]:
+    """The same layer, attending to a sliding window."""
+    return tuple("windowed_attention" if name == "attention" else name for name in operators)
+
+
+def without(operators: tuple[str, ...], *names: str) -> tuple[str, ...]:
+    """The same layer without the named operators."""
+    return tuple(name for name in operators if name not in names)
+
+
+def before(operators: tuple[str, ...], name: str, extra: str) -> tuple[str, ...]:
+    """The same layer with operator `extra` run just before `name`."""
+    place = operators.index(name)
+    return (*operators[:place], extra, *operators[place:])
+
+
+def embedding(vocab_size: int, hidden_size: int) -> Block:
+    """A token embedding as wide as the residual stream."""
+    return Block(
+        ("embedding",),
+        in_transformer=False,
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        embedding_size=hidden_size,
+    )
+
+
+def head(vocab_size: int, hidden_size: int, *, tied: bool, norm_vectors: int = RMS_NORM) -> Block:
+    """Final norm, projection onto the vocabulary, choice of a token."""
+    return Block(
+        ("final_norm", "lm_head", "sampling"),
+        in_transformer=False,
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        embedding_size=hidden_size,
+        norm_vectors=norm_vectors,
+        untied=int(not tied),
+    )

@@ -1,0 +1,225 @@
+"""What a sweep asks for: its axes and variables, checked, and the specifications they name."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BeforeValidator, Field, model_validator
+
+from sweep.architecture import Block
+from sweep.catalog import Catalog
+from sweep.errors import SpecError
+from sweep.families import read_blocks
+from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, Spec, nearest
+from sweep.variables import AXES, LENGTHS, VARIABLES, dims_of
+
+LARGEST_VALUE = 10**9
+LONGEST_AXIS = 10**7
+AXIS_FORMS = (
+    "a list of integers, {start, stop, step}, {start, stop, num, scale: log} "
+    "or {powers_of: 2, start, stop}"
+)
+
+
+def expand_axis(given: object) -> list[int]:
+    """The integers an axis stands for.
+
+    `{start, stop, step}` is half-open, as Python's range; `{start, stop, num, scale}` includes
+    both ends, rounds to integers and drops repeats (`scale` is `linear` or `log`);
+    `{powers_of: b, start, stop}` is every power of b from start to stop, both included.
+
+    Raises:
+        ValueError: It is none of these, is empty, or is not made of increasing positive integers.
+    """
+    values = _from_mapping(given) if isinstance(given, Mapping) else given
+    if not isinstance(values, list | tuple | np.ndarray | range):
+        raise ValueError(f"must be {AXIS_FORMS}")
+    values = [_integer(v, "every value") for v in values]
+    if not values:
+        raise ValueError("must not be empty")
+    if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+        raise ValueError("must increase from value to value, without repeats")
+    return values
+
+
+def _from_mapping(given: Mapping[str, Any]) -> list[int]:
+    keys = set(given)
+    if keys in ({"start", "stop", "step"}, {"start", "stop"}):
+        start, stop = _integer(given["start"], "start"), _integer(given["stop"], "stop")
+        step = _integer(given.get("step", 1), "step")
+        _check_length((stop - start) / step)
+        return list(range(start, stop, step))
+    if keys in ({"start", "stop", "num", "scale"}, {"start", "stop", "num"}):
+        start, stop = _integer(given["start"], "start"), _integer(given["stop"], "stop")
+        num, scale = _integer(given["num"], "num"), given.get("scale", "linear")
+        _check_length(num)
+        if scale not in ("linear", "log"):
+            raise ValueError(f"scale must be linear or log, not {scale!r}")
+        spaced = (np.geomspace if scale == "log" else np.linspace)(start, stop, num)
+        return sorted({round(float(value)) for value in spaced})
+    if keys == {"powers_of", "start", "stop"}:
+        base, start = _integer(given["powers_of"], "powers_of"), _integer(given["start"], "start")
+        stop = _integer(given["stop"], "stop")
+        if base < 2:
+            raise ValueError("powers_of must be at least 2")
+        powers = [base**n for n in range(64) if base**n <= stop]
+        return [power for power in powers if power >= start]
+    raise ValueError(f"must be {AXIS_FORMS}; its keys are {', '.join(sorted(map(str, keys)))}")
+
+
+def _integer(value: object, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{what} must be an integer, and {value!r} is not")
+    if not 1 <= value <= LARGEST_VALUE:
+        raise ValueError(f"{what} must be from 1 to {LARGEST_VALUE}, and {value} is not")
+    return int(value)
+
+
+def _check_length(length: float) -> None:
+    if length > LONGEST_AXIS:
+        raise ValueError(f"must have at most {LONGEST_AXIS} values, and would have {length:.0f}")
+
+
+Axis = Annotated[list[int], BeforeValidator(expand_axis)]
+Names = Field(min_length=1)
+
+
+class Grid(Spec):
+    """The outer product of some axes, and the variables wanted on it.
+
+    `grid.py`'s `expand_axis` tells what an axis may be.
+
+    Attributes:
+        models: Names, or specifications.
+        hardware: Names, specifications, or `{base: …, name: …}` with fields to replace.
+        precision: Names or specifications of precision recipes.
+        tp: Tensor-parallel widths. [count]
+        batch_size: Sequences decoded together. [count]
+        context_len: Tokens each sequence attends to in one decode step. [count]
+        isl: Input tokens of each request. [count]
+        osl: Output tokens of each request. [count]
+        variables: Names in `variables.VARIABLES`.
+    """
+
+    models: list[str | ModelSpec] = Names
+    hardware: list[str | HardwareSpec | dict[str, Any]] = Names
+    precision: list[str | PrecisionSpec] = Field(default=["fp16"], min_length=1)
+    tp: Axis = [1]
+    batch_size: Axis
+    context_len: Axis | None = None
+    isl: Axis | None = None
+    osl: Axis | None = None
+    variables: list[str] = Names
+
+    @model_validator(mode="after")
+    def _check(self) -> "Grid":
+        for name in self.variables:
+            if name not in VARIABLES:
+                guess = nearest(name, list(VARIABLES)) or f"; known: {', '.join(VARIABLES)}"
+                raise ValueError(f"variables: unknown variable {name!r}{guess}")
+        if len(set(self.variables)) < len(self.variables):
+            raise ValueError("variables: the same variable twice")
+        return self
+
+    @property
+    def lengths(self) -> dict[str, list[int]]:
+        """The length axes the grid has. [count]"""
+        given = {axis: getattr(self, axis) for axis in LENGTHS}
+        return {axis: values for axis, values in given.items() if values is not None}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A grid with every name looked up.
+
+    Attributes:
+        models: Specifications along the `model` axis, with their blocks.
+        hardware: Specifications along the `hardware` axis.
+        precision: Specifications along the `precision` axis.
+        numbers: The numeric axes by name. [count]
+        variables: What to compute, with the variables that explain it.
+    """
+
+    models: tuple[tuple[ModelSpec, tuple[Block, ...]], ...]
+    hardware: tuple[HardwareSpec, ...]
+    precision: tuple[PrecisionSpec, ...]
+    numbers: dict[str, list[int]]
+    variables: tuple[str, ...]
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """Names along the labelled axes."""
+        return {
+            "model": [spec.name for spec, _ in self.models],
+            "hardware": [spec.name for spec in self.hardware],
+            "precision": [spec.name for spec in self.precision],
+        }
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of every axis, in the order of `AXES`. [count]"""
+        lengths = {axis: len(v) for axis, v in {**self.labels, **self.numbers}.items()}
+        return {axis: lengths[axis] for axis in AXES if axis in lengths}
+
+    @property
+    def points(self) -> int:
+        """Cells of the outer product. [count]"""
+        return math.prod(self.sizes.values())
+
+    def dims(self, variable: str) -> tuple[str, ...]:
+        """Dimensions of a variable on this grid."""
+        return dims_of(variable, self.sizes)
+
+
+def resolve(grid: Grid, catalog: Catalog) -> Resolved:
+    """Look up every name of `grid`.
+
+    Raises:
+        SpecError: A name is unknown or given twice, a model's family is not supported, or an
+            accelerator has no rate for a type that a precision computes in.
+        GridError: A variable needs an axis the grid lacks.
+    """
+    models = tuple(m if isinstance(m, ModelSpec) else catalog.model(m) for m in grid.models)
+    hardware = tuple(
+        h if isinstance(h, HardwareSpec) else catalog.hardware(h) for h in grid.hardware
+    )
+    precision = tuple(
+        p if isinstance(p, PrecisionSpec) else catalog.precision(p) for p in grid.precision
+    )
+    for axis, specs in (("models", models), ("hardware", hardware), ("precision", precision)):
+        names = [spec.name for spec in specs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise SpecError(f"{axis}: {twice!r} stands twice; every name must be its own")
+    for machine in hardware:
+        for recipe in precision:
+            check_dtypes(machine, recipe)
+    wanted = dict.fromkeys(grid.variables)
+    wanted |= dict.fromkeys(extra for name in wanted for extra in VARIABLES[name].ancillary)
+    resolved = Resolved(
+        models=tuple((spec, read_blocks(spec.config, spec.name)) for spec in models),
+        hardware=hardware,
+        precision=precision,
+        numbers={"tp": grid.tp, "batch_size": grid.batch_size, **grid.lengths},
+        variables=tuple(wanted),
+    )
+    for name in resolved.variables:
+        resolved.dims(name)
+    return resolved
+
+
+def check_dtypes(hardware: HardwareSpec, precision: PrecisionSpec) -> None:
+    """See that `hardware` has a matrix rate for every type `precision` computes in.
+
+    Raises:
+        SpecError: It lacks one; the message names both and what there is.
+    """
+    for dtype in precision.compute_dtypes.values():
+        if dtype not in hardware.peaks:
+            raise SpecError(
+                f"precision {precision.name!r} computes in {dtype}, for which {hardware.name!r} "
+                f"lists no peak_flops_per_s; it lists {', '.join(hardware.peak_flops_per_s)}: "
+                "drop one of them, or add the figure with its source"
+            )

@@ -1,0 +1,38 @@
+"""What an operator costs, before any machine is named."""
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+Scalar = Float[Array, ""] | float
+
+
+class Cost(eqx.Module):
+    """Work of one operator on one GPU.
+
+    Attributes:
+        tensor_flops: Matrix FLOPs, two per multiply-add. [count]
+        vector_flops: Element-wise FLOPs, off the tensor cores. [count]
+        special_ops: Exponentials and reciprocals on the special-function units. [count]
+        weight_bytes: Parameters read. [byte]
+        kv_bytes: KV cache read or written. [byte]
+        activation_bytes: Activations read and written. [byte]
+        network_bytes: Bytes this GPU sends to others. [byte]
+    """
+
+    tensor_flops: Scalar = 0.0
+    vector_flops: Scalar = 0.0
+    special_ops: Scalar = 0.0
+    weight_bytes: Scalar = 0.0
+    kv_bytes: Scalar = 0.0
+    activation_bytes: Scalar = 0.0
+    network_bytes: Scalar = 0.0
+
+    @property
+    def flops(self) -> Scalar:
+        """Matrix and element-wise FLOPs together. [count]"""
+        return self.tensor_flops + self.vector_flops
+
+    @property
+    def memory_bytes(self) -> Scalar:
+        """Traffic to and from device memory. [byte]"""
+        return self.weight_bytes + self.kv_bytes + self.activation_bytes

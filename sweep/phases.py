@@ -1,0 +1,145 @@
+"""Prefill, one decode step, and the decode summed exactly over a growing context."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sweep.architecture import Block
+from sweep.operators.cost import Cost, Scalar
+from sweep.params import Point
+from sweep.roofline import Seconds, engine_peak, resource_seconds
+from sweep.transformer import OPERATORS, Step
+
+
+class Work(NamedTuple):
+    """What the layers of one block spend on one operator.
+
+    Attributes:
+        name: The operator.
+        count: Layers that run it. [count]
+        cost: Its cost in one layer.
+        seconds: The time it keeps each resource busy in one layer.
+    """
+
+    name: str
+    count: Scalar
+    cost: Cost
+    seconds: Seconds
+
+
+def prefill(point: Point) -> list[Work]:
+    """Work of one pass over the prompts of the whole batch."""
+    isl = point.length("isl")
+    return _works(point, _step(point, query_len=isl, decoding=False), isl)
+
+
+def decode_step(point: Point) -> list[Work]:
+    """Work of one decode step in which each sequence attends to `context_len` tokens."""
+    step = _step(point, query_len=1.0, decoding=True)
+    return _works(point, step, point.length("context_len"))
+
+
+def latency(works: list[Work]) -> Scalar:
+    """Time of all `works`, one after another. [s]"""
+    return sum((w.count * w.seconds.latency for w in works), start=jnp.zeros(()))
+
+
+def decode_latency(point: Point) -> Scalar:
+    """Time of the osl − 1 decode steps after the first token. [s]
+
+    Step i attends to isl + i tokens. An operator whose cost does not grow with the context
+    takes the same time in each; attention takes the larger of two times that are affine in
+    the context, which `sum_of_larger` adds up exactly.
+    """
+    isl, osl = point.length("isl"), point.length("osl")
+    first, last = isl + 1, isl + osl - 1
+    step = _step(point, query_len=1.0, decoding=True)
+    total = jnp.zeros(())
+    for block in point.model.blocks:
+        for name in block.operators:
+            if OPERATORS[name].grows:
+                spent = _growing_seconds(point, block, name, step, first, last)
+            else:
+                spent = (osl - 1) * _work(point, block, name, step, first).seconds.latency
+            total = total + block.count * spent
+    return total
+
+
+def sum_of_larger(
+    one: tuple[Scalar, Scalar], other: tuple[Scalar, Scalar], first: Scalar, last: Scalar
+) -> Scalar:
+    """Sum of max(a₁ + b₁·x, a₂ + b₂·x) over the integers x from `first` to `last`.
+
+    The line of smaller slope is the larger one up to the crossing, the other beyond it. For
+    max(x, 3) over 1 to 5 the sum is 3 + 3 + 3 + 4 + 5 = 18.
+
+    Args:
+        one: Intercept a₁ and slope b₁.
+        other: Intercept a₂ and slope b₂.
+        first: First integer.
+        last: Last integer; an empty range sums to 0.
+    """
+    (a1, b1), (a2, b2) = one, other
+    flat_first = (b1 < b2) | ((b1 == b2) & (a1 >= a2))
+    a_flat, b_flat = jnp.where(flat_first, a1, a2), jnp.where(flat_first, b1, b2)
+    a_steep, b_steep = jnp.where(flat_first, a2, a1), jnp.where(flat_first, b2, b1)
+    parallel = b_steep == b_flat
+    slope = jnp.where(parallel, 1.0, b_steep - b_flat)
+    crossing = jnp.where(parallel, jnp.inf, (a_flat - a_steep) / slope)
+    turn = jnp.clip(jnp.floor(crossing), first - 1, jnp.maximum(last, first - 1))
+    return _affine_sum(a_flat, b_flat, first, turn) + _affine_sum(
+        a_steep, b_steep, turn + 1, jnp.maximum(last, first - 1)
+    )
+
+
+def _affine_sum(a: Scalar, b: Scalar, first: Scalar, last: Scalar) -> Scalar:
+    terms = last - first + 1
+    return terms * (a + b * (first + last) / 2)
+
+
+def _growing_seconds(
+    point: Point, block: Block, name: str, step: Step, first: Scalar, last: Scalar
+) -> Scalar:
+    """Sum over contexts of an operator's time, whose resources are affine in the context."""
+
+    def seconds(context: Scalar) -> Seconds:
+        return _work(point, block, name, step, context).seconds
+
+    capped = name.startswith("windowed")
+    reach = jnp.minimum(last, block.window) if capped else last
+    at_zero, at_one = seconds(jnp.zeros(())), seconds(jnp.ones(()))
+    slope = jax.tree.map(jnp.subtract, at_one, at_zero)
+    total = sum_of_larger(
+        (at_zero.memory, slope.memory), (at_zero.compute, slope.compute), first, reach
+    )
+    if not capped:
+        return total
+    beyond = jnp.maximum(last - jnp.maximum(first - 1, block.window), 0.0)
+    return total + beyond * seconds(block.window).latency
+
+
+def _step(point: Point, *, query_len: Scalar, decoding: bool) -> Step:
+    return Step(
+        decoding=decoding,
+        sequences=point.batch_size,
+        query_len=query_len,
+        tp=point.tp,
+        precision=point.precision,
+        cache=point.hardware.cache,
+    )
+
+
+def _works(point: Point, step: Step, context_len: Scalar) -> list[Work]:
+    return [
+        _work(point, block, name, step, context_len)
+        for block in point.model.blocks
+        for name in block.operators
+    ]
+
+
+def _work(point: Point, block: Block, name: str, step: Step, context_len: Scalar) -> Work:
+    operator = OPERATORS[name]
+    cost = operator.cost(block, step, context_len)
+    peak = engine_peak(operator.engine, point.hardware, point.precision)
+    return Work(name, block.count, cost, resource_seconds(cost, peak, point.hardware))

@@ -1,0 +1,167 @@
+"""The kernel: everything a sweep can say about one point, each quantity under its own name.
+
+The sweep maps it over the outer product of its axes, calibration over a list of observations.
+A quantity is worked out when it is first asked for, and shared by those that build on it.
+"""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sweep import global_roofline, memory, phases
+from sweep.operators.cost import Scalar
+from sweep.params import Point
+from sweep.phases import Work
+from sweep.transformer import operator_names
+
+
+class Request:
+    """Price of one point: what `variables.VARIABLES` defines, by attribute.
+
+    Attributes:
+        point: Model, machine, precision, layout, batch and lengths.
+        keep_infeasible: Whether throughputs stand where the point cannot run.
+    """
+
+    def __init__(self, point: Point, *, keep_infeasible: bool = False) -> None:
+        """Price `point` as far as it is asked for."""
+        self.point = point
+        self.keep_infeasible = keep_infeasible
+
+    @cached_property
+    def _prefill(self) -> list[Work]:
+        return phases.prefill(self.point)
+
+    @cached_property
+    def _decode_step(self) -> list[Work]:
+        return phases.decode_step(self.point)
+
+    @cached_property
+    def _decode_latency(self) -> Scalar:
+        return phases.decode_latency(self.point)
+
+    @cached_property
+    def prefill_latency(self) -> Scalar:
+        return phases.latency(self._prefill)
+
+    @cached_property
+    def prefill_flops(self) -> Scalar:
+        return _total(work.count * work.cost.flops for work in self._prefill)
+
+    @cached_property
+    def prefill_bytes(self) -> Scalar:
+        return _total(work.count * work.cost.memory_bytes for work in self._prefill)
+
+    @cached_property
+    def prefill_operator_latency(self) -> Float[Array, "operator"]:
+        return self._by_operator(self._prefill).sum(axis=-1)
+
+    @cached_property
+    def prefill_operator_bound(self) -> Int[Array, "operator"]:
+        return jnp.argmax(self._by_operator(self._prefill), axis=-1)
+
+    @cached_property
+    def decode_step_latency(self) -> Scalar:
+        return phases.latency(self._decode_step)
+
+    @cached_property
+    def decode_step_flops(self) -> Scalar:
+        return _total(work.count * work.cost.flops for work in self._decode_step)
+
+    @cached_property
+    def decode_step_bytes(self) -> Scalar:
+        return _total(work.count * work.cost.memory_bytes for work in self._decode_step)
+
+    @cached_property
+    def decode_operator_latency(self) -> Float[Array, "operator"]:
+        return self._by_operator(self._decode_step).sum(axis=-1)
+
+    @cached_property
+    def decode_operator_bound(self) -> Int[Array, "operator"]:
+        return jnp.argmax(self._by_operator(self._decode_step), axis=-1)
+
+    @cached_property
+    def bound(self) -> Int[Array, ""]:
+        return jnp.argmax(self._by_operator(self._decode_step).sum(axis=0))
+
+    @cached_property
+    def global_arithmetic_intensity(self) -> Scalar:
+        return global_roofline.arithmetic_intensity(self.point)
+
+    @cached_property
+    def global_attainable_flops(self) -> Scalar:
+        return global_roofline.attainable_flops(self.point)
+
+    @cached_property
+    def global_decode_step_latency(self) -> Scalar:
+        return global_roofline.step_latency(self.point)
+
+    @cached_property
+    def ttft(self) -> Scalar:
+        return self.prefill_latency
+
+    @cached_property
+    def tpot(self) -> Scalar:
+        steps = self.point.length("osl") - 1
+        return jnp.where(steps > 0, self._decode_latency / jnp.maximum(steps, 1.0), jnp.nan)
+
+    @cached_property
+    def e2e_latency(self) -> Scalar:
+        return self.ttft + self._decode_latency
+
+    @cached_property
+    def output_throughput(self) -> Scalar:
+        tokens = self.point.batch_size * self.point.length("osl")
+        return self._masked(tokens / self.e2e_latency)
+
+    @cached_property
+    def output_throughput_per_gpu(self) -> Scalar:
+        return self.output_throughput / self.point.tp
+
+    @cached_property
+    def output_throughput_per_user(self) -> Scalar:
+        return self._masked(1 / self.tpot)
+
+    @cached_property
+    def energy_per_output_token(self) -> Scalar:
+        tokens = self.point.batch_size * self.point.length("osl")
+        return self.point.tp * self.point.hardware.power * self.e2e_latency / tokens
+
+    @cached_property
+    def weight_memory(self) -> Scalar:
+        return memory.weight_memory(self.point)
+
+    @cached_property
+    def kv_cache_memory(self) -> Scalar:
+        return memory.kv_cache_memory(self.point)
+
+    @cached_property
+    def memory_required(self) -> Scalar:
+        return memory.memory_required(self.point)
+
+    @cached_property
+    def infeasible_reason(self) -> Int[Array, ""]:
+        return memory.infeasible_reason(self.point)
+
+    @cached_property
+    def feasible(self) -> Int[Array, ""]:
+        return jnp.where(self.infeasible_reason == 0, 1, 0)
+
+    def _masked(self, value: Scalar) -> Scalar:
+        if self.keep_infeasible:
+            return value
+        return jnp.where(self.feasible == 1, value, jnp.nan)
+
+    def _by_operator(self, works: list[Work]) -> Float[Array, "operator bound"]:
+        """Time of each operator in all its layers, booked on the resources that bind. [s]"""
+        names = operator_names(self.point.model)
+        return jnp.stack(
+            [_total(w.count * w.seconds.shares for w in works if w.name == n) for n in names]
+        )
+
+
+def _total(parts: Iterable[Any]) -> Any:
+    return sum(parts, start=jnp.zeros(()))

@@ -1,0 +1,19 @@
+"""Where the shipped configs are: inside an installed package, or beside it in a clone."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from sweep.errors import SpecError
+
+
+def shipped_configs() -> Path:
+    """Folder with `hardware/`, `models/`, `precisions/`, `sweeps/` and `measurements/`.
+
+    Raises:
+        SpecError: The installation carries none.
+    """
+    package = Path(str(files("sweep")))
+    for folder in (package / "_configs", package.parent / "configs"):
+        if (folder / "hardware").is_dir():
+            return folder
+    raise SpecError(f"{package}: the shipped configs are missing; install llm-sweep again")

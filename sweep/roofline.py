@@ -1,0 +1,69 @@
+"""The roofline: an operator takes as long as its slowest resource."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sweep.operators.cost import Cost, Scalar
+from sweep.params import Hardware, Precision
+
+
+class Seconds(eqx.Module):
+    """Time each resource needs on its own, in the order of `variables.BOUNDS`. [s]"""
+
+    memory: Scalar
+    compute: Scalar
+    communication: Scalar
+
+    @property
+    def latency(self) -> Scalar:
+        """Time of the operator: its resources overlap perfectly. [s]"""
+        return jnp.maximum(jnp.maximum(self.memory, self.compute), self.communication)
+
+    @property
+    def shares(self) -> Float[Array, "bound"]:
+        """The latency, booked on the resource that binds. [s]"""
+        times = jnp.stack([jnp.asarray(t) for t in (self.memory, self.compute, self.communication)])
+        return jnp.where(jnp.arange(3) == jnp.argmax(times), self.latency, 0.0)
+
+
+def resource_seconds(cost: Cost, peak: Scalar, hardware: Hardware) -> Seconds:
+    """Time `cost` keeps each resource of `hardware` busy.
+
+    Matrix, vector and special-function units work side by side, so the busiest sets the
+    compute time [1].
+
+    Args:
+        cost: Work on one GPU.
+        peak: Dense matrix rate for its operand types. [FLOP/s]
+        hardware: Rates and bandwidths.
+
+    References:
+        [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
+    """
+    units = jnp.maximum(
+        cost.tensor_flops / peak,
+        jnp.maximum(
+            cost.vector_flops / hardware.vector_rate, cost.special_ops / hardware.special_rate
+        ),
+    )
+    return Seconds(
+        memory=cost.memory_bytes / hardware.bandwidth,
+        compute=units,
+        communication=cost.network_bytes / hardware.link,
+    )
+
+
+def peak_rate(hardware: Hardware, dtype_index: Int[Array, ""]) -> Scalar:
+    """Dense matrix rate for one operand type. [FLOP/s]"""
+    return hardware.peaks[dtype_index]
+
+
+def engine_peak(engine: str, hardware: Hardware, precision: Precision) -> Scalar:
+    """Dense matrix rate of the linear layers, of attention (`hidden`) or of the head. [FLOP/s]"""
+    index = {
+        "linear": precision.linear_peak,
+        "hidden": precision.hidden_peak,
+        "head": precision.head_peak,
+    }[engine]
+    return peak_rate(hardware, index)

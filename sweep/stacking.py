@@ -1,0 +1,71 @@
+"""From checked specifications to the pytrees the kernel reads, one after another or stacked."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from numpy.typing import DTypeLike
+
+from sweep.architecture import Block
+from sweep.params import ROLES, SHARDING, Hardware, Model, Precision
+from sweep.specs import DTYPE_BYTES, PEAK_DTYPES, HardwareSpec, PrecisionSpec
+from sweep.transformer import tensors
+
+T = TypeVar("T")
+
+
+def hardware_params(spec: HardwareSpec) -> Hardware:
+    """An accelerator as the kernel reads it; a figure nobody published does not limit."""
+    peaks = spec.peaks
+    link = spec.link_bandwidth_bytes_per_s or spec.pcie_bandwidth_bytes_per_s
+    return Hardware(
+        peaks=np.array([peaks.get(dtype, 0.0) for dtype in PEAK_DTYPES]),
+        vector_rate=_or(spec.vector_flops_per_s, np.inf),
+        special_rate=_or(spec.special_function_ops_per_s, np.inf),
+        memory=spec.memory_bytes,
+        bandwidth=spec.memory_bandwidth_bytes_per_s,
+        cache=_or(spec.on_chip_cache_bytes, np.inf),
+        link=_or(link, np.inf),
+        power=_or(spec.tdp_w, np.nan),
+    )
+
+
+def precision_params(spec: PrecisionSpec) -> Precision:
+    """A precision recipe as the kernel reads it."""
+    index = {use: PEAK_DTYPES.index(dtype) for use, dtype in spec.compute_dtypes.items()}
+    return Precision(
+        weight=spec.weight_bytes,
+        activation=DTYPE_BYTES[spec.activation_dtype],
+        hidden=DTYPE_BYTES[spec.hidden_dtype],
+        kv=DTYPE_BYTES[spec.kv_dtype],
+        head=DTYPE_BYTES[spec.head_dtype],
+        group=float(spec.weight_group_size or 0),
+        linear_peak=np.int32(index["linear"]),
+        hidden_peak=np.int32(index["hidden"]),
+        head_peak=np.int32(index["head"]),
+    )
+
+
+def model_params(blocks: tuple[Block, ...]) -> Model:
+    """A model as the kernel reads it: its blocks, and what it stores by role and sharding."""
+    elements = np.zeros((len(ROLES), len(SHARDING)))
+    for count, tensor in tensors(blocks):
+        place = ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
+        elements[place] += count * tensor.elements
+    return Model(blocks=blocks, elements=elements)
+
+
+def stack(trees: Sequence[T], dtype: DTypeLike) -> T:
+    """One pytree with a leading axis over `trees`, counts and rates as floats of `dtype`."""
+
+    def leaf(*values: Any) -> np.ndarray[Any, Any]:
+        array = np.stack([np.asarray(value) for value in values])
+        return array if array.dtype == np.int32 else array.astype(dtype)
+
+    stacked: T = jax.tree.map(leaf, *trees)
+    return stacked
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -1,0 +1,264 @@
+"""The axes of a sweep and every variable it can compute: dims, units and meaning.
+
+This table drives the mapping of the kernel, the labels of the Dataset and the documentation.
+How a variable is computed stands in `request.py`, in a function of the same name.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sweep.errors import GridError
+
+CONFIGURATION = ("model", "hardware", "precision", "tp")
+LENGTHS = ("context_len", "isl", "osl")
+AXES = (*CONFIGURATION, "batch_size", *LENGTHS)
+LABELLED = ("model", "hardware", "precision", "operator")
+
+LONGEST = "longest"
+"""Stands for `context_len`, or for `isl` and `osl` where a grid has those instead."""
+
+AXIS_LONG_NAMES = {
+    "model": "model",
+    "hardware": "accelerator",
+    "precision": "precision recipe",
+    "tp": "tensor-parallel width, in GPUs",
+    "batch_size": "sequences decoded together",
+    "context_len": "tokens each sequence attends to in one decode step",
+    "isl": "input tokens of each request",
+    "osl": "output tokens of each request",
+    "operator": "operator of one step",
+}
+
+BOUNDS = ("memory", "compute", "communication")
+
+INFEASIBLE_REASONS = {
+    "exceeds_memory": 1,
+    "tp_does_not_divide_heads": 2,
+    "tp_does_not_divide_ffn": 4,
+    "tp_splits_quantisation_group": 8,
+    "exceeds_learned_positions": 16,
+    "no_link_between_gpus": 32,
+}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What one output means.
+
+    Attributes:
+        dims: Axes it varies over, in the order of `AXES`; `LONGEST` is resolved by `dims_of`.
+        units: UDUNITS string; what is counted stands in `long_name`.
+        long_name: One line for a plot's axis.
+        comment: The exact definition.
+        flag_values: Meaning of each integer, for a category.
+        flag_masks: Bit of each meaning, for a mask.
+        masked: Whether it is NaN where the configuration is infeasible.
+        ancillary: Variables that say more about this one.
+    """
+
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+    comment: str = ""
+    flag_values: tuple[str, ...] = ()
+    flag_masks: tuple[tuple[str, int], ...] = ()
+    masked: bool = False
+    ancillary: tuple[str, ...] = ()
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the values are small integers rather than quantities."""
+        return bool(self.flag_values or self.flag_masks)
+
+
+_CELL = (*CONFIGURATION, "batch_size")
+_DECODE = (*_CELL, "context_len")
+_PREFILL = (*_CELL, "isl")
+_REQUEST = (*_CELL, "isl", "osl")
+_FOOTPRINT = (*_CELL, LONGEST)
+_PER_GPU = "Per GPU."
+_OPERATORS_NOTE = "Summed over the layers; NaN where the model has no such operator."
+
+VARIABLES: dict[str, Variable] = {
+    "prefill_latency": Variable(
+        _PREFILL,
+        "s",
+        "time to prefill the whole batch",
+        "Operator roofline: the sum over operators and layers of the slowest resource of each.",
+    ),
+    "prefill_flops": Variable(
+        ("model", "tp", "batch_size", "isl"),
+        "1",
+        "floating-point operations to prefill the batch",
+        _PER_GPU,
+    ),
+    "prefill_bytes": Variable(
+        _PREFILL, "byte", "device-memory traffic to prefill the batch", _PER_GPU
+    ),
+    "decode_step_latency": Variable(
+        _DECODE,
+        "s",
+        "time of one decode step",
+        "Operator roofline: the sum over operators and layers of the slowest resource of each.",
+    ),
+    "decode_step_flops": Variable(
+        ("model", "tp", "batch_size", "context_len"),
+        "1",
+        "floating-point operations of one decode step",
+        _PER_GPU,
+    ),
+    "decode_step_bytes": Variable(
+        ("model", "precision", "tp", "batch_size", "context_len"),
+        "byte",
+        "device-memory traffic of one decode step",
+        _PER_GPU,
+    ),
+    "global_arithmetic_intensity": Variable(
+        ("model", "precision", "batch_size", "context_len"),
+        "byte-1",
+        "floating-point operations per byte of one decode step",
+        "Transformer layers only: operations over parameter bytes and KV-cache bytes.",
+    ),
+    "global_attainable_flops": Variable(
+        ("model", "hardware", "precision", "batch_size", "context_len"),
+        "s-1",
+        "attainable floating-point operations per second of one GPU",
+        "Global roofline: the lower of the peak and intensity times memory bandwidth.",
+    ),
+    "global_decode_step_latency": Variable(
+        _DECODE,
+        "s",
+        "time of one decode step by the global roofline",
+        "Transformer layers only; operations of the step over the attainable rate of tp GPUs.",
+    ),
+    "decode_operator_latency": Variable(
+        (*_DECODE, "operator"), "s", "time of one decode step by operator", _OPERATORS_NOTE
+    ),
+    "decode_operator_bound": Variable(
+        (*_DECODE, "operator"),
+        "1",
+        "resource that binds each operator of one decode step",
+        "Missing where the model has no such operator.",
+        flag_values=BOUNDS,
+    ),
+    "prefill_operator_latency": Variable(
+        (*_PREFILL, "operator"), "s", "time to prefill the batch by operator", _OPERATORS_NOTE
+    ),
+    "prefill_operator_bound": Variable(
+        (*_PREFILL, "operator"),
+        "1",
+        "resource that binds each operator of the prefill",
+        "Missing where the model has no such operator.",
+        flag_values=BOUNDS,
+    ),
+    "bound": Variable(
+        _DECODE,
+        "1",
+        "resource that binds most of one decode step",
+        "The resource whose operators take the largest share of the step's time.",
+        flag_values=BOUNDS,
+    ),
+    "ttft": Variable(
+        _PREFILL,
+        "s",
+        "time to first token",
+        "Static batch: the prefill of all its requests, which yields the first token of each.",
+    ),
+    "tpot": Variable(
+        _REQUEST,
+        "s",
+        "time per output token",
+        "Static batch: (e2e_latency - ttft) / (osl - 1); missing for an osl of 1.",
+    ),
+    "e2e_latency": Variable(
+        _REQUEST,
+        "s",
+        "time from arrival to last token",
+        "Static batch: ttft and osl - 1 decode steps over a growing context.",
+    ),
+    "output_throughput": Variable(
+        _REQUEST,
+        "s-1",
+        "output tokens per second of all GPUs",
+        "batch_size * osl / e2e_latency: output tokens only, the clock includes the prefill.",
+        masked=True,
+    ),
+    "output_throughput_per_gpu": Variable(
+        _REQUEST,
+        "s-1",
+        "output tokens per second of one GPU",
+        "output_throughput / tp.",
+        masked=True,
+    ),
+    "output_throughput_per_user": Variable(
+        _REQUEST,
+        "s-1",
+        "output tokens per second of one request",
+        "1 / tpot.",
+        masked=True,
+    ),
+    "energy_per_output_token": Variable(
+        _REQUEST,
+        "J",
+        "energy per output token at rated power",
+        "tp * tdp_w * e2e_latency / (batch_size * osl): rated power for the whole run, "
+        "which a memory-bound run stays below; missing where the rated power is unknown.",
+    ),
+    "weight_memory": Variable(
+        ("model", "precision", "tp"), "byte", "memory of the weights", _PER_GPU
+    ),
+    "kv_cache_memory": Variable(
+        ("model", "precision", "tp", "batch_size", LONGEST),
+        "byte",
+        "memory of the KV cache",
+        "Per GPU, every sequence at its longest: context_len, or isl + osl.",
+    ),
+    "memory_required": Variable(
+        ("model", "precision", "tp", "batch_size", LONGEST),
+        "byte",
+        "memory of weights, KV cache and activations",
+        "Per GPU; activations are the widest moment of the step: the prefill of the whole "
+        "batch, or one decode step where the grid has a context_len.",
+    ),
+    "feasible": Variable(
+        _FOOTPRINT,
+        "1",
+        "whether the configuration can run",
+        "1 where it can; infeasible_reason says why it cannot.",
+        flag_masks=(("feasible", 1),),
+        ancillary=("infeasible_reason",),
+    ),
+    "infeasible_reason": Variable(
+        _FOOTPRINT,
+        "1",
+        "why the configuration cannot run",
+        "Each bit is one reason; 0 where it can run.",
+        flag_masks=tuple(INFEASIBLE_REASONS.items()),
+    ),
+}
+
+
+def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
+    """Dimensions of variable `name` on a grid with these `axes`.
+
+    Raises:
+        GridError: The grid lacks an axis, or has two ways to tell the longest sequence.
+    """
+    variable = VARIABLES[name]
+    missing = [dim for dim in variable.dims if dim in LENGTHS and dim not in axes]
+    if missing:
+        raise GridError(
+            f"variables: {name!r} needs the axis {' and '.join(missing)}, which the grid lacks; "
+            f"add {'it' if len(missing) == 1 else 'them'} or drop the variable"
+        )
+    if LONGEST not in variable.dims:
+        return variable.dims
+    if "context_len" in axes and "isl" in axes:
+        raise GridError(
+            f"variables: {name!r} sizes memory at context_len or at isl + osl, and the grid has "
+            "both; keep one of them or drop the variable"
+        )
+    longest = tuple(dim for dim in LENGTHS if dim in axes)
+    if not longest:
+        raise GridError(f"variables: {name!r} needs the axis context_len, or isl and osl")
+    return tuple(d for dim in variable.dims for d in (longest if dim == LONGEST else (dim,)))
