@@ -1,0 +1,47 @@
+"""Per-operator rooflines of LLM inference over large grids.
+
+Names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweep.catalog import Catalog as Catalog
+    from sweep.catalog import hardware as hardware
+    from sweep.catalog import model as model
+    from sweep.errors import GridError as GridError
+    from sweep.errors import ResultError as ResultError
+    from sweep.errors import SpecError as SpecError
+    from sweep.errors import SweepError as SweepError
+    from sweep.execution import load_grid as load_grid
+    from sweep.execution import run as run
+    from sweep.grid import Grid as Grid
+    from sweep.netcdf import open_results as open_results
+    from sweep.netcdf import write_netcdf as write_netcdf
+    from sweep.specs import HardwareSpec as HardwareSpec
+    from sweep.specs import ModelSpec as ModelSpec
+    from sweep.specs import PrecisionSpec as PrecisionSpec
+    from sweep.variables import VARIABLES as VARIABLES
+
+_HOMES = {
+    "catalog": ("Catalog", "hardware", "model"),
+    "errors": ("GridError", "ResultError", "SpecError", "SweepError"),
+    "execution": ("load_grid", "run"),
+    "grid": ("Grid",),
+    "netcdf": ("open_results", "write_netcdf"),
+    "specs": ("HardwareSpec", "ModelSpec", "PrecisionSpec"),
+    "variables": ("VARIABLES",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'sweep' has no attribute {name!r}")
+    return getattr(import_module(f"sweep.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

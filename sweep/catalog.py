@@ -177,3 +177,13 @@ class _UniqueKeys(yaml.SafeLoader):
                 )
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
+
+
+def hardware(name: str | Mapping[str, Any]) -> HardwareSpec:
+    """An accelerator of the current catalog; see `Catalog.hardware`."""
+    return current_catalog().hardware(name)
+
+
+def model(name: str | Path) -> ModelSpec:
+    """A model of the current catalog, or at a path; see `Catalog.model`."""
+    return current_catalog().model(name)

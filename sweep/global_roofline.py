@@ -80,5 +80,3 @@ def _ffn_parameters(block: Block) -> Scalar:
     """Parameters of one feed-forward, or of one expert: three matrices if gated, else two."""
     gated = any("gate_up" in name for name in block.operators)
     return (3 if gated else 2) * block.hidden_size * block.ffn_size
-
-

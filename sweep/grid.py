@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def expand_axis(given: object) -> list[int]:
     values = [_integer(v, "every value") for v in values]
     if not values:
         raise ValueError("must not be empty")
-    if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(values)):
         raise ValueError("must increase from value to value, without repeats")
     return values
 
@@ -106,7 +107,7 @@ class Grid(Spec):
     models: list[str | ModelSpec] = Names
     hardware: list[str | HardwareSpec | dict[str, Any]] = Names
     precision: list[str | PrecisionSpec] = Field(default=["fp16"], min_length=1)
-    tp: Axis = [1]
+    tp: Axis = Field(default=[1])
     batch_size: Axis
     context_len: Axis | None = None
     isl: Axis | None = None
@@ -160,7 +161,8 @@ class Resolved:
     @property
     def sizes(self) -> dict[str, int]:
         """Length of every axis, in the order of `AXES`. [count]"""
-        lengths = {axis: len(v) for axis, v in {**self.labels, **self.numbers}.items()}
+        lengths = {axis: len(labels) for axis, labels in self.labels.items()}
+        lengths |= {axis: len(values) for axis, values in self.numbers.items()}
         return {axis: lengths[axis] for axis in AXES if axis in lengths}
 
     @property

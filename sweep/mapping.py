@@ -16,7 +16,7 @@ from sweep.stacking import hardware_params, model_params, precision_params, stac
 from sweep.transformer import operator_names
 from sweep.variables import AXES, VARIABLES
 
-BLOCK_BYTES = 2**26
+BLOCK_BYTES = 2**24
 """Output of one call of the kernel: small enough to stay warm in reused memory. [byte]"""
 ABSENT = -1
 """Value of a category where the model has no such operator."""
@@ -98,9 +98,7 @@ class Evaluation:
             )
             for members in _by_structure(models)
         ]
-        self._blocks = [
-            (family, where) for family in self._families for where in self._cut(family)
-        ]
+        self._blocks = [(family, where) for family in self._families for where in self._cut(family)]
         self.steps = len(self._blocks)
 
     def run(self) -> Iterator[None]:
@@ -119,8 +117,11 @@ class Evaluation:
         self, family: "_Family", where: Mapping[str, range], results: dict[str, jax.Array]
     ) -> None:
         for name, result in results.items():
-            places: list[Any] = [slice(where[d].start, where[d].stop) for d in self._dims[name]
-                                 if d not in ("model", "operator")]
+            places: list[Any] = [
+                slice(where[d].start, where[d].stop)
+                for d in self._dims[name]
+                if d not in ("model", "operator")
+            ]
             members = [family.models[i] for i in where["model"]]
             block = np.asarray(result)
             target = self.arrays[name]
@@ -201,5 +202,3 @@ def _merged(lists: Sequence[Sequence[str]]) -> list[str]:
                 merged.insert(place, name)
                 place += 1
     return merged
-
-

@@ -60,7 +60,7 @@ def activation_memory(point: Point) -> Scalar:
     new_tokens = 1.0 if point.isl is None else point.isl
     tokens = point.batch_size * new_tokens
     width = jnp.zeros(())
-    logits = jnp.zeros(())
+    logits: Scalar = 0.0
     for block in point.model.blocks:
         heads = block.heads / point.tp + 2 * kv_heads_per_gpu(block, point.tp)
         routed = jnp.maximum(block.experts_per_token, 1.0)

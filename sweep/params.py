@@ -3,13 +3,18 @@
 They hold no checks, since JAX rebuilds them with placeholders inside; checks live in `specs.py`.
 """
 
+from typing import Any
+
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sweep.architecture import Block
 from sweep.errors import GridError
 from sweep.operators.cost import Scalar
 
+Numbers = Array | np.ndarray[Any, Any]
+"""NumPy's while specifications are stacked, JAX's inside the kernel."""
 ROLES = ("linear", "head", "hidden")
 """What a weight is used for; each role has its own storage type."""
 SHARDING = ("split", "kv_heads", "copied")
@@ -25,7 +30,7 @@ class Model(eqx.Module):
     """
 
     blocks: tuple[Block, ...]
-    elements: Float[Array, "*grid role sharding"]
+    elements: Float[Numbers, "*grid role sharding"]
 
 
 class Hardware(eqx.Module):
@@ -42,7 +47,7 @@ class Hardware(eqx.Module):
         power: Rated power, NaN where unknown. [W]
     """
 
-    peaks: Float[Array, "*grid dtype"]
+    peaks: Float[Numbers, "*grid dtype"]
     vector_rate: Scalar
     special_rate: Scalar
     memory: Scalar
@@ -73,9 +78,9 @@ class Precision(eqx.Module):
     kv: Scalar
     head: Scalar
     group: Scalar
-    linear_peak: Int[Array, "*grid"]
-    hidden_peak: Int[Array, "*grid"]
-    head_peak: Int[Array, "*grid"]
+    linear_peak: Int[Numbers, "*grid"]
+    hidden_peak: Int[Numbers, "*grid"]
+    head_peak: Int[Numbers, "*grid"]
 
 
 class Point(eqx.Module):

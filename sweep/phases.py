@@ -1,7 +1,6 @@
 """Prefill, one decode step, and the decode summed exactly over a growing context."""
 
-from typing import NamedTuple
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -12,7 +11,7 @@ from sweep.roofline import Seconds, engine_peak, resource_seconds
 from sweep.transformer import OPERATORS, Step
 
 
-class Work(NamedTuple):
+class Work(eqx.Module):
     """What the layers of one block spend on one operator.
 
     Attributes:
@@ -22,7 +21,7 @@ class Work(NamedTuple):
         seconds: The time it keeps each resource busy in one layer.
     """
 
-    name: str
+    name: str = eqx.field(static=True)
     count: Scalar
     cost: Cost
     seconds: Seconds

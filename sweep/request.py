@@ -163,5 +163,6 @@ class Request:
         )
 
 
-def _total(parts: Iterable[Any]) -> Any:
-    return sum(parts, start=jnp.zeros(()))
+def _total(parts: Iterable[Any]) -> Array:
+    total: Array = sum(parts, start=jnp.zeros(()))
+    return total

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sweep.operators.cost import Cost, Scalar
-from sweep.params import Hardware, Precision
+from sweep.params import Hardware, Numbers, Precision
 
 
 class Seconds(eqx.Module):
@@ -54,9 +54,9 @@ def resource_seconds(cost: Cost, peak: Scalar, hardware: Hardware) -> Seconds:
     )
 
 
-def peak_rate(hardware: Hardware, dtype_index: Int[Array, ""]) -> Scalar:
+def peak_rate(hardware: Hardware, dtype_index: Int[Numbers, ""]) -> Scalar:
     """Dense matrix rate for one operand type. [FLOP/s]"""
-    return hardware.peaks[dtype_index]
+    return jnp.asarray(hardware.peaks)[dtype_index]
 
 
 def engine_peak(engine: str, hardware: Hardware, precision: Precision) -> Scalar:

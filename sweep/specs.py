@@ -105,8 +105,9 @@ class HardwareSpec(Spec):
     @property
     def peaks(self) -> dict[str, float]:
         """Dense matrix rate by operand type, `half` included where there is one. [FLOP/s]"""
-        half = [self.peak_flops_per_s[d] for d in ("fp16", "bf16") if d in self.peak_flops_per_s]
-        return {**self.peak_flops_per_s, **({"half": max(half)} if half else {})}
+        peaks: dict[str, float] = {str(d): rate for d, rate in self.peak_flops_per_s.items()}
+        half = [peaks[dtype] for dtype in ("fp16", "bf16") if dtype in peaks]
+        return {**peaks, "half": max(half)} if half else peaks
 
     def figures(self) -> dict[str, float]:
         """Every figure that wants a source, by its dotted name."""

@@ -41,9 +41,9 @@ def precision_params(spec: PrecisionSpec) -> Precision:
         kv=DTYPE_BYTES[spec.kv_dtype],
         head=DTYPE_BYTES[spec.head_dtype],
         group=float(spec.weight_group_size or 0),
-        linear_peak=np.int32(index["linear"]),
-        hidden_peak=np.int32(index["hidden"]),
-        head_peak=np.int32(index["head"]),
+        linear_peak=np.array(index["linear"], np.int32),
+        hidden_peak=np.array(index["hidden"], np.int32),
+        head_peak=np.array(index["head"], np.int32),
     )
 
 

@@ -123,9 +123,7 @@ def _linear(step: Step, inner: Scalar, columns: Scalar, *, bias: Scalar) -> Cost
 
 def _unquantised(step: Step, rows: Scalar, inner: Scalar, columns: Scalar) -> Cost:
     hidden = step.precision.hidden
-    return gemm(
-        rows, inner, columns, weight_bytes=hidden, input_bytes=hidden, output_bytes=hidden
-    )
+    return gemm(rows, inner, columns, weight_bytes=hidden, input_bytes=hidden, output_bytes=hidden)
 
 
 def _lm_head_cost(b: Block, s: Step, _: Scalar) -> Cost:
@@ -308,9 +306,7 @@ OPERATORS: dict[str, Operator] = {
         grows=True,
     ),
     "output_projection": Operator(
-        lambda b, s, _: _linear(
-            s, b.heads * b.head_dim / s.tp, b.hidden_size, bias=b.output_bias
-        ),
+        lambda b, s, _: _linear(s, b.heads * b.head_dim / s.tp, b.hidden_size, bias=b.output_bias),
         lambda b: (
             _matrix(b.hidden_size, b.heads * b.head_dim),
             _vector(b.output_bias * b.hidden_size),
@@ -378,9 +374,7 @@ OPERATORS: dict[str, Operator] = {
         engine="head",
     ),
     "sampling": Operator(
-        lambda b, s, _: sampling(
-            s.sequences, b.vocab_size / s.tp, element_bytes=s.precision.hidden
-        )
+        lambda b, s, _: sampling(s.sequences, b.vocab_size / s.tp, element_bytes=s.precision.hidden)
     ),
 }
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from sweep.errors import SpecError
 
-
 LARGEST = 10**9
 """No size of a model comes near; a larger one is a slip."""
 

@@ -21,7 +21,6 @@ def read_opt(config: Config) -> tuple[Block, ...]:
         "_remove_final_layer_norm", False
     )
     ends = {
-        "in_transformer": False,
         "hidden_size": hidden_size,
         "vocab_size": vocab_size,
         "embedding_size": embedding_size,
@@ -33,6 +32,7 @@ def read_opt(config: Config) -> tuple[Block, ...]:
                 *(("embedding_projection",) if projected else ()),
                 "position_embedding",
             ),
+            in_transformer=False,
             positions=config.size("max_position_embeddings") + RESERVED_POSITIONS,
             **ends,
         ),
@@ -56,6 +56,7 @@ def read_opt(config: Config) -> tuple[Block, ...]:
                 "lm_head",
                 "sampling",
             ),
+            in_transformer=False,
             norm_vectors=LAYER_NORM,
             untied=int(not config.flag("tie_word_embeddings", True)),
             **ends,

@@ -3,9 +3,7 @@
 from sweep.operators.cost import Cost, Scalar
 
 
-def embedding(
-    tokens: Scalar, width: Scalar, *, weight_bytes: Scalar, output_bytes: Scalar
-) -> Cost:
+def embedding(tokens: Scalar, width: Scalar, *, weight_bytes: Scalar, output_bytes: Scalar) -> Cost:
     """Cost of gathering one row of the table per token.
 
     Args:

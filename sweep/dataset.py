@@ -1,0 +1,104 @@
+"""From arrays and labels to a labelled xarray Dataset, as the table of variables says."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.grid import Resolved
+from sweep.variables import AXIS_LONG_NAMES, LABELLED, VARIABLES, Variable
+
+SCHEMA_VERSION = 1
+"""Raised when a reader of older files would misread newer ones."""
+CONVENTIONS = "CF-1.11"
+ABSENT = "absent"
+"""Meaning of a category's value where the model has no such operator."""
+
+
+def package_version() -> str:
+    """Version of the installed distribution, or `unknown` in a bare clone."""
+    try:
+        return version("llm-sweep")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def build_dataset(
+    grid: Resolved, operators: Sequence[str], arrays: Mapping[str, np.ndarray[Any, Any]]
+) -> xr.Dataset:
+    """Label `arrays` with the dimensions, units and meanings of `VARIABLES`.
+
+    Args:
+        grid: The resolved grid.
+        operators: Names along the `operator` axis.
+        arrays: One per variable of the grid, in the dimensions `grid.dims` gives it.
+    """
+    used = dict.fromkeys(dim for name in arrays for dim in grid.dims(name))
+    labels = {**grid.labels, "operator": list(operators)}
+    coords = {
+        dim: (
+            (dim,),
+            labels[dim] if dim in LABELLED else np.asarray(grid.numbers[dim], np.int32),
+            axis_attributes(dim),
+        )
+        for dim in used
+    }
+    variables = {
+        name: (grid.dims(name), array, variable_attributes(VARIABLES[name], arrays))
+        for name, array in arrays.items()
+    }
+    return xr.Dataset(variables, coords, global_attributes(grid))
+
+
+def axis_attributes(dim: str) -> dict[str, Any]:
+    """Attributes of a coordinate."""
+    long_name = {"long_name": AXIS_LONG_NAMES[dim]}
+    return long_name if dim in LABELLED else {**long_name, "units": "1"}
+
+
+def variable_attributes(variable: Variable, present: Mapping[str, Any]) -> dict[str, Any]:
+    """CF attributes of a variable in a dataset with the variables `present`."""
+    attributes: dict[str, Any] = {"long_name": variable.long_name, "units": variable.units}
+    comment = variable.comment
+    if variable.masked:
+        comment += " NaN where the configuration cannot run; the variable feasible says where."
+    if comment:
+        attributes["comment"] = comment
+    if variable.flag_values:
+        meanings = list(variable.flag_values)
+        values = list(range(len(meanings)))
+        if "operator" in variable.dims:
+            meanings, values = [ABSENT, *meanings], [-1, *values]
+        attributes["flag_values"] = np.asarray(values, np.int8)
+        attributes["flag_meanings"] = " ".join(meanings)
+    if variable.flag_masks:
+        attributes["flag_masks"] = np.asarray([bit for _, bit in variable.flag_masks], np.int8)
+        attributes["flag_meanings"] = " ".join(meaning for meaning, _ in variable.flag_masks)
+    ancillary = [name for name in variable.ancillary if name in present]
+    if ancillary:
+        attributes["ancillary_variables"] = " ".join(ancillary)
+    return attributes
+
+
+def global_attributes(grid: Resolved) -> dict[str, Any]:
+    """Attributes that tell a stranger what the file is, and how to make it again."""
+    source = f"llm-sweep {package_version()}"
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    doubtful = [s.name for s in grid.hardware if s.confidence == "doubtful"]
+    caution = f" Figures of {', '.join(doubtful)} are doubtful." if doubtful else ""
+    return {
+        "Conventions": CONVENTIONS,
+        "title": "Roofline estimates of LLM inference",
+        "institution": "not stated",
+        "source": f"{source}, per-operator and global rooflines",
+        "history": f"{now} computed by {source}",
+        "references": "Williams, Waterman, Patterson, Roofline, CACM 52(4), 2009",
+        "comment": "Bounds on what the hardware allows, not measurements." + caution,
+        "efficiency": "ideal",
+        "llm_sweep_schema": SCHEMA_VERSION,
+        "llm_sweep_grid": json.dumps({**grid.labels, **grid.numbers}, separators=(",", ":")),
+    }

@@ -1,0 +1,132 @@
+"""Writes a result to CF NetCDF and opens it again, labels in place."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import mkstemp
+from typing import Any
+
+import xarray as xr
+
+from sweep.dataset import SCHEMA_VERSION
+from sweep.errors import ResultError
+from sweep.variables import LABELLED
+
+LABEL_SUFFIX = "_name"
+"""Label variable of dimension d in a file: CF wants coordinate variables numeric."""
+
+
+def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> None:
+    """Write `dataset` as one CF NetCDF file, whole or not at all.
+
+    It is written beside its place and renamed, so that no reader sees half a file.
+
+    Args:
+        dataset: A result of `run`.
+        path: File to make.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        ResultError: The file exists, its folder does not, or it cannot be written.
+    """
+    path = Path(path)
+    check_writable(path, force=force)
+    with replacing(path) as beside:
+        _with_label_variables(dataset).to_netcdf(
+            beside, engine="netcdf4", format="NETCDF4", encoding=_encoding(dataset)
+        )
+
+
+def check_writable(path: Path, *, force: bool) -> None:
+    """See that `path` can be made, before anything is computed for it.
+
+    Raises:
+        ResultError: The file exists, or its folder does not or refuses new files.
+    """
+    if path.is_dir():
+        raise ResultError(f"{path}: is a folder; name a file")
+    if path.exists() and not force:
+        raise ResultError(f"{path}: exists; choose another name or give --force")
+    if not path.parent.is_dir():
+        raise ResultError(f"{path}: its folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ResultError(f"{path}: its folder {path.parent} cannot be written to")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new file beside `path`, renamed to it if all goes well and removed if not.
+
+    Raises:
+        ResultError: It cannot be written.
+    """
+    try:
+        handle, name = mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be written: {error.strerror or error}") from None
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        beside.chmod(0o666 & ~_umask())
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ResultError(f"{path}: cannot be written: {reason}") from None
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def open_results(path: str | Path) -> xr.Dataset:
+    """Open a result file, its data read when asked for, `sel` by label ready.
+
+    Raises:
+        ResultError: It does not exist, cannot be read, or is no result of this package.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ResultError(f"{path}: no such file")
+    try:
+        dataset = xr.open_dataset(path, engine="netcdf4")
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ResultError(f"{path}: not a readable NetCDF file: {reason:.160}") from None
+    schema = dataset.attrs.get("llm_sweep_schema")
+    if schema is None:
+        dataset.close()
+        raise ResultError(f"{path}: not a result of llm-sweep; it has no llm_sweep_schema")
+    if schema > SCHEMA_VERSION:
+        dataset.close()
+        raise ResultError(
+            f"{path}: written by a newer llm-sweep (schema {schema}); this one reads up to "
+            f"{SCHEMA_VERSION}: upgrade it"
+        )
+    return with_labels(dataset)
+
+
+def with_labels(dataset: xr.Dataset) -> xr.Dataset:
+    """Turn the label variables of a file back into indexes."""
+    for dim in LABELLED:
+        if dim + LABEL_SUFFIX in dataset.coords:
+            dataset = dataset.rename_vars({dim + LABEL_SUFFIX: dim}).set_xindex(dim)
+    return dataset
+
+
+def _with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
+    for dim in LABELLED:
+        if dim in dataset.coords:
+            dataset = dataset.reset_index(dim).rename_vars({dim: dim + LABEL_SUFFIX})
+    return dataset
+
+
+def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    coordinates = {name: {"_FillValue": None} for name in dataset.coords if name not in LABELLED}
+    return {str(k): v for k, v in coordinates.items()}
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
