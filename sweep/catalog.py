@@ -165,7 +165,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return data
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML that refuses a key given twice, which PyYAML settles in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -176,7 +176,8 @@ class _UniqueKeys(yaml.SafeLoader):
                     None, None, f"key {key.value!r} given twice", key.start_mark
                 )
             seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def hardware(name: str | Mapping[str, Any]) -> HardwareSpec:

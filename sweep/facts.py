@@ -1,9 +1,11 @@
 """What a model's shape alone tells: how many parameters it keeps, uses and caches."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sweep.architecture import Block
-from sweep.families import read_blocks
+from sweep.catalog import Catalog
+from sweep.families import FAMILIES, read_blocks
 from sweep.specs import ModelSpec
 from sweep.transformer import OPERATORS, tensors
 
@@ -55,3 +57,49 @@ def cached_elements_per_token(blocks: tuple[Block, ...]) -> int:
         for block in blocks
         if any(OPERATORS[name].grows for name in block.operators)
     )
+
+
+def model_rows(catalog: Catalog) -> list[dict[str, Any]]:
+    """One row per model; one of a family not supported yet says so."""
+    rows = []
+    for name in catalog.paths("models"):
+        spec = catalog.model(name)
+        supported = spec.family in FAMILIES
+        facts = model_facts(spec) if supported else None
+        rows.append(
+            {
+                "name": name,
+                "family": spec.family,
+                "parameters": facts.parameters if facts else None,
+                "active_parameters": facts.active_parameters if facts else None,
+                "supported": "yes" if supported else "not yet",
+            }
+        )
+    return rows
+
+
+def model_summary(spec: ModelSpec) -> dict[str, Any]:
+    """What a model's config tells, in SI units.
+
+    Raises:
+        SpecError: Its family is not supported, or a key is missing or wrong.
+    """
+    facts = model_facts(spec)
+    summary: dict[str, Any] = {
+        "name": spec.name,
+        "family": spec.family,
+        "layers": facts.layers,
+        "parameters": facts.parameters,
+        "active_parameters": facts.active_parameters,
+        "weight_bytes_16_bit": 2 * facts.parameters,
+        "kv_cache_bytes_per_token": facts.kv_cache_bytes_per_token,
+    }
+    if spec.published is not None:
+        summary |= {
+            "published_parameters": spec.published.parameters,
+            "published_kind": spec.published.kind,
+            "parameters_with_all_stored_tensors": facts.stored_parameters,
+        }
+    if spec.note:
+        summary["note"] = spec.note
+    return summary | {f"{key}_source": text for key, text in spec.sources.items()}

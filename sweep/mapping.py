@@ -108,7 +108,7 @@ class Evaluation:
             arguments = [_slice(family.axes.get(axis), where.get(axis)) for axis in AXES]
             key = (id(family), tuple(len(v) for v in where.values()))
             if key not in buffers:
-                buffers[key] = self._buffers(family, arguments)
+                buffers[key] = self._buffers(family, where)
             buffers[key] = self._kernel(buffers[key], *arguments)
             self._collect(family, where, buffers[key])
             yield
@@ -139,9 +139,13 @@ class Evaluation:
             return np.full(shape, np.nan, self._dtype)
         return np.empty(shape, self._dtype)
 
-    def _buffers(self, family: "_Family", arguments: list[Any]) -> dict[str, jax.Array]:
-        shapes = jax.eval_shape(self._kernel, {}, *arguments)
-        return {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}
+    def _buffers(self, family: "_Family", where: Mapping[str, range]) -> dict[str, jax.Array]:
+        lengths = {axis: len(places) for axis, places in where.items()}
+        lengths["operator"] = len(family.operators)
+        return {
+            name: jax.device_put(np.zeros([lengths[d] for d in dims], self.arrays[name].dtype))
+            for name, dims in self._dims.items()
+        }
 
     def _cut(self, family: "_Family") -> Iterator[dict[str, range]]:
         """Blocks of equal shape: cut along the first axes until one fits `BLOCK_BYTES`."""

@@ -1,0 +1,145 @@
+"""Holds a result file against the table of variables and the CF conventions."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.dataset import CONVENTIONS, axis_attributes, variable_attributes
+from sweep.errors import GridError
+from sweep.netcdf import open_results
+from sweep.variables import AXES, LABELLED, VARIABLES, dims_of
+
+CF_TEST = "cf:1.11"
+GLOBAL_ATTRIBUTES = (
+    "Conventions",
+    "title",
+    "institution",
+    "source",
+    "history",
+    "references",
+    "comment",
+    "efficiency",
+    "llm_sweep_schema",
+    "llm_sweep_grid",
+)
+
+
+def check_file(path: Path) -> list[str]:
+    """Everything wrong with the result at `path`, one line each.
+
+    Raises:
+        ResultError: It cannot be read, or is no result of this package.
+    """
+    with open_results(path) as dataset:
+        problems = check_dataset(dataset)
+    return problems + (check_cf(path) if has_compliance_checker() else [])
+
+
+def check_dataset(dataset: xr.Dataset) -> list[str]:
+    """Where `dataset` departs from the table of variables, one line each."""
+    problems = [
+        f"global attribute {name} is missing"
+        for name in GLOBAL_ATTRIBUTES
+        if name not in dataset.attrs
+    ]
+    if dataset.attrs.get("Conventions", CONVENTIONS) != CONVENTIONS:
+        problems.append(f"Conventions is {dataset.attrs['Conventions']!r}, not {CONVENTIONS!r}")
+    axes = [axis for axis in AXES if axis in dataset.dims]
+    if not dataset.data_vars:
+        problems.append("the file has no variables")
+    for name in dataset.coords:
+        problems += _coordinate_problems(dataset[name], str(name))
+    for name, array in dataset.data_vars.items():
+        problems += _variable_problems(dataset, str(name), array, axes)
+    return problems
+
+
+def has_compliance_checker() -> bool:
+    """Whether the IOOS compliance checker is installed, as the extra `check` does."""
+    return find_spec("compliance_checker") is not None
+
+
+def check_cf(path: Path) -> list[str]:
+    """What the IOOS compliance checker finds wrong at CF-1.11, one line each."""
+    from compliance_checker.runner import CheckSuite, ComplianceChecker
+
+    CheckSuite.load_all_available_checkers()
+    with TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        ComplianceChecker.run_checker(
+            str(path), [CF_TEST], 0, "normal", output_filename=str(report), output_format="json"
+        )
+        found = json.loads(report.read_text(encoding="utf-8"))
+    return [
+        f"CF: {message}"
+        for priority in ("high_priorities", "medium_priorities")
+        for test in found[CF_TEST][priority]
+        for message in test["msgs"]
+    ]
+
+
+def _coordinate_problems(coordinate: xr.DataArray, name: str) -> list[str]:
+    if name not in (*AXES, *LABELLED):
+        return [f"coordinate {name} is unknown"]
+    problems = _attribute_problems(name, coordinate.attrs, axis_attributes(name))
+    values = coordinate.values
+    if name in LABELLED:
+        if len(set(values.tolist())) < values.size:
+            problems.append(f"coordinate {name} has the same label twice")
+    elif values.size > 1 and not np.all(np.diff(values) > 0):
+        problems.append(f"coordinate {name} does not increase")
+    return problems
+
+
+def _variable_problems(
+    dataset: xr.Dataset, name: str, array: xr.DataArray, axes: list[str]
+) -> list[str]:
+    if name not in VARIABLES:
+        return [f"variable {name} is unknown"]
+    variable = VARIABLES[name]
+    try:
+        dims = dims_of(name, axes)
+    except GridError as error:
+        return [str(error)]
+    problems = []
+    if array.dims != dims:
+        problems.append(f"variable {name} has dimensions {array.dims}, not {dims}")
+    expected = variable_attributes(variable, dict.fromkeys(map(str, dataset.data_vars)))
+    problems += _attribute_problems(name, array.attrs, expected)
+    if variable.is_flag != (array.dtype.kind == "i"):
+        problems.append(f"variable {name} is stored as {array.dtype}")
+    elif variable.is_flag:
+        problems += _flag_problems(name, array)
+    else:
+        problems += _quantity_problems(name, array)
+    return problems
+
+
+def _flag_problems(name: str, array: xr.DataArray) -> list[str]:
+    present = np.unique(array.values)
+    if "flag_masks" in array.attrs:
+        allowed = np.bitwise_or.reduce(np.atleast_1d(array.attrs["flag_masks"]))
+        strange = [int(v) for v in present if v & ~allowed]
+    else:
+        strange = [int(v) for v in present if v not in np.atleast_1d(array.attrs["flag_values"])]
+    return [f"variable {name} holds {strange[0]}, which no flag means"] if strange else []
+
+
+def _quantity_problems(name: str, array: xr.DataArray) -> list[str]:
+    values = array.values
+    if np.any(values < 0) or np.any(np.isinf(values)):
+        return [f"variable {name} holds values below 0 or infinite"]
+    return []
+
+
+def _attribute_problems(name: str, given: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}: attribute {key} is {given.get(key)!r}, not {value!r}"
+        for key, value in wanted.items()
+        if key not in given or not np.array_equal(np.atleast_1d(given[key]), np.atleast_1d(value))
+    ]

@@ -1,0 +1,194 @@
+"""Two accelerators against each other: where one wins, by how much, and the answer in words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.errors import ResultError
+from sweep.specs import nearest
+from sweep.variables import AXES, LENGTHS, VARIABLES
+
+METHODS = ("decode_step_latency", "global_decode_step_latency")
+"""The operator roofline and the global one, shown side by side where a file has both."""
+BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
+"""Which way a quantity is better, by its units."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much better one accelerator does than another over sequence length and batch.
+
+    Attributes:
+        model: The model compared on.
+        variable: The quantity compared.
+        hardware: The two accelerators; the ratio is above 1 where the first does better.
+        ratio: Over `batch_size` and one length axis.
+        fits: Where both can run, or `None` if the file does not say.
+    """
+
+    model: str
+    variable: str
+    hardware: tuple[str, str]
+    ratio: xr.DataArray
+    fits: xr.DataArray | None
+
+    @property
+    def length_axis(self) -> str:
+        """The length axis the ratio varies over."""
+        return next(str(dim) for dim in self.ratio.dims if dim in LENGTHS)
+
+    def sentence(self) -> str:
+        """The answer in one sentence."""
+        first, second = self.hardware
+        runs = self.ratio.notnull() if self.fits is None else self.ratio.notnull() & self.fits
+        judged = runs if bool(runs.any()) else self.ratio.notnull()
+        start = f"{self.model}, {self.variable}: "
+        if not bool(judged.any()):
+            return start + f"no cell runs on both {first} and {second}."
+        ratio = self.ratio.where(judged)
+        cells = int(judged.sum())
+        wins = int((ratio > 1).sum())
+        if wins in (0, cells):
+            winner = first if wins else second
+            gain = ratio if wins else 1 / ratio
+            verdict = f"{winner} wins everywhere, by {float(gain.min()):.2f} to "
+            verdict += f"{float(gain.max()):.2f} times"
+        else:
+            verdict = (
+                f"{first} wins {100 * wins / cells:.0f} % of {cells} cells "
+                f"({self._region(ratio > 1)}), by up to {float(ratio.max()):.2f} times; "
+                f"{second} wins the rest, by up to {float((1 / ratio).max()):.2f} times"
+            )
+        return start + verdict + self._fit_note(runs) + "."
+
+    def _region(self, where: xr.DataArray) -> str:
+        """The corner of the mesh that holds all cells of `where`."""
+        parts = []
+        for dim in ("batch_size", self.length_axis):
+            held = where.any([d for d in where.dims if d != dim])
+            values = where[dim].values[held.values]
+            low, high = values.min(), values.max()
+            at_start, at_end = low == where[dim].values[0], high == where[dim].values[-1]
+            if at_start and at_end:
+                continue
+            if at_end:
+                parts.append(f"{dim} from {low}")
+            elif at_start:
+                parts.append(f"{dim} up to {high}")
+            else:
+                parts.append(f"{dim} {low} to {high}")
+        return ", ".join(parts) or "scattered over the whole mesh"
+
+    def _fit_note(self, runs: xr.DataArray) -> str:
+        if self.fits is None:
+            return ""
+        if not bool(runs.any()):
+            return "; but no cell fits in memory on both, so this is arithmetic, not an offer"
+        left_out = int(runs.size - runs.sum())
+        return f"; {left_out} of {runs.size} cells do not fit in memory on both" if left_out else ""
+
+
+def compare(
+    dataset: xr.Dataset,
+    hardware: tuple[str, str],
+    *,
+    model: str,
+    variable: str,
+    chosen: Mapping[str, Any],
+) -> Comparison:
+    """Set two accelerators of a result against each other.
+
+    Args:
+        dataset: A result.
+        hardware: The two accelerators.
+        model: The model to compare on.
+        variable: The quantity to compare.
+        chosen: Values along further axes, where the result has several.
+
+    Raises:
+        ResultError: The result lacks one of these, or leaves an axis open.
+    """
+    if variable not in dataset:
+        known = ", ".join(str(name) for name in dataset.data_vars)
+        raise ResultError(f"the file has no variable {variable!r}; it has {known}")
+    array = dataset[variable]
+    if VARIABLES[variable].units not in BETTER or "hardware" not in array.dims:
+        raise ResultError(
+            f"variable {variable!r} is no time, rate or energy of the hardware to compare by"
+        )
+    pair = [_pick(array, {"hardware": name, "model": model, **chosen}) for name in hardware]
+    better, other = pair if BETTER[VARIABLES[variable].units] == "higher" else pair[::-1]
+    fits = None
+    if "feasible" in dataset and set(pair[0].dims) <= set(dataset["feasible"].dims):
+        each = [
+            _pick(dataset["feasible"], {"hardware": name, "model": model, **chosen})
+            for name in hardware
+        ]
+        fits = (each[0] == 1) & (each[1] == 1)
+    return Comparison(model, variable, hardware, better / other, fits)
+
+
+def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
+    """The variables to show side by side: the one asked for, else both methods.
+
+    Raises:
+        ResultError: None was asked for, and the file has neither method's.
+    """
+    if variable is not None:
+        return METHODS if variable == METHODS[0] and METHODS[1] in dataset else (variable,)
+    present = tuple(name for name in METHODS if name in dataset)
+    if present:
+        return present
+    comparable = [
+        str(name)
+        for name in dataset.data_vars
+        if str(name) in VARIABLES
+        and VARIABLES[str(name)].units in BETTER
+        and "hardware" in dataset[name].dims
+        and "operator" not in dataset[name].dims
+    ]
+    raise ResultError(
+        f"the file has no {METHODS[0]}; choose one with --variable: {', '.join(comparable)}"
+    )
+
+
+def _pick(array: xr.DataArray, chosen: Mapping[str, Any]) -> xr.DataArray:
+    """Reduce `array` to batch size and one length, at the `chosen` values."""
+    for axis, value in chosen.items():
+        if axis not in array.dims or value is None:
+            continue
+        known = array[axis].values.tolist()
+        if value not in known:
+            guess = nearest(str(value), [str(k) for k in known])
+            raise ResultError(
+                f"the file has no {axis} {value!r}{guess or '; it has ' + _listed(known)}"
+            )
+        array = array.sel({axis: value}, drop=True)
+    longest = max(_open_lengths(array), key=lambda axis: array.sizes[axis], default=None)
+    kept = ("batch_size", longest)
+    array = array.squeeze(
+        [d for d in array.dims if array.sizes[d] == 1 and d not in kept], drop=True
+    )
+    for dim in [d for d in array.dims if d not in ("batch_size", *LENGTHS)]:
+        raise ResultError(
+            f"the file has several {dim}: {_listed(array[dim].values)}; choose one with --{dim}"
+        )
+    lengths = _open_lengths(array)
+    if len(lengths) > 1:
+        raise ResultError(
+            f"the file varies over {' and '.join(lengths)}; fix one, as in "
+            f"--{lengths[1]} {array[lengths[1]].values[-1]}"
+        )
+    return array.transpose("batch_size", *lengths)
+
+
+def _open_lengths(array: xr.DataArray) -> list[str]:
+    return [axis for axis in AXES if axis in LENGTHS and axis in array.dims]
+
+
+def _listed(values: Any) -> str:
+    texts = [str(value) for value in np.asarray(values).tolist()]
+    return ", ".join(texts) if len(texts) <= 12 else ", ".join(texts[:12]) + ", …"

@@ -1,0 +1,177 @@
+"""Pictures of comparisons and rooflines; the only module that imports matplotlib."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from sweep.comparison import Comparison
+from sweep.netcdf import replacing
+from sweep.specs import HardwareSpec
+from sweep.variables import AXIS_LONG_NAMES
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, told apart by colour-blind readers."""
+LINES = ("-", "--", "-.", ":")
+DIVERGING = "PuOr"
+DTYPE_NAMES = {"half": "fp16 or bf16"}
+METHOD_TITLES = {
+    "decode_step_latency": "operator roofline",
+    "global_decode_step_latency": "global roofline",
+}
+SMALLEST_SPREAD = 1.25
+"""Ratio at the ends of the colour scale where all ratios are nearer to 1."""
+
+
+def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
+    """Ratio meshes over sequence length and batch: a row per model, a column per method.
+
+    Colours are centred on 1 and symmetric in the logarithm. The black line is the break-even,
+    hatching marks cells that do not fit in memory on both accelerators.
+
+    Args:
+        comparisons: Rows of comparisons that share their accelerators.
+    """
+    rows, columns = len(comparisons), len(comparisons[0])
+    first, second = comparisons[0][0].hardware
+    figure = Figure(figsize=(1.6 + 4.6 * columns, 1.0 + 3.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex="row", sharey="row")
+    norm = _symmetric_norm([c.ratio.values for row in comparisons for c in row])
+    mesh = None
+    for axes_row, row in zip(panels, comparisons, strict=True):
+        for axes, comparison in zip(axes_row, row, strict=True):
+            mesh = _draw_mesh(axes, comparison, norm)
+        axes_row[0].set_ylabel("batch size (sequences)")
+    for axes, comparison in zip(panels[-1], comparisons[-1], strict=True):
+        axes.set_xlabel(_axis_label(comparison.length_axis))
+    figure.suptitle(f"{first} against {second}: above 1, {first} is ahead")
+    assert mesh is not None
+    bar = figure.colorbar(mesh, ax=panels, shrink=0.9)
+    bar.set_label(f"ratio, {first} over {second} (1)")
+    ticks = _ratio_ticks(float(norm.vmax or SMALLEST_SPREAD))
+    bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+    bar.minorticks_off()
+    return figure
+
+
+def _draw_mesh(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh:
+    ratio = comparison.ratio
+    lengths, batches = ratio[comparison.length_axis].values, ratio["batch_size"].values
+    x, y = _edges(lengths), _edges(batches)
+    values = ratio.values
+    mesh = axes.pcolormesh(x, y, values, norm=norm, cmap=DIVERGING, rasterized=True)
+    for set_scale, places in ((axes.set_xscale, lengths), (axes.set_yscale, batches)):
+        if _is_logarithmic(places):
+            set_scale("log", base=2)
+    if min(values.shape) > 1 and np.nanmin(values) < 1 < np.nanmax(values):
+        line = axes.contour(lengths, batches, values, levels=[1.0], colors="black", linewidths=1.8)
+        axes.clabel(line, fmt={1.0: "break-even"}, fontsize=8)
+    if comparison.fits is not None and not bool(comparison.fits.all()):
+        lacking = (~comparison.fits.values).astype(float)
+        if min(lacking.shape) > 1:
+            hatched = axes.contourf(
+                lengths, batches, lacking, levels=[0.5, 1.5], colors="none", hatches=["//"]
+            )
+            hatched.set_edgecolor("0.45")
+            hatched.set_linewidth(0.0)
+        axes.text(
+            0.99,
+            0.985,
+            "hatched: does not fit in memory",
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=7,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+        )
+    method = METHOD_TITLES.get(comparison.variable, comparison.variable)
+    axes.set_title(f"{comparison.model}, {method}", fontsize=10)
+    return mesh
+
+
+def roofline_figure(specs: Sequence[HardwareSpec], dtype: str, *, linear: bool = False) -> Figure:
+    """Attainable rate over arithmetic intensity, one roof per accelerator, ridge points marked.
+
+    Args:
+        specs: Accelerators, each with a peak for `dtype`.
+        dtype: Operand type of the peaks.
+        linear: Whether the axes are linear rather than logarithmic.
+    """
+    figure = Figure(figsize=(8.5, 5.2), layout="constrained")
+    axes = figure.subplots()
+    ridges = [spec.peaks[dtype] / spec.memory_bandwidth_bytes_per_s for spec in specs]
+    low, high = (0.0, 1.6 * max(ridges)) if linear else (1.0, 4.0 * max(ridges))
+    widths = np.linspace(4.5, 1.5, len(specs))
+    for spec, ridge, colour, line, width in zip(
+        specs, ridges, cycle(COLOURS), cycle(LINES), widths, strict=False
+    ):
+        peak = spec.peaks[dtype]
+        label = f"{spec.name}: {peak / 1e12:.4g} TFLOP/s, ridge at {ridge:.0f}"
+        intensities = np.array([low, ridge, high])
+        roof = np.minimum(peak, intensities * spec.memory_bandwidth_bytes_per_s) / 1e12
+        axes.plot(intensities, roof, line, color=colour, linewidth=width, label=label)
+        axes.plot([ridge], [peak / 1e12], "o", color=colour, markersize=6)
+    if not linear:
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+    axes.set_xlim(low, high)
+    axes.set_xlabel("arithmetic intensity (FLOP per byte)")
+    axes.set_ylabel(f"attainable rate, dense {DTYPE_NAMES.get(dtype, dtype)} (TFLOP/s)")
+    axes.set_title("Rooflines; dots mark the ridge points")
+    axes.grid(visible=True, which="both", alpha=0.25)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, PDF or SVG, whole or not at all.
+
+    Raises:
+        ResultError: It cannot be written.
+    """
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=150, format=path.suffix.lstrip(".") or "png")
+
+
+def _symmetric_norm(arrays: Sequence[np.ndarray]) -> LogNorm:
+    logs = [np.abs(np.log(a[np.isfinite(a) & (a > 0)])) for a in arrays]
+    spread = max((float(log.max()) for log in logs if log.size), default=0.0)
+    top = max(float(np.exp(spread)), SMALLEST_SPREAD)
+    return LogNorm(1 / top, top)
+
+
+def _ratio_ticks(top: float) -> list[float]:
+    steps = [t for t in (1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0) if t <= top * 1.001]
+    steps = steps[-3:] if len(steps) > 3 else steps
+    return sorted([1 / t for t in steps] + [1.0] + steps)
+
+
+def _is_logarithmic(values: np.ndarray) -> bool:
+    if len(values) < 3:
+        return False
+    factors = values[1:] / values[:-1]
+    return bool(factors.min() > 1.2 and factors.max() / factors.min() < 1.5)
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Cell edges halfway between neighbours, in the logarithm where they are spaced so."""
+    if len(values) == 1:
+        return np.array([values[0] * 0.5, values[0] * 1.5])
+    logarithmic = _is_logarithmic(values)
+    places = np.log(values) if logarithmic else np.asarray(values, float)
+    middles = (places[1:] + places[:-1]) / 2
+    edges = np.concatenate([[2 * places[0] - middles[0]], middles, [2 * places[-1] - middles[-1]]])
+    return np.exp(edges) if logarithmic else edges
+
+
+def _axis_label(axis: str) -> str:
+    return (
+        f"{AXIS_LONG_NAMES[axis]} (tokens)" if axis != "context_len" else "context length (tokens)"
+    )

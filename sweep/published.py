@@ -1,0 +1,118 @@
+"""Published figures beside ours: a shipped table, the sweep that holds its rows, the errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+from pydantic import Field
+
+from sweep.catalog import Catalog, read_mapping
+from sweep.execution import load_grid, run
+from sweep.resources import shipped_configs
+from sweep.specs import Spec, parse
+
+
+class Column(Spec):
+    """One published column: who says so, and where."""
+
+    name: str
+    source: str
+
+
+class Columns(Spec):
+    """The measured column, and another estimate of the same rows."""
+
+    measured: Column
+    estimated: Column
+
+
+class Row(Spec):
+    """One published row. [count, s-1]."""
+
+    batch_size: int
+    isl: int
+    osl: int
+    measured: float
+    estimated: float
+
+
+class PublishedTable(Spec):
+    """Published figures that a shipped sweep can be held against.
+
+    Attributes:
+        sweep: Name of the sweep.
+        variable: The quantity published.
+        point: Place along every axis that all rows share.
+        columns: Where the figures were read.
+        rows: The figures.
+    """
+
+    sweep: str
+    variable: str
+    point: dict[str, str | int]
+    columns: Columns
+    rows: list[Row] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    """A published row and our figure for it.
+
+    Attributes:
+        row: The published row.
+        ours: Our figure, not fitted to anything.
+    """
+
+    row: Row
+    ours: float
+
+    @property
+    def our_error(self) -> float:
+        """Our figure over the measured one, less 1. [1]."""
+        return self.ours / self.row.measured - 1
+
+    @property
+    def estimated_error(self) -> float:
+        """The other estimate over the measured one, less 1. [1]."""
+        return self.row.estimated / self.row.measured - 1
+
+
+def compare_published(name: str, catalog: Catalog) -> tuple[PublishedTable, list[ComparedRow]]:
+    """Run the sweep of a shipped table and set our figures beside the published ones.
+
+    Raises:
+        SpecError: The table or its sweep is malformed.
+    """
+    path = shipped_configs() / "measurements" / f"{name}.yaml"
+    table = parse(PublishedTable, read_mapping(path), str(path))
+    dataset = run(load_grid(catalog.path("sweeps", table.sweep)), catalog=catalog)
+    return table, [ComparedRow(row, _ours(dataset, table, row)) for row in table.rows]
+
+
+def published_rows(
+    table: PublishedTable, compared: Sequence[ComparedRow], *, as_json: bool
+) -> list[dict[str, Any]]:
+    """One row per published figure, errors beside the estimates."""
+    measured, estimated = table.columns.measured.name, table.columns.estimated.name
+    rows = []
+    for line in compared:
+        errors = line.estimated_error, line.our_error
+        rows.append(
+            {
+                "batch_size": line.row.batch_size,
+                "isl": line.row.isl,
+                "osl": line.row.osl,
+                f"{measured} (s-1)": line.row.measured,
+                f"{estimated} (s-1)": line.row.estimated,
+                f"{estimated} error": errors[0] if as_json else f"{errors[0]:+.0%}",
+                "ours, uncalibrated (s-1)": line.ours,
+                "our error": errors[1] if as_json else f"{errors[1]:+.0%}",
+            }
+        )
+    return rows
+
+
+def _ours(dataset: xr.Dataset, table: PublishedTable, row: Row) -> float:
+    place = {**table.point, "batch_size": row.batch_size, "isl": row.isl, "osl": row.osl}
+    return float(dataset[table.variable].sel(place))
