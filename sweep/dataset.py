@@ -76,7 +76,8 @@ def variable_attributes(variable: Variable, present: Mapping[str, Any]) -> dict[
         attributes["flag_values"] = np.asarray(values, np.int8)
         attributes["flag_meanings"] = " ".join(meanings)
     if variable.flag_masks:
-        attributes["flag_masks"] = np.asarray([bit for _, bit in variable.flag_masks], np.int8)
+        bits = np.asarray([bit for _, bit in variable.flag_masks], np.int8)
+        attributes["flag_masks"] = bits if bits.size > 1 else bits[0]
         attributes["flag_meanings"] = " ".join(meaning for meaning, _ in variable.flag_masks)
     ancillary = [name for name in variable.ancillary if name in present]
     if ancillary:

@@ -1,0 +1,115 @@
+"""Files: labels survive, strangers can read them, and writing is all or nothing."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import sweep
+from sweep.checking import check_dataset
+from sweep.errors import ResultError
+
+
+@pytest.fixture(scope="module")
+def dataset() -> xr.Dataset:
+    return sweep.run(
+        sweep.Grid(
+            models=["llama-2-7b", "mixtral-8x7b"],
+            hardware=["a100-sxm-80gb", "h20-96gb"],
+            tp=[1, 2],
+            batch_size=[1, 8, 64],
+            context_len=[128, 1024],
+            variables=[
+                "decode_step_latency",
+                "decode_step_bytes",
+                "decode_operator_latency",
+                "decode_operator_bound",
+                "bound",
+                "weight_memory",
+                "feasible",
+            ],
+        )
+    )
+
+
+@pytest.fixture
+def path(dataset, tmp_path):
+    path = tmp_path / "out.nc"
+    sweep.write_netcdf(dataset, path)
+    return path
+
+
+def test_a_file_gives_back_what_was_written(dataset, path) -> None:
+    with sweep.open_results(path) as opened:
+        xr.testing.assert_identical(opened.load(), dataset)
+
+
+def test_labels_select(path) -> None:
+    with sweep.open_results(path) as opened:
+        one = opened.sel(hardware="h20-96gb", model="mixtral-8x7b", tp=2)
+        assert one.decode_step_latency.dims == ("precision", "batch_size", "context_len")
+        attention = opened.decode_operator_latency.sel(operator="attention")
+        assert bool(attention.notnull().all())
+
+
+def test_operators_a_model_lacks_are_missing(path) -> None:
+    with sweep.open_results(path) as opened:
+        router = opened.sel(operator="router")
+        assert bool(router.decode_operator_latency.sel(model="llama-2-7b").isnull().all())
+        assert bool((router.decode_operator_bound.sel(model="llama-2-7b") == -1).all())
+        assert bool(router.decode_operator_latency.sel(model="mixtral-8x7b").notnull().all())
+
+
+def test_operators_sum_to_the_step(dataset) -> None:
+    summed = dataset.decode_operator_latency.sum("operator")
+    np.testing.assert_allclose(summed, dataset.decode_step_latency, rtol=1e-5)
+
+
+def test_a_stranger_reads_it_with_plain_xarray(path) -> None:
+    with xr.open_dataset(path) as plain:
+        assert plain.model_name.values.tolist() == ["llama-2-7b", "mixtral-8x7b"]
+        assert plain.decode_step_latency.attrs["units"] == "s"
+        assert plain.bound.attrs["flag_meanings"] == "memory compute communication"
+        assert plain.bound.dtype == np.int8
+        assert plain.attrs["Conventions"] == "CF-1.11"
+        assert plain.attrs["efficiency"] == "ideal"
+
+
+def test_the_compliance_checker_finds_nothing(path) -> None:
+    script = "from compliance_checker.runner import *; CheckSuite.load_all_available_checkers();"
+    script += f"print(ComplianceChecker.run_checker({str(path)!r}, ['cf:1.11'], 0, 'strict'))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "All tests passed!" in run.stdout, run.stdout
+
+
+def test_an_existing_file_is_kept_unless_forced(dataset, path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(ResultError, match="--force"):
+        sweep.write_netcdf(dataset, path)
+    assert path.read_bytes() == before
+    sweep.write_netcdf(dataset, path, force=True)
+
+
+def test_a_newer_schema_is_refused(dataset, tmp_path) -> None:
+    newer = dataset.assign_attrs(llm_sweep_schema=10**6)
+    sweep.write_netcdf(newer, tmp_path / "newer.nc")
+    with pytest.raises(ResultError, match="upgrade"):
+        sweep.open_results(tmp_path / "newer.nc")
+
+
+def test_check_names_each_departure(dataset) -> None:
+    assert check_dataset(dataset) == []
+    spoilt = {
+        "units": dataset.assign(bound=dataset.bound.assign_attrs(units="s")),
+        "dimensions": dataset.transpose("context_len", ...),
+        "llm_sweep_grid": dataset.drop_attrs(deep=False),
+        "unknown": dataset.assign(strange=dataset.bound),
+        "which no flag means": dataset.assign(bound=dataset.bound + np.int8(9)),
+        "does not increase": dataset.isel(batch_size=[1, 0]),
+        "same label twice": dataset.isel(model=[0, 0]),
+        "stored as": dataset.assign(feasible=dataset.feasible.astype(float)),
+    }
+    for word, bad in spoilt.items():
+        assert any(word in problem for problem in check_dataset(bad)), word

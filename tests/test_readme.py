@@ -1,0 +1,45 @@
+"""The README's Python runs, its commands exist, and its glossary names what the table has."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sweep.cli import cli
+from sweep.variables import VARIABLES
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(code, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_commands_name_what_exists() -> None:
+    used = re.findall(r"llm-sweep ([a-z][a-z-]+)", "\n".join(blocks("sh")))
+    assert {"run", "compare"} <= set(used)
+    assert set(used) <= set(cli.commands)
+
+
+def test_options_of_the_commands_exist() -> None:
+    for line in re.split(r"&&|\n", "\n".join(blocks("sh")).replace("\\\n", " ")):
+        words = shlex.split(line, comments=True)
+        starts = [i for i, word in enumerate(words) if word.endswith("llm-sweep")]
+        for start in starts:
+            command = cli.commands[words[start + 1]]
+            known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+            given = {word for word in words[start + 2 :] if word.startswith("-")}
+            assert given <= known, line
+
+
+def test_every_variable_is_listed_with_its_units() -> None:
+    for name, variable in VARIABLES.items():
+        assert f"| `{name}` | {variable.units} |" in TEXT, name
