@@ -26,14 +26,14 @@ class Comparison:
         variable: The quantity compared.
         hardware: The two accelerators; the ratio is above 1 where the first does better.
         ratio: Over `batch_size` and one length axis.
-        fits: Where both can run, or `None` if the file does not say.
+        fits: Where each of the two can run, or `None` if the file does not say.
     """
 
     model: str
     variable: str
     hardware: tuple[str, str]
     ratio: xr.DataArray
-    fits: xr.DataArray | None
+    fits: tuple[xr.DataArray, xr.DataArray] | None
 
     @property
     def length_axis(self) -> str:
@@ -43,7 +43,9 @@ class Comparison:
     def sentence(self) -> str:
         """The answer in one sentence."""
         first, second = self.hardware
-        runs = self.ratio.notnull() if self.fits is None else self.ratio.notnull() & self.fits
+        runs = self.ratio.notnull()
+        if self.fits is not None:
+            runs = runs & self.fits[0] & self.fits[1]
         judged = runs if bool(runs.any()) else self.ratio.notnull()
         start = f"{self.model}, {self.variable}: "
         if not bool(judged.any()):
@@ -86,9 +88,15 @@ class Comparison:
         if self.fits is None:
             return ""
         if not bool(runs.any()):
-            return "; but no cell fits in memory on both, so this is arithmetic, not an offer"
+            return "; but no cell can run on both, so this is arithmetic, not an offer"
         left_out = int(runs.size - runs.sum())
-        return f"; {left_out} of {runs.size} cells do not fit in memory on both" if left_out else ""
+        if not left_out:
+            return ""
+        note = f"; {left_out} of {runs.size} cells cannot run on both"
+        for name, own, other in zip(self.hardware, self.fits, self.fits[::-1], strict=True):
+            alone = int((own & ~other).sum())
+            note += f", {alone} of them on {name} alone" if alone else ""
+        return note
 
 
 def compare(
@@ -123,11 +131,11 @@ def compare(
     better, other = pair if BETTER[VARIABLES[variable].units] == "higher" else pair[::-1]
     fits = None
     if "feasible" in dataset and set(pair[0].dims) <= set(dataset["feasible"].dims):
-        each = [
-            _pick(dataset["feasible"], {"hardware": name, "model": model, **chosen})
+        able = [
+            _pick(dataset["feasible"], {"hardware": name, "model": model, **chosen}) == 1
             for name in hardware
         ]
-        fits = (each[0] == 1) & (each[1] == 1)
+        fits = able[0], able[1]
     return Comparison(model, variable, hardware, better / other, fits)
 
 

@@ -5,20 +5,29 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
 from sweep.comparison import Comparison
 from sweep.netcdf import replacing
 from sweep.specs import HardwareSpec
-from sweep.variables import AXIS_LONG_NAMES
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart by colour-blind readers."""
 LINES = ("-", "--", "-.", ":")
 DIVERGING = "PuOr"
+HATCHES = ("//", "..")
+"""For cells that run on neither accelerator, and on one of them alone."""
+AXIS_LABELS = {
+    "context_len": "context length (tokens)",
+    "isl": "input length (tokens)",
+    "osl": "output length (tokens)",
+}
 DTYPE_NAMES = {"half": "fp16 or bf16"}
 METHOD_TITLES = {
     "decode_step_latency": "operator roofline",
@@ -32,7 +41,7 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     """Ratio meshes over sequence length and batch: a row per model, a column per method.
 
     Colours are centred on 1 and symmetric in the logarithm. The black line is the break-even,
-    hatching marks cells that do not fit in memory on both accelerators.
+    hatching marks cells that cannot run on both accelerators.
 
     Args:
         comparisons: Rows of comparisons that share their accelerators.
@@ -48,8 +57,11 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
             mesh = _draw_mesh(axes, comparison, norm)
         axes_row[0].set_ylabel("batch size (sequences)")
     for axes, comparison in zip(panels[-1], comparisons[-1], strict=True):
-        axes.set_xlabel(_axis_label(comparison.length_axis))
+        axes.set_xlabel(AXIS_LABELS[comparison.length_axis])
     figure.suptitle(f"{first} against {second}: above 1, {first} is ahead")
+    marks = _hatch_legend([c for row in comparisons for c in row])
+    if marks:
+        figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
     assert mesh is not None
     bar = figure.colorbar(mesh, ax=panels, shrink=0.9)
     bar.set_label(f"ratio, {first} over {second} (1)")
@@ -65,33 +77,58 @@ def _draw_mesh(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh:
     x, y = _edges(lengths), _edges(batches)
     values = ratio.values
     mesh = axes.pcolormesh(x, y, values, norm=norm, cmap=DIVERGING, rasterized=True)
-    for set_scale, places in ((axes.set_xscale, lengths), (axes.set_yscale, batches)):
+    for axis, set_scale, places in (
+        (axes.xaxis, axes.set_xscale, lengths),
+        (axes.yaxis, axes.set_yscale, batches),
+    ):
         if _is_logarithmic(places):
             set_scale("log", base=2)
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if min(values.shape) > 1 and np.nanmin(values) < 1 < np.nanmax(values):
-        line = axes.contour(lengths, batches, values, levels=[1.0], colors="black", linewidths=1.8)
+        line = axes.contour(*_to_edges(x, y, ratio), levels=[1.0], colors="black", linewidths=1.8)
         axes.clabel(line, fmt={1.0: "break-even"}, fontsize=8)
-    if comparison.fits is not None and not bool(comparison.fits.all()):
-        lacking = (~comparison.fits.values).astype(float)
-        if min(lacking.shape) > 1:
-            hatched = axes.contourf(
-                lengths, batches, lacking, levels=[0.5, 1.5], colors="none", hatches=["//"]
-            )
-            hatched.set_edgecolor("0.45")
-            hatched.set_linewidth(0.0)
-        axes.text(
-            0.99,
-            0.985,
-            "hatched: does not fit in memory",
-            transform=axes.transAxes,
-            ha="right",
-            va="top",
-            fontsize=7,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
-        )
+    if comparison.fits is not None:
+        first, second = (able.values for able in comparison.fits)
+        for cells, hatch in zip((~first & ~second, first ^ second), HATCHES, strict=True):
+            _hatch(axes, _to_edges(x, y, ratio.copy(data=cells.astype(float))), hatch)
     method = METHOD_TITLES.get(comparison.variable, comparison.variable)
     axes.set_title(f"{comparison.model}, {method}", fontsize=10)
     return mesh
+
+
+def _hatch_legend(comparisons: Sequence[Comparison]) -> list[Patch]:
+    first, second = comparisons[0].hardware
+    fits = [(c.fits[0].values, c.fits[1].values) for c in comparisons if c.fits is not None]
+    alone = [
+        *([first] if any((a & ~b).any() for a, b in fits) else []),
+        *([second] if any((b & ~a).any() for a, b in fits) else []),
+    ]
+    names = ["runs on neither", f"runs on {' or '.join(alone)} alone"]
+    present = [any((~a & ~b).any() for a, b in fits), bool(alone)]
+    return [
+        Patch(facecolor="none", edgecolor="0.45", hatch=2 * hatch, label=name)
+        for name, hatch, shown in zip(names, HATCHES, present, strict=True)
+        if shown
+    ]
+
+
+def _hatch(axes: Axes, cells: tuple[np.ndarray, np.ndarray, np.ndarray], hatch: str) -> None:
+    if cells[2].any():
+        hatched = axes.contourf(*cells, levels=[0.5, 1.5], colors="none", hatches=[hatch])
+        hatched.set_edgecolor("0.45")
+        hatched.set_linewidth(0.0)
+
+
+def _to_edges(
+    x: np.ndarray, y: np.ndarray, array: xr.DataArray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cell centres and values, with the outermost values carried on to the mesh's edges."""
+    batches, lengths = (array[dim].values for dim in array.dims)
+    return (
+        np.concatenate([x[:1], lengths, x[-1:]]),
+        np.concatenate([y[:1], batches, y[-1:]]),
+        np.pad(array.values, 1, mode="edge"),
+    )
 
 
 def roofline_figure(specs: Sequence[HardwareSpec], dtype: str, *, linear: bool = False) -> Figure:
@@ -106,7 +143,7 @@ def roofline_figure(specs: Sequence[HardwareSpec], dtype: str, *, linear: bool =
     axes = figure.subplots()
     ridges = [spec.peaks[dtype] / spec.memory_bandwidth_bytes_per_s for spec in specs]
     low, high = (0.0, 1.6 * max(ridges)) if linear else (1.0, 4.0 * max(ridges))
-    widths = np.linspace(4.5, 1.5, len(specs))
+    widths = np.linspace(3.6, 1.5, len(specs))
     for spec, ridge, colour, line, width in zip(
         specs, ridges, cycle(COLOURS), cycle(LINES), widths, strict=False
     ):
@@ -169,9 +206,3 @@ def _edges(values: np.ndarray) -> np.ndarray:
     middles = (places[1:] + places[:-1]) / 2
     edges = np.concatenate([[2 * places[0] - middles[0]], middles, [2 * places[-1] - middles[-1]]])
     return np.exp(edges) if logarithmic else edges
-
-
-def _axis_label(axis: str) -> str:
-    return (
-        f"{AXIS_LONG_NAMES[axis]} (tokens)" if axis != "context_len" else "context length (tokens)"
-    )
