@@ -194,7 +194,8 @@ def run(
             grid, dtype=dtype, keep_infeasible=keep_infeasible, progress=progress
         )
     write_netcdf(dataset, output, force=force)
-    click.echo(f"{output}: {grid.points:,} points, {dataset.nbytes:,} bytes")
+    if sys.stdout.isatty():
+        click.echo(f"{output}: {grid.points:,} points, {dataset.nbytes:,} bytes")
 
 
 @cli.command()
