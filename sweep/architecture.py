@@ -25,13 +25,21 @@ class Block(eqx.Module):
         kv_heads: KV heads. [count]
         head_dim: Width of one head. [count]
         rotary_dim: Rotated elements of each head. [count]
-        window: Tokens a sliding window lets through. [count]
+        value_dim: Width of one head's values under latent attention, where `head_dim` is the
+            unrotated width of its keys. [count]
+        latent_dim: Width of the latent that stands for keys and values in the cache. [count]
+        query_rank: Width that queries are projected through. [count]
+        sinks: 1 if each head keeps an attention sink. [1]
+        window: Tokens of a sliding window, or of a chunk. [count]
         qkv_bias: 1 if the query, key and value projections have a bias. [1]
         output_bias: 1 if the output projection has one. [1]
         ffn_size: Width of the feed-forward, or of one expert. [count]
         ffn_bias: 1 if the feed-forward projections have a bias. [1]
         experts: Experts of the layer. [count]
         experts_per_token: Experts each token is routed to. [count]
+        shared_size: Width of the feed-forward every token takes beside its experts. [count]
+        expert_bias: 1 if the router and the experts' projections have a bias. [1]
+        router_bias: 1 if the router's scores are corrected by a bias. [1]
         vocab_size: Rows of the embedding or the head. [count]
         embedding_size: Width of the embedding or the head. [count]
         positions: Rows of a learned position table. [count]
@@ -48,6 +56,10 @@ class Block(eqx.Module):
     kv_heads: Scalar = 0
     head_dim: Scalar = 0
     rotary_dim: Scalar = 0
+    value_dim: Scalar = 0
+    latent_dim: Scalar = 0
+    query_rank: Scalar = 0
+    sinks: Scalar = 0
     window: Scalar = 0
     qkv_bias: Scalar = 0
     output_bias: Scalar = 0
@@ -55,6 +67,9 @@ class Block(eqx.Module):
     ffn_bias: Scalar = 0
     experts: Scalar = 0
     experts_per_token: Scalar = 0
+    shared_size: Scalar = 0
+    expert_bias: Scalar = 0
+    router_bias: Scalar = 0
     vocab_size: Scalar = 0
     embedding_size: Scalar = 0
     positions: Scalar = 0

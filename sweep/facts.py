@@ -7,7 +7,7 @@ from sweep.architecture import Block
 from sweep.catalog import Catalog
 from sweep.families import FAMILIES, read_blocks
 from sweep.specs import ModelSpec
-from sweep.transformer import OPERATORS, tensors
+from sweep.transformer import attentions, tensors
 
 CACHE_BYTES = 2
 """Storage of one cached element in the figures below. [byte]"""
@@ -39,11 +39,12 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
         SpecError: Its family is not supported, or a key is missing or wrong.
     """
     blocks = read_blocks(spec.config, spec.name)
-    parameters = sum(count * tensor.elements for count, tensor in tensors(blocks))
+    parameters = sum(int(block.count) * tensor.elements for block, tensor in tensors(blocks))
+    active = sum(int(block.count) * tensor.active_elements for block, tensor in tensors(blocks))
     beyond = spec.published.beyond_decoder if spec.published else []
     return ModelFacts(
         parameters=parameters,
-        active_parameters=sum(count * t.active_elements for count, t in tensors(blocks)),
+        active_parameters=active,
         stored_parameters=parameters + sum(tensor.elements for tensor in beyond),
         kv_cache_bytes_per_token=CACHE_BYTES * cached_elements_per_token(blocks),
         layers=sum(int(block.count) for block in blocks if block.in_transformer),
@@ -53,9 +54,9 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
 def cached_elements_per_token(blocks: tuple[Block, ...]) -> int:
     """Elements that one token adds to the KV cache of all layers. [count]"""
     return sum(
-        2 * int(block.count) * int(block.kv_heads) * int(block.head_dim)
+        int(block.count * attention.cached(block, 1))
         for block in blocks
-        if any(OPERATORS[name].grows for name in block.operators)
+        for attention in attentions(block)
     )
 
 

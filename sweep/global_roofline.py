@@ -5,39 +5,38 @@ out. A mixture of experts counts the parameters of all experts and the operation
 token is routed to. Tensor parallelism divides both sides and leaves the intensity as it is.
 """
 
+from collections.abc import Iterator
+
 import jax.numpy as jnp
 
 from sweep.architecture import Block
 from sweep.operators.cost import Scalar
 from sweep.params import Point
 from sweep.roofline import peak_rate
+from sweep.transformer import OPERATORS, Operator, Step
+
+WHOLE_MODEL = 1.0
+"""Tensor-parallel width at which one GPU holds everything. [count]"""
 
 
 def step_flops(point: Point) -> Scalar:
     """Operations of one decode step in the transformer layers of all GPUs. [count]
 
-    Two for each parameter a token uses, and four per query head, head element and context
-    token for attention.
+    Two for each parameter a token uses, and those of attention.
     """
-    per_sequence = jnp.zeros(())
-    for block, context in _layers(point):
-        experts_used = _ffn_parameters(block) * jnp.maximum(block.experts_per_token, 1.0)
-        parameters = _attention_parameters(block) + experts_used
-        scores = 4 * block.heads * block.head_dim * context
-        per_sequence = per_sequence + block.count * (2 * parameters + scores)
-    return point.batch_size * per_sequence
+    step = _step(point)
+    total = 2 * point.batch_size * point.model.active_layer_parameters
+    for block, operator, attended in _attentions(point):
+        total = total + block.count * operator.cost(block, step, attended).tensor_flops
+    return total
 
 
 def step_bytes(point: Point) -> Scalar:
     """Parameters and KV cache that one decode step reads, on all GPUs. [byte]"""
-    total = jnp.zeros(())
-    for block, context in _layers(point):
-        experts_kept = _ffn_parameters(block) * jnp.maximum(block.experts, 1.0)
-        parameters = _attention_parameters(block) + experts_kept
-        cache = 2 * block.kv_heads * block.head_dim * context * point.batch_size
-        total = total + block.count * (
-            parameters * point.precision.weight + cache * point.precision.kv
-        )
+    step = _step(point)
+    total = point.model.layer_parameters * point.precision.weight
+    for block, operator, attended in _attentions(point):
+        total = total + block.count * operator.cost(block, step, attended).kv_bytes
     return total
 
 
@@ -57,26 +56,22 @@ def step_latency(point: Point) -> Scalar:
     return step_flops(point) / point.tp / attainable_flops(point)
 
 
-def _layers(point: Point) -> list[tuple[Block, Scalar]]:
-    """Transformer layers, each kind with the tokens it attends to."""
+def _attentions(point: Point) -> Iterator[tuple[Block, Operator, Scalar]]:
+    """Attention of each kind of layer, with the tokens it attends to."""
     context_len = point.length("context_len")
-    return [
-        (
-            block,
-            jnp.minimum(context_len, block.window)
-            if "windowed_attention" in block.operators
-            else context_len,
-        )
-        for block in point.model.blocks
-        if block.in_transformer
-    ]
+    for block in point.model.blocks:
+        for name in block.operators:
+            operator = OPERATORS[name]
+            if operator.attention is not None:
+                yield block, operator, operator.attention.reach(block, context_len)
 
 
-def _attention_parameters(block: Block) -> Scalar:
-    return block.hidden_size * block.head_dim * 2 * (block.heads + block.kv_heads)
-
-
-def _ffn_parameters(block: Block) -> Scalar:
-    """Parameters of one feed-forward, or of one expert: three matrices if gated, else two."""
-    gated = any("gate_up" in name for name in block.operators)
-    return (3 if gated else 2) * block.hidden_size * block.ffn_size
+def _step(point: Point) -> Step:
+    return Step(
+        decoding=True,
+        sequences=point.batch_size,
+        query_len=1.0,
+        tp=WHOLE_MODEL,
+        precision=point.precision,
+        cache=point.hardware.cache,
+    )

@@ -5,7 +5,7 @@ from jaxtyping import Array, Int
 
 from sweep.operators.cost import Scalar
 from sweep.params import Point
-from sweep.transformer import OPERATORS, kv_heads_per_gpu
+from sweep.transformer import attentions, kv_heads_per_gpu
 from sweep.variables import INFEASIBLE_REASONS
 
 
@@ -27,15 +27,13 @@ def weight_memory(point: Point) -> Scalar:
 def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
     """KV cache of one sequence of `tokens` tokens on each GPU. [byte]
 
-    Sliding-window layers keep their window and no more.
+    Windowed and chunked layers keep their window or chunk and no more.
     """
     total = jnp.zeros(())
     for block in point.model.blocks:
-        for name in block.operators:
-            if OPERATORS[name].grows:
-                kept = jnp.minimum(tokens, block.window) if name.startswith("windowed") else tokens
-                width = 2 * kv_heads_per_gpu(block, point.tp) * block.head_dim
-                total = total + block.count * width * kept * point.precision.kv
+        for attention in attentions(block):
+            elements = attention.cached(block, point.tp) * attention.kept(block, tokens)
+            total = total + block.count * elements * point.precision.kv
     return total
 
 

@@ -27,10 +27,14 @@ class Model(eqx.Module):
     Attributes:
         blocks: Embedding, layers and head in the order they run.
         elements: Stored weights by role and sharding. [count]
+        layer_parameters: Matrices of the transformer layers, all experts. [count]
+        active_layer_parameters: The same, the experts of one token. [count]
     """
 
     blocks: tuple[Block, ...]
     elements: Float[Numbers, "*grid role sharding"]
+    layer_parameters: Scalar
+    active_layer_parameters: Scalar
 
 
 class Hardware(eqx.Module):

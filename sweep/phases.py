@@ -1,5 +1,7 @@
 """Prefill, one decode step, and the decode summed exactly over a growing context."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -57,10 +59,10 @@ def decode_latency(point: Point) -> Scalar:
     total = jnp.zeros(())
     for block in point.model.blocks:
         for name in block.operators:
-            if OPERATORS[name].grows:
-                spent = _growing_seconds(point, block, name, step, first, last)
-            else:
+            if OPERATORS[name].attention is None:
                 spent = (osl - 1) * _work(point, block, name, step, first).seconds.latency
+            else:
+                spent = _growing_seconds(point, block, name, step, first, last)
             total = total + block.count * spent
     return total
 
@@ -102,20 +104,38 @@ def _growing_seconds(
 ) -> Scalar:
     """Sum over contexts of an operator's time, whose resources are affine in the context."""
 
-    def seconds(context: Scalar) -> Seconds:
-        return _work(point, block, name, step, context).seconds
+    def seconds(attended: Scalar) -> Seconds:
+        return _attending(point, block, name, step, attended).seconds
 
-    capped = name.startswith("windowed")
-    reach = jnp.minimum(last, block.window) if capped else last
     at_zero, at_one = seconds(jnp.zeros(())), seconds(jnp.ones(()))
     slope = jax.tree.map(jnp.subtract, at_one, at_zero)
-    total = sum_of_larger(
-        (at_zero.memory, slope.memory), (at_zero.compute, slope.compute), first, reach
-    )
-    if not capped:
-        return total
-    beyond = jnp.maximum(last - jnp.maximum(first - 1, block.window), 0.0)
-    return total + beyond * seconds(block.window).latency
+
+    def total(start: Scalar, stop: Scalar) -> Scalar:
+        return sum_of_larger(
+            (at_zero.memory, slope.memory), (at_zero.compute, slope.compute), start, stop
+        )
+
+    attention = OPERATORS[name].attention
+    if attention is None or attention.span == "all":
+        return total(first, last)
+    if attention.span == "window":
+        beyond = jnp.maximum(last - jnp.maximum(first - 1, block.window), 0.0)
+        return total(first, jnp.minimum(last, block.window)) + beyond * total(
+            block.window, block.window
+        )
+    return _sum_over_chunks(total, first, last, block.window)
+
+
+def _sum_over_chunks(
+    total: Callable[[Scalar, Scalar], Scalar], first: Scalar, last: Scalar, chunk: Scalar
+) -> Scalar:
+    """Sum where each step attends to its place in its chunk: a rest, whole chunks, a rest."""
+    begun = jnp.mod(first - 1, chunk)
+    steps = last - first + 1
+    finishing = jnp.minimum(steps, chunk - begun)
+    whole = jnp.floor((steps - finishing) / chunk)
+    rest = steps - finishing - whole * chunk
+    return total(begun + 1, begun + finishing) + whole * total(1.0, chunk) + total(1.0, rest)
 
 
 def _step(point: Point, *, query_len: Scalar, decoding: bool) -> Step:
@@ -138,7 +158,13 @@ def _works(point: Point, step: Step, context_len: Scalar) -> list[Work]:
 
 
 def _work(point: Point, block: Block, name: str, step: Step, context_len: Scalar) -> Work:
+    attention = OPERATORS[name].attention
+    attended = context_len if attention is None else attention.reach(block, context_len)
+    return _attending(point, block, name, step, attended)
+
+
+def _attending(point: Point, block: Block, name: str, step: Step, attended: Scalar) -> Work:
     operator = OPERATORS[name]
-    cost = operator.cost(block, step, context_len)
+    cost = operator.cost(block, step, attended)
     peak = engine_peak(operator.engine, point.hardware, point.precision)
     return Work(name, block.count, cost, resource_seconds(cost, peak, point.hardware))

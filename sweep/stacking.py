@@ -50,10 +50,17 @@ def precision_params(spec: PrecisionSpec) -> Precision:
 def model_params(blocks: tuple[Block, ...]) -> Model:
     """A model as the kernel reads it: its blocks, and what it stores by role and sharding."""
     elements = np.zeros((len(ROLES), len(SHARDING)))
-    for count, tensor in tensors(blocks):
+    for block, tensor in tensors(blocks):
         place = ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
-        elements[place] += count * tensor.elements
-    return Model(blocks=blocks, elements=elements)
+        elements[place] += int(block.count) * tensor.elements
+    layers = tuple(block for block in blocks if block.in_transformer)
+    matrices = [(int(b.count), t) for b, t in tensors(layers) if len(t.shape) > 1]
+    return Model(
+        blocks=blocks,
+        elements=elements,
+        layer_parameters=float(sum(count * t.elements for count, t in matrices)),
+        active_layer_parameters=float(sum(count * t.active_elements for count, t in matrices)),
+    )
 
 
 def stack(trees: Sequence[T], dtype: DTypeLike) -> T:

@@ -14,12 +14,23 @@ import jax.numpy as jnp
 from sweep.architecture import Block
 from sweep.operators.activation import activation
 from sweep.operators.all_reduce import all_reduce
-from sweep.operators.attention import decode_attention, prefill_attention
+from sweep.operators.attention import (
+    causal_pairs,
+    chunked_pairs,
+    decode_attention,
+    prefill_attention,
+    windowed_pairs,
+)
 from sweep.operators.cost import Cost, Scalar
 from sweep.operators.embedding import embedding, position_embedding
 from sweep.operators.experts import expert_combine, expert_gemm
 from sweep.operators.gemm import gemm
 from sweep.operators.kv_cache import kv_cache_append
+from sweep.operators.latent_attention import (
+    latent_decode_attention,
+    latent_prefill_attention,
+    latent_up_projection,
+)
 from sweep.operators.norm import norm
 from sweep.operators.residual import residual
 from sweep.operators.rotary import rotary
@@ -27,6 +38,7 @@ from sweep.operators.sampling import sampling
 from sweep.params import Model, Precision
 
 Engine = Literal["linear", "hidden", "head"]
+Span = Literal["all", "window", "chunk"]
 
 
 class Step(eqx.Module):
@@ -87,21 +99,47 @@ def _no_weights(_: Block) -> tuple[Tensor, ...]:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """How an operator that attends to the context does so.
+
+    Attributes:
+        cached: Elements of the KV cache of one token in one layer on each GPU.
+        span: Whether it attends to the whole context, to a sliding window of it, or to the
+            chunk that the newest token is in.
+    """
+
+    cached: Callable[[Block, Scalar], Scalar]
+    span: Span = "all"
+
+    def reach(self, block: Block, context: Scalar) -> Scalar:
+        """Tokens attended to when the context holds `context`. [count]"""
+        if self.span == "all":
+            return context
+        if self.span == "window":
+            return jnp.minimum(context, block.window)
+        return jnp.mod(context - 1, block.window) + 1
+
+    def kept(self, block: Block, tokens: Scalar) -> Scalar:
+        """Tokens kept in the cache of a sequence of `tokens`. [count]"""
+        return tokens if self.span == "all" else jnp.minimum(tokens, block.window)
+
+
+@dataclass(frozen=True)
 class Operator:
     """An operator as a block runs it.
 
     Attributes:
-        cost: Its cost at a block's sizes, a step, and the context each sequence attends to.
+        cost: Its cost at a block's sizes, a step, and the tokens each sequence attends to.
         weights: The tensors it keeps.
         engine: Whose operand types set the rate of its matrix FLOPs; attention computes in the
             type of the residual stream whatever the cache stores.
-        grows: Whether its cost depends on the context.
+        attention: How it attends to the context, or `None` if its cost does not depend on it.
     """
 
     cost: Callable[[Block, Step, Scalar], Cost]
     weights: Callable[[Block], tuple[Tensor, ...]] = _no_weights
     engine: Engine = "linear"
-    grows: bool = False
+    attention: Attention | None = None
 
 
 def kv_heads_per_gpu(block: Block, tp: Scalar) -> Scalar:
@@ -165,6 +203,16 @@ def _experts(block: Block, rows: Scalar, columns: Scalar) -> Tensor:
     return Tensor((experts, int(rows), int(columns)), expert_choice=(used, experts))
 
 
+def _expert_biases(block: Block, width: Scalar, sharding: str) -> Tensor:
+    experts, used = int(block.experts), int(block.experts_per_token)
+    shape = experts, int(block.expert_bias * width)
+    return Tensor(shape, role="hidden", sharding=sharding, expert_choice=(used, experts))
+
+
+def _query_width(block: Block) -> Scalar:
+    return block.heads * (block.head_dim + block.rotary_dim)
+
+
 def _qkv_cost(b: Block, s: Step, _: Scalar) -> Cost:
     columns = (b.heads / s.tp + 2 * kv_heads_per_gpu(b, s.tp)) * b.head_dim
     return _linear(s, b.hidden_size, columns, bias=b.qkv_bias)
@@ -198,38 +246,76 @@ def _rotary_cost(b: Block, s: Step, _: Scalar) -> Cost:
 def _kv_cache_append_cost(b: Block, s: Step, _: Scalar) -> Cost:
     return kv_cache_append(
         s.tokens,
-        kv_heads_per_gpu(b, s.tp),
-        b.head_dim,
+        2 * kv_heads_per_gpu(b, s.tp) * b.head_dim,
         input_bytes=s.precision.hidden,
         kv_bytes=s.precision.kv,
     )
 
 
-def _attention_cost(b: Block, s: Step, context: Scalar, window: Scalar | None = None) -> Cost:
-    heads, kv_heads = b.heads / s.tp, kv_heads_per_gpu(b, s.tp)
-    p = s.precision
+def _attention(span: Span) -> Operator:
+    pairs: dict[Span, Callable[[Block, Scalar], Scalar]] = {
+        "all": lambda _, length: causal_pairs(length),
+        "window": lambda block, length: windowed_pairs(length, block.window),
+        "chunk": lambda block, length: chunked_pairs(length, block.window),
+    }
+    attention = Attention(lambda b, tp: 2 * kv_heads_per_gpu(b, tp) * b.head_dim, span)
+
+    def cost(b: Block, s: Step, attended: Scalar) -> Cost:
+        shape = {
+            "heads": b.heads / s.tp,
+            "kv_heads": kv_heads_per_gpu(b, s.tp),
+            "head_dim": b.head_dim,
+            "query_bytes": s.precision.hidden,
+            "output_bytes": s.precision.activation,
+            "kv_bytes": s.precision.kv,
+        }
+        if s.decoding:
+            return decode_attention(s.sequences, attended, **shape)
+        length = s.query_len
+        return prefill_attention(
+            s.sequences, length, pairs=pairs[span](b, length), cache_bytes=s.cache, **shape
+        )
+
+    def sinks(b: Block) -> tuple[Tensor, ...]:
+        return (_vector(b.sinks * b.heads, "split"),)
+
+    return Operator(cost, sinks, engine="hidden", attention=attention)
+
+
+def _latent_attention_cost(b: Block, s: Step, attended: Scalar) -> Cost:
+    heads, p = b.heads / s.tp, s.precision
     if s.decoding:
-        return decode_attention(
+        return latent_decode_attention(
             s.sequences,
-            context,
+            attended,
             heads=heads,
-            kv_heads=kv_heads,
-            head_dim=b.head_dim,
+            latent_dim=b.latent_dim,
+            rotary_dim=b.rotary_dim,
             query_bytes=p.hidden,
-            output_bytes=p.activation,
+            output_bytes=p.hidden,
             kv_bytes=p.kv,
         )
-    return prefill_attention(
+    return latent_prefill_attention(
         s.sequences,
         s.query_len,
-        window=window,
-        cache_bytes=s.cache,
         heads=heads,
-        kv_heads=kv_heads,
-        head_dim=b.head_dim,
-        query_bytes=p.hidden,
+        key_dim=b.head_dim + b.rotary_dim,
+        value_dim=b.value_dim,
+        element_bytes=p.hidden,
         output_bytes=p.activation,
-        kv_bytes=p.kv,
+    )
+
+
+def _latent_up_cost(b: Block, s: Step, _: Scalar) -> Cost:
+    return latent_up_projection(
+        s.tokens,
+        heads=b.heads / s.tp,
+        latent_dim=b.latent_dim,
+        key_dim=b.head_dim,
+        value_dim=b.value_dim,
+        absorbed=s.decoding,
+        weight_bytes=s.precision.weight,
+        element_bytes=s.precision.hidden,
     )
 
 
@@ -241,11 +327,13 @@ def _residual_cost(b: Block, s: Step, _: Scalar) -> Cost:
     return residual(s.tokens, b.hidden_size, element_bytes=s.precision.hidden)
 
 
-def _activation(*, gated: bool, routed: bool = False) -> Operator:
+def _activation(
+    *, gated: bool, width: Callable[[Block], Scalar] = lambda b: b.ffn_size, routed: bool = False
+) -> Operator:
     def cost(b: Block, s: Step, _: Scalar) -> Cost:
         return activation(
             s.tokens * b.experts_per_token if routed else s.tokens,
-            b.ffn_size / s.tp,
+            width(b) / s.tp,
             gated=gated,
             input_bytes=s.precision.hidden,
             output_bytes=s.precision.activation,
@@ -264,6 +352,7 @@ def _expert_cost(b: Block, s: Step, inner: Scalar, columns: Scalar) -> Cost:
         weight_bytes=s.precision.weight,
         input_bytes=s.precision.activation,
         output_bytes=s.precision.hidden,
+        bias=b.expert_bias,
     )
 
 
@@ -299,11 +388,53 @@ OPERATORS: dict[str, Operator] = {
     "qk_norm": Operator(_qk_norm_cost, lambda b: (_vector(2 * b.norm_vectors * b.head_dim),)),
     "rotary": Operator(_rotary_cost),
     "kv_cache_append": Operator(_kv_cache_append_cost),
-    "attention": Operator(_attention_cost, engine="hidden", grows=True),
-    "windowed_attention": Operator(
-        lambda b, s, context: _attention_cost(b, s, jnp.minimum(context, b.window), b.window),
+    "attention": _attention("all"),
+    "windowed_attention": _attention("window"),
+    "chunked_attention": _attention("chunk"),
+    "qk_unit_norm": Operator(_qk_norm_cost),
+    "query_projection": Operator(
+        lambda b, s, _: _linear(s, b.hidden_size, _query_width(b) / s.tp, bias=0.0),
+        lambda b: (_matrix(_query_width(b), b.hidden_size),),
+    ),
+    "query_down_projection": Operator(
+        lambda b, s, _: _linear(s, b.hidden_size, b.query_rank, bias=0.0),
+        lambda b: (_matrix(b.query_rank, b.hidden_size, "copied"),),
+    ),
+    "query_norm": _norm(lambda b: b.query_rank, feeds_linear=True),
+    "query_up_projection": Operator(
+        lambda b, s, _: _linear(s, b.query_rank, _query_width(b) / s.tp, bias=0.0),
+        lambda b: (_matrix(_query_width(b), b.query_rank),),
+    ),
+    "latent_projection": Operator(
+        lambda b, s, _: _linear(s, b.hidden_size, b.latent_dim + b.rotary_dim, bias=0.0),
+        lambda b: (_matrix(b.latent_dim + b.rotary_dim, b.hidden_size, "copied"),),
+    ),
+    "latent_norm": _norm(lambda b: b.latent_dim, feeds_linear=True),
+    "latent_rotary": Operator(
+        lambda b, s, _: rotary(
+            s.tokens, b.heads / s.tp + 1, b.rotary_dim, element_bytes=s.precision.hidden
+        )
+    ),
+    "latent_cache_append": Operator(
+        lambda b, s, _: kv_cache_append(
+            s.tokens,
+            b.latent_dim + b.rotary_dim,
+            input_bytes=s.precision.hidden,
+            kv_bytes=s.precision.kv,
+        )
+    ),
+    "latent_up_projection": Operator(
+        _latent_up_cost,
+        lambda b: (_matrix(b.heads * (b.head_dim + b.value_dim), b.latent_dim),),
+    ),
+    "latent_attention": Operator(
+        _latent_attention_cost,
         engine="hidden",
-        grows=True,
+        attention=Attention(lambda b, _: b.latent_dim + b.rotary_dim),
+    ),
+    "latent_output_projection": Operator(
+        lambda b, s, _: _linear(s, b.heads * b.value_dim / s.tp, b.hidden_size, bias=0.0),
+        lambda b: (_matrix(b.hidden_size, b.heads * b.value_dim),),
     ),
     "output_projection": Operator(
         lambda b, s, _: _linear(s, b.heads * b.head_dim / s.tp, b.hidden_size, bias=b.output_bias),
@@ -338,17 +469,35 @@ OPERATORS: dict[str, Operator] = {
     ),
     "router": Operator(
         lambda b, s, _: _unquantised(s, s.tokens, b.hidden_size, b.experts),
-        lambda b: (_matrix(b.experts, b.hidden_size, "copied", role="hidden"),),
+        lambda b: (
+            _matrix(b.experts, b.hidden_size, "copied", role="hidden"),
+            _vector((b.expert_bias + b.router_bias) * b.experts),
+        ),
         engine="hidden",
     ),
     "expert_gate_up_projection": Operator(
         lambda b, s, _: _expert_cost(b, s, b.hidden_size, 2 * b.ffn_size / s.tp),
-        lambda b: (_experts(b, 2 * b.ffn_size, b.hidden_size),),
+        lambda b: (
+            _experts(b, 2 * b.ffn_size, b.hidden_size),
+            _expert_biases(b, 2 * b.ffn_size, "split"),
+        ),
     ),
     "expert_gated_activation": _activation(gated=True, routed=True),
     "expert_down_projection": Operator(
         lambda b, s, _: _expert_cost(b, s, b.ffn_size / s.tp, b.hidden_size),
-        lambda b: (_experts(b, b.hidden_size, b.ffn_size),),
+        lambda b: (
+            _experts(b, b.hidden_size, b.ffn_size),
+            _expert_biases(b, b.hidden_size, "copied"),
+        ),
+    ),
+    "shared_gate_up_projection": Operator(
+        lambda b, s, _: _linear(s, b.hidden_size, 2 * b.shared_size / s.tp, bias=0.0),
+        lambda b: (_matrix(2 * b.shared_size, b.hidden_size),),
+    ),
+    "shared_gated_activation": _activation(gated=True, width=lambda b: b.shared_size),
+    "shared_down_projection": Operator(
+        lambda b, s, _: _linear(s, b.shared_size / s.tp, b.hidden_size, bias=0.0),
+        lambda b: (_matrix(b.hidden_size, b.shared_size),),
     ),
     "expert_combine": Operator(
         lambda b, s, _: expert_combine(
@@ -379,12 +528,18 @@ OPERATORS: dict[str, Operator] = {
 }
 
 
-def tensors(blocks: tuple[Block, ...]) -> Iterator[tuple[int, Tensor]]:
-    """Every stored weight of a model given in integers, with the number of layers that have it."""
+def tensors(blocks: tuple[Block, ...]) -> Iterator[tuple[Block, Tensor]]:
+    """Every weight that a layer of each block stores; the blocks' sizes are integers."""
     for block in blocks:
         for name in block.operators:
             for tensor in OPERATORS[name].weights(block):
-                yield int(block.count), tensor
+                yield block, tensor
+
+
+def attentions(block: Block) -> list[Attention]:
+    """How the operators of `block` that attend to the context do so."""
+    found = (OPERATORS[name].attention for name in block.operators)
+    return [attention for attention in found if attention is not None]
 
 
 def operator_names(model: Model) -> tuple[str, ...]:

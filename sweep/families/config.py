@@ -54,6 +54,10 @@ class Config:
             raise self.error(key, f"must be an integer from 1 to {LARGEST}, not {value!r:.40}")
         return value
 
+    def natural(self, key: str) -> int:
+        """The integer of at least 0 under `key`, 0 where it is not given."""
+        return 0 if self._data.get(key) in (None, 0) else self.size(key)
+
     def fraction(self, key: str, default: float) -> float:
         """The number above 0 and at most 1 under `key`, else `default`."""
         value = self._data.get(key, default)
@@ -70,14 +74,40 @@ class Config:
             raise self.error(key, f"must be true or false, not {value!r}")
         return value
 
-    def texts(self, key: str, length: int) -> list[str] | None:
-        """The list of `length` strings under `key`, else `None`."""
-        value = self._data.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, list) or len(value) != length:
-            raise self.error(key, f"must list {length} layers, not {value!r:.60}")
-        return [str(v) for v in value]
+    def sliding_layers(self, layers: int, default: list[bool]) -> list[bool]:
+        """Which of `layers` see a window: as `layer_types` lists them, else as `default` has it.
+
+        Raises:
+            SpecError: `layer_types` lists another number of layers, or an unknown kind.
+        """
+        kinds = self._data.get("layer_types")
+        if kinds is None:
+            return default
+        if not isinstance(kinds, list) or len(kinds) != layers:
+            raise self.error("layer_types", f"must list {layers} layers, not {kinds!r:.60}")
+        known = {"sliding_attention": True, "full_attention": False}
+        for kind in kinds:
+            if kind not in known:
+                raise self.error("layer_types", f"unknown kind {kind!r}")
+        return [known[kind] for kind in kinds]
+
+    def integers(self, key: str) -> list[int]:
+        """The list of integers under `key`, empty where it is not given."""
+        value = self._data.get(key) or []
+        if not isinstance(value, list) or not all(type(v) is int for v in value):
+            raise self.error(key, f"must be a list of integers, not {value!r:.60}")
+        return value
+
+    def experts(self, kept_key: str, used_key: str) -> tuple[int, int]:
+        """Experts kept and experts used for each token.
+
+        Raises:
+            SpecError: More are used than kept.
+        """
+        kept, used = self.size(kept_key), self.size(used_key)
+        if used > kept:
+            raise self.error(used_key, f"{used} is more than the {kept} experts")
+        return kept, used
 
     def head_dim(self, hidden_size: int, heads: int, default: int | None = None) -> int:
         """`head_dim` where given, else `default`, else the share of the hidden size.

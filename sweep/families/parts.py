@@ -1,4 +1,8 @@
-"""Stretches of operators that families share, and the blocks before and after the layers."""
+"""Stretches of operators that families share, and the blocks around and among the layers."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
 
 from sweep.architecture import Block
 
@@ -17,6 +21,11 @@ EXPERTS = (
     "expert_gated_activation",
     "expert_down_projection",
     "expert_combine",
+)
+SHARED_EXPERT = (
+    "shared_gate_up_projection",
+    "shared_gated_activation",
+    "shared_down_projection",
 )
 
 RMS_NORM, LAYER_NORM = 1, 2
@@ -37,11 +46,6 @@ def pre_norm(attention: tuple[str, ...], ffn: tuple[str, ...]) -> tuple[str, ...
     )
 
 
-def windowed(operators: tuple[str, ...]) -> tuple[str, ...]:
-    """The same layer, attending to a sliding window."""
-    return tuple("windowed_attention" if name == "attention" else name for name in operators)
-
-
 def without(operators: tuple[str, ...], *names: str) -> tuple[str, ...]:
     """The same layer without the named operators."""
     return tuple(name for name in operators if name not in names)
@@ -51,6 +55,20 @@ def before(operators: tuple[str, ...], name: str, extra: str) -> tuple[str, ...]
     """The same layer with operator `extra` run just before `name`."""
     place = operators.index(name)
     return (*operators[:place], extra, *operators[place:])
+
+
+def with_window(layer: Block, window: int | None, kind: str = "windowed") -> Block:
+    """The same layer attending to a sliding window, or to a chunk of the context."""
+    if window is None:
+        return layer
+    operators = tuple(f"{kind}_{name}" if name == "attention" else name for name in layer.operators)
+    return dataclasses.replace(layer, operators=operators, window=window)
+
+
+def grouped(layers: Iterable[Block]) -> list[Block]:
+    """Equal layers as one block that counts them, in the order they first stand."""
+    kinds = Counter(tuple(vars(layer).items()) for layer in layers)
+    return [Block(**{**dict(kind), "count": count}) for kind, count in kinds.items()]
 
 
 def embedding(vocab_size: int, hidden_size: int) -> Block:

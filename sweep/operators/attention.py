@@ -45,11 +45,28 @@ def decode_attention(
     )
 
 
+def causal_pairs(query_len: Scalar) -> Scalar:
+    """Pairs of a token and one it attends to, itself and all before it: S·(S + 1)/2. [count]"""
+    return query_len * (query_len + 1) / 2
+
+
+def windowed_pairs(query_len: Scalar, window: Scalar) -> Scalar:
+    """The same where token i attends to the last min(i, window). [count]"""
+    reach = jnp.minimum(query_len, window)
+    return causal_pairs(reach) + (query_len - reach) * reach
+
+
+def chunked_pairs(query_len: Scalar, chunk: Scalar) -> Scalar:
+    """The same where a token attends to those before it in its own chunk. [count]"""
+    whole = jnp.floor(query_len / chunk)
+    return whole * causal_pairs(chunk) + causal_pairs(query_len - whole * chunk)
+
+
 def prefill_attention(
     sequences: Scalar,
     query_len: Scalar,
     *,
-    window: Scalar | None,
+    pairs: Scalar,
     cache_bytes: Scalar,
     heads: Scalar,
     kv_heads: Scalar,
@@ -60,14 +77,13 @@ def prefill_attention(
 ) -> Cost:
     """Cost of a prompt attending to itself, causally.
 
-    Token i attends to min(i, window) tokens, so S tokens make S·(S + 1)/2 pairs without a
-    window. K and V of a head pass through the chip once for each on-chip cache full of the
+    K and V of a head pass through the chip once for each on-chip cache full of the
     queries that share them, the input-output complexity of [1], Theorem 2.
 
     Args:
         sequences: Sequences in the batch. [count]
         query_len: Prompt tokens of each. [count]
-        window: Tokens a sliding window lets through, `None` for all. [count]
+        pairs: Pairs of a token and one it attends to, in one sequence. [count]
         cache_bytes: On-chip cache. [byte]
         heads: Query heads on this GPU. [count]
         kv_heads: KV heads on this GPU. [count]
@@ -79,8 +95,6 @@ def prefill_attention(
     References:
         [1] Dao et al., "FlashAttention", NeurIPS 2022.
     """
-    reach = query_len if window is None else jnp.minimum(query_len, window)
-    pairs = reach * (reach + 1) / 2 + (query_len - reach) * reach
     scores = sequences * heads * pairs
     sharing_queries = query_len * head_dim * heads / kv_heads
     passes = jnp.maximum(1.0, sharing_queries * query_bytes / cache_bytes)

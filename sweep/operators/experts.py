@@ -31,6 +31,7 @@ def expert_gemm(
     weight_bytes: Scalar,
     input_bytes: Scalar,
     output_bytes: Scalar,
+    bias: Scalar,
 ) -> Cost:
     """Cost of one matrix of each expert: computed for k experts a token, read once per expert hit.
 
@@ -42,13 +43,15 @@ def expert_gemm(
         experts_per_token: Experts each token is routed to. [count]
         weight_bytes: Storage of one weight, scales included. [byte]
         input_bytes: Storage of one input element. [byte]
-        output_bytes: Storage of one output element. [byte]
+        output_bytes: Storage of one output or bias element. [byte]
+        bias: 1 with a bias vector for each expert, 0 without. [1]
     """
     rows = tokens * experts_per_token
     read = distinct_experts(tokens, experts, experts_per_token)
     return Cost(
         tensor_flops=2 * rows * inner * columns,
-        weight_bytes=read * inner * columns * weight_bytes,
+        vector_flops=bias * rows * columns,
+        weight_bytes=read * columns * (inner * weight_bytes + bias * output_bytes),
         activation_bytes=rows * (inner * input_bytes + columns * output_bytes),
     )
 
