@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from sweep.grid import Resolved
-from sweep.variables import AXIS_LONG_NAMES, LABELLED, VARIABLES, Variable
+from sweep.variables import AXIS_LONG_NAMES, FLAG_MASK_TYPE, LABELLED, VARIABLES, Variable
 
 SCHEMA_VERSION = 1
 """Raised when a reader of older files would misread newer ones."""
@@ -42,7 +42,7 @@ def build_dataset(
     coords = {
         dim: (
             (dim,),
-            labels[dim] if dim in LABELLED else np.asarray(grid.numbers[dim], np.int32),
+            labels[dim] if dim in LABELLED else _coordinate(grid.numbers[dim]),
             axis_attributes(dim),
         )
         for dim in used
@@ -52,6 +52,11 @@ def build_dataset(
         for name, array in arrays.items()
     }
     return xr.Dataset(variables, coords, global_attributes(grid))
+
+
+def _coordinate(values: Sequence[float]) -> np.ndarray[Any, Any]:
+    whole = all(isinstance(value, int) for value in values)
+    return np.asarray(values, np.int32 if whole else np.float64)
 
 
 def axis_attributes(dim: str) -> dict[str, Any]:
@@ -76,7 +81,7 @@ def variable_attributes(variable: Variable, present: Mapping[str, Any]) -> dict[
         attributes["flag_values"] = np.asarray(values, np.int8)
         attributes["flag_meanings"] = " ".join(meanings)
     if variable.flag_masks:
-        bits = np.asarray([bit for _, bit in variable.flag_masks], np.int8)
+        bits = np.asarray([bit for _, bit in variable.flag_masks], FLAG_MASK_TYPE)
         attributes["flag_masks"] = bits if bits.size > 1 else bits[0]
         attributes["flag_meanings"] = " ".join(meaning for meaning, _ in variable.flag_masks)
     ancillary = [name for name in variable.ancillary if name in present]

@@ -1,8 +1,9 @@
 """The global roofline: one arithmetic intensity stands for a whole decode step.
 
 Transformer layers only; operations over parameter bytes and KV-cache bytes, activations left
-out. A mixture of experts counts the parameters of all experts and the operations of those a
-token is routed to. Tensor parallelism divides both sides and leaves the intensity as it is.
+out, as if one GPU held everything: tensor parallelism divides both sides and leaves the
+intensity as it is. A mixture of experts counts the parameters of all experts and the operations
+of those a token is routed to.
 """
 
 from collections.abc import Iterator
@@ -11,12 +12,9 @@ import jax.numpy as jnp
 
 from sweep.architecture import Block
 from sweep.operators.cost import Scalar
-from sweep.params import Point
+from sweep.params import Layout, Point
 from sweep.roofline import peak_rate
 from sweep.transformer import OPERATORS, Operator, Step
-
-WHOLE_MODEL = 1.0
-"""Tensor-parallel width at which one GPU holds everything. [count]"""
 
 
 def step_flops(point: Point) -> Scalar:
@@ -53,7 +51,7 @@ def attainable_flops(point: Point) -> Scalar:
 
 def step_latency(point: Point) -> Scalar:
     """Time of one decode step at the attainable rate. [s]"""
-    return step_flops(point) / point.tp / attainable_flops(point)
+    return step_flops(point) / point.layout.gpus / attainable_flops(point)
 
 
 def _attentions(point: Point) -> Iterator[tuple[Block, Operator, Scalar]]:
@@ -71,7 +69,7 @@ def _step(point: Point) -> Step:
         decoding=True,
         sequences=point.batch_size,
         query_len=1.0,
-        tp=WHOLE_MODEL,
+        layout=Layout(),
         precision=point.precision,
         cache=point.hardware.cache,
     )

@@ -14,7 +14,7 @@ from sweep.catalog import Catalog
 from sweep.errors import SpecError
 from sweep.families import read_blocks
 from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, Spec, nearest
-from sweep.variables import AXES, LENGTHS, VARIABLES, dims_of
+from sweep.variables import AXES, LABELLED, VARIABLES, dims_of
 
 LARGEST_VALUE = 10**9
 LONGEST_AXIS = 10**7
@@ -83,7 +83,24 @@ def _check_length(length: float) -> None:
         raise ValueError(f"must have at most {LONGEST_AXIS} values, and would have {length:.0f}")
 
 
+def check_ratios(given: object) -> list[float]:
+    """The ratios of an axis of numbers that are at least 1.
+
+    Raises:
+        ValueError: It is no list of increasing numbers from 1 on.
+    """
+    if not isinstance(given, list | tuple) or not given:
+        raise ValueError("must be a list of numbers, and not empty")
+    for value in given:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1e6:
+            raise ValueError(f"every value must be a number from 1 on, and {value!r} is not")
+    if any(b <= a for a, b in pairwise(given)):
+        raise ValueError("must increase from value to value, without repeats")
+    return [float(value) for value in given]
+
+
 Axis = Annotated[list[int], BeforeValidator(expand_axis)]
+Ratios = Annotated[list[float], BeforeValidator(check_ratios)]
 Names = Field(min_length=1)
 
 
@@ -97,6 +114,11 @@ class Grid(Spec):
         hardware: Names, specifications, or `{base: …, name: …}` with fields to replace.
         precision: Names or specifications of precision recipes.
         tp: Tensor-parallel widths. [count]
+        pp: Pipeline stages. [count]
+        ep: GPUs that experts are spread over whole. [count]
+        dp_attention: Groups that run attention for their own sequences. [count]
+        dp: Replicas of the whole deployment. [count]
+        expert_imbalance: Loads of the busiest expert GPU over the mean. [1]
         batch_size: Sequences decoded together. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
         isl: Input tokens of each request. [count]
@@ -108,6 +130,11 @@ class Grid(Spec):
     hardware: list[str | HardwareSpec | dict[str, Any]] = Names
     precision: list[str | PrecisionSpec] = Field(default=["fp16"], min_length=1)
     tp: Axis = Field(default=[1])
+    pp: Axis | None = None
+    ep: Axis | None = None
+    dp_attention: Axis | None = None
+    dp: Axis | None = None
+    expert_imbalance: Ratios | None = None
     batch_size: Axis
     context_len: Axis | None = None
     isl: Axis | None = None
@@ -125,9 +152,9 @@ class Grid(Spec):
         return self
 
     @property
-    def lengths(self) -> dict[str, list[int]]:
-        """The length axes the grid has. [count]"""
-        given = {axis: getattr(self, axis) for axis in LENGTHS}
+    def numbers(self) -> dict[str, list[Any]]:
+        """The numeric axes the grid has."""
+        given = {axis: getattr(self, axis) for axis in AXES if axis not in LABELLED}
         return {axis: values for axis, values in given.items() if values is not None}
 
 
@@ -139,14 +166,14 @@ class Resolved:
         models: Specifications along the `model` axis, with their blocks.
         hardware: Specifications along the `hardware` axis.
         precision: Specifications along the `precision` axis.
-        numbers: The numeric axes by name. [count]
+        numbers: The numeric axes by name.
         variables: What to compute, with the variables that explain it.
     """
 
     models: tuple[tuple[ModelSpec, tuple[Block, ...]], ...]
     hardware: tuple[HardwareSpec, ...]
     precision: tuple[PrecisionSpec, ...]
-    numbers: dict[str, list[int]]
+    numbers: dict[str, list[Any]]
     variables: tuple[str, ...]
 
     @property
@@ -204,7 +231,7 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
         models=tuple((spec, read_blocks(spec.config, spec.name)) for spec in models),
         hardware=hardware,
         precision=precision,
-        numbers={"tp": grid.tp, "batch_size": grid.batch_size, **grid.lengths},
+        numbers=grid.numbers,
         variables=tuple(wanted),
     )
     for name in resolved.variables:

@@ -56,9 +56,9 @@ def kernel(dims: tuple[tuple[str, tuple[str, ...]], ...], keep_infeasible: bool)
 
 
 def _stored(value: Any, name: str) -> jax.Array:
-    """Flags as bytes, quantities as they are."""
-    array = jnp.asarray(value)
-    return array.astype(jnp.int8) if VARIABLES[name].is_flag else array
+    """Flags as small integers, quantities as they are."""
+    dtype = VARIABLES[name].dtype
+    return jnp.asarray(value) if dtype is None else jnp.asarray(value).astype(dtype)
 
 
 class Evaluation:
@@ -133,8 +133,8 @@ class Evaluation:
                     target[into] = block[place]
 
     def _empty(self, name: str, shape: Sequence[int]) -> np.ndarray[Any, Any]:
-        if VARIABLES[name].is_flag:
-            return np.full(shape, ABSENT, np.int8)
+        if VARIABLES[name].dtype is not None:
+            return np.full(shape, ABSENT, VARIABLES[name].dtype)
         if self._dims[name][-1] == "operator":
             return np.full(shape, np.nan, self._dtype)
         return np.empty(shape, self._dtype)

@@ -5,27 +5,36 @@ from jaxtyping import Array, Int
 
 from sweep.operators.cost import Scalar
 from sweep.params import Point
+from sweep.phases import microbatches
+from sweep.roofline import fabric
 from sweep.transformer import attentions, kv_heads_per_gpu
 from sweep.variables import INFEASIBLE_REASONS
 
 
 def weight_memory(point: Point) -> Scalar:
-    """Weights on each GPU. [byte]
+    """Weights on each GPU, of the fullest pipeline stage. [byte]
 
-    Each weight is split over the tensor-parallel group, but keys' and values' only down to one
-    KV head, and norms, biases of outputs and routers are copied.
+    A weight is split over the tensor-parallel group, keys' and values' only down to one KV
+    head, experts over all GPUs of the stage; norms, output biases and routers are copied.
     """
-    tp, precision = point.tp, point.precision
+    layout, precision = point.layout, point.precision
     kv_heads = jnp.stack([jnp.asarray(b.kv_heads, float) for b in point.model.blocks]).max()
-    storage = jnp.stack(
-        [jnp.asarray(x) for x in (precision.weight, precision.head, precision.hidden)]
+    storage = _vector(precision.weight, precision.head, precision.hidden)
+    share = _vector(
+        1 / layout.tp, jnp.maximum(1 / layout.tp, 1 / kv_heads), 1.0, 1 / layout.stage_gpus
     )
-    share = jnp.stack([1 / tp, jnp.maximum(1 / tp, 1 / kv_heads), jnp.ones_like(tp)])
-    return jnp.sum(point.model.elements * storage[:, None] * share[None, :])
+    held = jnp.sum(point.model.elements * storage[:, None] * share[None, :], axis=(1, 2))
+    before, layers, after = held[0], held[1], held[2]
+    stage = layers * jnp.ceil(point.model.layers / layout.pp) / point.model.layers
+    return stage + jnp.where(layout.pp > 1, jnp.maximum(before, after), before + after)
+
+
+def _vector(*values: Scalar) -> Array:
+    return jnp.stack([jnp.asarray(value, float) for value in values])
 
 
 def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
-    """KV cache of one sequence of `tokens` tokens on each GPU. [byte]
+    """KV cache of one sequence of `tokens` tokens on each GPU of its group. [byte]
 
     Windowed and chunked layers keep their window or chunk and no more.
     """
@@ -34,7 +43,7 @@ def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
         for attention in attentions(block):
             elements = attention.cached(block, point.tp) * attention.kept(block, tokens)
             total = total + block.count * elements * point.precision.kv
-    return total
+    return total / point.layout.pp
 
 
 def longest(point: Point) -> Scalar:
@@ -46,7 +55,8 @@ def longest(point: Point) -> Scalar:
 
 def kv_cache_memory(point: Point) -> Scalar:
     """KV cache of the whole batch at its longest on each GPU. [byte]"""
-    return point.batch_size * kv_bytes_per_sequence(point, longest(point))
+    sequences = point.batch_size / point.layout.dp_attention
+    return sequences * kv_bytes_per_sequence(point, longest(point))
 
 
 def activation_memory(point: Point) -> Scalar:
@@ -55,18 +65,19 @@ def activation_memory(point: Point) -> Scalar:
     The residual stream, an operator's input and its output live together; the widest output
     is a fused projection's. At the end the logits of each sequence live beside the hidden state.
     """
-    new_tokens = 1.0 if point.isl is None else point.isl
-    tokens = point.batch_size * new_tokens
+    tp = point.tp
+    sequences = point.batch_size / point.layout.dp_attention / microbatches(point)
+    tokens = sequences * (1.0 if point.isl is None else point.isl)
     width = jnp.zeros(())
     logits: Scalar = 0.0
     for block in point.model.blocks:
-        heads = block.heads / point.tp + 2 * kv_heads_per_gpu(block, point.tp)
+        heads = block.heads / tp + 2 * kv_heads_per_gpu(block, tp)
         routed = jnp.maximum(block.experts_per_token, 1.0)
-        outputs = jnp.maximum(heads * block.head_dim, 2 * routed * block.ffn_size / point.tp)
+        outputs = jnp.maximum(heads * block.head_dim, 2 * routed * block.ffn_size / tp)
         if block.in_transformer:
             width = jnp.maximum(width, 2 * block.hidden_size + outputs)
         if "lm_head" in block.operators:
-            logits = point.batch_size * block.vocab_size / point.tp
+            logits = sequences * block.vocab_size / tp
     return jnp.maximum(tokens * width, logits) * point.precision.hidden
 
 
@@ -77,36 +88,60 @@ def memory_required(point: Point) -> Scalar:
 
 def infeasible_reason(point: Point) -> Int[Array, ""]:
     """Sum of the bits of `variables.INFEASIBLE_REASONS` that hold; 0 if the point can run."""
-    tp, group = point.tp, point.precision.group
+    layout, group = point.layout, point.precision.group
+    tp, stage = layout.tp, layout.stage_gpus
     layers = [block for block in point.model.blocks if block.in_transformer]
+    routed = [block for block in layers if "router" in block.operators]
+    dense = [block for block in layers if "router" not in block.operators]
     positions = sum(block.positions for block in point.model.blocks)
 
-    def indivisible(size: Scalar, parts: Scalar) -> Array:
-        return jnp.mod(size, parts) != 0
-
     def heads_split(kv_heads: Scalar) -> Array:
-        return jnp.where(tp <= kv_heads, indivisible(kv_heads, tp), indivisible(tp, kv_heads))
+        return jnp.where(tp <= kv_heads, _indivisible(kv_heads, tp), _indivisible(tp, kv_heads))
 
-    def splits_group(size: Scalar) -> Array:
-        return (group > 0) & indivisible(size / tp, jnp.maximum(group, 1.0))
+    def splits_group(size: Scalar, parts: Scalar) -> Array:
+        return (group > 0) & _indivisible(size / parts, jnp.maximum(group, 1.0))
 
-    def any_layer(*tests: Array) -> Array:
-        return jnp.any(jnp.stack([jnp.asarray(test) for test in tests]))
-
+    expert_tp = stage / layout.ep
     holds = {
         "exceeds_memory": memory_required(point) > point.hardware.memory,
-        "tp_does_not_divide_heads": any_layer(
-            *(indivisible(b.heads, tp) for b in layers), *(heads_split(b.kv_heads) for b in layers)
+        "tp_does_not_divide_heads": _any(
+            *(_indivisible(b.heads, tp) for b in layers), *(heads_split(b.kv_heads) for b in layers)
         ),
-        "tp_does_not_divide_ffn": any_layer(*(indivisible(b.ffn_size, tp) for b in layers)),
-        "tp_splits_quantisation_group": any_layer(
-            *(splits_group(b.ffn_size) for b in layers),
-            *(splits_group(b.heads * b.head_dim) for b in layers),
+        "tp_does_not_divide_ffn": _any(
+            *(_indivisible(b.ffn_size, tp) for b in dense),
+            *(_indivisible(b.ffn_size, expert_tp) for b in routed),
+        ),
+        "tp_splits_quantisation_group": _any(
+            *(splits_group(b.ffn_size, tp) for b in dense),
+            *(splits_group(b.ffn_size, expert_tp) for b in routed),
+            *(splits_group(b.heads * b.head_dim, tp) for b in layers),
         ),
         "exceeds_learned_positions": (positions > 0) & (longest(point) > positions),
-        "no_link_between_gpus": (tp > 1) & jnp.isinf(point.hardware.link),
+        "no_link_between_gpus": _any(
+            *(_unlinked(point, span) for span in (tp, stage, layout.gpus))
+        ),
+        "experts_not_divisible": _any(
+            _indivisible(stage, layout.ep),
+            *(_indivisible(b.experts, layout.ep) for b in routed),
+            *((layout.ep > 1,) if not routed else ()),
+        ),
+        "pp_exceeds_layers": layout.pp > point.model.layers,
     }
     return sum(
         (jnp.where(holds[name], bit, 0) for name, bit in INFEASIBLE_REASONS.items()),
         start=jnp.zeros((), int),
     )
+
+
+def _indivisible(size: Scalar, parts: Scalar) -> Array:
+    return jnp.mod(size, parts) != 0
+
+
+def _any(*tests: Array | bool) -> Array:
+    return jnp.any(jnp.stack([jnp.asarray(test) for test in tests]))
+
+
+def _unlinked(point: Point, span: Scalar) -> Array:
+    """Whether nobody knows the bandwidth that `span` GPUs of this kind have."""
+    which = fabric(point.hardware, span)
+    return (span > 1) & jnp.isinf(jnp.asarray(point.hardware.fabric_bandwidth)[which])

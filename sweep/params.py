@@ -17,8 +17,11 @@ Numbers = Array | np.ndarray[Any, Any]
 """NumPy's while specifications are stacked, JAX's inside the kernel."""
 ROLES = ("linear", "head", "hidden")
 """What a weight is used for; each role has its own storage type."""
-SHARDING = ("split", "kv_heads", "copied")
-"""How tensor parallelism lays a weight out: split, split up to the KV heads, or copied."""
+SHARDING = ("split", "kv_heads", "copied", "experts")
+"""How a weight is laid out: split over tp, split up to the KV heads, copied, or split over all
+GPUs of a stage as the experts are."""
+PLACES = ("before", "layers", "after")
+"""Which pipeline stages hold a weight: the first, each its share, or the last."""
 
 
 class Model(eqx.Module):
@@ -26,13 +29,15 @@ class Model(eqx.Module):
 
     Attributes:
         blocks: Embedding, layers and head in the order they run.
-        elements: Stored weights by role and sharding. [count]
-        layer_parameters: Matrices of the transformer layers, all experts. [count]
+        elements: Stored weights by place, role and sharding. [count]
+        layers: Transformer layers. [count]
+        layer_parameters: Linear layers of the transformer layers, all experts. [count]
         active_layer_parameters: The same, the experts of one token. [count]
     """
 
     blocks: tuple[Block, ...]
-    elements: Float[Numbers, "*grid role sharding"]
+    elements: Float[Numbers, "*grid place role sharding"]
+    layers: Scalar
     layer_parameters: Scalar
     active_layer_parameters: Scalar
 
@@ -47,7 +52,10 @@ class Hardware(eqx.Module):
         memory: Device memory. [byte]
         bandwidth: Device-memory bandwidth. [byte/s]
         cache: On-chip cache, infinite where unknown. [byte]
-        link: Bandwidth to other GPUs in one direction, infinite where unknown. [byte/s]
+        fabric_bandwidth: Bandwidth to other GPUs in one direction over the link, PCIe and the
+            network, infinite where unknown. [byte/s]
+        fabric_latency: Time of one hop over each of them. [s]
+        fabric_reach: GPUs that the link and that PCIe join. [count]
         power: Rated power, NaN where unknown. [W]
     """
 
@@ -57,7 +65,9 @@ class Hardware(eqx.Module):
     memory: Scalar
     bandwidth: Scalar
     cache: Scalar
-    link: Scalar
+    fabric_bandwidth: Float[Numbers, "*grid fabric"]
+    fabric_latency: Float[Numbers, "*grid fabric"]
+    fabric_reach: Float[Numbers, "*grid reach"]
     power: Scalar
 
 
@@ -87,15 +97,48 @@ class Precision(eqx.Module):
     head_peak: Int[Numbers, "*grid"]
 
 
+class Layout(eqx.Module):
+    """How one replica is laid out over GPUs.
+
+    Attributes:
+        tp: GPUs that share each layer. [count]
+        pp: Pipeline stages. [count]
+        ep: GPUs that experts are spread over whole, of the tp · dp_attention of a stage. [count]
+        dp_attention: Groups of tp GPUs that run attention for their own sequences. [count]
+        expert_imbalance: Load of the busiest expert GPU over the mean. [1]
+    """
+
+    tp: Scalar = 1.0
+    pp: Scalar = 1.0
+    ep: Scalar = 1.0
+    dp_attention: Scalar = 1.0
+    expert_imbalance: Scalar = 1.0
+
+    @property
+    def stage_gpus(self) -> Scalar:
+        """GPUs of one pipeline stage, which share its experts. [count]"""
+        return self.tp * self.dp_attention
+
+    @property
+    def gpus(self) -> Scalar:
+        """GPUs of one replica. [count]"""
+        return self.stage_gpus * self.pp
+
+
 class Point(eqx.Module):
-    """One cell of a grid, or one observation.
+    """One cell of a grid, or one observation; an axis that is absent is `None`.
 
     Attributes:
         model: What is served.
         hardware: On which accelerator.
         precision: In which storage types.
         tp: GPUs that share each layer. [count]
-        batch_size: Sequences in the batch. [count]
+        pp: Pipeline stages. [count]
+        ep: GPUs that experts are spread over whole. [count]
+        dp_attention: Groups that run attention for their own sequences. [count]
+        dp: Replicas of the whole deployment. [count]
+        expert_imbalance: Load of the busiest expert GPU over the mean. [1]
+        batch_size: Sequences in the batch of one replica. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
@@ -105,10 +148,31 @@ class Point(eqx.Module):
     hardware: Hardware
     precision: Precision
     tp: Scalar
+    pp: Scalar | None
+    ep: Scalar | None
+    dp_attention: Scalar | None
+    dp: Scalar | None
+    expert_imbalance: Scalar | None
     batch_size: Scalar
     context_len: Scalar | None = None
     isl: Scalar | None = None
     osl: Scalar | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of one replica."""
+        return Layout(
+            tp=self.tp,
+            pp=_one_if_absent(self.pp),
+            ep=_one_if_absent(self.ep),
+            dp_attention=_one_if_absent(self.dp_attention),
+            expert_imbalance=_one_if_absent(self.expert_imbalance),
+        )
+
+    @property
+    def replicas(self) -> Scalar:
+        """Replicas of the whole deployment. [count]"""
+        return _one_if_absent(self.dp)
 
     def length(self, axis: str) -> Scalar:
         """The value of `context_len`, `isl` or `osl`. [count]
@@ -120,3 +184,7 @@ class Point(eqx.Module):
         if value is None:
             raise GridError(f"the grid has no axis {axis}")
         return value
+
+
+def _one_if_absent(value: Scalar | None) -> Scalar:
+    return 1.0 if value is None else value

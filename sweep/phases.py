@@ -18,13 +18,15 @@ class Work(eqx.Module):
 
     Attributes:
         name: The operator.
-        count: Layers that run it. [count]
+        count: Layers run one after another until the step is done. [count]
+        executed: Layers each GPU runs in the step, for all microbatches. [count]
         cost: Its cost in one layer.
         seconds: The time it keeps each resource busy in one layer.
     """
 
     name: str = eqx.field(static=True)
     count: Scalar
+    executed: Scalar
     cost: Cost
     seconds: Seconds
 
@@ -63,8 +65,34 @@ def decode_latency(point: Point) -> Scalar:
                 spent = (osl - 1) * _work(point, block, name, step, first).seconds.latency
             else:
                 spent = _growing_seconds(point, block, name, step, first, last)
-            total = total + block.count * spent
+            total = total + layers_in_turn(point, block, step) * spent
     return total
+
+
+def microbatches(point: Point) -> Scalar:
+    """Parts the batch is cut into so that all pipeline stages work at once. [count]"""
+    return jnp.minimum(point.layout.pp, _group_sequences(point))
+
+
+def layers_in_turn(point: Point, block: Block, step: Step) -> Scalar:
+    """Layers of `block` that a step waits for, one after another. [count]
+
+    A stage holds its share of the layers, rounded up. In decode every microbatch passes all
+    stages before it starts again; a prefill ends when its last microbatch has followed the
+    others through, (m + pp − 1)/pp of the time of one [1].
+
+    References:
+        [1] Huang et al., "GPipe", NeurIPS 2019.
+    """
+    pp, layers = point.layout.pp, point.model.layers
+    uneven = jnp.ceil(layers / pp) * pp / layers if block.in_transformer else 1.0
+    filling = 1.0 if step.decoding else (microbatches(point) + pp - 1) / pp
+    return block.count * uneven * filling
+
+
+def _group_sequences(point: Point) -> Scalar:
+    """Sequences that each attention group decodes. [count]"""
+    return jnp.maximum(point.batch_size / point.layout.dp_attention, 1.0)
 
 
 def sum_of_larger(
@@ -141,9 +169,9 @@ def _sum_over_chunks(
 def _step(point: Point, *, query_len: Scalar, decoding: bool) -> Step:
     return Step(
         decoding=decoding,
-        sequences=point.batch_size,
+        sequences=_group_sequences(point) / microbatches(point),
         query_len=query_len,
-        tp=point.tp,
+        layout=point.layout,
         precision=point.precision,
         cache=point.hardware.cache,
     )
@@ -167,4 +195,10 @@ def _attending(point: Point, block: Block, name: str, step: Step, attended: Scal
     operator = OPERATORS[name]
     cost = operator.cost(block, step, attended)
     peak = engine_peak(operator.engine, point.hardware, point.precision)
-    return Work(name, block.count, cost, resource_seconds(cost, peak, point.hardware))
+    return Work(
+        name=name,
+        count=layers_in_turn(point, block, step),
+        executed=block.count * microbatches(point) / point.layout.pp,
+        cost=cost,
+        seconds=resource_seconds(cost, peak, point.hardware),
+    )

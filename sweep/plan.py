@@ -53,7 +53,7 @@ def make_plan(grid: Resolved, dtype: str = "float32") -> Plan:
 
     def planned(name: str) -> PlannedVariable:
         shape = {dim: sizes[dim] for dim in grid.dims(name)}
-        width = 1 if VARIABLES[name].is_flag else np.dtype(dtype).itemsize
+        width = np.dtype(VARIABLES[name].dtype or dtype).itemsize
         return PlannedVariable(name, shape, width * prod(shape.values()))
 
     return Plan(grid.points, grid.sizes, tuple(planned(name) for name in grid.variables))

@@ -49,11 +49,11 @@ class Request:
 
     @cached_property
     def prefill_flops(self) -> Scalar:
-        return _total(work.count * work.cost.flops for work in self._prefill)
+        return _total(work.executed * work.cost.flops for work in self._prefill)
 
     @cached_property
     def prefill_bytes(self) -> Scalar:
-        return _total(work.count * work.cost.memory_bytes for work in self._prefill)
+        return _total(work.executed * work.cost.memory_bytes for work in self._prefill)
 
     @cached_property
     def prefill_operator_latency(self) -> Float[Array, "operator"]:
@@ -69,11 +69,11 @@ class Request:
 
     @cached_property
     def decode_step_flops(self) -> Scalar:
-        return _total(work.count * work.cost.flops for work in self._decode_step)
+        return _total(work.executed * work.cost.flops for work in self._decode_step)
 
     @cached_property
     def decode_step_bytes(self) -> Scalar:
-        return _total(work.count * work.cost.memory_bytes for work in self._decode_step)
+        return _total(work.executed * work.cost.memory_bytes for work in self._decode_step)
 
     @cached_property
     def decode_operator_latency(self) -> Float[Array, "operator"]:
@@ -115,11 +115,11 @@ class Request:
     @cached_property
     def output_throughput(self) -> Scalar:
         tokens = self.point.batch_size * self.point.length("osl")
-        return self._masked(tokens / self.e2e_latency)
+        return self._masked(self.point.replicas * tokens / self.e2e_latency)
 
     @cached_property
     def output_throughput_per_gpu(self) -> Scalar:
-        return self.output_throughput / self.point.tp
+        return self.output_throughput / (self.point.replicas * self.point.layout.gpus)
 
     @cached_property
     def output_throughput_per_user(self) -> Scalar:
@@ -128,7 +128,8 @@ class Request:
     @cached_property
     def energy_per_output_token(self) -> Scalar:
         tokens = self.point.batch_size * self.point.length("osl")
-        return self.point.tp * self.point.hardware.power * self.e2e_latency / tokens
+        power = self.point.layout.gpus * self.point.hardware.power
+        return power * self.e2e_latency / tokens
 
     @cached_property
     def weight_memory(self) -> Scalar:

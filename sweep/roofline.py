@@ -50,8 +50,21 @@ def resource_seconds(cost: Cost, peak: Scalar, hardware: Hardware) -> Seconds:
     return Seconds(
         memory=cost.memory_bytes / hardware.bandwidth,
         compute=units,
-        communication=cost.network_bytes / hardware.link,
+        communication=network_seconds(cost, hardware),
     )
+
+
+def fabric(hardware: Hardware, span: Scalar) -> Int[Array, ""]:
+    """Which fabric joins `span` GPUs: 0 the link, 1 PCIe, 2 the network."""
+    return jnp.sum(jnp.asarray(span) > jnp.asarray(hardware.fabric_reach), dtype=jnp.int32)
+
+
+def network_seconds(cost: Cost, hardware: Hardware) -> Scalar:
+    """Time of an exchange: its hops, and its bytes at the bandwidth of the fabric it needs. [s]"""
+    which = fabric(hardware, cost.network_span)
+    bandwidth = jnp.asarray(hardware.fabric_bandwidth)[which]
+    hop = jnp.asarray(hardware.fabric_latency)[which]
+    return cost.network_bytes / bandwidth + cost.network_hops * hop
 
 
 def peak_rate(hardware: Hardware, dtype_index: Int[Numbers, ""]) -> Scalar:

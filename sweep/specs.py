@@ -30,6 +30,7 @@ DTYPE_BYTES: dict[str, float] = {
 Confidence = Literal["solid", "fair", "doubtful"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Spec(BaseModel):
@@ -76,6 +77,13 @@ class HardwareSpec(Spec):
         link: Name of the link to other GPUs.
         link_bandwidth_bytes_per_s: Bandwidth of that link, per GPU and direction. [byte/s]
         pcie_bandwidth_bytes_per_s: PCIe bandwidth in one direction. [byte/s]
+        link_gpus: GPUs that the link joins, 1 if there is none. [count]
+        gpus_per_node: GPUs in one machine, the link's or those that share PCIe. [count]
+        network_bandwidth_bytes_per_s: Network bandwidth per GPU and direction. [byte/s]
+        link_latency_s: One hop over the link; the defaults are those by which NCCL chooses an
+            algorithm (src/graph/tuning.cc, ring, low-latency protocol). [s]
+        pcie_latency_s: One hop over PCIe. [s]
+        network_latency_s: One hop over the network. [s]
         tdp_w: Rated power. [W]
         references: Documents, by a short key.
         sources: For each figure the references it was read in.
@@ -98,6 +106,12 @@ class HardwareSpec(Spec):
     link: str = "none"
     link_bandwidth_bytes_per_s: Positive | None = None
     pcie_bandwidth_bytes_per_s: Positive | None = None
+    link_gpus: int = Field(default=1, gt=0)
+    gpus_per_node: int = Field(default=8, gt=0)
+    network_bandwidth_bytes_per_s: Positive | None = None
+    link_latency_s: NotNegative = 0.6e-6
+    pcie_latency_s: NotNegative = 1.0e-6
+    network_latency_s: NotNegative = 2.7e-6
     tdp_w: Positive | None = None
     references: dict[str, Reference] = Field(default_factory=dict)
     sources: dict[str, FigureSource] = Field(default_factory=dict)
@@ -108,6 +122,20 @@ class HardwareSpec(Spec):
         peaks: dict[str, float] = {str(d): rate for d, rate in self.peak_flops_per_s.items()}
         half = [peaks[dtype] for dtype in ("fp16", "bf16") if dtype in peaks]
         return {**peaks, "half": max(half)} if half else peaks
+
+    @property
+    def fabric_bandwidth(self) -> tuple[float | None, float | None, float | None]:
+        """Bandwidth over the link, PCIe and the network, per GPU and direction. [byte/s]"""
+        return (
+            self.link_bandwidth_bytes_per_s,
+            self.pcie_bandwidth_bytes_per_s,
+            self.network_bandwidth_bytes_per_s,
+        )
+
+    @property
+    def fabric_latency(self) -> tuple[float, float, float]:
+        """Time of one hop over the link, PCIe and the network. [s]"""
+        return self.link_latency_s, self.pcie_latency_s, self.network_latency_s
 
     def figures(self) -> dict[str, float]:
         """Every figure that wants a source, by its dotted name."""
@@ -120,6 +148,7 @@ class HardwareSpec(Spec):
             "on_chip_cache_bytes",
             "link_bandwidth_bytes_per_s",
             "pcie_bandwidth_bytes_per_s",
+            "network_bandwidth_bytes_per_s",
             "tdp_w",
         ):
             value = getattr(self, field)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from sweep.architecture import Block
-from sweep.params import ROLES, SHARDING, Hardware, Model, Precision
+from sweep.params import PLACES, ROLES, SHARDING, Hardware, Model, Precision
 from sweep.specs import DTYPE_BYTES, PEAK_DTYPES, HardwareSpec, PrecisionSpec
 from sweep.transformer import tensors
 
@@ -18,7 +18,6 @@ T = TypeVar("T")
 def hardware_params(spec: HardwareSpec) -> Hardware:
     """An accelerator as the kernel reads it; a figure nobody published does not limit."""
     peaks = spec.peaks
-    link = spec.link_bandwidth_bytes_per_s or spec.pcie_bandwidth_bytes_per_s
     return Hardware(
         peaks=np.array([peaks.get(dtype, 0.0) for dtype in PEAK_DTYPES]),
         vector_rate=_or(spec.vector_flops_per_s, np.inf),
@@ -26,7 +25,9 @@ def hardware_params(spec: HardwareSpec) -> Hardware:
         memory=spec.memory_bytes,
         bandwidth=spec.memory_bandwidth_bytes_per_s,
         cache=_or(spec.on_chip_cache_bytes, np.inf),
-        link=_or(link, np.inf),
+        fabric_bandwidth=np.array([_or(rate, np.inf) for rate in spec.fabric_bandwidth]),
+        fabric_latency=np.array(spec.fabric_latency),
+        fabric_reach=np.array([spec.link_gpus, max(spec.gpus_per_node, spec.link_gpus)], float),
         power=_or(spec.tdp_w, np.nan),
     )
 
@@ -49,15 +50,17 @@ def precision_params(spec: PrecisionSpec) -> Precision:
 
 def model_params(blocks: tuple[Block, ...]) -> Model:
     """A model as the kernel reads it: its blocks, and what it stores by role and sharding."""
-    elements = np.zeros((len(ROLES), len(SHARDING)))
-    for block, tensor in tensors(blocks):
-        place = ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
-        elements[place] += int(block.count) * tensor.elements
+    elements = np.zeros((len(PLACES), len(ROLES), len(SHARDING)))
     layers = tuple(block for block in blocks if block.in_transformer)
-    matrices = [(int(b.count), t) for b, t in tensors(layers) if len(t.shape) > 1]
+    for block, tensor in tensors(blocks):
+        place = 1 if block.in_transformer else 2 * int(blocks.index(block) > 0)
+        where = place, ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
+        elements[where] += int(block.count) * tensor.elements
+    matrices = [(int(b.count), t) for b, t in tensors(layers) if t.role == "linear"]
     return Model(
         blocks=blocks,
         elements=elements,
+        layers=float(sum(int(block.count) for block in layers)),
         layer_parameters=float(sum(count * t.elements for count, t in matrices)),
         active_layer_parameters=float(sum(count * t.active_elements for count, t in matrices)),
     )

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from sweep.architecture import Block
 from sweep.operators.activation import activation
-from sweep.operators.all_reduce import all_reduce
 from sweep.operators.attention import (
     causal_pairs,
     chunked_pairs,
@@ -21,9 +20,10 @@ from sweep.operators.attention import (
     prefill_attention,
     windowed_pairs,
 )
+from sweep.operators.collectives import all_reduce, expert_exchange, pipeline_send
 from sweep.operators.cost import Cost, Scalar
 from sweep.operators.embedding import embedding, position_embedding
-from sweep.operators.experts import expert_combine, expert_gemm
+from sweep.operators.experts import distinct_experts, expert_combine, expert_gemm
 from sweep.operators.gemm import gemm
 from sweep.operators.kv_cache import kv_cache_append
 from sweep.operators.latent_attention import (
@@ -35,20 +35,20 @@ from sweep.operators.norm import norm
 from sweep.operators.residual import residual
 from sweep.operators.rotary import rotary
 from sweep.operators.sampling import sampling
-from sweep.params import Model, Precision
+from sweep.params import Layout, Model, Precision
 
 Engine = Literal["linear", "hidden", "head"]
 Span = Literal["all", "window", "chunk"]
 
 
 class Step(eqx.Module):
-    """One pass through the model on each GPU of a tensor-parallel group.
+    """One pass of one microbatch through the model, as one attention group sees it.
 
     Attributes:
         decoding: Whether each sequence adds one token; else it is a whole prompt.
-        sequences: Sequences in the batch. [count]
+        sequences: Sequences of the group in the microbatch. [count]
         query_len: New tokens of each. [count]
-        tp: GPUs that share each layer. [count]
+        layout: How the replica is laid out.
         precision: Storage types.
         cache: On-chip cache. [byte]
     """
@@ -56,14 +56,29 @@ class Step(eqx.Module):
     decoding: bool = eqx.field(static=True)
     sequences: Scalar
     query_len: Scalar
-    tp: Scalar
+    layout: Layout
     precision: Precision
     cache: Scalar
 
     @property
     def tokens(self) -> Scalar:
-        """New tokens of the whole batch. [count]"""
+        """New tokens of the group. [count]"""
         return self.sequences * self.query_len
+
+    @property
+    def tp(self) -> Scalar:
+        """GPUs that share each layer. [count]"""
+        return self.layout.tp
+
+    @property
+    def expert_tokens(self) -> Scalar:
+        """New tokens of all groups, which meet at the experts. [count]"""
+        return self.tokens * self.layout.dp_attention
+
+    @property
+    def expert_tp(self) -> Scalar:
+        """GPUs that share each expert. [count]"""
+        return self.layout.stage_gpus / self.layout.ep
 
 
 @dataclass(frozen=True)
@@ -200,13 +215,14 @@ def _matrix(rows: Scalar, columns: Scalar, sharding: str = "split", role: str = 
 
 def _experts(block: Block, rows: Scalar, columns: Scalar) -> Tensor:
     experts, used = int(block.experts), int(block.experts_per_token)
-    return Tensor((experts, int(rows), int(columns)), expert_choice=(used, experts))
+    shape = experts, int(rows), int(columns)
+    return Tensor(shape, sharding="experts", expert_choice=(used, experts))
 
 
-def _expert_biases(block: Block, width: Scalar, sharding: str) -> Tensor:
+def _expert_biases(block: Block, width: Scalar) -> Tensor:
     experts, used = int(block.experts), int(block.experts_per_token)
     shape = experts, int(block.expert_bias * width)
-    return Tensor(shape, role="hidden", sharding=sharding, expert_choice=(used, experts))
+    return Tensor(shape, role="hidden", sharding="experts", expert_choice=(used, experts))
 
 
 def _query_width(block: Block) -> Scalar:
@@ -332,8 +348,8 @@ def _activation(
 ) -> Operator:
     def cost(b: Block, s: Step, _: Scalar) -> Cost:
         return activation(
-            s.tokens * b.experts_per_token if routed else s.tokens,
-            width(b) / s.tp,
+            _routed_rows(b, s) if routed else s.tokens,
+            width(b) / (s.expert_tp if routed else s.tp),
             gated=gated,
             input_bytes=s.precision.hidden,
             output_bytes=s.precision.activation,
@@ -342,13 +358,34 @@ def _activation(
     return Operator(cost)
 
 
+def _routed_rows(b: Block, s: Step) -> Scalar:
+    """Rows that the busiest GPU's experts work on. [count]"""
+    share = s.layout.expert_imbalance / s.layout.ep
+    return s.expert_tokens * b.experts_per_token * share
+
+
+def _exchange(*, outputs: bool) -> Operator:
+    def cost(b: Block, s: Step, _: Scalar) -> Cost:
+        return expert_exchange(
+            s.tokens,
+            b.hidden_size,
+            b.experts_per_token,
+            dp_attention=s.layout.dp_attention,
+            tp=s.tp,
+            ep=s.layout.ep,
+            element_bytes=s.precision.hidden if outputs else s.precision.activation,
+        )
+
+    return Operator(cost)
+
+
 def _expert_cost(b: Block, s: Step, inner: Scalar, columns: Scalar) -> Cost:
+    read = distinct_experts(s.expert_tokens, b.experts, b.experts_per_token) / s.layout.ep
     return expert_gemm(
-        s.tokens,
+        _routed_rows(b, s),
         inner,
         columns,
-        experts=b.experts,
-        experts_per_token=b.experts_per_token,
+        experts_read=read,
         weight_bytes=s.precision.weight,
         input_bytes=s.precision.activation,
         output_bytes=s.precision.hidden,
@@ -476,18 +513,18 @@ OPERATORS: dict[str, Operator] = {
         engine="hidden",
     ),
     "expert_gate_up_projection": Operator(
-        lambda b, s, _: _expert_cost(b, s, b.hidden_size, 2 * b.ffn_size / s.tp),
+        lambda b, s, _: _expert_cost(b, s, b.hidden_size, 2 * b.ffn_size / s.expert_tp),
         lambda b: (
             _experts(b, 2 * b.ffn_size, b.hidden_size),
-            _expert_biases(b, 2 * b.ffn_size, "split"),
+            _expert_biases(b, 2 * b.ffn_size),
         ),
     ),
     "expert_gated_activation": _activation(gated=True, routed=True),
     "expert_down_projection": Operator(
-        lambda b, s, _: _expert_cost(b, s, b.ffn_size / s.tp, b.hidden_size),
+        lambda b, s, _: _expert_cost(b, s, b.ffn_size / s.expert_tp, b.hidden_size),
         lambda b: (
             _experts(b, b.hidden_size, b.ffn_size),
-            _expert_biases(b, b.hidden_size, "copied"),
+            _expert_biases(b, b.hidden_size),
         ),
     ),
     "shared_gate_up_projection": Operator(
@@ -499,6 +536,8 @@ OPERATORS: dict[str, Operator] = {
         lambda b, s, _: _linear(s, b.shared_size / s.tp, b.hidden_size, bias=0.0),
         lambda b: (_matrix(b.hidden_size, b.shared_size),),
     ),
+    "expert_dispatch": _exchange(outputs=False),
+    "expert_return": _exchange(outputs=True),
     "expert_combine": Operator(
         lambda b, s, _: expert_combine(
             s.tokens, b.hidden_size, b.experts_per_token, element_bytes=s.precision.hidden
@@ -508,6 +547,16 @@ OPERATORS: dict[str, Operator] = {
     "ffn_output_norm": _OUTPUT_NORM,
     "ffn_residual": _RESIDUAL,
     "layer_all_reduce": _ALL_REDUCE,
+    "pipeline_send": Operator(
+        lambda b, s, _: pipeline_send(
+            s.tokens,
+            b.hidden_size,
+            pp=s.layout.pp,
+            tp=s.tp,
+            span=s.layout.gpus,
+            element_bytes=s.precision.hidden,
+        )
+    ),
     "final_norm": _norm(lambda b: b.hidden_size, feeds_linear=False),
     "head_projection": Operator(
         lambda b, s, _: _unquantised(s, s.sequences, b.hidden_size, b.embedding_size),

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from sweep.errors import GridError
 
-CONFIGURATION = ("model", "hardware", "precision", "tp")
+LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp", "expert_imbalance")
+CONFIGURATION = ("model", "hardware", "precision", *LAYOUT)
 LENGTHS = ("context_len", "isl", "osl")
 AXES = (*CONFIGURATION, "batch_size", *LENGTHS)
+OPTIONAL = ("pp", "ep", "dp_attention", "dp", "expert_imbalance")
+"""Axes that a grid may leave out: no dimension then, and one GPU or an even load."""
 LABELLED = ("model", "hardware", "precision", "operator")
 
 LONGEST = "longest"
@@ -22,12 +25,20 @@ AXIS_LONG_NAMES = {
     "hardware": "accelerator",
     "precision": "precision recipe",
     "tp": "tensor-parallel width, in GPUs",
-    "batch_size": "sequences decoded together",
+    "pp": "pipeline stages",
+    "ep": "GPUs that experts are spread over whole",
+    "dp_attention": "groups that each run attention for their own sequences",
+    "dp": "replicas of the whole deployment",
+    "expert_imbalance": "load of the busiest expert GPU over the mean",
+    "batch_size": "sequences decoded together in one replica",
     "context_len": "tokens each sequence attends to in one decode step",
     "isl": "input tokens of each request",
     "osl": "output tokens of each request",
     "operator": "operator of one step",
 }
+
+FLAG_VALUE_TYPE, FLAG_MASK_TYPE = "int8", "int16"
+"""How categories and masks are stored."""
 
 BOUNDS = ("memory", "compute", "communication")
 
@@ -38,6 +49,8 @@ INFEASIBLE_REASONS = {
     "tp_splits_quantisation_group": 8,
     "exceeds_learned_positions": 16,
     "no_link_between_gpus": 32,
+    "experts_not_divisible": 64,
+    "pp_exceeds_layers": 128,
 }
 
 
@@ -66,6 +79,13 @@ class Variable:
     ancillary: tuple[str, ...] = ()
 
     @property
+    def dtype(self) -> str | None:
+        """Integer type of a category or mask, `None` for a quantity."""
+        if self.flag_masks:
+            return FLAG_MASK_TYPE
+        return FLAG_VALUE_TYPE if self.flag_values else None
+
+    @property
     def is_flag(self) -> bool:
         """Whether the values are small integers rather than quantities."""
         return bool(self.flag_values or self.flag_masks)
@@ -87,7 +107,7 @@ VARIABLES: dict[str, Variable] = {
         "Operator roofline: the sum over operators and layers of the slowest resource of each.",
     ),
     "prefill_flops": Variable(
-        ("model", "tp", "batch_size", "isl"),
+        ("model", *LAYOUT, "batch_size", "isl"),
         "1",
         "floating-point operations to prefill the batch",
         _PER_GPU,
@@ -102,13 +122,13 @@ VARIABLES: dict[str, Variable] = {
         "Operator roofline: the sum over operators and layers of the slowest resource of each.",
     ),
     "decode_step_flops": Variable(
-        ("model", "tp", "batch_size", "context_len"),
+        ("model", *LAYOUT, "batch_size", "context_len"),
         "1",
         "floating-point operations of one decode step",
         _PER_GPU,
     ),
     "decode_step_bytes": Variable(
-        ("model", "precision", "tp", "batch_size", "context_len"),
+        ("model", "precision", *LAYOUT, "batch_size", "context_len"),
         "byte",
         "device-memory traffic of one decode step",
         _PER_GPU,
@@ -129,7 +149,7 @@ VARIABLES: dict[str, Variable] = {
         _DECODE,
         "s",
         "time of one decode step by the global roofline",
-        "Transformer layers only; operations of the step over the attainable rate of tp GPUs.",
+        "Transformer layers only; operations over the attainable rate of a replica.",
     ),
     "decode_operator_latency": Variable(
         (*_DECODE, "operator"), "s", "time of one decode step by operator", _OPERATORS_NOTE
@@ -180,14 +200,14 @@ VARIABLES: dict[str, Variable] = {
         _REQUEST,
         "s-1",
         "output tokens per second of all GPUs",
-        "batch_size * osl / e2e_latency: output tokens only, the clock includes the prefill.",
+        "dp * batch_size * osl / e2e_latency: output tokens only, the clock includes the prefill.",
         masked=True,
     ),
     "output_throughput_per_gpu": Variable(
         _REQUEST,
         "s-1",
         "output tokens per second of one GPU",
-        "output_throughput / tp.",
+        "output_throughput over the GPUs of all replicas, tp * pp * dp_attention * dp.",
         masked=True,
     ),
     "output_throughput_per_user": Variable(
@@ -201,20 +221,20 @@ VARIABLES: dict[str, Variable] = {
         _REQUEST,
         "J",
         "energy per output token at rated power",
-        "tp * tdp_w * e2e_latency / (batch_size * osl): rated power for the whole run, "
-        "which a memory-bound run stays below; missing where the rated power is unknown.",
+        "GPUs of a replica * tdp_w * e2e_latency / (batch_size * osl): rated power for the whole "
+        "run, which a memory-bound run stays below; missing where the rated power is unknown.",
     ),
     "weight_memory": Variable(
-        ("model", "precision", "tp"), "byte", "memory of the weights", _PER_GPU
+        ("model", "precision", *LAYOUT[:4]), "byte", "memory of the weights", _PER_GPU
     ),
     "kv_cache_memory": Variable(
-        ("model", "precision", "tp", "batch_size", LONGEST),
+        ("model", "precision", "tp", "pp", "dp_attention", "batch_size", LONGEST),
         "byte",
         "memory of the KV cache",
         "Per GPU, every sequence at its longest: context_len, or isl + osl.",
     ),
     "memory_required": Variable(
-        ("model", "precision", "tp", "batch_size", LONGEST),
+        ("model", "precision", *LAYOUT[:4], "batch_size", LONGEST),
         "byte",
         "memory of weights, KV cache and activations",
         "Per GPU; activations are the widest moment of the step: the prefill of the whole "
@@ -251,8 +271,9 @@ def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
             f"variables: {name!r} needs the axis {' and '.join(missing)}, which the grid lacks; "
             f"add {'it' if len(missing) == 1 else 'them'} or drop the variable"
         )
-    if LONGEST not in variable.dims:
-        return variable.dims
+    dims = tuple(dim for dim in variable.dims if dim not in OPTIONAL or dim in axes)
+    if LONGEST not in dims:
+        return dims
     if "context_len" in axes and "isl" in axes:
         raise GridError(
             f"variables: {name!r} sizes memory at context_len or at isl + osl, and the grid has "
@@ -261,4 +282,4 @@ def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
     longest = tuple(dim for dim in LENGTHS if dim in axes)
     if not longest:
         raise GridError(f"variables: {name!r} needs the axis context_len, or isl and osl")
-    return tuple(d for dim in variable.dims for d in (longest if dim == LONGEST else (dim,)))
+    return tuple(d for dim in dims for d in (longest if dim == LONGEST else (dim,)))

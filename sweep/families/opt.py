@@ -51,6 +51,7 @@ def read_opt(config: Config) -> tuple[Block, ...]:
         ),
         Block(
             (
+                "pipeline_send",
                 *(("final_norm",) if final_norm else ()),
                 *(("head_projection",) if projected else ()),
                 "lm_head",

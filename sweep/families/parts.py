@@ -17,9 +17,11 @@ GATED_FFN = ("gate_up_projection", "gated_activation", "down_projection")
 PLAIN_FFN = ("up_projection", "activation", "down_projection")
 EXPERTS = (
     "router",
+    "expert_dispatch",
     "expert_gate_up_projection",
     "expert_gated_activation",
     "expert_down_projection",
+    "expert_return",
     "expert_combine",
 )
 SHARED_EXPERT = (
@@ -85,7 +87,7 @@ def embedding(vocab_size: int, hidden_size: int) -> Block:
 def head(vocab_size: int, hidden_size: int, *, tied: bool, norm_vectors: int = RMS_NORM) -> Block:
     """Final norm, projection onto the vocabulary, choice of a token."""
     return Block(
-        ("final_norm", "lm_head", "sampling"),
+        ("pipeline_send", "final_norm", "lm_head", "sampling"),
         in_transformer=False,
         hidden_size=hidden_size,
         vocab_size=vocab_size,

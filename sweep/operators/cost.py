@@ -17,6 +17,8 @@ class Cost(eqx.Module):
         kv_bytes: KV cache read or written. [byte]
         activation_bytes: Activations read and written. [byte]
         network_bytes: Bytes this GPU sends to others. [byte]
+        network_hops: Exchanges that wait for one another. [count]
+        network_span: GPUs that take part, which decides the fabric. [count]
     """
 
     tensor_flops: Scalar = 0.0
@@ -26,6 +28,8 @@ class Cost(eqx.Module):
     kv_bytes: Scalar = 0.0
     activation_bytes: Scalar = 0.0
     network_bytes: Scalar = 0.0
+    network_hops: Scalar = 0.0
+    network_span: Scalar = 1.0
 
     @property
     def flops(self) -> Scalar:

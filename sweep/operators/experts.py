@@ -22,36 +22,32 @@ def distinct_experts(tokens: Scalar, experts: Scalar, experts_per_token: Scalar)
 
 
 def expert_gemm(
-    tokens: Scalar,
+    rows: Scalar,
     inner: Scalar,
     columns: Scalar,
     *,
-    experts: Scalar,
-    experts_per_token: Scalar,
+    experts_read: Scalar,
     weight_bytes: Scalar,
     input_bytes: Scalar,
     output_bytes: Scalar,
     bias: Scalar,
 ) -> Cost:
-    """Cost of one matrix of each expert: computed for k experts a token, read once per expert hit.
+    """Cost of one matrix of each expert on this GPU, read once if any token is routed to it.
 
     Args:
-        tokens: Tokens in the step. [count]
+        rows: Tokens routed to experts of this GPU, one copy for each expert. [count]
         inner: Width of the input on this GPU. [count]
         columns: Width of the output on this GPU. [count]
-        experts: Experts of the layer. [count]
-        experts_per_token: Experts each token is routed to. [count]
+        experts_read: Experts of this GPU that any token is routed to. [count]
         weight_bytes: Storage of one weight, scales included. [byte]
         input_bytes: Storage of one input element. [byte]
         output_bytes: Storage of one output or bias element. [byte]
         bias: 1 with a bias vector for each expert, 0 without. [1]
     """
-    rows = tokens * experts_per_token
-    read = distinct_experts(tokens, experts, experts_per_token)
     return Cost(
         tensor_flops=2 * rows * inner * columns,
         vector_flops=bias * rows * columns,
-        weight_bytes=read * columns * (inner * weight_bytes + bias * output_bytes),
+        weight_bytes=experts_read * columns * (inner * weight_bytes + bias * output_bytes),
         activation_bytes=rows * (inner * input_bytes + columns * output_bytes),
     )
 
