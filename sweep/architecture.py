@@ -43,6 +43,7 @@ class Block(eqx.Module):
         vocab_size: Rows of the embedding or the head. [count]
         embedding_size: Width of the embedding or the head. [count]
         positions: Rows of a learned position table. [count]
+        reserved_positions: Those of them that no token uses. [count]
         untied: 1 if the head has weights of its own, 0 if it shares the embedding's. [1]
         head_bias: 1 if the head has a bias. [1]
     """
@@ -73,5 +74,6 @@ class Block(eqx.Module):
     vocab_size: Scalar = 0
     embedding_size: Scalar = 0
     positions: Scalar = 0
+    reserved_positions: Scalar = 0
     untied: Scalar = 0
     head_bias: Scalar = 0

@@ -5,7 +5,6 @@ from jaxtyping import Array, Int
 
 from sweep.operators.cost import Scalar
 from sweep.params import Point
-from sweep.phases import microbatches
 from sweep.roofline import fabric
 from sweep.transformer import attentions, kv_heads_per_gpu
 from sweep.variables import INFEASIBLE_REASONS
@@ -23,7 +22,9 @@ def weight_memory(point: Point) -> Scalar:
     share = _vector(
         1 / layout.tp, jnp.maximum(1 / layout.tp, 1 / kv_heads), 1.0, 1 / layout.stage_gpus
     )
-    held = jnp.sum(point.model.elements * storage[:, None] * share[None, :], axis=(1, 2))
+    held = jnp.sum(
+        point.model.elements * storage[None, :, None] * share[None, None, :], axis=(1, 2)
+    )
     before, layers, after = held[0], held[1], held[2]
     stage = layers * jnp.ceil(point.model.layers / layout.pp) / point.model.layers
     return stage + jnp.where(layout.pp > 1, jnp.maximum(before, after), before + after)
@@ -55,8 +56,7 @@ def longest(point: Point) -> Scalar:
 
 def kv_cache_memory(point: Point) -> Scalar:
     """KV cache of the whole batch at its longest on each GPU. [byte]"""
-    sequences = point.batch_size / point.layout.dp_attention
-    return sequences * kv_bytes_per_sequence(point, longest(point))
+    return point.group_sequences * kv_bytes_per_sequence(point, longest(point))
 
 
 def activation_memory(point: Point) -> Scalar:
@@ -66,7 +66,7 @@ def activation_memory(point: Point) -> Scalar:
     is a fused projection's. At the end the logits of each sequence live beside the hidden state.
     """
     tp = point.tp
-    sequences = point.batch_size / point.layout.dp_attention / microbatches(point)
+    sequences = point.group_sequences / point.microbatches
     tokens = sequences * (1.0 if point.isl is None else point.isl)
     width = jnp.zeros(())
     logits: Scalar = 0.0
@@ -93,7 +93,7 @@ def infeasible_reason(point: Point) -> Int[Array, ""]:
     layers = [block for block in point.model.blocks if block.in_transformer]
     routed = [block for block in layers if "router" in block.operators]
     dense = [block for block in layers if "router" not in block.operators]
-    positions = sum(block.positions for block in point.model.blocks)
+    positions = sum(b.positions - b.reserved_positions for b in point.model.blocks)
 
     def heads_split(kv_heads: Scalar) -> Array:
         return jnp.where(tp <= kv_heads, _indivisible(kv_heads, tp), _indivisible(tp, kv_heads))

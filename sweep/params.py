@@ -6,6 +6,7 @@ They hold no checks, since JAX rebuilds them with placeholders inside; checks li
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -147,13 +148,13 @@ class Point(eqx.Module):
     model: Model
     hardware: Hardware
     precision: Precision
-    tp: Scalar
-    pp: Scalar | None
-    ep: Scalar | None
-    dp_attention: Scalar | None
-    dp: Scalar | None
-    expert_imbalance: Scalar | None
-    batch_size: Scalar
+    tp: Scalar = 1.0
+    pp: Scalar | None = None
+    ep: Scalar | None = None
+    dp_attention: Scalar | None = None
+    dp: Scalar | None = None
+    expert_imbalance: Scalar | None = None
+    batch_size: Scalar = 1.0
     context_len: Scalar | None = None
     isl: Scalar | None = None
     osl: Scalar | None = None
@@ -173,6 +174,16 @@ class Point(eqx.Module):
     def replicas(self) -> Scalar:
         """Replicas of the whole deployment. [count]"""
         return _one_if_absent(self.dp)
+
+    @property
+    def group_sequences(self) -> Scalar:
+        """Sequences that each attention group serves, one at least. [count]"""
+        return jnp.maximum(self.batch_size / self.layout.dp_attention, 1.0)
+
+    @property
+    def microbatches(self) -> Scalar:
+        """Parts the batch is cut into so that all pipeline stages work at once. [count]"""
+        return jnp.minimum(self.layout.pp, self.group_sequences)
 
     def length(self, axis: str) -> Scalar:
         """The value of `context_len`, `isl` or `osl`. [count]

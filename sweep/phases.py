@@ -56,22 +56,17 @@ def decode_latency(point: Point) -> Scalar:
     the context, which `sum_of_larger` adds up exactly.
     """
     isl, osl = point.length("isl"), point.length("osl")
-    first, last = isl + 1, isl + osl - 1
+    first, steps = isl + 1, osl - 1
     step = _step(point, query_len=1.0, decoding=True)
     total = jnp.zeros(())
     for block in point.model.blocks:
         for name in block.operators:
             if OPERATORS[name].attention is None:
-                spent = (osl - 1) * _work(point, block, name, step, first).seconds.latency
+                spent = steps * _work(point, block, name, step, first).seconds.latency
             else:
-                spent = _growing_seconds(point, block, name, step, first, last)
+                spent = _growing_seconds(point, block, name, step, first, steps)
             total = total + layers_in_turn(point, block, step) * spent
     return total
-
-
-def microbatches(point: Point) -> Scalar:
-    """Parts the batch is cut into so that all pipeline stages work at once. [count]"""
-    return jnp.minimum(point.layout.pp, _group_sequences(point))
 
 
 def layers_in_turn(point: Point, block: Block, step: Step) -> Scalar:
@@ -86,49 +81,45 @@ def layers_in_turn(point: Point, block: Block, step: Step) -> Scalar:
     """
     pp, layers = point.layout.pp, point.model.layers
     uneven = jnp.ceil(layers / pp) * pp / layers if block.in_transformer else 1.0
-    filling = 1.0 if step.decoding else (microbatches(point) + pp - 1) / pp
+    filling = 1.0 if step.decoding else (point.microbatches + pp - 1) / pp
     return block.count * uneven * filling
 
 
-def _group_sequences(point: Point) -> Scalar:
-    """Sequences that each attention group decodes. [count]"""
-    return jnp.maximum(point.batch_size / point.layout.dp_attention, 1.0)
-
-
 def sum_of_larger(
-    one: tuple[Scalar, Scalar], other: tuple[Scalar, Scalar], first: Scalar, last: Scalar
+    one: tuple[Scalar, Scalar], other: tuple[Scalar, Scalar], first: Scalar, terms: Scalar
 ) -> Scalar:
-    """Sum of max(a₁ + b₁·x, a₂ + b₂·x) over the integers x from `first` to `last`.
+    """Sum of max(a₁ + b₁·x, a₂ + b₂·x) over `terms` integers x from `first` on.
 
     The line of smaller slope is the larger one up to the crossing, the other beyond it. For
-    max(x, 3) over 1 to 5 the sum is 3 + 3 + 3 + 4 + 5 = 18.
+    max(x, 3) over the five integers from 1 the sum is 3 + 3 + 3 + 4 + 5 = 18. Terms are counted
+    from the first, so that float32 stays exact far beyond the lengths it can count to.
 
     Args:
         one: Intercept a₁ and slope b₁.
         other: Intercept a₂ and slope b₂.
         first: First integer.
-        last: Last integer; an empty range sums to 0.
+        terms: How many; none or fewer sum to 0. [count]
     """
     (a1, b1), (a2, b2) = one, other
-    flat_first = (b1 < b2) | ((b1 == b2) & (a1 >= a2))
-    a_flat, b_flat = jnp.where(flat_first, a1, a2), jnp.where(flat_first, b1, b2)
-    a_steep, b_steep = jnp.where(flat_first, a2, a1), jnp.where(flat_first, b2, b1)
-    parallel = b_steep == b_flat
-    slope = jnp.where(parallel, 1.0, b_steep - b_flat)
-    crossing = jnp.where(parallel, jnp.inf, (a_flat - a_steep) / slope)
-    turn = jnp.clip(jnp.floor(crossing), first - 1, jnp.maximum(last, first - 1))
-    return _affine_sum(a_flat, b_flat, first, turn) + _affine_sum(
-        a_steep, b_steep, turn + 1, jnp.maximum(last, first - 1)
-    )
+    at1, at2 = a1 + b1 * first, a2 + b2 * first
+    flat_first = (b1 < b2) | ((b1 == b2) & (at1 >= at2))
+    at_flat, flat = jnp.where(flat_first, at1, at2), jnp.where(flat_first, b1, b2)
+    at_steep, steep = jnp.where(flat_first, at2, at1), jnp.where(flat_first, b2, b1)
+    parallel = steep == flat
+    slope = jnp.where(parallel, 1.0, steep - flat)
+    crossing = jnp.where(parallel, jnp.inf, (at_flat - at_steep) / slope)
+    terms = jnp.maximum(terms, 0.0)
+    before = jnp.clip(jnp.floor(crossing) + 1, 0.0, terms)
+    after = terms - before
+    return _affine_sum(at_flat, flat, before) + _affine_sum(at_steep + steep * before, steep, after)
 
 
-def _affine_sum(a: Scalar, b: Scalar, first: Scalar, last: Scalar) -> Scalar:
-    terms = last - first + 1
-    return terms * (a + b * (first + last) / 2)
+def _affine_sum(start: Scalar, slope: Scalar, terms: Scalar) -> Scalar:
+    return terms * (start + slope * (terms - 1) / 2)
 
 
 def _growing_seconds(
-    point: Point, block: Block, name: str, step: Step, first: Scalar, last: Scalar
+    point: Point, block: Block, name: str, step: Step, first: Scalar, terms: Scalar
 ) -> Scalar:
     """Sum over contexts of an operator's time, whose resources are affine in the context."""
 
@@ -138,38 +129,35 @@ def _growing_seconds(
     at_zero, at_one = seconds(jnp.zeros(())), seconds(jnp.ones(()))
     slope = jax.tree.map(jnp.subtract, at_one, at_zero)
 
-    def total(start: Scalar, stop: Scalar) -> Scalar:
+    def total(start: Scalar, count: Scalar) -> Scalar:
         return sum_of_larger(
-            (at_zero.memory, slope.memory), (at_zero.compute, slope.compute), start, stop
+            (at_zero.memory, slope.memory), (at_zero.compute, slope.compute), start, count
         )
 
     attention = OPERATORS[name].attention
     if attention is None or attention.span == "all":
-        return total(first, last)
+        return total(first, terms)
     if attention.span == "window":
-        beyond = jnp.maximum(last - jnp.maximum(first - 1, block.window), 0.0)
-        return total(first, jnp.minimum(last, block.window)) + beyond * total(
-            block.window, block.window
-        )
-    return _sum_over_chunks(total, first, last, block.window)
+        within = jnp.clip(block.window - first + 1, 0.0, terms)
+        return total(first, within) + (terms - within) * total(block.window, 1.0)
+    return _sum_over_chunks(total, first, terms, block.window)
 
 
 def _sum_over_chunks(
-    total: Callable[[Scalar, Scalar], Scalar], first: Scalar, last: Scalar, chunk: Scalar
+    total: Callable[[Scalar, Scalar], Scalar], first: Scalar, terms: Scalar, chunk: Scalar
 ) -> Scalar:
     """Sum where each step attends to its place in its chunk: a rest, whole chunks, a rest."""
     begun = jnp.mod(first - 1, chunk)
-    steps = last - first + 1
-    finishing = jnp.minimum(steps, chunk - begun)
-    whole = jnp.floor((steps - finishing) / chunk)
-    rest = steps - finishing - whole * chunk
-    return total(begun + 1, begun + finishing) + whole * total(1.0, chunk) + total(1.0, rest)
+    finishing = jnp.minimum(terms, chunk - begun)
+    whole = jnp.floor((terms - finishing) / chunk)
+    rest = terms - finishing - whole * chunk
+    return total(begun + 1, finishing) + whole * total(1.0, chunk) + total(1.0, rest)
 
 
 def _step(point: Point, *, query_len: Scalar, decoding: bool) -> Step:
     return Step(
         decoding=decoding,
-        sequences=_group_sequences(point) / microbatches(point),
+        sequences=point.group_sequences / point.microbatches,
         query_len=query_len,
         layout=point.layout,
         precision=point.precision,
@@ -198,7 +186,7 @@ def _attending(point: Point, block: Block, name: str, step: Step, attended: Scal
     return Work(
         name=name,
         count=layers_in_turn(point, block, step),
-        executed=block.count * microbatches(point) / point.layout.pp,
+        executed=block.count * point.microbatches / point.layout.pp,
         cost=cost,
         seconds=resource_seconds(cost, peak, point.hardware),
     )

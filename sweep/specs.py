@@ -77,7 +77,7 @@ class HardwareSpec(Spec):
         link: Name of the link to other GPUs.
         link_bandwidth_bytes_per_s: Bandwidth of that link, per GPU and direction. [byte/s]
         pcie_bandwidth_bytes_per_s: PCIe bandwidth in one direction. [byte/s]
-        link_gpus: GPUs that the link joins, 1 if there is none. [count]
+        link_gpus: GPUs that the link joins; where it is not stated, those of a machine. [count]
         gpus_per_node: GPUs in one machine, the link's or those that share PCIe. [count]
         network_bandwidth_bytes_per_s: Network bandwidth per GPU and direction. [byte/s]
         link_latency_s: One hop over the link; the defaults are those by which NCCL chooses an
@@ -106,7 +106,7 @@ class HardwareSpec(Spec):
     link: str = "none"
     link_bandwidth_bytes_per_s: Positive | None = None
     pcie_bandwidth_bytes_per_s: Positive | None = None
-    link_gpus: int = Field(default=1, gt=0)
+    link_gpus: int | None = Field(default=None, gt=0)
     gpus_per_node: int = Field(default=8, gt=0)
     network_bandwidth_bytes_per_s: Positive | None = None
     link_latency_s: NotNegative = 0.6e-6
@@ -131,6 +131,13 @@ class HardwareSpec(Spec):
             self.pcie_bandwidth_bytes_per_s,
             self.network_bandwidth_bytes_per_s,
         )
+
+    @property
+    def fabric_reach(self) -> tuple[int, int]:
+        """GPUs that the link joins, and those that PCIe does. [count]"""
+        linked = 1 if self.link_bandwidth_bytes_per_s is None else self.gpus_per_node
+        reach = self.link_gpus or linked
+        return reach, max(reach, self.gpus_per_node)
 
     @property
     def fabric_latency(self) -> tuple[float, float, float]:

@@ -27,7 +27,7 @@ def hardware_params(spec: HardwareSpec) -> Hardware:
         cache=_or(spec.on_chip_cache_bytes, np.inf),
         fabric_bandwidth=np.array([_or(rate, np.inf) for rate in spec.fabric_bandwidth]),
         fabric_latency=np.array(spec.fabric_latency),
-        fabric_reach=np.array([spec.link_gpus, max(spec.gpus_per_node, spec.link_gpus)], float),
+        fabric_reach=np.array(spec.fabric_reach, float),
         power=_or(spec.tdp_w, np.nan),
     )
 

@@ -3,12 +3,15 @@
 A family's list of operators stands in `families/`; the formulas stand in `operators/`.
 """
 
+import dataclasses
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from sweep.architecture import Block
@@ -174,9 +177,19 @@ def _linear(step: Step, inner: Scalar, columns: Scalar, *, bias: Scalar) -> Cost
     )
 
 
-def _unquantised(step: Step, rows: Scalar, inner: Scalar, columns: Scalar) -> Cost:
+def _unquantised(
+    step: Step, rows: Scalar, inner: Scalar, columns: Scalar, *, bias: Scalar = 0.0
+) -> Cost:
     hidden = step.precision.hidden
-    return gemm(rows, inner, columns, weight_bytes=hidden, input_bytes=hidden, output_bytes=hidden)
+    return gemm(
+        rows,
+        inner,
+        columns,
+        weight_bytes=hidden,
+        input_bytes=hidden,
+        output_bytes=hidden,
+        bias=bias,
+    )
 
 
 def _lm_head_cost(b: Block, s: Step, _: Scalar) -> Cost:
@@ -184,7 +197,7 @@ def _lm_head_cost(b: Block, s: Step, _: Scalar) -> Cost:
         s.sequences,
         b.embedding_size,
         b.vocab_size / s.tp,
-        weight_bytes=s.precision.head,
+        weight_bytes=b.untied * s.precision.head + (1 - b.untied) * s.precision.hidden,
         input_bytes=s.precision.hidden,
         output_bytes=s.precision.hidden,
         bias=b.head_bias,
@@ -221,8 +234,8 @@ def _experts(block: Block, rows: Scalar, columns: Scalar) -> Tensor:
 
 def _expert_biases(block: Block, width: Scalar) -> Tensor:
     experts, used = int(block.experts), int(block.experts_per_token)
-    shape = experts, int(block.expert_bias * width)
-    return Tensor(shape, role="hidden", sharding="experts", expert_choice=(used, experts))
+    elements = experts * int(block.expert_bias * width)
+    return Tensor((elements,), role="hidden", sharding="experts", expert_choice=(used, experts))
 
 
 def _query_width(block: Block) -> Scalar:
@@ -244,14 +257,22 @@ def _qkv_weights(b: Block) -> tuple[Tensor, ...]:
     )
 
 
-def _qk_norm_cost(b: Block, s: Step, _: Scalar) -> Cost:
-    return norm(
-        s.tokens * (b.heads / s.tp + kv_heads_per_gpu(b, s.tp)),
-        b.head_dim,
-        vectors=b.norm_vectors,
-        input_bytes=s.precision.hidden,
-        output_bytes=s.precision.hidden,
-    )
+def _qk_norm(vectors: Callable[[Block], Scalar]) -> Operator:
+    def cost(b: Block, s: Step, _: Scalar) -> Cost:
+        def normed(heads: Scalar) -> Cost:
+            return norm(
+                s.tokens * heads,
+                b.head_dim,
+                vectors=vectors(b),
+                input_bytes=s.precision.hidden,
+                output_bytes=s.precision.hidden,
+            )
+
+        queries, keys = normed(b.heads / s.tp), normed(kv_heads_per_gpu(b, s.tp))
+        both: Cost = jax.tree.map(operator.add, queries, keys)
+        return both
+
+    return Operator(cost, lambda b: (_vector(2 * vectors(b) * b.head_dim),))
 
 
 def _rotary_cost(b: Block, s: Step, _: Scalar) -> Cost:
@@ -277,6 +298,7 @@ def _attention(span: Span) -> Operator:
     attention = Attention(lambda b, tp: 2 * kv_heads_per_gpu(b, tp) * b.head_dim, span)
 
     def cost(b: Block, s: Step, attended: Scalar) -> Cost:
+        sinks = b.sinks * b.heads / s.tp * s.precision.hidden
         shape = {
             "heads": b.heads / s.tp,
             "kv_heads": kv_heads_per_gpu(b, s.tp),
@@ -286,16 +308,18 @@ def _attention(span: Span) -> Operator:
             "kv_bytes": s.precision.kv,
         }
         if s.decoding:
-            return decode_attention(s.sequences, attended, **shape)
+            cost = decode_attention(s.sequences, attended, **shape)
+            return dataclasses.replace(cost, weight_bytes=sinks)
         length = s.query_len
-        return prefill_attention(
+        cost = prefill_attention(
             s.sequences, length, pairs=pairs[span](b, length), cache_bytes=s.cache, **shape
         )
+        return dataclasses.replace(cost, weight_bytes=sinks)
 
-    def sinks(b: Block) -> tuple[Tensor, ...]:
+    def weights(b: Block) -> tuple[Tensor, ...]:
         return (_vector(b.sinks * b.heads, "split"),)
 
-    return Operator(cost, sinks, engine="hidden", attention=attention)
+    return Operator(cost, weights, engine="hidden", attention=attention)
 
 
 def _latent_attention_cost(b: Block, s: Step, attended: Scalar) -> Cost:
@@ -314,6 +338,7 @@ def _latent_attention_cost(b: Block, s: Step, attended: Scalar) -> Cost:
     return latent_prefill_attention(
         s.sequences,
         s.query_len,
+        pairs=causal_pairs(s.query_len),
         heads=heads,
         key_dim=b.head_dim + b.rotary_dim,
         value_dim=b.value_dim,
@@ -379,7 +404,7 @@ def _exchange(*, outputs: bool) -> Operator:
     return Operator(cost)
 
 
-def _expert_cost(b: Block, s: Step, inner: Scalar, columns: Scalar) -> Cost:
+def _expert_cost(b: Block, s: Step, inner: Scalar, columns: Scalar, bias: Scalar) -> Cost:
     read = distinct_experts(s.expert_tokens, b.experts, b.experts_per_token) / s.layout.ep
     return expert_gemm(
         _routed_rows(b, s),
@@ -389,7 +414,7 @@ def _expert_cost(b: Block, s: Step, inner: Scalar, columns: Scalar) -> Cost:
         weight_bytes=s.precision.weight,
         input_bytes=s.precision.activation,
         output_bytes=s.precision.hidden,
-        bias=b.expert_bias,
+        bias=bias,
     )
 
 
@@ -422,13 +447,13 @@ OPERATORS: dict[str, Operator] = {
     "embedding_norm": _OUTPUT_NORM,
     "attention_norm": _HIDDEN_NORM,
     "qkv_projection": Operator(_qkv_cost, _qkv_weights),
-    "qk_norm": Operator(_qk_norm_cost, lambda b: (_vector(2 * b.norm_vectors * b.head_dim),)),
+    "qk_norm": _qk_norm(lambda b: b.norm_vectors),
     "rotary": Operator(_rotary_cost),
     "kv_cache_append": Operator(_kv_cache_append_cost),
     "attention": _attention("all"),
     "windowed_attention": _attention("window"),
     "chunked_attention": _attention("chunk"),
-    "qk_unit_norm": Operator(_qk_norm_cost),
+    "qk_unit_norm": _qk_norm(lambda _: 0),
     "query_projection": Operator(
         lambda b, s, _: _linear(s, b.hidden_size, _query_width(b) / s.tp, bias=0.0),
         lambda b: (_matrix(_query_width(b), b.hidden_size),),
@@ -505,7 +530,9 @@ OPERATORS: dict[str, Operator] = {
         lambda b: (_matrix(b.hidden_size, b.ffn_size), _vector(b.ffn_bias * b.hidden_size)),
     ),
     "router": Operator(
-        lambda b, s, _: _unquantised(s, s.tokens, b.hidden_size, b.experts),
+        lambda b, s, _: _unquantised(
+            s, s.tokens, b.hidden_size, b.experts, bias=b.expert_bias + b.router_bias
+        ),
         lambda b: (
             _matrix(b.experts, b.hidden_size, "copied", role="hidden"),
             _vector((b.expert_bias + b.router_bias) * b.experts),
@@ -513,7 +540,9 @@ OPERATORS: dict[str, Operator] = {
         engine="hidden",
     ),
     "expert_gate_up_projection": Operator(
-        lambda b, s, _: _expert_cost(b, s, b.hidden_size, 2 * b.ffn_size / s.expert_tp),
+        lambda b, s, _: _expert_cost(
+            b, s, b.hidden_size, 2 * b.ffn_size / s.expert_tp, b.expert_bias
+        ),
         lambda b: (
             _experts(b, 2 * b.ffn_size, b.hidden_size),
             _expert_biases(b, 2 * b.ffn_size),
@@ -521,7 +550,9 @@ OPERATORS: dict[str, Operator] = {
     ),
     "expert_gated_activation": _activation(gated=True, routed=True),
     "expert_down_projection": Operator(
-        lambda b, s, _: _expert_cost(b, s, b.ffn_size / s.expert_tp, b.hidden_size),
+        lambda b, s, _: _expert_cost(
+            b, s, b.ffn_size / s.expert_tp, b.hidden_size, b.expert_bias / s.expert_tp
+        ),
         lambda b: (
             _experts(b, b.hidden_size, b.ffn_size),
             _expert_biases(b, b.hidden_size),

@@ -280,6 +280,6 @@ def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
             "both; keep one of them or drop the variable"
         )
     longest = tuple(dim for dim in LENGTHS if dim in axes)
-    if not longest:
+    if not {"context_len", "isl"} & set(longest):
         raise GridError(f"variables: {name!r} needs the axis context_len, or isl and osl")
     return tuple(d for dim in dims for d in (longest if dim == LONGEST else (dim,)))

@@ -11,7 +11,7 @@ def read_chatglm(config: Config) -> tuple[Block, ...]:
     hidden_size = config.size("hidden_size")
     heads = config.size("num_attention_heads")
     vocab_size = config.size("padded_vocab_size")
-    head_dim = config.size("kv_channels", default=hidden_size // heads)
+    head_dim = config.head_dim(hidden_size, heads, key="kv_channels")
     grouped = config.flag("multi_query_attention", False)
     bias = config.flag("add_bias_linear", False)
     layers = Block(

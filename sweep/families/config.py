@@ -109,18 +109,20 @@ class Config:
             raise self.error(used_key, f"{used} is more than the {kept} experts")
         return kept, used
 
-    def head_dim(self, hidden_size: int, heads: int, default: int | None = None) -> int:
-        """`head_dim` where given, else `default`, else the share of the hidden size.
+    def head_dim(
+        self, hidden_size: int, heads: int, default: int | None = None, key: str = "head_dim"
+    ) -> int:
+        """Width of a head under `key`, else `default`, else the share of the hidden size.
 
         Raises:
             SpecError: The hidden size is no multiple of the number of heads.
         """
-        if "head_dim" in self:
-            return self.size("head_dim")
+        if key in self:
+            return self.size(key)
         if default is not None:
             return default
         if hidden_size % heads:
-            raise self.error("head_dim", f"missing, and {heads} heads do not divide {hidden_size}")
+            raise self.error(key, f"missing, and {heads} heads do not divide {hidden_size}")
         return hidden_size // heads
 
     def kv_heads(self, *keys: str, heads: int) -> int:

@@ -34,6 +34,7 @@ def read_opt(config: Config) -> tuple[Block, ...]:
             ),
             in_transformer=False,
             positions=config.size("max_position_embeddings") + RESERVED_POSITIONS,
+            reserved_positions=RESERVED_POSITIONS,
             **ends,
         ),
         Block(

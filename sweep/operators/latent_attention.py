@@ -1,6 +1,5 @@
 """Multi-head latent attention: one latent per token stands for the keys and values of all heads."""
 
-from sweep.operators.attention import causal_pairs
 from sweep.operators.cost import Cost, Scalar
 
 
@@ -48,6 +47,7 @@ def latent_prefill_attention(
     sequences: Scalar,
     query_len: Scalar,
     *,
+    pairs: Scalar,
     heads: Scalar,
     key_dim: Scalar,
     value_dim: Scalar,
@@ -59,13 +59,14 @@ def latent_prefill_attention(
     Args:
         sequences: Sequences in the batch. [count]
         query_len: Prompt tokens of each. [count]
+        pairs: Pairs of a token and one it attends to, in one sequence. [count]
         heads: Query heads on this GPU. [count]
         key_dim: Width of a query or key, rotated part included. [count]
         value_dim: Width of a value. [count]
         element_bytes: Storage of one query, key or value element. [byte]
         output_bytes: Storage of one output element. [byte]
     """
-    scores = sequences * heads * causal_pairs(query_len)
+    scores = sequences * heads * pairs
     tokens = sequences * query_len * heads
     return Cost(
         tensor_flops=2 * scores * (key_dim + value_dim),

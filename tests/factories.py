@@ -1,0 +1,253 @@
+"""Small specifications and points for tests; every size that a test counts on stands here."""
+
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from sweep.architecture import Block
+from sweep.catalog import Catalog
+from sweep.execution import run
+from sweep.families import read_blocks
+from sweep.grid import Grid
+from sweep.params import Point
+from sweep.request import Request
+from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec
+from sweep.stacking import hardware_params, model_params, precision_params
+from sweep.variables import VARIABLES
+
+LLAMA = {
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+}
+PLAIN_GPT = {"n_embd": 64, "n_head": 8, "n_layer": 3, "vocab_size": 512}
+FALCON = {"hidden_size": 64, "num_attention_heads": 8, "num_hidden_layers": 3, "vocab_size": 512}
+SHARED = {
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 1,
+}
+LATENT = {
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "vocab_size": 512,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    **SHARED,
+}
+LLAMA4 = LLAMA | {
+    "num_hidden_layers": 4,
+    "head_dim": 16,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 1,
+    "interleave_moe_layer_step": 2,
+    "intermediate_size_mlp": 96,
+    "attention_chunk_size": 48,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "bloom": {"hidden_size": 64, "n_head": 8, "n_layer": 3, "vocab_size": 512},
+    "chatglm": {
+        "hidden_size": 64,
+        "ffn_hidden_size": 160,
+        "num_layers": 3,
+        "num_attention_heads": 8,
+        "padded_vocab_size": 512,
+        "kv_channels": 8,
+        "multi_query_attention": True,
+        "multi_query_group_num": 2,
+        "add_qkv_bias": True,
+    },
+    "falcon": FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2},
+    "gemma": LLAMA | {"head_dim": 16},
+    "gemma2": LLAMA | {"head_dim": 16, "num_hidden_layers": 4, "sliding_window": 48},
+    "gemma3": {
+        "text_config": LLAMA | {"head_dim": 16, "num_hidden_layers": 7, "sliding_window": 48}
+    },
+    "gemma3_text": LLAMA | {"head_dim": 16, "num_hidden_layers": 7, "sliding_window": 48},
+    "gpt2": PLAIN_GPT | {"n_positions": 1024},
+    "gptj": PLAIN_GPT | {"rotary_dim": 4},
+    "internlm": LLAMA,
+    "internlm2": LLAMA | {"bias": False},
+    "llama": LLAMA,
+    "mistral": LLAMA | {"sliding_window": 48},
+    "mixtral": LLAMA | {"num_local_experts": 8, "num_experts_per_tok": 2},
+    "opt": {
+        "hidden_size": 64,
+        "ffn_dim": 160,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 8,
+        "vocab_size": 512,
+        "max_position_embeddings": 1024,
+        "word_embed_proj_dim": 32,
+    },
+    "deepseek_v2": LATENT | {"first_k_dense_replace": 1, "q_lora_rank": None},
+    "deepseek_v3": LATENT | {"first_k_dense_replace": 1, "q_lora_rank": 24},
+    "glm4_moe": LLAMA | SHARED | {"head_dim": 16, "attention_bias": True, "use_qk_norm": True},
+    "gpt_oss": LLAMA | {"num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": 48},
+    "kimi_k2": LATENT | {"first_k_dense_replace": 1, "q_lora_rank": 24},
+    "llama4": {"text_config": LLAMA4},
+    "llama4_text": LLAMA4,
+    "qwen3_moe": LLAMA
+    | {
+        "head_dim": 16,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "decoder_sparse_step": 1,
+    },
+    "phi3": LLAMA | {"sliding_window": 48},
+    "qwen2": LLAMA | {"sliding_window": 48, "max_window_layers": 2, "use_sliding_window": True},
+    "qwen3": LLAMA | {"head_dim": 16},
+    "Yi": LLAMA,
+}
+"""A tiny model of every family, with the keys its published configs have."""
+
+PEAKS = {
+    "fp32": 5e13,
+    "tf32": 1e14,
+    "fp16": 4e14,
+    "bf16": 3e14,
+    "fp8": 8e14,
+    "int8": 7e14,
+    "fp4": 1.6e15,
+}
+
+
+def config(family: str = "llama", **changes: Any) -> dict[str, Any]:
+    """The tiny config of a family with some keys replaced; `None` takes a key out."""
+    keys = {"model_type": family, **CONFIGS[family], **changes}
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def model(family: str = "llama", **changes: Any) -> ModelSpec:
+    return ModelSpec(name=f"tiny-{family}", config=config(family, **changes))
+
+
+def blocks(family: str = "llama", **changes: Any) -> tuple[Block, ...]:
+    return read_blocks(config(family, **changes), family)
+
+
+def hardware(**changes: Any) -> HardwareSpec:
+    """An accelerator with every figure stated."""
+    figures: dict[str, Any] = {
+        "name": "toy",
+        "peak_flops_per_s": PEAKS,
+        "vector_flops_per_s": 5e13,
+        "special_function_ops_per_s": 4e12,
+        "memory_bytes": 8e10,
+        "memory_bandwidth_bytes_per_s": 2e12,
+        "on_chip_cache_bytes": 5e7,
+        "link_bandwidth_bytes_per_s": 3e11,
+        "network_bandwidth_bytes_per_s": 2e10,
+        "pcie_bandwidth_bytes_per_s": 6e10,
+        "tdp_w": 700.0,
+    }
+    return HardwareSpec(**(figures | changes))
+
+
+def precision(dtype: str = "fp16", **changes: Any) -> PrecisionSpec:
+    """Everything in one type, with some fields replaced."""
+    uses = ("weight_dtype", "activation_dtype", "hidden_dtype", "kv_dtype", "head_dtype")
+    return PrecisionSpec(**({"name": "toy", **dict.fromkeys(uses, dtype)} | changes))
+
+
+@cache
+def shipped() -> Catalog:
+    return Catalog()
+
+
+def shipped_model(name: str) -> ModelSpec:
+    return shipped().model(name)
+
+
+TOY = hardware()
+FP16 = precision()
+
+
+def point(
+    model: ModelSpec | tuple[Block, ...],
+    hardware: HardwareSpec = TOY,
+    precision: PrecisionSpec = FP16,
+    **numbers: float,
+) -> Point:
+    """One cell as the kernel reads it; inside `jax.enable_x64` its numbers are float64."""
+
+    def leaf(value: Any) -> jax.Array:
+        array = np.asarray(value)
+        return jnp.asarray(array if array.dtype == np.int32 else array.astype(float))
+
+    if isinstance(model, ModelSpec):
+        model = read_blocks(model.config, model.name)
+    parts = (model_params(model), hardware_params(hardware), precision_params(precision))
+    numbers = {"tp": 1, "batch_size": 1, **numbers}
+    return Point(*jax.tree.map(leaf, parts), **{k: leaf(v) for k, v in numbers.items()})
+
+
+def price(
+    names: tuple[str, ...],
+    model: ModelSpec | tuple[Block, ...],
+    hardware: HardwareSpec = TOY,
+    precision: PrecisionSpec = FP16,
+    *,
+    keep_infeasible: bool = False,
+    **numbers: float,
+) -> dict[str, np.ndarray]:
+    """Variables of one request in float64, outside any grid; compiled once per structure."""
+    with jax.enable_x64(True):
+        where = point(model, hardware, precision, **numbers)
+        priced = _priced(where, names, keep_infeasible)
+    return {name: np.asarray(value) for name, value in priced.items()}
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _priced(where: Point, names: tuple[str, ...], keep_infeasible: bool) -> dict[str, jax.Array]:
+    request = Request(where, keep_infeasible=keep_infeasible)
+    return {name: jnp.asarray(getattr(request, name)) for name in names}
+
+
+NUDGE = 1e-5
+"""Relative change of rates and memory within which a category may tip over in float32."""
+WIDE_MODELS = ("gemma-2-27b", "mixtral-8x7b")
+WIDE_MACHINES = ("h100-sxm-80gb", "a10g")
+FOOTPRINT = tuple(name for name, variable in VARIABLES.items() if "longest" in variable.dims)
+
+
+def nudged(name: str, factor: float) -> HardwareSpec:
+    """A shipped accelerator with bandwidth, link and memory a little off, peaks as they are."""
+    spec = shipped().hardware(name)
+    fields = ("memory_bandwidth_bytes_per_s", "link_bandwidth_bytes_per_s", "memory_bytes")
+    changes = {f: getattr(spec, f) * factor for f in fields if getattr(spec, f) is not None}
+    return spec.model_copy(update={"name": f"{name} x {factor}", **changes})
+
+
+def wide_sweep(dtype: str) -> xr.Dataset:
+    """Every variable, in two grids that share their axes."""
+    axes: dict[str, Any] = {
+        "models": list(WIDE_MODELS),
+        "hardware": [
+            *WIDE_MACHINES,
+            *(nudged(name, 1 + sign * NUDGE) for name in WIDE_MACHINES for sign in (-1, 1)),
+        ],
+        "precision": ["fp16", "int8"],
+        "tp": [1, 8],
+        "batch_size": [1, 512],
+        "isl": [1, 3000, 100_000],
+        "osl": [1, 2, 700],
+    }
+    rest = [name for name in VARIABLES if name not in FOOTPRINT]
+    latencies = run(Grid(**axes, context_len=[1, 5000, 131_072], variables=rest), dtype=dtype)
+    footprints = run(Grid(**axes, variables=list(FOOTPRINT)), dtype=dtype)
+    return xr.merge([latencies, footprints], combine_attrs="override")

@@ -1,0 +1,472 @@
+"""Parameters of published models to the last one, and configs that cannot be read."""
+
+import math
+from typing import Any
+
+import pytest
+from factories import CONFIGS, config, model, shipped
+
+from sweep.errors import SpecError
+from sweep.facts import model_facts
+from sweep.families import FAMILIES, read_blocks
+from sweep.specs import ModelSpec
+
+SHIPPED = {name: shipped().model(name) for name in shipped().paths("models")}
+SUPPORTED = {name: spec for name, spec in SHIPPED.items() if spec.family in FAMILIES}
+
+COUNTED = {
+    # 401 583 781 376 published, less the vision tower and projector, 871 932 416.
+    "llama-4-maverick": (400_711_848_960, 17_184_691_200),
+    "deepseek-r1": (671_026_419_200, 37_552_297_472),
+    "deepseek-v2": (235_741_434_880, 21_375_800_320),
+    "deepseek-v2-lite": (15_706_484_224, 2_661_150_208),
+    "deepseek-v3": (671_026_419_200, 37_552_297_472),
+    "glm-4.5": (352_797_829_024, 33_632_266_144),
+    "gpt-oss-120b": (116_829_156_672, 5_711_982_912),
+    "llama-4-scout": (107_769_861_120, 17_172_894_720),
+    "qwen3-235b-a22b": (235_093_634_560, 22_190_763_520),
+    "qwen3-30b-a3b": (30_532_122_624, 3_353_032_704),
+    "chatglm3-6b": (6_243_584_000, 6_243_584_000),
+    "falcon-180b": (178_557_088_768, 178_557_088_768),
+    "falcon-40b": (41_303_293_952, 41_303_293_952),
+    "gemma-2-27b": (27_227_128_320, 27_227_128_320),
+    "gemma-3-27b": (27_009_346_304, 27_009_346_304),
+    "gpt-3-175b": (174_604_259_328, 174_604_259_328),
+    "gpt-j-6b": (6_050_882_784, 6_050_882_784),
+    "gpt2": (124_439_808, 124_439_808),
+    "gpt2-large": (774_030_080, 774_030_080),
+    "gpt2-medium": (354_823_168, 354_823_168),
+    "gpt2-xl": (1_557_611_200, 1_557_611_200),
+    "llama-2-13b": (13_015_864_320, 13_015_864_320),
+    "llama-2-70b": (68_976_648_192, 68_976_648_192),
+    "llama-2-7b": (6_738_415_616, 6_738_415_616),
+    "llama-3-70b": (70_553_706_496, 70_553_706_496),
+    "llama-3-8b": (8_030_261_248, 8_030_261_248),
+    "llama-3.1-405b": (405_853_388_800, 405_853_388_800),
+    "llama-3.1-70b": (70_553_706_496, 70_553_706_496),
+    "llama-3.1-8b": (8_030_261_248, 8_030_261_248),
+    "llama-3.3-70b": (70_553_706_496, 70_553_706_496),
+    "mistral-7b-v0.1": (7_241_732_096, 7_241_732_096),
+    "mistral-7b-v0.2": (7_241_732_096, 7_241_732_096),
+    "mixtral-8x22b": (140_620_634_112, 39_152_031_744),
+    "mixtral-8x7b": (46_702_792_704, 12_879_925_248),
+    "opt-1.3b": (1_315_758_080, 1_315_758_080),
+    "opt-125m": (125_239_296, 125_239_296),
+    "opt-13b": (12_853_473_280, 12_853_473_280),
+    "opt-30b": (29_974_540_288, 29_974_540_288),
+    "opt-350m": (331_196_416, 331_196_416),
+    "opt-6.7b": (6_658_473_984, 6_658_473_984),
+    "qwen2-72b": (72_706_203_648, 72_706_203_648),
+    "qwen2-7b": (7_615_616_512, 7_615_616_512),
+    "qwen2.5-72b": (72_706_203_648, 72_706_203_648),
+    "qwen2.5-7b": (7_615_616_512, 7_615_616_512),
+    "qwen3-32b": (32_762_123_264, 32_762_123_264),
+    "qwen3-8b": (8_190_735_360, 8_190_735_360),
+}
+"""Parameters and active parameters of the text decoder, counted from the shipped configs by
+other means than this package."""
+
+
+def test_every_shipped_model_of_a_supported_family_is_counted() -> None:
+    assert set(SUPPORTED) <= set(COUNTED)
+    assert set(COUNTED) <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_parameters_of_shipped_models(name: str) -> None:
+    facts = model_facts(SUPPORTED[name])
+    assert (facts.parameters, facts.active_parameters) == COUNTED[name]
+
+
+EXACT = [name for name, s in SUPPORTED.items() if s.published and s.published.kind == "exact"]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_stored_parameters_are_those_published(name: str) -> None:
+    published = SUPPORTED[name].published
+    assert published is not None
+    assert model_facts(SUPPORTED[name]).stored_parameters == published.parameters
+
+
+def test_enough_models_have_an_exact_published_count() -> None:
+    assert len(EXACT) >= 25
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_published_totals_are_met_within_six_percent(name: str) -> None:
+    # OPT-350M has 331M, the farthest from its name.
+    published = SUPPORTED[name].published
+    if published is None:
+        pytest.skip("its makers state a round number of billions only")
+    assert model_facts(SUPPORTED[name]).parameters == pytest.approx(published.parameters, rel=0.06)
+
+
+def llama_config(
+    hidden: int, ffn: int, layers: int, heads: int, kv_heads: int, vocab: int, **more: Any
+) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": ffn,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocab,
+        **more,
+    }
+
+
+def bloom_config(hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    return {"hidden_size": hidden, "n_layer": layers, "n_head": heads, "vocab_size": 250_880}
+
+
+def glm_config(layers: int, vocab: int) -> dict[str, Any]:
+    return {
+        "hidden_size": 4096,
+        "ffn_hidden_size": 13_696,
+        "num_layers": layers,
+        "num_attention_heads": 32,
+        "kv_channels": 128,
+        "multi_query_attention": True,
+        "multi_query_group_num": 2,
+        "padded_vocab_size": vocab,
+        "add_bias_linear": False,
+        "add_qkv_bias": True,
+    }
+
+
+TIED = {"tie_word_embeddings": True}
+UNTIED = {"tie_word_embeddings": False}
+PUBLISHED = {
+    # Totals of the safetensors on the models' Hugging Face pages, and of their model cards.
+    "bloom-560m": ("bloom", bloom_config(1024, 24, 16), 559_214_592),
+    "bloom-7b1": ("bloom", bloom_config(4096, 30, 32), 7_069_016_064),
+    "bloom": ("bloom", bloom_config(14_336, 70, 112), 176_247_271_424),
+    "phi-3-mini-4k": (
+        "phi3",
+        llama_config(3072, 8192, 32, 32, 32, 32_064, sliding_window=2047, **UNTIED),
+        3_821_079_552,
+    ),
+    "phi-4": ("phi3", llama_config(5120, 17_920, 40, 40, 10, 100_352, **UNTIED), 14_659_507_200),
+    "phi-4-mini": (
+        "phi3",
+        llama_config(3072, 8192, 32, 24, 8, 200_064, partial_rotary_factor=0.75, **TIED),
+        3_836_021_760,
+    ),
+    "yi-6b": ("Yi", llama_config(4096, 11_008, 32, 32, 4, 64_000, **UNTIED), 6_061_035_520),
+    "internlm2-7b": (
+        "internlm2",
+        llama_config(4096, 14_336, 32, 32, 8, 92_544, bias=False, **UNTIED),
+        7_737_708_544,
+    ),
+    "gemma-2b": (
+        "gemma",
+        llama_config(2048, 16_384, 18, 8, 1, 256_000, head_dim=256),
+        2_506_172_416,
+    ),
+    "gemma-7b": (
+        "gemma",
+        llama_config(3072, 24_576, 28, 16, 16, 256_000, head_dim=256),
+        8_537_680_896,
+    ),
+    "gemma-2-2b": (
+        "gemma2",
+        llama_config(2304, 9216, 26, 8, 4, 256_000, head_dim=256),
+        2_614_341_888,
+    ),
+    "gemma-2-9b": (
+        "gemma2",
+        llama_config(3584, 14_336, 42, 16, 8, 256_000, head_dim=256),
+        9_241_705_984,
+    ),
+    "gemma-3-1b": (
+        "gemma3_text",
+        llama_config(1152, 6912, 26, 4, 1, 262_144, head_dim=256, sliding_window=512),
+        999_885_952,
+    ),
+    "qwen2-0.5b": ("qwen2", llama_config(896, 4864, 24, 14, 2, 151_936, **TIED), 494_032_768),
+    "qwen3-0.6b": (
+        "qwen3",
+        llama_config(1024, 3072, 28, 16, 8, 151_936, head_dim=128, **TIED),
+        596_049_920,
+    ),
+    "mistral-7b-v0.3": (
+        "mistral",
+        llama_config(4096, 14_336, 32, 32, 8, 32_768, **UNTIED),
+        7_248_023_552,
+    ),
+    "llama-3.2-1b": (
+        "llama",
+        llama_config(2048, 8192, 16, 32, 8, 128_256, head_dim=64, **TIED),
+        1_235_814_400,
+    ),
+    "tinyllama-1.1b": (
+        "llama",
+        llama_config(2048, 5632, 22, 32, 4, 32_000, **UNTIED),
+        1_100_048_384,
+    ),
+    # Trainable parameters, as `sum(p.numel() for p in model.parameters())` prints them.
+    "chatglm2-6b": ("chatglm", glm_config(28, 65_024), 6_243_584_000),
+    "glm-4-9b": ("chatglm", glm_config(40, 151_552), 9_399_951_360),
+    # KerasHub's preset of Falcon RefinedWeb 1B: sequential, ALiBi, biases, no shared KV head.
+    "falcon-rw-1b": (
+        "falcon",
+        {
+            "hidden_size": 2048,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 32,
+            "vocab_size": 50_304,
+            "multi_query": False,
+            "parallel_attn": False,
+            "bias": True,
+            "alibi": True,
+            "new_decoder_architecture": False,
+        },
+        1_311_625_216,
+    ),
+    # The Hugging Face page says 7 217 189 760 and counts the tied head again: 65024·4544 more.
+    "falcon-7b": (
+        "falcon",
+        {
+            "hidden_size": 4544,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 71,
+            "vocab_size": 65_024,
+            "multi_query": True,
+            "parallel_attn": True,
+            "bias": False,
+            "alibi": False,
+            "new_decoder_architecture": False,
+        },
+        7_217_189_760 - 65_024 * 4544,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_totals_of_models_that_are_not_shipped(name: str) -> None:
+    family, keys, total = PUBLISHED[name]
+    spec = ModelSpec(name=name, config={"model_type": family, **keys})
+    assert model_facts(spec).parameters == total
+
+
+def test_active_parameters_of_a_dense_model_are_all_of_them() -> None:
+    facts = model_facts(model("llama"))
+    assert facts.active_parameters == facts.parameters
+
+
+def test_active_parameters_leave_out_the_experts_not_chosen() -> None:
+    facts = model_facts(model("mixtral"))
+    # 3 layers of 6 idle experts of three 64 × 160 matrices.
+    assert facts.parameters - facts.active_parameters == 3 * 6 * 3 * 64 * 160
+
+
+def test_facts_count_layers_and_cache() -> None:
+    facts = model_facts(model("gemma2"))
+    assert facts.layers == 4
+    assert facts.kv_cache_bytes_per_token == 512  # 2·4 layers·2 KV heads·16·2 bytes
+
+
+@pytest.mark.parametrize(("tied", "more"), [(True, 0), (False, 512 * 64)])
+def test_an_untied_head_has_weights_of_its_own(tied: bool, more: int) -> None:
+    base = model_facts(model("llama", tie_word_embeddings=True)).parameters
+    assert model_facts(model("llama", tie_word_embeddings=tied)).parameters == base + more
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "extra"),
+    [
+        # 3 layers; query 64, key and value 16 each.
+        ("llama", "attention_bias", 3 * (64 + 2 * 16 + 64)),
+        ("llama", "mlp_bias", 3 * (2 * 160 + 64)),
+        ("qwen3", "attention_bias", 3 * (128 + 2 * 32 + 64)),
+        ("internlm2", "bias", 3 * (64 + 2 * 16 + 64)),
+        ("falcon", "bias", 3 * (64 + 2 * 16 + 64 + 256 + 64)),
+        ("chatglm", "add_bias_linear", 3 * (64 + 2 * 160 + 64)),
+    ],
+)
+def test_biases_are_counted_where_the_config_has_them(family: str, key: str, extra: int) -> None:
+    without = model_facts(model(family, **{key: False})).parameters
+    assert model_facts(model(family, **{key: True})).parameters - without == extra
+
+
+# Configs that cannot be read.
+
+
+def test_every_shipped_model_is_supported() -> None:
+    assert set(SUPPORTED) == set(SHIPPED)
+
+
+@pytest.mark.parametrize("family", ["mamba", 3, None, ["llama"]])
+def test_a_family_nobody_knows_is_refused(family: object) -> None:
+    with pytest.raises(SpecError, match="model_type"):
+        read_blocks({"model_type": family, "hidden_size": 64}, "file.json")
+
+
+def test_every_family_has_a_tiny_config() -> None:
+    assert set(CONFIGS) == set(FAMILIES)
+
+
+def leaves(family: str, kind: type) -> list[str]:
+    keys = CONFIGS[family].get("text_config", CONFIGS[family])
+    return [key for key, value in keys.items() if type(value) is kind]
+
+
+def with_key(family: str, key: str, value: object) -> dict[str, Any]:
+    if "text_config" in CONFIGS[family]:
+        return config(family, text_config={**CONFIGS[family]["text_config"], key: value})
+    return {**config(family), key: value}
+
+
+SIZES = [(family, key) for family in CONFIGS for key in leaves(family, int)]
+NO_SIZE = [0, -1, True, 64.0, math.nan, "64", [64], 10**10]
+
+
+@pytest.mark.parametrize(("family", "key"), SIZES)
+def test_a_size_that_is_no_positive_integer_is_refused_by_its_key(family: str, key: str) -> None:
+    for value in NO_SIZE:
+        if value == 0 and value is not False and key == "first_k_dense_replace":
+            continue  # no dense layer first
+        with pytest.raises(SpecError, match=key) as refusal:
+            read_blocks(with_key(family, key, value), "some/config.json")
+        assert "some/config.json" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "key"), [(family, key) for family in CONFIGS for key in leaves(family, bool)]
+)
+def test_a_flag_that_is_no_boolean_is_refused_by_its_key(family: str, key: str) -> None:
+    for value in (1, 0, "true", []):
+        with pytest.raises(SpecError, match=key):
+            read_blocks(with_key(family, key, value), "config.json")
+
+
+LLAMA_KEYS = [
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+]
+GPT_KEYS = ["n_embd", "n_head", "n_layer", "vocab_size"]
+REQUIRED = {
+    "bloom": ["hidden_size", "n_head", "n_layer", "vocab_size"],
+    "chatglm": [
+        "hidden_size",
+        "ffn_hidden_size",
+        "num_layers",
+        "num_attention_heads",
+        "padded_vocab_size",
+    ],
+    "falcon": ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"],
+    "gpt2": [*GPT_KEYS, "n_positions"],
+    "gptj": GPT_KEYS,
+    "opt": [
+        "hidden_size",
+        "ffn_dim",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "vocab_size",
+        "max_position_embeddings",
+    ],
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text", "qwen2", "qwen3"), LLAMA_KEYS),
+    **dict.fromkeys(("internlm", "internlm2", "llama", "Yi"), LLAMA_KEYS),
+    **dict.fromkeys(("mistral", "mixtral", "phi3"), LLAMA_KEYS),
+    "gpt_oss": [*LLAMA_KEYS, "num_local_experts", "num_experts_per_tok", "sliding_window"],
+    "qwen3_moe": [*LLAMA_KEYS, "num_experts", "num_experts_per_tok", "moe_intermediate_size"],
+    "glm4_moe": [*LLAMA_KEYS, "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"],
+    **dict.fromkeys(
+        ("llama4", "llama4_text"),
+        (*LLAMA_KEYS, "num_local_experts", "num_experts_per_tok", "intermediate_size_mlp"),
+    ),
+    **dict.fromkeys(
+        ("deepseek_v2", "deepseek_v3", "kimi_k2"),
+        (
+            *LLAMA_KEYS,
+            "kv_lora_rank",
+            "qk_nope_head_dim",
+            "qk_rope_head_dim",
+            "v_head_dim",
+            "n_routed_experts",
+            "num_experts_per_tok",
+            "moe_intermediate_size",
+        ),
+    ),
+}
+DEFAULTS = {("gemma3", "vocab_size"), ("gemma3_text", "vocab_size")}
+"""Keys that published configs leave out."""
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [(f, key) for f, keys in REQUIRED.items() for key in keys if (f, key) not in DEFAULTS],
+)
+def test_a_missing_size_is_refused_by_its_key(family: str, key: str) -> None:
+    with pytest.raises(SpecError, match=rf"{key}\b.*missing"):
+        read_blocks(with_key(family, key, None), "config.json")
+
+
+def test_required_keys_are_stated_for_every_family() -> None:
+    assert set(REQUIRED) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        ("llama", "num_key_value_heads"),
+        ("falcon", "num_kv_heads"),
+        ("gemma2", "num_key_value_heads"),
+        ("chatglm", "multi_query_group_num"),
+    ],
+)
+def test_kv_heads_that_do_not_divide_the_heads_are_refused(family: str, key: str) -> None:
+    with pytest.raises(SpecError, match=rf"{key}.*3 does not divide 8"):
+        read_blocks(with_key(family, key, 3), "config.json")
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        ("llama", "num_attention_heads"),
+        ("falcon", "num_attention_heads"),
+        ("gpt2", "n_head"),
+        ("gptj", "n_head"),
+        ("bloom", "n_head"),
+        ("opt", "num_attention_heads"),
+        ("chatglm", "num_attention_heads"),
+    ],
+)
+def test_heads_that_do_not_divide_the_hidden_size_are_refused(family: str, key: str) -> None:
+    # 12 heads: no multiple of them is 64, and every KV head count here divides them.
+    keys = {k: v for k, v in with_key(family, key, 12).items() if k != "kv_channels"}
+    with pytest.raises(SpecError, match="12"):
+        read_blocks(keys, "config.json")
+
+
+def test_more_experts_used_than_kept_are_refused() -> None:
+    with pytest.raises(SpecError, match="num_experts_per_tok: 9 is more than the 8"):
+        read_blocks(config("mixtral", num_experts_per_tok=9), "config.json")
+
+
+@pytest.mark.parametrize("value", [0, 1.5, -0.5, "half", True])
+def test_a_rotated_part_outside_one_head_is_refused(value: object) -> None:
+    with pytest.raises(SpecError, match="partial_rotary_factor"):
+        read_blocks(config("phi3", partial_rotary_factor=value), "config.json")
+
+
+@pytest.mark.parametrize(
+    "kinds", [["full_attention"], ["full_attention"] * 3 + ["linear_attention"], "full_attention"]
+)
+def test_layer_types_that_do_not_describe_the_layers_are_refused(kinds: object) -> None:
+    with pytest.raises(SpecError, match="layer_types"):
+        read_blocks(config("gemma2", layer_types=kinds), "config.json")
+
+
+def test_layer_types_override_the_pattern() -> None:
+    kinds = ["full_attention", "sliding_attention", "sliding_attention", "sliding_attention"]
+    layers = [b for b in read_blocks(config("gemma2", layer_types=kinds), "x") if b.in_transformer]
+    assert [(b.count, b.window) for b in layers] == [(1, 0), (3, 48)]
+
+
+def test_a_nested_config_that_is_no_mapping_is_refused() -> None:
+    with pytest.raises(SpecError, match="text_config"):
+        read_blocks(config("gemma3", text_config=[1]), "config.json")
