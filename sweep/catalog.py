@@ -108,9 +108,11 @@ class Catalog:
             raise SpecError(f"{where}: name: {changes['name']!r} is taken; choose another")
         changed = {k: v for k, v in changes.items() if k != "base"}
         peaks = changed.get("peak_flops_per_s")
+        replaced = set(changed)
         if isinstance(peaks, Mapping):
             changed["peak_flops_per_s"] = {**base.peak_flops_per_s, **peaks}
-        kept = {k: v for k, v in base.sources.items() if k.partition(".")[0] not in changed}
+            replaced |= {f"peak_flops_per_s.{dtype}" for dtype in peaks}
+        kept = {figure: v for figure, v in base.sources.items() if figure not in replaced}
         merged = base.model_dump(by_alias=True) | changed
         merged["sources"] = {k: _dump(v) for k, v in kept.items()}
         return parse(HardwareSpec, merged, f"{where}: {changes['name']}")

@@ -283,6 +283,8 @@ def test_a_what_if_peak_leaves_the_other_peaks() -> None:
     base = shipped().hardware("h20-96gb")
     fast = shipped().hardware({**FAST, "peak_flops_per_s": {"fp16": 1e15}})
     assert fast.peak_flops_per_s == {**base.peak_flops_per_s, "fp16": 1e15}
+    assert fast.source_of("peak_flops_per_s.fp16") == "no source read"
+    assert fast.source_of("peak_flops_per_s.fp8") == base.source_of("peak_flops_per_s.fp8")
 
 
 def test_a_what_if_is_faster_in_a_sweep() -> None:

@@ -589,3 +589,27 @@ def test_models_of_several_families_keep_their_own_operators(phase: str, wide64)
             apart = [dim for dim in known.dims if dim != "operator"]
             assert (known.all(apart) == known.any(apart)).all()
             assert set(known["operator"].values[known.any(apart).values]) == runs
+
+
+def test_global_roofline_of_gpt2_has_two_matrices_in_the_feed_forward() -> None:
+    # A layer has 4·768² + 2·768·3072 = 7 077 888 parameters, 12 of them 84 934 656. Attention
+    # at 1000 tokens takes 12·4·768·1000 = 36 864 000 FLOPs and as many bytes, four times.
+    found = global_step("gpt2", "h100-sxm-80gb", "fp16", batch_size=4, context_len=1000)
+    expected = 4 * (169_869_312 + 36_864_000) / (169_869_312 + 4 * 36_864_000)
+    assert found["arithmetic_intensity"] == pytest.approx(expected, rel=1e-12)
+
+
+@FAMILY
+@given(st.data())
+def test_a_grid_of_one_cell_is_one_request(family: str, data: Any) -> None:
+    spec, machine = data.draw(models(family)), data.draw(machines())
+    recipe, numbers = data.draw(RECIPES), data.draw(NUMBERS)
+    names = ("e2e_latency", "output_throughput")
+    axes = {axis: [value] for axis, value in numbers.items() if axis != "context_len"}
+    grid = Grid(
+        models=[spec], hardware=[machine], precision=[recipe], variables=list(names), **axes
+    )
+    cell = run(grid, dtype="float64")
+    direct = price(names, spec, machine, recipe, **numbers)
+    for name in names:
+        np.testing.assert_allclose(cell[name].item(), direct[name], rtol=1e-12)

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import pytest
-from factories import CONFIGS, blocks, config, hardware, point, precision, shipped_model
+from factories import CONFIGS, FP16, TOY, blocks, config, point, shipped, shipped_model
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
@@ -42,11 +42,10 @@ def spent(cost: Cost) -> dict[str, float]:
     return {name: value for name, value in entries.items() if value}
 
 
-def costs(model, *, decoding: bool, **numbers) -> dict[str, dict[str, float]]:
+def costs(model, recipe=FP16, *, decoding: bool, **numbers) -> dict[str, dict[str, float]]:
     """What one layer of a model spends on each operator, exactly."""
-    machine, recipe = hardware(on_chip_cache_bytes=5e7), precision("fp16")
     with jax.enable_x64(True):
-        where = point(model, machine, recipe, **numbers)
+        where = point(model, TOY, recipe, **numbers)
         works = phases.decode_step(where) if decoding else phases.prefill(where)
         return {work.name: spent(work.cost) for work in works}
 
@@ -666,3 +665,83 @@ UNTIED = {"tie_word_embeddings": False}
 def test_every_operator_runs_in_some_family() -> None:
     run = {name for family in CONFIGS for block in blocks(family) for name in block.operators}
     assert run == set(OPERATORS)
+
+
+LLAMA_2_70B_SHARED_DECODE = {
+    # A quarter of 64 + 2·8 heads of 128, of 28672 and of 32000; two tokens; one byte a weight,
+    # an input of a product and an element of the cache, two for all else.
+    "embedding": {"weight_bytes": 32_768, "activation_bytes": 32_768},  # 2·8192·2
+    "attention_norm": {
+        "vector_flops": 65_536,  # 4·2·8192
+        "special_ops": 2,
+        "weight_bytes": 16_384,
+        "activation_bytes": 49_152,  # 2·8192·(2 + 1)
+    },
+    "qkv_projection": {
+        "tensor_flops": 83_886_080,  # 2·2·8192·(16 + 2·2)·128
+        "weight_bytes": 20_971_520,
+        "activation_bytes": 26_624,  # 2·(8192 + 2560·2)
+    },
+    # 2·(16 + 2)·128 = 4608 elements.
+    "rotary": {"vector_flops": 13_824, "activation_bytes": 18_432},
+    "kv_cache_append": {"kv_bytes": 1024, "activation_bytes": 2048},  # 2·2·2·128 elements
+    "attention": {
+        "tensor_flops": 16_777_216,  # 4·2·16·128·1024
+        "special_ops": 32_768,
+        "kv_bytes": 1_048_576,  # 2·2·2·128·1024
+        "activation_bytes": 12_288,  # 2·16·128·(2 + 1)
+    },
+    "output_projection": {
+        "tensor_flops": 67_108_864,  # 2·2·2048·8192
+        "weight_bytes": 16_777_216,
+        "activation_bytes": 36_864,  # 2·(2048 + 8192·2)
+    },
+    "attention_all_reduce": {
+        "network_bytes": 49_152,  # 2·3/4·2·8192·2
+        "network_hops": 2,
+    },
+    "attention_residual": {"vector_flops": 16_384, "activation_bytes": 98_304},
+    "ffn_norm": {
+        "vector_flops": 65_536,
+        "special_ops": 2,
+        "weight_bytes": 16_384,
+        "activation_bytes": 49_152,
+    },
+    "gate_up_projection": {
+        "tensor_flops": 469_762_048,  # 2·2·8192·14336
+        "weight_bytes": 117_440_512,
+        "activation_bytes": 73_728,  # 2·(8192 + 14336·2)
+    },
+    "gated_activation": {
+        "vector_flops": 71_680,  # 5·2·7168
+        "special_ops": 28_672,
+        "activation_bytes": 71_680,  # 14336·(2·2 + 1)
+    },
+    "down_projection": {
+        "tensor_flops": 234_881_024,  # 2·2·7168·8192
+        "weight_bytes": 58_720_256,
+        "activation_bytes": 47_104,  # 2·(7168 + 8192·2)
+    },
+    "ffn_all_reduce": {"network_bytes": 49_152, "network_hops": 2},
+    "ffn_residual": {"vector_flops": 16_384, "activation_bytes": 98_304},
+    "pipeline_send": {},
+    "final_norm": {
+        "vector_flops": 65_536,
+        "special_ops": 2,
+        "weight_bytes": 16_384,
+        "activation_bytes": 65_536,  # 2·8192·(2 + 2): no product of 8-bit inputs follows
+    },
+    "lm_head": {
+        "tensor_flops": 262_144_000,  # 2·2·8192·8000
+        "weight_bytes": 131_072_000,  # the head stays in two bytes
+        "activation_bytes": 64_768,  # 2·(8192 + 8000)·2
+    },
+    "sampling": {"vector_flops": 48_000, "special_ops": 16_000, "activation_bytes": 32_000},
+}
+
+
+def test_every_operator_of_a_shared_llama_2_70b_step_in_eight_bits() -> None:
+    recipe = shipped().precision("fp8")
+    numbers = {"batch_size": 2, "context_len": 1024, "tp": 4}
+    found = costs(shipped_model("llama-2-70b"), recipe, decoding=True, **numbers)
+    assert found == LLAMA_2_70B_SHARED_DECODE
