@@ -1,5 +1,7 @@
 """The roofline: an operator takes as long as its slowest resource."""
 
+from functools import reduce
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -18,7 +20,7 @@ class Seconds(eqx.Module):
     @property
     def latency(self) -> Scalar:
         """Time of the operator: its resources overlap perfectly. [s]"""
-        return jnp.maximum(jnp.maximum(self.memory, self.compute), self.communication)
+        return _slowest(self.memory, self.compute, self.communication)
 
     @property
     def shares(self) -> Float[Array, "bound"]:
@@ -41,17 +43,29 @@ def resource_seconds(cost: Cost, peak: Scalar, hardware: Hardware) -> Seconds:
     References:
         [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
-    units = jnp.maximum(
-        cost.tensor_flops / peak,
-        jnp.maximum(
-            cost.vector_flops / hardware.vector_rate, cost.special_ops / hardware.special_rate
-        ),
-    )
     return Seconds(
         memory=cost.memory_bytes / hardware.bandwidth,
-        compute=units,
-        communication=network_seconds(cost, hardware),
+        compute=_slowest(
+            _seconds(cost.tensor_flops, peak),
+            _seconds(cost.vector_flops, hardware.vector_rate),
+            _seconds(cost.special_ops, hardware.special_rate),
+        ),
+        communication=0.0 if _is_nothing(cost.network_span) else network_seconds(cost, hardware),
     )
+
+
+def _is_nothing(work: Scalar) -> bool:
+    """Whether an operator has no such work at all, whatever its sizes; XLA need not see it."""
+    return isinstance(work, float) and work == 0.0
+
+
+def _seconds(work: Scalar, rate: Scalar) -> Scalar:
+    return 0.0 if _is_nothing(work) else work / rate
+
+
+def _slowest(*times: Scalar) -> Scalar:
+    spent = [time for time in times if not _is_nothing(time)]
+    return reduce(jnp.maximum, spent) if spent else 0.0
 
 
 def fabric(hardware: Hardware, span: Scalar) -> Int[Array, ""]:

@@ -29,6 +29,7 @@ WORK = Cost(
     kv_bytes=16.0,
     activation_bytes=32.0,
     network_bytes=16.0,  # 8 s
+    network_span=2.0,
 )
 
 

@@ -18,7 +18,7 @@ class Cost(eqx.Module):
         activation_bytes: Activations read and written. [byte]
         network_bytes: Bytes this GPU sends to others. [byte]
         network_hops: Exchanges that wait for one another. [count]
-        network_span: GPUs that take part, which decides the fabric. [count]
+        network_span: GPUs that take part, which decides the fabric; 0 without an exchange. [count]
     """
 
     tensor_flops: Scalar = 0.0
@@ -29,7 +29,7 @@ class Cost(eqx.Module):
     activation_bytes: Scalar = 0.0
     network_bytes: Scalar = 0.0
     network_hops: Scalar = 0.0
-    network_span: Scalar = 1.0
+    network_span: Scalar = 0.0
 
     @property
     def flops(self) -> Scalar:
