@@ -161,13 +161,13 @@ def loop(size: Size) -> Case:
 
 DECODE, PREFILL = "decode step", "prefill"
 REFERENCE = {DECODE: "sweep, fresh Dataset", PREFILL: "sweep, prefill"}
-BASELINE = {DECODE: "NumPy, broadcasting in place", PREFILL: "NumPy, prefill, 1 MB blocks"}
+BASELINE = {DECODE: "NumPy, broadcasting", PREFILL: "NumPy, prefill, 1 MB blocks"}
 CASES: dict[str, Callable[[Size], Case]] = {
     REFERENCE[DECODE]: partial(dataset, question=DECODE),
     "sweep, bare kernel, buffers reused": bare,
-    BASELINE[DECODE]: partial(numpy, function=formula.in_place, question=DECODE),
-    "NumPy, broadcasting in one expression": partial(
-        numpy, function=formula.broadcast, question=DECODE
+    BASELINE[DECODE]: partial(numpy, function=formula.broadcast, question=DECODE),
+    "NumPy, broadcasting, tuned in place": partial(
+        numpy, function=formula.in_place, question=DECODE
     ),
     "NumPy, 1 MB blocks": partial(numpy, function=formula.in_blocks, question=DECODE),
     "NumPy, 1 MB blocks, factored by hand": partial(
