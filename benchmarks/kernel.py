@@ -266,9 +266,12 @@ def main(repeats: int | None, small: bool, as_json: bool, only: str | None) -> N
     first = {name: clock(case.run) for name, case in cases.items()}
     facts["largest_difference"] = float(f"{check(cases):.2g}")
     times: dict[str, list[float]] = {name: [] for name in cases}
+    system: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name, case in cases.items():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_stime
             times[name].append(clock(case.run))
+            system[name].append(resource.getrusage(resource.RUSAGE_SELF).ru_stime - before)
     seconds = {name: np.asarray(t) / cases[name].points for name, t in times.items()}
     rows = [
         {
@@ -278,6 +281,7 @@ def main(repeats: int | None, small: bool, as_json: bool, only: str | None) -> N
             "min": 1e-6 / float(each.max()),
             "max": 1e-6 / float(each.min()),
             "× NumPy": _ratio(seconds, name, cases[name].question),
+            "OS %": 100 * float(np.median(np.divide(system[name], times[name]))),
             "peak MB": memory.get(name),
             "first call s": first[name],
         }

@@ -49,7 +49,7 @@ def print_table(title: str, rows: Sequence[dict[str, Any]], facts: dict[str, Any
         table.add_column(key, justify="left" if isinstance(value, str) else "right")
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
-    Console(width=None if Console().is_terminal else 120).print(table)
+    Console(width=None if Console().is_terminal else 130).print(table)
 
 
 def _text(value: Any) -> str:
@@ -57,4 +57,6 @@ def _text(value: Any) -> str:
         return "–"
     if not isinstance(value, float):
         return str(value)
+    if 0 < abs(value) < 0.01:
+        return f"{value:.1e}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

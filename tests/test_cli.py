@@ -135,8 +135,8 @@ def test_plan_counts_points_and_bytes(call, sweep_file) -> None:
     assert code == 0
     # 1 model · 2 hardware · 1 precision · 1 tp · 2 batches · 2 contexts
     assert plan["points"] == 8
-    # two float32 variables, feasible and its reason at one byte
-    assert plan["bytes"] == 8 * (4 + 4 + 1 + 1)
+    # two float32 variables, feasible in one byte and its reason in two
+    assert plan["bytes"] == 8 * (4 + 4 + 1 + 2)
 
 
 def test_run_writes_a_file_that_check_accepts(call, sweep_file, tmp_path) -> None:

@@ -119,7 +119,13 @@ OPTIONAL = [
 
 @pytest.mark.parametrize("field", OPTIONAL)
 def test_a_figure_nobody_published_does_not_limit(field: str) -> None:
-    tight = {"memory_bandwidth_bytes_per_s": 1e18, "pcie_bandwidth_bytes_per_s": None}
+    # Without a link two GPUs meet over PCIe: nothing is known of it here, and no hop takes time.
+    tight = {
+        "memory_bandwidth_bytes_per_s": 1e18,
+        "pcie_bandwidth_bytes_per_s": None,
+        "link_latency_s": 0.0,
+        "pcie_latency_s": 0.0,
+    }
     spec, stated = model("llama"), hardware(**tight, **{field: 1e3})
     unknown, boundless = (hardware(**tight, **{field: value}) for value in (None, 1e300))
     slow, free, fast = (answers(spec, machine) for machine in (stated, unknown, boundless))

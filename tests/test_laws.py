@@ -564,6 +564,7 @@ def test_metrics_hang_together(wide64: xr.Dataset) -> None:
     )
 
 
+@pytest.mark.filterwarnings("error")  # JAX warns of a block that does not fit its buffers
 def test_blocks_of_a_sweep_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = {"context_len": list(range(1, 12)), "batch_size": [1, 2, 3]}
     names = ["decode_step_latency", "decode_operator_bound"]
