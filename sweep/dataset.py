@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from sweep.grid import Resolved
-from sweep.variables import AXIS_LONG_NAMES, FLAG_MASK_TYPE, LABELLED, VARIABLES, Variable
+from sweep.variables import AXIS_LONG_NAMES, LABELLED, VARIABLES, Variable
 
 SCHEMA_VERSION = 1
 """Raised when a reader of older files would misread newer ones."""
@@ -81,7 +81,7 @@ def variable_attributes(variable: Variable, present: Mapping[str, Any]) -> dict[
         attributes["flag_values"] = np.asarray(values, np.int8)
         attributes["flag_meanings"] = " ".join(meanings)
     if variable.flag_masks:
-        bits = np.asarray([bit for _, bit in variable.flag_masks], FLAG_MASK_TYPE)
+        bits = np.asarray([bit for _, bit in variable.flag_masks], variable.dtype)
         attributes["flag_masks"] = bits if bits.size > 1 else bits[0]
         attributes["flag_meanings"] = " ".join(meaning for meaning, _ in variable.flag_masks)
     ancillary = [name for name in variable.ancillary if name in present]

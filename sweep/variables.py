@@ -37,9 +37,6 @@ AXIS_LONG_NAMES = {
     "operator": "operator of one step",
 }
 
-FLAG_VALUE_TYPE, FLAG_MASK_TYPE = "int8", "int16"
-"""How categories and masks are stored."""
-
 BOUNDS = ("memory", "compute", "communication")
 
 INFEASIBLE_REASONS = {
@@ -81,9 +78,9 @@ class Variable:
     @property
     def dtype(self) -> str | None:
         """Integer type of a category or mask, `None` for a quantity."""
-        if self.flag_masks:
-            return FLAG_MASK_TYPE
-        return FLAG_VALUE_TYPE if self.flag_values else None
+        if not self.is_flag:
+            return None
+        return "int8" if sum(bit for _, bit in self.flag_masks) < 2**7 else "int16"
 
     @property
     def is_flag(self) -> bool:

@@ -27,7 +27,7 @@ from sweep.families import FAMILIES, read_blocks
 from sweep.grid import Grid
 from sweep.request import Request
 from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec
-from sweep.variables import FLAG_MASK_TYPE, INFEASIBLE_REASONS
+from sweep.variables import INFEASIBLE_REASONS, VARIABLES
 
 SUPPORTED = [name for name in shipped().paths("models") if shipped_model(name).family in FAMILIES]
 LARGE = hardware(memory_bytes=1e15)
@@ -350,7 +350,7 @@ def test_every_reason_has_a_case() -> None:
 def test_reasons_are_bits_of_their_own() -> None:
     bits = list(INFEASIBLE_REASONS.values())
     assert sorted(bits) == [1 << n for n in range(len(bits))]
-    assert sum(bits) <= np.iinfo(FLAG_MASK_TYPE).max
+    assert sum(bits) <= np.iinfo(VARIABLES["infeasible_reason"].dtype).max
 
 
 @pytest.mark.parametrize("name", INFEASIBLE_REASONS)
