@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 
 from sweep.architecture import Block
+from sweep.bindings.base import Operator, Step
 from sweep.operators.cost import Scalar
 from sweep.params import Layout, Point
 from sweep.roofline import peak_rate
-from sweep.transformer import OPERATORS, Operator, Step
+from sweep.transformer import OPERATORS
 
 
 def step_flops(point: Point) -> Scalar:

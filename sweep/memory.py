@@ -3,10 +3,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from sweep.bindings.pieces import kv_heads_per_gpu
 from sweep.operators.cost import Scalar
 from sweep.params import Point
 from sweep.roofline import fabric
-from sweep.transformer import attentions, kv_heads_per_gpu
+from sweep.transformer import attentions
 from sweep.variables import INFEASIBLE_REASONS
 
 

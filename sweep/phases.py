@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from sweep.architecture import Block
+from sweep.bindings.base import Step
 from sweep.operators.cost import Cost, Scalar
 from sweep.params import Point
 from sweep.roofline import Seconds, engine_peak, resource_seconds
-from sweep.transformer import OPERATORS, Step
+from sweep.transformer import OPERATORS
 
 
 class Work(eqx.Module):

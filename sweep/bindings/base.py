@@ -1,0 +1,135 @@
+"""What a binding is: an operator as a block runs it, in one step, with its weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from sweep.architecture import Block
+from sweep.operators.cost import Cost, Scalar
+from sweep.params import Layout, Precision
+
+Engine = Literal["linear", "hidden", "head"]
+
+
+Span = Literal["all", "window", "chunk"]
+
+
+class Step(eqx.Module):
+    """One pass of one microbatch through the model, as one attention group sees it.
+
+    Attributes:
+        decoding: Whether each sequence adds one token; else it is a whole prompt.
+        sequences: Sequences of the group in the microbatch. [count]
+        query_len: New tokens of each. [count]
+        layout: How the replica is laid out.
+        precision: Storage types.
+        cache: On-chip cache. [byte]
+    """
+
+    decoding: bool = eqx.field(static=True)
+    sequences: Scalar
+    query_len: Scalar
+    layout: Layout
+    precision: Precision
+    cache: Scalar
+
+    @property
+    def tokens(self) -> Scalar:
+        """New tokens of the group. [count]"""
+        return self.sequences * self.query_len
+
+    @property
+    def tp(self) -> Scalar:
+        """GPUs that share each layer. [count]"""
+        return self.layout.tp
+
+    @property
+    def expert_tokens(self) -> Scalar:
+        """New tokens of all groups, which meet at the experts. [count]"""
+        return self.tokens * self.layout.dp_attention
+
+    @property
+    def expert_tp(self) -> Scalar:
+        """GPUs that share each expert. [count]"""
+        return self.layout.stage_gpus / self.layout.ep
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A stored weight.
+
+    Attributes:
+        shape: Elements along each side, of the whole model. [count]
+        role: One of `params.ROLES`.
+        sharding: One of `params.SHARDING`.
+        expert_choice: Experts used and experts kept, for a tensor of routed experts. [count]
+    """
+
+    shape: tuple[int, ...]
+    role: str = "linear"
+    sharding: str = "split"
+    expert_choice: tuple[int, int] = (1, 1)
+
+    @property
+    def elements(self) -> int:
+        """Stored elements. [count]"""
+        return prod(self.shape)
+
+    @property
+    def active_elements(self) -> int:
+        """Elements one token uses. [count]"""
+        used, kept = self.expert_choice
+        return self.elements * used // kept
+
+
+def no_weights(_: Block) -> tuple[Tensor, ...]:
+    """The weights of an operator that keeps none."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How an operator that attends to the context does so.
+
+    Attributes:
+        cached: Elements of the KV cache of one token in one layer on each GPU.
+        span: Whether it attends to the whole context, to a sliding window of it, or to the
+            chunk that the newest token is in.
+    """
+
+    cached: Callable[[Block, Scalar], Scalar]
+    span: Span = "all"
+
+    def reach(self, block: Block, context: Scalar) -> Scalar:
+        """Tokens attended to when the context holds `context`. [count]"""
+        if self.span == "all":
+            return context
+        if self.span == "window":
+            return jnp.minimum(context, block.window)
+        return jnp.mod(context - 1, block.window) + 1
+
+    def kept(self, block: Block, tokens: Scalar) -> Scalar:
+        """Tokens kept in the cache of a sequence of `tokens`. [count]"""
+        return tokens if self.span == "all" else jnp.minimum(tokens, block.window)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator as a block runs it.
+
+    Attributes:
+        cost: Its cost at a block's sizes, a step, and the tokens each sequence attends to.
+        weights: The tensors it keeps.
+        engine: Whose operand types set the rate of its matrix FLOPs; attention computes in the
+            type of the residual stream whatever the cache stores.
+        attention: How it attends to the context, or `None` if its cost does not depend on it.
+    """
+
+    cost: Callable[[Block, Step, Scalar], Cost]
+    weights: Callable[[Block], tuple[Tensor, ...]] = no_weights
+    engine: Engine = "linear"
+    attention: Attention | None = None

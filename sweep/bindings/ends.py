@@ -1,0 +1,74 @@
+"""What runs before the first layer and after the last."""
+
+from sweep.architecture import Block
+from sweep.bindings.base import Operator, Step
+from sweep.bindings.pieces import OUTPUT_NORM, matrix, norm_of, unquantised, vector
+from sweep.operators.collectives import pipeline_send
+from sweep.operators.cost import Cost, Scalar
+from sweep.operators.embedding import embedding, position_embedding
+from sweep.operators.gemm import gemm
+from sweep.operators.sampling import sampling
+
+
+def _lm_head_cost(b: Block, s: Step, _: Scalar) -> Cost:
+    return gemm(
+        s.sequences,
+        b.embedding_size,
+        b.vocab_size / s.tp,
+        weight_bytes=b.untied * s.precision.head + (1 - b.untied) * s.precision.hidden,
+        input_bytes=s.precision.hidden,
+        output_bytes=s.precision.hidden,
+        bias=b.head_bias,
+    )
+
+
+ENDS: dict[str, Operator] = {
+    "embedding": Operator(
+        lambda b, s, _: embedding(
+            s.tokens,
+            b.embedding_size,
+            weight_bytes=s.precision.hidden,
+            output_bytes=s.precision.hidden,
+        ),
+        lambda b: (matrix(b.vocab_size, b.embedding_size, role="hidden"),),
+    ),
+    "position_embedding": Operator(
+        lambda b, s, _: position_embedding(
+            s.tokens, b.hidden_size, element_bytes=s.precision.hidden
+        ),
+        lambda b: (matrix(b.positions, b.hidden_size, "copied", role="hidden"),),
+    ),
+    "embedding_projection": Operator(
+        lambda b, s, _: unquantised(s, s.tokens, b.embedding_size, b.hidden_size),
+        lambda b: (matrix(b.embedding_size, b.hidden_size, "copied", role="hidden"),),
+        engine="hidden",
+    ),
+    "embedding_norm": OUTPUT_NORM,
+    "pipeline_send": Operator(
+        lambda b, s, _: pipeline_send(
+            s.tokens,
+            b.hidden_size,
+            pp=s.layout.pp,
+            tp=s.tp,
+            span=s.layout.gpus,
+            element_bytes=s.precision.hidden,
+        )
+    ),
+    "final_norm": norm_of(lambda b: b.hidden_size, feeds_linear=False),
+    "head_projection": Operator(
+        lambda b, s, _: unquantised(s, s.sequences, b.hidden_size, b.embedding_size),
+        lambda b: (matrix(b.hidden_size, b.embedding_size, "copied", role="hidden"),),
+        engine="hidden",
+    ),
+    "lm_head": Operator(
+        _lm_head_cost,
+        lambda b: (
+            matrix(b.untied * b.vocab_size, b.embedding_size, role="head"),
+            vector(b.head_bias * b.vocab_size, "split"),
+        ),
+        engine="head",
+    ),
+    "sampling": Operator(
+        lambda b, s, _: sampling(s.sequences, b.vocab_size / s.tp, element_bytes=s.precision.hidden)
+    ),
+}

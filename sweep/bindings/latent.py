@@ -1,0 +1,104 @@
+"""Attention over latents: the projections around them, their cache, and the attention."""
+
+from sweep.architecture import Block
+from sweep.bindings.base import Attention, Operator, Step
+from sweep.bindings.pieces import linear, matrix, norm_of
+from sweep.operators.attention import causal_pairs
+from sweep.operators.cost import Cost, Scalar
+from sweep.operators.kv_cache import kv_cache_append
+from sweep.operators.latent_attention import (
+    latent_decode_attention,
+    latent_prefill_attention,
+    latent_up_projection,
+)
+from sweep.operators.rotary import rotary
+
+
+def _query_width(block: Block) -> Scalar:
+    return block.heads * (block.head_dim + block.rotary_dim)
+
+
+def _latent_attention_cost(b: Block, s: Step, attended: Scalar) -> Cost:
+    heads, p = b.heads / s.tp, s.precision
+    if s.decoding:
+        return latent_decode_attention(
+            s.sequences,
+            attended,
+            heads=heads,
+            latent_dim=b.latent_dim,
+            rotary_dim=b.rotary_dim,
+            query_bytes=p.hidden,
+            output_bytes=p.hidden,
+            kv_bytes=p.kv,
+        )
+    return latent_prefill_attention(
+        s.sequences,
+        s.query_len,
+        pairs=causal_pairs(s.query_len),
+        heads=heads,
+        key_dim=b.head_dim + b.rotary_dim,
+        value_dim=b.value_dim,
+        element_bytes=p.hidden,
+        output_bytes=p.activation,
+    )
+
+
+def _latent_up_cost(b: Block, s: Step, _: Scalar) -> Cost:
+    return latent_up_projection(
+        s.tokens,
+        heads=b.heads / s.tp,
+        latent_dim=b.latent_dim,
+        key_dim=b.head_dim,
+        value_dim=b.value_dim,
+        absorbed=s.decoding,
+        weight_bytes=s.precision.weight,
+        element_bytes=s.precision.hidden,
+    )
+
+
+LATENT_ATTENTION: dict[str, Operator] = {
+    "query_projection": Operator(
+        lambda b, s, _: linear(s, b.hidden_size, _query_width(b) / s.tp, bias=0.0),
+        lambda b: (matrix(_query_width(b), b.hidden_size),),
+    ),
+    "query_down_projection": Operator(
+        lambda b, s, _: linear(s, b.hidden_size, b.query_rank, bias=0.0),
+        lambda b: (matrix(b.query_rank, b.hidden_size, "copied"),),
+    ),
+    "query_norm": norm_of(lambda b: b.query_rank, feeds_linear=True),
+    "query_up_projection": Operator(
+        lambda b, s, _: linear(s, b.query_rank, _query_width(b) / s.tp, bias=0.0),
+        lambda b: (matrix(_query_width(b), b.query_rank),),
+    ),
+    "latent_projection": Operator(
+        lambda b, s, _: linear(s, b.hidden_size, b.latent_dim + b.rotary_dim, bias=0.0),
+        lambda b: (matrix(b.latent_dim + b.rotary_dim, b.hidden_size, "copied"),),
+    ),
+    "latent_norm": norm_of(lambda b: b.latent_dim, feeds_linear=True),
+    "latent_rotary": Operator(
+        lambda b, s, _: rotary(
+            s.tokens, b.heads / s.tp + 1, b.rotary_dim, element_bytes=s.precision.hidden
+        )
+    ),
+    "latent_cache_append": Operator(
+        lambda b, s, _: kv_cache_append(
+            s.tokens,
+            b.latent_dim + b.rotary_dim,
+            input_bytes=s.precision.hidden,
+            kv_bytes=s.precision.kv,
+        )
+    ),
+    "latent_up_projection": Operator(
+        _latent_up_cost,
+        lambda b: (matrix(b.heads * (b.head_dim + b.value_dim), b.latent_dim),),
+    ),
+    "latent_attention": Operator(
+        _latent_attention_cost,
+        engine="hidden",
+        attention=Attention(lambda b, _: b.latent_dim + b.rotary_dim),
+    ),
+    "latent_output_projection": Operator(
+        lambda b, s, _: linear(s, b.heads * b.value_dim / s.tp, b.hidden_size, bias=0.0),
+        lambda b: (matrix(b.hidden_size, b.heads * b.value_dim),),
+    ),
+}
