@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,10 @@ CONFIGS_VARIABLE = "LLM_SWEEP_CONFIGS"
 """Environment variable with further config folders, separated as in `PATH`."""
 
 Kind = Literal["hardware", "models", "precisions", "sweeps"]
+DEEPEST = 200
+"""Nested brackets a specification may have. [count]"""
+MALFORMED = (TypeError, KeyError, AttributeError)
+"""What PyYAML raises over a tag whose value does not fit it."""
 SUFFIXES = (".yaml", ".yml", ".json")
 S = TypeVar("S", bound=BaseModel)
 
@@ -91,10 +96,11 @@ class Catalog:
         path = self.path("models", str(name))
         data = read_mapping(path)
         if "config" in data:
-            return load_named(ModelSpec, path)
+            return load_named(ModelSpec, path).model_copy(update={"file": str(path)})
         stem = path.parent.name if path.stem == "config" else path.stem
         spec_name = stem or path.resolve().parent.name or "config"
-        return ModelSpec(name=spec_name, sources={"config": str(path)}, config=data)
+        bare = {"name": spec_name, "sources": {"config": str(path)}, "config": data}
+        return parse(ModelSpec, bare, str(path)).model_copy(update={"file": str(path)})
 
     def _what_if(self, changes: Mapping[str, Any]) -> HardwareSpec:
         where = "hardware"
@@ -109,12 +115,14 @@ class Catalog:
         changed = {k: v for k, v in changes.items() if k != "base"}
         peaks = changed.get("peak_flops_per_s")
         replaced = set(changed)
-        if isinstance(peaks, Mapping):
+        if isinstance(peaks, Mapping) and peaks:
             changed["peak_flops_per_s"] = {**base.peak_flops_per_s, **peaks}
             replaced |= {f"peak_flops_per_s.{dtype}" for dtype in peaks}
         kept = {figure: v for figure, v in base.sources.items() if figure not in replaced}
         merged = base.model_dump(by_alias=True) | changed
-        merged["sources"] = {k: _dump(v) for k, v in kept.items()}
+        stated = changed.get("sources", {})
+        if isinstance(stated, Mapping):
+            merged["sources"] = {**{k: _dump(v) for k, v in kept.items()}, **stated}
         return parse(HardwareSpec, merged, f"{where}: {changes['name']}")
 
 
@@ -156,9 +164,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: not a text file in UTF-8") from None
+    except ValueError as error:
+        raise SpecError(f"{path}: no name of a file: {error}") from None
+    _check_depth(text, path)
     try:
-        data = json.loads(text) if path.suffix == ".json" else yaml.load(text, _UniqueKeys)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if path.suffix == ".json":
+            data = json.loads(text, object_pairs_hook=_unique)
+        else:
+            data = yaml.load(text, _UniqueKeys)
+    except (yaml.YAMLError, ValueError, RecursionError, *MALFORMED) as error:
         reason = " ".join(str(error).split())
         language = "JSON" if path.suffix == ".json" else "YAML"
         raise SpecError(f"{path}: not valid {language}: {reason:.200}") from None
@@ -167,12 +181,35 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return data
 
 
+def _check_depth(text: str, path: Path) -> None:
+    """Refuse brackets nested so deep that libyaml would overflow the stack on them."""
+    depth = 0
+    for bracket in re.finditer(r"[\[{}\]]", text):
+        depth += 1 if bracket.group() in "[{" else -1
+        if depth > DEEPEST:
+            raise SpecError(f"{path}: nested deeper than {DEEPEST} levels")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, unless it gives a key twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r} given twice")
+        found[key] = value
+    return found
+
+
 class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML that refuses a key given twice, which PyYAML settles in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be plain text", key.start_mark
+                )
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key.value!r} given twice", key.start_mark

@@ -26,6 +26,7 @@ GLOBAL_ATTRIBUTES = (
     "efficiency",
     "llm_sweep_schema",
     "llm_sweep_grid",
+    "llm_sweep_variables",
 )
 
 
@@ -47,7 +48,8 @@ def check_dataset(dataset: xr.Dataset) -> list[str]:
         for name in GLOBAL_ATTRIBUTES
         if name not in dataset.attrs
     ]
-    if dataset.attrs.get("Conventions", CONVENTIONS) != CONVENTIONS:
+    problems += _recorded_problems(dataset)
+    if str(dataset.attrs.get("Conventions", CONVENTIONS)) != CONVENTIONS:
         problems.append(f"Conventions is {dataset.attrs['Conventions']!r}, not {CONVENTIONS!r}")
     axes = [axis for axis in AXES if axis in dataset.dims]
     if not dataset.data_vars:
@@ -57,6 +59,22 @@ def check_dataset(dataset: xr.Dataset) -> list[str]:
     for name, array in dataset.data_vars.items():
         problems += _variable_problems(dataset, str(name), array, axes)
     return problems
+
+
+def _recorded_problems(dataset: xr.Dataset) -> list[str]:
+    """Where the file lacks what its own record of the grid says it holds."""
+    recorded = str(dataset.attrs.get("llm_sweep_variables", "")).split()
+    problems = [f"variable {n} is missing" for n in recorded if n not in dataset.data_vars]
+    try:
+        axes = dict(json.loads(str(dataset.attrs.get("llm_sweep_grid", "{}"))))
+    except (ValueError, TypeError):
+        return [*problems, "llm_sweep_grid is no JSON object"]
+    used = {dim for array in dataset.data_vars.values() for dim in array.dims}
+    return problems + [
+        f"axis {axis} does not hold the values that llm_sweep_grid records"
+        for axis, values in axes.items()
+        if axis in used and dataset[axis].values.tolist() != values
+    ]
 
 
 def has_compliance_checker() -> bool:
@@ -111,9 +129,12 @@ def _variable_problems(
         problems.append(f"variable {name} has dimensions {array.dims}, not {dims}")
     expected = variable_attributes(variable, dict.fromkeys(map(str, dataset.data_vars)))
     problems += _attribute_problems(name, array.attrs, expected)
-    if variable.is_flag != (array.dtype.kind == "i"):
-        problems.append(f"variable {name} is stored as {array.dtype}")
-    elif variable.is_flag:
+    stored = (variable.dtype,) if variable.dtype else ("float32", "float64")
+    if array.dtype not in stored:
+        return [*problems, f"variable {name} is stored as {array.dtype}"]
+    if variable.is_flag and problems:
+        return problems
+    if variable.is_flag:
         problems += _flag_problems(name, array)
     else:
         problems += _quantity_problems(name, array)

@@ -1,8 +1,10 @@
 """The command `llm-sweep`. Heavy packages are imported inside the commands that need them."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,24 +33,38 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 def main() -> None:
     """Run the command line; every expected error ends as one line on standard error."""
     try:
-        code = cli.main(prog_name=PROGRAM, standalone_mode=False)
+        with cli.make_context(PROGRAM, sys.argv[1:]) as context:
+            code = cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(_report("interrupted", INTERRUPTED))
+        code = _report("interrupted", INTERRUPTED)
     except click.ClickException as error:
-        sys.exit(_report(" ".join(error.format_message().split()), USAGE_ERROR))
+        code = _report(error.format_message(), USAGE_ERROR)
     except SweepError as error:
-        sys.exit(_report(str(error), USAGE_ERROR))
+        code = _report(str(error), USAGE_ERROR)
     except MemoryError:
-        sys.exit(_report("not enough memory; shorten an axis or drop variables", USAGE_ERROR))
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(USAGE_ERROR)
+        code = _report("not enough memory; shorten an axis or drop variables", USAGE_ERROR)
+    except (BrokenPipeError, SystemExit):
+        code = _leave_closed_pipe()
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _report(f"{where}{error.strerror or error}", USAGE_ERROR)
+        _leave_closed_pipe()
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _report(message: str, code: int) -> int:
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _leave_closed_pipe() -> int:
+    """Let the interpreter flush what nobody reads any more; rich exits where a pipe is closed."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 @click.group(context_settings=CONTEXT, invoke_without_command=True)
@@ -114,7 +130,8 @@ def show_hardware(
     if as_json:
         click.echo(json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2))
         return
-    click.echo(f"{spec.name}: {spec.vendor} {spec.product}, {spec.form_factor}, {spec.year}")
+    known = (spec.product, spec.form_factor, spec.year)
+    click.echo(", ".join([f"{spec.name}: {spec.vendor}", *(str(what) for what in known if what)]))
     click.echo(f"figures are {spec.confidence}. {spec.note}".strip())
     _print_rows(figure_rows(spec), as_json=False)
 
@@ -189,10 +206,13 @@ def run(
     from sweep.progress import progress_bar
 
     use_compilation_cache()
-    with progress_bar("computing") as progress:
-        dataset = run_resolved(
-            grid, dtype=dtype, keep_infeasible=keep_infeasible, progress=progress
-        )
+    try:
+        with progress_bar("computing") as progress:
+            dataset = run_resolved(
+                grid, dtype=dtype, keep_infeasible=keep_infeasible, progress=progress
+            )
+    except SweepError as error:
+        raise type(error)(f"{file}: {error}") from None
     write_netcdf(dataset, output, force=force)
     if sys.stdout.isatty():
         click.echo(f"{output}: {grid.points:,} points, {dataset.nbytes:,} bytes")

@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 
 from sweep.errors import ResultError
-from sweep.specs import nearest
 from sweep.variables import AXES, LENGTHS, VARIABLES
 
 METHODS = ("decode_step_latency", "global_decode_step_latency")
 """The operator roofline and the global one, shown side by side where a file has both."""
+SETTINGS = [axis for axis in AXES if axis not in ("model", "hardware", "batch_size")]
 BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
 """Which way a quantity is better, by its units."""
 
@@ -27,6 +27,7 @@ class Comparison:
         hardware: The two accelerators; the ratio is above 1 where the first does better.
         ratio: Over `batch_size` and one length axis.
         fits: Where each of the two can run, or `None` if the file does not say.
+        place: What holds along the axes that do not vary, in words.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Comparison:
     hardware: tuple[str, str]
     ratio: xr.DataArray
     fits: tuple[xr.DataArray, xr.DataArray] | None
+    place: str
 
     @property
     def length_axis(self) -> str:
@@ -49,7 +51,7 @@ class Comparison:
         judged = runs if bool(runs.any()) else self.ratio.notnull()
         start = f"{self.model}, {self.variable}: "
         if not bool(judged.any()):
-            return start + f"no cell runs on both {first} and {second}."
+            return start + f"no cell can run on both {first} and {second}{self._alone_note()}."
         ratio = self.ratio.where(judged)
         cells = int(judged.sum())
         wins = int((ratio > 1).sum())
@@ -86,17 +88,26 @@ class Comparison:
 
     def _fit_note(self, runs: xr.DataArray) -> str:
         if self.fits is None:
-            return ""
-        if not bool(runs.any()):
-            return "; but no cell can run on both, so this is arithmetic, not an offer"
+            return (
+                "; the file does not tell which cells can run at all, "
+                "as the variable feasible would"
+            )
         left_out = int(runs.size - runs.sum())
         if not left_out:
             return ""
-        note = f"; {left_out} of {runs.size} cells cannot run on both"
-        for name, own, other in zip(self.hardware, self.fits, self.fits[::-1], strict=True):
-            alone = int((own & ~other).sum())
-            note += f", {alone} of them on {name} alone" if alone else ""
-        return note
+        if left_out == runs.size:
+            both = "; but no cell can run on both, so this is arithmetic, not an offer"
+        else:
+            both = f"; {left_out} of {runs.size} cells cannot run on both"
+        return both + self._alone_note()
+
+    def _alone_note(self) -> str:
+        """How many cells run on one of the two alone."""
+        if self.fits is None:
+            return ""
+        pairs = zip(self.hardware, self.fits, self.fits[::-1], strict=True)
+        alone = {name: int((own & ~other).sum()) for name, own, other in pairs}
+        return "".join(f", {count} run on {name} alone" for name, count in alone.items() if count)
 
 
 def compare(
@@ -119,13 +130,19 @@ def compare(
     Raises:
         ResultError: The result lacks one of these, or leaves an axis open.
     """
-    if variable not in dataset:
+    if variable not in dataset.data_vars or variable not in VARIABLES:
         known = ", ".join(str(name) for name in dataset.data_vars)
         raise ResultError(f"the file has no variable {variable!r}; it has {known}")
+    for axis, value in chosen.items():
+        if value is not None and axis not in dataset.dims:
+            raise ResultError(f"the file does not vary over {axis}; leave --{axis} out")
     array = dataset[variable]
+    if array.dtype.kind not in "fi" or "batch_size" not in array.dims:
+        raise ResultError(f"variable {variable!r} is damaged; llm-sweep check tells more")
     if VARIABLES[variable].units not in BETTER or "hardware" not in array.dims:
         raise ResultError(
-            f"variable {variable!r} is no time, rate or energy of the hardware to compare by"
+            f"variable {variable!r} is no time, rate or energy of the hardware to compare by; "
+            f"the file has {', '.join(comparable(dataset)) or 'none'}"
         )
     pair = [_pick(array, {"hardware": name, "model": model, **chosen}) for name in hardware]
     better, other = pair if BETTER[VARIABLES[variable].units] == "higher" else pair[::-1]
@@ -136,7 +153,10 @@ def compare(
             for name in hardware
         ]
         fits = able[0], able[1]
-    return Comparison(model, variable, hardware, better / other, fits)
+    place = {dim: array[dim].item() for dim in array.dims if array.sizes[dim] == 1}
+    place |= {axis: value for axis, value in chosen.items() if value is not None}
+    words = ", ".join(f"{axis} {value}" for axis, value in place.items() if axis in SETTINGS)
+    return Comparison(model, variable, hardware, better / other, fits, words)
 
 
 def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
@@ -150,7 +170,15 @@ def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
     present = tuple(name for name in METHODS if name in dataset)
     if present:
         return present
-    comparable = [
+    raise ResultError(
+        f"the file has no {METHODS[0]}; choose one with --variable: "
+        f"{', '.join(comparable(dataset))}"
+    )
+
+
+def comparable(dataset: xr.Dataset) -> list[str]:
+    """Variables of `dataset` by which accelerators can be compared."""
+    return [
         str(name)
         for name in dataset.data_vars
         if str(name) in VARIABLES
@@ -158,9 +186,6 @@ def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
         and "hardware" in dataset[name].dims
         and "operator" not in dataset[name].dims
     ]
-    raise ResultError(
-        f"the file has no {METHODS[0]}; choose one with --variable: {', '.join(comparable)}"
-    )
 
 
 def _pick(array: xr.DataArray, chosen: Mapping[str, Any]) -> xr.DataArray:
@@ -170,21 +195,22 @@ def _pick(array: xr.DataArray, chosen: Mapping[str, Any]) -> xr.DataArray:
             continue
         known = array[axis].values.tolist()
         if value not in known:
-            guess = nearest(str(value), [str(k) for k in known])
-            raise ResultError(
-                f"the file has no {axis} {value!r}{guess or '; it has ' + _listed(known)}"
-            )
+            raise ResultError(f"the file has no {axis} {value!r}; it has {_listed(known)}")
         array = array.sel({axis: value}, drop=True)
     longest = max(_open_lengths(array), key=lambda axis: array.sizes[axis], default=None)
     kept = ("batch_size", longest)
     array = array.squeeze(
         [d for d in array.dims if array.sizes[d] == 1 and d not in kept], drop=True
     )
-    for dim in [d for d in array.dims if d not in ("batch_size", *LENGTHS)]:
+    open_dims = [d for d in array.dims if d not in ("batch_size", *LENGTHS)]
+    if open_dims:
+        choices = "; ".join(f"--{d} from {_listed(array[d].values)}" for d in open_dims)
         raise ResultError(
-            f"the file has several {dim}: {_listed(array[dim].values)}; choose one with --{dim}"
+            f"the file varies over {' and '.join(map(str, open_dims))}; give {choices}"
         )
     lengths = _open_lengths(array)
+    if not lengths:
+        raise ResultError(f"variable {str(array.name)!r} varies over no length to compare along")
     if len(lengths) > 1:
         raise ResultError(
             f"the file varies over {' and '.join(lengths)}; fix one, as in "

@@ -106,5 +106,6 @@ def global_attributes(grid: Resolved) -> dict[str, Any]:
         "comment": "Bounds on what the hardware allows, not measurements." + caution,
         "efficiency": "ideal",
         "llm_sweep_schema": SCHEMA_VERSION,
+        "llm_sweep_variables": " ".join(grid.variables),
         "llm_sweep_grid": json.dumps({**grid.labels, **grid.numbers}, separators=(",", ":")),
     }

@@ -38,7 +38,7 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
     Raises:
         SpecError: Its family is not supported, or a key is missing or wrong.
     """
-    blocks = read_blocks(spec.config, spec.name)
+    blocks = read_blocks(spec.config, spec.where)
     parameters = sum(int(block.count) * tensor.elements for block, tensor in tensors(blocks))
     active = sum(int(block.count) * tensor.active_elements for block, tensor in tensors(blocks))
     beyond = spec.published.beyond_decoder if spec.published else []

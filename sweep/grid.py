@@ -7,17 +7,17 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from sweep.architecture import Block
 from sweep.catalog import Catalog
 from sweep.errors import SpecError
 from sweep.families import read_blocks
-from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, Spec, nearest
+from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, Spec, explain, nearest
 from sweep.variables import AXES, LABELLED, VARIABLES, dims_of
 
 LARGEST_VALUE = 10**9
-LONGEST_AXIS = 10**7
+LONGEST_AXIS = 10**6
 AXIS_FORMS = (
     "a list of integers, {start, stop, step}, {start, stop, num, scale: log} "
     "or {powers_of: 2, start, stop}"
@@ -141,6 +141,17 @@ class Grid(Spec):
     osl: Axis | None = None
     variables: list[str] = Names
 
+    def __init__(self, **keys: Any) -> None:
+        """Check and expand the axes.
+
+        Raises:
+            SpecError: A key is unknown or its value wrong; the message names it.
+        """
+        try:
+            super().__init__(**keys)
+        except ValidationError as error:
+            raise SpecError(explain(type(self), error)) from None
+
     @model_validator(mode="after")
     def _check(self) -> "Grid":
         for name in self.variables:
@@ -228,7 +239,7 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
     wanted = dict.fromkeys(grid.variables)
     wanted |= dict.fromkeys(extra for name in wanted for extra in VARIABLES[name].ancillary)
     resolved = Resolved(
-        models=tuple((spec, read_blocks(spec.config, spec.name)) for spec in models),
+        models=tuple((spec, read_blocks(spec.config, spec.where)) for spec in models),
         hardware=hardware,
         precision=precision,
         numbers=grid.numbers,

@@ -68,13 +68,16 @@ def sweep_rows(catalog: Catalog) -> list[Row]:
     rows = []
     for name, path in catalog.paths("sweeps").items():
         data = read_mapping(path)
+        for key in ("models", "hardware"):
+            if not isinstance(data.get(key), list):
+                raise SpecError(f"{path}: {key}: must be a list of names")
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         rows.append(
             {
                 "name": name,
                 "what": first.removeprefix("#").strip() if first.startswith("#") else "",
-                "models": len(data.get("models", [])),
-                "hardware": len(data.get("hardware", [])),
+                "models": len(data["models"]),
+                "hardware": len(data["hardware"]),
             }
         )
     return rows

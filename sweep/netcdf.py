@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from sweep.dataset import SCHEMA_VERSION
@@ -46,7 +47,7 @@ def check_writable(path: Path, *, force: bool) -> None:
     """
     if path.is_dir():
         raise ResultError(f"{path}: is a folder; name a file")
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise ResultError(f"{path}: exists; choose another name or give --force")
     if not path.parent.is_dir():
         raise ResultError(f"{path}: its folder {path.parent} does not exist; make it first")
@@ -70,7 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield beside
         beside.chmod(0o666 & ~_umask())
-        beside.replace(path)
+        beside.replace(path.resolve())
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ResultError(f"{path}: cannot be written: {reason}") from None
@@ -89,7 +90,7 @@ def open_results(path: str | Path) -> xr.Dataset:
     if not path.is_file():
         raise ResultError(f"{path}: no such file")
     try:
-        dataset = xr.open_dataset(path, engine="netcdf4")
+        dataset = xr.open_dataset(path, engine="netcdf4", decode_times=False)
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ResultError(f"{path}: not a readable NetCDF file: {reason:.160}") from None
@@ -97,19 +98,46 @@ def open_results(path: str | Path) -> xr.Dataset:
     if schema is None:
         dataset.close()
         raise ResultError(f"{path}: not a result of llm-sweep; it has no llm_sweep_schema")
+    if not isinstance(schema, int | np.integer) or schema < 1:
+        dataset.close()
+        raise ResultError(f"{path}: llm_sweep_schema is {schema!r}, not a number from 1 on")
     if schema > SCHEMA_VERSION:
         dataset.close()
         raise ResultError(
             f"{path}: written by a newer llm-sweep (schema {schema}); this one reads up to "
             f"{SCHEMA_VERSION}: upgrade it"
         )
-    return with_labels(dataset)
+    try:
+        return _sound(with_labels(dataset))
+    except ValueError as error:
+        dataset.close()
+        raise ResultError(f"{path}: damaged: {error}") from None
+
+
+def _sound(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset, if every axis has its labels or increasing numbers.
+
+    Raises:
+        ValueError: One has not.
+    """
+    for dim in dataset.dims:
+        if dim not in dataset.coords:
+            raise ValueError(f"the axis {dim} has no values")
+        values = dataset[dim].values
+        if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
+            raise ValueError(f"the axis {dim} holds {values.dtype}")
+        if dim not in LABELLED and not (np.isfinite(values).all() and (values > 0).all()):
+            raise ValueError(f"the axis {dim} holds values that are no positive numbers")
+    return dataset
 
 
 def with_labels(dataset: xr.Dataset) -> xr.Dataset:
     """Turn the label variables of a file back into indexes."""
     for dim in LABELLED:
-        if dim + LABEL_SUFFIX in dataset.coords:
+        label = dim + LABEL_SUFFIX
+        if label in dataset.variables:
+            if dataset[label].dims != (dim,):
+                raise ValueError(f"{label} does not label the axis {dim}")
             dataset = dataset.rename_vars({dim + LABEL_SUFFIX: dim}).set_xindex(dim)
     return dataset
 

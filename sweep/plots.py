@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import PatchCollection, QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import NullLocator
 
 from sweep.comparison import Comparison
 from sweep.netcdf import replacing
@@ -21,6 +21,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's palette, told apart by colour-blind readers."""
 LINES = ("-", "--", "-.", ":")
 DIVERGING = "PuOr"
+MOST_TICKS = 9
+"""Values of an axis up to which each has its tick."""
 HATCHES = ("//", "..")
 """For cells that run on neither accelerator, and on one of them alone."""
 AXIS_LABELS = {
@@ -64,7 +66,7 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
         figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
     assert mesh is not None
     bar = figure.colorbar(mesh, ax=panels, shrink=0.9)
-    bar.set_label(f"ratio, {first} over {second} (1)")
+    bar.set_label(f"advantage of {first} (ratio)")
     ticks = _ratio_ticks(float(norm.vmax or SMALLEST_SPREAD))
     bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
     bar.minorticks_off()
@@ -83,16 +85,18 @@ def _draw_mesh(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh:
     ):
         if _is_logarithmic(places):
             set_scale("log", base=2)
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if len(places) <= MOST_TICKS:
+            axis.set_ticks(places, labels=[str(place) for place in places])
+            axis.set_minor_locator(NullLocator())
     if min(values.shape) > 1 and np.nanmin(values) < 1 < np.nanmax(values):
         line = axes.contour(*_to_edges(x, y, ratio), levels=[1.0], colors="black", linewidths=1.8)
         axes.clabel(line, fmt={1.0: "break-even"}, fontsize=8)
     if comparison.fits is not None:
         first, second = (able.values for able in comparison.fits)
         for cells, hatch in zip((~first & ~second, first ^ second), HATCHES, strict=True):
-            _hatch(axes, _to_edges(x, y, ratio.copy(data=cells.astype(float))), hatch)
+            _hatch(axes, x, y, cells, hatch)
     method = METHOD_TITLES.get(comparison.variable, comparison.variable)
-    axes.set_title(f"{comparison.model}, {method}", fontsize=10)
+    axes.set_title(f"{comparison.model}, {method}\n{comparison.place}", fontsize=9)
     return mesh
 
 
@@ -112,11 +116,14 @@ def _hatch_legend(comparisons: Sequence[Comparison]) -> list[Patch]:
     ]
 
 
-def _hatch(axes: Axes, cells: tuple[np.ndarray, np.ndarray, np.ndarray], hatch: str) -> None:
-    if cells[2].any():
-        hatched = axes.contourf(*cells, levels=[0.5, 1.5], colors="none", hatches=[hatch])
-        hatched.set_edgecolor("0.45")
-        hatched.set_linewidth(0.0)
+def _hatch(axes: Axes, x: np.ndarray, y: np.ndarray, cells: np.ndarray, hatch: str) -> None:
+    boxes = [
+        Rectangle((x[column], y[row]), x[column + 1] - x[column], y[row + 1] - y[row])
+        for row, column in zip(*np.nonzero(cells), strict=True)
+    ]
+    axes.add_collection(
+        PatchCollection(boxes, facecolor="none", edgecolor="0.45", linewidth=0.0, hatch=hatch)
+    )
 
 
 def _to_edges(

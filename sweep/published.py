@@ -8,6 +8,7 @@ import xarray as xr
 from pydantic import Field
 
 from sweep.catalog import Catalog, read_mapping
+from sweep.errors import SpecError
 from sweep.execution import load_grid, run
 from sweep.resources import shipped_configs
 from sweep.specs import Spec, parse
@@ -115,4 +116,10 @@ def published_rows(
 
 def _ours(dataset: xr.Dataset, table: PublishedTable, row: Row) -> float:
     place = {**table.point, "batch_size": row.batch_size, "isl": row.isl, "osl": row.osl}
-    return float(dataset[table.variable].sel(place))
+    try:
+        return float(dataset[table.variable].sel(place))
+    except KeyError as error:
+        raise SpecError(
+            f"sweep {table.sweep!r} has no {table.variable} at {place}: {error.args[0]}; "
+            "a sweep of your own stands in for the shipped one"
+        ) from None

@@ -29,7 +29,7 @@ DTYPE_BYTES: dict[str, float] = {
 }
 Confidence = Literal["solid", "fair", "doubtful"]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=1e-30, le=1e300, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -274,6 +274,7 @@ class ModelSpec(Spec):
         sources: Where the config was read.
         published: Parameter counts its makers state.
         config: The keys of its `config.json`.
+        file: Where it was read from, for messages.
     """
 
     name: str = Field(min_length=1)
@@ -282,6 +283,12 @@ class ModelSpec(Spec):
     sources: dict[str, str] = Field(default_factory=dict)
     published: Published | None = None
     config: dict[str, Any]
+    file: str = Field(default="", exclude=True)
+
+    @property
+    def where(self) -> str:
+        """What to call it in an error."""
+        return self.file or self.name
 
     @property
     def family(self) -> str:
@@ -303,9 +310,16 @@ def parse(kind: type[S], data: object, where: str) -> S:
     try:
         return kind.model_validate(dict(data))
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise SpecError(f"{where}: {_explain(kind, problems[0])}{more}") from None
+        raise SpecError(f"{where}: {explain(kind, error)}") from None
+    except SpecError as error:
+        raise SpecError(f"{where}: {error}") from None
+
+
+def explain(kind: type[BaseModel], error: ValidationError) -> str:
+    """The first of the problems pydantic found, in one line, and how many more there are."""
+    problems = error.errors(include_url=False)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return _explain(kind, problems[0]) + more
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -327,7 +341,9 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
         return f"{key}: unknown key{hint or '; allowed: ' + ', '.join(known)}"
     if problem["type"] == "missing":
         return f"{key}: missing"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
     given = problem.get("input")
     if isinstance(given, str) and _looks_like_number(given):
         message += f" (YAML reads {given} as text; write a decimal point and a signed exponent)"

@@ -361,3 +361,145 @@ def test_the_article_table_stands_beside_the_published_columns(call) -> None:
     for row in rows:
         # an uncalibrated roofline is an upper bound on what was measured
         assert 0 < row["our error"] < row["LLM-Viewer error"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a]: 1",
+        "{a: 1}: 2",
+        "a: !!set [1]",
+        '? !!bool "x"\n: 1',
+        "a: !!timestamp x",
+        "a: !!python/object/apply:os.getcwd []",
+        "[" * 100_000,
+        "",
+        "models: null",
+        "é\nz: 1",
+        "&a {? *a : 1}",
+    ],
+)
+def test_strange_yaml_is_refused(call, tmp_path, text) -> None:
+    path = tmp_path / "strange.yaml"
+    path.write_text(text)
+    assert_refused(call("plan", path), "strange.yaml")
+    assert_refused(call("show", "hardware", path), "strange.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('{"model_type": "llama", "model_type": "llama"}', "twice"),
+        ('{"model_type": "llama", "num_hidden_layers": 1000000000}', "config.json"),
+        ('{"model_type": ["llama"]}', "model_type"),
+        ('{"model_type": "gemma3", "text_config": 3}', "text_config"),
+        ("[1]", "mapping"),
+        ("NaN", "mapping"),
+    ],
+)
+def test_strange_model_configs_are_refused(call, tmp_path, text, word) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    assert_refused(call("show", "model", path), "config.json", word)
+
+
+def test_a_layer_type_that_is_no_text_is_refused(call, tmp_path) -> None:
+    spec = yaml.safe_load((Path(sweep.__file__).parent.parent / GEMMA).read_text())
+    spec["config"]["text_config"]["layer_types"] = [[] for _ in range(62)]
+    path = tmp_path / "gemma.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    assert_refused(call("show", "model", path), "gemma.yaml", "layer_types")
+
+
+GEMMA = "configs/models/gemma-3-27b.yaml"
+
+
+def test_names_no_file_can_have_are_refused(call, sweep_file, tmp_path) -> None:
+    assert_refused(call("run", sweep_file(), "-o", tmp_path / ("x" * 300 + ".nc")), "too long")
+    assert_refused(call("plan", "a\nb.yaml"), "b.yaml")
+    assert_refused(call("list", "hardware", "--configs", "x" * 5000))
+    assert_refused(call("plan", sweep_file(models=["\0.yaml"])), "null")
+
+
+def test_a_dangling_link_is_not_replaced(call, sweep_file, tmp_path) -> None:
+    link = tmp_path / "out.nc"
+    link.symlink_to(tmp_path / "nowhere" / "out.nc")
+    assert_refused(call("run", sweep_file(), "-o", link), "--force")
+    assert link.is_symlink()
+
+
+def test_what_ifs_that_change_nothing_or_lie_are_refused(call, sweep_file) -> None:
+    for change in ({"peak_flops_per_s": {}}, {"sources": 1}, {"sources": {"memory_bytes": 3}}):
+        what_if = {"base": "h20-96gb", "name": "x", **change}
+        assert_refused(call("plan", sweep_file(hardware=[what_if])), next(iter(change)))
+
+
+DAMAGE = {
+    "schema": lambda d: d.assign_attrs(llm_sweep_schema="one"),
+    "no schema": lambda d: d.assign_attrs(llm_sweep_schema=-1),
+    "one model": lambda d: d.isel(model=0),
+    "no batch": lambda d: d.drop_vars("batch_size"),
+    "text batch": lambda d: d.assign_coords(batch_size=["a", "b"]),
+    "negative batch": lambda d: d.assign_coords(batch_size=[-1, 1]),
+    "a number for a name": lambda d: d.assign_coords(hardware_name=("hardware", [1, 2])),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_results_are_refused_or_fail_the_check(call, result, tmp_path, damage) -> None:
+    path = tmp_path / "damaged.nc"
+    with xr.open_dataset(result) as dataset:
+        DAMAGE[damage](dataset.load()).to_netcdf(path)
+    code, out, err = call("check", path)
+    assert code in (1, 2)
+    assert len((out if code == 1 else err).strip().splitlines()) >= 1
+    if code == 2:
+        pair = ["--hardware", "a100-sxm-80gb", "h20-96gb"]
+        assert_refused(call("compare", path, *pair), "damaged.nc")
+
+
+WRONG = {
+    "a variable less": lambda d: d.drop_vars("bound", errors="ignore").drop_vars("feasible"),
+    "an axis cut": lambda d: d.isel(context_len=[0]),
+    "flags of another type": lambda d: d.assign(feasible=d.feasible.astype("int32")),
+    "no meanings": lambda d: d.assign(feasible=d.feasible.drop_attrs()),
+    "text for a number": lambda d: d.assign(decode_step_latency=d.decode_step_latency.astype(str)),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_changed_result_fails_the_check(call, result, tmp_path, wrong) -> None:
+    path = tmp_path / "wrong.nc"
+    with xr.open_dataset(result) as dataset:
+        WRONG[wrong](dataset.load()).to_netcdf(path)
+    code, out, _ = call("check", path)
+    assert code == 1, out
+    assert "wrong.nc" in out
+
+
+def test_compare_says_what_it_cannot_know(call, sweep_file, tmp_path) -> None:
+    output = tmp_path / "out.nc"
+    keys = {"models": ["llama-2-70b"], "variables": ["decode_step_latency"]}
+    assert call("run", sweep_file(**keys), "-o", output)[0] == 0
+    pair = ["--hardware", "a100-sxm-80gb", "h20-96gb"]
+    assert "does not tell which cells can run" in call("compare", output, *pair)[1]
+    assert_refused(call("compare", output, *pair, "--variable", "batch_size"), "batch_size")
+    assert_refused(call("compare", output, *pair, "--isl", "5"), "isl")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_or_closed_standard_output_leaves_no_traceback() -> None:
+    command = f"{sys.executable} -m sweep list hardware"
+    full = subprocess.run(
+        f"{command} > /dev/full", shell=True, capture_output=True, text=True, check=False
+    )
+    assert_refused((full.returncode, "", full.stderr), "No space left")
+    closed = subprocess.run(
+        f"{command} | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")

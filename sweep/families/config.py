@@ -9,6 +9,10 @@ LARGEST = 10**9
 """No size of a model comes near; a larger one is a slip."""
 
 
+MOST_LAYERS = 10**4
+"""The same for the number of layers."""
+
+
 class Config:
     """A `config.json` as published, read key by key.
 
@@ -50,8 +54,9 @@ class Config:
                 raise self.error(" or ".join(keys), "missing; the model's size cannot be known")
             return default
         value = self._data[key]
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
-            raise self.error(key, f"must be an integer from 1 to {LARGEST}, not {value!r:.40}")
+        most = MOST_LAYERS if "layer" in key else LARGEST
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise self.error(key, f"must be an integer from 1 to {most}, not {value!r:.40}")
         return value
 
     def natural(self, key: str) -> int:
@@ -87,7 +92,7 @@ class Config:
             raise self.error("layer_types", f"must list {layers} layers, not {kinds!r:.60}")
         known = {"sliding_attention": True, "full_attention": False}
         for kind in kinds:
-            if kind not in known:
+            if not isinstance(kind, str) or kind not in known:
                 raise self.error("layer_types", f"unknown kind {kind!r}")
         return [known[kind] for kind in kinds]
 
