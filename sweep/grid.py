@@ -56,6 +56,8 @@ def _from_mapping(given: Mapping[str, Any]) -> list[int]:
         start, stop = _integer(given["start"], "start"), _integer(given["stop"], "stop")
         num, scale = _integer(given["num"], "num"), given.get("scale", "linear")
         _check_length(num)
+        if stop < start:
+            raise ValueError(f"stop must not be below start, and {stop} is below {start}")
         if scale not in ("linear", "log"):
             raise ValueError(f"scale must be linear or log, not {scale!r}")
         spaced = (np.geomspace if scale == "log" else np.linspace)(start, stop, num)

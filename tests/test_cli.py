@@ -195,6 +195,7 @@ def test_run_does_not_overwrite_without_force(call, sweep_file, tmp_path) -> Non
         ({"batch_size": {"start": 1, "end": 9}}, ["batch_size", "end"]),
         ({"batch_size": {"start": 9, "stop": 1, "step": 1}}, ["batch_size", "empty"]),
         ({"batch_size": {"start": 1, "stop": 10**9, "step": 1}}, ["batch_size", "at most"]),
+        ({"batch_size": {"start": 20, "stop": 10, "num": 3}}, ["batch_size", "below"]),
         ({"tp": [0]}, ["tp"]),
         ({"variables": ["decode_latency"]}, ["decode_latency", "did you mean"]),
         ({"variables": ["ttft"]}, ["ttft", "isl"]),
