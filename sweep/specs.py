@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sweep.errors import SpecError
 
 Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
-StoredDtype = Literal["fp32", "fp16", "bf16", "half", "fp8", "int8", "fp4", "int4"]
+StoredDtype = Literal["fp32", "tf32", "fp16", "bf16", "half", "fp8", "int8", "fp4", "int4"]
 PEAK_DTYPES = (*get_args(Dtype), "half")
 """Types a matrix unit computes in; `half` is fp16 or bf16, whichever the hardware has."""
 DTYPE_BYTES: dict[str, float] = {
     "fp32": 4.0,
+    "tf32": 4.0,
     "fp16": 2.0,
     "bf16": 2.0,
     "half": 2.0,
