@@ -40,6 +40,10 @@ def main() -> None:
         code = ended.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = _report("interrupted", INTERRUPTED)
+        if "jax" in sys.modules:
+            # XLA's threads may still compile, and would crash in an interpreter that winds up.
+            sys.stderr.flush()
+            os._exit(code)
     except click.ClickException as error:
         code = _report(error.format_message(), USAGE_ERROR)
     except SweepError as error:
