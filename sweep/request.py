@@ -15,6 +15,7 @@ from sweep import global_roofline, memory, phases
 from sweep.operators.cost import Scalar
 from sweep.params import Point
 from sweep.phases import Work
+from sweep.roofline import slowest
 from sweep.transformer import operator_names
 
 
@@ -57,11 +58,11 @@ class Request:
 
     @cached_property
     def prefill_operator_latency(self) -> Float[Array, "operator"]:
-        return self._by_operator(self._prefill).sum(axis=-1)
+        return jnp.stack([phases.latency(works) for works in self._by_operator(self._prefill)])
 
     @cached_property
     def prefill_operator_bound(self) -> Int[Array, "operator"]:
-        return jnp.argmax(self._by_operator(self._prefill), axis=-1)
+        return jnp.stack([_bound(works) for works in self._by_operator(self._prefill)])
 
     @cached_property
     def decode_step_latency(self) -> Scalar:
@@ -77,15 +78,15 @@ class Request:
 
     @cached_property
     def decode_operator_latency(self) -> Float[Array, "operator"]:
-        return self._by_operator(self._decode_step).sum(axis=-1)
+        return jnp.stack([phases.latency(works) for works in self._by_operator(self._decode_step)])
 
     @cached_property
     def decode_operator_bound(self) -> Int[Array, "operator"]:
-        return jnp.argmax(self._by_operator(self._decode_step), axis=-1)
+        return jnp.stack([_bound(works) for works in self._by_operator(self._decode_step)])
 
     @cached_property
     def bound(self) -> Int[Array, ""]:
-        return jnp.argmax(self._by_operator(self._decode_step).sum(axis=0))
+        return _bound(self._decode_step)
 
     @cached_property
     def global_arithmetic_intensity(self) -> Scalar:
@@ -156,12 +157,16 @@ class Request:
             return value
         return jnp.where(self.feasible == 1, value, jnp.nan)
 
-    def _by_operator(self, works: list[Work]) -> Float[Array, "operator bound"]:
-        """Time of each operator in all its layers, booked on the resources that bind. [s]"""
+    def _by_operator(self, works: list[Work]) -> list[list[Work]]:
+        """The works of each operator, in the order operators first run."""
         names = operator_names(self.point.model)
-        return jnp.stack(
-            [_total(w.count * w.seconds.shares for w in works if w.name == n) for n in names]
-        )
+        return [[work for work in works if work.name == name] for name in names]
+
+
+def _bound(works: list[Work]) -> Int[Array, ""]:
+    """The resource on which most of the time of `works` is booked."""
+    booked = [[work.count * share for share in work.seconds.shares] for work in works]
+    return slowest(*(_total(shares) for shares in zip(*booked, strict=True)))
 
 
 def _total(parts: Iterable[Any]) -> Array:

@@ -4,7 +4,7 @@ from functools import reduce
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from sweep.operators.cost import Cost, Scalar
 from sweep.params import Hardware, Numbers, Precision
@@ -23,10 +23,20 @@ class Seconds(eqx.Module):
         return _slowest(self.memory, self.compute, self.communication)
 
     @property
-    def shares(self) -> Float[Array, "bound"]:
+    def shares(self) -> tuple[Scalar, ...]:
         """The latency, booked on the resource that binds. [s]"""
-        times = jnp.stack([jnp.asarray(t) for t in (self.memory, self.compute, self.communication)])
-        return jnp.where(jnp.arange(3) == jnp.argmax(times), self.latency, 0.0)
+        binds = slowest(self.memory, self.compute, self.communication)
+        return tuple(jnp.where(binds == place, self.latency, 0.0) for place in range(3))
+
+
+def slowest(memory: Scalar, compute: Scalar, communication: Scalar) -> Int[Array, ""]:
+    """Place of the largest in `variables.BOUNDS`, the first of them where several are equal.
+
+    By comparisons, which XLA fuses into the loop over a grid; an argmax it would store first.
+    """
+    memory, compute = jnp.asarray(memory), jnp.asarray(compute)
+    by_memory = jnp.logical_and(memory >= compute, memory >= communication)
+    return jnp.where(by_memory, 0, jnp.where(compute >= communication, 1, 2))
 
 
 def resource_seconds(cost: Cost, peak: Scalar, hardware: Hardware) -> Seconds:

@@ -68,7 +68,7 @@ def test_the_slowest_resource_sets_the_time_and_takes_all_of_it(times, latency, 
     found = Seconds(*times)
     assert found.latency == latency
     expected = [latency if name == bound else 0.0 for name in BOUNDS]
-    assert found.shares.tolist() == expected
+    assert [float(share) for share in found.shares] == expected
 
 
 def test_every_peak_stands_where_its_type_does() -> None:
