@@ -16,6 +16,7 @@ from sweep.operators.cost import Scalar
 from sweep.params import Layout, Point
 from sweep.roofline import peak_rate
 from sweep.transformer import OPERATORS
+from sweep.variables import PARTS
 
 
 def step_flops(point: Point) -> Scalar:
@@ -24,7 +25,7 @@ def step_flops(point: Point) -> Scalar:
     Two for each parameter a token uses, and those of attention.
     """
     step = _step(point)
-    total = 2 * point.batch_size * point.model.active_layer_parameters
+    total = 2 * point.batch_size * jnp.sum(jnp.asarray(point.model.active_layer_parameters))
     for block, operator, attended in _attentions(point):
         total = total + block.count * operator.cost(block, step, attended).tensor_flops
     return total
@@ -33,7 +34,8 @@ def step_flops(point: Point) -> Scalar:
 def step_bytes(point: Point) -> Scalar:
     """Parameters and KV cache that one decode step reads, on all GPUs. [byte]"""
     step = _step(point)
-    total = point.model.layer_parameters * point.precision.weight
+    storage = jnp.stack([jnp.asarray(point.precision.part(part).weight) for part in PARTS])
+    total = jnp.sum(point.model.layer_parameters * storage)
     for block, operator, attended in _attentions(point):
         total = total + block.count * operator.cost(block, step, attended).kv_bytes
     return total
@@ -46,13 +48,19 @@ def arithmetic_intensity(point: Point) -> Scalar:
 
 def attainable_flops(point: Point) -> Scalar:
     """The lower of the peak and intensity times bandwidth, of one GPU. [FLOP/s]"""
-    peak = peak_rate(point.hardware, point.precision.linear_peak)
-    return jnp.minimum(peak, arithmetic_intensity(point) * point.hardware.bandwidth)
+    return jnp.minimum(_peak(point), arithmetic_intensity(point) * point.hardware.bandwidth)
 
 
 def step_latency(point: Point) -> Scalar:
     """Time of one decode step at the attainable rate. [s]"""
     return step_flops(point) / point.layout.gpus / attainable_flops(point)
+
+
+def _peak(point: Point) -> Scalar:
+    """Rate at which the linear layers compute, parts weighted by their operations. [FLOP/s]"""
+    active = jnp.asarray(point.model.active_layer_parameters)
+    peaks = [peak_rate(point.hardware, point.precision.peak(part)) for part in PARTS]
+    return jnp.sum(active) / jnp.sum(active / jnp.stack(peaks))
 
 
 def _attentions(point: Point) -> Iterator[tuple[Block, Operator, Scalar]]:

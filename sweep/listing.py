@@ -56,7 +56,7 @@ def precision_rows(catalog: Catalog) -> list[Row]:
             "weight": spec.weight_dtype,
             "activation": spec.activation_dtype,
             "kv": spec.kv_dtype,
-            "computes_in": spec.compute_dtypes["linear"],
+            "computes_in": spec.compute_dtype,
             "note": spec.note,
         }
         for spec in specs

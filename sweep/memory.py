@@ -5,10 +5,10 @@ from jaxtyping import Array, Int
 
 from sweep.bindings.pieces import kv_heads_per_gpu
 from sweep.operators.cost import Scalar
-from sweep.params import Point
+from sweep.params import Linear, Point
 from sweep.roofline import fabric
 from sweep.transformer import attentions
-from sweep.variables import INFEASIBLE_REASONS
+from sweep.variables import INFEASIBLE_REASONS, PARTS
 
 
 def weight_memory(point: Point) -> Scalar:
@@ -19,7 +19,7 @@ def weight_memory(point: Point) -> Scalar:
     """
     layout, precision = point.layout, point.precision
     kv_heads = jnp.stack([jnp.asarray(b.kv_heads, float) for b in point.model.blocks]).max()
-    storage = _vector(precision.weight, precision.head, precision.hidden)
+    storage = _vector(*(precision.part(part).weight for part in PARTS), precision.hidden)
     share = _vector(
         1 / layout.tp, jnp.maximum(1 / layout.tp, 1 / kv_heads), 1.0, 1 / layout.stage_gpus
     )
@@ -89,7 +89,7 @@ def memory_required(point: Point) -> Scalar:
 
 def infeasible_reason(point: Point) -> Int[Array, ""]:
     """Sum of the bits of `variables.INFEASIBLE_REASONS` that hold; 0 if the point can run."""
-    layout, group = point.layout, point.precision.group
+    layout, precision = point.layout, point.precision
     tp, stage = layout.tp, layout.stage_gpus
     layers = [block for block in point.model.blocks if block.in_transformer]
     routed = [block for block in layers if "router" in block.operators]
@@ -99,8 +99,8 @@ def infeasible_reason(point: Point) -> Int[Array, ""]:
     def heads_split(kv_heads: Scalar) -> Array:
         return jnp.where(tp <= kv_heads, _indivisible(kv_heads, tp), _indivisible(tp, kv_heads))
 
-    def splits_group(size: Scalar, parts: Scalar) -> Array:
-        return (group > 0) & _indivisible(size / parts, jnp.maximum(group, 1.0))
+    def splits_group(recipe: Linear, size: Scalar, parts: Scalar) -> Array:
+        return (recipe.group > 0) & _indivisible(size / parts, jnp.maximum(recipe.group, 1.0))
 
     expert_tp = stage / layout.ep
     holds = {
@@ -113,9 +113,9 @@ def infeasible_reason(point: Point) -> Int[Array, ""]:
             *(_indivisible(b.ffn_size, expert_tp) for b in routed),
         ),
         "tp_splits_quantisation_group": _any(
-            *(splits_group(b.ffn_size, tp) for b in dense),
-            *(splits_group(b.ffn_size, expert_tp) for b in routed),
-            *(splits_group(b.heads * b.head_dim, tp) for b in layers),
+            *(splits_group(precision.ffn, b.ffn_size, tp) for b in dense),
+            *(splits_group(precision.experts, b.ffn_size, expert_tp) for b in routed),
+            *(splits_group(precision.attention, b.heads * b.head_dim, tp) for b in layers),
         ),
         "exceeds_learned_positions": (positions > 0) & (longest(point) > positions),
         "no_link_between_gpus": _any(

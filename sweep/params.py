@@ -13,11 +13,10 @@ from jaxtyping import Array, Float, Int
 from sweep.architecture import Block
 from sweep.errors import GridError
 from sweep.operators.cost import Scalar
+from sweep.variables import Part, Role
 
 Numbers = Array | np.ndarray[Any, Any]
 """NumPy's while specifications are stacked, JAX's inside the kernel."""
-ROLES = ("linear", "head", "hidden")
-"""What a weight is used for; each role has its own storage type."""
 SHARDING = ("split", "kv_heads", "copied", "experts")
 """How a weight is laid out: split over tp, split up to the KV heads, copied, or split over all
 GPUs of a stage as the experts are."""
@@ -32,15 +31,15 @@ class Model(eqx.Module):
         blocks: Embedding, layers and head in the order they run.
         elements: Stored weights by place, role and sharding. [count]
         layers: Transformer layers. [count]
-        layer_parameters: Linear layers of the transformer layers, all experts. [count]
+        layer_parameters: Linear layers of the transformer layers by part, all experts. [count]
         active_layer_parameters: The same, the experts of one token. [count]
     """
 
     blocks: tuple[Block, ...]
     elements: Float[Numbers, "*grid place role sharding"]
     layers: Scalar
-    layer_parameters: Scalar
-    active_layer_parameters: Scalar
+    layer_parameters: Float[Numbers, "*grid part"]
+    active_layer_parameters: Float[Numbers, "*grid part"]
 
 
 class Hardware(eqx.Module):
@@ -72,30 +71,51 @@ class Hardware(eqx.Module):
     power: Scalar
 
 
-class Precision(eqx.Module):
-    """One precision recipe.
+class Linear(eqx.Module):
+    """How the linear layers of one part are stored and computed.
 
     Attributes:
-        weight: Storage of one weight of a linear layer, scales included. [byte]
-        activation: Storage of one input element of a linear layer. [byte]
-        hidden: Storage of one element of the residual stream, of outputs, of other weights. [byte]
-        kv: Storage of one element of the KV cache. [byte]
-        head: Storage of one weight of the head. [byte]
+        weight: Storage of one weight, scales included. [byte]
+        activation: Storage of one input element. [byte]
         group: Weights of one row that share a scale, 0 if they are not grouped. [count]
-        linear_peak: Index into `Hardware.peaks` for the linear layers.
-        hidden_peak: The same for attention and for weights stored like the residual stream.
-        head_peak: The same for the head.
+        peak: Index into `Hardware.peaks` of the type they compute in.
     """
 
     weight: Scalar
     activation: Scalar
-    hidden: Scalar
-    kv: Scalar
-    head: Scalar
     group: Scalar
-    linear_peak: Int[Numbers, "*grid"]
+    peak: Int[Numbers, "*grid"]
+
+
+class Precision(eqx.Module):
+    """One precision recipe.
+
+    Attributes:
+        attention: Projections around attention.
+        ffn: The feed-forward that every token takes.
+        experts: Routed experts.
+        head: The head.
+        hidden: Storage of one element of the residual stream, of outputs, of other weights. [byte]
+        hidden_peak: Index into `Hardware.peaks` for attention over the cache and other weights.
+        kv: Storage of one element of the KV cache. [byte]
+    """
+
+    attention: Linear
+    ffn: Linear
+    experts: Linear
+    head: Linear
+    hidden: Scalar
     hidden_peak: Int[Numbers, "*grid"]
-    head_peak: Int[Numbers, "*grid"]
+    kv: Scalar
+
+    def part(self, name: Part) -> Linear:
+        """How the linear layers of part `name` are stored and computed."""
+        found: Linear = getattr(self, name)
+        return found
+
+    def peak(self, role: Role) -> Int[Numbers, "*grid"]:
+        """Index into `Hardware.peaks` of the type that matrices of `role` compute in."""
+        return self.hidden_peak if role == "hidden" else self.part(role).peak
 
 
 class Layout(eqx.Module):

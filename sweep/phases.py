@@ -10,7 +10,7 @@ from sweep.architecture import Block
 from sweep.bindings.base import Step
 from sweep.operators.cost import Cost, Scalar
 from sweep.params import Point
-from sweep.roofline import Seconds, engine_peak, resource_seconds
+from sweep.roofline import Seconds, peak_rate, resource_seconds
 from sweep.transformer import OPERATORS
 
 
@@ -183,7 +183,7 @@ def _work(point: Point, block: Block, name: str, step: Step, context_len: Scalar
 def _attending(point: Point, block: Block, name: str, step: Step, attended: Scalar) -> Work:
     operator = OPERATORS[name]
     cost = operator.cost(block, step, attended)
-    peak = engine_peak(operator.engine, point.hardware, point.precision)
+    peak = peak_rate(point.hardware, point.precision.peak(operator.engine))
     return Work(
         name=name,
         count=layers_in_turn(point, block, step),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from sweep.operators.cost import Cost, Scalar
-from sweep.params import Hardware, Numbers, Precision
+from sweep.params import Hardware, Numbers
 
 
 class Seconds(eqx.Module):
@@ -94,13 +94,3 @@ def network_seconds(cost: Cost, hardware: Hardware) -> Scalar:
 def peak_rate(hardware: Hardware, dtype_index: Int[Numbers, ""]) -> Scalar:
     """Dense matrix rate for one operand type. [FLOP/s]"""
     return jnp.asarray(hardware.peaks)[dtype_index]
-
-
-def engine_peak(engine: str, hardware: Hardware, precision: Precision) -> Scalar:
-    """Dense matrix rate of the linear layers, of attention (`hidden`) or of the head. [FLOP/s]"""
-    index = {
-        "linear": precision.linear_peak,
-        "hidden": precision.hidden_peak,
-        "head": precision.head_peak,
-    }[engine]
-    return peak_rate(hardware, index)

@@ -12,11 +12,16 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sweep.errors import SpecError
+from sweep.variables import PARTS, Part
 
 Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
-StoredDtype = Literal["fp32", "tf32", "fp16", "bf16", "half", "fp8", "int8", "fp4", "int4"]
+StoredDtype = Literal[
+    "fp32", "tf32", "fp16", "bf16", "half", "fp8", "int8", "fp4", "nvfp4", "mxfp4", "int4"
+]
 PEAK_DTYPES = (*get_args(Dtype), "half")
 """Types a matrix unit computes in; `half` is fp16 or bf16, whichever the hardware has."""
+COMPUTED_AS = {"nvfp4": "fp4", "mxfp4": "fp4"}
+"""Type that a block-scaled format computes in, where it is not its own."""
 DTYPE_BYTES: dict[str, float] = {
     "fp32": 4.0,
     "tf32": 4.0,
@@ -26,8 +31,12 @@ DTYPE_BYTES: dict[str, float] = {
     "fp8": 1.0,
     "int8": 1.0,
     "fp4": 0.5,
+    "nvfp4": 0.5 + 1 / 16,
+    "mxfp4": 0.5 + 1 / 32,
     "int4": 0.5,
 }
+"""Storage of one element. NVFP4 adds an 8-bit scale to each block of 16 elements, MXFP4 to each
+of 32 (Open Compute Project, "Microscaling formats", 2023). [byte]"""
 Confidence = Literal["solid", "fair", "doubtful"]
 
 Positive = Annotated[float, Field(ge=1e-30, le=1e300, allow_inf_nan=False)]
@@ -177,41 +186,28 @@ class HardwareSpec(Spec):
         return ", ".join(self.references[k].url if k in self.references else k for k in keys)
 
 
-class PrecisionSpec(Spec):
-    """A precision recipe: how each kind of number is stored, and so at which rate it computes.
+class LinearSpec(Spec):
+    """How some linear layers are stored, and so at which rate they compute.
 
     A matrix product runs at the rate of the wider of its two operand types, so that 4-bit
     weights with 16-bit activations gain memory but no rate.
 
     Attributes:
-        name: Slug used on the `precision` axis.
-        weight_dtype: Weights of the linear layers.
-        activation_dtype: Inputs of the linear layers.
-        hidden_dtype: Residual stream, outputs of linear layers, embeddings and norms.
-        kv_dtype: KV cache.
-        head_dtype: Weights of the head.
+        weight_dtype: Weights.
+        activation_dtype: Inputs.
         weight_group_size: Weights of one row that share a scale. [count]
         weight_scale_bytes: Storage of one such scale. [byte]
-        note: Which published scheme this is.
     """
 
-    name: str = Field(min_length=1)
     weight_dtype: StoredDtype
     activation_dtype: StoredDtype
-    hidden_dtype: StoredDtype
-    kv_dtype: StoredDtype
-    head_dtype: StoredDtype
     weight_group_size: int | None = Field(default=None, gt=0)
     weight_scale_bytes: Positive | None = None
-    note: str = ""
 
     @model_validator(mode="after")
-    def _check(self) -> "PrecisionSpec":
+    def _check_scale(self) -> "LinearSpec":
         if (self.weight_group_size is None) != (self.weight_scale_bytes is None):
             raise ValueError("weight_group_size and weight_scale_bytes come together or not at all")
-        for use, dtype in self.compute_dtypes.items():
-            if dtype not in PEAK_DTYPES:
-                raise ValueError(f"no matrix unit computes in {dtype}, the {use} layers' type")
         return self
 
     @property
@@ -221,17 +217,61 @@ class PrecisionSpec(Spec):
         return DTYPE_BYTES[self.weight_dtype] + scale
 
     @property
-    def compute_dtypes(self) -> dict[str, str]:
-        """Type the linear layers, attention and the head compute in."""
-        return {
-            "linear": _wider(self.weight_dtype, self.activation_dtype),
-            "hidden": self.hidden_dtype,
-            "head": _wider(self.head_dtype, self.hidden_dtype),
+    def compute_dtype(self) -> str:
+        """Type its products run in."""
+        weight, activation = self.weight_dtype, self.activation_dtype
+        wider = weight if DTYPE_BYTES[weight] > DTYPE_BYTES[activation] else activation
+        return COMPUTED_AS.get(wider, wider)
+
+
+class PrecisionSpec(LinearSpec):
+    """A precision recipe: how each kind of number is stored.
+
+    The fields of `LinearSpec` stand for all linear layers but the head; `attention` and
+    `experts` replace them for those parts, as published mixed checkpoints do.
+
+    Attributes:
+        name: Slug used on the `precision` axis.
+        attention: The projections around attention, if they differ.
+        experts: Routed experts, if they differ.
+        hidden_dtype: Residual stream, outputs of linear layers, embeddings and norms.
+        kv_dtype: KV cache.
+        head_dtype: Weights of the head.
+        note: Which published scheme this is.
+    """
+
+    name: str = Field(min_length=1)
+    attention: LinearSpec | None = None
+    experts: LinearSpec | None = None
+    hidden_dtype: StoredDtype
+    kv_dtype: StoredDtype
+    head_dtype: StoredDtype
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _check_types(self) -> "PrecisionSpec":
+        for part, dtype in self.compute_dtypes.items():
+            if dtype not in PEAK_DTYPES:
+                raise ValueError(f"no matrix unit computes in {dtype}, the {part} layers' type")
+        return self
+
+    def part(self, name: Part) -> LinearSpec:
+        """How the linear layers of one part are stored."""
+        if name == "head":
+            return LinearSpec(weight_dtype=self.head_dtype, activation_dtype=self.hidden_dtype)
+        parts: dict[str, LinearSpec | None] = {
+            "attention": self.attention,
+            "experts": self.experts,
         }
+        return parts.get(name) or self
 
-
-def _wider(weight: str, activation: str) -> str:
-    return weight if DTYPE_BYTES[weight] > DTYPE_BYTES[activation] else activation
+    @property
+    def compute_dtypes(self) -> dict[str, str]:
+        """Type that each part computes in, and attention over the cache (`hidden`)."""
+        return {
+            **{part: self.part(part).compute_dtype for part in PARTS},
+            "hidden": COMPUTED_AS.get(self.hidden_dtype, self.hidden_dtype),
+        }
 
 
 class StoredTensor(Spec):

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from sweep.architecture import Block
-from sweep.params import PLACES, ROLES, SHARDING, Hardware, Model, Precision
-from sweep.specs import DTYPE_BYTES, PEAK_DTYPES, HardwareSpec, PrecisionSpec
+from sweep.params import PLACES, SHARDING, Hardware, Linear, Model, Precision
+from sweep.specs import DTYPE_BYTES, PEAK_DTYPES, HardwareSpec, LinearSpec, PrecisionSpec
 from sweep.transformer import tensors
+from sweep.variables import PARTS, ROLES
 
 T = TypeVar("T")
 
@@ -34,17 +35,20 @@ def hardware_params(spec: HardwareSpec) -> Hardware:
 
 def precision_params(spec: PrecisionSpec) -> Precision:
     """A precision recipe as the kernel reads it."""
-    index = {use: PEAK_DTYPES.index(dtype) for use, dtype in spec.compute_dtypes.items()}
     return Precision(
+        **{part: _linear(spec.part(part)) for part in PARTS},
+        hidden=DTYPE_BYTES[spec.hidden_dtype],
+        hidden_peak=np.array(PEAK_DTYPES.index(spec.compute_dtypes["hidden"]), np.int32),
+        kv=DTYPE_BYTES[spec.kv_dtype],
+    )
+
+
+def _linear(spec: LinearSpec) -> Linear:
+    return Linear(
         weight=spec.weight_bytes,
         activation=DTYPE_BYTES[spec.activation_dtype],
-        hidden=DTYPE_BYTES[spec.hidden_dtype],
-        kv=DTYPE_BYTES[spec.kv_dtype],
-        head=DTYPE_BYTES[spec.head_dtype],
         group=float(spec.weight_group_size or 0),
-        linear_peak=np.array(index["linear"], np.int32),
-        hidden_peak=np.array(index["hidden"], np.int32),
-        head_peak=np.array(index["head"], np.int32),
+        peak=np.array(PEAK_DTYPES.index(spec.compute_dtype), np.int32),
     )
 
 
@@ -56,13 +60,17 @@ def model_params(blocks: tuple[Block, ...]) -> Model:
         place = 1 if block.in_transformer else 2 * int(blocks.index(block) > 0)
         where = place, ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
         elements[where] += int(block.count) * tensor.elements
-    matrices = [(int(b.count), t) for b, t in tensors(layers) if t.role == "linear"]
+    kept, active = np.zeros(len(PARTS)), np.zeros(len(PARTS))
+    for block, tensor in tensors(layers):
+        if tensor.role in PARTS:
+            kept[PARTS.index(tensor.role)] += int(block.count) * tensor.elements
+            active[PARTS.index(tensor.role)] += int(block.count) * tensor.active_elements
     return Model(
         blocks=blocks,
         elements=elements,
         layers=float(sum(int(block.count) for block in layers)),
-        layer_parameters=float(sum(count * t.elements for count, t in matrices)),
-        active_layer_parameters=float(sum(count * t.active_elements for count, t in matrices)),
+        layer_parameters=kept,
+        active_layer_parameters=active,
     )
 
 

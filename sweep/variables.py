@@ -6,6 +6,7 @@ How a variable is computed stands in `request.py`, in a function of the same nam
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from sweep.errors import GridError
 
@@ -36,6 +37,14 @@ AXIS_LONG_NAMES = {
     "osl": "output tokens of each request",
     "operator": "operator of one step",
 }
+
+Part = Literal["attention", "ffn", "experts", "head"]
+"""Linear layers that a recipe may store differently: the projections around attention, the
+feed-forward that every token takes, routed experts, and the head."""
+Role = Part | Literal["hidden"]
+"""What a weight is: one of those, or kept in the type of the residual stream."""
+PARTS: tuple[Part, ...] = get_args(Part)
+ROLES: tuple[Role, ...] = (*PARTS, "hidden")
 
 BOUNDS = ("memory", "compute", "communication")
 

@@ -179,7 +179,8 @@ RATE = {
 
 
 def test_every_field_of_precision_has_a_case() -> None:
-    others = {"name", "note", "weight_group_size", "weight_scale_bytes"}
+    parts = {"attention", "experts"}
+    others = {"name", "note", "weight_group_size", "weight_scale_bytes", *parts}
     assert set(PrecisionSpec.model_fields) == set(NARROW) | others
 
 
@@ -200,6 +201,21 @@ def test_a_wider_operand_sets_the_rate(field: str) -> None:
     before = answers(spec, machine, precision("fp16"))
     after = answers(spec, machine, precision(**{field: RATE[field]}))
     assert after["prefill_latency"] > before["prefill_latency"]
+
+
+@pytest.mark.parametrize("part", ["attention", "experts"])
+@pytest.mark.parametrize("family", ["mixtral", "deepseek_v3"])
+def test_a_part_of_its_own_is_stored_and_computed_so(part: str, family: str) -> None:
+    machine = hardware(memory_bandwidth_bytes_per_s=1e18)
+    spec = model(family)
+    wide = {"weight_dtype": "fp32", "activation_dtype": "fp16"}
+    before = answers(spec, machine, precision("fp16"))
+    after = answers(spec, machine, precision("fp16", **{part: wide}))
+    assert after["weight_memory"] > before["weight_memory"]
+    assert after["prefill_latency"] > before["prefill_latency"]
+    # A dense model has no experts to store otherwise.
+    dense = [answers(model("llama"), machine, precision("fp16", **c)) for c in ({}, {part: wide})]
+    assert bool(differing(*dense)) == (part == "attention")
 
 
 def test_four_bit_weights_gain_memory_and_no_rate() -> None:

@@ -34,7 +34,7 @@ from sweep.grid import Grid
 from sweep.params import Point
 from sweep.phases import sum_of_larger
 from sweep.request import Request
-from sweep.roofline import engine_peak, network_seconds
+from sweep.roofline import network_seconds, peak_rate
 from sweep.specs import HardwareSpec, ModelSpec
 from sweep.transformer import OPERATORS
 from sweep.variables import BOUNDS, VARIABLES
@@ -120,7 +120,8 @@ def test_the_sum_of_maxima_is_at_least_the_maximum_of_sums(family: str, data: An
 def resource_totals(works: list[phases.Work], where: Point) -> list[Any]:
     """Time of each resource alone, were it all that a step needs."""
     machine = where.hardware
-    peak = [engine_peak(OPERATORS[w.name].engine, machine, where.precision) for w in works]
+    recipe = where.precision
+    peak = [peak_rate(machine, recipe.peak(OPERATORS[w.name].engine)) for w in works]
     return [
         sum(w.count * w.cost.tensor_flops / rate for w, rate in zip(works, peak, strict=True)),
         sum(w.count * w.cost.vector_flops / machine.vector_rate for w in works),

@@ -46,7 +46,7 @@ RUNNING = (
 """From a grid to labelled results, files, pictures and a command."""
 ORDER = (*KERNEL, *READING, *RUNNING)
 ALLOWED_IN_KERNEL = {"jax", "equinox", "jaxtyping"}
-READS_MODELS = {"transformer", "operators", "operators.cost", "architecture", "errors"}
+READS_MODELS = {"variables", "transformer", "operators", "operators.cost", "architecture", "errors"}
 """What reading a config may use of the kernel: the normal form and its weights."""
 
 

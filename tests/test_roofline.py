@@ -8,10 +8,10 @@ import pytest
 from factories import PEAKS, hardware, precision, shipped
 
 from sweep.operators.cost import Cost
-from sweep.roofline import Seconds, engine_peak, fabric, peak_rate, resource_seconds
+from sweep.roofline import Seconds, fabric, peak_rate, resource_seconds
 from sweep.specs import PEAK_DTYPES
 from sweep.stacking import hardware_params, precision_params
-from sweep.variables import BOUNDS
+from sweep.variables import BOUNDS, ROLES
 
 MACHINE = hardware_params(
     hardware(
@@ -79,23 +79,30 @@ def test_every_peak_stands_where_its_type_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "linear", "hidden", "head"),
+    ("recipe", "attention", "ffn", "experts", "head", "hidden"),
     [
-        ("fp16", "fp16", "fp16", "fp16"),
-        ("bf16", "bf16", "bf16", "bf16"),
+        ("fp16", "fp16", "fp16", "fp16", "fp16", "fp16"),
+        ("bf16", "bf16", "bf16", "bf16", "bf16", "bf16"),
         # 8-bit products at the 8-bit rate, attention and head in 16 bits: fp16, the faster half.
-        ("fp8", "fp8", "fp16", "fp16"),
-        ("int8", "int8", "fp16", "fp16"),
-        ("fp4", "fp4", "fp16", "fp16"),
+        ("fp8", "fp8", "fp8", "fp8", "fp16", "fp16"),
+        ("fp8-kv16", "fp8", "fp8", "fp8", "fp16", "fp16"),
+        ("int8", "int8", "int8", "int8", "fp16", "fp16"),
+        ("nvfp4", "fp4", "fp4", "fp4", "fp16", "fp16"),
+        ("mxfp4", "fp4", "fp4", "fp4", "fp16", "fp16"),
         # Weights alone in fewer bits raise no rate.
-        ("w4a16", "fp16", "fp16", "fp16"),
-        ("w8a16", "fp16", "fp16", "fp16"),
+        ("w4a16", "fp16", "fp16", "fp16", "fp16", "fp16"),
+        ("w8a16", "fp16", "fp16", "fp16", "fp16", "fp16"),
+        ("mxfp4-experts", "fp16", "fp16", "fp16", "fp16", "fp16"),
+        # Mixed checkpoints: each part at its own rate.
+        ("nvfp4-experts", "fp16", "fp4", "fp4", "fp16", "fp16"),
+        ("fp8-experts", "fp16", "fp16", "fp8", "fp16", "fp16"),
     ],
 )
-def test_operand_types_set_the_rate(recipe: str, linear: str, hidden: str, head: str) -> None:
+def test_operand_types_set_the_rate(recipe, attention, ffn, experts, head, hidden) -> None:
     machine, storage = hardware_params(hardware()), precision_params(shipped().precision(recipe))
-    for engine, dtype in {"linear": linear, "hidden": hidden, "head": head}.items():
-        assert engine_peak(engine, machine, storage) == pytest.approx(PEAKS[dtype])
+    expected = dict(zip(ROLES, (attention, ffn, experts, head, hidden), strict=True))
+    for role, dtype in expected.items():
+        assert peak_rate(machine, storage.peak(role)) == pytest.approx(PEAKS[dtype])
 
 
 @pytest.mark.parametrize(
@@ -106,13 +113,26 @@ def test_operand_types_set_the_rate(recipe: str, linear: str, hidden: str, head:
         ("int8", 1, 1, 2, 1, 2, 0),
         ("w8a16", 1, 2, 2, 2, 2, 0),
         ("w4a16", 0.5 + 2 / 128, 2, 2, 2, 2, 128),  # a 16-bit scale for 128 weights
-        ("fp4", 0.5 + 1 / 16, 0.5, 2, 1, 2, 16),  # an 8-bit scale for 16
+        ("nvfp4", 0.5 + 1 / 16, 0.5 + 1 / 16, 2, 1, 2, 0),  # 4.5 bits: an 8-bit scale for 16
+        ("mxfp4", 0.5 + 1 / 32, 0.5 + 1 / 32, 2, 1, 2, 0),  # 4.25 bits: an 8-bit scale for 32
+        ("fp8-kv16", 1, 1, 2, 2, 2, 0),
     ],
 )
 def test_bytes_of_shipped_recipes(recipe, weight, activation, hidden, kv, head, group) -> None:
     found = precision_params(shipped().precision(recipe))
-    stored = (found.weight, found.activation, found.hidden, found.kv, found.head, found.group)
-    assert stored == (weight, activation, hidden, kv, head, group)
+    for part in (found.attention, found.ffn, found.experts):
+        assert (part.weight, part.activation, part.group) == (weight, activation, group)
+    assert (found.hidden, found.kv, found.head.weight) == (hidden, kv, head)
+
+
+def test_bytes_of_mixed_recipes() -> None:
+    def weights(recipe: str) -> list[float]:
+        found = precision_params(shipped().precision(recipe))
+        return [found.attention.weight, found.ffn.weight, found.experts.weight]
+
+    assert weights("mxfp4-experts") == [2, 2, 0.5 + 1 / 32]
+    assert weights("nvfp4-experts") == [2, 0.5 + 1 / 16, 0.5 + 1 / 16]
+    assert weights("fp8-experts") == [2, 2, 1]
 
 
 def test_figures_nobody_published_do_not_limit() -> None:

@@ -10,9 +10,9 @@ from sweep.architecture import Block
 from sweep.bindings.base import Attention, Operator, Span, Step, Tensor
 from sweep.bindings.pieces import (
     ALL_REDUCE,
-    HIDDEN_NORM,
     OUTPUT_NORM,
     RESIDUAL,
+    hidden_norm,
     kv_heads_per_gpu,
     linear,
     matrix,
@@ -33,14 +33,14 @@ from sweep.operators.rotary import rotary
 
 def _qkv_cost(b: Block, s: Step, _: Scalar) -> Cost:
     columns = (b.heads / s.tp + 2 * kv_heads_per_gpu(b, s.tp)) * b.head_dim
-    return linear(s, b.hidden_size, columns, bias=b.qkv_bias)
+    return linear(s, "attention", b.hidden_size, columns, bias=b.qkv_bias)
 
 
 def _qkv_weights(b: Block) -> tuple[Tensor, ...]:
     q, kv = b.heads * b.head_dim, b.kv_heads * b.head_dim
     return (
-        matrix(q, b.hidden_size),
-        matrix(2 * kv, b.hidden_size, "kv_heads"),
+        matrix("attention", q, b.hidden_size),
+        matrix("attention", 2 * kv, b.hidden_size, "kv_heads"),
         vector(b.qkv_bias * q, "split"),
         vector(b.qkv_bias * 2 * kv, "kv_heads"),
     )
@@ -93,7 +93,7 @@ def _attention(span: Span) -> Operator:
             "kv_heads": kv_heads_per_gpu(b, s.tp),
             "head_dim": b.head_dim,
             "query_bytes": s.precision.hidden,
-            "output_bytes": s.precision.activation,
+            "output_bytes": s.precision.attention.activation,
             "kv_bytes": s.precision.kv,
         }
         if s.decoding:
@@ -108,12 +108,12 @@ def _attention(span: Span) -> Operator:
     def weights(b: Block) -> tuple[Tensor, ...]:
         return (vector(b.sinks * b.heads, "split"),)
 
-    return Operator(cost, weights, engine="hidden", attention=attention)
+    return Operator(cost, weights, attention=attention)
 
 
 ATTENTION: dict[str, Operator] = {
-    "attention_norm": HIDDEN_NORM,
-    "qkv_projection": Operator(_qkv_cost, _qkv_weights),
+    "attention_norm": hidden_norm("attention"),
+    "qkv_projection": Operator(_qkv_cost, _qkv_weights, engine="attention"),
     "qk_norm": _qk_norm(lambda b: b.norm_vectors),
     "qk_unit_norm": _qk_norm(lambda _: 0),
     "rotary": Operator(_rotary_cost),
@@ -122,11 +122,18 @@ ATTENTION: dict[str, Operator] = {
     "windowed_attention": _attention("window"),
     "chunked_attention": _attention("chunk"),
     "output_projection": Operator(
-        lambda b, s, _: linear(s, b.heads * b.head_dim / s.tp, b.hidden_size, bias=b.output_bias),
+        lambda b, s, _: linear(
+            s,
+            "attention",
+            b.heads * b.head_dim / s.tp,
+            b.hidden_size,
+            bias=b.output_bias,
+        ),
         lambda b: (
-            matrix(b.hidden_size, b.heads * b.head_dim),
+            matrix("attention", b.hidden_size, b.heads * b.head_dim),
             vector(b.output_bias * b.hidden_size),
         ),
+        engine="attention",
     ),
     "attention_all_reduce": ALL_REDUCE,
     "attention_output_norm": OUTPUT_NORM,

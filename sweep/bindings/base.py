@@ -11,9 +11,7 @@ import jax.numpy as jnp
 from sweep.architecture import Block
 from sweep.operators.cost import Cost, Scalar
 from sweep.params import Layout, Precision
-
-Engine = Literal["linear", "hidden", "head"]
-
+from sweep.variables import Role
 
 Span = Literal["all", "window", "chunk"]
 
@@ -64,13 +62,13 @@ class Tensor:
 
     Attributes:
         shape: Elements along each side, of the whole model. [count]
-        role: One of `params.ROLES`.
+        role: What it is part of.
         sharding: One of `params.SHARDING`.
         expert_choice: Experts used and experts kept, for a tensor of routed experts. [count]
     """
 
     shape: tuple[int, ...]
-    role: str = "linear"
+    role: Role
     sharding: str = "split"
     expert_choice: tuple[int, int] = (1, 1)
 
@@ -124,12 +122,12 @@ class Operator:
     Attributes:
         cost: Its cost at a block's sizes, a step, and the tokens each sequence attends to.
         weights: The tensors it keeps.
-        engine: Whose operand types set the rate of its matrix FLOPs; attention computes in the
-            type of the residual stream whatever the cache stores.
+        engine: The part of the recipe whose operand types set the rate of its matrix FLOPs;
+            attention over the cache computes in the type of the residual stream.
         attention: How it attends to the context, or `None` if its cost does not depend on it.
     """
 
     cost: Callable[[Block, Step, Scalar], Cost]
     weights: Callable[[Block], tuple[Tensor, ...]] = no_weights
-    engine: Engine = "linear"
+    engine: Role = "hidden"
     attention: Attention | None = None

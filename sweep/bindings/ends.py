@@ -2,7 +2,7 @@
 
 from sweep.architecture import Block
 from sweep.bindings.base import Operator, Step
-from sweep.bindings.pieces import OUTPUT_NORM, matrix, norm_of, unquantised, vector
+from sweep.bindings.pieces import OUTPUT_NORM, matrix, unquantised, vector
 from sweep.operators.collectives import pipeline_send
 from sweep.operators.cost import Cost, Scalar
 from sweep.operators.embedding import embedding, position_embedding
@@ -15,7 +15,7 @@ def _lm_head_cost(b: Block, s: Step, _: Scalar) -> Cost:
         s.sequences,
         b.embedding_size,
         b.vocab_size / s.tp,
-        weight_bytes=b.untied * s.precision.head + (1 - b.untied) * s.precision.hidden,
+        weight_bytes=b.untied * s.precision.head.weight + (1 - b.untied) * s.precision.hidden,
         input_bytes=s.precision.hidden,
         output_bytes=s.precision.hidden,
         bias=b.head_bias,
@@ -30,18 +30,17 @@ ENDS: dict[str, Operator] = {
             weight_bytes=s.precision.hidden,
             output_bytes=s.precision.hidden,
         ),
-        lambda b: (matrix(b.vocab_size, b.embedding_size, role="hidden"),),
+        lambda b: (matrix("hidden", b.vocab_size, b.embedding_size),),
     ),
     "position_embedding": Operator(
         lambda b, s, _: position_embedding(
             s.tokens, b.hidden_size, element_bytes=s.precision.hidden
         ),
-        lambda b: (matrix(b.positions, b.hidden_size, "copied", role="hidden"),),
+        lambda b: (matrix("hidden", b.positions, b.hidden_size, "copied"),),
     ),
     "embedding_projection": Operator(
         lambda b, s, _: unquantised(s, s.tokens, b.embedding_size, b.hidden_size),
-        lambda b: (matrix(b.embedding_size, b.hidden_size, "copied", role="hidden"),),
-        engine="hidden",
+        lambda b: (matrix("hidden", b.embedding_size, b.hidden_size, "copied"),),
     ),
     "embedding_norm": OUTPUT_NORM,
     "pipeline_send": Operator(
@@ -54,16 +53,15 @@ ENDS: dict[str, Operator] = {
             element_bytes=s.precision.hidden,
         )
     ),
-    "final_norm": norm_of(lambda b: b.hidden_size, feeds_linear=False),
+    "final_norm": OUTPUT_NORM,
     "head_projection": Operator(
         lambda b, s, _: unquantised(s, s.sequences, b.hidden_size, b.embedding_size),
-        lambda b: (matrix(b.hidden_size, b.embedding_size, "copied", role="hidden"),),
-        engine="hidden",
+        lambda b: (matrix("hidden", b.hidden_size, b.embedding_size, "copied"),),
     ),
     "lm_head": Operator(
         _lm_head_cost,
         lambda b: (
-            matrix(b.untied * b.vocab_size, b.embedding_size, role="head"),
+            matrix("head", b.untied * b.vocab_size, b.embedding_size),
             vector(b.head_bias * b.vocab_size, "split"),
         ),
         engine="head",

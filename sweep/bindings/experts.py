@@ -11,13 +11,13 @@ from sweep.operators.experts import distinct_experts, expert_combine, expert_gem
 def _experts(block: Block, rows: Scalar, columns: Scalar) -> Tensor:
     experts, used = int(block.experts), int(block.experts_per_token)
     shape = experts, int(rows), int(columns)
-    return Tensor(shape, sharding="experts", expert_choice=(used, experts))
+    return Tensor(shape, "experts", sharding="experts", expert_choice=(used, experts))
 
 
 def _expert_biases(block: Block, width: Scalar) -> Tensor:
     experts, used = int(block.experts), int(block.experts_per_token)
     elements = experts * int(block.expert_bias * width)
-    return Tensor((elements,), role="hidden", sharding="experts", expert_choice=(used, experts))
+    return Tensor((elements,), "hidden", sharding="experts", expert_choice=(used, experts))
 
 
 def _exchange(*, outputs: bool) -> Operator:
@@ -29,7 +29,7 @@ def _exchange(*, outputs: bool) -> Operator:
             dp_attention=s.layout.dp_attention,
             tp=s.tp,
             ep=s.layout.ep,
-            element_bytes=s.precision.hidden if outputs else s.precision.activation,
+            element_bytes=s.precision.hidden if outputs else s.precision.experts.activation,
         )
 
     return Operator(cost)
@@ -42,8 +42,8 @@ def _expert_cost(b: Block, s: Step, inner: Scalar, columns: Scalar, bias: Scalar
         inner,
         columns,
         experts_read=read,
-        weight_bytes=s.precision.weight,
-        input_bytes=s.precision.activation,
+        weight_bytes=s.precision.experts.weight,
+        input_bytes=s.precision.experts.activation,
         output_bytes=s.precision.hidden,
         bias=bias,
     )
@@ -55,10 +55,9 @@ EXPERTS: dict[str, Operator] = {
             s, s.tokens, b.hidden_size, b.experts, bias=b.expert_bias + b.router_bias
         ),
         lambda b: (
-            matrix(b.experts, b.hidden_size, "copied", role="hidden"),
+            matrix("hidden", b.experts, b.hidden_size, "copied"),
             vector((b.expert_bias + b.router_bias) * b.experts),
         ),
-        engine="hidden",
     ),
     "expert_dispatch": _exchange(outputs=False),
     "expert_gate_up_projection": Operator(
@@ -69,6 +68,7 @@ EXPERTS: dict[str, Operator] = {
             _experts(b, 2 * b.ffn_size, b.hidden_size),
             _expert_biases(b, 2 * b.ffn_size),
         ),
+        engine="experts",
     ),
     "expert_gated_activation": activation_of(gated=True, routed=True),
     "expert_down_projection": Operator(
@@ -79,6 +79,7 @@ EXPERTS: dict[str, Operator] = {
             _experts(b, b.hidden_size, b.ffn_size),
             _expert_biases(b, b.hidden_size),
         ),
+        engine="experts",
     ),
     "expert_return": _exchange(outputs=True),
     "expert_combine": Operator(
@@ -87,12 +88,14 @@ EXPERTS: dict[str, Operator] = {
         )
     ),
     "shared_gate_up_projection": Operator(
-        lambda b, s, _: linear(s, b.hidden_size, 2 * b.shared_size / s.tp, bias=0.0),
-        lambda b: (matrix(2 * b.shared_size, b.hidden_size),),
+        lambda b, s, _: linear(s, "ffn", b.hidden_size, 2 * b.shared_size / s.tp),
+        lambda b: (matrix("ffn", 2 * b.shared_size, b.hidden_size),),
+        engine="ffn",
     ),
     "shared_gated_activation": activation_of(gated=True, width=lambda b: b.shared_size),
     "shared_down_projection": Operator(
-        lambda b, s, _: linear(s, b.shared_size / s.tp, b.hidden_size, bias=0.0),
-        lambda b: (matrix(b.hidden_size, b.shared_size),),
+        lambda b, s, _: linear(s, "ffn", b.shared_size / s.tp, b.hidden_size),
+        lambda b: (matrix("ffn", b.hidden_size, b.shared_size),),
+        engine="ffn",
     ),
 }

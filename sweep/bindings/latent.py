@@ -39,7 +39,7 @@ def _latent_attention_cost(b: Block, s: Step, attended: Scalar) -> Cost:
         key_dim=b.head_dim + b.rotary_dim,
         value_dim=b.value_dim,
         element_bytes=p.hidden,
-        output_bytes=p.activation,
+        output_bytes=p.attention.activation,
     )
 
 
@@ -51,30 +51,34 @@ def _latent_up_cost(b: Block, s: Step, _: Scalar) -> Cost:
         key_dim=b.head_dim,
         value_dim=b.value_dim,
         absorbed=s.decoding,
-        weight_bytes=s.precision.weight,
+        weight_bytes=s.precision.attention.weight,
         element_bytes=s.precision.hidden,
     )
 
 
 LATENT_ATTENTION: dict[str, Operator] = {
     "query_projection": Operator(
-        lambda b, s, _: linear(s, b.hidden_size, _query_width(b) / s.tp, bias=0.0),
-        lambda b: (matrix(_query_width(b), b.hidden_size),),
+        lambda b, s, _: linear(s, "attention", b.hidden_size, _query_width(b) / s.tp),
+        lambda b: (matrix("attention", _query_width(b), b.hidden_size),),
+        engine="attention",
     ),
     "query_down_projection": Operator(
-        lambda b, s, _: linear(s, b.hidden_size, b.query_rank, bias=0.0),
-        lambda b: (matrix(b.query_rank, b.hidden_size, "copied"),),
+        lambda b, s, _: linear(s, "attention", b.hidden_size, b.query_rank),
+        lambda b: (matrix("attention", b.query_rank, b.hidden_size, "copied"),),
+        engine="attention",
     ),
-    "query_norm": norm_of(lambda b: b.query_rank, feeds_linear=True),
+    "query_norm": norm_of(lambda b: b.query_rank, feeds="attention"),
     "query_up_projection": Operator(
-        lambda b, s, _: linear(s, b.query_rank, _query_width(b) / s.tp, bias=0.0),
-        lambda b: (matrix(_query_width(b), b.query_rank),),
+        lambda b, s, _: linear(s, "attention", b.query_rank, _query_width(b) / s.tp),
+        lambda b: (matrix("attention", _query_width(b), b.query_rank),),
+        engine="attention",
     ),
     "latent_projection": Operator(
-        lambda b, s, _: linear(s, b.hidden_size, b.latent_dim + b.rotary_dim, bias=0.0),
-        lambda b: (matrix(b.latent_dim + b.rotary_dim, b.hidden_size, "copied"),),
+        lambda b, s, _: linear(s, "attention", b.hidden_size, b.latent_dim + b.rotary_dim),
+        lambda b: (matrix("attention", b.latent_dim + b.rotary_dim, b.hidden_size, "copied"),),
+        engine="attention",
     ),
-    "latent_norm": norm_of(lambda b: b.latent_dim, feeds_linear=True),
+    "latent_norm": norm_of(lambda b: b.latent_dim, feeds="attention"),
     "latent_rotary": Operator(
         lambda b, s, _: rotary(
             s.tokens, b.heads / s.tp + 1, b.rotary_dim, element_bytes=s.precision.hidden
@@ -90,15 +94,16 @@ LATENT_ATTENTION: dict[str, Operator] = {
     ),
     "latent_up_projection": Operator(
         _latent_up_cost,
-        lambda b: (matrix(b.heads * (b.head_dim + b.value_dim), b.latent_dim),),
+        lambda b: (matrix("attention", b.heads * (b.head_dim + b.value_dim), b.latent_dim),),
+        engine="attention",
     ),
     "latent_attention": Operator(
         _latent_attention_cost,
-        engine="hidden",
         attention=Attention(lambda b, _: b.latent_dim + b.rotary_dim),
     ),
     "latent_output_projection": Operator(
-        lambda b, s, _: linear(s, b.heads * b.value_dim / s.tp, b.hidden_size, bias=0.0),
-        lambda b: (matrix(b.hidden_size, b.heads * b.value_dim),),
+        lambda b, s, _: linear(s, "attention", b.heads * b.value_dim / s.tp, b.hidden_size),
+        lambda b: (matrix("attention", b.hidden_size, b.heads * b.value_dim),),
+        engine="attention",
     ),
 }

@@ -12,6 +12,7 @@ from sweep.operators.cost import Cost, Scalar
 from sweep.operators.gemm import gemm
 from sweep.operators.norm import norm
 from sweep.operators.residual import residual
+from sweep.variables import Part, Role
 
 
 def kv_heads_per_gpu(block: Block, tp: Scalar) -> Scalar:
@@ -19,14 +20,15 @@ def kv_heads_per_gpu(block: Block, tp: Scalar) -> Scalar:
     return jnp.maximum(block.kv_heads / tp, 1.0)
 
 
-def linear(step: Step, inner: Scalar, columns: Scalar, *, bias: Scalar) -> Cost:
-    """A linear layer, stored and computed as the recipe has it."""
+def linear(step: Step, part: Part, inner: Scalar, columns: Scalar, *, bias: Scalar = 0.0) -> Cost:
+    """A linear layer, stored and computed as its part of the recipe has it."""
+    recipe = step.precision.part(part)
     return gemm(
         step.tokens,
         inner,
         columns,
-        weight_bytes=step.precision.weight,
-        input_bytes=step.precision.activation,
+        weight_bytes=recipe.weight,
+        input_bytes=recipe.activation,
         output_bytes=step.precision.hidden,
         bias=bias,
     )
@@ -50,16 +52,16 @@ def unquantised(
 
 def vector(elements: Scalar, sharding: str = "copied") -> Tensor:
     """A norm or a bias."""
-    return Tensor((int(elements),), role="hidden", sharding=sharding)
+    return Tensor((int(elements),), "hidden", sharding)
 
 
-def matrix(rows: Scalar, columns: Scalar, sharding: str = "split", role: str = "linear") -> Tensor:
+def matrix(role: Role, rows: Scalar, columns: Scalar, sharding: str = "split") -> Tensor:
     """A two-dimensional weight."""
-    return Tensor((int(rows), int(columns)), role=role, sharding=sharding)
+    return Tensor((int(rows), int(columns)), role, sharding)
 
 
-def norm_of(width: Callable[[Block], Scalar], *, feeds_linear: bool) -> Operator:
-    """A norm over the width that a block has it over, before a linear layer or elsewhere."""
+def norm_of(width: Callable[[Block], Scalar], *, feeds: Part | None = None) -> Operator:
+    """A norm over the width that a block has it over, in the type of the layer it feeds."""
 
     def cost(block: Block, step: Step, _: Scalar) -> Cost:
         p = step.precision
@@ -68,7 +70,7 @@ def norm_of(width: Callable[[Block], Scalar], *, feeds_linear: bool) -> Operator
             width(block),
             vectors=block.norm_vectors,
             input_bytes=p.hidden,
-            output_bytes=p.activation if feeds_linear else p.hidden,
+            output_bytes=p.hidden if feeds is None else p.part(feeds).activation,
         )
 
     return Operator(cost, lambda b: (vector(b.norm_vectors * width(b)),))
@@ -91,7 +93,7 @@ def activation_of(
             width(b) / (s.expert_tp if routed else s.tp),
             gated=gated,
             input_bytes=s.precision.hidden,
-            output_bytes=s.precision.activation,
+            output_bytes=s.precision.part("experts" if routed else "ffn").activation,
         )
 
     return Operator(cost)
@@ -105,13 +107,11 @@ def _residual_cost(b: Block, s: Step, _: Scalar) -> Cost:
     return residual(s.tokens, b.hidden_size, element_bytes=s.precision.hidden)
 
 
-HIDDEN_NORM = norm_of(lambda b: b.hidden_size, feeds_linear=True)
+def hidden_norm(feeds: Part) -> Operator:
+    """A norm of the residual stream before attention or the feed-forward."""
+    return norm_of(lambda b: b.hidden_size, feeds=feeds)
 
 
-OUTPUT_NORM = norm_of(lambda b: b.hidden_size, feeds_linear=False)
-
-
+OUTPUT_NORM = norm_of(lambda b: b.hidden_size)
 ALL_REDUCE = Operator(_all_reduce_cost)
-
-
 RESIDUAL = Operator(_residual_cost)
