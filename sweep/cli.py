@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.errors import SweepError
+from sweep.errors import SpecWarning, SweepError
 
 if TYPE_CHECKING:
     from sweep.catalog import Catalog
@@ -32,6 +33,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 def main() -> None:
     """Run the command line; every expected error ends as one line on standard error."""
+    warnings.showwarning = _warn
     try:
         with cli.make_context(PROGRAM, sys.argv[1:]) as context:
             code = cli.invoke(context)
@@ -57,6 +59,12 @@ def main() -> None:
         code = _report(f"{where}{error.strerror or error}", USAGE_ERROR)
         _leave_closed_pipe()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _warn(message: Warning | str, kind: type[Warning], *where: object, **more: object) -> None:
+    """A warning of ours as one line; those of libraries are for programmers."""
+    if issubclass(kind, SpecWarning):
+        print(f"{PROGRAM}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _report(message: str, code: int) -> int:

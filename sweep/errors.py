@@ -5,6 +5,10 @@ class SweepError(Exception):
     """Something the user can mend; the message says what was given, what is allowed, what to do."""
 
 
+class SpecWarning(UserWarning):
+    """A specification was read in a way that its author may not have meant."""
+
+
 class SpecError(SweepError):
     """A hardware, model or precision specification is missing, malformed or unsupported."""
 

@@ -1,12 +1,13 @@
 """Parameters of published models to the last one, and configs that cannot be read."""
 
 import math
+import warnings
 from typing import Any
 
 import pytest
-from factories import CONFIGS, config, model, shipped
+from factories import CONFIGS, config, model, shipped, shipped_model
 
-from sweep.errors import SpecError
+from sweep.errors import SpecError, SpecWarning
 from sweep.facts import model_facts
 from sweep.families import FAMILIES, read_blocks
 from sweep.specs import ModelSpec
@@ -472,3 +473,69 @@ def test_layer_types_override_the_pattern() -> None:
 def test_a_nested_config_that_is_no_mapping_is_refused() -> None:
     with pytest.raises(SpecError, match="text_config"):
         read_blocks(config("gemma3", text_config=[1]), "config.json")
+
+
+def counted(family: str, model_type: str, **changes: Any) -> int:
+    """Parameters of a shipped config under another `model_type`."""
+    keys = {**shipped_model(family).config, "model_type": model_type, **changes}
+    return model_facts(ModelSpec(name="renamed", config=keys)).parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("llama-3.1-8b", "llama"),
+        ("mistral-7b-v0.1", "mistral"),
+        ("mixtral-8x7b", "mixtral"),
+        ("qwen3-30b-a3b", "qwen3_moe"),
+        ("glm-4.5", "glm4_moe"),
+        ("deepseek-v2-lite", "deepseek_v2"),
+        ("deepseek-v3", "deepseek_v2"),
+    ],
+)
+def test_an_unknown_family_with_known_keys_is_read_with_a_warning(name: str, family: str) -> None:
+    with pytest.warns(SpecWarning, match=f"'of-tomorrow' is not known; read as '{family}'"):
+        found = counted(name, "of-tomorrow")
+    assert found == model_facts(shipped_model(name)).parameters
+
+
+def test_the_text_part_of_an_unknown_wrapper_is_read_with_a_warning() -> None:
+    config = {"model_type": "of-tomorrow", "text_config": shipped_model("llama-3.1-8b").config}
+    with pytest.warns(SpecWarning, match="its text part is read, as 'llama'"):
+        found = model_facts(ModelSpec(name="wrapped", config=config))
+    assert found.parameters == 8_030_261_248
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes", "named"),
+    [
+        # A part that the named family does not have.
+        ("llama", {"num_local_experts": 8, "num_experts_per_tok": 2}, "num_local_experts"),
+        ("llama", {"kv_lora_rank": 512}, "kv_lora_rank"),
+        ("mistral", {"mlp_bias": True}, "mlp_bias"),
+        ("qwen2", {"is_encoder_decoder": True}, "is_encoder_decoder"),
+        # Structure no family has.
+        ("of-tomorrow", {"state_size": 128}, "state_size"),
+        ("of-tomorrow", {"shared_expert_intermediate_size": 5632}, "shared_expert"),
+        ("of-tomorrow", {"layer_norm_eps": 1e-5}, "layer_norm_eps"),
+        ("of-tomorrow", {"hidden_act": "relu2"}, "hidden_act"),
+        ("of-tomorrow", {"num_attention_heads": None}, "num_attention_heads"),
+        # Keys like Llama's, layers unlike them.
+        ("olmo2", {}, "more than its keys tell"),
+    ],
+)
+def test_unknown_structure_is_refused_by_its_keys(model_type, changes, named) -> None:
+    with pytest.raises(SpecError, match=named):
+        counted("llama-3.1-8b", model_type, **changes)
+
+
+def test_a_key_nobody_knows_is_told() -> None:
+    with pytest.warns(SpecWarning, match="shiny_new_thing: not read"):
+        counted("llama-3.1-8b", "llama", shiny_new_thing=3)
+
+
+@pytest.mark.parametrize("name", shipped().paths("models"))
+def test_shipped_configs_are_read_without_a_doubt(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model_facts(shipped_model(name))

@@ -23,7 +23,7 @@ def read_chatglm(config: Config) -> tuple[Block, ...]:
         kv_heads=config.kv_heads("multi_query_group_num", heads=heads) if grouped else heads,
         head_dim=head_dim,
         rotary_dim=head_dim // 2,
-        qkv_bias=int(bias or config.flag("add_qkv_bias", False)),
+        qkv_bias=int(config.flag("add_qkv_bias", False) or bias),
         output_bias=int(bias),
         ffn_size=config.size("ffn_hidden_size"),
         ffn_bias=int(bias),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweep.errors import SpecError
+from sweep.families.evidence import unread
 
 LARGEST = 10**9
 """No size of a model comes near; a larger one is a slip."""
@@ -24,19 +25,37 @@ class Config:
         """Wrap the keys of `data`."""
         self.where = where
         self._data = data
+        self._read: set[str] = set()
+        self._sections: list[Config] = []
 
     def __contains__(self, key: str) -> bool:
         """Whether `key` is given and not null."""
-        return self._data.get(key) is not None
+        return self.get(key) is not None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value under `key`, noted as read."""
+        self._read.add(key)
+        return self._data.get(key, default)
+
+    def passes_over(self, *keys: str) -> None:
+        """Note `keys` as understood where a family has no use for them."""
+        self._read.update(keys)
+
+    def unread(self) -> list[str]:
+        """Keys nobody read that are switched on and might change the structure."""
+        left = unread((k, v) for k, v in self._data.items() if k not in self._read)
+        return left + [key for section in self._sections for key in section.unread()]
 
     def section(self, key: str) -> "Config":
         """The nested config under `key`, or this one where there is none."""
-        nested = self._data.get(key)
+        nested = self.get(key)
         if nested is None:
             return self
         if not isinstance(nested, Mapping):
             raise self.error(key, f"must be a mapping, not {nested!r}")
-        return Config(nested, f"{self.where}: {key}")
+        section = Config(nested, f"{self.where}: {key}")
+        self._sections.append(section)
+        return section
 
     def error(self, key: str, problem: str) -> SpecError:
         """An error about `key` of this config."""
@@ -61,18 +80,18 @@ class Config:
 
     def natural(self, key: str) -> int:
         """The integer of at least 0 under `key`, 0 where it is not given."""
-        return 0 if self._data.get(key) in (None, 0) else self.size(key)
+        return 0 if self.get(key) in (None, 0) else self.size(key)
 
     def fraction(self, key: str, default: float) -> float:
         """The number above 0 and at most 1 under `key`, else `default`."""
-        value = self._data.get(key, default)
+        value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
             raise self.error(key, f"must be a number above 0 and at most 1, not {value!r}")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         """The boolean under `key`, else `default`."""
-        value = self._data.get(key)
+        value = self.get(key)
         if value is None:
             return default
         if not isinstance(value, bool):
@@ -85,7 +104,7 @@ class Config:
         Raises:
             SpecError: `layer_types` lists another number of layers, or an unknown kind.
         """
-        kinds = self._data.get("layer_types")
+        kinds = self.get("layer_types")
         if kinds is None:
             return default
         if not isinstance(kinds, list) or len(kinds) != layers:
@@ -98,7 +117,7 @@ class Config:
 
     def integers(self, key: str) -> list[int]:
         """The list of integers under `key`, empty where it is not given."""
-        value = self._data.get(key) or []
+        value = self.get(key) or []
         if not isinstance(value, list) or not all(type(v) is int for v in value):
             raise self.error(key, f"must be a list of integers, not {value!r:.60}")
         return value

@@ -26,8 +26,9 @@ EXPERT_LAYER = pre_norm(LATENT_ATTENTION, (*SHARED_EXPERT, *EXPERTS))
 
 
 def read_deepseek_v2(config: Config) -> tuple[Block, ...]:
-    """DeepSeek V2 and V2-Lite; Lite projects its queries in one step."""
-    return _read(config, router_bias=False)
+    """DeepSeek V2 and V2-Lite, and those that say they route as V3 does."""
+    sigmoid, corrected = config.get("scoring_func"), config.get("topk_method")
+    return _read(config, router_bias=sigmoid == "sigmoid" or corrected == "noaux_tc")
 
 
 def read_deepseek_v3(config: Config) -> tuple[Block, ...]:
@@ -38,6 +39,7 @@ def read_deepseek_v3(config: Config) -> tuple[Block, ...]:
 def _read(config: Config, *, router_bias: bool) -> tuple[Block, ...]:
     if config.flag("attention_bias", False):
         raise config.error("attention_bias", "true is not supported with latent attention")
+    config.passes_over("num_key_value_heads", "head_dim")
     dense = Block(
         LAYER,
         hidden_size=config.size("hidden_size"),

@@ -10,6 +10,7 @@ from sweep.families.mixtral import LAYER
 
 def read_gpt_oss(config: Config) -> tuple[Block, ...]:
     """gpt-oss 20B and 120B; layers alternate between a window and full attention."""
+    config.passes_over("experts_per_token")
     experts, used = config.experts("num_local_experts", "num_experts_per_tok")
     bias = config.flag("attention_bias", True)
     layer = dataclasses.replace(

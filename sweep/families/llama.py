@@ -65,14 +65,16 @@ def layer_count(config: Config) -> int:
 
 
 def uniform_windows(config: Config) -> list[int | None]:
-    """Each layer's window where one applies to all of them."""
+    """Each layer's window where one applies to all of them, or to those `layer_types` lists."""
+    layers = layer_count(config)
     window = config.size("sliding_window") if "sliding_window" in config else None
-    return [window] * layer_count(config)
+    return [window if held else None for held in config.sliding_layers(layers, [True] * layers)]
 
 
 def late_windows(config: Config) -> list[int | None]:
     """Each layer's window as Qwen has it: off, or on from layer `max_window_layers`."""
     layers = layer_count(config)
+    config.passes_over("max_window_layers", "sliding_window", "layer_types")
     if not config.flag("use_sliding_window", False):
         return [None] * layers
     first = config.size("max_window_layers", default=layers)

@@ -29,6 +29,7 @@ SEQUENTIAL = pre_norm(ATTENTION, PLAIN_FFN)
 
 def read_gptj(config: Config) -> tuple[Block, ...]:
     """GPT-J: the head has a bias, the attention none."""
+    config.passes_over("n_positions", "rotary")
     hidden_size = config.size("n_embd")
     heads = config.size("n_head")
     vocab_size = config.size("vocab_size")
@@ -53,6 +54,7 @@ def read_gptj(config: Config) -> tuple[Block, ...]:
 
 def read_falcon(config: Config) -> tuple[Block, ...]:
     """Falcon: grouped KV heads and two norms (new), one KV head and one norm, or sequential."""
+    config.passes_over("multi_query", "parallel_attn", "num_kv_heads", "n_head", "n_layer")
     hidden_size = config.size("hidden_size")
     heads = config.size("num_attention_heads", "n_head")
     vocab_size = config.size("vocab_size")
