@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -61,9 +61,16 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _warn(message: Warning | str, kind: type[Warning], *where: object, **more: object) -> None:
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """A warning of ours as one line; those of libraries are for programmers."""
-    if issubclass(kind, SpecWarning):
+    if issubclass(category, SpecWarning):
         print(f"{PROGRAM}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 

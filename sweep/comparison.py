@@ -137,11 +137,11 @@ def compare(
         if value is not None and axis not in dataset.dims:
             raise ResultError(f"the file does not vary over {axis}; leave --{axis} out")
     array = dataset[variable]
-    if array.dtype.kind not in "fi" or "batch_size" not in array.dims:
+    if array.dtype.kind not in "fi":
         raise ResultError(f"variable {variable!r} is damaged; llm-sweep check tells more")
-    if VARIABLES[variable].units not in BETTER or "hardware" not in array.dims:
+    if variable not in comparable(dataset):
         raise ResultError(
-            f"variable {variable!r} is no time, rate or energy of the hardware to compare by; "
+            f"variable {variable!r} is no time, rate or energy of the hardware over batch sizes; "
             f"the file has {', '.join(comparable(dataset)) or 'none'}"
         )
     pair = [_pick(array, {"hardware": name, "model": model, **chosen}) for name in hardware]
@@ -183,7 +183,7 @@ def comparable(dataset: xr.Dataset) -> list[str]:
         for name in dataset.data_vars
         if str(name) in VARIABLES
         and VARIABLES[str(name)].units in BETTER
-        and "hardware" in dataset[name].dims
+        and {"hardware", "batch_size"} <= set(dataset[name].dims)
         and "operator" not in dataset[name].dims
     ]
 

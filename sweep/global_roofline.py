@@ -25,7 +25,9 @@ def step_flops(point: Point) -> Scalar:
     Two for each parameter a token uses, and those of attention.
     """
     step = _step(point)
-    total = 2 * point.batch_size * jnp.sum(jnp.asarray(point.model.active_layer_parameters))
+    total = (
+        2 * point.length("batch_size") * jnp.sum(jnp.asarray(point.model.active_layer_parameters))
+    )
     for block, operator, attended in _attentions(point):
         total = total + block.count * operator.cost(block, step, attended).tensor_flops
     return total
@@ -76,7 +78,7 @@ def _attentions(point: Point) -> Iterator[tuple[Block, Operator, Scalar]]:
 def _step(point: Point) -> Step:
     return Step(
         decoding=True,
-        sequences=point.batch_size,
+        sequences=point.length("batch_size"),
         query_len=1.0,
         layout=Layout(),
         precision=point.precision,

@@ -1,7 +1,7 @@
 """What a sweep asks for: its axes and variables, checked, and the specifications they name."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
@@ -91,11 +91,24 @@ def check_ratios(given: object) -> list[float]:
     Raises:
         ValueError: It is no list of increasing numbers from 1 on.
     """
+    return _check_numbers(given, lambda value: 1 <= value < 1e6, "from 1 on")
+
+
+def check_shares(given: object) -> list[float]:
+    """The shares of an axis of numbers above 0 and at most 1.
+
+    Raises:
+        ValueError: It is no list of increasing numbers in that range.
+    """
+    return _check_numbers(given, lambda value: 0 < value <= 1, "above 0 and at most 1")
+
+
+def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) -> list[float]:
     if not isinstance(given, list | tuple) or not given:
         raise ValueError("must be a list of numbers, and not empty")
     for value in given:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1e6:
-            raise ValueError(f"every value must be a number from 1 on, and {value!r} is not")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not allowed(value):
+            raise ValueError(f"every value must be a number {words}, and {value!r} is not")
     if any(b <= a for a, b in pairwise(given)):
         raise ValueError("must increase from value to value, without repeats")
     return [float(value) for value in given]
@@ -103,6 +116,7 @@ def check_ratios(given: object) -> list[float]:
 
 Axis = Annotated[list[int], BeforeValidator(expand_axis)]
 Ratios = Annotated[list[float], BeforeValidator(check_ratios)]
+Shares = Annotated[list[float], BeforeValidator(check_shares)]
 Names = Field(min_length=1)
 
 
@@ -122,6 +136,12 @@ class Grid(Spec):
         dp: Replicas of the whole deployment. [count]
         expert_imbalance: Loads of the busiest expert GPU over the mean. [1]
         batch_size: Sequences decoded together. [count]
+        kv_cache_fraction: Shares of the free memory that the KV cache may take. [1]
+        reserved_osl: Shares of the output tokens reserved on admission. [1]
+        max_batch_size: Sequences in one iteration of a server. [count]
+        max_num_tokens: Tokens in one iteration of a server. [count]
+        num_requests: Requests of a run. [count]
+        concurrency: Requests that clients keep open. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
@@ -137,7 +157,13 @@ class Grid(Spec):
     dp_attention: Axis | None = None
     dp: Axis | None = None
     expert_imbalance: Ratios | None = None
-    batch_size: Axis
+    batch_size: Axis | None = None
+    kv_cache_fraction: Shares | None = None
+    reserved_osl: Shares | None = None
+    max_batch_size: Axis | None = None
+    max_num_tokens: Axis | None = None
+    num_requests: Axis | None = None
+    concurrency: Axis | None = None
     context_len: Axis | None = None
     isl: Axis | None = None
     osl: Axis | None = None

@@ -3,12 +3,16 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from sweep.bindings.base import Step
 from sweep.bindings.pieces import kv_heads_per_gpu
 from sweep.operators.cost import Scalar
 from sweep.params import Linear, Point
 from sweep.roofline import fabric
-from sweep.transformer import attentions
+from sweep.transformer import OPERATORS, attentions
 from sweep.variables import INFEASIBLE_REASONS, PARTS
+
+LOGIT_BYTES = 4.0
+"""Storage of one logit as it is sampled. [byte]"""
 
 
 def weight_memory(point: Point) -> Scalar:
@@ -60,15 +64,20 @@ def kv_cache_memory(point: Point) -> Scalar:
     return point.group_sequences * kv_bytes_per_sequence(point, longest(point))
 
 
-def activation_memory(point: Point) -> Scalar:
-    """Widest moment of a step on each GPU. [byte]
+def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
+    """Activations and buffers of a pass on each GPU. [byte]
 
     The residual stream, an operator's input and its output live together; the widest output
-    is a fused projection's. At the end the logits of each sequence live beside the hidden state.
+    is a fused projection's. At the end the logits of each sequence live beside the hidden state,
+    in 32 bits as they are sampled. What GPUs exchange in one operator stands in a buffer of its
+    own, as large as the largest exchange.
+
+    Args:
+        point: What runs where.
+        tokens: Tokens of the pass in one attention group. [count]
+        sampled: Sequences of it that get a token. [count]
     """
     tp = point.tp
-    sequences = point.group_sequences / point.microbatches
-    tokens = sequences * (1.0 if point.isl is None else point.isl)
     width = jnp.zeros(())
     logits: Scalar = 0.0
     for block in point.model.blocks:
@@ -78,16 +87,55 @@ def activation_memory(point: Point) -> Scalar:
         if block.in_transformer:
             width = jnp.maximum(width, 2 * block.hidden_size + outputs)
         if "lm_head" in block.operators:
-            logits = sequences * block.vocab_size / tp
-    return jnp.maximum(tokens * width, logits) * point.precision.hidden
+            logits = sampled * block.vocab_size / tp
+    hidden = point.precision.hidden
+    activations = jnp.maximum(tokens * width * hidden, logits * (hidden + LOGIT_BYTES))
+    return activations + _exchanged(point, tokens)
+
+
+def _exchanged(point: Point, tokens: Scalar) -> Scalar:
+    """The most that one operator of a pass sends from a GPU. [byte]"""
+    step = Step(
+        decoding=False,
+        sequences=tokens,
+        query_len=1.0,
+        layout=point.layout,
+        precision=point.precision,
+        cache=point.hardware.cache,
+    )
+    most = jnp.zeros(())
+    for block in point.model.blocks:
+        for operator in (OPERATORS[name] for name in block.operators):
+            if operator.exchanges:
+                most = jnp.maximum(most, operator.cost(block, step, 1.0).network_bytes)
+    return most
 
 
 def memory_required(point: Point) -> Scalar:
-    """Weights, KV cache and activations on each GPU. [byte]"""
-    return weight_memory(point) + kv_cache_memory(point) + activation_memory(point)
+    """Weights, KV cache, activations and buffers of a static batch on each GPU. [byte]"""
+    sequences = point.group_sequences / point.microbatches
+    tokens = sequences * (1.0 if point.isl is None else point.isl)
+    working = working_memory(point, tokens, sequences)
+    return weight_memory(point) + kv_cache_memory(point) + working
 
 
-def infeasible_reason(point: Point) -> Int[Array, ""]:
+def max_concurrency(point: Point) -> Scalar:
+    """Requests that fit in the memory and the limits of one replica's server. [count]
+
+    The cache takes its share of what weights and the widest iteration leave. Each of the
+    pipeline's microbatches is an iteration of its own.
+    """
+    server, layout = point.server, point.layout
+    limit = jnp.minimum(server.max_batch_size, server.max_num_tokens)
+    widest = working_memory(point, server.max_num_tokens, limit)
+    left = point.hardware.memory - weight_memory(point) - widest
+    reserved = point.length("isl") + server.reserved_osl * point.length("osl")
+    room = server.kv_cache_fraction * left / kv_bytes_per_sequence(point, reserved)
+    held = jnp.minimum(jnp.floor(jnp.maximum(room, 0.0)), limit * layout.pp)
+    return layout.dp_attention * held
+
+
+def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, ""]:
     """Sum of the bits of `variables.INFEASIBLE_REASONS` that hold; 0 if the point can run."""
     layout, precision = point.layout, point.precision
     tp, stage = layout.tp, layout.stage_gpus
@@ -104,7 +152,7 @@ def infeasible_reason(point: Point) -> Int[Array, ""]:
 
     expert_tp = stage / layout.ep
     holds = {
-        "exceeds_memory": memory_required(point) > point.hardware.memory,
+        "exceeds_memory": exceeds_memory,
         "tp_does_not_divide_heads": _any(
             *(_indivisible(b.heads, tp) for b in layers), *(heads_split(b.kv_heads) for b in layers)
         ),

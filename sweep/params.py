@@ -3,6 +3,7 @@
 They hold no checks, since JAX rebuilds them with placeholders inside; checks live in `specs.py`.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -146,6 +147,31 @@ class Layout(eqx.Module):
         return self.stage_gpus * self.pp
 
 
+class Server(eqx.Module):
+    """Settings of a server with in-flight batching.
+
+    What is not given is as TensorRT-LLM has it by default [1].
+
+    Attributes:
+        kv_cache_fraction: Share of the memory left by weights and activations that the KV cache
+            may take. [1]
+        reserved_osl: Share of a request's output tokens whose place in the cache is reserved when
+            it is admitted: 1 if none is ever evicted, half if the cache is filled to the
+            average. [1]
+        max_batch_size: Sequences that one attention group takes into an iteration. [count]
+        max_num_tokens: Tokens that it takes into one. [count]
+
+    References:
+        [1] NVIDIA, TensorRT-LLM documentation, "Tuning max batch size and max num tokens" and
+        "Useful runtime flags".
+    """
+
+    kv_cache_fraction: Scalar = 0.9
+    reserved_osl: Scalar = 1.0
+    max_batch_size: Scalar = 2048.0
+    max_num_tokens: Scalar = 8192.0
+
+
 class Point(eqx.Module):
     """One cell of a grid, or one observation; an axis that is absent is `None`.
 
@@ -160,6 +186,14 @@ class Point(eqx.Module):
         dp: Replicas of the whole deployment. [count]
         expert_imbalance: Load of the busiest expert GPU over the mean. [1]
         batch_size: Sequences in the batch of one replica. [count]
+        kv_cache_fraction: See `Server`. [1]
+        reserved_osl: See `Server`. [1]
+        max_batch_size: See `Server`. [count]
+        max_num_tokens: See `Server`. [count]
+        num_requests: Requests of a run of one replica, all sent at once; without end if not
+            given. [count]
+        concurrency: Requests that clients keep open at one replica; as many as fit if not
+            given. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
@@ -174,7 +208,13 @@ class Point(eqx.Module):
     dp_attention: Scalar | None = None
     dp: Scalar | None = None
     expert_imbalance: Scalar | None = None
-    batch_size: Scalar = 1.0
+    batch_size: Scalar | None = None
+    kv_cache_fraction: Scalar | None = None
+    reserved_osl: Scalar | None = None
+    max_batch_size: Scalar | None = None
+    max_num_tokens: Scalar | None = None
+    num_requests: Scalar | None = None
+    concurrency: Scalar | None = None
     context_len: Scalar | None = None
     isl: Scalar | None = None
     osl: Scalar | None = None
@@ -191,14 +231,20 @@ class Point(eqx.Module):
         )
 
     @property
+    def server(self) -> Server:
+        """The server's settings."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Server)}
+        return Server(**{name: value for name, value in given.items() if value is not None})
+
+    @property
     def replicas(self) -> Scalar:
         """Replicas of the whole deployment. [count]"""
         return _one_if_absent(self.dp)
 
     @property
     def group_sequences(self) -> Scalar:
-        """Sequences that each attention group serves, one at least. [count]"""
-        return jnp.maximum(self.batch_size / self.layout.dp_attention, 1.0)
+        """Sequences of the batch that each attention group serves, one at least. [count]"""
+        return jnp.maximum(self.length("batch_size") / self.layout.dp_attention, 1.0)
 
     @property
     def microbatches(self) -> Scalar:
@@ -206,7 +252,7 @@ class Point(eqx.Module):
         return jnp.minimum(self.layout.pp, self.group_sequences)
 
     def length(self, axis: str) -> Scalar:
-        """The value of `context_len`, `isl` or `osl`. [count]
+        """The value of an axis that not every grid has. [count]
 
         Raises:
             GridError: The grid has no such axis.

@@ -1,6 +1,7 @@
 """Prefill, one decode step, and the decode summed exactly over a growing context."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 
 import equinox as eqx
 import jax
@@ -49,25 +50,110 @@ def latency(works: list[Work]) -> Scalar:
     return sum((w.count * w.seconds.latency for w in works), start=jnp.zeros(()))
 
 
-def decode_latency(point: Point) -> Scalar:
-    """Time of the osl − 1 decode steps after the first token. [s]
+class Pass(eqx.Module):
+    """Time of one decode pass, averaged over a growing context. [s]
 
-    Step i attends to isl + i tokens. An operator whose cost does not grow with the context
-    takes the same time in each; attention takes the larger of two times that are affine in
-    the context, which `sum_of_larger` adds up exactly.
+    Attributes:
+        others: Operators whose cost does not grow with the context.
+        attention: Those whose cost does.
     """
-    isl, osl = point.length("isl"), point.length("osl")
-    first, steps = isl + 1, osl - 1
+
+    others: Scalar
+    attention: Scalar
+
+    @property
+    def latency(self) -> Scalar:
+        """Time of the pass. [s]"""
+        return self.others + self.attention
+
+
+def decode_latency(point: Point) -> Scalar:
+    """Time of the osl − 1 decode steps of a static batch after the first token. [s]"""
+    steps = point.length("osl") - 1
     step = _step(point, query_len=1.0, decoding=True)
+    return steps * _others(point, step) + _growing_attention(point, step)
+
+
+def decode_pass(point: Point, sequences: Scalar) -> Pass:
+    """A decode step of `sequences`, averaged over the osl − 1 of a request.
+
+    Args:
+        point: What runs where.
+        sequences: Sequences of one microbatch in one attention group. [count]
+    """
+    step = _step(point, query_len=1.0, decoding=True, sequences=sequences)
+    steps = jnp.maximum(point.length("osl") - 1, 1.0)
+    return Pass(_others(point, step), _growing_attention(point, step) / steps)
+
+
+def mixed_latency(
+    point: Point, sequences: Scalar, *, prompt_tokens: Scalar = 0.0, prompts_ended: Scalar = 0.0
+) -> Scalar:
+    """Time of a pass that decodes, and prefills beside it, without its attention. [s]
+
+    Args:
+        point: What runs where.
+        sequences: Sequences that decode. [count]
+        prompt_tokens: Prompt tokens. [count]
+        prompts_ended: Prompts whose last tokens are among them. [count]
+    """
+    step = _step(point, query_len=1.0, decoding=True, sequences=sequences)
+    mixed = dataclasses.replace(step, prompt_tokens=prompt_tokens, prompts_ended=prompts_ended)
+    return _others(point, mixed)
+
+
+def prefill_attention_latency(
+    point: Point, *, sequences: Scalar, chunk: Scalar, chunks: Scalar
+) -> Scalar:
+    """Time of attention over prompts in a pass beside sequences that decode. [s]
+
+    Args:
+        point: What runs where.
+        sequences: Prompts in the pass. [count]
+        chunk: Tokens of each in the pass. [count]
+        chunks: Passes that each prompt takes; this is a mean one. [count]
+    """
+    step = _step(point, query_len=chunk, decoding=False, sequences=sequences)
+    step = dataclasses.replace(step, chunks=chunks)
     total = jnp.zeros(())
-    for block in point.model.blocks:
-        for name in block.operators:
-            if OPERATORS[name].attention is None:
-                spent = steps * _work(point, block, name, step, first).seconds.latency
-            else:
-                spent = _growing_seconds(point, block, name, step, first, steps)
-            total = total + layers_in_turn(point, block, step) * spent
+    for block, name in _operators(point):
+        if OPERATORS[name].attention is not None:
+            _, seconds = _priced(point, block, name, step, chunk)
+            # Stages work on other microbatches meanwhile: no bubble as at a prefill of its own.
+            total = total + block.count * _uneven(point, block) * seconds.latency
     return total
+
+
+def _others(point: Point, step: Step) -> Scalar:
+    """Time of the operators whose cost does not grow with the context. [s]"""
+    total = jnp.zeros(())
+    for block, name in _operators(point):
+        if OPERATORS[name].attention is None:
+            _, seconds = _priced(point, block, name, step, 1.0)
+            total = total + layers_in_turn(point, block, step) * seconds.latency
+    return total
+
+
+def _growing_attention(point: Point, step: Step) -> Scalar:
+    """Time of attention in the osl − 1 decode steps after the first token. [s]
+
+    Step i attends to isl + i tokens and takes the larger of two times that are affine in the
+    context, which `sum_of_larger` adds up exactly.
+    """
+    first, steps = point.length("isl") + 1, point.length("osl") - 1
+    return sum(
+        (
+            layers_in_turn(point, block, step)
+            * _growing_seconds(point, block, name, step, first, steps)
+            for block, name in _operators(point)
+            if OPERATORS[name].attention is not None
+        ),
+        start=jnp.zeros(()),
+    )
+
+
+def _operators(point: Point) -> Iterator[tuple[Block, str]]:
+    return ((block, name) for block in point.model.blocks for name in block.operators)
 
 
 def layers_in_turn(point: Point, block: Block, step: Step) -> Scalar:
@@ -80,10 +166,15 @@ def layers_in_turn(point: Point, block: Block, step: Step) -> Scalar:
     References:
         [1] Huang et al., "GPipe", NeurIPS 2019.
     """
-    pp, layers = point.layout.pp, point.model.layers
-    uneven = jnp.ceil(layers / pp) * pp / layers if block.in_transformer else 1.0
+    pp = point.layout.pp
     filling = 1.0 if step.decoding else (point.microbatches + pp - 1) / pp
-    return block.count * uneven * filling
+    return block.count * _uneven(point, block) * filling
+
+
+def _uneven(point: Point, block: Block) -> Scalar:
+    """Layers of the fullest stage over their mean. [1]"""
+    pp, layers = point.layout.pp, point.model.layers
+    return jnp.ceil(layers / pp) * pp / layers if block.in_transformer else 1.0
 
 
 def sum_of_larger(
@@ -125,7 +216,7 @@ def _growing_seconds(
     """Sum over contexts of an operator's time, whose resources are affine in the context."""
 
     def seconds(attended: Scalar) -> Seconds:
-        return _attending(point, block, name, step, attended).seconds
+        return _attending(point, block, name, step, attended)[1]
 
     at_zero, at_one = seconds(jnp.zeros(())), seconds(jnp.ones(()))
     slope = jax.tree.map(jnp.subtract, at_one, at_zero)
@@ -155,10 +246,13 @@ def _sum_over_chunks(
     return total(begun + 1, finishing) + whole * total(1.0, chunk) + total(1.0, rest)
 
 
-def _step(point: Point, *, query_len: Scalar, decoding: bool) -> Step:
+def _step(
+    point: Point, *, query_len: Scalar, decoding: bool, sequences: Scalar | None = None
+) -> Step:
+    """A pass of one microbatch of the batch, or of `sequences`."""
     return Step(
         decoding=decoding,
-        sequences=point.group_sequences / point.microbatches,
+        sequences=point.group_sequences / point.microbatches if sequences is None else sequences,
         query_len=query_len,
         layout=point.layout,
         precision=point.precision,
@@ -167,27 +261,34 @@ def _step(point: Point, *, query_len: Scalar, decoding: bool) -> Step:
 
 
 def _works(point: Point, step: Step, context_len: Scalar) -> list[Work]:
-    return [
-        _work(point, block, name, step, context_len)
-        for block in point.model.blocks
-        for name in block.operators
-    ]
+    works = []
+    for block, name in _operators(point):
+        cost, seconds = _priced(point, block, name, step, context_len)
+        works.append(
+            Work(
+                name=name,
+                count=layers_in_turn(point, block, step),
+                executed=block.count * point.microbatches / point.layout.pp,
+                cost=cost,
+                seconds=seconds,
+            )
+        )
+    return works
 
 
-def _work(point: Point, block: Block, name: str, step: Step, context_len: Scalar) -> Work:
+def _priced(
+    point: Point, block: Block, name: str, step: Step, context_len: Scalar
+) -> tuple[Cost, Seconds]:
+    """Cost and time of an operator in one layer, when sequences hold `context_len` tokens."""
     attention = OPERATORS[name].attention
     attended = context_len if attention is None else attention.reach(block, context_len)
     return _attending(point, block, name, step, attended)
 
 
-def _attending(point: Point, block: Block, name: str, step: Step, attended: Scalar) -> Work:
+def _attending(
+    point: Point, block: Block, name: str, step: Step, attended: Scalar
+) -> tuple[Cost, Seconds]:
     operator = OPERATORS[name]
     cost = operator.cost(block, step, attended)
     peak = peak_rate(point.hardware, point.precision.peak(operator.engine))
-    return Work(
-        name=name,
-        count=layers_in_turn(point, block, step),
-        executed=block.count * point.microbatches / point.layout.pp,
-        cost=cost,
-        seconds=resource_seconds(cost, peak, point.hardware),
-    )
+    return cost, resource_seconds(cost, peak, point.hardware)

@@ -16,6 +16,7 @@ from sweep.operators.cost import Scalar
 from sweep.params import Point
 from sweep.phases import Work
 from sweep.roofline import slowest
+from sweep.server import Inflight
 from sweep.transformer import operator_names
 
 
@@ -115,7 +116,7 @@ class Request:
 
     @cached_property
     def output_throughput(self) -> Scalar:
-        tokens = self.point.batch_size * self.point.length("osl")
+        tokens = self.point.length("batch_size") * self.point.length("osl")
         return self._masked(self.point.replicas * tokens / self.e2e_latency)
 
     @cached_property
@@ -128,7 +129,7 @@ class Request:
 
     @cached_property
     def energy_per_output_token(self) -> Scalar:
-        tokens = self.point.batch_size * self.point.length("osl")
+        tokens = self.point.length("batch_size") * self.point.length("osl")
         power = self.point.layout.gpus * self.point.hardware.power
         return power * self.e2e_latency / tokens
 
@@ -146,16 +147,71 @@ class Request:
 
     @cached_property
     def infeasible_reason(self) -> Int[Array, ""]:
-        return memory.infeasible_reason(self.point)
+        exceeds_memory = self.memory_required > self.point.hardware.memory
+        return memory.infeasible_reason(self.point, exceeds_memory)
 
     @cached_property
     def feasible(self) -> Int[Array, ""]:
         return jnp.where(self.infeasible_reason == 0, 1, 0)
 
+    @cached_property
+    def max_concurrency(self) -> Scalar:
+        return memory.max_concurrency(self.point)
+
+    @cached_property
+    def inflight_infeasible_reason(self) -> Int[Array, ""]:
+        return memory.infeasible_reason(self.point, self.max_concurrency < 1)
+
+    @cached_property
+    def inflight_feasible(self) -> Int[Array, ""]:
+        return jnp.where(self.inflight_infeasible_reason == 0, 1, 0)
+
+    @cached_property
+    def _inflight(self) -> Inflight:
+        return Inflight(self.point)
+
+    @cached_property
+    def inflight_concurrency(self) -> Scalar:
+        return self._inflight.concurrency
+
+    @cached_property
+    def inflight_iteration_latency(self) -> Scalar:
+        return self._served(self._inflight.iteration_latency)
+
+    @cached_property
+    def inflight_output_throughput(self) -> Scalar:
+        tokens = self.point.replicas * self.point.length("osl")
+        return self._served(tokens * self._inflight.request_rate)
+
+    @cached_property
+    def inflight_output_throughput_per_gpu(self) -> Scalar:
+        gpus = self.point.replicas * self.point.layout.gpus
+        return self.inflight_output_throughput / gpus
+
+    @cached_property
+    def inflight_output_throughput_per_user(self) -> Scalar:
+        return 1 / self.inflight_tpot
+
+    @cached_property
+    def inflight_ttft(self) -> Scalar:
+        return self._served(self._inflight.ttft)
+
+    @cached_property
+    def inflight_tpot(self) -> Scalar:
+        return self._served(self._inflight.tpot)
+
+    @cached_property
+    def inflight_request_latency(self) -> Scalar:
+        return self._served(self._inflight.request_latency)
+
     def _masked(self, value: Scalar) -> Scalar:
         if self.keep_infeasible:
             return value
         return jnp.where(self.feasible == 1, value, jnp.nan)
+
+    def _served(self, value: Scalar) -> Scalar:
+        """The value where the server can run; not one request held leaves nothing to keep."""
+        return jnp.where(self.inflight_feasible == 1, value, jnp.nan)
 
     def _by_operator(self, works: list[Work]) -> list[list[Work]]:
         """The works of each operator, in the order operators first run."""

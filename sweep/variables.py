@@ -12,10 +12,19 @@ from sweep.errors import GridError
 
 LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp", "expert_imbalance")
 CONFIGURATION = ("model", "hardware", "precision", *LAYOUT)
+SERVER = ("kv_cache_fraction", "reserved_osl", "max_batch_size", "max_num_tokens")
 LENGTHS = ("context_len", "isl", "osl")
-AXES = (*CONFIGURATION, "batch_size", *LENGTHS)
-OPTIONAL = ("pp", "ep", "dp_attention", "dp", "expert_imbalance")
-"""Axes that a grid may leave out: no dimension then, and one GPU or an even load."""
+AXES = (
+    *CONFIGURATION,
+    "batch_size",
+    *SERVER,
+    "num_requests",
+    "concurrency",
+    *LENGTHS,
+)
+OPTIONAL = (*LAYOUT[1:], *SERVER, "num_requests", "concurrency")
+"""Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
+default or no limit."""
 LABELLED = ("model", "hardware", "precision", "operator")
 
 LONGEST = "longest"
@@ -32,6 +41,12 @@ AXIS_LONG_NAMES = {
     "dp": "replicas of the whole deployment",
     "expert_imbalance": "load of the busiest expert GPU over the mean",
     "batch_size": "sequences decoded together in one replica",
+    "kv_cache_fraction": "share of the free memory that the KV cache may take",
+    "reserved_osl": "share of the output tokens reserved on admission",
+    "max_batch_size": "sequences in one iteration of an attention group",
+    "max_num_tokens": "tokens in one iteration of an attention group",
+    "num_requests": "requests of a run of one replica",
+    "concurrency": "requests that clients keep open at one replica",
     "context_len": "tokens each sequence attends to in one decode step",
     "isl": "input tokens of each request",
     "osl": "output tokens of each request",
@@ -102,6 +117,8 @@ _DECODE = (*_CELL, "context_len")
 _PREFILL = (*_CELL, "isl")
 _REQUEST = (*_CELL, "isl", "osl")
 _FOOTPRINT = (*_CELL, LONGEST)
+_HELD = ("model", "hardware", "precision", *LAYOUT[:4], *SERVER, "isl", "osl")
+_INFLIGHT = (*CONFIGURATION, *SERVER, "num_requests", "concurrency", "isl", "osl")
 _PER_GPU = "Per GPU."
 _OPERATORS_NOTE = "Summed over the layers; NaN where the model has no such operator."
 
@@ -242,7 +259,7 @@ VARIABLES: dict[str, Variable] = {
     "memory_required": Variable(
         ("model", "precision", *LAYOUT[:4], "batch_size", LONGEST),
         "byte",
-        "memory of weights, KV cache and activations",
+        "memory of weights, KV cache, activations and communication buffers",
         "Per GPU; activations are the widest moment of the step: the prefill of the whole "
         "batch, or one decode step where the grid has a context_len.",
     ),
@@ -261,6 +278,94 @@ VARIABLES: dict[str, Variable] = {
         "Each bit is one reason; 0 where it can run.",
         flag_masks=tuple(INFEASIBLE_REASONS.items()),
     ),
+    "max_concurrency": Variable(
+        _HELD,
+        "1",
+        "requests that fit in the memory and the limits of one replica",
+        "Requests whose reserved tokens, isl + reserved_osl * osl, fit in kv_cache_fraction of "
+        "the memory that weights, activations and buffers leave; at most max_batch_size and "
+        "max_num_tokens in each attention group and pipeline stage.",
+    ),
+    "inflight_concurrency": Variable(
+        _INFLIGHT,
+        "1",
+        "requests that one replica holds under in-flight batching",
+        "max_concurrency, unless clients keep fewer open or the run has fewer.",
+    ),
+    "inflight_iteration_latency": Variable(
+        _INFLIGHT,
+        "s",
+        "time of an iteration under in-flight batching",
+        "Steady state: the mean over iterations with and without prompt tokens.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_output_throughput": Variable(
+        _INFLIGHT,
+        "s-1",
+        "output tokens per second of all GPUs under in-flight batching",
+        "Output tokens only; of a run of num_requests from first arrival to last token, or of "
+        "the steady state.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_output_throughput_per_gpu": Variable(
+        _INFLIGHT,
+        "s-1",
+        "output tokens per second of one GPU under in-flight batching",
+        "inflight_output_throughput over the GPUs of all replicas, tp * pp * dp_attention * dp.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_output_throughput_per_user": Variable(
+        _INFLIGHT,
+        "s-1",
+        "output tokens per second of one request under in-flight batching",
+        "1 / inflight_tpot.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_ttft": Variable(
+        _INFLIGHT,
+        "s",
+        "time to first token under in-flight batching",
+        "Steady state, from admission: the iterations that prefill the prompt, and the wait for "
+        "them where prompts queue for max_num_tokens.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_tpot": Variable(
+        _INFLIGHT,
+        "s",
+        "time per output token under in-flight batching",
+        "Steady state: (inflight_request_latency - inflight_ttft) / (osl - 1); missing for an "
+        "osl of 1.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_request_latency": Variable(
+        _INFLIGHT,
+        "s",
+        "time from admission to last token under in-flight batching",
+        "Steady state: requests held over requests completed per second.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_feasible": Variable(
+        _HELD,
+        "1",
+        "whether the server can run",
+        "1 where it can; inflight_infeasible_reason says why it cannot.",
+        flag_masks=(("feasible", 1),),
+        ancillary=("inflight_infeasible_reason",),
+    ),
+    "inflight_infeasible_reason": Variable(
+        _HELD,
+        "1",
+        "why the server cannot run",
+        "Each bit is one reason; 0 where it can run. exceeds_memory: not one request fits.",
+        flag_masks=tuple(INFEASIBLE_REASONS.items()),
+    ),
 }
 
 
@@ -271,7 +376,8 @@ def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
         GridError: The grid lacks an axis, or has two ways to tell the longest sequence.
     """
     variable = VARIABLES[name]
-    missing = [dim for dim in variable.dims if dim in LENGTHS and dim not in axes]
+    needed = ("batch_size", *LENGTHS)
+    missing = [dim for dim in variable.dims if dim in needed and dim not in axes]
     if missing:
         raise GridError(
             f"variables: {name!r} needs the axis {' and '.join(missing)}, which the grid lacks; "

@@ -5,6 +5,7 @@ import operator
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from sweep.architecture import Block
 from sweep.bindings.base import Attention, Operator, Span, Step, Tensor
@@ -99,9 +100,14 @@ def _attention(span: Span) -> Operator:
         if s.decoding:
             cost = decode_attention(s.sequences, attended, **shape)
             return dataclasses.replace(cost, weight_bytes=sinks)
-        length = s.query_len
         cost = prefill_attention(
-            s.sequences, length, pairs=pairs[span](b, length), cache_bytes=s.cache, **shape
+            s.sequences,
+            s.query_len,
+            attended=s.query_len * (s.chunks + 1) / 2,
+            reach=jnp.inf if span == "all" else b.window,
+            pairs=pairs[span](b, s.query_len * s.chunks) / s.chunks,
+            cache_bytes=s.cache,
+            **shape,
         )
         return dataclasses.replace(cost, weight_bytes=sinks)
 

@@ -20,12 +20,15 @@ class Step(eqx.Module):
     """One pass of one microbatch through the model, as one attention group sees it.
 
     Attributes:
-        decoding: Whether each sequence adds one token; else it is a whole prompt.
+        decoding: Whether each sequence adds one token; else a prompt, or a chunk of one.
         sequences: Sequences of the group in the microbatch. [count]
         query_len: New tokens of each. [count]
         layout: How the replica is laid out.
         precision: Storage types.
         cache: On-chip cache. [byte]
+        chunks: Chunks that each prompt is cut into; the pass is a mean one of them. [count]
+        prompt_tokens: Prompt tokens that pass beside sequences that decode. [count]
+        prompts_ended: Prompts that end with them. [count]
     """
 
     decoding: bool = eqx.field(static=True)
@@ -34,11 +37,24 @@ class Step(eqx.Module):
     layout: Layout
     precision: Precision
     cache: Scalar
+    chunks: Scalar = 1.0
+    prompt_tokens: Scalar = 0.0
+    prompts_ended: Scalar = 0.0
+
+    @property
+    def own_tokens(self) -> Scalar:
+        """New tokens of the sequences themselves. [count]"""
+        return self.sequences * self.query_len
 
     @property
     def tokens(self) -> Scalar:
         """New tokens of the group. [count]"""
-        return self.sequences * self.query_len
+        return self.own_tokens + self.prompt_tokens
+
+    @property
+    def sampled(self) -> Scalar:
+        """Sequences that get their next token in this pass. [count]"""
+        return self.sequences + self.prompts_ended
 
     @property
     def tp(self) -> Scalar:
@@ -124,6 +140,7 @@ class Operator:
         weights: The tensors it keeps.
         engine: The part of the recipe whose operand types set the rate of its matrix FLOPs;
             attention over the cache computes in the type of the residual stream.
+        exchanges: Whether GPUs exchange data in it.
         attention: How it attends to the context, or `None` if its cost does not depend on it.
     """
 
@@ -131,3 +148,4 @@ class Operator:
     weights: Callable[[Block], tuple[Tensor, ...]] = no_weights
     engine: Role = "hidden"
     attention: Attention | None = None
+    exchanges: bool = False

@@ -12,7 +12,7 @@ from sweep.operators.sampling import sampling
 
 def _lm_head_cost(b: Block, s: Step, _: Scalar) -> Cost:
     return gemm(
-        s.sequences,
+        s.sampled,
         b.embedding_size,
         b.vocab_size / s.tp,
         weight_bytes=b.untied * s.precision.head.weight + (1 - b.untied) * s.precision.hidden,
@@ -51,11 +51,12 @@ ENDS: dict[str, Operator] = {
             tp=s.tp,
             span=s.layout.gpus,
             element_bytes=s.precision.hidden,
-        )
+        ),
+        exchanges=True,
     ),
     "final_norm": OUTPUT_NORM,
     "head_projection": Operator(
-        lambda b, s, _: unquantised(s, s.sequences, b.hidden_size, b.embedding_size),
+        lambda b, s, _: unquantised(s, s.sampled, b.hidden_size, b.embedding_size),
         lambda b: (matrix("hidden", b.hidden_size, b.embedding_size, "copied"),),
     ),
     "lm_head": Operator(
@@ -67,6 +68,6 @@ ENDS: dict[str, Operator] = {
         engine="head",
     ),
     "sampling": Operator(
-        lambda b, s, _: sampling(s.sequences, b.vocab_size / s.tp, element_bytes=s.precision.hidden)
+        lambda b, s, _: sampling(s.sampled, b.vocab_size / s.tp, element_bytes=s.precision.hidden)
     ),
 }

@@ -32,7 +32,7 @@ def _exchange(*, outputs: bool) -> Operator:
             element_bytes=s.precision.hidden if outputs else s.precision.experts.activation,
         )
 
-    return Operator(cost)
+    return Operator(cost, exchanges=True)
 
 
 def _expert_cost(b: Block, s: Step, inner: Scalar, columns: Scalar, bias: Scalar) -> Cost:

@@ -34,7 +34,7 @@ def _latent_attention_cost(b: Block, s: Step, attended: Scalar) -> Cost:
     return latent_prefill_attention(
         s.sequences,
         s.query_len,
-        pairs=causal_pairs(s.query_len),
+        pairs=causal_pairs(s.query_len * s.chunks) / s.chunks,
         heads=heads,
         key_dim=b.head_dim + b.rotary_dim,
         value_dim=b.value_dim,
@@ -44,13 +44,14 @@ def _latent_attention_cost(b: Block, s: Step, attended: Scalar) -> Cost:
 
 
 def _latent_up_cost(b: Block, s: Step, _: Scalar) -> Cost:
+    absorbed, expanded = (s.own_tokens, s.prompt_tokens) if s.decoding else (0.0, s.own_tokens)
     return latent_up_projection(
-        s.tokens,
+        absorbed,
+        expanded,
         heads=b.heads / s.tp,
         latent_dim=b.latent_dim,
         key_dim=b.head_dim,
         value_dim=b.value_dim,
-        absorbed=s.decoding,
         weight_bytes=s.precision.attention.weight,
         element_bytes=s.precision.hidden,
     )

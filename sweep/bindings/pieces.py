@@ -113,5 +113,5 @@ def hidden_norm(feeds: Part) -> Operator:
 
 
 OUTPUT_NORM = norm_of(lambda b: b.hidden_size)
-ALL_REDUCE = Operator(_all_reduce_cost)
+ALL_REDUCE = Operator(_all_reduce_cost, exchanges=True)
 RESIDUAL = Operator(_residual_cost)

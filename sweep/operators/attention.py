@@ -66,6 +66,8 @@ def prefill_attention(
     sequences: Scalar,
     query_len: Scalar,
     *,
+    attended: Scalar,
+    reach: Scalar,
     pairs: Scalar,
     cache_bytes: Scalar,
     heads: Scalar,
@@ -75,15 +77,18 @@ def prefill_attention(
     output_bytes: Scalar,
     kv_bytes: Scalar,
 ) -> Cost:
-    """Cost of a prompt attending to itself, causally.
+    """Cost of a prompt, or a chunk of one, attending to what stands before it and to itself.
 
     K and V of a head pass through the chip once for each on-chip cache full of the
-    queries that share them, the input-output complexity of [1], Theorem 2.
+    queries that share them, the input-output complexity of [1], Theorem 2. In a windowed layer
+    each pass reads what those queries reach.
 
     Args:
         sequences: Sequences in the batch. [count]
-        query_len: Prompt tokens of each. [count]
-        pairs: Pairs of a token and one it attends to, in one sequence. [count]
+        query_len: New prompt tokens of each. [count]
+        attended: Tokens of each that stand in the cache, the new ones included. [count]
+        reach: Tokens that a query attends to at most, infinite if nothing limits it. [count]
+        pairs: Pairs of a new token and one it attends to, in one sequence. [count]
         cache_bytes: On-chip cache. [byte]
         heads: Query heads on this GPU. [count]
         kv_heads: KV heads on this GPU. [count]
@@ -98,9 +103,10 @@ def prefill_attention(
     scores = sequences * heads * pairs
     sharing_queries = query_len * head_dim * heads / kv_heads
     passes = jnp.maximum(1.0, sharing_queries * query_bytes / cache_bytes)
+    read = jnp.minimum(attended, reach + query_len / passes)
     return Cost(
         tensor_flops=4 * scores * head_dim,
         special_ops=scores,
-        kv_bytes=passes * 2 * sequences * kv_heads * head_dim * query_len * kv_bytes,
+        kv_bytes=passes * 2 * sequences * kv_heads * head_dim * read * kv_bytes,
         activation_bytes=sequences * query_len * heads * head_dim * (query_bytes + output_bytes),
     )

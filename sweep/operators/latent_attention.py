@@ -77,13 +77,13 @@ def latent_prefill_attention(
 
 
 def latent_up_projection(
-    tokens: Scalar,
+    absorbed_tokens: Scalar,
+    expanded_tokens: Scalar,
     *,
     heads: Scalar,
     latent_dim: Scalar,
     key_dim: Scalar,
     value_dim: Scalar,
-    absorbed: bool,
     weight_bytes: Scalar,
     element_bytes: Scalar,
 ) -> Cost:
@@ -93,19 +93,21 @@ def latent_up_projection(
     into the latent space and outputs back. Both take as many multiply-adds.
 
     Args:
-        tokens: Tokens in the step. [count]
+        absorbed_tokens: New tokens of sequences that decode. [count]
+        expanded_tokens: Prompt tokens. [count]
         heads: Query heads on this GPU. [count]
         latent_dim: Width of the latent. [count]
         key_dim: Width of a head's keys without their rotated part. [count]
         value_dim: Width of a head's values. [count]
-        absorbed: Whether the absorbed form runs.
         weight_bytes: Storage of one weight, scales included. [byte]
         element_bytes: Storage of one activation. [byte]
     """
     expanded = heads * (key_dim + value_dim)
-    moved = expanded + 2 * heads * latent_dim if absorbed else expanded + latent_dim
+    moved = absorbed_tokens * (expanded + 2 * heads * latent_dim) + expanded_tokens * (
+        expanded + latent_dim
+    )
     return Cost(
-        tensor_flops=2 * tokens * latent_dim * expanded,
+        tensor_flops=2 * (absorbed_tokens + expanded_tokens) * latent_dim * expanded,
         weight_bytes=latent_dim * expanded * weight_bytes,
-        activation_bytes=tokens * moved * element_bytes,
+        activation_bytes=moved * element_bytes,
     )
