@@ -113,6 +113,8 @@ class Catalog:
         if changes["name"] in self.paths("hardware"):
             raise SpecError(f"{where}: name: {changes['name']!r} is taken; choose another")
         changed = {k: v for k, v in changes.items() if k != "base"}
+        if "memory_bytes" in changed:
+            changed.setdefault("usable_memory_bytes", None)
         peaks = changed.get("peak_flops_per_s")
         replaced = set(changed)
         if isinstance(peaks, Mapping) and peaks:

@@ -50,7 +50,7 @@ class Hardware(eqx.Module):
         peaks: Dense matrix rate of each of `specs.PEAK_DTYPES`, 0 where there is none. [FLOP/s]
         vector_rate: Element-wise rate, infinite where unknown. [FLOP/s]
         special_rate: Special-function rate, infinite where unknown. [op/s]
-        memory: Device memory. [byte]
+        memory: Device memory that programs can use. [byte]
         bandwidth: Device-memory bandwidth. [byte/s]
         cache: On-chip cache, infinite where unknown. [byte]
         fabric_bandwidth: Bandwidth to other GPUs in one direction over the link, PCIe and the

@@ -8,8 +8,9 @@ server runs in cycles: some iterations carry a lump, the others decode only. Wit
 prompts in one lump a cycle is a static batch.
 
 Sizes are means over a cycle, so that prompts need not fill iterations exactly. The tests hold them
-against a simulation of the same server, iteration by iteration: over loads from 1 to 512 requests
-throughput differs by 1 % in the median and stays within 8 %.
+against a simulation of the same server, iteration by iteration: for two models under loads from
+1 to 512 requests throughput differs by 0.03 % in the median and by 2 % at most; for iterations
+whose time hardly depends on what is in them it differs by 6 % at most.
 
 References:
     [1] Yu et al., "Orca", OSDI 2022.
@@ -38,6 +39,9 @@ class Cycle(eqx.Module):
         decoding_beside: Sequences that decode beside a lump. [count]
         decoding_alone: Sequences that decode in the other iterations. [count]
         started: Requests that start in an iteration, on average. [count]
+        stay: Iterations that a request is worked on. [count]
+        waited: Iterations that it waits for its prefill. [count]
+        interrupted: Iterations that carry a lump of others while it decodes. [count]
     """
 
     residents: Scalar
@@ -48,6 +52,9 @@ class Cycle(eqx.Module):
     decoding_beside: Scalar
     decoding_alone: Scalar
     started: Scalar
+    stay: Scalar
+    waited: Scalar
+    interrupted: Scalar
 
 
 def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -> Cycle:
@@ -69,7 +76,7 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
     beside = (max_num_tokens - residents) * isl / jnp.maximum(isl - 1, 1e-6)
     evenly = max_num_tokens * isl / (isl + steps)
     room = jnp.maximum(beside, evenly)
-    needed = jnp.ceil(residents * isl / room - 1e-6)
+    needed = jnp.maximum(jnp.ceil(residents * isl / room - 1e-6), 1.0)
     waiting = needed > jnp.ceil(isl / room - 1e-6) + steps
     lump = jnp.where(waiting, room, residents * isl / needed)
     chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
@@ -88,6 +95,9 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
         ),
         decoding_alone=residents,
         started=started,
+        stay=stay,
+        waited=jnp.maximum(residents / started - stay, 0.0),
+        interrupted=jnp.where(waiting, steps, jnp.clip(needed - chunks, 0.0, steps)),
     )
 
 
@@ -142,16 +152,15 @@ class Inflight:
 
     @cached_property
     def ttft(self) -> Scalar:
-        """Time from admission to first token: its lumps, or its turn where requests wait. [s]"""
-        decoding = (self.osl - 1) * self.lump_latency
-        return jnp.maximum(self.cycle.chunks * self.lump_latency, self.request_latency - decoding)
+        """Time from admission to first token: its lumps, and those it waits for. [s]"""
+        return (self.cycle.chunks + self.cycle.waited) * self.lump_latency
 
     @cached_property
     def tpot(self) -> Scalar:
         """Time per output token after the first. [s]"""
-        steps = self.osl - 1
-        spent = (self.request_latency - self.ttft) / jnp.maximum(steps, 1.0)
-        return jnp.where(steps > 0, spent, jnp.nan)
+        steps, lumps = self.osl - 1, self.cycle.interrupted
+        spent = lumps * self.lump_latency + (steps - lumps) * self._alone.latency
+        return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property
     def request_rate(self) -> Scalar:
@@ -179,9 +188,8 @@ class Inflight:
         empty = jnp.maximum(2 * half - all_others, 0.0)
         waves = self.point.length("num_requests") / jnp.maximum(self.concurrency, 1.0)
         missing = jnp.ceil(waves) - waves
-        stay = c.chunks + steps
-        staggered = jnp.maximum(c.lumps * stay * (1 - missing) - c.chunks, 0.0)
-        return empty * jnp.where(c.lumps < 1, missing * stay + staggered, steps)
+        staggered = jnp.maximum(c.lumps * c.stay * (1 - missing) - c.chunks, 0.0)
+        return empty * jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
 
 
 def concurrency(point: Point) -> Scalar:

@@ -81,6 +81,7 @@ class HardwareSpec(Spec):
         vector_flops_per_s: Element-wise rate off the tensor cores. [FLOP/s]
         special_function_ops_per_s: Rate of exponentials and reciprocals. [op/s]
         memory_bytes: Device memory. [byte]
+        usable_memory_bytes: Device memory as the driver reports it, where that is known. [byte]
         memory_bandwidth_bytes_per_s: Device-memory bandwidth. [byte/s]
         memory_type: Kind of device memory.
         on_chip_cache_bytes: Last-level cache. [byte]
@@ -110,6 +111,7 @@ class HardwareSpec(Spec):
     vector_flops_per_s: Positive | None = None
     special_function_ops_per_s: Positive | None = None
     memory_bytes: Positive
+    usable_memory_bytes: Positive | None = None
     memory_bandwidth_bytes_per_s: Positive
     memory_type: str = ""
     on_chip_cache_bytes: Positive | None = None
@@ -161,6 +163,7 @@ class HardwareSpec(Spec):
             "vector_flops_per_s",
             "special_function_ops_per_s",
             "memory_bytes",
+            "usable_memory_bytes",
             "memory_bandwidth_bytes_per_s",
             "on_chip_cache_bytes",
             "link_bandwidth_bytes_per_s",

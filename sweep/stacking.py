@@ -23,7 +23,7 @@ def hardware_params(spec: HardwareSpec) -> Hardware:
         peaks=np.array([peaks.get(dtype, 0.0) for dtype in PEAK_DTYPES]),
         vector_rate=_or(spec.vector_flops_per_s, np.inf),
         special_rate=_or(spec.special_function_ops_per_s, np.inf),
-        memory=spec.memory_bytes,
+        memory=_or(spec.usable_memory_bytes, spec.memory_bytes),
         bandwidth=spec.memory_bandwidth_bytes_per_s,
         cache=_or(spec.on_chip_cache_bytes, np.inf),
         fabric_bandwidth=np.array([_or(rate, np.inf) for rate in spec.fabric_bandwidth]),

@@ -228,7 +228,8 @@ FOOTPRINT = tuple(name for name, variable in VARIABLES.items() if "longest" in v
 def nudged(name: str, factor: float) -> HardwareSpec:
     """A shipped accelerator with bandwidth, link and memory a little off, peaks as they are."""
     spec = shipped().hardware(name)
-    fields = ("memory_bandwidth_bytes_per_s", "link_bandwidth_bytes_per_s", "memory_bytes")
+    rates = ("memory_bandwidth_bytes_per_s", "link_bandwidth_bytes_per_s")
+    fields = (*rates, "memory_bytes", "usable_memory_bytes")
     changes = {f: getattr(spec, f) * factor for f in fields if getattr(spec, f) is not None}
     return spec.model_copy(update={"name": f"{name} x {factor}", **changes})
 

@@ -16,6 +16,7 @@ MODULES = tuple(
         "phases",
         "request",
         "roofline",
+        "server",
         "transformer",
         "variables",
     )

@@ -191,7 +191,7 @@ def test_run_does_not_overwrite_without_force(call, sweep_file, tmp_path) -> Non
         ({"batch_size": "many"}, ["batch_size"]),
         ({"batch_size": [True]}, ["batch_size", "True"]),
         ({"batch_size": [8, 8]}, ["batch_size", "increase"]),
-        ({"batch_size": None}, ["batch_size", "missing"]),
+        ({"batch_size": None}, ["needs the axis batch_size"]),
         ({"batch_size": {"start": 1, "end": 9}}, ["batch_size", "end"]),
         ({"batch_size": {"start": 9, "stop": 1, "step": 1}}, ["batch_size", "empty"]),
         ({"batch_size": {"start": 1, "stop": 10**9, "step": 1}}, ["batch_size", "at most"]),

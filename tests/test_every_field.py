@@ -59,6 +59,7 @@ MOVED_BY_HARDWARE = {
         "decode_step_latency",
     ),
     "memory_bytes": ({"memory_bytes": 1e5}, {}, "infeasible_reason"),
+    "usable_memory_bytes": ({"usable_memory_bytes": 1e5}, {}, "infeasible_reason"),
     "memory_bandwidth_bytes_per_s": ({}, {}, "decode_step_latency"),
     # A cache too small for the queries of one head.
     "on_chip_cache_bytes": ({"on_chip_cache_bytes": 1000.0}, {}, "prefill_bytes"),
@@ -102,7 +103,7 @@ def test_every_figure_of_hardware_moves_its_variable(field: str) -> None:
     if isinstance(value, int):
         halved = value // 2
     after = before.model_copy(update={field: halved})
-    if field == "memory_bytes":
+    if field in ("memory_bytes", "usable_memory_bytes"):
         after = before.model_copy(update={field: 1e9})
     spec = model("llama")
     assert moved in differing(answers(spec, before, **numbers), answers(spec, after, **numbers))

@@ -26,6 +26,7 @@ from sweep.variables import (
     LENGTHS,
     LONGEST,
     OPTIONAL,
+    SERVER,
     VARIABLES,
     dims_of,
 )
@@ -161,7 +162,6 @@ def resolved(**changes: Any) -> Resolved:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"batch_size": None}, "sweep.yaml: batch_size: missing"),
         ({"models": None}, "models: missing"),
         ({"models": []}, "models: "),
         ({"hardware": []}, "hardware: "),
@@ -398,7 +398,8 @@ def test_dims_stand_in_the_order_of_the_axes() -> None:
 def test_every_axis_has_a_long_name() -> None:
     assert set(AXIS_LONG_NAMES) == {*AXES, "operator"}
     assert set(LABELLED) <= {*AXES, "operator"}
-    assert set(CONFIGURATION) | {"batch_size"} | set(LENGTHS) == set(AXES)
+    server = {*SERVER, "num_requests", "concurrency"}
+    assert set(CONFIGURATION) | {"batch_size"} | server | set(LENGTHS) == set(AXES)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ KERNEL = (
     ("bindings",),
     ("transformer", "roofline"),
     ("global_roofline", "memory", "phases"),
+    ("server",),
     ("request",),
 )
 """From sizes to prices: pure functions of arrays."""

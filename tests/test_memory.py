@@ -183,36 +183,49 @@ def test_a_decode_step_reads_the_whole_cache_once(family: str, tp: int) -> None:
 # Activations.
 
 
+def working(name: str, **numbers: float) -> float:
+    """What a static batch takes beside weights and cache."""
+    parts = (memory.memory_required, memory.weight_memory, memory.kv_cache_memory)
+    whole, weights, cache = (bytes_of(part, shipped_model(name), **numbers) for part in parts)
+    return whole - weights - cache
+
+
 @pytest.mark.parametrize(
     ("numbers", "expected"),
     [
         # Stream in and out, 2·4096, beside gate and up, 2·11008: 60 416 bytes a token.
         ({"isl": 1024}, 1024 * 60_416),
-        # Eight to a group: 2·4096 + 2·11008/8 elements.
-        ({"isl": 1024, "tp": 8}, 1024 * 2 * (8192 + 2752)),
-        # In a decode step 32 000 logits in 2 bytes outweigh one token's 60 416.
-        ({"context_len": 1024, "batch_size": 64}, 64 * 64_000),
-        # Split in eight the logits are the lesser.
-        ({"context_len": 1024, "batch_size": 64, "tp": 8}, 64 * 2 * (8192 + 2752)),
+        # Eight to a group: 2·4096 + 2·11008/8 elements, and 2·7/8·4096 of each token exchanged.
+        ({"isl": 1024, "tp": 8}, 1024 * 2 * (8192 + 2752 + 7168)),
+        # In a decode step 32 000 logits in 2 and in 4 bytes outweigh one token's 60 416.
+        ({"context_len": 1024, "batch_size": 64}, 64 * 192_000),
+        # Split in eight, 4000 logits of 6 bytes still do: 24 000 to 21 888.
+        ({"context_len": 1024, "batch_size": 64, "tp": 8}, 64 * (24_000 + 2 * 7168)),
     ],
 )
 def test_activations_of_llama_2_7b(numbers: dict[str, float], expected: int) -> None:
-    spec = shipped_model("llama-2-7b")
-    assert bytes_of(memory.activation_memory, spec, **numbers) == expected
+    assert working("llama-2-7b", **numbers) == expected
 
 
 def test_activations_of_routed_experts_count_each_visit() -> None:
     # Mixtral 8x7B: stream 2·4096 and two experts' gate and up, 2·2·14336, in 2 bytes.
-    spec = shipped_model("mixtral-8x7b")
-    assert bytes_of(memory.activation_memory, spec, isl=100) == 100 * 2 * (8192 + 57_344)
+    assert working("mixtral-8x7b", isl=100) == 100 * 2 * (8192 + 57_344)
+
+
+def test_the_largest_exchange_has_a_buffer() -> None:
+    # DeepSeek V3 on 8 groups, experts whole on 8 GPUs: each token's 7/8 of 8 copies, but no more
+    # than one for each of the 7 other groups, of 7168 elements in 16 bits.
+    alone = working("deepseek-v3", isl=100, batch_size=8)
+    spread = working("deepseek-v3", isl=100, batch_size=8, dp_attention=8, ep=8)
+    assert spread == alone / 8 + 100 * 7 * 7168 * 2
 
 
 def test_memory_required_is_the_sum_of_its_parts() -> None:
     # LLaMA-2-7B at 1024 tokens: 2·6 738 415 616 of weights, 32·2·32·128·1024·2 of cache and
-    # 32 000 logits in 2 bytes.
+    # 32 000 logits in 2 bytes and in 4.
     spec = shipped_model("llama-2-7b")
     required = bytes_of(memory.memory_required, spec, context_len=1024)
-    assert required == 13_476_831_232 + 536_870_912 + 64_000
+    assert required == 13_476_831_232 + 536_870_912 + 192_000
 
 
 # Reasons not to run.
@@ -234,7 +247,7 @@ def reason(
 
 FOUR_BITS = precision("half", weight_dtype="int4", weight_group_size=128, weight_scale_bytes=2.0)
 NO_LINK = {"link_bandwidth_bytes_per_s": None, "pcie_bandwidth_bytes_per_s": None}
-EXACT_FIT = 13_476_831_232 + 536_870_912 + 64_000
+EXACT_FIT = 13_476_831_232 + 536_870_912 + 192_000
 """What LLaMA-2-7B requires at 1024 tokens, as above."""
 
 

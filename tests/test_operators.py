@@ -1,6 +1,7 @@
 """Costs worked out by hand: each operator alone, then the layers of models people know."""
 
 import dataclasses
+import math
 
 import jax
 import pytest
@@ -100,8 +101,12 @@ PREFILL = {
 }
 
 
+WHOLE = {"attended": 1024.0, "reach": math.inf, "pairs": causal_pairs(1024.0)}
+"""A prompt of 1024 tokens in one piece, nothing before it."""
+
+
 def test_prefill_attention_is_causal() -> None:
-    cost = prefill_attention(1.0, 1024.0, pairs=causal_pairs(1024.0), cache_bytes=5e7, **PREFILL)
+    cost = prefill_attention(1.0, 1024.0, cache_bytes=5e7, **WHOLE, **PREFILL)
     assert spent(cost) == {
         # 1024·1025/2 = 524 800 pairs, in 32 heads 16 793 600 scores, 4·128 FLOPs each.
         "tensor_flops": 8_598_323_200,
@@ -113,24 +118,35 @@ def test_prefill_attention_is_causal() -> None:
 
 @given(st.integers(1, 60), st.integers(1, 80))
 def test_prefill_scores_are_those_of_a_walk_over_the_tokens(length: int, window: int) -> None:
-    sizes = PREFILL | {"heads": 1.0, "kv_heads": 1.0}
+    sizes = PREFILL | {"heads": 1.0, "kv_heads": 1.0, "attended": float(length)}
     pairs = windowed_pairs(float(length), float(window))
-    cost = prefill_attention(1.0, float(length), pairs=pairs, cache_bytes=5e7, **sizes)
+    cost = prefill_attention(
+        1.0, float(length), reach=float(window), pairs=pairs, cache_bytes=5e7, **sizes
+    )
     assert cost.special_ops == sum(min(token, window) for token in range(1, length + 1))
 
 
 def test_queries_that_overflow_the_cache_read_keys_and_values_again() -> None:
     # 1024 queries of one head take 1024·128·2 = 262 144 bytes: four caches of 65 536.
-    small = prefill_attention(
-        1.0, 1024.0, pairs=causal_pairs(1024.0), cache_bytes=65_536.0, **PREFILL
-    )
+    small = prefill_attention(1.0, 1024.0, cache_bytes=65_536.0, **WHOLE, **PREFILL)
     assert small.kv_bytes == 4 * 16_777_216
     # Four query heads share each KV head, so four times the queries pass by its K and V.
     grouped = PREFILL | {"kv_heads": 8.0}
-    shared = prefill_attention(
-        1.0, 1024.0, pairs=causal_pairs(1024.0), cache_bytes=65_536.0, **grouped
-    )
+    shared = prefill_attention(1.0, 1024.0, cache_bytes=65_536.0, **WHOLE, **grouped)
     assert shared.kv_bytes == 16 * 4_194_304  # 2·8·128·1024·2 each time
+    # Under a window of 100 each quarter of the queries reads its 256 tokens and 100 before.
+    windowed = WHOLE | {"reach": 100.0}
+    near = prefill_attention(1.0, 1024.0, cache_bytes=65_536.0, **windowed, **PREFILL)
+    assert near.kv_bytes == 4 * 16_777_216 * 356 / 1024
+
+
+def test_a_mean_chunk_reads_half_of_what_stands_before_it() -> None:
+    # Four chunks of 256 read 256, 512, 768 and 1024 tokens: 640 on average, as 256·(4 + 1)/2.
+    chunk = WHOLE | {"attended": 640.0, "pairs": causal_pairs(1024.0) / 4}
+    found = prefill_attention(1.0, 256.0, cache_bytes=5e7, **chunk, **PREFILL)
+    whole = prefill_attention(1.0, 1024.0, cache_bytes=5e7, **WHOLE, **PREFILL)
+    assert 4 * found.tensor_flops == whole.tensor_flops
+    assert 4 * found.kv_bytes == 2.5 * whole.kv_bytes
 
 
 def test_one_token_sees_eight_bit_keys_at_half_the_bytes() -> None:
@@ -271,8 +287,8 @@ def test_latent_attention_reads_one_cache_for_all_heads() -> None:
 def test_latent_projection_takes_as_much_absorbed_as_expanded() -> None:
     sizes = {"heads": 128.0, "latent_dim": 512.0, "key_dim": 128.0, "value_dim": 128.0}
     both = [
-        latent_up_projection(3.0, absorbed=form, weight_bytes=2.0, element_bytes=2.0, **sizes)
-        for form in (True, False)
+        latent_up_projection(*tokens, weight_bytes=2.0, element_bytes=2.0, **sizes)
+        for tokens in ((3.0, 0.0), (0.0, 3.0))
     ]
     assert {c.tensor_flops for c in both} == {100_663_296}  # 2·3·512·128·256
     assert {c.weight_bytes for c in both} == {33_554_432}  # 512·128·256·2

@@ -1,0 +1,1 @@
+"""Fits efficiency factors to measured throughputs, so that the sweep predicts real ones."""

@@ -1,0 +1,218 @@
+"""From measured rows to points of the kernel: specifications looked up, stacked, gathered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from calibration.measurements import Measurement
+from sweep.architecture import Block
+from sweep.catalog import Catalog
+from sweep.errors import SpecError
+from sweep.families import read_blocks
+from sweep.grid import check_dtypes
+from sweep.params import Point, Server
+from sweep.specs import DTYPE_BYTES, LinearSpec, ModelSpec, PrecisionSpec
+from sweep.stacking import hardware_params, model_params, precision_params, stack
+
+ENDLESS = 1e9
+"""Requests of a run whose number is not stated: its ends weigh nothing. [count]"""
+BLOCK_FORMAT = {"fp4": "nvfp4"}
+"""What a table means by a 4-bit float: without scales nobody publishes one."""
+HALF = {"fp16": "half", "bf16": "half"}
+VARIABLES = {
+    ("static_batch", "output_throughput"): "output_throughput",
+    ("static_batch", "ttft"): "ttft",
+    ("static_batch", "tpot"): "tpot",
+    ("inflight", "output_throughput"): "inflight_output_throughput",
+    ("inflight", "ttft"): "inflight_ttft",
+    ("inflight", "tpot"): "inflight_tpot",
+    ("first_token", "ttft"): "ttft",
+}
+"""What the kernel calls a scenario's metric."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that share a compiled kernel: one structure of model, one variable.
+
+    Attributes:
+        variable: What the kernel computes for them.
+        rows: Their places among all rows. [count]
+        point: Their points, with a leading axis.
+    """
+
+    variable: str
+    rows: np.ndarray[Any, Any]
+    point: Point
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a row's GPUs stand. [count]"""
+
+    tp: int
+    pp: int
+    ep: int
+    dp_attention: int
+    dp: int
+
+
+def layout_of(row: Measurement, blocks: tuple[Block, ...]) -> Layout:
+    """The layout a row states, completed as its engine has it.
+
+    TensorRT-LLM runs mixtures of experts attention data-parallel from version 1.0 on, by the
+    options its published figures were measured with, and spreads the experts over the same GPUs.
+    Other rows are tensor-parallel in all their layers.
+
+    Raises:
+        SpecError: num_gpus is no multiple of what one replica takes.
+    """
+    routed = any("router" in block.operators for block in blocks)
+    groups = row.attention_dp
+    if groups is None:
+        modern = row.engine == "tensorrt-llm" and version_of(row.engine_version) >= (1, 0)
+        groups = row.tp if routed and modern else 1
+    spread = row.tp if groups > 1 and routed else 1
+    replica = row.tp * row.pp
+    gpus = row.num_gpus or replica
+    if gpus % replica:
+        raise SpecError(f"{row.id}: num_gpus: {gpus} is no multiple of tp {row.tp} · pp {row.pp}")
+    return Layout(
+        tp=row.tp // groups,
+        pp=row.pp,
+        ep=row.ep or spread,
+        dp_attention=groups,
+        dp=gpus // replica,
+    )
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """A version as numbers to compare by; what is no number ends it."""
+    parts = []
+    for part in text.removeprefix("v").split("."):
+        digits = "".join(character for character in part if character.isdigit())
+        if not digits:
+            break
+        parts.append(int(digits))
+    return tuple(parts)
+
+
+def recipe_of(row: Measurement, catalog: Catalog) -> PrecisionSpec:
+    """The precision recipe a row states by name or by its three types.
+
+    Raises:
+        SpecError: The recipe is unknown, or nothing computes in its types.
+    """
+    if row.precision is not None:
+        return catalog.precision(row.precision)
+    return _recipe(row.weight_dtype, row.activation_dtype, row.kv_dtype, "deepseek" in row.model)
+
+
+@cache
+def _recipe(weight: str, activation: str | None, kv: str | None, keeps_attention: bool) -> Any:
+    """The recipe of three types; head, hidden state and attention stay in 16 bits.
+
+    4-bit checkpoints of DeepSeek models keep the projections around attention in 16 bits.
+    """
+    weight = BLOCK_FORMAT.get(weight, weight)
+    activation = BLOCK_FORMAT.get(activation or "", activation) or weight
+    hidden = activation if DTYPE_BYTES[activation] >= 2 else "half"
+    narrow = DTYPE_BYTES[activation] < 2
+    four_bits = DTYPE_BYTES[weight] < 1
+    half = LinearSpec(weight_dtype="half", activation_dtype="half")
+    group = {"weight_group_size": 128, "weight_scale_bytes": 2.0} if weight == "int4" else {}
+    fields: dict[str, Any] = {
+        "name": f"{weight}-{activation}-{kv or 'default'}",
+        "weight_dtype": weight,
+        "activation_dtype": activation,
+        "hidden_dtype": hidden,
+        "kv_dtype": kv or ("fp8" if narrow else hidden),
+        "head_dtype": hidden,
+        "attention": half if keeps_attention and four_bits and narrow else None,
+        **group,
+    }
+    return PrecisionSpec(**fields)
+
+
+def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
+    """The points of `rows`, in groups that share a kernel.
+
+    Raises:
+        SpecError: A row names what the catalog lacks, or a layout or recipe that cannot be.
+    """
+    models: dict[str, tuple[ModelSpec, tuple[Block, ...]]] = {}
+    for row in rows:
+        if row.model not in models:
+            spec = _named(row, lambda row=row: catalog.model(row.model))
+            models[row.model] = spec, read_blocks(spec.config, spec.where)
+    parameters = {name: model_params(blocks) for name, (_, blocks) in models.items()}
+    members: dict[Any, list[int]] = {}
+    for place, row in enumerate(rows):
+        key = VARIABLES[row.scenario, row.metric], jax.tree.structure(parameters[row.model])
+        members.setdefault(key, []).append(place)
+    return [
+        Group(key[0], np.asarray(places), _points([rows[i] for i in places], models, catalog))
+        for key, places in members.items()
+    ]
+
+
+def _points(
+    rows: Sequence[Measurement],
+    models: dict[str, tuple[ModelSpec, tuple[Block, ...]]],
+    catalog: Catalog,
+) -> Point:
+    layouts = [layout_of(row, models[row.model][1]) for row in rows]
+    recipes = [_named(row, lambda row=row: recipe_of(row, catalog)) for row in rows]
+    machines = [_named(row, lambda row=row: catalog.hardware(row.hardware)) for row in rows]
+    for row, machine, recipe in zip(rows, machines, recipes, strict=True):
+        _named(row, lambda machine=machine, recipe=recipe: check_dtypes(machine, recipe))
+
+    def numbers(values: Sequence[Any]) -> np.ndarray[Any, Any]:
+        return np.asarray(values, np.float64)
+
+    def given(name: str, default: float) -> np.ndarray[Any, Any]:
+        return numbers([default if getattr(r, name) is None else getattr(r, name) for r in rows])
+
+    server = Server()
+    return Point(
+        model=_gather([row.model for row in rows], lambda n: model_params(models[n][1])),
+        hardware=_gather(machines, hardware_params),
+        precision=_gather(recipes, precision_params),
+        **{axis: numbers([getattr(at, axis) for at in layouts]) for axis in vars(layouts[0])},
+        expert_imbalance=np.ones(len(rows)),
+        batch_size=given("batch_size", 1),
+        kv_cache_fraction=given("kv_cache_fraction", server.kv_cache_fraction),
+        reserved_osl=np.full(len(rows), server.reserved_osl),
+        max_batch_size=given("max_batch_size", server.max_batch_size),
+        max_num_tokens=given("max_num_tokens", server.max_num_tokens),
+        num_requests=given("num_requests", ENDLESS),
+        concurrency=given("concurrency", ENDLESS),
+        isl=given("isl", 1),
+        osl=given("osl", 1),
+    )
+
+
+def _gather(keys: Sequence[Any], params: Any) -> Any:
+    """Parameters of each row, worked out once for each that differs."""
+    places: dict[Any, int] = {}
+    order = []
+    distinct = []
+    for key in keys:
+        name = getattr(key, "name", key)
+        if name not in places:
+            places[name] = len(distinct)
+            distinct.append(params(key))
+        order.append(places[name])
+    stacked = stack(distinct, np.float64)
+    return jax.tree.map(lambda leaf: leaf[np.asarray(order)], stacked)
+
+
+def _named(row: Measurement, find: Any) -> Any:
+    try:
+        return find()
+    except SpecError as error:
+        raise SpecError(f"{row.id}: {error}") from None
