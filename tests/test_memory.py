@@ -441,3 +441,49 @@ def test_windows_cap_the_cache_of_every_windowed_layer() -> None:
     # 6 layers keep 48 tokens, one keeps all 100: 2·2·16 elements of 2 bytes each.
     kept = bytes_of(memory.kv_cache_memory, model("gemma3"), context_len=100)
     assert kept == 128 * (6 * 48 + 100)
+
+
+# KV cache of published models, one token in 16 bits, by hand.
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_per_token"),
+    [
+        # 80 layers, 8 KV heads of 128 for 64 query heads, keys and values, 2 bytes.
+        ("llama-2-70b", 80 * 8 * 128 * 2 * 2),
+        # 61 layers of one latent, 512 + 64 = 576 values, for all 128 heads.
+        ("deepseek-v3", 61 * 576 * 2),
+        # 46 layers, 16 KV heads of 128.
+        ("gemma-2-27b", 46 * 16 * 128 * 2 * 2),
+        # 36 layers, 8 KV heads of 64.
+        ("gpt-oss-120b", 36 * 8 * 64 * 2 * 2),
+    ],
+)
+def test_kv_bytes_of_a_token(name: str, bytes_per_token: int) -> None:
+    grown = [bytes_of(memory.kv_cache_memory, shipped_model(name), context_len=n) for n in (50, 51)]
+    assert grown[1] - grown[0] == bytes_per_token
+
+
+@pytest.mark.parametrize(
+    ("name", "window", "windowed", "full", "bytes_per_layer"),
+    [
+        # Every other of 46 layers sees 4096 tokens; every other of 36 sees 128.
+        ("gemma-2-27b", 4096, 23, 23, 16 * 128 * 2 * 2),
+        ("gpt-oss-120b", 128, 18, 18, 8 * 64 * 2 * 2),
+    ],
+)
+def test_beyond_its_window_a_layer_caches_no_more(
+    name: str, window: int, windowed: int, full: int, bytes_per_layer: int
+) -> None:
+    spec, beyond = shipped_model(name), 3 * window
+    held = bytes_of(memory.kv_cache_memory, spec, context_len=beyond)
+    assert held == (full * beyond + windowed * window) * bytes_per_layer
+
+
+def test_tensor_parallel_copies_of_few_kv_heads() -> None:
+    # 8 KV heads over 8 GPUs are one each; over 16 each is kept twice, so no GPU keeps less.
+    spec = shipped_model("llama-2-70b")
+    one, eight, sixteen = (
+        bytes_of(memory.kv_cache_memory, spec, tp=tp, context_len=100) for tp in (1, 8, 16)
+    )
+    assert (eight, sixteen) == (one / 8, one / 8)

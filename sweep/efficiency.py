@@ -1,0 +1,52 @@
+"""How far real software falls short of the rooflines: factors that a calibration fits."""
+
+import equinox as eqx
+
+from sweep.operators.cost import Scalar
+
+
+class Efficiency(eqx.Module):
+    """Factors between the rooflines and a real engine; the defaults are ideal.
+
+    Shares multiply a rate or a bandwidth of the specification, which stays as published. A share
+    above 1 says that the formula counts work the engine does not do.
+
+    Attributes:
+        software: Share of the rate at which everything runs. [1]
+        gemm: Share of the dense matrix rate that a large matrix product reaches. [1]
+        gemm_half_rows: Rows at which a product reaches half of that share. [count]
+        expert_gemm: Share that products of routed experts reach of what others do. [1]
+        attention: Share of the dense matrix rate that attention over a prompt reaches. [1]
+        weight_bandwidth: Share of the memory bandwidth at which weights are read. [1]
+        kv_bandwidth: Share at which the KV cache is read and written. [1]
+        activation_bandwidth: Share at which activations are. [1]
+        query_reread: Exponent of query heads per KV head by which decode attention reads the
+            cache more than once: 0 if the heads of a group share what is read, 1 if none do. [1]
+        link_bandwidth: Share of the fabric's bandwidth that exchanges reach. [1]
+        exchange_overhead_s: Time of an exchange beyond its hops and bytes. [s]
+        unhidden: Share of the time of the resources that do not bind an operator which is not
+            hidden behind the one that does: 0 for a roofline, 1 for their sum. [1]
+        operator_overhead_s: Time to launch one operator of one layer. [s]
+        step_overhead_s: Host time of one pass through the model. [s]
+        sequence_overhead_s: Host time of a pass for each sequence that gets a token. [s]
+        expert_imbalance: Load of the busiest expert GPU over the mean, on top of the layout's. [1]
+        ramp: Time that the ends of a run cost over what the closed form says. [1]
+    """
+
+    software: Scalar = 1.0
+    gemm: Scalar = 1.0
+    gemm_half_rows: Scalar = 0.0
+    expert_gemm: Scalar = 1.0
+    attention: Scalar = 1.0
+    weight_bandwidth: Scalar = 1.0
+    kv_bandwidth: Scalar = 1.0
+    activation_bandwidth: Scalar = 1.0
+    query_reread: Scalar = 0.0
+    link_bandwidth: Scalar = 1.0
+    exchange_overhead_s: Scalar = 0.0
+    unhidden: Scalar = 0.0
+    operator_overhead_s: Scalar = 0.0
+    step_overhead_s: Scalar = 0.0
+    sequence_overhead_s: Scalar = 0.0
+    expert_imbalance: Scalar = 1.0
+    ramp: Scalar = 1.0
