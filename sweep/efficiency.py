@@ -50,3 +50,7 @@ class Efficiency(eqx.Module):
     sequence_overhead_s: Scalar = 0.0
     expert_imbalance: Scalar = 1.0
     ramp: Scalar = 1.0
+
+
+IDEAL = Efficiency()
+"""Every resource at its published rate, and nothing else spent."""

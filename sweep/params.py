@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sweep.architecture import Block
+from sweep.efficiency import IDEAL, Efficiency
 from sweep.errors import GridError
 from sweep.operators.cost import Scalar
 from sweep.variables import Part, Role
@@ -197,6 +198,7 @@ class Point(eqx.Module):
         context_len: Tokens each sequence attends to in one decode step. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
+        efficiency: What of the hardware's rates is reached.
     """
 
     model: Model
@@ -218,6 +220,7 @@ class Point(eqx.Module):
     context_len: Scalar | None = None
     isl: Scalar | None = None
     osl: Scalar | None = None
+    efficiency: Efficiency = IDEAL
 
     @property
     def layout(self) -> Layout:
@@ -227,7 +230,8 @@ class Point(eqx.Module):
             pp=_one_if_absent(self.pp),
             ep=_one_if_absent(self.ep),
             dp_attention=_one_if_absent(self.dp_attention),
-            expert_imbalance=_one_if_absent(self.expert_imbalance),
+            expert_imbalance=_one_if_absent(self.expert_imbalance)
+            * self.efficiency.expert_imbalance,
         )
 
     @property

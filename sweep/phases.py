@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from sweep.architecture import Block
 from sweep.bindings.base import Step
-from sweep.operators.cost import Cost, Scalar
+from sweep.operators.cost import Cost, Scalar, is_nothing
 from sweep.params import Point
 from sweep.roofline import Seconds, peak_rate, resource_seconds
 from sweep.transformer import OPERATORS
@@ -48,6 +48,11 @@ def decode_step(point: Point) -> list[Work]:
 def latency(works: list[Work]) -> Scalar:
     """Time of all `works`, one after another. [s]"""
     return sum((w.count * w.seconds.latency for w in works), start=jnp.zeros(()))
+
+
+def batch_latency(point: Point, works: list[Work]) -> Scalar:
+    """Time of a pass of the whole batch through the model. [s]"""
+    return latency(works) + host_latency(point, point.group_sequences / point.microbatches)
 
 
 class Pass(eqx.Module):
@@ -125,8 +130,8 @@ def prefill_attention_latency(
 
 
 def _others(point: Point, step: Step) -> Scalar:
-    """Time of the operators whose cost does not grow with the context. [s]"""
-    total = jnp.zeros(())
+    """Time of the host, and of the operators whose cost does not grow with the context. [s]"""
+    total = jnp.zeros(()) + host_latency(point, step.sampled)
     for block, name in _operators(point):
         if OPERATORS[name].attention is None:
             _, seconds = _priced(point, block, name, step, 1.0)
@@ -222,9 +227,14 @@ def _growing_seconds(
     slope = jax.tree.map(jnp.subtract, at_one, at_zero)
 
     def total(start: Scalar, count: Scalar) -> Scalar:
-        return sum_of_larger(
-            (at_zero.memory, slope.memory), (at_zero.compute, slope.compute), start, count
+        memory, compute = (at_zero.memory, slope.memory), (at_zero.compute, slope.compute)
+        larger = sum_of_larger(memory, compute, start, count)
+        if is_nothing(at_zero.unhidden) and is_nothing(at_zero.overhead):
+            return larger
+        both = _affine_sum(
+            memory[0] + compute[0] + (memory[1] + compute[1]) * start, memory[1] + compute[1], count
         )
+        return larger + at_zero.unhidden * (both - larger) + at_zero.overhead * count
 
     attention = OPERATORS[name].attention
     if attention is None or attention.span == "all":
@@ -288,7 +298,28 @@ def _priced(
 def _attending(
     point: Point, block: Block, name: str, step: Step, attended: Scalar
 ) -> tuple[Cost, Seconds]:
-    operator = OPERATORS[name]
+    operator, efficiency = OPERATORS[name], point.efficiency
     cost = operator.cost(block, step, attended)
     peak = peak_rate(point.hardware, point.precision.peak(operator.engine))
-    return cost, resource_seconds(cost, peak, point.hardware)
+    share = efficiency.gemm if operator.attention is None else efficiency.attention
+    if operator.engine == "experts":
+        share = share * efficiency.expert_gemm
+    if operator.attention is not None and step.decoding:
+        cost = _reread(cost, block, efficiency.query_reread)
+    return cost, resource_seconds(cost, peak * share, point.hardware, efficiency)
+
+
+def _reread(cost: Cost, block: Block, exponent: Scalar) -> Cost:
+    """The cost where the queries of a KV head do not share all that they read of it."""
+    if is_nothing(exponent):
+        return cost
+    sharing = jnp.asarray(block.heads) / jnp.maximum(block.kv_heads, 1.0)
+    return dataclasses.replace(cost, kv_bytes=cost.kv_bytes * sharing**exponent)
+
+
+def host_latency(point: Point, sampled: Scalar) -> Scalar:
+    """Host time of a pass in which `sampled` sequences of a group get a token. [s]"""
+    efficiency = point.efficiency
+    if is_nothing(efficiency.step_overhead_s) and is_nothing(efficiency.sequence_overhead_s):
+        return 0.0
+    return efficiency.step_overhead_s + efficiency.sequence_overhead_s * sampled

@@ -47,7 +47,7 @@ class Request:
 
     @cached_property
     def prefill_latency(self) -> Scalar:
-        return phases.latency(self._prefill)
+        return phases.batch_latency(self.point, self._prefill)
 
     @cached_property
     def prefill_flops(self) -> Scalar:
@@ -67,7 +67,7 @@ class Request:
 
     @cached_property
     def decode_step_latency(self) -> Scalar:
-        return phases.latency(self._decode_step)
+        return phases.batch_latency(self.point, self._decode_step)
 
     @cached_property
     def decode_step_flops(self) -> Scalar:

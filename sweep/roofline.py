@@ -6,21 +6,36 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from sweep.operators.cost import Cost, Scalar
+from sweep.efficiency import IDEAL, Efficiency
+from sweep.operators.cost import Cost, Scalar, is_nothing
 from sweep.params import Hardware, Numbers
 
 
 class Seconds(eqx.Module):
-    """Time each resource needs on its own, in the order of `variables.BOUNDS`. [s]"""
+    """Time each resource needs on its own, in the order of `variables.BOUNDS`. [s]
+
+    Attributes:
+        memory: Device memory.
+        compute: The busiest of the matrix, vector and special-function units.
+        communication: The fabric between GPUs.
+        unhidden: Share of what does not bind that is not hidden behind what does. [1]
+        overhead: Time beyond all resources.
+    """
 
     memory: Scalar
     compute: Scalar
     communication: Scalar
+    unhidden: Scalar = 0.0
+    overhead: Scalar = 0.0
 
     @property
     def latency(self) -> Scalar:
-        """Time of the operator: its resources overlap perfectly. [s]"""
-        return _slowest(self.memory, self.compute, self.communication)
+        """Time of the operator. [s]"""
+        times = self.memory, self.compute, self.communication
+        longest = _slowest(*times)
+        if is_nothing(self.unhidden) and is_nothing(self.overhead):
+            return longest
+        return longest + self.unhidden * (sum(times) - longest) + self.overhead
 
     @property
     def shares(self) -> tuple[Scalar, ...]:
@@ -39,7 +54,9 @@ def slowest(memory: Scalar, compute: Scalar, communication: Scalar) -> Int[Array
     return jnp.where(by_memory, 0, jnp.where(compute >= communication, 1, 2))
 
 
-def resource_seconds(cost: Cost, peak: Scalar, hardware: Hardware) -> Seconds:
+def resource_seconds(
+    cost: Cost, peak: Scalar, hardware: Hardware, efficiency: Efficiency = IDEAL
+) -> Seconds:
     """Time `cost` keeps each resource of `hardware` busy.
 
     Matrix, vector and special-function units work side by side, so the busiest sets the
@@ -47,34 +64,43 @@ def resource_seconds(cost: Cost, peak: Scalar, hardware: Hardware) -> Seconds:
 
     Args:
         cost: Work on one GPU.
-        peak: Dense matrix rate for its operand types. [FLOP/s]
+        peak: Dense matrix rate for its operand types, as far as it is reached. [FLOP/s]
         hardware: Rates and bandwidths.
+        efficiency: What of them is reached.
 
     References:
         [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
+    e = efficiency
+    rated_bytes = (
+        cost.weight_bytes / e.weight_bandwidth
+        + cost.kv_bytes / e.kv_bandwidth
+        + cost.activation_bytes / e.activation_bandwidth
+    )
+    tensor_flops = cost.tensor_flops
+    if not (is_nothing(e.gemm_half_rows) or is_nothing(cost.row_flops)):
+        tensor_flops = tensor_flops + e.gemm_half_rows * cost.row_flops
+    alone = is_nothing(cost.network_span)
     return Seconds(
-        memory=cost.memory_bytes / hardware.bandwidth,
+        memory=rated_bytes / hardware.bandwidth / e.software,
         compute=_slowest(
-            _seconds(cost.tensor_flops, peak),
+            _seconds(tensor_flops, peak),
             _seconds(cost.vector_flops, hardware.vector_rate),
             _seconds(cost.special_ops, hardware.special_rate),
-        ),
-        communication=0.0 if _is_nothing(cost.network_span) else network_seconds(cost, hardware),
+        )
+        / e.software,
+        communication=0.0 if alone else network_seconds(cost, hardware, e),
+        unhidden=e.unhidden,
+        overhead=e.operator_overhead_s,
     )
 
 
-def _is_nothing(work: Scalar) -> bool:
-    """Whether an operator has no such work at all, whatever its sizes; XLA need not see it."""
-    return isinstance(work, float) and work == 0.0
-
-
 def _seconds(work: Scalar, rate: Scalar) -> Scalar:
-    return 0.0 if _is_nothing(work) else work / rate
+    return 0.0 if is_nothing(work) else work / rate
 
 
 def _slowest(*times: Scalar) -> Scalar:
-    spent = [time for time in times if not _is_nothing(time)]
+    spent = [time for time in times if not is_nothing(time)]
     return reduce(jnp.maximum, spent) if spent else 0.0
 
 
@@ -83,12 +109,17 @@ def fabric(hardware: Hardware, span: Scalar) -> Int[Array, ""]:
     return jnp.sum(jnp.asarray(span) > jnp.asarray(hardware.fabric_reach), dtype=jnp.int32)
 
 
-def network_seconds(cost: Cost, hardware: Hardware) -> Scalar:
+def network_seconds(cost: Cost, hardware: Hardware, efficiency: Efficiency = IDEAL) -> Scalar:
     """Time of an exchange: its hops, and its bytes at the bandwidth of the fabric it needs. [s]"""
     which = fabric(hardware, cost.network_span)
     bandwidth = jnp.asarray(hardware.fabric_bandwidth)[which]
     hop = jnp.asarray(hardware.fabric_latency)[which]
-    return cost.network_bytes / bandwidth + cost.network_hops * hop
+    # In this order an unknown, infinite bandwidth has a slope of nought.
+    moved = cost.network_bytes / bandwidth / efficiency.link_bandwidth
+    spent = moved + cost.network_hops * hop
+    if is_nothing(efficiency.exchange_overhead_s):
+        return spent
+    return spent + jnp.minimum(cost.network_hops, 1.0) * efficiency.exchange_overhead_s
 
 
 def peak_rate(hardware: Hardware, dtype_index: Int[Numbers, ""]) -> Scalar:

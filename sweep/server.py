@@ -189,7 +189,8 @@ class Inflight:
         waves = self.point.length("num_requests") / jnp.maximum(self.concurrency, 1.0)
         missing = jnp.ceil(waves) - waves
         staggered = jnp.maximum(c.lumps * c.stay * (1 - missing) - c.chunks, 0.0)
-        return empty * jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
+        iterations = jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
+        return self.point.efficiency.ramp * empty * iterations
 
 
 def concurrency(point: Point) -> Scalar:

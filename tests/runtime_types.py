@@ -6,6 +6,7 @@ MODULES = tuple(
     f"sweep.{name}"
     for name in (
         "architecture",
+        "efficiency",
         "bindings",
         "facts",
         "families",

@@ -15,6 +15,7 @@ KERNEL = (
     ("errors",),
     ("variables",),
     ("operators.cost",),
+    ("efficiency",),
     ("operators",),
     ("architecture",),
     ("params",),

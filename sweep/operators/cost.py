@@ -6,11 +6,17 @@ from jaxtyping import Array, Float
 Scalar = Float[Array, ""] | float
 
 
+def is_nothing(work: Scalar) -> bool:
+    """Whether there is no such work at all, whatever the sizes; XLA need not see it."""
+    return isinstance(work, float) and work == 0.0
+
+
 class Cost(eqx.Module):
     """Work of one operator on one GPU.
 
     Attributes:
         tensor_flops: Matrix FLOPs, two per multiply-add. [count]
+        row_flops: Of these, what one more row of input would add. [count]
         vector_flops: Element-wise FLOPs, off the tensor cores. [count]
         special_ops: Exponentials and reciprocals on the special-function units. [count]
         weight_bytes: Parameters read. [byte]
@@ -22,6 +28,7 @@ class Cost(eqx.Module):
     """
 
     tensor_flops: Scalar = 0.0
+    row_flops: Scalar = 0.0
     vector_flops: Scalar = 0.0
     special_ops: Scalar = 0.0
     weight_bytes: Scalar = 0.0

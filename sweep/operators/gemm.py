@@ -33,6 +33,7 @@ def gemm(
     """
     return Cost(
         tensor_flops=2 * rows * inner * columns,
+        row_flops=2 * inner * columns,
         vector_flops=bias * rows * columns,
         weight_bytes=inner * columns * weight_bytes + bias * columns * output_bytes,
         activation_bytes=rows * (inner * input_bytes + columns * output_bytes),

@@ -108,6 +108,7 @@ def latent_up_projection(
     )
     return Cost(
         tensor_flops=2 * (absorbed_tokens + expanded_tokens) * latent_dim * expanded,
+        row_flops=2 * latent_dim * expanded,
         weight_bytes=latent_dim * expanded * weight_bytes,
         activation_bytes=moved * element_bytes,
     )
