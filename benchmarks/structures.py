@@ -68,12 +68,12 @@ def case(
 
     def fused() -> Any:
         nonlocal buffers
-        buffers = call(buffers, *arguments)
+        buffers = call(buffers, {}, *arguments)
         return jax.block_until_ready(buffers)
 
     def unfused() -> Any:
         with jax.disable_jit():
-            return jax.block_until_ready(call({}, *arguments))
+            return jax.block_until_ready(call({}, {}, *arguments))
 
     return prod(sizes.values()), fused, unfused
 

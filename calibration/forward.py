@@ -17,7 +17,6 @@ from sweep.params import Point
 from sweep.request import Request
 
 Array = np.ndarray[Any, Any]
-FACTORS = tuple(field.name for field in dataclasses.fields(Efficiency))
 
 
 @lru_cache(maxsize=16)
@@ -33,8 +32,8 @@ def _figure(point: Point, variable: str) -> jax.Array:
     return jnp.asarray(getattr(Request(point, keep_infeasible=True), variable))
 
 
-def _with_slopes(group: Group, factors: tuple[str, ...]) -> Any:
-    """Logarithm of the figure of every row of a group, and its slopes, compiled.
+def _compiled(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
+    """Logarithm of the figure of every row of a group, and its slopes if asked for, compiled.
 
     Thousands of small steps and their slopes: fusing them would take XLA minutes, and saves
     milliseconds on a few thousand rows.
@@ -45,6 +44,8 @@ def _with_slopes(group: Group, factors: tuple[str, ...]) -> Any:
         return jnp.log(_figure(dataclasses.replace(point, efficiency=efficiency), group.variable))
 
     def one_row(values: jax.Array, point: Point) -> tuple[jax.Array, jax.Array]:
+        if not slopes:
+            return logarithm(values, point), jnp.zeros_like(values)
         value, slope = jax.linearize(lambda v: logarithm(v, point), values)
         return value, jax.vmap(slope)(jnp.eye(len(factors)))
 
@@ -70,11 +71,15 @@ def predict(groups: Sequence[Group]) -> Array:
 class Forward:
     """The kernel of every group, compiled once for a set of factors and rows."""
 
-    def __init__(self, groups: Sequence[Group], factors: tuple[str, ...]) -> None:
-        """Compile for `factors`; those not named are ideal."""
+    def __init__(
+        self, groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool = True
+    ) -> None:
+        """Compile for `factors`, with slopes by them or, faster, without."""
         self.groups, self.factors = groups, factors
         with ThreadPoolExecutor() as pool:
-            self._compiled = list(pool.map(lambda g: _with_slopes(g, factors), groups))
+            self._compiled = list(
+                pool.map(lambda group: _compiled(group, factors, slopes=slopes), groups)
+            )
 
     def log_figures(self, values: Array) -> tuple[Array, Array]:
         """Logarithm of every row's figure under its own factors, and the slopes by them.

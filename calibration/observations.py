@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -17,6 +17,8 @@ from sweep.grid import check_dtypes
 from sweep.params import Point, Server
 from sweep.specs import DTYPE_BYTES, LinearSpec, ModelSpec, PrecisionSpec
 from sweep.stacking import hardware_params, model_params, precision_params, stack
+from sweep.traits import version_of
+from sweep.variables import SERVER
 
 ENDLESS = 1e9
 """Requests of a run whose number is not stated: its ends weigh nothing. [count]"""
@@ -48,6 +50,9 @@ class Group:
     variable: str
     rows: np.ndarray[Any, Any]
     point: Point
+
+
+LAYOUT_AXES = ("tp", "pp", "ep", "dp_attention", "dp")
 
 
 @dataclass(frozen=True)
@@ -90,17 +95,6 @@ def layout_of(row: Measurement, blocks: tuple[Block, ...]) -> Layout:
     )
 
 
-def version_of(text: str) -> tuple[int, ...]:
-    """A version as numbers to compare by; what is no number ends it."""
-    parts = []
-    for part in text.removeprefix("v").split("."):
-        digits = "".join(character for character in part if character.isdigit())
-        if not digits:
-            break
-        parts.append(int(digits))
-    return tuple(parts)
-
-
 def recipe_of(row: Measurement, catalog: Catalog) -> PrecisionSpec:
     """The precision recipe a row states by name or by its three types.
 
@@ -109,11 +103,14 @@ def recipe_of(row: Measurement, catalog: Catalog) -> PrecisionSpec:
     """
     if row.precision is not None:
         return catalog.precision(row.precision)
-    return _recipe(row.weight_dtype, row.activation_dtype, row.kv_dtype, "deepseek" in row.model)
+    types = row.weight_dtype, row.activation_dtype, row.kv_dtype
+    return _recipe(*types, keeps_attention="deepseek" in row.model)
 
 
-@cache
-def _recipe(weight: str, activation: str | None, kv: str | None, keeps_attention: bool) -> Any:
+@lru_cache(maxsize=256)
+def _recipe(
+    weight: str, activation: str | None, kv: str | None, *, keeps_attention: bool
+) -> PrecisionSpec:
     """The recipe of three types; head, hidden state and attention stay in 16 bits.
 
     4-bit checkpoints of DeepSeek models keep the projections around attention in 16 bits.
@@ -147,7 +144,7 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
     models: dict[str, tuple[ModelSpec, tuple[Block, ...]]] = {}
     for row in rows:
         if row.model not in models:
-            spec = _named(row, lambda row=row: catalog.model(row.model))
+            spec = _named(row, lambda row=row: _as_run(row, catalog.model(row.model)))
             models[row.model] = spec, read_blocks(spec.config, spec.where)
     parameters = {name: model_params(blocks) for name, (_, blocks) in models.items()}
     members: dict[Any, list[int]] = {}
@@ -158,6 +155,17 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
         Group(key[0], np.asarray(places), _points([rows[i] for i in places], models, catalog))
         for key, places in members.items()
     ]
+
+
+def _as_run(row: Measurement, spec: ModelSpec) -> ModelSpec:
+    """The model as the row's engine runs it.
+
+    TensorRT-LLM attends to the whole context in models with one sliding window for all layers,
+    unless a run asks for the window.
+    """
+    if row.engine != "tensorrt-llm" or spec.family not in ("mistral", "mixtral"):
+        return spec
+    return spec.model_copy(update={"config": {**spec.config, "sliding_window": None}})
 
 
 def _points(
@@ -171,36 +179,36 @@ def _points(
     for row, machine, recipe in zip(rows, machines, recipes, strict=True):
         _named(row, lambda machine=machine, recipe=recipe: check_dtypes(machine, recipe))
 
-    def numbers(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-        return np.asarray(values, np.float64)
-
     def given(name: str, default: float) -> np.ndarray[Any, Any]:
-        return numbers([default if getattr(r, name) is None else getattr(r, name) for r in rows])
+        values = [getattr(row, name) for row in rows]
+        return np.asarray([default if value is None else value for value in values], np.float64)
 
     server = Server()
+    settings = (*SERVER, "num_requests", "concurrency")
+    numbers: dict[str, Any] = {
+        **{axis: np.asarray([getattr(at, axis) for at in layouts], float) for axis in LAYOUT_AXES},
+        "expert_imbalance": np.ones(len(rows)),
+        "reserved_osl": np.full(len(rows), float(server.reserved_osl)),
+        **{
+            name: given(name, float(getattr(server, name, ENDLESS)))
+            for name in settings
+            if name != "reserved_osl"
+        },
+        **{name: given(name, 1) for name in ("batch_size", "isl", "osl")},
+    }
     return Point(
         model=_gather([row.model for row in rows], lambda n: model_params(models[n][1])),
         hardware=_gather(machines, hardware_params),
         precision=_gather(recipes, precision_params),
-        **{axis: numbers([getattr(at, axis) for at in layouts]) for axis in vars(layouts[0])},
-        expert_imbalance=np.ones(len(rows)),
-        batch_size=given("batch_size", 1),
-        kv_cache_fraction=given("kv_cache_fraction", server.kv_cache_fraction),
-        reserved_osl=np.full(len(rows), server.reserved_osl),
-        max_batch_size=given("max_batch_size", server.max_batch_size),
-        max_num_tokens=given("max_num_tokens", server.max_num_tokens),
-        num_requests=given("num_requests", ENDLESS),
-        concurrency=given("concurrency", ENDLESS),
-        isl=given("isl", 1),
-        osl=given("osl", 1),
+        **numbers,
     )
 
 
 def _gather(keys: Sequence[Any], params: Any) -> Any:
     """Parameters of each row, worked out once for each that differs."""
     places: dict[Any, int] = {}
-    order = []
-    distinct = []
+    order: list[int] = []
+    distinct: list[Any] = []
     for key in keys:
         name = getattr(key, "name", key)
         if name not in places:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sweep.errors import SweepError as SweepError
     from sweep.execution import load_grid as load_grid
     from sweep.execution import run as run
+    from sweep.fitted import FittedEfficiency as FittedEfficiency
+    from sweep.fitted import load_efficiency as load_efficiency
     from sweep.grid import Grid as Grid
     from sweep.netcdf import open_results as open_results
     from sweep.netcdf import write_netcdf as write_netcdf
@@ -28,6 +30,7 @@ _HOMES = {
     "catalog": ("Catalog", "hardware", "model"),
     "errors": ("GridError", "ResultError", "SpecError", "SweepError"),
     "execution": ("load_grid", "run"),
+    "fitted": ("FittedEfficiency", "load_efficiency"),
     "grid": ("Grid",),
     "netcdf": ("open_results", "write_netcdf"),
     "specs": ("HardwareSpec", "ModelSpec", "PrecisionSpec"),

@@ -1,23 +1,20 @@
 """The command `llm-sweep`. Heavy packages are imported inside the commands that need them."""
 
 import json
-import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.errors import SpecWarning, SweepError
+from sweep.errors import SweepError
+from sweep.launch import CHECK_FAILED, launch
 
 if TYPE_CHECKING:
     from sweep.catalog import Catalog
     from sweep.grid import Resolved
 
-USAGE_ERROR, CHECK_FAILED, INTERRUPTED = 2, 1, 130
 PROGRAM = "llm-sweep"
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -33,57 +30,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 def main() -> None:
     """Run the command line; every expected error ends as one line on standard error."""
-    warnings.showwarning = _warn
-    try:
-        with cli.make_context(PROGRAM, sys.argv[1:]) as context:
-            code = cli.invoke(context)
-        sys.stdout.flush()
-    except click.exceptions.Exit as ended:
-        code = ended.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = _report("interrupted", INTERRUPTED)
-        if "jax" in sys.modules:
-            # XLA's threads may still compile, and would crash in an interpreter that winds up.
-            sys.stderr.flush()
-            os._exit(code)
-    except click.ClickException as error:
-        code = _report(error.format_message(), USAGE_ERROR)
-    except SweepError as error:
-        code = _report(str(error), USAGE_ERROR)
-    except MemoryError:
-        code = _report("not enough memory; shorten an axis or drop variables", USAGE_ERROR)
-    except (BrokenPipeError, SystemExit):
-        code = _leave_closed_pipe()
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        code = _report(f"{where}{error.strerror or error}", USAGE_ERROR)
-        _leave_closed_pipe()
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _warn(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """A warning of ours as one line; those of libraries are for programmers."""
-    if issubclass(category, SpecWarning):
-        print(f"{PROGRAM}: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-
-def _report(message: str, code: int) -> int:
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
-    return code
-
-
-def _leave_closed_pipe() -> int:
-    """Let the interpreter flush what nobody reads any more; rich exits where a pipe is closed."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    launch(cli, PROGRAM)
 
 
 @click.group(context_settings=CONTEXT, invoke_without_command=True)
@@ -112,7 +59,7 @@ def list_command(
     context: click.Context, kind: str, as_json: bool, configs: tuple[str, ...]
 ) -> None:
     """List what the catalog holds."""
-    _print_rows(_rows_of(kind)(_catalog(context, configs)), as_json=as_json)
+    print_rows(_rows_of(kind)(_catalog(context, configs)), as_json=as_json)
 
 
 def _rows_of(kind: str) -> "Callable[[Catalog], list[dict[str, Any]]]":
@@ -152,7 +99,7 @@ def show_hardware(
     known = (spec.product, spec.form_factor, spec.year)
     click.echo(", ".join([f"{spec.name}: {spec.vendor}", *(str(what) for what in known if what)]))
     click.echo(f"figures are {spec.confidence}. {spec.note}".strip())
-    _print_rows(figure_rows(spec), as_json=False)
+    print_rows(figure_rows(spec), as_json=False)
 
 
 @show.command("model")
@@ -169,7 +116,7 @@ def show_model(context: click.Context, name: str, as_json: bool, configs: tuple[
         click.echo(json.dumps(summary, indent=2))
         return
     rows = [{"": key.replace("_", " "), "value": value} for key, value in summary.items()]
-    _print_rows(rows, as_json=False)
+    print_rows(rows, as_json=False)
 
 
 @cli.command()
@@ -193,7 +140,7 @@ def plan(context: click.Context, file: str, as_json: bool, configs: tuple[str, .
         return
     axes = " × ".join(f"{size} {axis}" for axis, size in made.sizes.items())
     click.echo(f"{made.points:,} points: {axes}")
-    _print_rows(rows, as_json=False)
+    print_rows(rows, as_json=False)
     click.echo(f"{made.bytes:,} bytes in all")
 
 
@@ -203,6 +150,12 @@ def plan(context: click.Context, file: str, as_json: bool, configs: tuple[str, .
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32")
 @click.option("--keep-infeasible", is_flag=True, help="Keep throughputs that cannot be reached.")
+@click.option(
+    "--efficiency",
+    default="ideal",
+    show_default=True,
+    help="A calibration: a shipped one such as tensorrt-llm, or a file.",
+)
 @configs_option
 @click.pass_context
 def run(
@@ -212,6 +165,7 @@ def run(
     force: bool,
     dtype: Any,
     keep_infeasible: bool,
+    efficiency: str,
     configs: tuple[str, ...],
 ) -> None:
     """Compute a sweep, shipped or from a file, and write it as NetCDF."""
@@ -219,6 +173,9 @@ def run(
 
     check_writable(output, force=force)
     grid = _resolved(file, _catalog(context, configs))
+    from sweep.fitted import load_efficiency
+
+    fitted = load_efficiency(efficiency)
     from sweep.compilation import use_compilation_cache
     from sweep.execution import run_resolved
     from sweep.netcdf import write_netcdf
@@ -228,7 +185,11 @@ def run(
     try:
         with progress_bar("computing") as progress:
             dataset = run_resolved(
-                grid, dtype=dtype, keep_infeasible=keep_infeasible, progress=progress
+                grid,
+                dtype=dtype,
+                keep_infeasible=keep_infeasible,
+                efficiency=fitted,
+                progress=progress,
             )
     except SweepError as error:
         raise type(error)(f"{file}: {error}") from None
@@ -333,7 +294,7 @@ def roofline(
         from sweep.plots import roofline_figure, save_figure
 
         save_figure(roofline_figure(specs, dtype, linear=linear), output)
-    _print_rows(rows, as_json=as_json)
+    print_rows(rows, as_json=as_json)
 
 
 @cli.command("article-table")
@@ -347,7 +308,7 @@ def article_table(context: click.Context, as_json: bool, configs: tuple[str, ...
 
     use_compilation_cache()
     table, compared = compare_published("trtllm-article-table", _catalog(context, configs))
-    _print_rows(published_rows(table, compared, as_json=as_json), as_json=as_json)
+    print_rows(published_rows(table, compared, as_json=as_json), as_json=as_json)
 
 
 def _resolved(file: str, catalog: "Catalog") -> "Resolved":
@@ -373,7 +334,8 @@ def _check_picture(output: Path | None, *, force: bool) -> None:
     check_writable(output, force=force)
 
 
-def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print rows as a table, or as JSON."""
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return

@@ -1,5 +1,7 @@
 """How far real software falls short of the rooflines: factors that a calibration fits."""
 
+import dataclasses
+
 import equinox as eqx
 
 from sweep.operators.cost import Scalar
@@ -15,13 +17,14 @@ class Efficiency(eqx.Module):
         software: Share of the rate at which everything runs. [1]
         gemm: Share of the dense matrix rate that a large matrix product reaches. [1]
         gemm_half_rows: Rows at which a product reaches half of that share. [count]
+        expert_half_rows: The same for each routed expert's product. [count]
         expert_gemm: Share that products of routed experts reach of what others do. [1]
         attention: Share of the dense matrix rate that attention over a prompt reaches. [1]
         weight_bandwidth: Share of the memory bandwidth at which weights are read. [1]
         kv_bandwidth: Share at which the KV cache is read and written. [1]
         activation_bandwidth: Share at which activations are. [1]
-        query_reread: Exponent of query heads per KV head by which decode attention reads the
-            cache more than once: 0 if the heads of a group share what is read, 1 if none do. [1]
+        vector_attention: Time that decode attention takes on the vector units over that at their
+            full rate; 0 if it computes on the matrix units. [1]
         link_bandwidth: Share of the fabric's bandwidth that exchanges reach. [1]
         exchange_overhead_s: Time of an exchange beyond its hops and bytes. [s]
         unhidden: Share of the time of the resources that do not bind an operator which is not
@@ -30,18 +33,25 @@ class Efficiency(eqx.Module):
         step_overhead_s: Host time of one pass through the model. [s]
         sequence_overhead_s: Host time of a pass for each sequence that gets a token. [s]
         expert_imbalance: Load of the busiest expert GPU over the mean, on top of the layout's. [1]
+        pipeline_idle: Time that each further pipeline stage adds to a pass, over the pass. [1]
         ramp: Time that the ends of a run cost over what the closed form says. [1]
+        dispatch_everywhere: Share of the way from sending a token to its experts' GPUs only to
+            sending it to all: 0 for a routed exchange, 1 for gathering all tokens. [1]
+        kept_context: Share of the tokens behind a window or chunk that the cache keeps. [1]
+        logit_copies: Copies of the logits of a full batch that sampling keeps. [count]
+        reserved_memory_bytes: Memory of each GPU that the engine keeps for itself. [byte]
     """
 
     software: Scalar = 1.0
     gemm: Scalar = 1.0
     gemm_half_rows: Scalar = 0.0
+    expert_half_rows: Scalar = 0.0
     expert_gemm: Scalar = 1.0
     attention: Scalar = 1.0
     weight_bandwidth: Scalar = 1.0
     kv_bandwidth: Scalar = 1.0
     activation_bandwidth: Scalar = 1.0
-    query_reread: Scalar = 0.0
+    vector_attention: Scalar = 0.0
     link_bandwidth: Scalar = 1.0
     exchange_overhead_s: Scalar = 0.0
     unhidden: Scalar = 0.0
@@ -49,8 +59,15 @@ class Efficiency(eqx.Module):
     step_overhead_s: Scalar = 0.0
     sequence_overhead_s: Scalar = 0.0
     expert_imbalance: Scalar = 1.0
+    pipeline_idle: Scalar = 0.0
     ramp: Scalar = 1.0
+    dispatch_everywhere: Scalar = 0.0
+    kept_context: Scalar = 0.0
+    logit_copies: Scalar = 1.0
+    reserved_memory_bytes: Scalar = 0.0
 
 
 IDEAL = Efficiency()
 """Every resource at its published rate, and nothing else spent."""
+FACTORS = tuple(field.name for field in dataclasses.fields(Efficiency))
+"""Names of the factors."""

@@ -13,7 +13,9 @@ import xarray as xr
 from sweep.catalog import Catalog, current_catalog, read_mapping
 from sweep.dataset import build_dataset
 from sweep.errors import GridError
+from sweep.fitted import FittedEfficiency, load_efficiency
 from sweep.grid import Grid, Resolved, resolve
+from sweep.intervals import with_intervals
 from sweep.mapping import Evaluation
 from sweep.plan import make_plan
 from sweep.specs import parse
@@ -37,6 +39,7 @@ def run(
     catalog: Catalog | None = None,
     dtype: FloatType = "float32",
     keep_infeasible: bool = False,
+    efficiency: FittedEfficiency | str | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Compute every variable of `grid` over the outer product of its axes.
@@ -46,6 +49,7 @@ def run(
         catalog: Where to look names up; the user's and the shipped configs by default.
         dtype: Type of the results; float32 stays within 1e-5 of float64.
         keep_infeasible: Whether throughputs stand where a configuration cannot run.
+        efficiency: A calibration, its name or its file; ideal rooflines if not given.
         progress: Called with blocks done and blocks in all.
 
     Returns:
@@ -59,6 +63,7 @@ def run(
         resolve(grid, catalog or current_catalog()),
         dtype=dtype,
         keep_infeasible=keep_infeasible,
+        efficiency=load_efficiency(efficiency) if isinstance(efficiency, str) else efficiency,
         progress=progress,
     )
 
@@ -68,16 +73,20 @@ def run_resolved(
     *,
     dtype: FloatType = "float32",
     keep_infeasible: bool = False,
+    efficiency: FittedEfficiency | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """`run` for a grid whose names are looked up already."""
     check_fits_memory(grid, dtype)
     with jax.enable_x64(True) if dtype == "float64" else nullcontext():
-        work = Evaluation(grid, dtype=np.dtype(dtype), keep_infeasible=keep_infeasible)
+        work = Evaluation(
+            grid, dtype=np.dtype(dtype), keep_infeasible=keep_infeasible, efficiency=efficiency
+        )
         for done, _ in enumerate(work.run(), start=1):
             if progress is not None:
                 progress(done, work.steps)
-    return build_dataset(grid, work.operators, work.arrays)
+    dataset = build_dataset(grid, work.operators, work.arrays)
+    return dataset if efficiency is None else with_intervals(dataset, grid, efficiency)
 
 
 def check_fits_memory(grid: Resolved, dtype: FloatType) -> None:

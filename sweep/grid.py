@@ -14,7 +14,7 @@ from sweep.catalog import Catalog
 from sweep.errors import SpecError
 from sweep.families import read_blocks
 from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, Spec, explain, nearest
-from sweep.variables import AXES, LABELLED, VARIABLES, dims_of
+from sweep.variables import AXES, COMPUTED, LABELLED, VARIABLES, dims_of
 
 LARGEST_VALUE = 10**9
 LONGEST_AXIS = 10**6
@@ -183,8 +183,8 @@ class Grid(Spec):
     @model_validator(mode="after")
     def _check(self) -> "Grid":
         for name in self.variables:
-            if name not in VARIABLES:
-                guess = nearest(name, list(VARIABLES)) or f"; known: {', '.join(VARIABLES)}"
+            if name not in COMPUTED:
+                guess = nearest(name, list(COMPUTED)) or f"; known: {', '.join(COMPUTED)}"
                 raise ValueError(f"variables: unknown variable {name!r}{guess}")
         if len(set(self.variables)) < len(self.variables):
             raise ValueError("variables: the same variable twice")
@@ -265,7 +265,9 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
         for recipe in precision:
             check_dtypes(machine, recipe)
     wanted = dict.fromkeys(grid.variables)
-    wanted |= dict.fromkeys(extra for name in wanted for extra in VARIABLES[name].ancillary)
+    extras = [extra for name in wanted for extra in VARIABLES[name].ancillary]
+    extras += [more for name in extras for more in VARIABLES[name].ancillary]
+    wanted |= dict.fromkeys(extra for extra in extras if extra in COMPUTED)
     resolved = Resolved(
         models=tuple((spec, read_blocks(spec.config, spec.where)) for spec in models),
         hardware=hardware,

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.efficiency import FACTORS, Efficiency
+from sweep.fitted import FittedEfficiency
 from sweep.grid import Resolved
 from sweep.params import Point
 from sweep.request import Request
@@ -26,7 +28,11 @@ Kernel = Callable[..., dict[str, jax.Array]]
 
 
 @lru_cache(maxsize=64)
-def kernel(dims: tuple[tuple[str, tuple[str, ...]], ...], keep_infeasible: bool) -> Kernel:
+def kernel(
+    dims: tuple[tuple[str, tuple[str, ...]], ...],
+    keep_infeasible: bool,
+    factors: tuple[tuple[str, tuple[str, ...]], ...] = (),
+) -> Kernel:
     """The kernel mapped over every axis its arguments have, compiled on first use.
 
     Each variable is mapped over its own dimensions only; JAX refuses one that varies over an
@@ -35,22 +41,28 @@ def kernel(dims: tuple[tuple[str, tuple[str, ...]], ...], keep_infeasible: bool)
     Args:
         dims: Names and dimensions of the variables to compute.
         keep_infeasible: Whether throughputs stand where the point cannot run.
+        factors: Efficiency factors, each with the axes it varies along; none for the ideal.
     """
 
-    def one_point(*axes: Any) -> dict[str, jax.Array]:
-        request = Request(Point(*axes), keep_infeasible=keep_infeasible)
+    def one_point(efficiency: dict[str, Any], *axes: Any) -> dict[str, jax.Array]:
+        given = dict(zip(AXES, axes, strict=True))
+        point = Point(**given, efficiency=Efficiency(**efficiency))
+        request = Request(point, keep_infeasible=keep_infeasible)
         return {name: _stored(getattr(request, name), name) for name, _ in dims}
 
-    def outer_product(buffers: dict[str, jax.Array], *axes: Any) -> dict[str, jax.Array]:
+    def outer_product(
+        buffers: dict[str, jax.Array], efficiency: dict[str, Any], *axes: Any
+    ) -> dict[str, jax.Array]:
         del buffers
         mapped: Callable[..., dict[str, jax.Array]] = one_point
         for place, axis in reversed(list(enumerate(AXES))):
             if axes[place] is None:
                 continue
-            in_axes = tuple(0 if i == place else None for i in range(len(AXES)))
+            over_factors = {name: 0 if axis in over else None for name, over in factors}
+            in_axes = (over_factors, *(0 if i == place else None for i in range(len(AXES))))
             out_axes = {name: 0 if axis in over else None for name, over in dims}
             mapped = jax.vmap(mapped, in_axes, out_axes)
-        return mapped(*axes)
+        return mapped(efficiency, *axes)
 
     return jax.jit(outer_product, donate_argnums=0, keep_unused=True)
 
@@ -71,7 +83,12 @@ class Evaluation:
     """
 
     def __init__(
-        self, grid: Resolved, *, dtype: np.dtype[Any], keep_infeasible: bool = False
+        self,
+        grid: Resolved,
+        *,
+        dtype: np.dtype[Any],
+        keep_infeasible: bool = False,
+        efficiency: FittedEfficiency | None = None,
     ) -> None:
         """Allocate the arrays and cut the work into blocks."""
         self._grid = grid
@@ -80,7 +97,10 @@ class Evaluation:
         names = [operator_names(model) for model in models]
         self.operators = tuple(_merged(names))
         self._dims = {name: grid.dims(name) for name in grid.variables}
-        self._kernel = kernel(tuple(self._dims.items()), keep_infeasible)
+        self._factors = {} if efficiency is None else {n: efficiency.axes(n) for n in FACTORS}
+        self._kernel = kernel(
+            tuple(self._dims.items()), keep_infeasible, tuple(self._factors.items())
+        )
         sizes = {**grid.sizes, "operator": len(self.operators)}
         self.arrays: Arrays = {
             name: self._empty(name, [sizes[d] for d in dims]) for name, dims in self._dims.items()
@@ -95,6 +115,7 @@ class Evaluation:
                 models=members,
                 operators=[self.operators.index(n) for n in names[members[0]]],
                 axes={"model": stack([models[i] for i in members], dtype), **shared},
+                efficiency=self._efficiency(efficiency, members),
             )
             for members in _by_structure(models)
         ]
@@ -109,9 +130,23 @@ class Evaluation:
             key = (id(family), tuple(len(v) for v in where.values()))
             if key not in buffers:
                 buffers[key] = self._buffers(family, where)
-            buffers[key] = self._kernel(buffers[key], *arguments)
+            factors = {
+                name: array[
+                    tuple(slice(where[a].start, where[a].stop) for a in self._factors[name])
+                ]
+                for name, array in family.efficiency.items()
+            }
+            buffers[key] = self._kernel(buffers[key], factors, *arguments)
             self._collect(family, where, buffers[key])
             yield
+
+    def _efficiency(self, fitted: FittedEfficiency | None, members: Sequence[int]) -> Arrays:
+        """Factors of the models of one family, over the axes along which each varies."""
+        if fitted is None:
+            return {}
+        models = [self._grid.models[i][1] for i in members]
+        found = fitted.grid(models, self._grid.hardware, self._grid.precision)
+        return {name: array.astype(self._dtype) for name, array in found.items()}
 
     def _collect(
         self, family: "_Family", where: Mapping[str, range], results: dict[str, jax.Array]
@@ -175,10 +210,13 @@ class Evaluation:
 class _Family:
     """Models of one structure, which share a compiled kernel."""
 
-    def __init__(self, models: list[int], operators: list[int], axes: dict[str, Any]) -> None:
+    def __init__(
+        self, models: list[int], operators: list[int], axes: dict[str, Any], efficiency: Arrays
+    ) -> None:
         self.models = models
         self.operators = operators
         self.axes = axes
+        self.efficiency = efficiency
 
 
 def _by_structure(models: Sequence[Any]) -> list[list[int]]:

@@ -47,7 +47,9 @@ def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
     total = jnp.zeros(())
     for block in point.model.blocks:
         for attention in attentions(block):
-            elements = attention.cached(block, point.tp) * attention.kept(block, tokens)
+            kept = attention.kept(block, tokens)
+            held = kept + point.efficiency.kept_context * (tokens - kept)
+            elements = attention.cached(block, point.tp) * held
             total = total + block.count * elements * point.precision.kv
     return total / point.layout.pp
 
@@ -68,8 +70,8 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
     """Activations and buffers of a pass on each GPU. [byte]
 
     The residual stream, an operator's input and its output live together; the widest output
-    is a fused projection's. At the end the logits of each sequence live beside the hidden state,
-    in 32 bits as they are sampled. What GPUs exchange in one operator stands in a buffer of its
+    is a fused projection's. At the end the logits of each sequence are gathered to be sampled in
+    32 bits. What GPUs exchange in one operator stands in a buffer of its
     own, as large as the largest exchange.
 
     Args:
@@ -87,9 +89,10 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
         if block.in_transformer:
             width = jnp.maximum(width, 2 * block.hidden_size + outputs)
         if "lm_head" in block.operators:
-            logits = sampled * block.vocab_size / tp
-    hidden = point.precision.hidden
-    activations = jnp.maximum(tokens * width * hidden, logits * (hidden + LOGIT_BYTES))
+            logits = sampled * block.vocab_size
+    hidden, copies = point.precision.hidden, point.efficiency.logit_copies
+    sampling = logits * (hidden / tp + LOGIT_BYTES * copies)
+    activations = jnp.maximum(tokens * width * hidden, sampling)
     return activations + _exchanged(point, tokens)
 
 
@@ -128,7 +131,8 @@ def max_concurrency(point: Point) -> Scalar:
     server, layout = point.server, point.layout
     limit = jnp.minimum(server.max_batch_size, server.max_num_tokens)
     widest = working_memory(point, server.max_num_tokens, limit)
-    left = point.hardware.memory - weight_memory(point) - widest
+    usable = point.hardware.memory - point.efficiency.reserved_memory_bytes
+    left = usable - weight_memory(point) - widest
     reserved = point.length("isl") + server.reserved_osl * point.length("osl")
     room = server.kv_cache_fraction * left / kv_bytes_per_sequence(point, reserved)
     held = jnp.minimum(jnp.floor(jnp.maximum(room, 0.0)), limit * layout.pp)

@@ -177,9 +177,13 @@ def layers_in_turn(point: Point, block: Block, step: Step) -> Scalar:
 
 
 def _uneven(point: Point, block: Block) -> Scalar:
-    """Layers of the fullest stage over their mean. [1]"""
+    """Layers of the fullest stage over their mean, and what stages wait for one another. [1]"""
     pp, layers = point.layout.pp, point.model.layers
-    return jnp.ceil(layers / pp) * pp / layers if block.in_transformer else 1.0
+    if not block.in_transformer:
+        return 1.0
+    idle = point.efficiency.pipeline_idle
+    waiting = 1.0 if is_nothing(idle) else 1 + idle * (pp - 1)
+    return jnp.ceil(layers / pp) * pp / layers * waiting
 
 
 def sum_of_larger(
@@ -267,6 +271,7 @@ def _step(
         layout=point.layout,
         precision=point.precision,
         cache=point.hardware.cache,
+        dispatch_everywhere=point.efficiency.dispatch_everywhere,
     )
 
 
@@ -304,17 +309,16 @@ def _attending(
     share = efficiency.gemm if operator.attention is None else efficiency.attention
     if operator.engine == "experts":
         share = share * efficiency.expert_gemm
-    if operator.attention is not None and step.decoding:
-        cost = _reread(cost, block, efficiency.query_reread)
+    if operator.attention is not None and step.decoding and "latent" not in name:
+        cost = _on_vector_units(cost, efficiency.vector_attention)
     return cost, resource_seconds(cost, peak * share, point.hardware, efficiency)
 
 
-def _reread(cost: Cost, block: Block, exponent: Scalar) -> Cost:
-    """The cost where the queries of a KV head do not share all that they read of it."""
-    if is_nothing(exponent):
+def _on_vector_units(cost: Cost, share: Scalar) -> Cost:
+    """The cost where attention computes on the vector units, `share` times as long."""
+    if is_nothing(share):
         return cost
-    sharing = jnp.asarray(block.heads) / jnp.maximum(block.kv_heads, 1.0)
-    return dataclasses.replace(cost, kv_bytes=cost.kv_bytes * sharing**exponent)
+    return dataclasses.replace(cost, vector_flops=cost.vector_flops + share * cost.tensor_flops)
 
 
 def host_latency(point: Point, sampled: Scalar) -> Scalar:

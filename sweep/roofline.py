@@ -78,8 +78,12 @@ def resource_seconds(
         + cost.activation_bytes / e.activation_bandwidth
     )
     tensor_flops = cost.tensor_flops
-    if not (is_nothing(e.gemm_half_rows) or is_nothing(cost.row_flops)):
-        tensor_flops = tensor_flops + e.gemm_half_rows * cost.row_flops
+    for half_rows, row_flops in (
+        (e.gemm_half_rows, cost.row_flops),
+        (e.expert_half_rows, cost.expert_row_flops),
+    ):
+        if not (is_nothing(half_rows) or is_nothing(row_flops)):
+            tensor_flops = tensor_flops + half_rows * row_flops
     alone = is_nothing(cost.network_span)
     return Seconds(
         memory=rated_bytes / hardware.bandwidth / e.software,

@@ -75,6 +75,7 @@ class HardwareSpec(Spec):
         product: Name in full.
         form_factor: Board or module.
         year: Year of launch.
+        architecture: Generation of the chip, which calibrated factors are pooled by.
         confidence: How well the sources agree.
         note: What to know before using a figure.
         peak_flops_per_s: Dense matrix rate by operand type. [FLOP/s]
@@ -105,6 +106,7 @@ class HardwareSpec(Spec):
     product: str = ""
     form_factor: str = ""
     year: int | None = None
+    architecture: str = ""
     confidence: Confidence = "fair"
     note: str = ""
     peak_flops_per_s: dict[Dtype, Positive] = Field(min_length=1)

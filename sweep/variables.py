@@ -225,6 +225,7 @@ VARIABLES: dict[str, Variable] = {
         "output tokens per second of all GPUs",
         "dp * batch_size * osl / e2e_latency: output tokens only, the clock includes the prefill.",
         masked=True,
+        ancillary=("output_throughput_lower", "output_throughput_upper", "extrapolation"),
     ),
     "output_throughput_per_gpu": Variable(
         _REQUEST,
@@ -307,7 +308,12 @@ VARIABLES: dict[str, Variable] = {
         "Output tokens only; of a run of num_requests from first arrival to last token, or of "
         "the steady state.",
         masked=True,
-        ancillary=("inflight_feasible",),
+        ancillary=(
+            "inflight_feasible",
+            "inflight_output_throughput_lower",
+            "inflight_output_throughput_upper",
+            "extrapolation",
+        ),
     ),
     "inflight_output_throughput_per_gpu": Variable(
         _INFLIGHT,
@@ -367,6 +373,43 @@ VARIABLES: dict[str, Variable] = {
         flag_masks=tuple(INFEASIBLE_REASONS.items()),
     ),
 }
+
+
+EXTRAPOLATION = {"unseen_hardware": 1, "unseen_model": 2, "unseen_dtype": 4}
+"""What a calibrated prediction reaches beyond, as bits."""
+
+
+def _end(name: str, word: str) -> Variable:
+    whole = VARIABLES[name]
+    return Variable(
+        whole.dims,
+        whole.units,
+        f"{word} end of the 90 % interval of {name}",
+        "From the errors of predictions of measurements the calibration had not seen.",
+        masked=True,
+    )
+
+
+CALIBRATED = ("output_throughput", "inflight_output_throughput")
+"""Variables that a calibrated sweep gives an interval."""
+
+VARIABLES |= {
+    f"{name}_{end}": _end(name, end) for name in CALIBRATED for end in ("lower", "upper")
+} | {
+    "extrapolation": Variable(
+        ("model", "hardware", "precision"),
+        "1",
+        "what the calibration had not seen",
+        "Each bit widens the intervals; 0 where measurements covered model, accelerator and type.",
+        flag_masks=tuple(EXTRAPOLATION.items()),
+    )
+}
+COMPUTED = tuple(
+    name
+    for name in VARIABLES
+    if name != "extrapolation" and not name.endswith(("_lower", "_upper"))
+)
+"""Variables that a grid can ask for."""
 
 
 def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:

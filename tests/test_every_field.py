@@ -41,6 +41,7 @@ WORDS_OF_HARDWARE = {
     "product",
     "form_factor",
     "year",
+    "architecture",
     "confidence",
     "note",
     "memory_type",

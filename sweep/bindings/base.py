@@ -29,6 +29,7 @@ class Step(eqx.Module):
         chunks: Chunks that each prompt is cut into; the pass is a mean one of them. [count]
         prompt_tokens: Prompt tokens that pass beside sequences that decode. [count]
         prompts_ended: Prompts that end with them. [count]
+        dispatch_everywhere: See `Efficiency`. [1]
     """
 
     decoding: bool = eqx.field(static=True)
@@ -40,6 +41,7 @@ class Step(eqx.Module):
     chunks: Scalar = 1.0
     prompt_tokens: Scalar = 0.0
     prompts_ended: Scalar = 0.0
+    dispatch_everywhere: Scalar = 0.0
 
     @property
     def own_tokens(self) -> Scalar:

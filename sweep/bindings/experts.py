@@ -30,6 +30,7 @@ def _exchange(*, outputs: bool) -> Operator:
             tp=s.tp,
             ep=s.layout.ep,
             element_bytes=s.precision.hidden if outputs else s.precision.experts.activation,
+            everywhere_share=s.dispatch_everywhere,
         )
 
     return Operator(cost, exchanges=True)

@@ -35,6 +35,7 @@ def expert_exchange(
     tp: Scalar,
     ep: Scalar,
     element_bytes: Scalar,
+    everywhere_share: Scalar = 0.0,
 ) -> Cost:
     """Cost of carrying tokens from their attention group to their experts, or the outputs back.
 
@@ -51,13 +52,17 @@ def expert_exchange(
         tp: GPUs of one group. [count]
         ep: GPUs that experts are spread over whole. [count]
         element_bytes: Storage of one element. [byte]
+        everywhere_share: Share of the way to sending each token to all groups. [1]
 
     References:
         [1] Lepikhin et al., "GShard", ICLR 2021.
     """
     routed = experts_per_token * (ep - 1) / ep
     everywhere = dp_attention - 1
-    copies = jnp.where(ep > 1, jnp.minimum(routed, everywhere * tp), everywhere)
+    least = jnp.minimum(routed, everywhere * tp)
+    # Gathered tokens stand on one GPU of each group, which shares them among its own.
+    spread = least + everywhere_share * jnp.maximum(everywhere - least, 0.0)
+    copies = jnp.where(ep > 1, spread, everywhere)
     copies = jnp.where(dp_attention > 1, copies, 0.0)
     return Cost(
         network_bytes=tokens / tp * copies * hidden_size * element_bytes,

@@ -16,7 +16,8 @@ class Cost(eqx.Module):
 
     Attributes:
         tensor_flops: Matrix FLOPs, two per multiply-add. [count]
-        row_flops: Of these, what one more row of input would add. [count]
+        row_flops: What one more row of input would add to these. [count]
+        expert_row_flops: What one more row for each expert would add. [count]
         vector_flops: Element-wise FLOPs, off the tensor cores. [count]
         special_ops: Exponentials and reciprocals on the special-function units. [count]
         weight_bytes: Parameters read. [byte]
@@ -29,6 +30,7 @@ class Cost(eqx.Module):
 
     tensor_flops: Scalar = 0.0
     row_flops: Scalar = 0.0
+    expert_row_flops: Scalar = 0.0
     vector_flops: Scalar = 0.0
     special_ops: Scalar = 0.0
     weight_bytes: Scalar = 0.0

@@ -46,7 +46,7 @@ def expert_gemm(
     """
     return Cost(
         tensor_flops=2 * rows * inner * columns,
-        row_flops=2 * experts_read * inner * columns,
+        expert_row_flops=2 * experts_read * inner * columns,
         vector_flops=bias * rows * columns,
         weight_bytes=experts_read * columns * (inner * weight_bytes + bias * output_bytes),
         activation_bytes=rows * (inner * input_bytes + columns * output_bytes),

@@ -1,0 +1,5 @@
+"""`python -m calibration` is `llm-calibrate`."""
+
+from calibration.cli import main
+
+main()

@@ -1,0 +1,330 @@
+"""The command `llm-calibrate`. Heavy packages are imported inside the commands that need them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.errors import SpecError, SweepError
+from sweep.launch import launch
+
+if TYPE_CHECKING:
+    from calibration.dataset import Table
+    from calibration.measurements import Measurement
+    from sweep.fitted import FittedEfficiency
+
+PROGRAM = "llm-calibrate"
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
+configs_option = click.option(
+    "--configs", multiple=True, type=click.Path(), help="Folder with further specifications."
+)
+select_option = click.option(
+    "--select", default="", help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'."
+)
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
+
+
+def main() -> None:
+    """Run the command line; every expected error ends as one line on standard error."""
+    launch(cli, PROGRAM)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="llm-sweep", prog_name=PROGRAM)
+def cli() -> None:
+    """Fit efficiency factors to measured throughputs, judge them, and predict with them."""
+
+
+@cli.command()
+@click.argument("measurements", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
+@click.option("--from", "prior", default="ideal", help="A calibration to start from as a prior.")
+@select_option
+@force_option
+@configs_option
+def fit(
+    measurements: tuple[str, ...],
+    output: Path,
+    prior: str,
+    select: str,
+    force: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Fit all factors to tables of measurements: CSV, Parquet, JSON, or a shipped table's name."""
+    from time import perf_counter
+
+    from sweep.fitted import load_efficiency
+    from sweep.netcdf import check_writable
+
+    if output.suffix != ".nc":
+        raise click.BadParameter(f"{output}: must end in .nc", param_hint="--output")
+    check_writable(output, force=force)
+    check_writable(output.with_suffix(".yaml"), force=force)
+    start_from = load_efficiency(prior)
+    table, left_out = _table(measurements, select, configs)
+    from calibration.result import calibrate, save
+    from sweep.compilation import use_compilation_cache
+
+    use_compilation_cache()
+
+    start = perf_counter()
+    found = calibrate(table, name=output.stem, prior=start_from, suspects=left_out)
+    spent = perf_counter() - start
+    twin = save(found, output, force=force)
+    click.echo(
+        f"{len(found.fit.fitted)} rows, {len(found.fit.vector)} parameters of which the rows "
+        f"determine {found.fit.effective_parameters:.0f}, {found.fit.evaluations} evaluations, "
+        f"{spent:.0f} s"
+    )
+    if left_out:
+        click.echo(f"{left_out} suspect rows left out")
+    for scenario, errors in found.fitted.provenance["errors_without_own_configuration"].items():
+        click.echo(
+            f"{scenario}: {errors['rows']} rows, without their own configuration "
+            f"{errors['mape']:.1%} mean and {errors['median']:.1%} median error"
+        )
+    click.echo(_undetermined(found.fitted))
+    click.echo(f"{output} and {twin}")
+
+
+def _undetermined(fitted: "FittedEfficiency") -> str:
+    """In a sentence, which factors the rows say next to nothing of."""
+    silent = [name for name, figure in fitted.factors.items() if figure.verdict == "undetermined"]
+    if not silent:
+        return "the rows say something of every pooled factor"
+    return f"the rows do not determine {', '.join(silent)}: what stands there is the prior"
+
+
+@cli.command()
+@click.argument("fitted")
+@click.option("--all", "everything", is_flag=True, help="Deviations too.")
+@json_option
+def show(fitted: str, everything: bool, as_json: bool) -> None:
+    """Show what a fit found: values, errors, and what the rows say of each."""
+    found = _load(fitted)
+    rows = [{"factor": name, **_cells(figure)} for name, figure in sorted(found.factors.items())]
+    if everything:
+        rows += [
+            {"factor": f"{factor}[{trait}={level}]", **_cells(figure)}
+            for factor, traits in found.deviations.items()
+            for trait, levels in traits.items()
+            for level, figure in levels.items()
+        ]
+    if as_json:
+        click.echo(json.dumps(found.model_dump(mode="json", exclude_none=True), indent=2))
+        return
+    click.echo(f"{found.name} {found.digest}: {found.engine} {found.engine_version}")
+    _print_rows(rows, as_json=False)
+    click.echo(_undetermined(found))
+
+
+def _cells(figure: Any) -> dict[str, Any]:
+    error = figure.standard_error or 0.0
+    return {
+        "value": f"{figure.value:.4g}",
+        "90 % from": f"{figure.value * 2.718281828 ** (-1.645 * error):.4g}",
+        "to": f"{figure.value * 2.718281828 ** (1.645 * error):.4g}",
+        "verdict": figure.verdict,
+    }
+
+
+@cli.command()
+@click.argument("measurements", nargs=-1, required=True)
+@click.option(
+    "--leave-out",
+    type=click.Choice(["row", "model", "hardware", "version"]),
+    default="row",
+    show_default=True,
+    help="What each refit does not see; row means a tenth of the configurations.",
+)
+@click.option(
+    "--by",
+    multiple=True,
+    type=click.Choice(["scenario", "hardware", "model", "engine_version"]),
+    default=["scenario"],
+    show_default=True,
+    help="How to group the errors; may be repeated.",
+)
+@select_option
+@json_option
+@configs_option
+def validate(
+    measurements: tuple[str, ...],
+    leave_out: str,
+    by: tuple[str, ...],
+    select: str,
+    as_json: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Refit without a part of the rows, again and again, and predict that part."""
+    import numpy as np
+
+    from calibration.forward import Forward
+    from calibration.validation import held_out_errors, interval_coverage, summary
+    from sweep.compilation import use_compilation_cache
+    from sweep.efficiency import FACTORS
+    from sweep.progress import progress_bar
+
+    use_compilation_cache()
+    table, _ = _table(measurements, select, configs)
+    forward = Forward(table.groups, FACTORS)
+    with progress_bar("refitting") as progress:
+        errors = held_out_errors(table, leave_out, forward, progress=progress)
+    covered = interval_coverage(table, errors, leave_out)
+    names = np.asarray(["|".join(str(getattr(r, field)) for field in by) for r in table.rows])
+    rows = []
+    for name in [*np.unique(names), "all"]:
+        where = np.ones(len(names), bool) if name == "all" else names == name
+        figures = summary(errors[where])
+        if figures["rows"]:
+            inside = covered[where][np.isfinite(errors[where])]
+            figures["coverage of 90 %"] = float(np.mean(inside))
+            rows.append({"group": str(name), **figures})
+    if as_json:
+        click.echo(json.dumps({"leave_out": leave_out, "groups": rows}, indent=2))
+        return
+    _print_rows([_percentages(row) for row in rows], as_json=False)
+
+
+def _percentages(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: f"{value:.1%}" if isinstance(value, float) else value for key, value in row.items()
+    }
+
+
+@cli.command()
+@click.argument("fitted")
+@click.argument("measurements")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV file.")
+@click.option(
+    "--by",
+    multiple=True,
+    type=click.Choice(["scenario", "hardware", "model", "engine_version"]),
+    default=["hardware", "engine_version"],
+    show_default=True,
+    help="How to group predicted over measured; may be repeated.",
+)
+@force_option
+@configs_option
+def predict(
+    fitted: str,
+    measurements: str,
+    output: Path | None,
+    by: tuple[str, ...],
+    force: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Predict every row of a table with a fit, or with ideal rooflines: FITTED may be `ideal`."""
+    import pandas as pd
+
+    from calibration.dataset import tabulate
+    from calibration.measurements import read_measurements
+    from calibration.predictions import predictions
+    from sweep.catalog import Catalog
+    from sweep.fitted import load_efficiency
+    from sweep.netcdf import check_writable, replacing
+
+    if output is not None:
+        check_writable(output, force=force)
+    efficiency = load_efficiency(fitted)
+    rows = read_measurements(measurements, need_value=False)
+    frame = predictions(tabulate(rows, Catalog(configs)), efficiency)
+    if output is not None:
+        with replacing(output) as beside:
+            frame.to_csv(beside, index=False)
+        click.echo(f"{output}: {len(frame)} rows")
+    known = frame[frame["value"].notna() & (frame["quality"] != "suspect")]
+    if len(known) == 0:
+        return
+    ratio = known["predicted"] / known["value"]
+    grouped = ratio.groupby([known[name] for name in by])
+    table = pd.DataFrame(
+        {
+            "rows": grouped.size(),
+            "lowest": grouped.min(),
+            "median": grouped.median(),
+            "highest": grouped.max(),
+            "mean error": (ratio - 1).abs().groupby([known[name] for name in by]).mean(),
+        }
+    )
+    click.echo("predicted over measured")
+    _print_rows(
+        [
+            {**dict(zip(by, name if len(by) > 1 else (name,), strict=True)), **_ratios(figures)}
+            for name, figures in zip(table.index.tolist(), table.to_dict("records"), strict=True)
+        ],
+        as_json=False,
+    )
+
+
+def _ratios(figures: Any) -> dict[str, Any]:
+    return {
+        "rows": int(figures["rows"]),
+        **{name: f"{figures[name]:.2f}" for name in ("lowest", "median", "highest")},
+        "mean error": f"{figures['mean error']:.1%}",
+    }
+
+
+@cli.command()
+@click.argument("fitted", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Picture.")
+@force_option
+def plot(fitted: Path, output: Path, force: bool) -> None:
+    """Draw predicted against measured, and the factors with their errors."""
+    from calibration.plots import draw
+    from sweep.netcdf import check_writable, replacing
+
+    check_writable(output, force=force)
+    figure = draw(fitted)
+    with replacing(output) as beside:
+        figure.savefig(beside, dpi=150, format=output.suffix.removeprefix(".") or "png")
+    click.echo(f"{output}")
+
+
+def _load(name: str) -> "FittedEfficiency":
+    from sweep.fitted import load_efficiency
+
+    found = load_efficiency(name)
+    if found is None:
+        raise SpecError("ideal has no factors to show; every one is 1 or 0")
+    return found
+
+
+def _table(measurements: Sequence[str], select: str, configs: Sequence[str]) -> "tuple[Table, int]":
+    """The rows of several tables that a fit may use, and how many it must not."""
+    from calibration.dataset import tabulate
+    from calibration.measurements import read_measurements, without_suspects
+    from sweep.catalog import Catalog
+
+    rows: list[Measurement] = []
+    for path in measurements:
+        rows += read_measurements(path)
+    if select:
+        rows = _selected(rows, select)
+    kept, left_out = without_suspects(rows)
+    if not kept:
+        raise SpecError(f"no rows left to fit: {len(left_out)} are suspect")
+    return tabulate(kept, Catalog(configs)), len(left_out)
+
+
+def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
+    """The rows for which a comparison of their columns holds; versions compare as versions."""
+    from calibration.selection import matches
+
+    kept = [row for row in rows if matches(row, select)]
+    if not kept:
+        raise SpecError(f"--select: no row satisfies {select!r}")
+    return kept
+
+
+def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    from sweep.cli import print_rows
+
+    try:
+        print_rows(rows, as_json=as_json)
+    except SweepError as error:
+        raise SpecError(str(error)) from None

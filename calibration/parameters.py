@@ -1,0 +1,185 @@
+"""What a fit may vary: factors, what they are expected to be, and how far groups may depart.
+
+Every factor is fitted in logarithms: a pooled value, and a deviation for each level of some traits
+of a row. A deviation has a prior of its own width, so that a level with few rows stays near the
+pooled value, and one never seen has it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from sweep.efficiency import FACTORS, IDEAL
+from sweep.traits import Traits
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What a factor is expected to be before any row is seen.
+
+    Attributes:
+        typical: Its value.
+        width: Standard deviation of its logarithm. [1]
+        deviations: Width of the deviations by each trait that it may depart by. [1]
+    """
+
+    typical: float
+    width: float
+    deviations: dict[str, float]
+
+
+PRIORS: dict[str, Prior] = {
+    "software": Prior(1.0, 0.02, {"version": 0.04}),
+    "gemm": Prior(0.75, 0.3, {"architecture": 0.15, "hardware": 0.08, "dtype": 0.15, "era": 0.15}),
+    "gemm_half_rows": Prior(20.0, 1.0, {}),
+    "expert_half_rows": Prior(20.0, 1.0, {"era": 0.5}),
+    "expert_gemm": Prior(0.8, 0.3, {"era": 0.2}),
+    "attention": Prior(0.5, 0.5, {"architecture": 0.2, "era": 0.3}),
+    "weight_bandwidth": Prior(0.85, 0.1, {"hardware": 0.08, "era": 0.1}),
+    "kv_bandwidth": Prior(0.8, 0.2, {"architecture": 0.15, "hardware": 0.1, "era": 0.3}),
+    "activation_bandwidth": Prior(0.8, 0.5, {"era": 0.3}),
+    "vector_attention": Prior(1.0, 1.5, {"attention": 1.5}),
+    "link_bandwidth": Prior(0.7, 0.4, {"fabric": 0.3, "hardware": 0.2}),
+    "exchange_overhead_s": Prior(8e-6, 0.7, {"fabric": 0.7, "hardware": 0.3, "era": 0.5}),
+    "unhidden": Prior(0.1, 1.0, {"era": 0.5}),
+    "operator_overhead_s": Prior(4e-7, 0.4, {"era": 1.0}),
+    "step_overhead_s": Prior(4e-4, 0.5, {"era": 1.0}),
+    "sequence_overhead_s": Prior(5e-6, 0.5, {"era": 0.7}),
+    "expert_imbalance": Prior(1.1, 0.2, {"era": 0.2}),
+    "pipeline_idle": Prior(0.1, 0.7, {}),
+    "ramp": Prior(1.0, 0.3, {}),
+}
+"""Physical priors. Saturated rows alone do not tell fixed costs: about 6 µs for the dozen kernels
+of a layer and 0.4 ms for a pass come from profiles of engines with CUDA graphs. The widths were
+chosen by the errors of refits without the configurations predicted."""
+
+SETTINGS: dict[str, dict[str, float]] = {
+    "dispatch_everywhere": {"default": 1.0},
+    "kept_context": {"default": 1.0},
+    "reserved_memory_bytes": {"default": 2.5e9},
+    "logit_copies": {"default": 1.0, "0.10": 5.0, "cpp-0.14": 5.0},
+}
+"""Habits of the engine that no slope tells, by era; `default` stands for all others. Tokens are gathered
+to be dispatched, the cache keeps what stands behind a window, and samplers kept several copies of
+the logits until 0.15; the figures are those under which the rows of full caches fit best."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number of a fit, in logarithms.
+
+    Attributes:
+        factor: The factor it belongs to.
+        trait: The trait whose level it is for, empty for the pooled value.
+        level: The level.
+        centre: Mean of its prior.
+        width: Standard deviation of its prior.
+    """
+
+    factor: str
+    trait: str
+    level: str
+    centre: float
+    width: float
+
+    @property
+    def name(self) -> str:
+        """What it is called: `gemm`, `gemm[hardware=l40s]`."""
+        return f"{self.factor}[{self.trait}={self.level}]" if self.trait else self.factor
+
+
+@dataclass(frozen=True)
+class Design:
+    """How parameters make up the factors of each row.
+
+    Attributes:
+        parameters: The parameters in order.
+        factors: Names of the factors in the order of the columns of `values`.
+    """
+
+    parameters: tuple[Parameter, ...]
+    factors: tuple[str, ...]
+    _matrices: tuple[Any, ...]
+    _fixed: Array
+
+    def values(self, vector: Array) -> Array:
+        """Factors of each row under the parameters in `vector`."""
+        values = self._fixed.copy()
+        for column, matrix in enumerate(self._matrices):
+            if matrix is not None:
+                values[:, column] = np.exp(matrix @ vector)
+        return values
+
+    def slopes(self, values: Array, by_factor: Array) -> Any:
+        """Derivatives by the parameters, of what has derivatives `by_factor` by the factors."""
+        total = sparse.csr_array((len(values), len(self.parameters)))
+        for column, matrix in enumerate(self._matrices):
+            if matrix is not None:
+                total = (
+                    total + sparse.diags_array(by_factor[:, column] * values[:, column]) @ matrix
+                )
+        return total.tocsr()
+
+
+def design(
+    rows: Sequence[Traits],
+    *,
+    priors: dict[str, Prior] = PRIORS,
+    centres: dict[str, tuple[float, float]] | None = None,
+) -> Design:
+    """Lay out the parameters of a fit of `rows`.
+
+    Args:
+        rows: Traits of each row.
+        priors: Factors to fit.
+        centres: Mean and width of the priors of some parameters by name, in place of those.
+    """
+    parameters: list[Parameter] = []
+    matrices: list[Any] = []
+    fixed = np.ones((len(rows), len(FACTORS)))
+    for column, factor in enumerate(FACTORS):
+        if factor not in priors:
+            fixed[:, column] = [setting(factor, row.era) for row in rows]
+            matrices.append(None)
+            continue
+        first = len(parameters)
+        prior = priors[factor]
+        pooled = Parameter(factor, "", "", float(np.log(prior.typical)), prior.width)
+        members = [(pooled, np.arange(len(rows)))]
+        for trait, width in prior.deviations.items():
+            levels = np.asarray([getattr(row, trait) for row in rows])
+            for level in sorted(set(levels)):
+                parameter = Parameter(factor, trait, str(level), 0.0, width)
+                members.append((parameter, np.flatnonzero(levels == level)))
+        parameters += [parameter for parameter, _ in members]
+        places = np.concatenate([where for _, where in members])
+        columns = np.repeat(np.arange(len(members)) + first, [len(w) for _, w in members])
+        matrices.append((places, columns))
+    count = len(parameters)
+    built = [
+        None
+        if found is None
+        else sparse.csr_array((np.ones(len(found[0])), found), shape=(len(rows), count))
+        for found in matrices
+    ]
+    if centres:
+        parameters = [_centred(parameter, centres) for parameter in parameters]
+    return Design(tuple(parameters), FACTORS, tuple(built), fixed)
+
+
+def _centred(parameter: Parameter, centres: dict[str, tuple[float, float]]) -> Parameter:
+    if parameter.name not in centres:
+        return parameter
+    centre, width = centres[parameter.name]
+    return Parameter(parameter.factor, parameter.trait, parameter.level, centre, width)
+
+
+def setting(factor: str, era: str) -> float:
+    """The value of a factor that is not fitted."""
+    known = SETTINGS.get(factor, {})
+    return known.get(era, known.get("default", float(getattr(IDEAL, factor))))

@@ -1,0 +1,117 @@
+"""Refits without a part of the rows, and how well they predict it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from calibration.dataset import Table
+from calibration.forward import Forward
+from calibration.parameters import Array, Design, design
+from calibration.solver import solve
+from sweep.fitted import INTERVAL
+from sweep.traits import version_of
+
+FOLDS = 10
+LEAVE_OUT = ("row", "model", "hardware", "version")
+
+
+def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
+    """Name, rows to fit and rows to predict of each split.
+
+    `row` makes ten folds by configuration, so that neighbours of one configuration across
+    versions stay together; `version` goes forward in time: each version is predicted from those
+    before it.
+    """
+    places = np.arange(len(table.rows))
+    if leave_out == "row":
+        labels = table.labels("configuration")
+        names = np.unique(labels)
+        order = np.random.default_rng(0).permutation(len(names))
+        fold = dict(zip(names[order], np.arange(len(names)) % FOLDS, strict=True))
+        folds = np.asarray([fold[label] for label in labels])
+        for number in range(FOLDS):
+            yield f"fold {number + 1}", places[folds != number], places[folds == number]
+        return
+    labels = table.labels(leave_out)
+    if leave_out == "version":
+        versions = sorted(set(labels), key=version_of)
+        numbers = np.asarray([version_of(label) for label in labels], dtype=object)
+        for version in versions[1:]:
+            earlier = np.asarray([n < version_of(version) for n in numbers])
+            yield version, places[earlier], places[labels == version]
+        return
+    for name in np.unique(labels):
+        if np.all(labels == name):
+            continue
+        yield str(name), places[labels != name], places[labels == name]
+
+
+def held_out_errors(
+    table: Table,
+    leave_out: str,
+    forward: Forward,
+    layout: Design | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Array:
+    """Logarithmic error of every row, predicted by a fit that did not see it; NaN if none did."""
+    layout = layout or design(table.traits)
+    errors = np.full(len(table.rows), np.nan)
+    usable = np.flatnonzero(np.isfinite(table.measured))
+    all_splits = list(splits(table, leave_out))
+    for number, (_, fitted, predicted) in enumerate(all_splits):
+        if progress is not None:
+            progress(number, len(all_splits))
+        kept = np.intersect1d(fitted, usable)
+        if len(kept) == 0:
+            continue
+        fit = solve(forward, layout, table.measured, kept, table.weights)
+        errors[predicted] = fit.errors[predicted]
+    if progress is not None:
+        progress(len(all_splits), len(all_splits))
+    return errors
+
+
+def summary(errors: Array, halfwidth: Array | None = None) -> dict[str, Any]:
+    """Figures that tell how good predictions are.
+
+    Args:
+        errors: Logarithms of predicted over measured.
+        halfwidth: Half of each 90 % interval, a logarithm.
+    """
+    known = errors[np.isfinite(errors)]
+    if len(known) == 0:
+        return {"rows": 0}
+    relative = np.abs(np.expm1(known))
+    found: dict[str, Any] = {
+        "rows": len(known),
+        "mape": float(relative.mean()),
+        "median": float(np.median(relative)),
+        "p90": float(np.quantile(relative, 0.9)),
+        "bias": float(np.expm1(np.median(known))),
+    }
+    if halfwidth is not None:
+        found["coverage"] = float(np.mean(np.abs(known) <= halfwidth[np.isfinite(errors)]))
+    return found
+
+
+def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
+    """Whether the 90 % interval of each row held its figure.
+
+    The half-width of a row comes from the held-out errors of the other groups of the same kind
+    of split in its scenario: those of other folds, other models, other accelerators, versions.
+    """
+    labels = table.labels("configuration" if leave_out == "row" else leave_out)
+    scenarios = np.asarray([row.scenario for row in table.rows])
+    covered = np.zeros(len(errors), bool)
+    for scenario in np.unique(scenarios):
+        for name in np.unique(labels[scenarios == scenario]) if leave_out != "row" else [""]:
+            inside = (scenarios == scenario) & ((labels == name) if name else True)
+            others = (scenarios == scenario) & ((labels != name) if name else True)
+            known = np.abs(errors[others & np.isfinite(errors)])
+            if len(known) == 0:
+                known = np.abs(errors[(scenarios == scenario) & np.isfinite(errors)])
+            if len(known):
+                share = min(np.ceil((len(known) + 1) * INTERVAL) / len(known), 1.0)
+                covered[inside] = np.abs(errors[inside]) <= np.quantile(known, share)
+    return covered

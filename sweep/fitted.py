@@ -1,0 +1,181 @@
+"""A fitted efficiency as a file holds it: pooled factors, deviations, settings, intervals."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from sweep.architecture import Block
+from sweep.catalog import read_mapping
+from sweep.efficiency import FACTORS, IDEAL
+from sweep.errors import SpecError
+from sweep.resources import shipped_configs
+from sweep.specs import HardwareSpec, NotNegative, PrecisionSpec, Spec, nearest, parse
+from sweep.traits import AXES_OF_TRAITS, Traits, traits_of
+from sweep.variables import EXTRAPOLATION
+
+IDEAL_NAME = "ideal"
+INTERVAL = 0.9
+"""Share of figures that an interval is meant to hold. [1]"""
+
+
+class Figure(Spec):
+    """A fitted number.
+
+    Attributes:
+        value: A factor, or a deviation as a multiple of the pooled factor.
+        standard_error: Of its logarithm. [1]
+        verdict: `determined`, `prior-dominated` or `undetermined`.
+    """
+
+    value: NotNegative
+    standard_error: NotNegative | None = None
+    verdict: str = ""
+
+
+class FittedEfficiency(Spec):
+    """Efficiency factors by what a configuration is pooled by.
+
+    Attributes:
+        name: What it is called.
+        engine: The engine it is for.
+        engine_version: The version that a sweep stands for.
+        provenance: Rows, errors and how it was made, in words and numbers.
+        factors: Pooled factors.
+        deviations: By factor, trait and level, what to multiply the pooled factor by.
+        settings: Factors that are not fitted, by era; `default` stands for all others.
+        halfwidths: Half of the 90 % interval of a logarithm, by scenario and by what is new:
+            `seen`, `unseen_hardware` or `unseen_model`. [1]
+        seen: What the rows held: `hardware`, `model` and `dtype`.
+    """
+
+    name: str = Field(min_length=1)
+    engine: str = ""
+    engine_version: str = ""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    factors: dict[str, Figure] = Field(default_factory=dict)
+    deviations: dict[str, dict[str, dict[str, Figure]]] = Field(default_factory=dict)
+    settings: dict[str, dict[str, float]] = Field(default_factory=dict)
+    halfwidths: dict[str, dict[str, NotNegative]] = Field(default_factory=dict)
+    seen: dict[str, list[str]] = Field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Short fingerprint of everything that changes a prediction."""
+        told = self.model_dump(exclude={"provenance"}, mode="json")
+        text = json.dumps(told, sort_keys=True).encode()
+        return hashlib.sha256(text).hexdigest()[:16]
+
+    def factor(self, name: str, traits: Traits) -> float:
+        """One factor of a configuration."""
+        if name in self.settings:
+            by_era = self.settings[name]
+            return by_era.get(traits.era, by_era.get("default", float(getattr(IDEAL, name))))
+        if name not in self.factors:
+            return float(getattr(IDEAL, name))
+        value = self.factors[name].value
+        for trait, levels in self.deviations.get(name, {}).items():
+            figure = levels.get(getattr(traits, trait))
+            value *= 1.0 if figure is None else figure.value
+        return value
+
+    def axes(self, name: str) -> tuple[str, ...]:
+        """The axes of a sweep along which a factor varies, in their order."""
+        varying = {AXES_OF_TRAITS.get(trait) for trait in self.deviations.get(name, {})}
+        return tuple(axis for axis in ("model", "hardware", "precision") if axis in varying)
+
+    def grid(
+        self,
+        models: Sequence[tuple[Block, ...]],
+        hardware: Sequence[HardwareSpec],
+        precision: Sequence[PrecisionSpec],
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Every factor over the axes along which it varies."""
+        lengths = {"model": len(models), "hardware": len(hardware), "precision": len(precision)}
+
+        def at(name: str, place: Mapping[str, int]) -> float:
+            traits = traits_of(
+                hardware[place.get("hardware", 0)],
+                precision[place.get("precision", 0)].weight_dtype,
+                self.engine,
+                self.engine_version,
+                models[place.get("model", 0)],
+            )
+            return self.factor(name, traits)
+
+        found = {}
+        for name in FACTORS:
+            axes = self.axes(name)
+            array = np.empty([lengths[axis] for axis in axes])
+            for where in np.ndindex(array.shape):
+                array[where] = at(name, dict(zip(axes, where, strict=True)))
+            found[name] = array
+        return found
+
+    def extrapolation(self, model: str, hardware: str, dtype: str) -> int:
+        """Sum of the bits of `EXTRAPOLATION` for what the rows did not hold."""
+        given = {"unseen_model": model, "unseen_hardware": hardware, "unseen_dtype": dtype}
+        return sum(
+            bit
+            for what, bit in EXTRAPOLATION.items()
+            if given[what] not in self.seen.get(what.removeprefix("unseen_"), [])
+        )
+
+    def halfwidth(self, scenario: str, extrapolation: int) -> float:
+        """Half of the 90 % interval of a prediction's logarithm. [1]
+
+        What is new in two ways is as uncertain as both together.
+        """
+        known = self.halfwidths.get(scenario, {})
+        if not known:
+            return float("nan")
+        seen = known.get("seen", max(known.values()))
+        new = [bit for bit in EXTRAPOLATION.values() if extrapolation & bit]
+        names = {bit: what for what, bit in EXTRAPOLATION.items()}
+        extra = [max(known.get(names[bit], 1.5 * seen) ** 2 - seen**2, 0.0) for bit in new]
+        return float(np.sqrt(seen**2 + sum(extra)))
+
+
+def load_efficiency(name: str | Path) -> FittedEfficiency | None:
+    """A shipped calibration by name, or one at a path; `None` for `ideal`.
+
+    Raises:
+        SpecError: It is unknown or malformed.
+    """
+    if str(name) == IDEAL_NAME:
+        return None
+    folder = shipped_configs() / "calibrations"
+    shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    path = shipped.get(str(name), Path(name))
+    if path.suffix not in (".yaml", ".yml", ".json", ".nc"):
+        known = [IDEAL_NAME, *shipped]
+        guess = nearest(str(name), known) or f"; known: {', '.join(known)}, or a file"
+        raise SpecError(f"unknown efficiency {str(name)!r}{guess}")
+    data = _from_netcdf(path) if path.suffix == ".nc" else read_mapping(path)
+    fitted = parse(FittedEfficiency, {"name": path.stem, **data}, str(path))
+    for where, names in (("factors", fitted.factors), ("deviations", fitted.deviations)):
+        for factor in names:
+            if factor not in FACTORS:
+                guess = nearest(factor, list(FACTORS)) or f"; known: {', '.join(FACTORS)}"
+                raise SpecError(f"{path}: {where}: unknown factor {factor!r}{guess}")
+    return fitted
+
+
+ATTRIBUTE = "llm_sweep_efficiency"
+"""Attribute of a NetCDF file that holds the same as the plain text beside it."""
+
+
+def _from_netcdf(path: Path) -> dict[str, Any]:
+    import netCDF4
+
+    try:
+        with netCDF4.Dataset(path) as dataset:
+            text = dataset.getncattr(ATTRIBUTE)
+    except (OSError, AttributeError) as error:
+        raise SpecError(f"{path}: not a fitted efficiency: {error}") from None
+    found: dict[str, Any] = json.loads(text)
+    return found
