@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -196,12 +197,17 @@ def _points(
         },
         **{name: given(name, 1) for name in ("batch_size", "isl", "osl")},
     }
-    return Point(
+    scalar = Point(
         model=_gather([row.model for row in rows], lambda n: model_params(models[n][1])),
         hardware=_gather(machines, hardware_params),
         precision=_gather(recipes, precision_params),
-        **numbers,
+        **dict.fromkeys(numbers, 0.0),
     )
+    # A point is made of scalars; one with a leading axis over rows is for vmap alone.
+    rows_of: Point = eqx.tree_at(
+        lambda point: [getattr(point, name) for name in numbers], scalar, list(numbers.values())
+    )
+    return rows_of
 
 
 def _gather(keys: Sequence[Any], params: Any) -> Any:

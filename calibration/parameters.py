@@ -64,7 +64,7 @@ SETTINGS: dict[str, dict[str, float]] = {
     "reserved_memory_bytes": {"default": 2.5e9},
     "logit_copies": {"default": 1.0, "0.10": 5.0, "cpp-0.14": 5.0},
 }
-"""Habits of the engine that no slope tells, by era; `default` stands for all others. Tokens are gathered
+"""Habits of the engine that no slope tells, by era, else by default. Tokens are gathered
 to be dispatched, the cache keeps what stands behind a window, and samplers kept several copies of
 the logits until 0.15; the figures are those under which the rows of full caches fit best."""
 

@@ -35,8 +35,8 @@ def with_intervals(dataset: xr.Dataset, grid: Resolved, efficiency: FittedEffici
         added["extrapolation"] = flags
     present = [*map(str, dataset.data_vars), *added]
     for name, array in added.items():
-        array.attrs = variable_attributes(VARIABLES[name], dict.fromkeys(present))
-        result[name] = array
+        attributes = variable_attributes(VARIABLES[name], dict.fromkeys(present))
+        result[name] = (array.dims, array.values, attributes)
     for name in map(str, dataset.data_vars):
         result[name].attrs = variable_attributes(VARIABLES[name], dict.fromkeys(present))
     result.attrs["efficiency"] = f"{efficiency.name} {efficiency.digest}"

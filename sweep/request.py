@@ -210,7 +210,9 @@ class Request:
         return jnp.where(self.feasible == 1, value, jnp.nan)
 
     def _served(self, value: Scalar) -> Scalar:
-        """The value where the server can run; not one request held leaves nothing to keep."""
+        """The value where the server can run; kept, it is that of one request at least."""
+        if self.keep_infeasible:
+            return value
         return jnp.where(self.inflight_feasible == 1, value, jnp.nan)
 
     def _by_operator(self, works: list[Work]) -> list[list[Work]]:

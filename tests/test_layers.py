@@ -31,24 +31,27 @@ KERNEL = (
 READING = (
     ("resources",),
     ("specs",),
+    ("traits",),
     ("families",),
     ("catalog",),
+    ("fitted",),
     ("facts",),
 )
 """From files to specifications, and what they tell at once."""
 RUNNING = (
     ("grid", "stacking"),
     ("mapping", "dataset", "plan"),
+    ("intervals",),
     ("execution", "netcdf"),
     ("comparison", "checking", "published"),
-    ("plots", "listing", "progress", "compilation"),
+    ("plots", "listing", "progress", "compilation", "launch"),
     ("cli",),
     ("__main__",),
 )
 """From a grid to labelled results, files, pictures and a command."""
 ORDER = (*KERNEL, *READING, *RUNNING)
 ALLOWED_IN_KERNEL = {"jax", "equinox", "jaxtyping"}
-READS_MODELS = {"variables", "transformer", "operators", "operators.cost", "architecture", "errors"}
+READS_MODELS = {"variables", "efficiency", "transformer", "operators", "operators.cost", "architecture", "errors"}
 """What reading a config may use of the kernel: the normal form and its weights."""
 
 
@@ -144,7 +147,7 @@ def test_families_do_not_import_one_another_in_a_circle() -> None:
     ("package", "homes"),
     [
         ("matplotlib", {"plots"}),
-        ("click", {"cli"}),
+        ("click", {"cli", "launch"}),
         ("yaml", {"catalog"}),
         ("psutil", {"execution"}),
     ],
@@ -182,3 +185,31 @@ def functions() -> list[str]:
 
 def test_no_name_of_the_package_hides_a_module() -> None:
     assert not set(sweep.__all__) & {name for name in SOURCES if name}
+
+
+CALIBRATION = (
+    ("measurements",),
+    ("observations", "parameters", "selection"),
+    ("forward",),
+    ("solver",),
+    ("dataset",),
+    ("predictions", "validation"),
+    ("result", "plots"),
+    ("cli",),
+    ("__main__",),
+)
+"""The same for the package beside it, which imports this one and is not imported by it."""
+
+
+def test_calibration_builds_on_the_sweep_and_not_the_other_way() -> None:
+    assert not {name for path in SOURCES.values() for name in imports(path) if "calibration" in name}
+
+
+def test_calibration_imports_one_way() -> None:
+    rank = {name: place for place, layer in enumerate(CALIBRATION) for name in layer}
+    folder = PACKAGE.parent / "calibration"
+    files = {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
+    assert set(files) == set(rank)
+    for name, path in files.items():
+        used = {n.split(".")[1] for n in imports(path) if n.startswith("calibration.")}
+        assert all(rank[other] < rank[name] for other in used), (name, used)

@@ -1,0 +1,167 @@
+"""Tables of measurements: what is read, what is refused by line and column."""
+
+from pathlib import Path
+
+import pytest
+from factories import shipped
+
+from calibration.measurements import Measurement, read_measurements, without_suspects
+from calibration.observations import layout_of, recipe_of
+from calibration.selection import matches
+from sweep.errors import SpecError, SpecWarning
+from sweep.families import read_blocks
+
+HEADER = "scenario,model,hardware,isl,osl,metric,value,batch_size\n"
+GOOD = "static_batch,llama-2-7b,a100-sxm-80gb,128,128,output_throughput,5353,256\n"
+
+
+def read(tmp_path: Path, text: str, **options: bool) -> list[Measurement]:
+    path = tmp_path / "mine.csv"
+    path.write_text(text, encoding="utf-8")
+    return read_measurements(path, **options)
+
+
+def test_a_row_needs_no_more_than_it_says(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, HEADER + GOOD)
+    assert (row.tp, row.pp, row.quality, row.id) == (1, 1, "ok", "mine-2")
+    assert row.kv_cache_fraction is None
+
+
+def test_the_shipped_table_is_whole() -> None:
+    rows = read_measurements("tensorrt-llm")
+    kept, suspects = without_suspects(rows)
+    assert len(rows) == 4368
+    assert len(suspects) == 45
+    assert {row.scenario for row in kept} == {"static_batch", "inflight", "first_token"}
+    assert all(row.source for row in rows)
+    # The four rows of the article.
+    article = [r.value for r in rows if r.note == "quoted in the article"]
+    assert sorted(article) == [547.0, 613.0, 1518.0, 5353.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["mine.csv", "not a readable table"]),
+        (HEADER, ["no rows"]),
+        (GOOD, ["column scenario is missing"]),
+        (HEADER.replace("batch_size", "batch_sise") + GOOD, ["batch_sise", "did you mean"]),
+        (HEADER + GOOD + GOOD.replace("128,128", "128,-1"), ["line 3", "osl", "-1"]),
+        (HEADER + GOOD.replace("5353", "fast"), ["line 2", "value", "fast"]),
+        (HEADER + GOOD.replace("5353", "0"), ["line 2", "value", "'0'"]),
+        (HEADER + GOOD.replace("5353", "nan"), ["line 2", "value"]),
+        (HEADER + GOOD.replace("5353", ""), ["line 2", "value: missing"]),
+        (HEADER + GOOD.replace(",256", ","), ["line 2", "batch_size: missing"]),
+        (HEADER + GOOD.replace("static_batch", "static"), ["line 2", "scenario", "static"]),
+        (HEADER + GOOD.replace("output_throughput", "goodput"), ["line 2", "metric"]),
+        ("tp,attention_dp," + HEADER + "4,3," + GOOD, ["line 2", "attention_dp"]),
+        ("id," + HEADER + "a," + GOOD + "a," + GOOD, ["line 3", "'a' stands twice"]),
+    ],
+)
+def test_bad_tables_are_refused_by_line_and_column(tmp_path: Path, text: str, words) -> None:
+    with pytest.raises(SpecError) as refusal:
+        read(tmp_path, text)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+def test_a_row_to_predict_needs_no_figure(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, HEADER + GOOD.replace("5353", ""), need_value=False)
+    assert row.value is None
+
+
+def test_columns_of_other_tools_are_passed_over_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(SpecWarning, match="wall_clock"):
+        rows = read(tmp_path, "wall_clock," + HEADER + "3," + GOOD)
+    assert len(rows) == 1
+
+
+def test_json_and_csv_say_the_same(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, HEADER + GOOD)
+    path = tmp_path / "mine.json"
+    path.write_text(f"[{row.model_dump_json(exclude_none=True)}]", encoding="utf-8")
+    assert read_measurements(path) == [row]
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"must be a \.csv"):
+        read_measurements(tmp_path / "mine.xlsx")
+
+
+def row(**changes: object) -> Measurement:
+    fields = {
+        "scenario": "inflight",
+        "model": "mixtral-8x7b",
+        "hardware": "h100-sxm-80gb",
+        "engine": "tensorrt-llm",
+        "engine_version": "1.0.0",
+        "isl": 128,
+        "osl": 128,
+        "metric": "output_throughput",
+        "tp": 8,
+    }
+    return Measurement.model_validate(fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "layout"),
+    [
+        # Experts from 1.0 on: attention data-parallel, experts over the same GPUs.
+        ({}, (1, 1, 8, 8, 1)),
+        ({"engine_version": "0.21.0"}, (8, 1, 1, 1, 1)),
+        ({"engine": "vllm"}, (8, 1, 1, 1, 1)),
+        ({"model": "llama-3.1-8b"}, (8, 1, 1, 1, 1)),
+        ({"attention_dp": 1}, (8, 1, 1, 1, 1)),
+        ({"attention_dp": 4, "ep": 8}, (2, 1, 8, 4, 1)),
+        # Sixteen GPUs hold two replicas of eight.
+        ({"num_gpus": 16}, (1, 1, 8, 8, 2)),
+    ],
+)
+def test_layouts_are_completed_as_the_engine_has_them(changes, layout) -> None:
+    given = row(**changes)
+    blocks = read_blocks(shipped().model(given.model).config, given.model)
+    found = layout_of(given, blocks)
+    assert (found.tp, found.pp, found.ep, found.dp_attention, found.dp) == layout
+
+
+def test_gpus_that_no_replica_fills_are_refused() -> None:
+    with pytest.raises(SpecError, match="num_gpus: 12 is no multiple of tp 8"):
+        layout_of(row(num_gpus=12), read_blocks(shipped().model("mixtral-8x7b").config, ""))
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored"),
+    [
+        ({"weight_dtype": "fp16"}, ("fp16", "fp16", "fp16")),
+        ({"weight_dtype": "fp8"}, ("fp8", "fp8", "fp8")),
+        ({"weight_dtype": "fp8", "kv_dtype": "bf16"}, ("fp8", "fp8", "bf16")),
+        # A 4-bit float means NVFP4, with its scales, and an 8-bit cache.
+        ({"weight_dtype": "fp4"}, ("nvfp4", "nvfp4", "fp8")),
+        ({"weight_dtype": "int4", "activation_dtype": "fp16"}, ("int4", "fp16", "fp16")),
+        ({"precision": "w8a16"}, ("int8", "half", "half")),
+    ],
+)
+def test_types_that_are_not_stated_follow_from_those_that_are(changes, stored) -> None:
+    recipe = recipe_of(row(**changes), shipped())
+    assert (recipe.weight_dtype, recipe.activation_dtype, recipe.kv_dtype) == stored
+
+
+@pytest.mark.parametrize(
+    ("select", "holds"),
+    [
+        ("engine_version<=1.0.0", True),
+        ("engine_version<0.21.0", False),
+        ("engine_version>=0.9", True),
+        ("tp==8 and isl<200", True),
+        ("tp==8 and isl>200", False),
+        ("model!='mixtral-8x7b'", False),
+        ("batch_size>4", False),
+    ],
+)
+def test_rows_are_chosen_by_their_columns(select: str, holds: bool) -> None:
+    assert matches(row(), select) is holds
+
+
+@pytest.mark.parametrize("select", ["tp", "tp=8", "tpp==8", "tp==eight"])
+def test_a_choice_that_means_nothing_is_refused(select: str) -> None:
+    with pytest.raises(SpecError, match="--select"):
+        matches(row(), select)
