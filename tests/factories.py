@@ -17,7 +17,7 @@ from sweep.params import Point
 from sweep.request import Request
 from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec
 from sweep.stacking import hardware_params, model_params, precision_params
-from sweep.variables import VARIABLES
+from sweep.variables import COMPUTED, VARIABLES
 
 LLAMA = {
     "hidden_size": 64,
@@ -248,7 +248,7 @@ def wide_sweep(dtype: str) -> xr.Dataset:
         "isl": [1, 3000, 100_000],
         "osl": [1, 2, 700],
     }
-    rest = [name for name in VARIABLES if name not in FOOTPRINT]
+    rest = [name for name in COMPUTED if name not in FOOTPRINT]
     latencies = run(Grid(**axes, context_len=[1, 5000, 131_072], variables=rest), dtype=dtype)
     footprints = run(Grid(**axes, variables=list(FOOTPRINT)), dtype=dtype)
     return xr.merge([latencies, footprints], combine_attrs="override")

@@ -12,9 +12,9 @@ from sweep.architecture import Block
 from sweep.facts import model_facts
 from sweep.request import Request
 from sweep.specs import Dtype, HardwareSpec, ModelSpec, PrecisionSpec, Published, StoredTensor
-from sweep.variables import VARIABLES
+from sweep.variables import COMPUTED
 
-NAMES = tuple(VARIABLES)
+NAMES = COMPUTED
 CELL = {"batch_size": 3, "context_len": 100, "isl": 90, "osl": 20, "tp": 2}
 
 

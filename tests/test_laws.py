@@ -37,7 +37,7 @@ from sweep.request import Request
 from sweep.roofline import network_seconds, peak_rate
 from sweep.specs import HardwareSpec, ModelSpec
 from sweep.transformer import OPERATORS
-from sweep.variables import BOUNDS, VARIABLES
+from sweep.variables import BOUNDS, COMPUTED, VARIABLES
 
 POWERS = st.integers(0, 3).map(lambda n: 2**n)
 RATES = st.floats(1e9, 1e16)
@@ -490,8 +490,8 @@ MACHINES = [
     *(shipped().hardware(name) for name in WIDE_MACHINES),
     *(nudged(name, 1 + sign * NUDGE) for name in WIDE_MACHINES for sign in (-1, 1)),
 ]
-QUANTITIES = [name for name, variable in VARIABLES.items() if not variable.is_flag]
-CATEGORIES = [name for name, variable in VARIABLES.items() if variable.is_flag]
+QUANTITIES = [name for name in COMPUTED if not VARIABLES[name].is_flag]
+CATEGORIES = [name for name in COMPUTED if VARIABLES[name].is_flag]
 
 
 @pytest.mark.parametrize("name", QUANTITIES)

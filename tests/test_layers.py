@@ -51,7 +51,15 @@ RUNNING = (
 """From a grid to labelled results, files, pictures and a command."""
 ORDER = (*KERNEL, *READING, *RUNNING)
 ALLOWED_IN_KERNEL = {"jax", "equinox", "jaxtyping"}
-READS_MODELS = {"variables", "efficiency", "transformer", "operators", "operators.cost", "architecture", "errors"}
+READS_MODELS = {
+    "variables",
+    "efficiency",
+    "transformer",
+    "operators",
+    "operators.cost",
+    "architecture",
+    "errors",
+}
 """What reading a config may use of the kernel: the normal form and its weights."""
 
 
@@ -202,7 +210,9 @@ CALIBRATION = (
 
 
 def test_calibration_builds_on_the_sweep_and_not_the_other_way() -> None:
-    assert not {name for path in SOURCES.values() for name in imports(path) if "calibration" in name}
+    assert not {
+        name for path in SOURCES.values() for name in imports(path) if "calibration" in name
+    }
 
 
 def test_calibration_imports_one_way() -> None:

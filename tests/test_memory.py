@@ -199,8 +199,8 @@ def working(name: str, **numbers: float) -> float:
         ({"isl": 1024, "tp": 8}, 1024 * 2 * (8192 + 2752 + 7168)),
         # In a decode step 32 000 logits in 2 and in 4 bytes outweigh one token's 60 416.
         ({"context_len": 1024, "batch_size": 64}, 64 * 192_000),
-        # Split in eight, 4000 logits of 6 bytes still do: 24 000 to 21 888.
-        ({"context_len": 1024, "batch_size": 64, "tp": 8}, 64 * (24_000 + 2 * 7168)),
+        # Split in eight, 4000 logits of 2 bytes are gathered to 32 000 of 4.
+        ({"context_len": 1024, "batch_size": 64, "tp": 8}, 64 * (8000 + 128_000 + 2 * 7168)),
     ],
 )
 def test_activations_of_llama_2_7b(numbers: dict[str, float], expected: int) -> None:

@@ -37,8 +37,9 @@ HALF = {"input_bytes": 2.0, "output_bytes": 2.0}
 
 
 def spent(cost: Cost) -> dict[str, float]:
-    """The entries of a cost that are not zero; a span is no expense."""
-    names = [f.name for f in dataclasses.fields(cost) if f.name != "network_span"]
+    """The entries of a cost that are not zero; a span and what a row would add are no expense."""
+    beside = ("network_span", "row_flops", "expert_row_flops")
+    names = [f.name for f in dataclasses.fields(cost) if f.name not in beside]
     entries = {name: float(getattr(cost, name)) for name in names}
     return {name: value for name, value in entries.items() if value}
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from calibration.cli import cli as calibrate
 from sweep.cli import cli
 from sweep.variables import VARIABLES
 
+COMMANDS = {"llm-sweep": cli, "llm-calibrate": calibrate}
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -24,17 +26,18 @@ def test_python_blocks_run(code, tmp_path, monkeypatch) -> None:
 
 
 def test_commands_name_what_exists() -> None:
-    used = re.findall(r"llm-sweep ([a-z][a-z-]+)", "\n".join(blocks("sh")))
-    assert {"run", "compare"} <= set(used)
-    assert set(used) <= set(cli.commands)
+    for name, command in COMMANDS.items():
+        used = re.findall(rf"{name} ([a-z][a-z-]+)", "\n".join(blocks("sh")))
+        assert used
+        assert set(used) <= set(command.commands)
 
 
 def test_options_of_the_commands_exist() -> None:
     for line in re.split(r"&&|\n", "\n".join(blocks("sh")).replace("\\\n", " ")):
         words = shlex.split(line, comments=True)
-        starts = [i for i, word in enumerate(words) if word.endswith("llm-sweep")]
+        starts = [i for i, word in enumerate(words) if word.rpartition("/")[2] in COMMANDS]
         for start in starts:
-            command = cli.commands[words[start + 1]]
+            command = COMMANDS[words[start].rpartition("/")[2]].commands[words[start + 1]]
             known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
             given = {word for word in words[start + 2 :] if word.startswith("-")}
             assert given <= known, line

@@ -17,7 +17,7 @@ PROBE = (
 
 def tree_files() -> set[str]:
     """Files that belong in a wheel, under the names they have there."""
-    sources = {"sweep": "sweep", "configs": "sweep/_configs"}
+    sources = {"sweep": "sweep", "calibration": "calibration", "configs": "sweep/_configs"}
     return {
         f"{place}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, place in sources.items()
