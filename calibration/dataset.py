@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration.measurements import Measurement
-from calibration.observations import Group, observe, recipe_of
+from calibration.observations import Group, named, observe, recipe_of
 from calibration.parameters import Array
 from calibration.solver import DOUBTFUL_WEIGHT
 from sweep.catalog import Catalog
@@ -60,10 +60,10 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
     machines = {}
     for row in rows:
         if row.model not in blocks:
-            spec = catalog.model(row.model)
+            spec = named(row, catalog.model, row.model)
             blocks[row.model] = read_blocks(spec.config, spec.where)
         if row.hardware not in machines:
-            machines[row.hardware] = catalog.hardware(row.hardware)
+            machines[row.hardware] = named(row, catalog.hardware, row.hardware)
     groups = tuple(observe(rows, catalog))
     traits = tuple(
         traits_of(

@@ -1,9 +1,9 @@
 """From measured rows to points of the kernel: specifications looked up, stacked, gathered."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -21,6 +21,7 @@ from sweep.stacking import hardware_params, model_params, precision_params, stac
 from sweep.traits import version_of
 from sweep.variables import SERVER
 
+T = TypeVar("T")
 ENDLESS = 1e9
 """Requests of a run whose number is not stated: its ends weigh nothing. [count]"""
 BLOCK_FORMAT = {"fp4": "nvfp4"}
@@ -145,7 +146,7 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
     models: dict[str, tuple[ModelSpec, tuple[Block, ...]]] = {}
     for row in rows:
         if row.model not in models:
-            spec = _named(row, lambda row=row: _as_run(row, catalog.model(row.model)))
+            spec = _as_run(row, named(row, catalog.model, row.model))
             models[row.model] = spec, read_blocks(spec.config, spec.where)
     parameters = {name: model_params(blocks) for name, (_, blocks) in models.items()}
     members: dict[Any, list[int]] = {}
@@ -175,10 +176,10 @@ def _points(
     catalog: Catalog,
 ) -> Point:
     layouts = [layout_of(row, models[row.model][1]) for row in rows]
-    recipes = [_named(row, lambda row=row: recipe_of(row, catalog)) for row in rows]
-    machines = [_named(row, lambda row=row: catalog.hardware(row.hardware)) for row in rows]
+    recipes = [named(row, recipe_of, row, catalog) for row in rows]
+    machines = [named(row, catalog.hardware, row.hardware) for row in rows]
     for row, machine, recipe in zip(rows, machines, recipes, strict=True):
-        _named(row, lambda machine=machine, recipe=recipe: check_dtypes(machine, recipe))
+        named(row, check_dtypes, machine, recipe)
 
     def given(name: str, default: float) -> np.ndarray[Any, Any]:
         values = [getattr(row, name) for row in rows]
@@ -197,11 +198,12 @@ def _points(
         },
         **{name: given(name, 1) for name in ("batch_size", "isl", "osl")},
     }
+    empty: dict[str, Any] = dict.fromkeys(numbers, 0.0)
     scalar = Point(
         model=_gather([row.model for row in rows], lambda n: model_params(models[n][1])),
         hardware=_gather(machines, hardware_params),
         precision=_gather(recipes, precision_params),
-        **dict.fromkeys(numbers, 0.0),
+        **empty,
     )
     # A point is made of scalars; one with a leading axis over rows is for vmap alone.
     rows_of: Point = eqx.tree_at(
@@ -225,8 +227,13 @@ def _gather(keys: Sequence[Any], params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[np.asarray(order)], stacked)
 
 
-def _named(row: Measurement, find: Any) -> Any:
+def named(row: Measurement, find: Callable[..., T], *arguments: Any) -> T:
+    """What `find` makes of `arguments`, its errors naming the row.
+
+    Raises:
+        SpecError: What `find` raised.
+    """
     try:
-        return find()
+        return find(*arguments)
     except SpecError as error:
         raise SpecError(f"{row.id}: {error}") from None
