@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +127,8 @@ def _cells(figure: Any) -> dict[str, Any]:
     error = figure.standard_error or 0.0
     return {
         "value": f"{figure.value:.4g}",
-        "90 % from": f"{figure.value * 2.718281828 ** (-1.645 * error):.4g}",
-        "to": f"{figure.value * 2.718281828 ** (1.645 * error):.4g}",
+        "90 % from": f"{figure.value * exp(-1.645 * error):.4g}",
+        "to": f"{figure.value * exp(1.645 * error):.4g}",
         "verdict": figure.verdict,
     }
 

@@ -212,10 +212,8 @@ def _parse(record: Mapping[Any, Any], where: str, need_value: bool, name: str) -
     return row
 
 
-def _is_empty(value: object) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or bool(pd.isna(value))  # type: ignore[call-overload]
+def _is_empty(value: Any) -> bool:
+    return not value.strip() if isinstance(value, str) else bool(pd.isna(value))
 
 
 def _explain(error: ValidationError) -> str:

@@ -47,16 +47,16 @@ def scatter(axes: Any, fit: xr.Dataset) -> None:
 
 
 def forest(axes: Any, fit: xr.Dataset) -> None:
-    """Pooled factors as multiples of their centre, with 90 % intervals."""
+    """90 % intervals of the pooled factors, each over its value."""
     pooled = [i for i, name in enumerate(fit.parameter.values) if "[" not in str(name)]
     values = np.exp(fit.estimate.values[pooled])
     errors = 1.645 * fit.standard_error.values[pooled]
     places = np.arange(len(pooled))[::-1]
-    shown = values / np.exp(fit.estimate.values[pooled])
+    shown = np.ones(len(pooled))
     axes.errorbar(
         shown,
         places,
-        xerr=[shown * (1 - np.exp(-errors)), shown * (np.exp(errors) - 1)],
+        xerr=[1 - np.exp(-errors), np.exp(errors) - 1],
         fmt="o",
         color="#D55E00",
         ecolor="0.3",
