@@ -1,23 +1,29 @@
-"""Times the kernel on models of several structures, static and in flight, fused and unfused.
+"""Times the kernel against NumPy on models of several structures, static and in flight.
 
 Run as `python -m benchmarks.structures`; what the rows mean stands in `benchmarks/README.md`.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable
+from itertools import product
 from math import prod
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import jax
 import numpy as np
 
+from benchmarks.broadcasting import Program
 from benchmarks.kernel import HARDWARE
 from benchmarks.report import machine, print_table
 from sweep.catalog import current_catalog
+from sweep.execution import run_resolved
 from sweep.grid import Grid, resolve
 from sweep.mapping import kernel
+from sweep.params import Point
+from sweep.request import Request
 from sweep.stacking import hardware_params, model_params, precision_params, stack
 from sweep.variables import AXES
 
@@ -27,6 +33,9 @@ MODELS = {
     "latent attention and experts": "deepseek-v3",
     "chunked attention and experts": "llama-4-scout",
 }
+TOLERANCE = 2e-3
+"""Beyond it results differ: in float32 another order of the same operations may move a number of
+iterations, which is rounded up, by one. [1]"""
 DECODE, REQUEST, INFLIGHT = "decode_step_latency", "output_throughput", "inflight_output_throughput"
 
 
@@ -45,37 +54,62 @@ def axes_of(variable: str, length: int) -> dict[str, list[int]]:
     }
 
 
-def case(
-    variable: str, model: str, length: int
-) -> tuple[int, Callable[[], Any], Callable[[], Any]]:
-    """Points, the fused kernel into reused memory, and the same formulas one by one."""
-    axes = axes_of(variable, length)
-    grid = resolve(
-        Grid(models=[model], hardware=HARDWARE, variables=[variable], **axes), current_catalog()
-    )
-    names = tuple((name, grid.dims(name)) for name in grid.variables if name == variable)
-    call = kernel(names, False)
-    by_axis = {
+class Case(NamedTuple):
+    """One variable of one model on one grid.
+
+    Attributes:
+        points: Points of the grid. [count]
+        kernel: The compiled kernel, into memory it uses again and again.
+        dataset: The public route: a fresh, labelled Dataset.
+        numpy: The same formulas in NumPy broadcasting, spelt out beforehand.
+    """
+
+    points: int
+    kernel: Callable[[], Any]
+    dataset: Callable[[], Any]
+    numpy: Callable[[], Any]
+
+    def difference(self) -> float:
+        """Largest relative difference between the three. [1]"""
+        expected = np.asarray(self.kernel())
+        others = self.dataset(), self.numpy().reshape(expected.shape)
+        return float(max(np.max(np.abs(other / expected - 1)) for other in others))
+
+
+def case(variable: str, model: str, length: int) -> Case:
+    """`variable` of `model` on 16 accelerators, whether they can hold it or not."""
+    numbers = axes_of(variable, length)
+    asked = Grid(models=[model], hardware=HARDWARE, variables=[variable], **numbers)
+    grid = dataclasses.replace(resolve(asked, current_catalog()), variables=(variable,))
+    call = kernel(((variable, grid.dims(variable)),), True)
+    axes = {
         "model": stack([model_params(blocks) for _, blocks in grid.models], np.float32),
         "hardware": stack([hardware_params(spec) for spec in grid.hardware], np.float32),
         "precision": stack([precision_params(spec) for spec in grid.precision], np.float32),
         **{axis: np.asarray(values, np.float32) for axis, values in grid.numbers.items()},
     }
-    arguments = jax.device_put([by_axis.get(axis) for axis in AXES])
+    arguments = jax.device_put([axes.get(axis) for axis in AXES])
     sizes = grid.sizes
     zeros = np.zeros([sizes[dim] for dim in grid.dims(variable)], np.float32)
     buffers = {variable: jax.device_put(zeros)}
 
-    def fused() -> Any:
+    def one_point(*given: Any) -> Any:
+        point = Point(**dict(zip(sizes, given, strict=True)))
+        return getattr(Request(point, keep_infeasible=True), variable)
+
+    program = Program(one_point, *(axes[axis] for axis in sizes))
+
+    def run_kernel() -> Any:
         nonlocal buffers
         buffers = call(buffers, {}, *arguments)
-        return jax.block_until_ready(buffers)
+        return jax.block_until_ready(buffers)[variable]
 
-    def unfused() -> Any:
-        with jax.disable_jit():
-            return jax.block_until_ready(call({}, {}, *arguments))
-
-    return prod(sizes.values()), fused, unfused
+    return Case(
+        points=prod(sizes.values()),
+        kernel=run_kernel,
+        dataset=lambda: run_resolved(grid, keep_infeasible=True)[variable].values,
+        numpy=lambda: program(*(axes[axis] for axis in sizes))[0],
+    )
 
 
 def clock(run: Callable[[], Any]) -> float:
@@ -91,26 +125,27 @@ def clock(run: Callable[[], Any]) -> float:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 def main(repeats: int, small: bool, as_json: bool) -> None:
     """Time dense models, experts, latent attention and in-flight batching."""
-    length = 64 if small else 1024
     rows = []
-    for variable in (DECODE, REQUEST, INFLIGHT):
-        for words, model in MODELS.items():
-            points, fused, unfused = case(variable, model, length)
-            first = clock(fused)
-            unfused()
-            times = np.asarray([(clock(fused), clock(unfused)) for _ in range(repeats)])
-            rows.append(
-                {
-                    "variable": variable,
-                    "model": f"{model} ({words})",
-                    "M points/s": points / float(np.median(times[:, 0])) / 1e6,
-                    "unfused": points / float(np.median(times[:, 1])) / 1e6,
-                    "× unfused": float(np.median(times[:, 1] / times[:, 0])),
-                    "first call s": first,
-                }
-            )
-    for row in rows:
-        row["over dense"] = row["× unfused"] / rows[0]["× unfused"]
+    for variable, (words, model) in product((DECODE, REQUEST, INFLIGHT), MODELS.items()):
+        one = case(variable, model, 64 if small else 1024)
+        difference = one.difference()
+        if not difference < TOLERANCE:
+            raise SystemExit(f"{variable} of {model}: NumPy differs by {difference:.2g}, relative")
+        routes = one.numpy, one.kernel, one.dataset
+        seconds = np.asarray([[clock(route) for route in routes] for _ in range(repeats)])
+        faster = np.median(seconds[:, :1] / seconds, axis=0)
+        rate = one.points / np.median(seconds, axis=0) / 1e6
+        rows.append(
+            {
+                "variable": variable,
+                "model": f"{model} ({words})",
+                "kernel M points/s": rate[1],
+                "Dataset M points/s": rate[2],
+                "NumPy M points/s": rate[0],
+                "kernel × NumPy": faster[1],
+                "Dataset × NumPy": faster[2],
+            }
+        )
     if as_json:
         click.echo(json.dumps({"machine": machine(), "repeats": repeats, "rows": rows}, indent=2))
         return

@@ -1,0 +1,188 @@
+"""The kernel's own formulas in NumPy broadcasting, operation by operation.
+
+What someone would write who has no compiler: each quantity an array that keeps to the axes it
+depends on. JAX spells the formulas of one point out as a list of primitives; here each primitive is
+a NumPy function. What is worked out twice is kept and used again, and arrays are freed after their
+last use, as a careful writer would.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+Array = np.ndarray[Any, Any]
+
+ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
+    "add": np.add,
+    "add_any": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "rem": np.fmod,
+    "max": np.maximum,
+    "min": np.minimum,
+    "neg": np.negative,
+    "abs": np.abs,
+    "sign": np.sign,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "not": np.logical_not,
+    "pow": np.power,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
+}
+REDUCTIONS: Mapping[str, Callable[..., Any]] = {
+    "reduce_sum": np.sum,
+    "reduce_max": np.max,
+    "reduce_min": np.min,
+    "reduce_and": np.all,
+    "reduce_or": np.any,
+}
+NESTED = ("jit", "pjit", "closed_call", "custom_jvp_call")
+"""Primitives that call a list of primitives."""
+
+
+class Program:
+    """A function of one point, as a list of NumPy operations on whole axes.
+
+    Attributes:
+        steps: Function, places of its arguments, place of its result, places free afterwards.
+    """
+
+    def __init__(self, function: Callable[..., Any], *axes: Any) -> None:
+        """Spell `function` out for arguments like one place of each of `axes`."""
+        one = [jax.tree.map(lambda leaf: leaf[0], axis) for axis in axes]
+        closed = jax.make_jaxpr(function)(*one)
+        self._values: list[Array | None] = []
+        self._seen: dict[Any, int] = {}
+        self._dims = len(axes)
+        self.steps: list[tuple[Callable[..., Any], list[int], int, list[int]]] = []
+        self._inputs = [self._new() for _ in closed.jaxpr.invars]
+        consts = [self._constant(value) for value in closed.consts]
+        self._outputs = self._spell(closed.jaxpr, consts, self._inputs)
+        self._drop_dead()
+
+    def __call__(self, *axes: Any) -> list[Array]:
+        """Evaluate it over the outer product of `axes`, each with a leading dimension."""
+        values = list(self._values)
+        leaves = [
+            np.expand_dims(leaf, [d for d in range(self._dims) if d != place])
+            for place, axis in enumerate(axes)
+            for leaf in jax.tree.leaves(axis)
+        ]
+        for place, leaf in zip(self._inputs, leaves, strict=True):
+            values[place] = leaf
+        with np.errstate(all="ignore"):
+            for function, arguments, result, free in self.steps:
+                values[result] = function(*(values[place] for place in arguments))
+                for place in free:
+                    values[place] = None
+        return [np.asarray(values[place]) for place in self._outputs]
+
+    def _new(self, value: Array | None = None) -> int:
+        self._values.append(value)
+        return len(self._values) - 1
+
+    def _constant(self, value: Any) -> int:
+        array = np.asarray(value)
+        key = array.dtype, array.shape, array.tobytes()
+        if key not in self._seen:
+            self._seen[key] = self._new(array.reshape((1,) * self._dims + array.shape))
+        return self._seen[key]
+
+    def _spell(self, jaxpr: Any, consts: Sequence[int], arguments: Sequence[int]) -> list[int]:
+        """Append the operations of `jaxpr`; the places of its results."""
+        places = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+
+        def place(atom: Any) -> int:
+            return self._constant(atom.val) if isinstance(atom, Literal) else places[atom]
+
+        for equation in jaxpr.eqns:
+            given = [place(atom) for atom in equation.invars]
+            if equation.primitive.name in NESTED:
+                inner = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
+                inner_consts = [self._constant(value) for value in inner.consts]
+                found = self._spell(inner.jaxpr, inner_consts, given)
+            else:
+                key = equation.primitive.name, str(equation.params), *given
+                if key not in self._seen:
+                    self._seen[key] = self._new()
+                    function = self._numpy(equation)
+                    self.steps.append((function, given, self._seen[key], []))
+                found = [self._seen[key]]
+            places.update(zip(equation.outvars, found, strict=True))
+        return [place(atom) for atom in jaxpr.outvars]
+
+    def _numpy(self, equation: Any) -> Callable[..., Any]:
+        """The NumPy function of one primitive.
+
+        Raises:
+            NotImplementedError: There is none here yet.
+        """
+        name, params = equation.primitive.name, equation.params
+        if name in ELEMENTWISE:
+            return ELEMENTWISE[name]
+        if name == "integer_pow":
+            return lambda x: x ** params["y"]
+        if name == "select_n":
+            return lambda which, *cases: (
+                np.where(which, cases[1], cases[0]) if len(cases) == 2 else np.choose(which, cases)
+            )
+        if name in ("convert_element_type", "copy", "stop_gradient"):
+            dtype = equation.outvars[0].aval.dtype
+            return lambda x: x.astype(dtype, copy=False)
+        own = equation.outvars[0].aval.shape
+        if name in ("reshape", "squeeze"):
+            return lambda x: x.reshape(x.shape[: self._dims] + own)
+        if name == "broadcast_in_dim":
+            given = equation.invars[0].aval.shape
+            sizes = dict(zip(params["broadcast_dimensions"], given, strict=True))
+            shape = tuple(sizes.get(dim, 1) for dim in range(len(own)))
+            return lambda x: np.broadcast_to(
+                x.reshape(x.shape[: self._dims] + shape), x.shape[: self._dims] + own
+            )
+        if name == "slice":
+            cut = tuple(map(slice, params["start_indices"], params["limit_indices"]))
+            return lambda x: x[..., *cut]
+        if name == "stack":
+            axis = self._dims + params["axis"]
+            return lambda *parts: np.stack(np.broadcast_arrays(*parts), axis)
+        if name in REDUCTIONS:
+            axes = tuple(self._dims + axis for axis in params["axes"])
+            return lambda x: REDUCTIONS[name](x, axis=axes).astype(equation.outvars[0].aval.dtype)
+        if name in ("gather", "dynamic_slice") and own in ((), (1,)):
+            return lambda table, place: self._look_up(table, place).reshape(
+                np.broadcast_shapes(table.shape[: self._dims], place.shape[: self._dims]) + own
+            )
+        raise NotImplementedError(f"{name} has no NumPy function here: {equation}")
+
+    def _look_up(self, table: Array, place: Array) -> Array:
+        """The entry of each table, a vector, at a place of its own."""
+        lead = np.broadcast_shapes(table.shape[: self._dims], place.shape[: self._dims])
+        places = np.broadcast_to(place.reshape(*place.shape[: self._dims], 1), (*lead, 1))
+        return np.take_along_axis(np.broadcast_to(table, (*lead, table.shape[-1])), places, -1)
+
+    def _drop_dead(self) -> None:
+        """Drop what nothing uses, and free every other array after its last use."""
+        needed, kept = set(self._outputs), []
+        for function, arguments, result, _ in reversed(self.steps):
+            if result in needed:
+                last = [place for place in dict.fromkeys(arguments) if place not in needed]
+                needed.update(last)
+                kept.append((function, arguments, result, last))
+        self.steps = kept[::-1]
