@@ -46,8 +46,9 @@ def _compiled(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
     def one_row(values: jax.Array, point: Point) -> tuple[jax.Array, jax.Array]:
         if not slopes:
             return logarithm(values, point), jnp.zeros_like(values)
-        value, slope = jax.linearize(lambda v: logarithm(v, point), values)
-        return value, jax.vmap(slope)(jnp.eye(len(factors)))
+        # Backwards: one figure a row has slopes by all factors for the price of a few figures.
+        found: tuple[jax.Array, jax.Array] = jax.value_and_grad(logarithm)(values, point)
+        return found
 
     mapped = jax.jit(jax.vmap(one_row), compiler_options={"xla_disable_hlo_passes": "fusion"})
     example = np.ones((len(group.rows), len(factors)))
