@@ -42,7 +42,8 @@ what a run with failed or cancelled requests measured; one with speculative deco
 Requests that arrive at a given rate, however fast the server is, measure that rate: they are
 refused, or `doubtful` where a highest concurrency was given too. Types that a report does not state
 are those of the schema, 16 bits, unless the model's name or config says that its weights are
-narrower; then they must be given.
+narrower; then they must be given. So must attention_dp for a mixture of experts on several GPUs of
+TensorRT-LLM, whose report does not state it.
 
 References:
     [1] https://nvidia.github.io/TensorRT-LLM/commands/trtllm-bench.html and, for the keys,
@@ -73,6 +74,7 @@ from calibration.reports import (
 )
 from sweep.catalog import Catalog
 from sweep.errors import SpecError
+from sweep.families import read_blocks
 
 TRTLLM, VLLM, GENAI = "trtllm-bench", "vllm bench serve", "AIPerf or GenAI-Perf"
 TELLING: dict[str, tuple[str, ...]] = {
@@ -177,6 +179,7 @@ def _trtllm(keys: Keys, catalog: Catalog) -> Report:
     name_model(report, "engine.model", keys.get("engine.model"), catalog)
     _type_engine(report)
     _limit_engine(report)
+    _ask_attention(report, catalog)
     return report
 
 
@@ -217,6 +220,20 @@ def _limit_engine(report: Report) -> None:
         report.unstated["concurrency"] = (
             f"{keys.where}: {key}: {held:.4g} of {sent} requests, so the run was given a "
             "--concurrency, which the report does not state; give it with --set concurrency=N"
+        )
+
+
+def _ask_attention(report: Report, catalog: Catalog) -> None:
+    """Ask how attention ran beside experts, which decides the layout and stands in no report."""
+    name, tp = report.columns["model"], report.columns["tp"] or 1
+    if name is None or tp == 1:
+        return
+    spec = catalog.model(name)
+    if any("router" in block.operators for block in read_blocks(spec.config, spec.where)):
+        report.unstated["attention_dp"] = (
+            f"{report.keys.where}: attention_dp: the report does not state whether attention ran "
+            f"data-parallel; give --set attention_dp={tp} if enable_attention_dp was set, else "
+            "--set attention_dp=1"
         )
 
 
