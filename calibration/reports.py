@@ -24,7 +24,7 @@ class Report:
         figures: Value by metric, in s-1 or s; `None` for what was not measured.
         unstated: What to say about each column that a row needs and the report cannot state.
         doubts: Reasons to doubt the run.
-        foreign: What it did that the kernel does not price.
+        foreign: What it measured that the kernel does not price.
         at_once: Whether all requests were sent at once.
     """
 
@@ -44,22 +44,23 @@ class Report:
         return [self._row(metric, value) for metric, value in measured.items()]
 
     def _row(self, metric: str, value: float) -> Row:
-        reasons = [*self.foreign, *self.doubts]
+        foreign = list(self.foreign)
         if self.at_once and metric == "ttft":
-            reasons.append("counts the wait of requests sent at once")
+            foreign.append("counts the wait of requests sent at once")
         return {
             "scenario": "inflight",
             **{column: stated for column, stated in self.columns.items() if stated is not None},
             "metric": metric,
             "value": value,
             "source": f"{self.keys.where}: {self.keys.tool}",
-            **self._judgement(reasons),
+            **self._judgement(foreign),
         }
 
-    def _judgement(self, reasons: list[str]) -> Row:
-        if not reasons:
+    def _judgement(self, foreign: list[str]) -> Row:
+        if not foreign and not self.doubts:
             return {}
-        return {"quality": "suspect" if self.foreign else "doubtful", "note": "; ".join(reasons)}
+        quality = "suspect" if foreign else "doubtful"
+        return {"quality": quality, "note": "; ".join([*foreign, *self.doubts])}
 
 
 def arrive(report: Report, key: str, rate: float, limit: int | None) -> None:

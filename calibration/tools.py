@@ -36,14 +36,16 @@ tpot [s]                  streaming_metrics           mean_tpot_ms            in
 ========================  ==========================  ======================  ===================
 
 Every row is `inflight`. Lengths are means over requests, rounded. Latencies of zero are what tools
-write where nothing was streamed, and make no row. Times to first token of requests that were all
-sent at once are `doubtful`: they count the wait before admission, which the kernel does not. So is
-what a run with failed or cancelled requests measured; one with speculative decoding is `suspect`.
-Requests that arrive at a given rate, however fast the server is, measure that rate: they are
-refused, or `doubtful` where a highest concurrency was given too. Types that a report does not state
-are those of the schema, 16 bits, unless the model's name or config says that its weights are
-narrower; then they must be given. So must attention_dp for a mixture of experts on several GPUs of
-TensorRT-LLM, whose report does not state it.
+write where nothing was streamed, and make no row. `suspect`, and so left out of a fit, are runs
+with speculative decoding, and times to first token of requests that were all sent at once: they
+count the wait before admission, which the kernel does not. `doubtful` are runs in which requests
+failed or were cancelled. Requests that arrive at a given rate, however fast the server is, measure
+that rate: they are refused, or `doubtful` where a highest concurrency was given too.
+
+Types that a report does not state are those of the schema, 16 bits, unless the model's name or
+config says that its weights are narrower; then they must be given. So must attention_dp for a
+mixture of experts on several GPUs of TensorRT-LLM, and the concurrency of trtllm-bench where the
+requests that were open tell that it had one.
 
 References:
     [1] https://nvidia.github.io/TensorRT-LLM/commands/trtllm-bench.html and, for the keys,
