@@ -104,7 +104,7 @@ class Keys:
         average = self.number(f"{metric}.avg")
         if not average:
             return None
-        unit = self.get(f"{metric}.unit")
+        unit = str(self.get(f"{metric}.unit"))
         if unit not in units:
             raise self.refuse(f"{metric}.unit", f"{unit!r} is none of {', '.join(units)}")
         return average * units[unit]

@@ -361,6 +361,33 @@ def test_bad_figures_are_refused_by_key(tmp_path: Path, report, key, value, word
     assert words in message
 
 
+def leaves(report: dict[str, Any], path: str = "") -> list[str]:
+    """Dotted keys of all values that are no object, but those whose own names have dots."""
+    found = []
+    for key, value in report.items():
+        if isinstance(value, dict):
+            found += leaves(value, f"{path}{key}.")
+        elif "." not in key:
+            found.append(path + key)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::sweep.errors.SpecWarning")
+@pytest.mark.parametrize(
+    "junk", [..., None, "x", "", -1, 0, 1e30, float("inf"), True, [], {}, [{}]]
+)
+def test_no_value_escapes_as_a_traceback(tmp_path: Path, junk: object) -> None:
+    everything = PLACE | {"model": "gpt2", "concurrency": 1, "weight_dtype": "half"}
+    for report in (TRTLLM | STREAMED, VLLM, GENAI, AIPERF, PHASED):
+        for key in leaves(report):
+            path = write(tmp_path, changed(report, key, junk))
+            try:
+                read_measurements(path, settings=everything)
+            except SpecError as error:
+                assert "report.json" in str(error)
+                assert "\n" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
