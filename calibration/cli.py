@@ -26,6 +26,14 @@ configs_option = click.option(
 select_option = click.option(
     "--select", default="", help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'."
 )
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Fill a column where a table or report leaves it empty, as in tp=8; what it states "
+    "stands. May be repeated.",
+)
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
@@ -45,6 +53,7 @@ def cli() -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
 @click.option("--from", "prior", default="ideal", help="A calibration to start from as a prior.")
 @select_option
+@set_option
 @force_option
 @configs_option
 def fit(
@@ -52,10 +61,15 @@ def fit(
     output: Path,
     prior: str,
     select: str,
+    settings: tuple[str, ...],
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Fit all factors to tables of measurements: CSV, Parquet, JSON, or a shipped table's name."""
+    """Fit all factors to measurements.
+
+    MEASUREMENTS are tables (CSV, Parquet, JSON, or a shipped table's name) and JSON reports of
+    trtllm-bench, vllm bench serve, AIPerf and GenAI-Perf.
+    """
     from time import perf_counter
 
     from sweep.fitted import load_efficiency
@@ -66,7 +80,7 @@ def fit(
     check_writable(output, force=force)
     check_writable(output.with_suffix(".yaml"), force=force)
     start_from = load_efficiency(prior)
-    table, left_out = _table(measurements, select, configs)
+    table, left_out = _table(measurements, select, settings, configs)
     from calibration.result import calibrate, save
     from sweep.compilation import use_compilation_cache
 
@@ -151,6 +165,7 @@ def _cells(figure: Any) -> dict[str, Any]:
     help="How to group the errors; may be repeated.",
 )
 @select_option
+@set_option
 @json_option
 @configs_option
 def validate(
@@ -158,6 +173,7 @@ def validate(
     leave_out: str,
     by: tuple[str, ...],
     select: str,
+    settings: tuple[str, ...],
     as_json: bool,
     configs: tuple[str, ...],
 ) -> None:
@@ -171,7 +187,7 @@ def validate(
     from sweep.progress import progress_bar
 
     use_compilation_cache()
-    table, _ = _table(measurements, select, configs)
+    table, _ = _table(measurements, select, settings, configs)
     forward = Forward(table.groups, FACTORS)
     with progress_bar("refitting") as progress:
         errors = held_out_errors(table, leave_out, forward, progress=progress)
@@ -209,6 +225,7 @@ def _percentages(row: dict[str, Any]) -> dict[str, Any]:
     show_default=True,
     help="How to group predicted over measured; may be repeated.",
 )
+@set_option
 @force_option
 @configs_option
 def predict(
@@ -216,15 +233,20 @@ def predict(
     measurements: str,
     output: Path | None,
     by: tuple[str, ...],
+    settings: tuple[str, ...],
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Predict every row of a table with a fit, or with ideal rooflines: FITTED may be `ideal`."""
+    """Predict every row of a table or report with a fit, or with ideal rooflines.
+
+    FITTED may be `ideal`; MEASUREMENTS is what `fit` takes.
+    """
     import pandas as pd
 
     from calibration.dataset import tabulate
     from calibration.measurements import read_measurements
     from calibration.predictions import predictions
+    from calibration.settings import read_settings
     from sweep.catalog import Catalog
     from sweep.fitted import load_efficiency
     from sweep.netcdf import check_writable, replacing
@@ -232,8 +254,11 @@ def predict(
     if output is not None:
         check_writable(output, force=force)
     efficiency = load_efficiency(fitted)
-    rows = read_measurements(measurements, need_value=False)
-    frame = predictions(tabulate(rows, Catalog(configs)), efficiency)
+    catalog = Catalog(configs)
+    rows = read_measurements(
+        measurements, need_value=False, settings=read_settings(settings), catalog=catalog
+    )
+    frame = predictions(tabulate(rows, catalog), efficiency)
     if output is not None:
         with replacing(output) as beside:
             frame.to_csv(beside, index=False)
@@ -295,21 +320,25 @@ def _load(name: str) -> "FittedEfficiency":
     return found
 
 
-def _table(measurements: Sequence[str], select: str, configs: Sequence[str]) -> "tuple[Table, int]":
+def _table(
+    measurements: Sequence[str], select: str, settings: Sequence[str], configs: Sequence[str]
+) -> "tuple[Table, int]":
     """The rows of several tables that a fit may use, and how many it must not."""
     from calibration.dataset import tabulate
     from calibration.measurements import read_measurements, without_suspects
+    from calibration.settings import read_settings
     from sweep.catalog import Catalog
 
+    catalog, filled = Catalog(configs), read_settings(settings)
     rows: list[Measurement] = []
     for path in measurements:
-        rows += read_measurements(path)
+        rows += read_measurements(path, settings=filled, catalog=catalog)
     if select:
         rows = _selected(rows, select)
     kept, left_out = without_suspects(rows)
     if not kept:
         raise SpecError(f"no rows left to fit: {len(left_out)} are suspect")
-    return tabulate(kept, Catalog(configs)), len(left_out)
+    return tabulate(kept, catalog), len(left_out)
 
 
 def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":

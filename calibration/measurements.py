@@ -1,5 +1,6 @@
 """Measured throughputs and latencies: what a table of them may say, and reading one."""
 
+import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from calibration.tools import read_report, tool_of
+from sweep.catalog import Catalog
 from sweep.errors import SpecError, SpecWarning
 from sweep.resources import shipped_configs
 from sweep.specs import StoredDtype, nearest
@@ -114,27 +117,36 @@ class Measurement(BaseModel):
 
 
 COLUMNS = tuple(Measurement.model_fields)
+Settings = Mapping[str, Any]
 
 
-def read_measurements(path: str | Path, *, need_value: bool = True) -> list[Measurement]:
-    """The rows of a CSV, Parquet or JSON table.
+def read_measurements(
+    path: str | Path,
+    *,
+    need_value: bool = True,
+    settings: Settings | None = None,
+    catalog: Catalog | None = None,
+) -> list[Measurement]:
+    """The rows of a CSV, Parquet or JSON table, or of a benchmarking tool's JSON report.
 
     Args:
         path: The file, or the name of a shipped table.
         need_value: Whether every row must state its figure.
+        settings: Values for columns that the file leaves empty.
+        catalog: Where to look for the models that reports name; the shipped one if not given.
 
     Raises:
         SpecError: The file cannot be read, or a row is wrong; the message names line and column.
     """
     path = _find(path)
-    frame = _read_frame(path)
-    known = _check_columns(path, [str(column) for column in frame.columns])
+    settings = settings or {}
+    records = _records(path, settings, catalog)
     # The header is line 1 of a CSV; other formats count rows from 1.
     first = 2 if path.suffix == ".csv" else 1
     word = "line" if path.suffix == ".csv" else "row"
     rows = [
         _parse(record, f"{path}: {word} {place}", need_value, f"{path.stem}-{place}")
-        for place, record in enumerate(frame[known].to_dict("records"), start=first)
+        for place, record in enumerate(records, start=first)
     ]
     if not rows:
         raise SpecError(f"{path}: no rows; a table needs at least one below its header")
@@ -156,6 +168,72 @@ def _find(path: str | Path) -> Path:
     if Path(path).suffix == "" and not Path(path).exists() and shipped.exists():
         return shipped
     return Path(path)
+
+
+def _records(path: Path, settings: Settings, catalog: Catalog | None) -> list[dict[str, Any]]:
+    """What each row states, with `settings` where it states nothing."""
+    reports = _read_objects(path) if path.suffix == ".json" else []
+    if reports:
+        stated, asked = _read_reports(path, reports, catalog or Catalog())
+    else:
+        frame = _read_frame(path)
+        known = _check_columns(path, [str(column) for column in frame.columns], settings)
+        stated = [
+            {str(key): value for key, value in record.items() if not _is_empty(value)}
+            for record in frame[known].to_dict("records")
+        ]
+        asked = [{}] * len(stated)
+    for column, value in settings.items():
+        if stated and all(column in record for record in stated):
+            warnings.warn(
+                f"{path}: --set {column}={value} fills nothing; every row states its {column}",
+                SpecWarning,
+                stacklevel=3,
+            )
+    for record, sentences in zip(stated, asked, strict=True):
+        for column, sentence in sentences.items():
+            if column not in record and column not in settings:
+                raise SpecError(sentence)
+    return [{**settings, **record} for record in stated]
+
+
+def _read_reports(
+    path: Path, reports: list[dict[str, Any]], catalog: Catalog
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Rows of reports, and for each what to say about columns that are still open."""
+    stated, asked = [], []
+    for place, data in enumerate(reports, start=1):
+        where = f"{path}: report {place}" if len(reports) > 1 else str(path)
+        report = read_report(data, where, catalog)
+        rows = report.rows()
+        stated += rows
+        asked += [report.unstated] * len(rows)
+    return stated, asked
+
+
+def _read_objects(path: Path) -> list[dict[str, Any]]:
+    """The reports in a JSON file, none if it holds a table.
+
+    `vllm bench serve --append-result` writes several, one to a line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        try:
+            data = [json.loads(text)]
+        except json.JSONDecodeError as error:
+            if not error.msg.startswith("Extra data"):
+                raise
+            data = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise SpecError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} "
+            f"({error.msg[:1].lower()}{error.msg[1:]}); is it whole?"
+        ) from None
+    except (UnicodeDecodeError, RecursionError):
+        raise SpecError(f"{path}: not a readable table or report in JSON") from None
+    objects = [one for one in data if isinstance(one, dict)]
+    tables = [one for one in objects if tool_of(one) is None and set(one) & set(COLUMNS)]
+    return [] if tables else objects
 
 
 def _read_frame(path: Path) -> pd.DataFrame:
@@ -181,7 +259,7 @@ def _read_frame(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _check_columns(path: Path, given: list[str]) -> list[str]:
+def _check_columns(path: Path, given: list[str], settings: Settings) -> list[str]:
     """Columns that are read; one that is nearly a known name is a slip, others are passed over."""
     extra = [column for column in given if column not in COLUMNS]
     for column in extra:
@@ -192,19 +270,18 @@ def _check_columns(path: Path, given: list[str]) -> list[str]:
         warnings.warn(
             f"{path}: columns {', '.join(extra)} are not read; known: {', '.join(COLUMNS)}",
             SpecWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     required = [n for n, field in Measurement.model_fields.items() if field.is_required()]
-    missing = [name for name in required if name not in given]
+    missing = [name for name in required if name not in given and name not in settings]
     if missing:
         raise SpecError(f"{path}: column {missing[0]} is missing; required: {', '.join(required)}")
     return [column for column in given if column in COLUMNS]
 
 
-def _parse(record: Mapping[Any, Any], where: str, need_value: bool, name: str) -> Measurement:
-    given = {str(key): value for key, value in record.items() if not _is_empty(value)}
+def _parse(record: Mapping[str, Any], where: str, need_value: bool, name: str) -> Measurement:
     try:
-        row = Measurement.model_validate({"id": name, **given})
+        row = Measurement.model_validate({"id": name, **record})
     except ValidationError as error:
         raise SpecError(f"{where}: {_explain(error)}") from None
     if need_value and row.value is None:

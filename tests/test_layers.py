@@ -196,8 +196,11 @@ def test_no_name_of_the_package_hides_a_module() -> None:
 
 
 CALIBRATION = (
+    ("keys", "naming"),
+    ("reports",),
+    ("tools",),
     ("measurements",),
-    ("observations", "parameters", "selection"),
+    ("observations", "parameters", "selection", "settings"),
     ("forward",),
     ("solver",),
     ("dataset",),

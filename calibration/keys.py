@@ -1,0 +1,119 @@
+"""Values of a parsed JSON report, asked for by dotted key; every error names file and key."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweep.errors import SpecError
+
+SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+PER_SECOND = {"tokens/sec": 1.0}
+TOKENS = {"tokens": 1.0}
+"""Units that a metric may be stated in, with what one of them is in ours."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A report that is read by dotted keys, as in `request_info.num_requests`.
+
+    Attributes:
+        data: The parsed JSON object.
+        where: What to call it in errors.
+        tool: Who wrote it.
+    """
+
+    data: Mapping[str, Any]
+    where: str
+    tool: str
+
+    def get(self, key: str) -> Any:
+        """What stands at a key, or nothing."""
+        value: Any = self.data
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+    def refuse(self, key: str, why: str) -> SpecError:
+        """The error to raise over a key."""
+        return SpecError(f"{self.where}: {key}: {why}")
+
+    def number(self, key: str) -> float | None:
+        """A finite number from zero up, or nothing where the key is absent or null.
+
+        Raises:
+            SpecError: It is something else.
+        """
+        value = self.get(key)
+        if value is None:
+            return None
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        if not numeric or not math.isfinite(value) or value < 0:
+            raise self.refuse(key, f"must be a finite number of at least 0, not {value!r:.60}")
+        return float(value)
+
+    def positive(self, key: str) -> float:
+        """A number above zero.
+
+        Raises:
+            SpecError: It is missing, zero or no number.
+        """
+        value = self.number(key)
+        if value is None:
+            raise self.refuse(key, f"missing; a report of {self.tool} must state it")
+        if value == 0:
+            raise self.refuse(key, "0, so nothing was measured; repeat the run")
+        return value
+
+    def count(self, key: str) -> int | None:
+        """A whole number of at least 1, or nothing where the key is absent or null. [count]
+
+        Raises:
+            SpecError: It is something else.
+        """
+        value = self.number(key)
+        if value is not None and (value != int(value) or value < 1):
+            raise self.refuse(key, f"must be a whole number of at least 1, not {value:g}")
+        return None if value is None else int(value)
+
+    def length(self, key: str, tokens: float) -> int:
+        """A mean length that was read at `key`, rounded to whole tokens. [count]
+
+        Raises:
+            SpecError: It is below one token.
+        """
+        if round(tokens) < 1:
+            raise self.refuse(key, f"{tokens:g} tokens a request, and a row needs at least 1")
+        return round(tokens)
+
+    def seconds(self, key: str) -> float | None:
+        """A latency stated in ms, or nothing where it is absent or was not measured. [s]"""
+        milliseconds = self.number(key)
+        return milliseconds * 1e-3 if milliseconds else None
+
+    def average(self, metric: str, units: Mapping[str, float]) -> float | None:
+        """The mean of `{unit: …, avg: …}`, or nothing where it is absent or was not measured.
+
+        Args:
+            metric: Its key.
+            units: What one of each unit is in the unit asked for.
+
+        Raises:
+            SpecError: Its unit is another.
+        """
+        average = self.number(f"{metric}.avg")
+        if not average:
+            return None
+        unit = str(self.get(f"{metric}.unit"))
+        if unit not in units:
+            raise self.refuse(f"{metric}.unit", f"{unit!r} is none of {', '.join(units)}")
+        return average * units[unit]
+
+    def measured(self, metric: str, units: Mapping[str, float]) -> float:
+        """The mean of `{unit: …, avg: …}`.
+
+        Raises:
+            SpecError: It is missing or zero, or its unit is another.
+        """
+        self.positive(f"{metric}.avg")
+        return self.average(metric, units) or 0.0

@@ -1,0 +1,574 @@
+"""Reports of benchmarking tools: each key in its column, in SI units, and refusals in one line.
+
+The reports are written by hand from the keys that the tools document (see `calibration.tools`);
+their figures are made up, agree with one another by Little's law, and are chosen so that the rows
+can be worked out in the head.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from calibration import cli
+from calibration.measurements import Measurement, read_measurements
+from calibration.naming import match_model
+from calibration.settings import read_settings
+from sweep.catalog import Catalog
+from sweep.errors import SpecError, SpecWarning
+
+TRTLLM: dict[str, Any] = {
+    "engine": {
+        "model": "meta-llama/Llama-3.1-70B-Instruct",
+        "model_path": "None",
+        "engine_dir": "None",
+        "version": "1.0.0",
+        "backend": "Pytorch",
+        "dtype": "bfloat16",
+        "quantization": "FP8",
+        "kv_cache_dtype": None,
+    },
+    "machine": {"name": "NVIDIA H100 80GB HBM3", "memory.total": 79.1, "clocks.mem": 2.619},
+    "world_info": {
+        "tp_size": 4,
+        "pp_size": 2,
+        "ep_size": -1,
+        "world_size": 8,
+        "max_batch_size": 2048,
+        "max_num_tokens": 8192,
+        "scheduling_policy": "GUARANTEED_NO_EVICT",
+        "kv_cache_percentage": 0.9,
+        "issue_rate": 1e9,
+    },
+    "request_info": {
+        "num_requests": 3000,
+        "avg_num_concurrent_requests": 1800.0,
+        "avg_input_length": 128.4,
+        "avg_output_length": 127.6,
+    },
+    "performance": {
+        "total_latency_ms": 60_000.0,
+        "request_throughput_req_s": 50.0,
+        "system_output_throughput_tok_s": 6380.0,
+        "system_total_throughput_tok_s": 12_800.0,
+        "output_throughput_per_user_tok_s": 3.5,
+        "output_throughput_per_gpu_tok_s": 797.5,
+    },
+}
+STREAMED = {"streaming_metrics": {"avg_ttft_ms": 33_460.0, "avg_tpot_ms": 20.0}}
+
+VLLM: dict[str, Any] = {
+    "date": "20250101-120000",
+    "endpoint_type": "vllm",
+    "backend": "vllm",
+    "label": None,
+    "model_id": "meta-llama/Llama-3.1-8B-Instruct",
+    "tokenizer_id": "meta-llama/Llama-3.1-8B-Instruct",
+    "num_prompts": 200,
+    "request_rate": "inf",
+    "burstiness": 1.0,
+    "max_concurrency": 64,
+    "duration": 16.0,
+    "completed": 200,
+    "total_input_tokens": 204_820,
+    "total_output_tokens": 25_600,
+    "request_throughput": 12.5,
+    "output_throughput": 1600.0,
+    "total_token_throughput": 14_401.25,
+    "mean_ttft_ms": 240.0,
+    "median_ttft_ms": 235.0,
+    "mean_tpot_ms": 38.5,
+    "median_tpot_ms": 38.0,
+}
+
+GENAI: dict[str, Any] = {
+    "request_throughput": {"unit": "requests/sec", "avg": 5.0},
+    "request_latency": {"unit": "ms", "avg": 1600.0, "p50": 1590.0},
+    "request_count": {"unit": "requests", "avg": 40.0},
+    "time_to_first_token": {"unit": "ms", "avg": 100.0, "p50": 90.0},
+    "inter_token_latency": {"unit": "ms", "avg": 7.5, "p50": 7.0},
+    "output_token_throughput": {"unit": "tokens/sec", "avg": 1000.0},
+    "output_sequence_length": {"unit": "tokens", "avg": 200.4},
+    "input_sequence_length": {"unit": "tokens", "avg": 549.5001},
+    "input_config": {
+        "model": ["Qwen/Qwen3-8B"],
+        "backend": "vllm",
+        "concurrency": 8,
+        "request_rate": None,
+    },
+}
+AIPERF = GENAI | {
+    "schema_version": "1.0",
+    "aiperf_version": "0.3.0",
+    "was_cancelled": False,
+    "input_config": {
+        "endpoint": {"model_names": ["Qwen/Qwen3-8B"], "type": "chat", "streaming": True},
+        "loadgen": {"concurrency": 8, "request_rate": None, "request_count": 40},
+    },
+}
+PHASED = AIPERF | {
+    "schema_version": "1.5",
+    "input_config": {
+        "models": {"items": [{"name": "Qwen/Qwen3-8B"}]},
+        "phases": [
+            {"name": "warmup", "type": "concurrency", "concurrency": 2, "requests": 5},
+            {"name": "profiling", "type": "concurrency", "concurrency": 8, "requests": 40},
+        ],
+    },
+}
+
+PLACE = {"hardware": "h100-sxm-80gb", "tp": 1}
+
+
+def write(folder: Path, data: object, name: str = "report.json") -> Path:
+    path = folder / name
+    path.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+    return path
+
+
+def read(folder: Path, data: object, **settings: object) -> list[Measurement]:
+    place = {k: v for k, v in PLACE.items() if k != "tp" or "world_info" not in str(data)}
+    return read_measurements(write(folder, data), settings=place | settings)
+
+
+def changed(report: dict[str, Any], key: str, value: object) -> dict[str, Any]:
+    """A copy with a dotted key replaced, or left out if `value` is `...`."""
+    first, _, rest = key.partition(".")
+    if rest:
+        return report | {first: changed(report[first], rest, value)}
+    kept = {k: v for k, v in report.items() if k != first}
+    return kept if value is ... else kept | {first: value}
+
+
+def refusal(folder: Path, data: object, **settings: object) -> str:
+    with pytest.raises(SpecError) as error:
+        read(folder, data, **settings)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "report.json" in message
+    return message
+
+
+def test_trtllm_bench_key_by_key(tmp_path: Path) -> None:
+    row, ttft, tpot = read_measurements(
+        write(tmp_path, TRTLLM | STREAMED), settings={"hardware": "h100-sxm-80gb"}
+    )
+    assert (row.engine, row.engine_version) == ("tensorrt-llm", "1.0.0")
+    assert (row.scenario, row.model, row.hardware) == ("inflight", "llama-3.1-70b", "h100-sxm-80gb")
+    assert (row.num_gpus, row.tp, row.pp, row.ep) == (8, 4, 2, None)
+    # An FP8 checkpoint whose cache has no type of its own keeps it in the model's.
+    assert (row.weight_dtype, row.activation_dtype, row.kv_dtype) == ("fp8", "fp8", "bf16")
+    assert (row.isl, row.osl, row.num_requests) == (128, 128, 3000)
+    assert (row.max_batch_size, row.max_num_tokens, row.kv_cache_fraction) == (2048, 8192, 0.9)
+    assert (row.metric, row.value, row.quality) == ("output_throughput", 6380.0, "ok")
+    # 1800 of 3000 were open on average: all were sent at once, and as many ran as fit.
+    assert row.concurrency is None
+    assert (ttft.metric, ttft.value, ttft.quality) == ("ttft", pytest.approx(33.46), "suspect")
+    assert "at once" in ttft.note
+    assert (tpot.metric, tpot.value, tpot.quality) == ("tpot", 0.02, "ok")
+    assert row.source.endswith("report.json: trtllm-bench")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "cache", "types"),
+    [
+        (None, None, ("bf16", "bf16", "bf16")),
+        ("NO_QUANT", "FP8", ("bf16", "bf16", "fp8")),
+        ("NVFP4", "FP8", ("nvfp4", "nvfp4", "fp8")),
+        ("FP8_BLOCK_SCALES", None, ("fp8", "fp8", "bf16")),
+        ("W4A16_AWQ", "INT8", ("int4", "half", "int8")),
+        ("W4A8_MXFP4_FP8", "FP8", ("mxfp4", "fp8", "fp8")),
+    ],
+)
+def test_the_engine_states_its_types(tmp_path: Path, scheme, cache, types) -> None:
+    report = changed(TRTLLM, "engine.quantization", scheme)
+    (row,) = read(tmp_path, changed(report, "engine.kv_cache_dtype", cache))
+    assert (row.weight_dtype, row.activation_dtype, row.kv_dtype) == types
+
+
+def test_experts_are_spread_as_the_report_says(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, changed(TRTLLM, "world_info.ep_size", 4))
+    assert row.ep == 4
+
+
+def test_attention_beside_experts_is_asked_for(tmp_path: Path) -> None:
+    report = changed(TRTLLM, "engine.model", "mistralai/Mixtral-8x7B-Instruct-v0.1")
+    message = refusal(tmp_path, report)
+    assert "--set attention_dp=4 if enable_attention_dp" in message
+    assert read(tmp_path, report, attention_dp=1)[0].attention_dp == 1
+    assert read(tmp_path, changed(report, "world_info.tp_size", 1))[0].attention_dp is None
+
+
+def test_a_limited_run_of_trtllm_bench_must_be_told_its_limit(tmp_path: Path) -> None:
+    report = changed(TRTLLM, "request_info.avg_num_concurrent_requests", 63.2)
+    message = refusal(tmp_path, report)
+    assert "request_info.avg_num_concurrent_requests: 63.2 of 3000" in message
+    assert "--set concurrency=N" in message
+    row, ttft, _ = read(tmp_path, report | STREAMED, concurrency=64)
+    assert row.concurrency == 64
+    assert ttft.quality == "ok"
+
+
+def test_vllm_bench_serve_key_by_key(tmp_path: Path) -> None:
+    row, ttft, tpot = read(tmp_path, VLLM)
+    assert (row.engine, row.engine_version, row.model) == ("vllm", "", "llama-3.1-8b")
+    # 204,820 tokens in 200 requests are 1024.1 each, 25,600 are 128.
+    assert (row.isl, row.osl, row.concurrency, row.num_requests) == (1024, 128, 64, 200)
+    assert (row.metric, row.value) == ("output_throughput", 1600.0)
+    assert (ttft.metric, ttft.value) == ("ttft", pytest.approx(0.24))
+    assert (tpot.metric, tpot.value) == ("tpot", pytest.approx(0.0385))
+    assert {r.quality for r in (row, ttft, tpot)} == {"ok"}
+    assert (row.weight_dtype, row.kv_dtype) == ("half", None)
+
+
+def test_without_a_limit_all_prompts_are_open(tmp_path: Path) -> None:
+    row, ttft, _ = read(tmp_path, VLLM | {"max_concurrency": None})
+    assert row.concurrency == 200
+    assert (row.quality, ttft.quality) == ("ok", "suspect")
+
+
+def test_no_more_are_open_than_were_sent(tmp_path: Path) -> None:
+    row, *_ = read(tmp_path, VLLM | {"max_concurrency": 512})
+    assert row.concurrency == 200
+
+
+def test_failed_requests_make_a_run_doubtful(tmp_path: Path) -> None:
+    row, *_ = read(tmp_path, VLLM | {"completed": 160})
+    # Tokens and throughput are those of the 160 that were answered: 25,600 / 160.
+    assert (row.osl, row.num_requests, row.quality) == (160, 160, "doubtful")
+    assert row.note == "40 requests failed"
+
+
+def test_speculative_decoding_is_left_out_of_a_fit(tmp_path: Path) -> None:
+    rows = read(tmp_path, VLLM | {"spec_decode_num_drafts": 9})
+    rows += read(tmp_path, TRTLLM | {"decoding_stats": {"mode": "EAGLE"}})
+    assert {row.quality for row in rows} == {"suspect"}
+
+
+@pytest.mark.parametrize("rate", [20, 20.0])
+def test_open_arrivals_are_refused_or_doubtful(tmp_path: Path, rate: float) -> None:
+    at_rate = VLLM | {"request_rate": rate}
+    message = refusal(tmp_path, at_rate | {"max_concurrency": None})
+    assert "request_rate: requests arrived at 20 a second" in message
+    rows = read(tmp_path, at_rate)
+    assert {row.quality for row in rows} == {"doubtful"}
+    assert "20 a second" in rows[0].note
+    ramp = {"ramp_up_strategy": "linear", "ramp_up_start_rps": 1, "ramp_up_end_rps": 9}
+    assert "ramp_up_start_rps" in refusal(tmp_path, VLLM | ramp | {"max_concurrency": None})
+
+
+def test_an_endpoint_of_openai_names_no_engine(tmp_path: Path) -> None:
+    chat = VLLM | {"backend": "openai-chat", "endpoint_type": "openai-chat"}
+    assert read(tmp_path, chat)[0].engine == "unknown"
+    assert read(tmp_path, chat, engine="sglang")[0].engine == "sglang"
+
+
+@pytest.mark.parametrize("report", [GENAI, AIPERF, PHASED], ids=["genai", "flat", "phased"])
+def test_aiperf_and_genai_perf_key_by_key(tmp_path: Path, report: dict[str, Any]) -> None:
+    row, ttft, tpot = read(tmp_path, report)
+    assert (row.model, row.isl, row.osl) == ("qwen3-8b", 550, 200)
+    assert (row.concurrency, row.num_requests) == (8, 40)
+    assert (row.metric, row.value) == ("output_throughput", 1000.0)
+    assert (ttft.metric, ttft.value) == ("ttft", pytest.approx(0.1))
+    assert (tpot.metric, tpot.value) == ("tpot", pytest.approx(0.0075))
+    assert {r.quality for r in (row, ttft, tpot)} == {"ok"}
+
+
+def test_genai_perf_with_a_file_keeps_its_load_elsewhere(tmp_path: Path) -> None:
+    config = {
+        "model_names": ["Qwen/Qwen3-8B"],
+        "perf_analyzer": {"stimulus": {"concurrency": 16}},
+    }
+    row, *_ = read(tmp_path, GENAI | {"input_config": config})
+    assert (row.model, row.concurrency) == ("qwen3-8b", 16)
+
+
+def test_units_are_read_not_guessed(tmp_path: Path) -> None:
+    _, ttft, _ = read(tmp_path, GENAI | {"time_to_first_token": {"unit": "sec", "avg": 0.25}})
+    assert ttft.value == 0.25
+    mixed = GENAI | {"time_to_first_token": {"unit": "tokens", "avg": 0.25}}
+    assert "time_to_first_token.unit: 'tokens'" in refusal(tmp_path, mixed)
+    per_gpu = changed(GENAI, "output_token_throughput.unit", "tokens/sec/gpu")
+    assert "output_token_throughput.unit: 'tokens/sec/gpu'" in refusal(tmp_path, per_gpu)
+
+
+def test_errors_and_cancelled_runs_are_doubtful(tmp_path: Path) -> None:
+    failed = AIPERF | {"error_request_count": {"unit": "requests", "avg": 3.0}}
+    row, *_ = read(tmp_path, failed | {"was_cancelled": True})
+    assert (row.quality, row.note) == ("doubtful", "3 requests failed; the run was cancelled")
+
+
+def test_a_rate_of_aiperf_is_refused_or_doubtful(tmp_path: Path) -> None:
+    both = changed(AIPERF, "input_config.loadgen.request_rate", 4.0)
+    assert read(tmp_path, both)[0].quality == "doubtful"
+    rate = changed(both, "input_config.loadgen.concurrency", None)
+    assert "request rate: requests arrived at 4 a second" in refusal(tmp_path, rate)
+
+
+def test_several_measured_phases_are_refused(tmp_path: Path) -> None:
+    phases = [{"name": n, "kind": "profiling", "concurrency": 8} for n in ("first", "second")]
+    report = changed(PHASED, "input_config.phases", phases)
+    assert "input_config.phases" in refusal(tmp_path, report)
+
+
+def test_without_streaming_there_are_no_latencies(tmp_path: Path) -> None:
+    # vLLM writes 0 where an endpoint does not stream, AIPerf leaves the metrics out.
+    vllm = read(tmp_path, VLLM | {"mean_ttft_ms": 0.0, "mean_tpot_ms": 0.0})
+    aiperf = changed(changed(AIPERF, "time_to_first_token", ...), "inter_token_latency", ...)
+    rows = [*vllm, *read(tmp_path, aiperf), *read(tmp_path, TRTLLM)]
+    assert [row.metric for row in rows] == ["output_throughput"] * 3
+
+
+def test_one_output_token_has_no_time_per_output_token(tmp_path: Path) -> None:
+    rows = read(tmp_path, VLLM | {"total_output_tokens": 200})
+    assert [row.metric for row in rows] == ["output_throughput", "ttft"]
+
+
+@pytest.mark.parametrize(
+    ("report", "key", "value", "words"),
+    [
+        (TRTLLM, "performance.system_output_throughput_tok_s", 0.0, "0, so nothing"),
+        (TRTLLM, "performance.system_output_throughput_tok_s", ..., "missing"),
+        (TRTLLM, "request_info.avg_input_length", ..., "missing"),
+        (TRTLLM, "world_info.kv_cache_percentage", 90, "at most 1"),
+        (TRTLLM, "world_info.tp_size", 0, "at least 1"),
+        (TRTLLM, "engine.quantization", "MIXED_PRECISION", "--set weight_dtype"),
+        (TRTLLM, "engine.kv_cache_dtype", "FP6", "--set kv_dtype"),
+        (TRTLLM, "engine.dtype", "float6", ""),
+        (VLLM, "output_throughput", 0, "0, so nothing"),
+        (VLLM, "output_throughput", ..., "missing"),
+        (VLLM, "output_throughput", "fast", "'fast'"),
+        (VLLM, "output_throughput", float("nan"), "nan"),
+        (VLLM, "completed", 0, "0, so nothing"),
+        (VLLM, "request_rate", ..., "missing"),
+        (VLLM, "max_concurrency", 1.5, "whole number"),
+        (VLLM, "mean_ttft_ms", -1.0, "at least 0"),
+        (VLLM, "total_output_tokens", 40, "0.2 tokens a request"),
+        (GENAI, "output_token_throughput.avg", 0.0, "0, so nothing"),
+        (GENAI, "output_token_throughput", ..., "missing"),
+        (GENAI, "input_sequence_length", ..., "missing"),
+    ],
+)
+def test_bad_figures_are_refused_by_key(tmp_path: Path, report, key, value, words) -> None:
+    report = changed(report, key, value)
+    if key == "engine.dtype":
+        report = changed(report, "engine.quantization", None)
+    message = refusal(tmp_path, report)
+    assert key in message
+    assert words in message
+
+
+def leaves(report: dict[str, Any], path: str = "") -> list[str]:
+    """Dotted keys of all values that are no object, but those whose own names have dots."""
+    found = []
+    for key, value in report.items():
+        if isinstance(value, dict):
+            found += leaves(value, f"{path}{key}.")
+        elif "." not in key:
+            found.append(path + key)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::sweep.errors.SpecWarning")
+@pytest.mark.parametrize(
+    "junk", [..., None, "x", "", -1, 0, 1e30, float("inf"), True, [], {}, [{}]]
+)
+def test_no_value_escapes_as_a_traceback(tmp_path: Path, junk: object) -> None:
+    everything = PLACE | {"model": "gpt2", "concurrency": 1, "weight_dtype": "half"}
+    for report in (TRTLLM | STREAMED, VLLM, GENAI, AIPERF, PHASED):
+        for key in leaves(report):
+            path = write(tmp_path, changed(report, key, junk))
+            try:
+                read_measurements(path, settings=everything)
+            except SpecError as error:
+                assert "report.json" in str(error)
+                assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (json.dumps(VLLM)[:-40], "not valid JSON at line 1"),
+        ("{", "not valid JSON"),
+        ({}, "neither a table nor a report of a known tool: keys none"),
+        ({"results": [1], "tool": "mine"}, "keys results, tool; known are trtllm-bench by"),
+        ("[" * 100_000, "JSON"),
+        ("3", "not a readable table"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, data: object, words: str) -> None:
+    assert words in refusal(tmp_path, data)
+
+
+def test_appended_results_are_read_one_by_one(tmp_path: Path) -> None:
+    # As `vllm bench serve --append-result` writes them.
+    lines = [json.dumps(VLLM | {"max_concurrency": n}) for n in (1, 16)]
+    rows = read(tmp_path, "\n".join(lines))
+    assert [row.concurrency for row in rows] == [1, 1, 1, 16, 16, 16]
+    assert "report 2" in rows[-1].source
+    lines[1] = json.dumps(VLLM | {"completed": 0})
+    assert "report.json: report 2: completed" in refusal(tmp_path, "\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("report", "column", "key"),
+    [
+        (TRTLLM, "hardware", "NVIDIA H100 80GB HBM3"),
+        (VLLM, "hardware", "hardware: a report of vllm bench serve"),
+        (VLLM, "tp", "tp: a report of vllm bench serve"),
+        (GENAI, "tp", "tp: a report of AIPerf or GenAI-Perf"),
+        (VLLM | {"model_id": "my/llama"}, "model", "model_id: 'my/llama'"),
+        (changed(TRTLLM, "engine.model", "my/llama"), "model", "engine.model: 'my/llama'"),
+        (changed(GENAI, "input_config.model", ["a", "b"]), "model", "input_config: model"),
+        (changed(GENAI, "input_config.concurrency", None), "concurrency", "input_config: no"),
+        (VLLM | {"model_id": "x/Llama-3.1-8B-FP8"}, "weight_dtype", "model_id"),
+        (VLLM | {"model_id": "openai/gpt-oss-120b"}, "weight_dtype", "model_id"),
+    ],
+)
+def test_what_a_report_cannot_say_is_asked_for(tmp_path: Path, report, column, key) -> None:
+    values = {"hardware": "h100-sxm-80gb", "tp": 2, "model": "llama-3-8b", "concurrency": 7}
+    values["weight_dtype"] = "fp8"
+    path = write(tmp_path, report)
+    always = {"hardware"} if "world_info" in report else {"hardware", "tp"}
+    given = {name: values[name] for name in always | {column}}
+    with pytest.raises(SpecError) as error:
+        read_measurements(path, settings={k: v for k, v in given.items() if k != column})
+    assert key in str(error.value)
+    assert f"--set {column}=" in str(error.value)
+    assert getattr(read_measurements(path, settings=given)[0], column) == values[column]
+
+
+@pytest.mark.parametrize(
+    ("identifier", "name"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+        ("META-LLAMA/llama-3.1-8b", "llama-3.1-8b"),
+        ("/models/Meta-Llama-3.1-70B-Instruct/", "llama-3.1-70b"),
+        ("nvidia/Llama-3.3-70B-Instruct-FP8", "llama-3.3-70b"),
+        ("meta-llama/Llama-2-70b-chat-hf", "llama-2-70b"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
+        ("mistralai/Mistral-7B-Instruct-v0.2", "mistral-7b-v0.2"),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "llama-4-scout"),
+        ("neuralmagic/Meta-Llama-3.1-8B-Instruct-quantized.w8a8", "llama-3.1-8b"),
+        ("mistralai/Mistral-7B-Instruct-v0.3", None),
+        ("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", None),
+        ("meta-llama/Llama-3.1", None),
+        ("", None),
+    ],
+)
+def test_identifiers_are_matched_by_what_tells_the_shape(identifier, name) -> None:
+    assert match_model(identifier, Catalog()) == name
+
+
+def test_every_model_of_the_catalog_is_found_by_its_published_identifier() -> None:
+    catalog = Catalog()
+    for name in catalog.paths("models"):
+        published = catalog.model(name).hugging_face_id
+        assert published is None or match_model(published, catalog) == name
+
+
+def test_models_of_the_users_folder_are_found_too(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    shipped = Catalog().path("models", "qwen3-8b").read_text(encoding="utf-8")
+    (folder / "mine-8b.yaml").write_text(
+        shipped.replace("name: qwen3-8b", "name: mine-8b").replace("Qwen/Qwen3-8B", "me/Mine-8B"),
+        encoding="utf-8",
+    )
+    path = write(tmp_path, VLLM | {"model_id": "me/Mine-8B"})
+    (row, *_) = read_measurements(path, settings=PLACE, catalog=Catalog([tmp_path]))
+    assert row.model == "mine-8b"
+
+
+def test_settings_fill_only_what_is_empty(tmp_path: Path) -> None:
+    header = "scenario,model,hardware,isl,osl,metric,value,tp\n"
+    start = "inflight,llama-3.1-8b,h100-sxm-80gb,128,128,output_throughput,5000,"
+    table = write(tmp_path, header + start + "2\n" + start + "\n", "mine.csv")
+    rows = read_measurements(table, settings={"tp": 8, "engine": "vllm"})
+    assert [row.tp for row in rows] == [2, 8]
+    assert {row.engine for row in rows} == {"vllm"}
+    with pytest.warns(SpecWarning, match="--set isl=64 fills nothing"):
+        assert read_measurements(table, settings={"isl": 64})[0].isl == 128
+
+
+def test_settings_stand_for_whole_columns(tmp_path: Path) -> None:
+    table = write(tmp_path, "isl,osl,value\n128,128,5000\n", "mine.csv")
+    with pytest.raises(SpecError, match="column scenario is missing"):
+        read_measurements(table, settings={"model": "llama-3.1-8b", "hardware": "l4"})
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (["tp"], ["'tp'", "COLUMN=VALUE"]),
+        (["tp="], ["'tp='", "COLUMN=VALUE"]),
+        (["tpp=2"], ["unknown column 'tpp'", "did you mean 'tp'"]),
+        (["value=3"], ["unknown column 'value'"]),
+        (["tp=two"], ["tp:", "'two'"]),
+        (["tp=0"], ["tp:", "'0'"]),
+        (["weight_dtype=fp6"], ["weight_dtype:", "'fp6'"]),
+        (["kv_cache_fraction=90"], ["kv_cache_fraction:", "'90'"]),
+        (["tp=2", "tp=4"], ["tp is given twice"]),
+    ],
+)
+def test_bad_settings_are_refused(pairs: list[str], words: list[str]) -> None:
+    with pytest.raises(SpecError) as error:
+        read_settings(pairs)
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in ["--set", *words]), error.value
+
+
+def test_settings_are_read_in_the_types_of_their_columns() -> None:
+    given = read_settings(["tp=8", "model = llama-3.1-70b", "kv_cache_fraction=0.9"])
+    assert given == {"tp": 8, "model": "llama-3.1-70b", "kv_cache_fraction": 0.9}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `llm-calibrate` in this process; returns exit status, standard output and error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def test_a_report_is_predicted_end_to_end(tmp_path: Path, call) -> None:
+    out = tmp_path / "out.csv"
+    report = write(tmp_path, VLLM)
+    code, said, err = call(
+        "predict", "ideal", report, "--set", "hardware=h100-sxm-80gb", "--set", "tp=1", "-o", out
+    )
+    assert (code, err) == (0, "")
+    assert "3 rows" in said
+    frame = pd.read_csv(out).set_index("metric")
+    assert frame.loc["output_throughput", "value"] == 1600
+    # A bound lies above a throughput that was measured, and below a latency. Decoding reads
+    # 15 GB of weights and 64 caches of some 1,088 tokens · 131 kB at 3.35 TB/s: above 7.2 ms.
+    assert frame.loc["output_throughput", "predicted"] > 1600
+    assert 0.0072 < frame.loc["tpot", "predicted"] < 0.0385
+
+
+def test_a_refusal_on_the_command_line_is_one_line(tmp_path: Path, call) -> None:
+    report = write(tmp_path, VLLM)
+    for arguments, words in [
+        ((), "--set hardware=NAME"),
+        (("--set", "hardware=h100"), "--set tp=N"),
+        (("--set", "hardware=h100-sxm-80gb", "--set", "tp=none"), "--set: tp"),
+    ]:
+        code, out, err = call("predict", "ideal", report, *arguments)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        assert words in err
+    for command in ("validate", "fit"):
+        options = ("-o", tmp_path / "fit.nc") if command == "fit" else ()
+        code, _, err = call(command, report, "--set", "tpp=1", *options)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "did you mean 'tp'" in err
