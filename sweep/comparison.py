@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sweep.errors import ResultError
+from sweep.fitted import IDEAL_NAME
 from sweep.variables import AXES, LENGTHS, VARIABLES
 
 METHODS = ("decode_step_latency", "global_decode_step_latency")
@@ -28,6 +29,8 @@ class Comparison:
         ratio: Over `batch_size` and one length axis.
         fits: Where each of the two can run, or `None` if the file does not say.
         place: What holds along the axes that do not vary, in words.
+        efficiency: The calibration that predicted both, `ideal` if they are bounds.
+        close: Where the 90 % intervals of the two overlap, or `None` if there are none.
     """
 
     model: str
@@ -36,6 +39,8 @@ class Comparison:
     ratio: xr.DataArray
     fits: tuple[xr.DataArray, xr.DataArray] | None
     place: str
+    efficiency: str = IDEAL_NAME
+    close: xr.DataArray | None = None
 
     @property
     def length_axis(self) -> str:
@@ -49,7 +54,8 @@ class Comparison:
         if self.fits is not None:
             runs = runs & self.fits[0] & self.fits[1]
         judged = runs if bool(runs.any()) else self.ratio.notnull()
-        start = f"{self.model}, {self.variable}: "
+        by = "" if self.efficiency == IDEAL_NAME else f" by {self.efficiency.split()[0]}"
+        start = f"{self.model}, {self.variable}{by}: "
         if not bool(judged.any()):
             return start + f"no cell can run on both {first} and {second}{self._alone_note()}."
         ratio = self.ratio.where(judged)
@@ -66,7 +72,16 @@ class Comparison:
                 f"({self._region(ratio > 1)}), by up to {float(ratio.max()):.2f} times; "
                 f"{second} wins the rest, by up to {float((1 / ratio).max()):.2f} times"
             )
-        return start + verdict + self._fit_note(runs) + "."
+        return start + verdict + self._close_note(judged) + self._fit_note(runs) + "."
+
+    def _close_note(self, judged: xr.DataArray) -> str:
+        if self.close is None:
+            return ""
+        close = int((self.close & judged).sum())
+        if not close:
+            return ", beyond their 90 % intervals"
+        share = 100 * close / int(judged.sum())
+        return f"; in {share:.0f} % of the cells their 90 % intervals overlap"
 
     def _region(self, where: xr.DataArray) -> str:
         """The corner of the mesh that holds all cells of `where`."""
@@ -156,7 +171,30 @@ def compare(
     place = {dim: array[dim].item() for dim in array.dims if array.sizes[dim] == 1}
     place |= {axis: value for axis, value in chosen.items() if value is not None}
     words = ", ".join(f"{axis} {value}" for axis, value in place.items() if axis in SETTINGS)
-    return Comparison(model, variable, hardware, better / other, fits, words)
+    return Comparison(
+        model=model,
+        variable=variable,
+        hardware=hardware,
+        ratio=better / other,
+        fits=fits,
+        place=words,
+        efficiency=str(dataset.attrs.get("efficiency", IDEAL_NAME)),
+        close=_overlap(dataset, variable, hardware, {"model": model, **chosen}),
+    )
+
+
+def _overlap(
+    dataset: xr.Dataset, variable: str, hardware: tuple[str, str], chosen: Mapping[str, Any]
+) -> xr.DataArray | None:
+    """Where the intervals of the two overlap, if the result has intervals."""
+    bounds = [f"{variable}_lower", f"{variable}_upper"]
+    if not all(name in dataset for name in bounds):
+        return None
+    (low, high), (other_low, other_high) = (
+        [_pick(dataset[bound], {"hardware": name, **chosen}) for bound in bounds]
+        for name in hardware
+    )
+    return (low <= other_high) & (other_low <= high)
 
 
 def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:

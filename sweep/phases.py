@@ -1,7 +1,8 @@
 """Prefill, one decode step, and the decode summed exactly over a growing context."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cached_property
 
 import equinox as eqx
 import jax
@@ -13,6 +14,7 @@ from sweep.operators.cost import Cost, Scalar, is_nothing
 from sweep.params import Point
 from sweep.roofline import Seconds, peak_rate, resource_seconds
 from sweep.transformer import OPERATORS
+from sweep.variables import Role
 
 
 class Work(eqx.Module):
@@ -119,23 +121,24 @@ def prefill_attention_latency(
         chunks: Passes that each prompt takes; this is a mean one. [count]
     """
     step = _step(point, query_len=chunk, decoding=False, sequences=sequences)
-    step = dataclasses.replace(step, chunks=chunks)
+    pricing = _Pricing(point, dataclasses.replace(step, chunks=chunks))
     total = jnp.zeros(())
-    for block, name in _operators(point):
-        if OPERATORS[name].attention is not None:
-            _, seconds = _priced(point, block, name, step, chunk)
-            # Stages work on other microbatches meanwhile: no bubble as at a prefill of its own.
-            total = total + block.count * _uneven(point, block) * seconds.latency
+    for block in point.model.blocks:
+        # Stages work on other microbatches meanwhile: no bubble as at a prefill of its own.
+        layers = block.count * pricing.uneven(block)
+        for name in _attending(block):
+            total = total + layers * pricing.price(block, name, chunk)[1].latency
     return total
 
 
 def _others(point: Point, step: Step) -> Scalar:
     """Time of the host, and of the operators whose cost does not grow with the context. [s]"""
+    pricing = _Pricing(point, step)
     total = jnp.zeros(()) + host_latency(point, step.sampled)
-    for block, name in _operators(point):
-        if OPERATORS[name].attention is None:
-            _, seconds = _priced(point, block, name, step, 1.0)
-            total = total + layers_in_turn(point, block, step) * seconds.latency
+    for block in point.model.blocks:
+        names = [name for name in block.operators if OPERATORS[name].attention is None]
+        one_layer = [pricing.price(block, name, 1.0)[1].latency for name in names]
+        total = total + pricing.layers_in_turn(block) * sum(one_layer)
     return total
 
 
@@ -145,45 +148,78 @@ def _growing_attention(point: Point, step: Step) -> Scalar:
     Step i attends to isl + i tokens and takes the larger of two times that are affine in the
     context, which `sum_of_larger` adds up exactly.
     """
+    pricing = _Pricing(point, step)
     first, steps = point.length("isl") + 1, point.length("osl") - 1
-    return sum(
-        (
-            layers_in_turn(point, block, step)
-            * _growing_seconds(point, block, name, step, first, steps)
-            for block, name in _operators(point)
-            if OPERATORS[name].attention is not None
-        ),
-        start=jnp.zeros(()),
-    )
+    total = jnp.zeros(())
+    for block in point.model.blocks:
+        for name in _attending(block):
+            spent = _growing_seconds(pricing, block, name, first, steps)
+            total = total + pricing.layers_in_turn(block) * spent
+    return total
 
 
-def _operators(point: Point) -> Iterator[tuple[Block, str]]:
-    return ((block, name) for block in point.model.blocks for name in block.operators)
+def _attending(block: Block) -> list[str]:
+    return [name for name in block.operators if OPERATORS[name].attention is not None]
 
 
-def layers_in_turn(point: Point, block: Block, step: Step) -> Scalar:
-    """Layers of `block` that a step waits for, one after another. [count]
+class _Pricing:
+    """Prices the operators of one step; what many of them share is worked out once."""
 
-    A stage holds its share of the layers, rounded up. In decode every microbatch passes all
-    stages before it starts again; a prefill ends when its last microbatch has followed the
-    others through, (m + pp − 1)/pp of the time of one [1].
+    def __init__(self, point: Point, step: Step) -> None:
+        self.point, self.step = point, step
+        self._peaks: dict[Role, Scalar] = {}
 
-    References:
-        [1] Huang et al., "GPipe", NeurIPS 2019.
-    """
-    pp = point.layout.pp
-    filling = 1.0 if step.decoding else (point.microbatches + pp - 1) / pp
-    return block.count * _uneven(point, block) * filling
+    @cached_property
+    def _stage(self) -> Scalar:
+        """Layers of the fullest stage over their mean, and what stages wait for one another. [1]"""
+        pp, layers = self.point.layout.pp, self.point.model.layers
+        idle = self.point.efficiency.pipeline_idle
+        waiting = 1.0 if is_nothing(idle) else 1 + idle * (pp - 1)
+        return jnp.ceil(layers / pp) * pp / layers * waiting
 
+    def uneven(self, block: Block) -> Scalar:
+        """Time of the layers of `block` over that of an even share without a wait. [1]"""
+        return self._stage if block.in_transformer else 1.0
 
-def _uneven(point: Point, block: Block) -> Scalar:
-    """Layers of the fullest stage over their mean, and what stages wait for one another. [1]"""
-    pp, layers = point.layout.pp, point.model.layers
-    if not block.in_transformer:
-        return 1.0
-    idle = point.efficiency.pipeline_idle
-    waiting = 1.0 if is_nothing(idle) else 1 + idle * (pp - 1)
-    return jnp.ceil(layers / pp) * pp / layers * waiting
+    def layers_in_turn(self, block: Block) -> Scalar:
+        """Layers of `block` that the step waits for, one after another. [count]
+
+        A stage holds its share of the layers, rounded up. In decode every microbatch passes all
+        stages before it starts again; a prefill ends when its last microbatch has followed the
+        others through, (m + pp − 1)/pp of the time of one [1].
+
+        References:
+            [1] Huang et al., "GPipe", NeurIPS 2019.
+        """
+        layers = block.count * self.uneven(block)
+        if self.step.decoding:
+            return layers
+        pp = self.point.layout.pp
+        return layers * (self.point.microbatches + pp - 1) / pp
+
+    def peak(self, role: Role) -> Scalar:
+        """Dense matrix rate of the type that `role` computes in. [FLOP/s]"""
+        if role not in self._peaks:
+            self._peaks[role] = peak_rate(self.point.hardware, self.point.precision.peak(role))
+        return self._peaks[role]
+
+    def price(self, block: Block, name: str, context_len: Scalar) -> tuple[Cost, Seconds]:
+        """Cost and time of an operator in one layer when sequences hold `context_len` tokens."""
+        attention = OPERATORS[name].attention
+        reached = context_len if attention is None else attention.reach(block, context_len)
+        return self.price_attended(block, name, reached)
+
+    def price_attended(self, block: Block, name: str, attended: Scalar) -> tuple[Cost, Seconds]:
+        """Cost and time of an operator in one layer whose sequences attend to `attended` tokens."""
+        operator, efficiency = OPERATORS[name], self.point.efficiency
+        cost = operator.cost(block, self.step, attended)
+        share = efficiency.gemm if operator.attention is None else efficiency.attention
+        if operator.engine == "experts":
+            share = share * efficiency.expert_gemm
+        if operator.attention is not None and self.step.decoding and "latent" not in name:
+            cost = _on_vector_units(cost, efficiency.vector_attention)
+        rate = self.peak(operator.engine) * share
+        return cost, resource_seconds(cost, rate, self.point.hardware, efficiency)
 
 
 def sum_of_larger(
@@ -220,14 +256,13 @@ def _affine_sum(start: Scalar, slope: Scalar, terms: Scalar) -> Scalar:
 
 
 def _growing_seconds(
-    point: Point, block: Block, name: str, step: Step, first: Scalar, terms: Scalar
+    pricing: _Pricing, block: Block, name: str, first: Scalar, terms: Scalar
 ) -> Scalar:
     """Sum over contexts of an operator's time, whose resources are affine in the context."""
-
-    def seconds(attended: Scalar) -> Seconds:
-        return _attending(point, block, name, step, attended)[1]
-
-    at_zero, at_one = seconds(jnp.zeros(())), seconds(jnp.ones(()))
+    at_zero, at_one = (
+        pricing.price_attended(block, name, attended)[1]
+        for attended in (jnp.zeros(()), jnp.ones(()))
+    )
     slope = jax.tree.map(jnp.subtract, at_one, at_zero)
 
     def total(start: Scalar, count: Scalar) -> Scalar:
@@ -276,42 +311,15 @@ def _step(
 
 
 def _works(point: Point, step: Step, context_len: Scalar) -> list[Work]:
+    pricing = _Pricing(point, step)
     works = []
-    for block, name in _operators(point):
-        cost, seconds = _priced(point, block, name, step, context_len)
-        works.append(
-            Work(
-                name=name,
-                count=layers_in_turn(point, block, step),
-                executed=block.count * point.microbatches / point.layout.pp,
-                cost=cost,
-                seconds=seconds,
-            )
-        )
+    for block in point.model.blocks:
+        count = pricing.layers_in_turn(block)
+        executed = block.count * point.microbatches / point.layout.pp
+        for name in block.operators:
+            cost, seconds = pricing.price(block, name, context_len)
+            works.append(Work(name, count, executed, cost, seconds))
     return works
-
-
-def _priced(
-    point: Point, block: Block, name: str, step: Step, context_len: Scalar
-) -> tuple[Cost, Seconds]:
-    """Cost and time of an operator in one layer, when sequences hold `context_len` tokens."""
-    attention = OPERATORS[name].attention
-    attended = context_len if attention is None else attention.reach(block, context_len)
-    return _attending(point, block, name, step, attended)
-
-
-def _attending(
-    point: Point, block: Block, name: str, step: Step, attended: Scalar
-) -> tuple[Cost, Seconds]:
-    operator, efficiency = OPERATORS[name], point.efficiency
-    cost = operator.cost(block, step, attended)
-    peak = peak_rate(point.hardware, point.precision.peak(operator.engine))
-    share = efficiency.gemm if operator.attention is None else efficiency.attention
-    if operator.engine == "experts":
-        share = share * efficiency.expert_gemm
-    if operator.attention is not None and step.decoding and "latent" not in name:
-        cost = _on_vector_units(cost, efficiency.vector_attention)
-    return cost, resource_seconds(cost, peak * share, point.hardware, efficiency)
 
 
 def _on_vector_units(cost: Cost, share: Scalar) -> Cost:

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullLocator
 
 from sweep.comparison import Comparison
+from sweep.fitted import IDEAL_NAME
 from sweep.netcdf import replacing
 from sweep.specs import HardwareSpec
 
@@ -60,7 +61,9 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
         axes_row[0].set_ylabel("batch size (sequences)")
     for axes, comparison in zip(panels[-1], comparisons[-1], strict=True):
         axes.set_xlabel(AXIS_LABELS[comparison.length_axis])
-    figure.suptitle(f"{first} against {second}: above 1, {first} is ahead")
+    by = comparisons[0][0].efficiency
+    method = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
+    figure.suptitle(f"{first} against {second}, {method}: above 1, {first} is ahead")
     marks = _hatch_legend([c for row in comparisons for c in row])
     if marks:
         figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)

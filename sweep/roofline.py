@@ -1,6 +1,7 @@
 """The roofline: an operator takes as long as its slowest resource."""
 
 from functools import reduce
+from operator import add
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -31,11 +32,12 @@ class Seconds(eqx.Module):
     @property
     def latency(self) -> Scalar:
         """Time of the operator. [s]"""
-        times = self.memory, self.compute, self.communication
+        every = self.memory, self.compute, self.communication
+        times = [time for time in every if not is_nothing(time)]
         longest = _slowest(*times)
-        if is_nothing(self.unhidden) and is_nothing(self.overhead):
-            return longest
-        return longest + self.unhidden * (sum(times) - longest) + self.overhead
+        if len(times) > 1 and not is_nothing(self.unhidden):
+            longest = longest + self.unhidden * (reduce(add, times) - longest)
+        return longest if is_nothing(self.overhead) else longest + self.overhead
 
     @property
     def shares(self) -> tuple[Scalar, ...]:
@@ -72,11 +74,12 @@ def resource_seconds(
         [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
     e = efficiency
-    rated_bytes = (
-        cost.weight_bytes / e.weight_bandwidth
-        + cost.kv_bytes / e.kv_bandwidth
-        + cost.activation_bytes / e.activation_bandwidth
+    moved = (
+        (cost.weight_bytes, e.weight_bandwidth),
+        (cost.kv_bytes, e.kv_bandwidth),
+        (cost.activation_bytes, e.activation_bandwidth),
     )
+    rated = [amount / share for amount, share in moved if not is_nothing(amount)]
     tensor_flops = cost.tensor_flops
     for half_rows, row_flops in (
         (e.gemm_half_rows, cost.row_flops),
@@ -86,7 +89,7 @@ def resource_seconds(
             tensor_flops = tensor_flops + half_rows * row_flops
     alone = is_nothing(cost.network_span)
     return Seconds(
-        memory=rated_bytes / hardware.bandwidth / e.software,
+        memory=reduce(add, rated) / hardware.bandwidth / e.software if rated else 0.0,
         compute=_slowest(
             _seconds(tensor_flops, peak),
             _seconds(cost.vector_flops, hardware.vector_rate),
