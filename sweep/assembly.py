@@ -69,7 +69,16 @@ class Canvas:
         }
         return xr.Dataset(variables, {**coords, **others}, like.attrs)
 
-    def region(self, part: xr.Dataset, dims: Sequence[str]) -> tuple[Any, ...]:
+    def fill_in(self, array: Array, part: xr.DataArray) -> None:
+        """Set the values of a part in an array of the canvas.
+
+        What a part lacks stays: the hull of two parts that do not lie side by side has gaps.
+        """
+        region, new = self.region(part, list(map(str, part.dims))), part.values
+        there = ~np.isnan(new) if new.dtype.kind == "f" else new != MISSING
+        array[region] = np.where(there, new, array[region])
+
+    def region(self, part: xr.Dataset | xr.DataArray, dims: Sequence[str]) -> tuple[Any, ...]:
         """Index of a part into an array of the canvas with these dimensions."""
         return np.ix_(
             *(

@@ -16,7 +16,8 @@ from sweep.variables import VARIABLES
 
 POSITION = "best_position"
 """Where the best lies in the grid of the reduced axes; of equal values the first is taken."""
-PREFIX = "best_"
+BEST = "best_"
+"""How the variable begins that tells where along an axis the best is."""
 
 LARGER, SMALLER = ("s-1",), ("s", "byte", "J")
 """Units of what is better large and of what is better small."""
@@ -124,10 +125,10 @@ class Best:
             wins = self._wins(part, arrays[self.by][here], arrays[POSITION][here])
             for name, array in part.data_vars.items():
                 if name in self.carried:
-                    arrays[name][canvas.region(part, list(map(str, array.dims)))] = array.values
+                    canvas.fill_in(arrays[name], array)
                 else:
                     arrays[name][here] = np.where(wins, array.values, arrays[name][here])
-        return whole.assign({name: whole[name].copy(data=data) for name, data in arrays.items()})
+        return whole
 
     def _wins(self, part: xr.Dataset, value: NDArray[Any], position: Places) -> NDArray[np.bool_]:
         new, place = part[self.by].values, part[POSITION].values
@@ -146,7 +147,7 @@ class Best:
             result[name] = stored_integers(result[name])
             result[name] = told(result[name], self._comment(str(name)))
         for axis, place in places.items():
-            result[PREFIX + axis] = finished_place(
+            result[BEST + axis] = finished_place(
                 self.space,
                 axis,
                 np.where(position < 0, MISSING, place),

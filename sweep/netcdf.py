@@ -12,7 +12,7 @@ import xarray as xr
 
 from sweep.dataset import SCHEMA_VERSION
 from sweep.errors import ResultError
-from sweep.variables import LABELLED
+from sweep.variables import AXES, LABELLED
 
 LABEL_SUFFIX = "_name"
 """Label variable of dimension d in a file: CF wants coordinate variables numeric."""
@@ -126,7 +126,7 @@ def _sound(dataset: xr.Dataset) -> xr.Dataset:
         values = dataset[dim].values
         if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
             raise ValueError(f"the axis {dim} holds {values.dtype}")
-        if dim not in LABELLED and not (np.isfinite(values).all() and (values > 0).all()):
+        if dim in AXES and dim not in LABELLED and not (np.isfinite(values) & (values > 0)).all():
             raise ValueError(f"the axis {dim} holds values that are no positive numbers")
     return dataset
 
@@ -144,7 +144,7 @@ def with_labels(dataset: xr.Dataset) -> xr.Dataset:
 
 def _with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
     for dim in LABELLED:
-        if dim in dataset.coords:
+        if dim in dataset.dims:
             dataset = dataset.reset_index(dim).rename_vars({dim: dim + LABEL_SUFFIX})
     return dataset
 

@@ -41,7 +41,8 @@ def finished_place(
     if axis not in LABELLED:
         return _numbers(np.asarray(space.axes[axis]), places, dims, attributes)
     labels = [str(label).replace(" ", "_") for label in space.axes[axis]]
-    attributes["flag_values"] = np.arange(len(labels), dtype=np.int16)
+    codes = np.arange(len(labels), dtype=np.int16)
+    attributes["flag_values"] = codes if codes.size > 1 else codes[0]
     attributes["flag_meanings"] = " ".join(labels)
     return stored_integers(xr.DataArray(places.astype(np.int16), dims=dims, attrs=attributes))
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sweep.assembly import values_over
-from sweep.fronts import MANY, Costs, front, thin
+from sweep.fronts import Costs, candidates, front
 from sweep.outcome import told
 from sweep.selection import Where
 from sweep.space import Places, Space
@@ -58,10 +58,8 @@ class Pareto:
         names = [name for name in part.data_vars if name in self.space.inside(self.axes)]
         part = part.drop_vars(set(part.data_vars) - set(names)).compute()
         sizes = {axis: part.sizes[axis] for axis in self.axes}
-        candidates = self._candidates(part, sizes)
-        local = dict(
-            zip(self.axes, np.unravel_index(candidates, tuple(sizes.values())), strict=True)
-        )
+        chosen = self._candidates(part, sizes)
+        local = dict(zip(self.axes, np.unravel_index(chosen, tuple(sizes.values())), strict=True))
         places = {axis: self.space.places(part, axis)[local[axis]] for axis in self.axes}
         variables: dict[Any, Any] = {
             name: (
@@ -73,7 +71,7 @@ class Pareto:
         }
         for name, axes in ((GROUP, self.kept), (POSITION, self.reduced)):
             position = self.space.position(axes, [places[axis] for axis in axes])
-            variables[name] = (FRONT, np.broadcast_to(position, candidates.shape))
+            variables[name] = (FRONT, np.broadcast_to(position, chosen.shape))
         return self._on_front(xr.Dataset(variables, attrs=part.attrs))
 
     def _candidates(self, part: xr.Dataset, sizes: Mapping[str, int]) -> Places:
@@ -83,18 +81,9 @@ class Pareto:
         mask = self.where.mask(part)
         if mask is not None:
             allowed &= values_over(mask.variable, sizes)
+        costs = np.where(allowed, self._costs(arrays), np.inf)
         groups = int(np.prod([sizes[axis] for axis in self.kept]))
-        rows = allowed.reshape(groups, -1)
-        if rows.shape[1] < MANY:
-            return np.flatnonzero(rows)
-        found = [np.zeros(0, np.int64)]
-        for group, row in enumerate(rows):
-            here = np.flatnonzero(row)
-            shape = [sizes[axis] for axis in self.kept]
-            at = np.unravel_index(group, shape) if shape else ()
-            costs = self._costs([array[at].reshape(-1)[here] for array in arrays])
-            found.append(here[thin(costs)] + group * rows.shape[1])
-        return np.concatenate(found)
+        return candidates(costs.reshape(len(costs), groups, -1))
 
     def _costs(self, values: Sequence[Any]) -> Costs:
         return np.stack(

@@ -105,8 +105,7 @@ class Quantile:
         whole = canvas.blank(parts[0])
         for part in parts:
             for name, array in part.data_vars.items():
-                region = canvas.region(part, list(map(str, array.dims)))
-                whole[name].values[region] = array.values
+                canvas.fill_in(whole[name].values, array)
         return whole
 
     def finish(self, partial: xr.Dataset) -> xr.Dataset:

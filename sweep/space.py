@@ -66,7 +66,7 @@ class Space:
         """Number of places along each axis of the whole grid."""
         return tuple(len(self.axes[axis]) for axis in axes)
 
-    def places(self, part: xr.Dataset, axis: str) -> Places:
+    def places(self, part: xr.Dataset | xr.DataArray, axis: str) -> Places:
         """Where the places of a part along an axis stand in the whole grid.
 
         Raises:
