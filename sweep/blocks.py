@@ -52,3 +52,12 @@ def stored_chunks(dataset: xr.Dataset | xr.DataArray) -> dict[str, int]:
         return {str(axis): chunks[0] for axis, chunks in dataset.chunksizes.items()}
     except ValueError:
         return {}
+
+
+def even(size: int, extent: int) -> int:
+    """An extent near `extent` and no larger that divides `size`, if there is one."""
+    fewest = -(-size // max(extent, 1))
+    for count in range(fewest, 2 * fewest + 1):
+        if count and size % count == 0:
+            return size // count
+    return extent

@@ -123,7 +123,7 @@ def _below_steps(costs: Costs, strong: Costs) -> NDArray[np.bool_]:
     )
     bar = second.astype(costs.dtype)[at]
     below, on = costs[1] < bar, (costs[1] == bar) & (costs[0] == first.astype(costs.dtype)[at])
-    return np.logical_or(below, on)
+    return np.asarray(below | on, np.bool_)
 
 
 def _unbeaten(costs: Costs, strong: Costs) -> NDArray[np.bool_]:
