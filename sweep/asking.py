@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import xarray as xr
+
 from sweep.best import Best, larger_is_better
 from sweep.errors import ResultError
 from sweep.pareto import Pareto
 from sweep.quantile import Quantile
-from sweep.reduction import Reduction
+from sweep.reduction import Reduction, reduce_dataset
 from sweep.selection import Where
 from sweep.space import Space
 from sweep.variables import VARIABLES
@@ -123,6 +125,32 @@ def parse_reduction(
     constraints = Where.parse(where, space)
     asked = _Asked(text, fields, space, constraints, by, None if per is None else tuple(per))
     return _KINDS[kind].make(asked)
+
+
+def reduce(
+    dataset: xr.Dataset,
+    text: str,
+    *,
+    where: str = "",
+    by: str | None = None,
+    per: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """Reduce a whole result, in memory or lazy, to what `parse_reduction` reads.
+
+    Args:
+        dataset: A result.
+        text: As in `best:batch_size`.
+        where: Constraints, as in `ttft<0.5 and feasible`.
+        by: What is best, or has quantiles.
+        per: Axes that each have their own extreme or front.
+        progress: Called with blocks done and blocks in all.
+
+    Raises:
+        ResultError: It cannot be asked of this result.
+    """
+    reduction = parse_reduction(text, Space.of(dataset), where=where, by=by, per=per)
+    return reduce_dataset(dataset, reduction, progress=progress)
 
 
 def _best(asked: _Asked) -> Reduction:

@@ -18,6 +18,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 source_argument = click.argument("source", type=click.Path(path_type=Path))
 output_argument = click.argument("output", type=click.Path(path_type=Path))
 force_option = click.option("--force", is_flag=True, help="Replace what exists.")
+select_option = click.option(
+    "--select",
+    multiple=True,
+    metavar="AXIS=VALUES",
+    help="What to keep: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both ends included. "
+    "Repeat for more axes.",
+)
 ZSTD_CAVEAT = (
     "zstd is read by netCDF-C from 4.9 on, where HDF5 finds its zstd plugin; it is written "
     "without shuffle"
@@ -64,13 +71,7 @@ def merge(
 @click.command()
 @source_argument
 @output_argument
-@click.option(
-    "--select",
-    multiple=True,
-    metavar="AXIS=VALUES",
-    help="What to keep: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both ends included. "
-    "Repeat for more axes.",
-)
+@select_option
 @click.option("--variables", metavar="NAMES", help="Variables to keep, between commas.")
 @storage_options
 @force_option
@@ -96,6 +97,7 @@ def export(
 @click.option("--where", default="", help="Constraints, as in 'ttft<0.5 and feasible'.")
 @click.option("--by", help="What is best, or has quantiles. Default: the first throughput or time.")
 @click.option("--per", metavar="AXES", help="Axes that each have an argmax, argmin or front.")
+@select_option
 @force_option
 def reduce(
     source: Path,
@@ -104,6 +106,7 @@ def reduce(
     where: str,
     by: str | None,
     per: str | None,
+    select: tuple[str, ...],
     force: bool,
 ) -> None:
     """Reduce a result to what was asked of it: a small file from a large one.
@@ -113,17 +116,21 @@ def reduce(
     cannot be had better in one without giving up another, for each model or each of --per.
     quantile:SHARES:AXES takes quantiles, from 0 to 1, over these axes.
     """
-    from sweep.asking import parse_reduction
+    from sweep.asking import reduce as reduce_result
     from sweep.netcdf import check_writable, open_results, write_netcdf
     from sweep.progress import progress_bar
-    from sweep.reduction import reduce_dataset
-    from sweep.space import Space
+    from sweep.subset import subset
 
     check_writable(output, force=force)
-    with open_results(source) as dataset:
-        reduction = parse_reduction(asked, Space.of(dataset), where=where, by=by, per=_names(per))
-        with progress_bar("reducing") as progress:
-            reduced = reduce_dataset(dataset, reduction, progress=progress)
+    with open_results(source) as dataset, progress_bar("reducing") as progress:
+        reduced = reduce_result(
+            subset(dataset, select=select),
+            asked,
+            where=where,
+            by=by,
+            per=_names(per),
+            progress=progress,
+        )
     write_netcdf(reduced, output, force=force)
     _tell(output, dict(reduced.sizes), reduced.nbytes)
 

@@ -3,6 +3,7 @@
 `within` a part gives a partial, `combine` joins partials in any order, `finish` tells the result.
 """
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
@@ -66,7 +67,10 @@ def finish(reduction: Reduction, partial: xr.Dataset) -> xr.Dataset:
     before = str(result.attrs.get("history", ""))
     under = f" where {reduction.where.text}" if reduction.where.text else ""
     history = f"{before}\n{now} reduced by llm-sweep {package_version()}: {reduction.text}{under}"
+    grid = {axis: list(values) for axis, values in reduction.space.axes.items()}
+    grid.pop("operator", None)
     return result.assign_attrs(
+        llm_sweep_grid=json.dumps(grid, separators=(",", ":")),
         history=history.strip(),
         llm_sweep_reduction=reduction.text,
         llm_sweep_where=reduction.where.text or "none",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sweep.errors import ResultError
 from sweep.specs import nearest
-from sweep.variables import AXES
+from sweep.variables import AXES, dims_of
 
 Places = NDArray[np.int64]
 """Indices into an axis, or positions in the grid of several axes in row-major order."""
@@ -43,6 +43,21 @@ class Space:
             {axis: dataset[axis].values.tolist() for axis in axes},
             {str(name): tuple(map(str, array.dims)) for name, array in dataset.data_vars.items()},
         )
+
+    @classmethod
+    def of_axes(cls, axes: Mapping[str, Sequence[Any]], names: Iterable[str]) -> "Space":
+        """The space of a grid that is not computed yet.
+
+        Args:
+            axes: Labels or numbers of each axis.
+            names: Its variables; those over an axis that is not given are left out.
+
+        Raises:
+            GridError: A variable needs an axis the grid lacks.
+        """
+        known = {axis: list(axes[axis]) for axis in (*AXES, "operator") if axis in axes}
+        dims = {name: dims_of(name, known) for name in names}
+        return cls(known, {name: over for name, over in dims.items() if set(over) <= set(known)})
 
     @cached_property
     def _places(self) -> dict[str, dict[Any, int]]:

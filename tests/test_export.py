@@ -176,6 +176,18 @@ def test_a_single_place_is_a_row(call, source, tmp_path) -> None:
     assert len(pd.read_csv(table)) == 1
 
 
+def test_reduce_takes_part_of_a_result(call, source, tmp_path) -> None:
+    path = tmp_path / "best.nc"
+    select = ["--select", "hardware=h20-96gb"]
+    assert call("reduce", source, path, "--reduce", "best:batch_size", *select)[0] == 0
+    with sweep.open_results(path) as best:
+        assert best.hardware.values.tolist() == ["h20-96gb"]
+    code, _, err = call("reduce", source, tmp_path / "x.nc", "--reduce", "best:bach_size")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "did you mean 'batch_size'" in err
+
+
 def test_reduced_files_can_be_merged(call, source, tmp_path) -> None:
     for i, asked in enumerate(("best:batch_size", "pareto:ttft,output_throughput", "argmin:ttft")):
         reduced, merged = tmp_path / f"{i}.nc", tmp_path / f"{i}-merged.nc"

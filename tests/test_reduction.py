@@ -355,3 +355,40 @@ def test_blocks_do_not_change_the_answer(results, monkeypatch) -> None:
     )
     assert seen[-1][0] == seen[-1][1] > 10
     xr.testing.assert_identical(blocked.drop_attrs(deep=False), whole.drop_attrs(deep=False))
+
+
+def test_a_grid_that_is_not_computed_yet_has_the_space_of_its_results(results) -> None:
+    known = Space.of(results)
+    axes = {axis: known.axes[axis] for axis in reversed(known.axes)}
+    planned = Space.of_axes(axes, known.dims)
+    assert planned == known
+    text, where = "best:batch_size", "ttft<0.5 and feasible"
+    here, there = (parse_reduction(text, space, where=where) for space in (planned, known))
+    xr.testing.assert_identical(here.within(results), there.within(results))
+
+
+def test_in_python_and_on_part_of_the_grid(results) -> None:
+    part = results.sel(hardware=["h20-96gb"])
+    best = sweep.reduce(part, "best:batch_size,tp", where="ttft<1 and feasible", by="ttft")
+    expected = part.ttft.where(part.feasible == 1).where(part.ttft < 1)
+    np.testing.assert_array_equal(best.ttft.squeeze(), expected.min(["batch_size", "tp"]).squeeze())
+    whole = sweep.reduce(results, "argmax:output_throughput", per=["model"])
+    assert set(sweep.labels(whole.best_hardware).values) <= {"a100-sxm-80gb", "h20-96gb"}
+
+
+def test_values_by_operator_have_their_own_best() -> None:
+    results = sweep.run(
+        sweep.Grid(
+            models=["llama-2-7b", "mixtral-8x7b"],
+            hardware=["a100-sxm-80gb", "h20-96gb"],
+            batch_size=[1, 64],
+            context_len=[1024],
+            variables=["decode_operator_latency", "decode_step_latency"],
+        )
+    )
+    fastest = sweep.reduce(results, "argmin:decode_operator_latency", per=["model", "operator"])
+    expected = results.decode_operator_latency.min(
+        ["hardware", "precision", "tp", "batch_size", "context_len"]
+    )
+    xr.testing.assert_equal(fastest.decode_operator_latency, expected)
+    assert sweep.labels(fastest.best_hardware.sel(model="llama-2-7b", operator="router")) == ""
