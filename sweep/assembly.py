@@ -10,15 +10,12 @@ from numpy.typing import NDArray
 
 from sweep.space import Places, Space
 
-MISSING = -1
-"""Stands in integers for what NaN is in floats."""
-
 Array = NDArray[Any]
 
 
 def fill_of(dtype: np.dtype[Any]) -> float | int:
-    """What stands in an array of this type where there is no value."""
-    return float("nan") if dtype.kind == "f" else MISSING
+    """What stands in an array of this type where there is no value: NaN, or the least integer."""
+    return float("nan") if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 
 def values_over(variable: xr.Variable, sizes: Mapping[str, int]) -> Array:
@@ -75,7 +72,7 @@ class Canvas:
         What a part lacks stays: the hull of two parts that do not lie side by side has gaps.
         """
         region, new = self.region(part, list(map(str, part.dims))), part.values
-        there = ~np.isnan(new) if new.dtype.kind == "f" else new != MISSING
+        there = ~np.isnan(new) if new.dtype.kind == "f" else new != fill_of(new.dtype)
         array[region] = np.where(there, new, array[region])
 
     def region(self, part: xr.Dataset | xr.DataArray, dims: Sequence[str]) -> tuple[Any, ...]:

@@ -1,14 +1,14 @@
 """The best place among some axes, for every cell of the others, under constraints."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sweep.assembly import MISSING, Canvas, fill_of, values_over
+from sweep.assembly import Canvas, fill_of, values_over
 from sweep.outcome import finished_place, stored_integers, told
 from sweep.selection import Where
 from sweep.space import Places, Space
@@ -69,32 +69,29 @@ class Best:
         """The best of one part of the grid.
 
         Returns:
-            Over the kept axes: `by` and every other variable at the best place, and its
-            position in the grid of the reduced axes, -1 where nothing satisfies the constraints.
+            Over the kept axes: `by` and every other variable at the best place, and its position
+            in the grid of the reduced axes, below 0 where nothing satisfies the constraints.
         """
-        part = part.drop_vars(
-            set(part.data_vars) - {*self.space.inside((*self.kept, *self.reduced))}
-        )
-        part = part.compute()
+        inside = self.space.inside((*self.kept, *self.reduced))
+        part = part.drop_vars(set(part.data_vars) - set(inside)).compute()
         value, local = self._choose(part)
-        shape = value.shape
-        places = np.unravel_index(local, [part.sizes[axis] for axis in self.reduced])
-        index = dict(zip(self.reduced, places, strict=True))
-        found = np.isfinite(value)
+        found, index = np.isfinite(value), self._index(part, local)
         position = self.space.position(
             self.reduced, [self.space.places(part, axis)[index[axis]] for axis in self.reduced]
         )
-        for i, axis in enumerate(self.kept):
-            along = [1] * len(shape)
-            along[i] = -1
-            index[axis] = np.arange(part.sizes[axis]).reshape(along)
         take = _Taker(index, found)
         variables = {
             name: array if name in self.carried else (self.kept, take(array.variable), array.attrs)
             for name, array in part.data_vars.items()
         }
-        variables[POSITION] = (self.kept, np.where(found, position, MISSING), {})
+        variables[POSITION] = (self.kept, np.where(found, position, fill_of(position.dtype)), {})
         return xr.Dataset(variables, {axis: part[axis] for axis in self.kept}, part.attrs)
+
+    def _index(self, part: xr.Dataset, local: Places) -> dict[str, Places]:
+        """Index of the best place of each cell along every axis; they broadcast to the cells."""
+        chosen = np.unravel_index(local, [part.sizes[axis] for axis in self.reduced])
+        cells = np.ix_(*(np.arange(part.sizes[axis]) for axis in self.kept))
+        return dict(zip((*self.reduced, *self.kept), (*chosen, *cells), strict=True))
 
     def _choose(self, part: xr.Dataset) -> tuple[NDArray[Any], Places]:
         """Best value of each cell, infinite where there is none, and where in the part it is."""
@@ -150,7 +147,7 @@ class Best:
             result[BEST + axis] = finished_place(
                 self.space,
                 axis,
-                np.where(position < 0, MISSING, place),
+                np.where(position < 0, -1, place),
                 self.kept,
                 f"where {self.by} is best",
             )
@@ -172,17 +169,17 @@ class _Taker:
     Attributes:
         index: Place along each axis, broadcasting to the cells.
         found: Whether a cell has a best place.
+        flat: Positions in a variable of these dimensions, made once.
     """
 
     index: Mapping[str, Places]
     found: NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        self._flat: dict[tuple[Any, ...], Places] = {}
+    flat: dict[tuple[Any, ...], Places] = field(default_factory=dict)
 
     def __call__(self, variable: xr.Variable) -> NDArray[Any]:
-        if variable.dims not in self._flat:
+        """Values of a variable at the best places, of its own type."""
+        if variable.dims not in self.flat:
             index = tuple(self.index[str(dim)] for dim in variable.dims)
-            self._flat[variable.dims] = np.ravel_multi_index(index, variable.shape)
-        taken = variable.values.ravel()[self._flat[variable.dims]]
+            self.flat[variable.dims] = np.ravel_multi_index(index, variable.shape)
+        taken = variable.values.ravel()[self.flat[variable.dims]]
         return np.where(self.found, taken, np.asarray(fill_of(variable.dtype), variable.dtype))

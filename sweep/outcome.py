@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sweep.assembly import MISSING
+from sweep.assembly import fill_of
 from sweep.space import Places, Space
 from sweep.variables import AXIS_LONG_NAMES, LABELLED
 
@@ -23,10 +23,11 @@ def stored_integers(array: xr.DataArray) -> xr.DataArray:
     if array.dtype.kind != "i":
         return array
     wide = np.float32 if array.dtype.itemsize <= 2 else np.float64
+    fill = fill_of(array.dtype)
     values = array.values.astype(wide)
-    values[array.values == MISSING] = np.nan
+    values[array.values == fill] = np.nan
     stored = array.copy(data=values)
-    stored.encoding = {"dtype": array.dtype, "_FillValue": array.dtype.type(MISSING)}
+    stored.encoding = {"dtype": array.dtype, "_FillValue": array.dtype.type(fill)}
     return stored
 
 
@@ -44,7 +45,7 @@ def finished_place(
     codes = np.arange(len(labels), dtype=np.int16)
     attributes["flag_values"] = codes if codes.size > 1 else codes[0]
     attributes["flag_meanings"] = " ".join(labels)
-    return stored_integers(xr.DataArray(places.astype(np.int16), dims=dims, attrs=attributes))
+    return _integers(places, places < 0, np.int16, dims, attributes)
 
 
 def _numbers(
@@ -52,9 +53,19 @@ def _numbers(
 ) -> xr.DataArray:
     there = values[places]
     if values.dtype.kind == "i":
-        there = np.where(places < 0, MISSING, there).astype(np.int32)
-        return stored_integers(xr.DataArray(there, dims=dims, attrs=attributes))
+        return _integers(there, places < 0, np.int32, dims, attributes)
     return xr.DataArray(np.where(places < 0, np.nan, there), dims=dims, attrs=attributes)
+
+
+def _integers(
+    values: NDArray[Any],
+    missing: NDArray[np.bool_],
+    dtype: type[np.signedinteger[Any]],
+    dims: Sequence[str],
+    attributes: dict[str, Any],
+) -> xr.DataArray:
+    stored = np.where(missing, fill_of(np.dtype(dtype)), values).astype(dtype)
+    return stored_integers(xr.DataArray(stored, dims=dims, attrs=attributes))
 
 
 def labels(array: xr.DataArray) -> xr.DataArray:

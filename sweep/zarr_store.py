@@ -111,4 +111,6 @@ def _replacing_folder(path: Path) -> Iterator[Path]:
                 path.rename(old)
             new.rename(path)
         except OSError as error:
+            if old.exists():
+                old.rename(path)
             raise ResultError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -355,6 +355,9 @@ def test_blocks_do_not_change_the_answer(results, monkeypatch) -> None:
     )
     assert seen[-1][0] == seen[-1][1] > 10
     xr.testing.assert_identical(blocked.drop_attrs(deep=False), whole.drop_attrs(deep=False))
+    pytest.importorskip("dask")
+    lazy = reduce_dataset(results.chunk({"hardware": 1, "batch_size": 2}), asked)
+    xr.testing.assert_identical(lazy.drop_attrs(deep=False), whole.drop_attrs(deep=False))
 
 
 def test_a_grid_that_is_not_computed_yet_has_the_space_of_its_results(results) -> None:
@@ -376,14 +379,14 @@ def test_in_python_and_on_part_of_the_grid(results) -> None:
     assert set(sweep.labels(whole.best_hardware).values) <= {"a100-sxm-80gb", "h20-96gb"}
 
 
-def test_values_by_operator_have_their_own_best() -> None:
+def test_values_by_operator_have_their_own_best(tmp_path) -> None:
     results = sweep.run(
         sweep.Grid(
             models=["llama-2-7b", "mixtral-8x7b"],
             hardware=["a100-sxm-80gb", "h20-96gb"],
             batch_size=[1, 64],
             context_len=[1024],
-            variables=["decode_operator_latency", "decode_step_latency"],
+            variables=["decode_operator_latency", "decode_operator_bound", "decode_step_latency"],
         )
     )
     fastest = sweep.reduce(results, "argmin:decode_operator_latency", per=["model", "operator"])
@@ -391,4 +394,9 @@ def test_values_by_operator_have_their_own_best() -> None:
         ["hardware", "precision", "tp", "batch_size", "context_len"]
     )
     xr.testing.assert_equal(fastest.decode_operator_latency, expected)
-    assert sweep.labels(fastest.best_hardware.sel(model="llama-2-7b", operator="router")) == ""
+    absent = fastest.sel(model="llama-2-7b", operator="router")
+    assert sweep.labels(absent.best_hardware) == ""
+    slowest = sweep.reduce(results, "argmax:decode_step_latency", per=["model"])
+    assert "decode_operator_bound" not in slowest
+    sweep.write_netcdf(fastest, tmp_path / "fastest.nc")
+    assert check_file(tmp_path / "fastest.nc") == []
