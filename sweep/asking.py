@@ -147,8 +147,12 @@ def reduce(
         progress: Called with blocks done and blocks in all.
 
     Raises:
-        ResultError: It cannot be asked of this result.
+        ResultError: It cannot be asked of this result, which may be reduced already.
     """
+    if "llm_sweep_reduction" in dataset.attrs:
+        raise ResultError(
+            f"reduced already, by {dataset.attrs['llm_sweep_reduction']}; reduce the sweep itself"
+        )
     reduction = parse_reduction(text, Space.of(dataset), where=where, by=by, per=per)
     return reduce_dataset(dataset, reduction, progress=progress)
 

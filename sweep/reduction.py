@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -12,13 +12,14 @@ import xarray as xr
 
 from sweep.blocks import block_sizes, stored_chunks, tiles
 from sweep.dataset import package_version
-from sweep.errors import ResultError
 from sweep.selection import Where
 from sweep.space import Space
 from sweep.subset import present_only
 
-AT_ONCE = 64
-"""Partials that are joined in one go."""
+AT_ONCE = 1024
+"""Partials that wait to be joined, at most."""
+WAITING_BYTES = 2**28
+"""Size of the partials that wait to be joined, or that of what is joined already if larger."""
 POINTS = 2**23
 """Points of a block; what a reduction keeps of each takes some tens of bytes."""
 
@@ -89,24 +90,34 @@ def reduce_dataset(
         dataset: The whole grid, in memory, in a file or in many.
         reduction: What to do.
         progress: Called with blocks done and blocks in all.
-
-    Raises:
-        ResultError: It has been reduced before.
     """
-    if "llm_sweep_reduction" in dataset.attrs:
-        raise ResultError(
-            f"reduced already, by {dataset.attrs['llm_sweep_reduction']}; reduce the sweep itself"
-        )
     sizes = {axis: dataset.sizes[axis] for axis in (*reduction.kept, *reduction.reduced)}
     block = block_sizes(
         sizes, POINTS, whole=reduction.axes_needed_whole, chunks=stored_chunks(dataset)
     )
     cuts = list(tiles(sizes, block))
-    parts: list[xr.Dataset] = []
-    for done, cut in enumerate(cuts, start=1):
-        parts.append(reduction.within(dataset.isel(cut)))
-        if len(parts) == AT_ONCE:
-            parts = [reduction.combine(*parts)]
-        if progress is not None:
-            progress(done, len(cuts))
-    return finish(reduction, reduction.combine(*parts))
+
+    def partials() -> Iterator[xr.Dataset]:
+        for done, cut in enumerate(cuts, start=1):
+            yield reduction.within(dataset.isel(cut))
+            if progress is not None:
+                progress(done, len(cuts))
+
+    return finish(reduction, joined(reduction, partials()))
+
+
+def joined(reduction: Reduction, partials: Iterable[xr.Dataset]) -> xr.Dataset:
+    """One partial from many, few of which are in memory at a time.
+
+    Args:
+        reduction: What made them.
+        partials: At least one.
+    """
+    waiting: list[xr.Dataset] = []
+    fresh = 0
+    for partial in partials:
+        waiting.append(partial)
+        fresh += partial.nbytes
+        if len(waiting) == AT_ONCE or fresh > max(WAITING_BYTES, waiting[0].nbytes):
+            waiting, fresh = [reduction.combine(*waiting)], 0
+    return reduction.combine(*waiting)

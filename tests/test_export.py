@@ -188,6 +188,32 @@ def test_reduce_takes_part_of_a_result(call, source, tmp_path) -> None:
     assert "did you mean 'batch_size'" in err
 
 
+def test_by_and_per_choose_what_is_best_and_for_which_axes(call, source, tmp_path) -> None:
+    sizes, largest = {}, {}
+    for per in ("model", "hardware,isl"):
+        path = tmp_path / f"{per}.nc"
+        code, _, err = call("reduce", source, path, "--reduce", "argmax:tpot", "--per", per)
+        assert code == 0, err
+        with sweep.open_results(path) as found:
+            sizes[per] = dict(found.tpot.sizes)
+    assert sizes == {"model": {"model": 2}, "hardware,isl": {"hardware": 2, "isl": 2}}
+    for by in ("ttft", "output_throughput"):
+        path = tmp_path / f"{by}.nc"
+        assert call("reduce", source, path, "--reduce", "best:batch_size", "--by", by)[0] == 0
+        with sweep.open_results(path) as best:
+            largest[by] = float(best.best_batch_size.max())
+    # The first token of a larger batch comes later, and its throughput is higher.
+    assert largest == {"ttft": 1, "output_throughput": 64}
+
+
+def test_parquet_is_compressed_as_asked(results, tmp_path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for compression, stored in (("none", "UNCOMPRESSED"), ("zlib", "GZIP"), ("zstd", "ZSTD")):
+        path = tmp_path / f"{compression}.parquet"
+        export(results, path, Storage(compression))
+        assert parquet.ParquetFile(path).metadata.row_group(0).column(0).compression == stored
+
+
 def test_reduced_files_can_be_merged(call, source, tmp_path) -> None:
     for i, asked in enumerate(("best:batch_size", "pareto:ttft,output_throughput", "argmin:ttft")):
         reduced, merged = tmp_path / f"{i}.nc", tmp_path / f"{i}-merged.nc"

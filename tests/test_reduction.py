@@ -327,7 +327,7 @@ def test_a_reduced_file_is_sound_and_gives_back_what_was_written(
         xr.testing.assert_identical(opened.load(), reduced)
         assert opened.attrs["llm_sweep_reduction"].startswith(text)
     with pytest.raises(ResultError, match="reduced already"):
-        reduce_dataset(reduced, parse_reduction("best:model", Space.of(results)))
+        sweep.reduce(reduced, "best:model")
 
 
 def test_a_partial_survives_a_file(results, tmp_path) -> None:
@@ -355,6 +355,11 @@ def test_blocks_do_not_change_the_answer(results, monkeypatch) -> None:
     )
     assert seen[-1][0] == seen[-1][1] > 10
     xr.testing.assert_identical(blocked.drop_attrs(deep=False), whole.drop_attrs(deep=False))
+    for name, value in (("AT_ONCE", 3), ("WAITING_BYTES", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"sweep.reduction.{name}", value)
+            few = reduce_dataset(results, asked)
+        xr.testing.assert_identical(few.drop_attrs(deep=False), whole.drop_attrs(deep=False))
     pytest.importorskip("dask")
     lazy = reduce_dataset(results.chunk({"hardware": 1, "batch_size": 2}), asked)
     xr.testing.assert_identical(lazy.drop_attrs(deep=False), whole.drop_attrs(deep=False))
