@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sweep.asking import reduce as reduce
     from sweep.catalog import Catalog as Catalog
     from sweep.catalog import hardware as hardware
     from sweep.catalog import model as model
@@ -21,18 +22,21 @@ if TYPE_CHECKING:
     from sweep.grid import Grid as Grid
     from sweep.netcdf import open_results as open_results
     from sweep.netcdf import write_netcdf as write_netcdf
+    from sweep.outcome import labels as labels
     from sweep.specs import HardwareSpec as HardwareSpec
     from sweep.specs import ModelSpec as ModelSpec
     from sweep.specs import PrecisionSpec as PrecisionSpec
     from sweep.variables import VARIABLES as VARIABLES
 
 _HOMES = {
+    "asking": ("reduce",),
     "catalog": ("Catalog", "hardware", "model"),
     "errors": ("GridError", "ResultError", "SpecError", "SweepError"),
     "execution": ("load_grid", "run"),
     "fitted": ("FittedEfficiency", "load_efficiency"),
     "grid": ("Grid",),
     "netcdf": ("open_results", "write_netcdf"),
+    "outcome": ("labels",),
     "specs": ("HardwareSpec", "ModelSpec", "PrecisionSpec"),
     "variables": ("VARIABLES",),
 }

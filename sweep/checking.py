@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sweep.best import BEST
 from sweep.dataset import CONVENTIONS, axis_attributes, variable_attributes
 from sweep.errors import GridError
 from sweep.netcdf import open_results
+from sweep.pareto import FRONT
+from sweep.quantile import QUANTILE
 from sweep.variables import AXES, LABELLED, VARIABLES, dims_of
 
 CF_TEST = "cf:1.11"
@@ -51,6 +54,8 @@ def check_dataset(dataset: xr.Dataset) -> list[str]:
     problems += _recorded_problems(dataset)
     if str(dataset.attrs.get("Conventions", CONVENTIONS)) != CONVENTIONS:
         problems.append(f"Conventions is {dataset.attrs['Conventions']!r}, not {CONVENTIONS!r}")
+    if "llm_sweep_reduction" in dataset.attrs:
+        return problems + _reduced_problems(dataset)
     axes = [axis for axis in AXES if axis in dataset.dims]
     if not dataset.data_vars:
         problems.append("the file has no variables")
@@ -75,6 +80,27 @@ def _recorded_problems(dataset: xr.Dataset) -> list[str]:
         for axis, values in axes.items()
         if axis in used and dataset[axis].values.tolist() != values
     ]
+
+
+def _reduced_problems(dataset: xr.Dataset) -> list[str]:
+    """Where what is left of a reduction departs from the variables it was made of."""
+    problems = [
+        f"axis {dim} is unknown"
+        for dim in dataset.dims
+        if dim not in (*AXES, *LABELLED, FRONT, QUANTILE)
+    ]
+    for axis in AXES:
+        if axis in dataset.dims:
+            problems += _coordinate_problems(dataset[axis], axis)
+    for name, array in dataset.data_vars.items():
+        place = str(name).removeprefix(BEST)
+        if name in VARIABLES:
+            table = VARIABLES[str(name)]
+            wanted = {"long_name": table.long_name, "units": table.units}
+            problems += _attribute_problems(str(name), array.attrs, wanted)
+        elif place == name or place not in (*AXES, *LABELLED):
+            problems.append(f"variable {name} is unknown")
+    return problems
 
 
 def has_compliance_checker() -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.cli_export import export, merge, reduce
 from sweep.errors import SweepError
 from sweep.launch import CHECK_FAILED, launch
 
@@ -309,6 +310,10 @@ def article_table(context: click.Context, as_json: bool, configs: tuple[str, ...
     use_compilation_cache()
     table, compared = compare_published("trtllm-article-table", _catalog(context, configs))
     print_rows(published_rows(table, compared, as_json=as_json), as_json=as_json)
+
+
+for command in (merge, export, reduce):
+    cli.add_command(command)
 
 
 def _resolved(file: str, catalog: "Catalog") -> "Resolved":

@@ -12,7 +12,8 @@ import xarray as xr
 
 from sweep.dataset import SCHEMA_VERSION
 from sweep.errors import ResultError
-from sweep.variables import LABELLED
+from sweep.rounding import CONTAINER
+from sweep.variables import AXES, LABELLED
 
 LABEL_SUFFIX = "_name"
 """Label variable of dimension d in a file: CF wants coordinate variables numeric."""
@@ -34,8 +35,8 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
     path = Path(path)
     check_writable(path, force=force)
     with replacing(path) as beside:
-        _with_label_variables(dataset).to_netcdf(
-            beside, engine="netcdf4", format="NETCDF4", encoding=_encoding(dataset)
+        with_label_variables(dataset).to_netcdf(
+            beside, engine="netcdf4", format="NETCDF4", encoding=coordinate_encoding(dataset)
         )
 
 
@@ -90,7 +91,9 @@ def open_results(path: str | Path) -> xr.Dataset:
     if not path.is_file():
         raise ResultError(f"{path}: no such file")
     try:
-        dataset = xr.open_dataset(path, engine="netcdf4", decode_times=False)
+        dataset = xr.open_dataset(
+            path, engine="netcdf4", decode_times=False, drop_variables=CONTAINER
+        )
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ResultError(f"{path}: not a readable NetCDF file: {reason:.160}") from None
@@ -108,10 +111,14 @@ def open_results(path: str | Path) -> xr.Dataset:
             f"{SCHEMA_VERSION}: upgrade it"
         )
     try:
-        return _sound(with_labels(dataset))
+        labelled = _sound(with_labels(dataset))
     except ValueError as error:
         dataset.close()
         raise ResultError(f"{path}: damaged: {error}") from None
+    # A dataset that is derived from an open one does not close its file.
+    if labelled is not dataset:
+        labelled.set_close(dataset.close)
+    return labelled
 
 
 def _sound(dataset: xr.Dataset) -> xr.Dataset:
@@ -126,7 +133,7 @@ def _sound(dataset: xr.Dataset) -> xr.Dataset:
         values = dataset[dim].values
         if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
             raise ValueError(f"the axis {dim} holds {values.dtype}")
-        if dim not in LABELLED and not (np.isfinite(values).all() and (values > 0).all()):
+        if dim in AXES and dim not in LABELLED and not (np.isfinite(values) & (values > 0)).all():
             raise ValueError(f"the axis {dim} holds values that are no positive numbers")
     return dataset
 
@@ -142,14 +149,16 @@ def with_labels(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
-def _with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
+def with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
+    """Turn indexes of labels into the label variables of a file."""
     for dim in LABELLED:
-        if dim in dataset.coords:
+        if dim in dataset.dims:
             dataset = dataset.reset_index(dim).rename_vars({dim: dim + LABEL_SUFFIX})
     return dataset
 
 
-def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+def coordinate_encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Encoding of the numeric coordinates, which have no missing values."""
     coordinates = {name: {"_FillValue": None} for name in dataset.coords if name not in LABELLED}
     return {str(k): v for k, v in coordinates.items()}
 

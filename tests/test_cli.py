@@ -70,7 +70,17 @@ def assert_refused(answer: tuple[int, str, str], *words: str) -> None:
 def test_help_lists_every_command(call) -> None:
     code, out, _ = call("--help")
     assert code == 0
-    for command in ("list", "show", "plan", "run", "check", "compare", "roofline"):
+    for command in (
+        "list",
+        "show",
+        "plan",
+        "run",
+        "check",
+        "compare",
+        "roofline",
+        "reduce",
+        "merge",
+    ):
         assert f"  {command} " in out
 
 

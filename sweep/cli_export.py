@@ -1,0 +1,173 @@
+"""The commands that hand results over: `merge`, `export` and `reduce`.
+
+Heavy packages are imported inside the commands that need them.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from sweep.storage import Storage
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+source_argument = click.argument("source", type=click.Path(path_type=Path))
+output_argument = click.argument("output", type=click.Path(path_type=Path))
+force_option = click.option("--force", is_flag=True, help="Replace what exists.")
+select_option = click.option(
+    "--select",
+    multiple=True,
+    metavar="AXIS=VALUES",
+    help="What to keep: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both ends included. "
+    "Repeat for more axes.",
+)
+ZSTD_CAVEAT = (
+    "zstd is read by netCDF-C from 4.9 on, where HDF5 finds its zstd plugin; it is written "
+    "without shuffle"
+)
+
+
+def storage_options(command: Command) -> Command:
+    """Options that say how values are stored."""
+    for option in (
+        click.option(
+            "--significant-digits",
+            "digits",
+            type=click.IntRange(1, 15),
+            help="Round quantities to so many decimal digits. Default: as computed.",
+        ),
+        click.option(
+            "--level", type=click.IntRange(1, 9), default=1, show_default=True, help="Its effort."
+        ),
+        click.option(
+            "--compression",
+            type=click.Choice(["none", "zlib", "zstd"]),
+            default="zlib",
+            show_default=True,
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@source_argument
+@output_argument
+@storage_options
+@force_option
+def merge(
+    source: Path, output: Path, compression: Any, level: int, digits: int | None, force: bool
+) -> None:
+    """Write a result as one compressed NetCDF file, however large."""
+    if output.suffix != ".nc":
+        raise click.UsageError(f"{output}: merge writes NetCDF, a name that ends in .nc")
+    _export(source, output, _storage(output, compression, level, digits), force, (), ())
+
+
+@click.command()
+@source_argument
+@output_argument
+@select_option
+@click.option("--variables", metavar="NAMES", help="Variables to keep, between commas.")
+@storage_options
+@force_option
+def export(
+    source: Path,
+    output: Path,
+    select: tuple[str, ...],
+    variables: str | None,
+    compression: Any,
+    level: int,
+    digits: int | None,
+    force: bool,
+) -> None:
+    """Write a result, or part of it, as .nc, .zarr, .parquet or .csv."""
+    storage = _storage(output, compression, level, digits)
+    _export(source, output, storage, force, select, _names(variables) or ())
+
+
+@click.command()
+@source_argument
+@output_argument
+@click.option("--reduce", "asked", required=True, metavar="WHAT", help="As in best:batch_size,tp.")
+@click.option("--where", default="", help="Constraints, as in 'ttft<0.5 and feasible'.")
+@click.option("--by", help="What is best, or has quantiles. Default: the first throughput or time.")
+@click.option("--per", metavar="AXES", help="Axes that each have an argmax, argmin or front.")
+@select_option
+@force_option
+def reduce(
+    source: Path,
+    output: Path,
+    asked: str,
+    where: str,
+    by: str | None,
+    per: str | None,
+    select: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Reduce a result to what was asked of it: a small file from a large one.
+
+    best:AXES finds the best over these axes, in each cell of the others. argmax:VARIABLE and
+    argmin:VARIABLE find one place among all, or one for each of --per. pareto:VARIABLES finds what
+    cannot be had better in one without giving up another, for each model or each of --per.
+    quantile:SHARES:AXES takes quantiles, from 0 to 1, over these axes.
+    """
+    from sweep.asking import reduce as reduce_result
+    from sweep.netcdf import check_writable, open_results, write_netcdf
+    from sweep.progress import progress_bar
+    from sweep.subset import subset
+
+    check_writable(output, force=force)
+    with open_results(source) as dataset, progress_bar("reducing") as progress:
+        reduced = reduce_result(
+            subset(dataset, select=select),
+            asked,
+            where=where,
+            by=by,
+            per=_names(per),
+            progress=progress,
+        )
+    write_netcdf(reduced, output, force=force)
+    _tell(output, dict(reduced.sizes), reduced.nbytes)
+
+
+def _storage(output: Path, compression: Any, level: int, digits: int | None) -> "Storage":
+    from sweep.storage import Storage
+
+    if compression == "zstd" and output.suffix == ".nc":
+        click.echo(f"{output}: {ZSTD_CAVEAT}", err=True)
+    return Storage(compression, level, digits)
+
+
+def _export(
+    source: Path,
+    output: Path,
+    storage: "Storage",
+    force: bool,
+    select: tuple[str, ...],
+    variables: tuple[str, ...],
+) -> None:
+    from sweep.export import export as export_dataset
+    from sweep.netcdf import open_results
+    from sweep.progress import progress_bar
+    from sweep.subset import subset
+
+    with open_results(source) as dataset:
+        part = subset(dataset, select=select, variables=variables)
+        with progress_bar("writing") as progress:
+            export_dataset(part, output, storage, force=force, progress=progress)
+        _tell(output, dict(part.sizes), part.nbytes)
+
+
+def _tell(output: Path, sizes: dict[Any, int], size: int) -> None:
+    if sys.stdout.isatty():
+        axes = " × ".join(f"{size} {axis}" for axis, size in sizes.items())
+        click.echo(f"{output}: {axes or 'one place'}, {size:,} bytes before compression")
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(","))

@@ -1,0 +1,20 @@
+"""Packages that only some formats need."""
+
+from importlib import import_module
+from types import ModuleType
+
+from sweep.errors import ResultError
+
+
+def needed(package: str, extra: str) -> ModuleType:
+    """The package, if it is installed.
+
+    Raises:
+        ResultError: It is not.
+    """
+    try:
+        return import_module(package)
+    except ImportError:
+        raise ResultError(
+            f"this needs {package.partition('.')[0]}: pip install 'llm-sweep[{extra}]'"
+        ) from None

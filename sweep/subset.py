@@ -1,0 +1,115 @@
+"""Part of a result by labels and variables, its own record of what it holds kept true."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.errors import ResultError
+from sweep.selection import unknown_number
+from sweep.space import Space
+from sweep.specs import nearest
+from sweep.variables import LABELLED, VARIABLES
+
+
+def subset(
+    dataset: xr.Dataset, *, select: Sequence[str] = (), variables: Sequence[str] = ()
+) -> xr.Dataset:
+    """The part of a result with these labels and variables, still lazy.
+
+    Args:
+        dataset: A result.
+        select: `AXIS=LABEL,LABEL` or, for numbers, `AXIS=FIRST:LAST`, both ends included.
+        variables: Names; all if none are given.
+
+    Raises:
+        ResultError: A name, label or number is not there, or nothing is left.
+    """
+    space = Space.of(dataset)
+    for name in variables:
+        space.check_variable(name, "--variables")
+    if variables:
+        dataset = dataset[list(dict.fromkeys(variables))]
+    chosen = parse_select(select, space)
+    used = {axis: places for axis, places in chosen.items() if axis in dataset.dims}
+    return present_only(dataset.isel(used))
+
+
+def parse_select(select: Sequence[str], space: Space) -> dict[str, list[int]]:
+    """Places to keep along each axis that is named, in the order of the grid.
+
+    Raises:
+        ResultError: As `subset`.
+    """
+    chosen: dict[str, list[int]] = {}
+    for text in select:
+        axis, equals, wanted = (part.strip() for part in text.partition("="))
+        if not (equals and wanted):
+            raise ResultError(f"--select {text!r}: write axis=label,label or axis=first:last")
+        space.check_axis(axis, f"--select {text}")
+        if axis in chosen:
+            raise ResultError(f"--select: {axis} is given twice; join its values by commas")
+        chosen[axis] = _places(axis, wanted, space.axes[axis])
+    return chosen
+
+
+def _places(axis: str, wanted: str, values: Sequence[Any]) -> list[int]:
+    if axis in LABELLED:
+        return sorted({_label_place(axis, word.strip(), values) for word in wanted.split(",")})
+    first, colon, last = wanted.partition(":")
+    if not colon:
+        return sorted({_number_place(axis, word, values) for word in wanted.split(",")})
+    low = _number(axis, first) if first.strip() else -np.inf
+    high = _number(axis, last) if last.strip() else np.inf
+    inside = [place for place, value in enumerate(values) if low <= value <= high]
+    if not inside:
+        raise ResultError(
+            f"--select {axis}={wanted}: nothing between; {axis} goes from {values[0]:g} "
+            f"to {values[-1]:g}"
+        )
+    return inside
+
+
+def _label_place(axis: str, label: str, values: Sequence[str]) -> int:
+    if label not in values:
+        known = list(values)
+        guess = nearest(label, known) or f"; known: {', '.join(known)}"
+        raise ResultError(f"--select {axis}: no {label!r}{guess}")
+    return values.index(label)
+
+
+def _number_place(axis: str, word: str, values: Sequence[float]) -> int:
+    number = _number(axis, word)
+    if number not in values:
+        raise ResultError(f"--select {axis}: {unknown_number(number, values)}")
+    return values.index(number)
+
+
+def _number(axis: str, word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise ResultError(f"--select {axis}: {word!r} is no number") from None
+
+
+def present_only(dataset: xr.Dataset) -> xr.Dataset:
+    """The same dataset, its attributes naming only the variables and labels that it holds."""
+    dataset = dataset.copy()
+    for array in dataset.data_vars.values():
+        beside = str(array.attrs.pop("ancillary_variables", "")).split()
+        there = [name for name in beside if name in dataset.data_vars]
+        if there:
+            array.attrs["ancillary_variables"] = " ".join(there)
+    recorded = str(dataset.attrs.get("llm_sweep_variables", "")).split()
+    known = [name for name in recorded if name in dataset.data_vars and name in VARIABLES]
+    grid = json.loads(str(dataset.attrs.get("llm_sweep_grid", "{}")))
+    held = {
+        axis: dataset[axis].values.tolist() if axis in dataset.dims else values
+        for axis, values in grid.items()
+    }
+    return dataset.assign_attrs(
+        llm_sweep_variables=" ".join(known),
+        llm_sweep_grid=json.dumps(held, separators=(",", ":")),
+    )
