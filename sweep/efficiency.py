@@ -23,15 +23,18 @@ class Efficiency(eqx.Module):
         weight_bandwidth: Share of the memory bandwidth at which weights are read. [1]
         kv_bandwidth: Share at which the KV cache is read and written. [1]
         activation_bandwidth: Share at which activations are. [1]
-        vector_attention: Time that decode attention takes on the vector units over that at their
-            full rate; 0 if it computes on the matrix units. [1]
+        vector_attention: Time that decode attention takes on the vector units over that of heads
+            of 128 elements at their full rate; 0 if it computes on the matrix units. [1]
         link_bandwidth: Share of the fabric's bandwidth that exchanges reach. [1]
-        exchange_overhead_s: Time of an exchange beyond its hops and bytes. [s]
+        link_crowding: Power of the number of GPUs, over two, with which that share falls. [1]
+        exchange_overhead_s: Time of an exchange between two GPUs beyond its hops and bytes. [s]
+        exchange_growth: Power of the number of GPUs, over two, with which that time grows. [1]
         unhidden: Share of the time of the resources that do not bind an operator which is not
             hidden behind the one that does: 0 for a roofline, 1 for their sum. [1]
         operator_overhead_s: Time to launch one operator of one layer. [s]
         step_overhead_s: Host time of one pass through the model. [s]
         sequence_overhead_s: Host time of a pass for each sequence that gets a token. [s]
+        pipeline_sequence_overhead_s: The same for each pipeline stage after the first. [s]
         expert_imbalance: Load of the busiest expert GPU over the mean, on top of the layout's. [1]
         pipeline_idle: Time that each further pipeline stage adds to a pass, over the pass. [1]
         ramp: Time that the ends of a run cost over what the closed form says. [1]
@@ -53,11 +56,14 @@ class Efficiency(eqx.Module):
     activation_bandwidth: Scalar = 1.0
     vector_attention: Scalar = 0.0
     link_bandwidth: Scalar = 1.0
+    link_crowding: Scalar = 0.0
     exchange_overhead_s: Scalar = 0.0
+    exchange_growth: Scalar = 0.0
     unhidden: Scalar = 0.0
     operator_overhead_s: Scalar = 0.0
     step_overhead_s: Scalar = 0.0
     sequence_overhead_s: Scalar = 0.0
+    pipeline_sequence_overhead_s: Scalar = 0.0
     expert_imbalance: Scalar = 1.0
     pipeline_idle: Scalar = 0.0
     ramp: Scalar = 1.0

@@ -322,16 +322,30 @@ def _works(point: Point, step: Step, context_len: Scalar) -> list[Work]:
     return works
 
 
+VECTOR_FLOPS_PER_SCORE = 512.0
+"""Element-wise work of a score of a head of 128 elements: a multiply-add with each of K and V. A
+narrower head saves none of it: the threads that work on a score are as many. [count]"""
+
+
 def _on_vector_units(cost: Cost, share: Scalar) -> Cost:
     """The cost where attention computes on the vector units, `share` times as long."""
     if is_nothing(share):
         return cost
-    return dataclasses.replace(cost, vector_flops=cost.vector_flops + share * cost.tensor_flops)
+    flops = VECTOR_FLOPS_PER_SCORE * cost.special_ops
+    return dataclasses.replace(cost, vector_flops=cost.vector_flops + share * flops)
 
 
 def host_latency(point: Point, sampled: Scalar) -> Scalar:
-    """Host time of a pass in which `sampled` sequences of a group get a token. [s]"""
-    efficiency = point.efficiency
-    if is_nothing(efficiency.step_overhead_s) and is_nothing(efficiency.sequence_overhead_s):
-        return 0.0
-    return efficiency.step_overhead_s + efficiency.sequence_overhead_s * sampled
+    """Host time of a pass in which `sampled` sequences of a group get a token. [s]
+
+    The host of a pipeline also waits for what the others do with each sequence.
+    """
+    efficiency, total = point.efficiency, jnp.zeros(())
+    if not is_nothing(efficiency.step_overhead_s):
+        total = total + efficiency.step_overhead_s
+    if not is_nothing(efficiency.sequence_overhead_s):
+        total = total + efficiency.sequence_overhead_s * sampled
+    if not is_nothing(efficiency.pipeline_sequence_overhead_s):
+        waited = efficiency.pipeline_sequence_overhead_s * (point.layout.pp - 1)
+        total = total + waited * sampled
+    return total

@@ -123,10 +123,16 @@ def network_seconds(cost: Cost, hardware: Hardware, efficiency: Efficiency = IDE
     hop = jnp.asarray(hardware.fabric_latency)[which]
     # In this order an unknown, infinite bandwidth has a slope of nought.
     moved = cost.network_bytes / bandwidth / efficiency.link_bandwidth
+    pairs = cost.network_span / 2
+    if not is_nothing(efficiency.link_crowding):
+        moved = moved * jnp.power(pairs, efficiency.link_crowding)
     spent = moved + cost.network_hops * hop
-    if is_nothing(efficiency.exchange_overhead_s):
+    overhead = efficiency.exchange_overhead_s
+    if is_nothing(overhead):
         return spent
-    return spent + jnp.minimum(cost.network_hops, 1.0) * efficiency.exchange_overhead_s
+    if not is_nothing(efficiency.exchange_growth):
+        overhead = overhead * jnp.power(pairs, efficiency.exchange_growth)
+    return spent + jnp.minimum(cost.network_hops, 1.0) * overhead
 
 
 def peak_rate(hardware: Hardware, dtype_index: Int[Numbers, ""]) -> Scalar:

@@ -10,8 +10,10 @@ AXES_OF_TRAITS = {
     "hardware": "hardware",
     "architecture": "hardware",
     "fabric": "hardware",
+    "host": "hardware",
     "dtype": "precision",
     "attention": "model",
+    "decoding": "model",
 }
 """The axis along which a trait varies in a sweep; the others hold for all of it."""
 
@@ -24,19 +26,23 @@ class Traits:
         hardware: The accelerator.
         architecture: Its generation.
         fabric: `link` where GPUs have a link to one another, else `pcie`.
+        host: `superchip` where the CPU sits on the accelerator's module, else `server`.
         era: Stretch of engine versions between which its kernels were rewritten.
         version: Engine and version.
         dtype: Type of the weights.
-        attention: Era and query heads per KV head, which decide the kernel of decode attention.
+        attention: Era and query heads per KV head.
+        decoding: The kind of kernel that decode attention runs in.
     """
 
     hardware: str
     architecture: str
     fabric: str
+    host: str
     era: str
     version: str
     dtype: str
     attention: str
+    decoding: str
 
 
 def version_of(text: str) -> tuple[int, ...]:
@@ -71,13 +77,29 @@ def traits_of(
 ) -> Traits:
     """The traits of a configuration whose weights are of type `dtype`."""
     era = era_of(engine, version)
-    sharing = max(int(b.heads) / max(int(b.kv_heads), 1) for b in blocks)
+    sharing = round(max(int(b.heads) / max(int(b.kv_heads), 1) for b in blocks))
     return Traits(
         hardware=hardware.name,
         architecture=hardware.architecture or hardware.name,
         fabric="link" if hardware.fabric_reach[0] > 1 else "pcie",
+        host="superchip" if "superchip" in hardware.form_factor else "server",
         era=era,
         version=f"{engine} {version}",
         dtype={"fp4": "nvfp4", "bf16": "half", "fp16": "half"}.get(dtype, dtype),
-        attention=f"{era}, {sharing:.0f} to 1",
+        attention=f"{era}, {sharing} to 1",
+        decoding=decoding_of(era, sharing),
     )
+
+
+def decoding_of(era: str, sharing: int) -> str:
+    """The kind of kernel that decode attention runs in when `sharing` query heads share a KV head.
+
+    Kernels that compute shared heads together, on matrix units, came to TensorRT-LLM with 0.8, at
+    first for eight heads alone; before, and for other numbers up to 0.10, each query head read
+    the cache and computed on the vector units by itself.
+    """
+    if sharing == 1:
+        return "single heads"
+    if era == "static-0.7" or (era in ("static", "0.10") and sharing != 8):
+        return "shared heads one by one"
+    return "shared heads together"
