@@ -34,9 +34,14 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
     path = Path(path)
     check_writable(path, force=force)
     with replacing(path) as beside:
-        _with_label_variables(dataset).to_netcdf(
-            beside, engine="netcdf4", format="NETCDF4", encoding=_encoding(dataset)
-        )
+        save(dataset, beside)
+
+
+def save(dataset: xr.Dataset, path: Path) -> None:
+    """Write `dataset` to `path` as it stands, over whatever is there."""
+    _with_label_variables(dataset).to_netcdf(
+        path, engine="netcdf4", format="NETCDF4", encoding=_encoding(dataset)
+    )
 
 
 def check_writable(path: Path, *, force: bool) -> None:
@@ -80,8 +85,8 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def open_results(path: str | Path) -> xr.Dataset:
-    """Open a result file, its data read when asked for, `sel` by label ready.
+def open_file(path: str | Path) -> xr.Dataset:
+    """Open one result file, its data read when asked for, `sel` by label ready.
 
     Raises:
         ResultError: It does not exist, cannot be read, or is no result of this package.

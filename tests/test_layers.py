@@ -40,11 +40,14 @@ READING = (
 """From files to specifications, and what they tell at once."""
 RUNNING = (
     ("grid", "stacking"),
-    ("mapping", "dataset", "plan"),
+    ("mapping", "dataset", "cutting"),
     ("intervals",),
-    ("execution", "netcdf"),
-    ("comparison", "checking", "published"),
-    ("plots", "listing", "progress", "compilation", "launch"),
+    ("plan", "netcdf", "compilation"),
+    ("shards",),
+    ("directory",),
+    ("execution",),
+    ("cluster", "probe", "comparison", "checking", "published"),
+    ("plots", "listing", "progress", "launch"),
     ("cli",),
     ("__main__",),
 )
@@ -158,6 +161,9 @@ def test_families_do_not_import_one_another_in_a_circle() -> None:
         ("click", {"cli", "launch"}),
         ("yaml", {"catalog"}),
         ("psutil", {"execution"}),
+        ("filelock", {"directory"}),
+        ("dask", {"directory", "cluster"}),
+        ("distributed", {"cluster"}),
     ],
 )
 def test_a_heavy_package_has_one_home(package: str, homes: set[str]) -> None:
