@@ -195,7 +195,7 @@ def plan(
     print_rows(rows, as_json=False)
     click.echo(f"{made.bytes:,} bytes in all")
     if shards or made.is_large:
-        click.echo(f"{made.cut.shards:,} shards of at most {made.shard_bytes:,} bytes of memory")
+        click.echo(f"{made.cut.shards:,} shards of at most {made.shard_bytes:,} bytes each")
     if seconds is not None:
         click.echo(f"about {_duration(seconds)} on this machine")
 
@@ -311,6 +311,7 @@ class ShardOptions(NamedTuple):
 def _run_shards(made: "Plan", output: Path, options: ShardOptions) -> None:
     from sweep.directory import begun, bytes_held
     from sweep.execution import check_fits_disk, run_shards
+    from sweep.plan import in_units
     from sweep.progress import progress_bar
 
     def tell(line: str) -> None:
@@ -323,8 +324,8 @@ def _run_shards(made: "Plan", output: Path, options: ShardOptions) -> None:
         mine = directory.shards(options.only)
         with progress_bar("verifying") as progress:
             left = directory.unfinished(mine, tell, progress)
-        size = f"{directory.plan.stored_bytes / 1e9:.3g} GB in a folder of"
-        tell(f"{output}: {size} {directory.recorded.cut.shards} shards, {len(left)} to compute")
+        size, count = in_units(directory.plan.stored_bytes), directory.recorded.cut.shards
+        tell(f"{output}: {size} in a folder of {count} shards, {len(left)} to compute")
         with progress_bar("computing") as progress:
             if options.workers or options.scheduler:
                 from sweep.cluster import run_on_dask

@@ -503,7 +503,7 @@ def _whole_axis(directory: Directory, piece: xr.DataArray) -> tuple[str, Any, di
     dim = str(piece.dims[0])
     axes = json.loads(str(directory.recorded.attributes["llm_sweep_grid"]))
     labelled = piece.dtype.kind in "UO"
-    values = np.asarray(axes.get(dim, piece.values), object if labelled else piece.dtype)
+    values = np.asarray(axes.get(dim, piece.values), None if labelled else piece.dtype)
     return dim, values, piece.attrs
 
 

@@ -22,7 +22,7 @@ from sweep.fitted import FittedEfficiency, load_efficiency
 from sweep.grid import Grid, Resolved, resolve
 from sweep.intervals import with_intervals
 from sweep.mapping import Evaluation, Places
-from sweep.plan import FloatType, Plan, make_plan
+from sweep.plan import FloatType, Plan, in_units, make_plan
 from sweep.shards import write_shard
 from sweep.specs import parse
 
@@ -120,12 +120,12 @@ def check_fits_disk(plan: Plan, needed: int, folder: Path) -> None:
     """
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    disk = shutil.disk_usage(folder)
+    if needed > disk.free and disk.total > 0:
         largest = sorted(plan.variables, key=lambda v: v.bytes, reverse=True)[:3]
-        names = ", ".join(f"{v.name} ({v.bytes / 1e9:.3g} GB)" for v in largest)
+        names = ", ".join(f"{v.name} ({in_units(v.bytes)})" for v in largest)
         raise GridError(
-            f"the results need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free in {folder}; "
+            f"the results need {in_units(needed)} and {in_units(disk.free)} are free in {folder}; "
             f"drop variables, the largest are {names}, shorten an axis, or name another folder"
         )
 

@@ -123,6 +123,14 @@ def make_plan(
     return Plan(grid, dtype, keep_infeasible, efficiency, cut_until(grid.sizes, enough))
 
 
+def in_units(size: int) -> str:
+    """Bytes in words, in decimal units."""
+    for unit, bytes_each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= bytes_each:
+            return f"{size / bytes_each:.3g} {unit}"
+    return f"{size} bytes"
+
+
 def _variables(
     grid: Resolved, dtype: FloatType, efficiency: FittedEfficiency | None
 ) -> tuple[PlannedVariable, ...]:
