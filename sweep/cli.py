@@ -326,6 +326,7 @@ def _run_shards(made: "Plan", output: Path, options: ShardOptions) -> None:
             left = directory.unfinished(mine, tell, progress)
         size, count = in_units(directory.plan.stored_bytes), directory.recorded.cut.shards
         tell(f"{output}: {size} in a folder of {count} shards, {len(left)} to compute")
+        directory.remove_leftovers(mine)
         with progress_bar("computing") as progress:
             if options.workers or options.scheduler:
                 from sweep.cluster import run_on_dask
@@ -339,6 +340,7 @@ def _run_shards(made: "Plan", output: Path, options: ShardOptions) -> None:
                 )
             else:
                 run_shards(directory, left, progress)
+        directory.remove_leftovers(mine)
 
 
 @cli.command()

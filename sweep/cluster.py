@@ -45,6 +45,7 @@ def run_on_dask(
         ]
         for done, task in enumerate(as_completed(tasks), start=1):
             _raise(task)
+            task.release()
             if progress is not None:
                 progress(done, len(shards))
 
@@ -53,10 +54,11 @@ def run_on_dask(
 def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     try:
         import dask
+
+        dask.config.set({"logging.distributed": "critical"})
         from distributed import Client, LocalCluster
     except ImportError:
         raise SweepError("workers need Dask: pip install 'llm-sweep[dask]'") from None
-    dask.config.set({"logging.distributed": "critical"})
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=REACH)

@@ -237,7 +237,7 @@ class Directory:
         tell: Callable[[str], None],
         progress: Callable[[int, int], None] | None = None,
     ) -> list[int]:
-        """Shards that are missing or damaged; what a run that died left of them is removed.
+        """Shards that are missing or damaged.
 
         Args:
             shards: Numbers to look at.
@@ -254,11 +254,14 @@ class Directory:
                 tell(f"{path} {wrong}; it is made again")
             if progress is not None:
                 progress(done, len(shards))
-        numbers = {self.shard_path(shard).name for shard in found}
-        for path in self.path.glob(".shard-*"):
-            if path.name.removeprefix(".").partition(".nc.")[0] + ".nc" in numbers:
-                path.unlink(missing_ok=True)
         return found
+
+    def remove_leftovers(self, shards: Sequence[int]) -> None:
+        """Remove what runs or workers that died left beside the places of some shards."""
+        names = {self.shard_path(shard).name for shard in shards}
+        for path in self.path.glob(".shard-*"):
+            if path.name[1:].partition(".nc.")[0] + ".nc" in names:
+                path.unlink(missing_ok=True)
 
     def check_reproducible(self, digest: str) -> None:
         """See that this process would compute what the run that began here did.
@@ -321,7 +324,7 @@ def _make(path: Path) -> None:
     if not path.parent.is_dir():
         raise ResultError(f"{path}: its folder {path.parent} does not exist; make it first")
     strangers = _strangers(path)
-    if strangers and not is_begun(path):
+    if strangers and (PLAN_FILE in strangers or not is_begun(path)):
         raise ResultError(
             f"{path}: not empty, and no directory of shards: it holds {strangers[0]}; "
             "name another folder"

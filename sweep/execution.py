@@ -198,7 +198,7 @@ def run_shards(
 
 
 def make_shard(folder: str, digest: str, shard: int) -> int:
-    """Compute and write one shard, in whatever process this is.
+    """Compute and write one shard, in whatever process this is, unless it stands there already.
 
     Args:
         folder: Directory whose `plan.json` tells everything else.
@@ -214,6 +214,8 @@ def make_shard(folder: str, digest: str, shard: int) -> int:
     use_compilation_cache()
     with _computing:
         directory, work = _loaded(folder, digest)
+        if not directory.fault(shard):
+            return shard
         dataset = _shard(directory, work, shard)
     _write(directory, dataset, shard)
     return shard

@@ -34,7 +34,11 @@ from sweep.variables import AXES
 
 ROOT = Path(__file__).parent.parent
 AXES_OF_SMALL = {
-    "models": [model("llama"), model("opt"), model("qwen2")],
+    "models": [
+        model("llama"),
+        model("gptj"),
+        model("llama", num_hidden_layers=5).model_copy(update={"name": "deeper"}),
+    ],
     "hardware": [hardware(name="one"), hardware(name="two", memory_bandwidth_bytes_per_s=4e12)],
     "precision": [precision(), precision("fp8", name="other")],
     "tp": [1, 2],
@@ -59,7 +63,7 @@ def small(**changes: object) -> Plan:
     return make_plan(resolve(Grid(**keys), shipped()), **options)
 
 
-def tiny(shards: int = 6, **changes: object) -> Plan:
+def tiny(shards: int = 8, **changes: object) -> Plan:
     """A plan that compiles at once."""
     keys = {"models": [model("llama")], "precision": [precision()], "variables": ["ttft", "bound"]}
     return small(**{**keys, "context_len": [500], "shards": shards, **changes})
@@ -257,25 +261,19 @@ def test_damage_is_found_named_and_mended(damage, words, tmp_path) -> None:
     }
 
 
-def test_a_flipped_byte_is_found_or_makes_no_difference(tmp_path) -> None:
+def test_a_flipped_byte_is_found_wherever_it_is(tmp_path) -> None:
     plan, out = tiny(shards=2), tmp_path / "out"
     sharded(out, plan)
     directory = Directory.load(out)
     sound = directory.shard_path(1).read_bytes()
-    with sweep.open_results(directory.shard_path(1)) as shard:
-        wanted = shard.load()
     chance, found = random.Random(0), 0
     for place in chance.sample(range(len(sound)), 250):
         content = bytearray(sound)
         content[place] ^= chance.randrange(1, 256)
         directory.shard_path(1).unlink()
         directory.shard_path(1).write_bytes(content)
-        if directory.fault(1):
-            found += 1
-            continue
-        with sweep.open_results(directory.shard_path(1)) as shard:
-            xr.testing.assert_identical(shard.load(), wanted)
-    assert found > 100
+        found += bool(directory.fault(1))
+    assert found == 250
 
 
 def test_a_file_of_another_plan_is_made_again(tmp_path) -> None:
@@ -294,7 +292,7 @@ def test_a_file_of_another_plan_is_made_again(tmp_path) -> None:
 def test_a_missing_shard_is_named_on_opening(tmp_path) -> None:
     sharded(tmp_path / "out", tiny())
     (tmp_path / "out" / "shard-000001.nc").unlink()
-    with pytest.raises(ResultError, match=r"1 of 6 shards are missing.*shard-000001"):
+    with pytest.raises(ResultError, match=r"1 of 8 shards are missing.*shard-000001"):
         sweep.open_results(tmp_path / "out")
 
 
@@ -302,7 +300,7 @@ CHANGES = {
     "another sweep file, which differs in osl": {"osl": [10, 101]},
     "which differs in models, variables": {"models": [model("qwen2")], "variables": ["ttft"]},
     "dtype float32, not float64": {"dtype": "float64"},
-    "6 shards, not 12": {"shards": 12},
+    "8 shards, not 12": {"shards": 12},
     "efficiency ideal, not tensorrt-llm": {"efficiency": "tensorrt-llm"},
 }
 
@@ -344,7 +342,7 @@ def test_the_digest_of_the_formulas_covers_the_kernel() -> None:
 
 
 def test_a_cut_that_stands_is_kept_where_none_is_asked_for(tmp_path) -> None:
-    sharded(tmp_path / "out", tiny(shards=6))
+    sharded(tmp_path / "out", tiny(shards=8))
     assert sharded(tmp_path / "out", tiny(shards=1), any_cut=True) == []
 
 
@@ -372,7 +370,7 @@ def test_a_damaged_plan_is_refused_and_force_mends_it(content, tmp_path) -> None
     with pytest.raises(ResultError, match=r"plan\.json"):
         sweep.open_results(tmp_path / "out")
     assert marks(tmp_path / "out") == before
-    assert len(sharded(tmp_path / "out", tiny(), force=True)) == 6
+    assert len(sharded(tmp_path / "out", tiny(), force=True)) == 8
 
 
 def test_two_runs_at_once_are_refused(tmp_path, monkeypatch) -> None:
@@ -383,11 +381,11 @@ def test_two_runs_at_once_are_refused(tmp_path, monkeypatch) -> None:
             with pytest.raises(ResultError, match="another run is at work"):
                 sharded(out, plan, part=part)
     with begun(out, plan, part=(1, 2)):
-        assert sharded(out, plan, part=(2, 2)) == [1, 3, 5]
+        assert sharded(out, plan, part=(2, 2)) == [1, 3, 5, 7]
         for part in (None, (1, 2), (1, 3)):
             with pytest.raises(ResultError, match=r"--only 1/2\) is at work"):
                 sharded(out, plan, part=part)
-    assert sharded(out, plan) == [0, 2, 4]
+    assert sharded(out, plan) == [0, 2, 4, 6]
 
 
 def test_a_plan_larger_than_the_disk_is_refused(tmp_path) -> None:
@@ -403,11 +401,11 @@ def test_a_plan_larger_than_the_disk_is_refused(tmp_path) -> None:
 SWEEP = {
     "models": ["llama-2-7b"],
     "hardware": ["a100-sxm-80gb", "h20-96gb"],
-    "batch_size": {"start": 1, "stop": 301, "step": 1},
+    "batch_size": {"start": 1, "stop": 101, "step": 1},
     "context_len": [128, 4096],
     "variables": ["decode_step_latency", "feasible"],
 }
-SHARDS = 600
+SHARDS = 200
 
 
 @pytest.fixture(scope="module")
@@ -470,7 +468,7 @@ def test_killed_at_any_moment_and_resumed(reference, sweep_file, forked, tmp_pat
     for _ in range(20):
         before = marks(out)
         process = forked(*arguments)
-        wait_for_shards(out, len(before) + chance.randrange(30))
+        wait_for_shards(out, len(before) + chance.randrange(9))
         time.sleep(chance.uniform(0, 0.01))
         process.kill()
         process.join()
@@ -547,7 +545,7 @@ def test_dask_workers_make_the_same_files_though_one_is_killed(
     run = subprocess.Popen(
         [sys.executable, "-m", "sweep", *map(str, words)], stderr=subprocess.PIPE, text=True
     )
-    wait_for_shards(out, 50)
+    wait_for_shards(out, 20)
     assert len(workers_of(run.pid)) == 2
     workers_of(run.pid)[0].kill()
     _, said = run.communicate(timeout=60)
