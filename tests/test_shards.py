@@ -403,7 +403,7 @@ SWEEP = {
     "hardware": ["a100-sxm-80gb", "h20-96gb"],
     "batch_size": {"start": 1, "stop": 101, "step": 1},
     "context_len": [128, 4096],
-    "variables": ["decode_step_latency", "feasible"],
+    "variables": ["kv_cache_memory"],
 }
 SHARDS = 200
 
