@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from sweep.catalog import Catalog as Catalog
     from sweep.catalog import hardware as hardware
     from sweep.catalog import model as model
-    from sweep.directory import open_results as open_results
     from sweep.errors import GridError as GridError
     from sweep.errors import ResultError as ResultError
     from sweep.errors import SpecError as SpecError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from sweep.fitted import load_efficiency as load_efficiency
     from sweep.grid import Grid as Grid
     from sweep.netcdf import write_netcdf as write_netcdf
+    from sweep.opening import open_results as open_results
     from sweep.specs import HardwareSpec as HardwareSpec
     from sweep.specs import ModelSpec as ModelSpec
     from sweep.specs import PrecisionSpec as PrecisionSpec
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "catalog": ("Catalog", "hardware", "model"),
-    "directory": ("open_results",),
     "errors": ("GridError", "ResultError", "SpecError", "SweepError"),
     "execution": ("load_grid", "run"),
     "fitted": ("FittedEfficiency", "load_efficiency"),
     "grid": ("Grid",),
     "netcdf": ("write_netcdf",),
+    "opening": ("open_results",),
     "specs": ("HardwareSpec", "ModelSpec", "PrecisionSpec"),
     "variables": ("VARIABLES",),
 }

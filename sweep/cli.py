@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -268,6 +268,7 @@ def run(
     from sweep.compilation import use_compilation_cache
     from sweep.fitted import load_efficiency
     from sweep.plan import make_plan
+    from sweep.running import Sharding, run_into_file, run_into_shards
 
     fitted = load_efficiency(efficiency)
     made = make_plan(
@@ -276,71 +277,14 @@ def run(
     use_compilation_cache()
     try:
         if sharded or made.is_large:
-            options = ShardOptions(only, workers, scheduler, any_cut=shards is None, force=force)
-            _run_shards(made, output, options)
-        else:
-            _run_at_once(made, output, force=force)
+            how = Sharding(only, workers, scheduler, any_cut=shards is None, force=force)
+            run_into_shards(made, output, how, lambda line: click.echo(line, err=True))
+            return
+        size = run_into_file(made, output, force=force)
     except SweepError as error:
         raise type(error)(f"{file}: {error}") from None
-
-
-def _run_at_once(made: "Plan", output: Path, *, force: bool) -> None:
-    from sweep.execution import check_fits_disk, run_plan
-    from sweep.netcdf import check_writable, write_netcdf
-    from sweep.progress import progress_bar
-
-    check_writable(output, force=force)
-    check_fits_disk(made, made.bytes, output.parent)
-    with progress_bar("computing") as progress:
-        dataset = run_plan(made, progress)
-    write_netcdf(dataset, output, force=force)
     if sys.stdout.isatty():
-        click.echo(f"{output}: {made.points:,} points, {dataset.nbytes:,} bytes")
-
-
-class ShardOptions(NamedTuple):
-    """How shards are to be computed; see the options of `run`."""
-
-    only: tuple[int, int] | None
-    workers: int | None
-    scheduler: str | None
-    any_cut: bool
-    force: bool
-
-
-def _run_shards(made: "Plan", output: Path, options: ShardOptions) -> None:
-    from sweep.directory import begun, bytes_held
-    from sweep.execution import check_fits_disk, run_shards
-    from sweep.plan import in_units
-    from sweep.progress import progress_bar
-
-    def tell(line: str) -> None:
-        click.echo(f"{PROGRAM}: {line}", err=True)
-
-    check_fits_disk(made, made.stored_bytes - bytes_held(output), output)
-    with begun(
-        output, made, part=options.only, any_cut=options.any_cut, force=options.force
-    ) as directory:
-        mine = directory.shards(options.only)
-        with progress_bar("verifying") as progress:
-            left = directory.unfinished(mine, tell, progress)
-        size, count = in_units(directory.plan.stored_bytes), directory.recorded.cut.shards
-        tell(f"{output}: {size} in a folder of {count} shards, {len(left)} to compute")
-        directory.remove_leftovers(mine)
-        with progress_bar("computing") as progress:
-            if options.workers or options.scheduler:
-                from sweep.cluster import run_on_dask
-
-                run_on_dask(
-                    directory,
-                    left,
-                    workers=options.workers,
-                    scheduler=options.scheduler,
-                    progress=progress,
-                )
-            else:
-                run_shards(directory, left, progress)
-        directory.remove_leftovers(mine)
+        click.echo(f"{output}: {grid.points:,} points, {size:,} bytes")
 
 
 @cli.command()
@@ -387,7 +331,7 @@ def compare(
     """Say which of two accelerators is ahead where, and draw it."""
     from sweep.comparison import compare as compare_pair
     from sweep.comparison import methods_in
-    from sweep.directory import open_results
+    from sweep.opening import open_results
 
     _check_picture(output, force=force)
     with open_results(file) as dataset:

@@ -1,6 +1,5 @@
-"""A directory of shards: its `plan.json`, who may write to it, and its results as one Dataset."""
+"""A directory of shards: its plan, what is left to do in it, and who may write to it."""
 
-import hashlib
 import json
 import os
 import re
@@ -10,145 +9,29 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-import xarray as xr
-
-from sweep.cutting import Cut
-from sweep.dataset import SCHEMA_VERSION, Origin, global_attributes, package_version
+from sweep.dataset import Origin, package_version
 from sweep.errors import ResultError, SpecError, SpecWarning
 from sweep.families import read_blocks
-from sweep.fitted import FittedEfficiency
 from sweep.grid import Resolved
-from sweep.intervals import calibrated_attributes
-from sweep.netcdf import open_file, replacing
+from sweep.netcdf import replacing
 from sweep.plan import Plan
-from sweep.shards import fault, read_variable
-from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, Spec, parse
-from sweep.variables import AXES
+from sweep.record import FORMAT, MARK, Recorded, differences, formulas_digest, record
+from sweep.shards import fault
+from sweep.specs import parse
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 PLAN_FILE = "plan.json"
-MARK = "llm_sweep_plan"
-"""First key of `plan.json` with the number of its format, and the attribute of a shard that tells
-its plan."""
-FORMAT: Literal[1] = 1
 LOCK = ".lock"
 OURS = re.compile(r"plan\.json|shard-\d+\.nc|\.plan\.json\..*|\.shard-\d+\.nc\..*|\.lock.*")
 """Names that a directory of shards may hold."""
 PATIENCE = 2.0
 """How long to wait for another run to begin its part. [s]"""
-FORMULAS = (
-    *("variables", "efficiency", "operators", "architecture", "params", "bindings"),
-    *("transformer", "roofline", "global_roofline", "memory", "phases", "server", "request"),
-    *("specs", "traits", "families", "fitted"),
-    *("stacking", "mapping", "dataset", "intervals"),
-)
-"""Modules that results follow from."""
 Part = tuple[int, int]
 """Which of how many parts of the shards, from 1."""
-
-
-class Recorded(Spec):
-    """What `plan.json` says: everything the shards follow from.
-
-    Attributes:
-        llm_sweep_plan: Number of this format.
-        created: When the run began, which every shard states as its time.
-        version: Of this package.
-        formulas: Digest of the modules that results follow from.
-        results: Number of the format of the shards.
-        models: Specifications along the `model` axis.
-        hardware: Specifications along the `hardware` axis.
-        precision: Specifications along the `precision` axis.
-        numbers: The numeric axes.
-        variables: What is computed.
-        dtype: Type of the results.
-        keep_infeasible: Whether throughputs stand where a configuration cannot run.
-        efficiency: A calibration, or nothing for ideal rooflines.
-        pieces: Into how many pieces each axis is cut. [count]
-        attributes: Global attributes of the whole.
-    """
-
-    llm_sweep_plan: Literal[1]
-    created: str
-    version: str
-    formulas: str
-    results: int
-    models: list[ModelSpec]
-    hardware: list[HardwareSpec]
-    precision: list[PrecisionSpec]
-    numbers: dict[str, list[int] | list[float]]
-    variables: list[str]
-    dtype: Literal["float32", "float64"]
-    keep_infeasible: bool
-    efficiency: FittedEfficiency | None
-    pieces: dict[str, int]
-    attributes: dict[str, str | int]
-
-    @property
-    def cut(self) -> Cut:
-        """How the axes are cut."""
-        lengths = {axis: len(values) for axis, values in self.numbers.items()}
-        lengths |= {"model": len(self.models), "hardware": len(self.hardware)}
-        lengths["precision"] = len(self.precision)
-        return Cut({axis: lengths[axis] for axis in AXES if axis in lengths}, self.pieces)
-
-    def told(self) -> dict[str, Any]:
-        """As JSON has it, what no result depends on left out."""
-        unread: dict[str, Any] = {"created": True, "attributes": True}
-        return self.model_dump(
-            mode="json", by_alias=True, exclude={**unread, "efficiency": {"provenance"}}
-        )
-
-    def digest(self) -> str:
-        """Fingerprint of everything but the time."""
-        return _digest(json.dumps(self.told(), sort_keys=True).encode())
-
-
-def record(plan: Plan, origin: Origin) -> Recorded:
-    """What `plan.json` is to say of a plan."""
-    grid = plan.grid
-    attributes = global_attributes(grid, origin)
-    if plan.efficiency is not None:
-        attributes |= calibrated_attributes(plan.efficiency, [v.name for v in plan.variables])
-    return Recorded(
-        llm_sweep_plan=FORMAT,
-        created=origin.created,
-        version=origin.version,
-        formulas=formulas_digest(),
-        results=SCHEMA_VERSION,
-        models=[spec for spec, _ in grid.models],
-        hardware=list(grid.hardware),
-        precision=list(grid.precision),
-        numbers=grid.numbers,
-        variables=list(grid.variables),
-        dtype=plan.dtype,
-        keep_infeasible=plan.keep_infeasible,
-        efficiency=plan.efficiency,
-        pieces=dict(plan.cut.pieces),
-        attributes=attributes,
-    )
-
-
-def formulas_digest() -> str:
-    """Fingerprint of the source of every module that results follow from."""
-    package = Path(__file__).parent
-    paths = [
-        path
-        for name in FORMULAS
-        for path in ([package / f"{name}.py"], sorted((package / name).rglob("*.py")))[
-            (package / name).is_dir()
-        ]
-    ]
-    return _digest(b"".join(path.read_bytes() for path in paths))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -411,43 +294,13 @@ def _begin(path: Path, plan: Plan, *, any_cut: bool, force: bool) -> Directory:
     if any_cut and there.cut.sizes == wanted.cut.sizes:
         wanted = wanted.model_copy(update={"pieces": there.pieces})
     wanted = wanted.model_copy(update={"version": package_version()})
-    differences = _differences(there, wanted)
-    if differences:
+    found = differences(there, wanted)
+    if found:
         raise ResultError(
-            f"{path}: was begun with {'; '.join(differences)}. Name another folder, or start anew "
+            f"{path}: was begun with {'; '.join(found)}. Name another folder, or start anew "
             "with --force, which removes what is there"
         )
     return directory
-
-
-def _differences(there: Recorded, wanted: Recorded) -> list[str]:
-    """In words, where a plan that was begun is not the one that is wanted."""
-    old, new = there.told(), wanted.told()
-    sheet = [name for name in ("models", "hardware", "precision") if old[name] != new[name]]
-    axes = {**old["numbers"], **new["numbers"]}
-    sheet += [a for a in axes if old["numbers"].get(a) != new["numbers"].get(a)]
-    sheet += ["variables"] if old["variables"] != new["variables"] else []
-    words = [f"another sweep file, which differs in {', '.join(sheet)}"] if sheet else []
-    if old["efficiency"] != new["efficiency"]:
-        words.append(f"efficiency {_named(there)}, not {_named(wanted)}")
-    words += [
-        f"{name} {old[name]}, not {new[name]}"
-        for name in ("dtype", "keep_infeasible")
-        if old[name] != new[name]
-    ]
-    if not sheet and old["pieces"] != new["pieces"]:
-        words.append(f"{there.cut.shards} shards, not {wanted.cut.shards}")
-    if any(old[name] != new[name] for name in ("formulas", "version", "results")):
-        words.append(
-            f"other formulas: llm-sweep {there.version} of digest {there.formulas}, not "
-            f"{wanted.version} of {wanted.formulas}"
-        )
-    return words
-
-
-def _named(recorded: Recorded) -> str:
-    efficiency = recorded.efficiency
-    return "ideal" if efficiency is None else f"{efficiency.name} {efficiency.digest}"
 
 
 def _clear(path: Path) -> None:
@@ -464,69 +317,3 @@ def _write(path: Path, recorded: Recorded) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def open_results(path: str | Path) -> xr.Dataset:
-    """Open a result, a file or a directory of shards, its data read when asked for.
-
-    Raises:
-        ResultError: It does not exist, cannot be read, lacks shards, or is none of ours.
-    """
-    path = Path(path)
-    return open_directory(path) if path.is_dir() else open_file(path)
-
-
-def open_directory(path: Path) -> xr.Dataset:
-    """The shards of a directory as one Dataset of Dask arrays, one chunk to a shard.
-
-    What does not vary along a cut axis is taken from the first shard along it.
-
-    Raises:
-        ResultError: It is no directory of shards, lacks some, or Dask is not installed.
-    """
-    directory = Directory.load(path)
-    present = {file.name for file in path.glob("shard-*.nc")}
-    missing = [k for k in directory.shards() if directory.shard_path(k).name not in present]
-    if missing:
-        raise ResultError(
-            f"{path}: {len(missing)} of {directory.recorded.cut.shards} shards are missing, "
-            f"the first is {directory.shard_path(missing[0]).name}; run the sweep again to add them"
-        )
-    with open_file(directory.shard_path(0)) as first:
-        variables = {
-            str(name): (array.dims, _lazy(directory, array), array.attrs)
-            for name, array in first.data_vars.items()
-        }
-        coords = {str(dim): _whole_axis(directory, first[dim]) for dim in first.coords}
-    return xr.Dataset(variables, coords, dict(directory.recorded.attributes))
-
-
-def _whole_axis(directory: Directory, piece: xr.DataArray) -> tuple[str, Any, dict[str, Any]]:
-    """A coordinate in full, from its piece in the first shard."""
-    dim = str(piece.dims[0])
-    axes = json.loads(str(directory.recorded.attributes["llm_sweep_grid"]))
-    labelled = piece.dtype.kind in "UO"
-    values = np.asarray(axes.get(dim, piece.values), None if labelled else piece.dtype)
-    return dim, values, piece.attrs
-
-
-def _lazy(directory: Directory, first: xr.DataArray) -> Any:
-    """A variable over all shards, from its share of the first one."""
-    try:
-        import dask.array
-    except ImportError:
-        raise ResultError(
-            f"{directory.path}: a directory of shards needs Dask: pip install 'llm-sweep[dask]'"
-        ) from None
-    cut, name = directory.recorded.cut, str(first.name)
-    dims = [str(dim) for dim in first.dims]
-    chunks = tuple(cut.lengths(dim) if dim in cut.pieces else (first.sizes[dim],) for dim in dims)
-
-    def read(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        at = {dim: place for dim, place in zip(dims, block_id, strict=True) if dim in cut.pieces}
-        return read_variable(directory.shard_path(cut.shard(at)), name)
-
-    empty = np.empty((0,) * len(dims), first.dtype)
-    return dask.array.map_blocks(
-        read, chunks=chunks, dtype=first.dtype, meta=empty, name=f"{name}-{directory.digest}"
-    )

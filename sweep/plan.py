@@ -107,6 +107,8 @@ def make_plan(
 ) -> Plan:
     """Lay out what `grid` will compute, cut along its axes in their order.
 
+    An axis that no variable varies over is left whole.
+
     Args:
         grid: The resolved grid.
         dtype: Type of the results.
@@ -120,7 +122,10 @@ def make_plan(
     def enough(cut: Cut) -> bool:
         return cut.shards >= shards and _shard_bytes(variables, cut) <= shard_bytes
 
-    return Plan(grid, dtype, keep_infeasible, efficiency, cut_until(grid.sizes, enough))
+    varied = {dim for variable in variables for dim in variable.shape}
+    cut = cut_until({axis: n for axis, n in grid.sizes.items() if axis in varied}, enough)
+    pieces = {axis: cut.pieces.get(axis, 1) for axis in grid.sizes}
+    return Plan(grid, dtype, keep_infeasible, efficiency, Cut(grid.sizes, pieces))
 
 
 def in_units(size: int) -> str:

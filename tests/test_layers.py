@@ -43,11 +43,13 @@ RUNNING = (
     ("mapping", "dataset", "cutting"),
     ("intervals",),
     ("plan", "netcdf", "compilation"),
-    ("shards",),
+    ("shards", "record"),
     ("directory",),
+    ("opening",),
     ("execution",),
     ("cluster", "probe", "comparison", "checking", "published"),
     ("plots", "listing", "progress", "launch"),
+    ("running",),
     ("cli",),
     ("__main__",),
 )
@@ -162,7 +164,7 @@ def test_families_do_not_import_one_another_in_a_circle() -> None:
         ("yaml", {"catalog"}),
         ("psutil", {"execution"}),
         ("filelock", {"directory"}),
-        ("dask", {"directory", "cluster"}),
+        ("dask", {"opening", "cluster"}),
         ("distributed", {"cluster"}),
     ],
 )

@@ -25,11 +25,13 @@ import sweep
 from sweep import execution, mapping
 from sweep.checking import check_directory
 from sweep.cutting import Cut, cut_until
-from sweep.directory import FORMULAS, Directory, begun, open_directory
+from sweep.directory import Directory, begun
 from sweep.errors import GridError, ResultError, SweepError
 from sweep.execution import check_fits_disk, run_plan, run_shards
 from sweep.grid import Grid, resolve
+from sweep.opening import open_directory
 from sweep.plan import Plan, make_plan
+from sweep.record import FORMULAS
 from sweep.variables import AXES
 
 ROOT = Path(__file__).parent.parent
@@ -325,7 +327,8 @@ def test_another_plan_is_refused_in_words(words, tmp_path, calibration) -> None:
 def test_other_formulas_are_refused(tmp_path, monkeypatch) -> None:
     sharded(tmp_path / "out", tiny())
     digest = Directory.load(tmp_path / "out").digest
-    monkeypatch.setattr("sweep.directory.formulas_digest", lambda: "0123")
+    for module in ("record", "directory"):
+        monkeypatch.setattr(f"sweep.{module}.formulas_digest", lambda: "0123")
     with pytest.raises(ResultError, match=r"other formulas.*0123"), begun(tmp_path / "out", tiny()):
         pass
     with pytest.raises(ResultError, match="install the same"):
@@ -360,7 +363,9 @@ def test_folders_of_others_are_left_alone(tmp_path) -> None:
         sharded(tmp_path / "thesis.tex", tiny())
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"llm_sweep_plan": 1}', '{"llm_sweep_plan": 99}'])
+@pytest.mark.parametrize(
+    "content", ["", '{"llm_sweep_plan": 1,', '{"llm_sweep_plan": 1}', '{"llm_sweep_plan": 99}']
+)
 def test_a_damaged_plan_is_refused_and_force_mends_it(content, tmp_path) -> None:
     sharded(tmp_path / "out", tiny())
     (tmp_path / "out" / "plan.json").write_text(content)
@@ -391,7 +396,7 @@ def test_two_runs_at_once_are_refused(tmp_path, monkeypatch) -> None:
 def test_a_plan_larger_than_the_disk_is_refused(tmp_path) -> None:
     axes = {"batch_size": {"start": 1, "stop": 10**6}, "isl": {"start": 1, "stop": 10**6}}
     plan = tiny(**axes)
-    with pytest.raises(GridError, match=r"are free in .*the largest are bound .*, ttft "):
+    with pytest.raises(GridError, match=r"are free in .*the largest are ttft .*, bound "):
         check_fits_disk(plan, plan.stored_bytes, tmp_path / "out" / "deeper")
     check_fits_disk(plan, 10, tmp_path / "out")
 
@@ -585,3 +590,105 @@ def test_without_dask_it_says_what_to_install(tmp_path, monkeypatch) -> None:
         pytest.raises(SweepError, match=r"pip install 'llm-sweep\[dask\]'"),
     ):
         cluster.run_on_dask(directory, [0], workers=1)
+
+
+# The command.
+
+
+@pytest.fixture
+def call(capsys):
+    """Run `llm-sweep` here: its exit status and what it said."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        from sweep.cli import main
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr(sys, "argv", ["llm-sweep", *map(str, words)])
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def test_plan_tells_shards_bytes_and_time(call, sweep_file) -> None:
+    code, out, _ = call("plan", sweep_file, "--shards", 7, "--dtype", "float64", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["shards"] == 7
+    assert told["bytes"] == 100 * 2 * 8
+    assert told["shard_bytes"] == 15 * 2 * 8
+    assert 0 < told["seconds"] < 60
+    assert json.loads(call("plan", sweep_file, "--json", "--no-probe")[1])["seconds"] is None
+    words = call("plan", sweep_file, "--shards", 7, "--no-probe")[1]
+    assert "7 shards of at most 120 bytes each" in words
+
+
+def test_plan_counts_intervals(call, tmp_path) -> None:
+    axes = {"batch_size": [1, 2], "isl": [128], "osl": [10], "variables": ["output_throughput"]}
+    file = tmp_path / "calibrated.json"
+    file.write_text(json.dumps({"models": ["gpt2"], "hardware": ["l4", "l20"], **axes}))
+    told = json.loads(call("plan", file, "--efficiency", "tensorrt-llm", "--no-probe", "--json")[1])
+    sizes = {name: given["bytes"] for name, given in told["variables"].items()}
+    bounds = dict.fromkeys(["output_throughput_lower", "output_throughput_upper"], 16)
+    assert sizes == {"output_throughput": 16, **bounds, "extrapolation": 2}
+
+
+def test_the_command_resumes_checks_and_refuses(call, reference, sweep_file, tmp_path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(reference, out)
+    assert call("check", out)[0] == 0
+    truncate(out / "shard-000007.nc")
+    forget(out / "shard-000009.nc")
+    code, said, _ = call("check", out)
+    assert code == 1
+    assert "shard-000007.nc is damaged" in said and "shard-000009.nc is missing" in said
+    code, _, said = call("run", sweep_file, "-o", out)
+    assert code == 0
+    assert "shard-000007.nc is damaged" in said and "2 to compute" in said
+    assert contents(out) == contents(reference)
+    code, _, said = call("run", "trtllm-article-table", "-o", out)
+    assert code == 2
+    assert "another sweep file, which differs in" in said
+    assert contents(out) == contents(reference)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "0/3"], "K/N"),
+        (["--only", "4/3"], "K/N"),
+        (["--only", "half"], "K/N"),
+        (["--only", "1/3", "--workers", 2], "one of"),
+        (["--only", "1/3", "--force"], "leave --only out"),
+        (["--shards", 0], "--shards"),
+    ],
+)
+def test_wrong_words_are_refused(words, said, call, sweep_file, tmp_path) -> None:
+    code, _, error = call("run", sweep_file, "-o", tmp_path / "out", *words)
+    assert code == 2 and said in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_large_plan_becomes_a_folder_whatever_its_name(
+    call, sweep_file, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("sweep.plan.LARGE", 100)
+    code, _, said = call("run", sweep_file, "-o", tmp_path / "out.nc")
+    assert code == 0
+    assert "out.nc: 800 bytes in a folder of 1 shards" in said
+    with sweep.open_results(tmp_path / "out.nc") as found:
+        assert found.sizes["batch_size"] == 100
+
+
+def test_compare_reads_a_directory(call, tmp_path) -> None:
+    file = tmp_path / "pair.json"
+    axes = {"batch_size": [1, 8], "context_len": [128, 512], "variables": ["decode_step_latency"]}
+    file.write_text(json.dumps({"models": ["gpt2"], "hardware": ["l4", "l20"], **axes}))
+    assert call("run", file, "-o", tmp_path / "whole.nc")[0] == 0
+    assert call("run", file, "-o", tmp_path / "cut", "--shards", 4)[0] == 0
+    answers = [
+        call("compare", tmp_path / p, "--hardware", "l4", "l20") for p in ("whole.nc", "cut")
+    ]
+    assert answers[0] == answers[1]
+    assert "l20 wins" in answers[0][1]
