@@ -278,7 +278,7 @@ def run(
     try:
         if sharded or made.is_large:
             how = Sharding(only, workers, scheduler, any_cut=shards is None, force=force)
-            run_into_shards(made, output, how, lambda line: click.echo(line, err=True))
+            run_into_shards(made, output, how, tell)
             return
         size = run_into_file(made, output, force=force)
     except SweepError as error:
@@ -398,6 +398,11 @@ def article_table(context: click.Context, as_json: bool, configs: tuple[str, ...
     use_compilation_cache()
     table, compared = compare_published("trtllm-article-table", _catalog(context, configs))
     print_rows(published_rows(table, compared, as_json=as_json), as_json=as_json)
+
+
+def tell(line: str) -> None:
+    """Say on standard error what is no answer."""
+    click.echo(f"{PROGRAM}: {line}", err=True)
 
 
 def _resolved(file: str, catalog: "Catalog") -> "Resolved":

@@ -21,7 +21,7 @@ from sweep.errors import GridError
 from sweep.fitted import FittedEfficiency, load_efficiency
 from sweep.grid import Grid, Resolved, resolve
 from sweep.intervals import with_intervals
-from sweep.mapping import Evaluation, Places
+from sweep.mapping import Arrays, Evaluation, Places
 from sweep.plan import FloatType, Plan, in_units, make_plan
 from sweep.shards import write_shard
 from sweep.specs import parse
@@ -145,6 +145,7 @@ def compute(
     work: Evaluation,
     places: Places,
     *,
+    spare: Arrays | None = None,
     origin: Origin | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -154,10 +155,11 @@ def compute(
         plan: What to compute.
         work: Its evaluation, which keeps buffers from one call to the next.
         places: What of each axis.
+        spare: Arrays of an earlier call that nobody reads any more.
         origin: When and by what the result is made; now and by this package if not given.
         progress: Called with blocks done and blocks in all.
     """
-    arrays = work.empty(places)
+    arrays = work.empty(places, spare)
     steps = work.steps(places) if progress is not None else 0
     with jax.enable_x64(True) if plan.dtype == "float64" else nullcontext():
         for done, _ in enumerate(work.fill(arrays, places), start=1):
@@ -182,12 +184,12 @@ def run_shards(
         ResultError: One cannot be written; those before it stand.
     """
     work = evaluation(directory.plan)
-    writing: Future[None] | None = None
+    writing: Future[Arrays] | None = None
+    spare: Arrays | None = None
     with ThreadPoolExecutor(max_workers=1) as writer:
         for done, shard in enumerate(shards):
-            dataset = _shard(directory, work, shard)
-            if writing is not None:
-                writing.result()
+            dataset = _shard(directory, work, shard, spare)
+            spare = None if writing is None else writing.result()
             if progress is not None:
                 progress(done, len(shards))
             writing = writer.submit(_write, directory, dataset, shard)
@@ -232,10 +234,14 @@ def _loaded(folder: str, digest: str) -> tuple[Directory, Evaluation]:
     return directory, evaluation(directory.plan)
 
 
-def _shard(directory: Directory, work: Evaluation, shard: int) -> xr.Dataset:
+def _shard(
+    directory: Directory, work: Evaluation, shard: int, spare: Arrays | None = None
+) -> xr.Dataset:
     places = directory.plan.cut.places(shard)
-    return compute(directory.plan, work, places, origin=directory.origin)
+    return compute(directory.plan, work, places, spare=spare, origin=directory.origin)
 
 
-def _write(directory: Directory, dataset: xr.Dataset, shard: int) -> None:
+def _write(directory: Directory, dataset: xr.Dataset, shard: int) -> Arrays:
+    """Write a shard, and give its arrays back."""
     write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
+    return {str(name): array.values for name, array in dataset.data_vars.items()}

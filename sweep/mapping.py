@@ -136,13 +136,27 @@ class Evaluation:
         """Blocks that `fill` computes for `part`. [count]"""
         return sum(1 for family in self._families for _ in self._blocks(family, part))
 
-    def empty(self, part: Places) -> Arrays:
-        """Arrays for the variables of `part`, in the dimensions of the grid."""
+    def empty(self, part: Places, spare: Arrays | None = None) -> Arrays:
+        """Arrays for the variables of `part`, in the dimensions of the grid.
+
+        Args:
+            part: What of each axis.
+            spare: Arrays whose memory may be used again: fresh pages cost more than the kernel.
+        """
         sizes = {axis: len(places) for axis, places in part.items()}
         sizes["operator"] = len(self.operators)
-        return {
-            name: self._empty(name, [sizes[d] for d in dims]) for name, dims in self._dims.items()
-        }
+        arrays = {}
+        for name, dims in self._dims.items():
+            shape = tuple(sizes[d] for d in dims)
+            if spare is not None and spare[name].shape == shape:
+                arrays[name] = spare[name]
+            else:
+                arrays[name] = np.empty(shape, self._type_of(name))
+            if self._type_of(name).kind == "i":
+                arrays[name].fill(ABSENT)
+            elif dims[-1] == "operator":
+                arrays[name].fill(np.nan)
+        return arrays
 
     def fill(self, arrays: Arrays, part: Places) -> Iterator[None]:
         """Compute block after block of `part` into `arrays`, yielding after each."""
@@ -201,13 +215,6 @@ class Evaluation:
                     target[member][given][..., family.operators] = values[place][taken]
                 else:
                     target[(member, *given)] = values[(place, *taken)]
-
-    def _empty(self, name: str, shape: Sequence[int]) -> np.ndarray[Any, Any]:
-        if VARIABLES[name].dtype is not None:
-            return np.full(shape, ABSENT, VARIABLES[name].dtype)
-        if self._dims[name][-1] == "operator":
-            return np.full(shape, np.nan, self._dtype)
-        return np.empty(shape, self._dtype)
 
     def _buffers(self, family: "_Family", block: Places) -> dict[str, jax.Array]:
         lengths = {axis: len(places) for axis, places in block.items()}

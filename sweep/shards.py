@@ -3,8 +3,9 @@
 import os
 import threading
 from collections.abc import Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -17,7 +18,7 @@ SEAL = b"\nllm-sweep crc32 "
 """Begins the last bytes of a shard. They stand behind what HDF5 reads, so that a damaged file is
 known before the library sees it, which may hang over one."""
 SEAL_LENGTH = len(SEAL) + 8
-AT_ONCE = 2**22
+AT_ONCE = 2**20
 """Bytes to read at once: as many as stay in the cache. [byte]"""
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, AttributeError)
 """What the NetCDF library raises over a file that is none of ours."""
@@ -89,9 +90,10 @@ def _attributes(path: Path) -> dict[str, Any]:
         return dict(file.__dict__)
 
 
-def _checksum(file: BinaryIO, size: int) -> int:
+def _checksum(file: BufferedIOBase, size: int) -> int:
     """CRC-32 of the first `size` bytes of a file, which is left standing behind them."""
     total, left = 0, size
-    while left and (content := file.read(min(left, AT_ONCE))):
-        total, left = crc32(content, total), left - len(content)
+    window = memoryview(bytearray(AT_ONCE))
+    while left and (count := file.readinto(window[: min(left, AT_ONCE)])):
+        total, left = crc32(window[:count], total), left - count
     return total
