@@ -39,8 +39,8 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
     """Write `dataset` to `path` as it stands, over whatever is there."""
-    _with_label_variables(dataset).to_netcdf(
-        path, engine="netcdf4", format="NETCDF4", encoding=_encoding(dataset)
+    with_label_variables(dataset).to_netcdf(
+        path, engine="netcdf4", format="NETCDF4", encoding=encoding(dataset)
     )
 
 
@@ -147,14 +147,16 @@ def with_labels(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
-def _with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
+def with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
+    """Turn labels into variables beside their dimension, as CF wants them in a file."""
     for dim in LABELLED:
         if dim in dataset.coords:
             dataset = dataset.reset_index(dim).rename_vars({dim: dim + LABEL_SUFFIX})
     return dataset
 
 
-def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+def encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """How the variables of a file are stored: coordinates without a fill value."""
     coordinates = {name: {"_FillValue": None} for name in dataset.coords if name not in LABELLED}
     return {str(k): v for k, v in coordinates.items()}
 

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sweep.errors import ResultError
-from sweep.netcdf import replacing, save
+from sweep.netcdf import encoding, replacing, with_label_variables
 
 SEAL = b"\nllm-sweep crc32 "
 """Begins the last bytes of a shard. They stand behind what HDF5 reads, so that a damaged file is
@@ -40,10 +40,21 @@ def write_shard(dataset: xr.Dataset, path: Path, identity: Mapping[str, Any]) ->
     """
     with replacing(path) as beside:
         with _library:
-            save(dataset.assign_attrs(identity), beside)
+            _save(dataset.assign_attrs(identity), beside)
         with beside.open("r+b") as file:
             total = _checksum(file, beside.stat().st_size)
             file.write(SEAL + b"%08x" % total)
+
+
+def _save(dataset: xr.Dataset, path: Path) -> None:
+    """`netcdf.save` for NumPy arrays, without the lock that xarray asks of a Dask scheduler."""
+    from xarray.backends import NetCDF4DataStore
+
+    store = NetCDF4DataStore.open(path, mode="w", lock=_library)
+    try:
+        with_label_variables(dataset).dump_to_store(store, encoding=encoding(dataset))
+    finally:
+        store.close()
 
 
 def fault(path: Path, identity: Mapping[str, str]) -> str:
