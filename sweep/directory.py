@@ -29,7 +29,9 @@ LOCK = ".lock"
 OURS = re.compile(r"plan\.json|shard-\d+\.nc|\.plan\.json\..*|\.shard-\d+\.nc\..*|\.lock.*")
 """Names that a directory of shards may hold."""
 PATIENCE = 2.0
-"""How long to wait for another run to begin its part. [s]"""
+"""How long to wait for the lock of a folder. [s]"""
+PATIENCE_OF_PARTS = 30.0
+"""The same where many parts of an array begin at once, one after another. [s]"""
 Part = tuple[int, int]
 """Which of how many parts of the shards, from 1."""
 
@@ -191,7 +193,8 @@ def begun(
     _make(path)
     with ExitStack() as held, ExitStack() as while_beginning:
         stack = held if part is None else while_beginning
-        stack.enter_context(_locked(path, LOCK, PATIENCE))
+        patience = PATIENCE if part is None else PATIENCE_OF_PARTS
+        stack.enter_context(_locked(path, LOCK, patience))
         name = LOCK if part is None else f"{LOCK}-{part[0]}-of-{part[1]}"
         _refuse_others(path, name)
         if part is not None:

@@ -344,6 +344,48 @@ def test_the_digest_of_the_formulas_covers_the_kernel() -> None:
         assert (ROOT / "sweep" / name).is_dir() or (ROOT / "sweep" / f"{name}.py").is_file()
 
 
+def test_every_shipped_specification_and_ratio_survives_the_plan_file(tmp_path) -> None:
+    """Read again they are the same plan, and the same axes cut in the same places."""
+    catalog = shipped()
+    half = [n for n in catalog.paths("hardware") if "half" in catalog.hardware(n).peaks]
+    recipes = [precision("half"), precision("half", name="other")]
+    plan = tiny(
+        models=[*catalog.paths("models")],
+        hardware=half,
+        precision=recipes,
+        kv_cache_fraction=[0.5, 0.75, 1.0],
+        expert_imbalance=[1.0, 2.0],
+        shards=50_000,
+        variables=["inflight_ttft"],
+    )
+    with begun(tmp_path / "out", plan) as directory:
+        again = directory.plan
+        assert again.grid.labels == plan.grid.labels
+        assert repr(again.grid.numbers) == repr(plan.grid.numbers)
+        assert [blocks for _, blocks in again.grid.models] == [b for _, b in plan.grid.models]
+        assert again.grid.hardware == plan.grid.hardware
+        assert again.cut == plan.cut
+    with begun(tmp_path / "out", plan) as same:
+        assert same.digest == directory.digest
+
+
+def test_ratios_are_cut_and_labelled(tmp_path) -> None:
+    plan = tiny(
+        kv_cache_fraction=[0.5, 0.75, 1.0],
+        hardware=[hardware()],
+        tp=[1],
+        batch_size=[1],
+        variables=["inflight_ttft", "weight_memory"],
+        shards=3,
+    )
+    sharded(tmp_path / "out", plan)
+    found = sweep.open_results(tmp_path / "out")
+    assert found["kv_cache_fraction"].values.tolist() == [0.5, 0.75, 1.0]
+    wanted = run_plan(plan)
+    assert found.inflight_ttft.values.tobytes() == wanted.inflight_ttft.values.tobytes()
+    assert found.weight_memory.dims == ("model", "precision", "tp")
+
+
 def test_a_cut_that_stands_is_kept_where_none_is_asked_for(tmp_path) -> None:
     sharded(tmp_path / "out", tiny(shards=8))
     assert sharded(tmp_path / "out", tiny(shards=1), any_cut=True) == []
@@ -379,7 +421,8 @@ def test_a_damaged_plan_is_refused_and_force_mends_it(content, tmp_path) -> None
 
 
 def test_two_runs_at_once_are_refused(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("sweep.directory.PATIENCE", 0.05)
+    for name in ("PATIENCE", "PATIENCE_OF_PARTS"):
+        monkeypatch.setattr(f"sweep.directory.{name}", 0.05)
     out, plan = tmp_path / "out", tiny()
     with begun(out, plan):
         for part in (None, (1, 2)):
