@@ -1,6 +1,7 @@
 """Brings a plan to disk, as one file or as a directory of shards, with a bar to watch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def run_into_shards(plan: Plan, output: Path, how: Sharding, tell: Callable[[str
         size, count = in_units(directory.plan.stored_bytes), directory.recorded.cut.shards
         tell(f"{output}: {size} in a folder of {count} shards, {len(left)} to compute")
         directory.remove_leftovers(mine)
-        with progress_bar("computing") as progress:
+        with _interruptible(output, tell), progress_bar("computing") as progress:
             if how.workers or how.scheduler:
                 from sweep.cluster import run_on_dask
 
@@ -78,3 +79,12 @@ def run_into_shards(plan: Plan, output: Path, how: Sharding, tell: Callable[[str
             else:
                 run_shards(directory, left, progress)
         directory.remove_leftovers(mine)
+
+
+@contextmanager
+def _interruptible(output: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f"{output}: what is done is kept; the same command again computes the rest")
+        raise
