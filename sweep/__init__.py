@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sweep.fitted import FittedEfficiency as FittedEfficiency
     from sweep.fitted import load_efficiency as load_efficiency
     from sweep.grid import Grid as Grid
-    from sweep.netcdf import open_results as open_results
     from sweep.netcdf import write_netcdf as write_netcdf
+    from sweep.opening import open_results as open_results
     from sweep.outcome import labels as labels
     from sweep.specs import HardwareSpec as HardwareSpec
     from sweep.specs import ModelSpec as ModelSpec
@@ -35,7 +35,8 @@ _HOMES = {
     "execution": ("load_grid", "run"),
     "fitted": ("FittedEfficiency", "load_efficiency"),
     "grid": ("Grid",),
-    "netcdf": ("open_results", "write_netcdf"),
+    "netcdf": ("write_netcdf",),
+    "opening": ("open_results",),
     "outcome": ("labels",),
     "specs": ("HardwareSpec", "ModelSpec", "PrecisionSpec"),
     "variables": ("VARIABLES",),

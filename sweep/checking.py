@@ -11,8 +11,9 @@ import xarray as xr
 
 from sweep.best import BEST
 from sweep.dataset import CONVENTIONS, axis_attributes, variable_attributes
+from sweep.directory import Directory
 from sweep.errors import GridError
-from sweep.netcdf import open_results
+from sweep.netcdf import open_file
 from sweep.pareto import FRONT
 from sweep.quantile import QUANTILE
 from sweep.variables import AXES, LABELLED, VARIABLES, dims_of
@@ -39,9 +40,29 @@ def check_file(path: Path) -> list[str]:
     Raises:
         ResultError: It cannot be read, or is no result of this package.
     """
-    with open_results(path) as dataset:
+    with open_file(path) as dataset:
         problems = check_dataset(dataset)
     return problems + (check_cf(path) if has_compliance_checker() else [])
+
+
+def check_directory(path: Path) -> list[str]:
+    """Everything wrong with the shards at `path`, one line each; CF rules on the first alone.
+
+    Raises:
+        ResultError: It is no directory of shards.
+    """
+    directory = Directory.load(path)
+    problems = []
+    for shard in directory.shards():
+        file, wrong = directory.shard_path(shard), directory.fault(shard)
+        if wrong:
+            problems.append(f"{file.name} {wrong}")
+            continue
+        with open_file(file) as dataset:
+            problems += [f"{file.name}: {problem}" for problem in check_dataset(dataset)]
+        if shard == 0 and has_compliance_checker():
+            problems += [f"{file.name}: {problem}" for problem in check_cf(file)]
+    return problems
 
 
 def check_dataset(dataset: xr.Dataset) -> list[str]:

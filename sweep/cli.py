@@ -15,6 +15,7 @@ from sweep.launch import CHECK_FAILED, launch
 if TYPE_CHECKING:
     from sweep.catalog import Catalog
     from sweep.grid import Resolved
+    from sweep.plan import Plan
 
 PROGRAM = "llm-sweep"
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -27,6 +28,23 @@ configs_option = click.option(
     help="Folder with further hardware/, models/, precisions/ and sweeps/; may be repeated.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
+
+
+class PartType(click.ParamType[tuple[int, int]]):
+    """K/N: which of how many parts."""
+
+    name = "K/N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """K and N, if 1 ≤ K ≤ N."""
+        place, slash, parts = str(value).partition("/")
+        if not (
+            slash and place.isdecimal() and parts.isdecimal() and 1 <= int(place) <= int(parts)
+        ):
+            self.fail(f"{value!r} is not K/N with 1 ≤ K ≤ N, as in 3/8", param, ctx)
+        return int(place), int(parts)
 
 
 def main() -> None:
@@ -120,16 +138,49 @@ def show_model(context: click.Context, name: str, as_json: bool, configs: tuple[
     print_rows(rows, as_json=False)
 
 
+dtype_option = click.option(
+    "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True
+)
+keep_option = click.option(
+    "--keep-infeasible", is_flag=True, help="Keep throughputs that cannot be reached."
+)
+efficiency_option = click.option(
+    "--efficiency",
+    default="ideal",
+    show_default=True,
+    help="A calibration: a shipped one such as tensorrt-llm, or a file.",
+)
+shards_option = click.option(
+    "--shards", type=click.IntRange(1), help="Cut into at least so many files, in a folder."
+)
+
+
 @cli.command()
 @click.argument("file")
+@shards_option
+@dtype_option
+@efficiency_option
+@click.option("--probe/--no-probe", "probed", default=True, help="Whether to estimate the time.")
 @json_option
 @configs_option
 @click.pass_context
-def plan(context: click.Context, file: str, as_json: bool, configs: tuple[str, ...]) -> None:
-    """Say what a sweep will compute and how large it will be."""
+def plan(
+    context: click.Context,
+    file: str,
+    shards: int | None,
+    dtype: Any,
+    efficiency: str,
+    probed: bool,
+    as_json: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Say what a sweep will compute, how large it will be and how long it will take."""
+    from sweep.fitted import load_efficiency
     from sweep.plan import make_plan
 
-    made = make_plan(_resolved(file, _catalog(context, configs)))
+    grid, fitted = _resolved(file, _catalog(context, configs)), load_efficiency(efficiency)
+    made = make_plan(grid, dtype, efficiency=fitted, shards=shards or 1)
+    seconds = _probed(made) if probed else None
     rows = [
         {"variable": v.name, "shape": " × ".join(map(str, v.shape.values())), "bytes": v.bytes}
         for v in made.variables
@@ -137,26 +188,52 @@ def plan(context: click.Context, file: str, as_json: bool, configs: tuple[str, .
     if as_json:
         variables = {v.name: {"shape": v.shape, "bytes": v.bytes} for v in made.variables}
         summary = {"points": made.points, "bytes": made.bytes, "axes": made.sizes}
-        click.echo(json.dumps({**summary, "variables": variables}, indent=2))
+        pieces = {"shards": made.cut.shards, "shard_bytes": made.shard_bytes, "seconds": seconds}
+        click.echo(json.dumps({**summary, **pieces, "variables": variables}, indent=2))
         return
     axes = " × ".join(f"{size} {axis}" for axis, size in made.sizes.items())
     click.echo(f"{made.points:,} points: {axes}")
     print_rows(rows, as_json=False)
     click.echo(f"{made.bytes:,} bytes in all")
+    if shards or made.is_large:
+        click.echo(f"{made.cut.shards:,} shards of at most {made.shard_bytes:,} bytes each")
+    if seconds is not None:
+        click.echo(f"about {_duration(seconds)} on this machine")
+
+
+def _probed(made: "Plan") -> float:
+    from sweep.compilation import use_compilation_cache
+    from sweep.probe import probe
+
+    use_compilation_cache()
+    return probe(made)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds with two digits, or in the unit that a person would use."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 @cli.command()
 @click.argument("file")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32")
-@click.option("--keep-infeasible", is_flag=True, help="Keep throughputs that cannot be reached.")
 @click.option(
-    "--efficiency",
-    default="ideal",
-    show_default=True,
-    help="A calibration: a shipped one such as tensorrt-llm, or a file.",
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="NetCDF file, or folder of shards.",
 )
+@click.option("--force", is_flag=True, help="Replace an existing file, or start shards anew.")
+@dtype_option
+@keep_option
+@efficiency_option
+@shards_option
+@click.option("--only", type=PartType(), help="Every Nth shard from the Kth, of an array of jobs.")
+@click.option("--workers", type=click.IntRange(1), help="Processes to compute shards in.")
+@click.option("--scheduler", help="Address of a Dask scheduler whose workers compute shards.")
 @configs_option
 @click.pass_context
 def run(
@@ -167,45 +244,57 @@ def run(
     dtype: Any,
     keep_infeasible: bool,
     efficiency: str,
+    shards: int | None,
+    only: tuple[int, int] | None,
+    workers: int | None,
+    scheduler: str | None,
     configs: tuple[str, ...],
 ) -> None:
-    """Compute a sweep, shipped or from a file, and write it as NetCDF."""
+    """Compute a sweep, shipped or from a file, and write it as NetCDF.
+
+    Large sweeps, and those with --shards, --only, --workers or --scheduler, become a folder of
+    shards; the same command again takes up what was interrupted.
+    """
+    if sum(given is not None for given in (only, workers, scheduler)) > 1:
+        raise click.UsageError("give one of --only, --workers and --scheduler")
+    if only and force:
+        raise click.UsageError("--force would remove the shards of other parts; leave --only out")
+    from sweep.directory import is_begun
     from sweep.netcdf import check_writable
 
-    check_writable(output, force=force)
+    sharded = bool(shards or only or workers or scheduler or is_begun(output))
+    if not sharded and not output.is_dir():
+        check_writable(output, force=force)
     grid = _resolved(file, _catalog(context, configs))
+    from sweep.compilation import use_compilation_cache
     from sweep.fitted import load_efficiency
+    from sweep.plan import make_plan
+    from sweep.running import Sharding, run_into_file, run_into_shards
 
     fitted = load_efficiency(efficiency)
-    from sweep.compilation import use_compilation_cache
-    from sweep.execution import run_resolved
-    from sweep.netcdf import write_netcdf
-    from sweep.progress import progress_bar
-
+    made = make_plan(
+        grid, dtype, keep_infeasible=keep_infeasible, efficiency=fitted, shards=shards or 1
+    )
     use_compilation_cache()
     try:
-        with progress_bar("computing") as progress:
-            dataset = run_resolved(
-                grid,
-                dtype=dtype,
-                keep_infeasible=keep_infeasible,
-                efficiency=fitted,
-                progress=progress,
-            )
+        if sharded or made.is_large:
+            how = Sharding(only, workers, scheduler, any_cut=shards is None, force=force)
+            run_into_shards(made, output, how, tell)
+            return
+        size = run_into_file(made, output, force=force)
     except SweepError as error:
         raise type(error)(f"{file}: {error}") from None
-    write_netcdf(dataset, output, force=force)
     if sys.stdout.isatty():
-        click.echo(f"{output}: {grid.points:,} points, {dataset.nbytes:,} bytes")
+        click.echo(f"{output}: {grid.points:,} points, {size:,} bytes")
 
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> int:
-    """Hold a result file against its schema and the CF conventions."""
-    from sweep.checking import check_file, has_compliance_checker
+    """Hold a result, a file or a folder of shards, against its schema and the CF conventions."""
+    from sweep.checking import check_directory, check_file, has_compliance_checker
 
-    problems = check_file(file)
+    problems = check_directory(file) if file.is_dir() else check_file(file)
     for problem in problems:
         click.echo(f"{file}: {problem}")
     cf = (
@@ -243,7 +332,7 @@ def compare(
     """Say which of two accelerators is ahead where, and draw it."""
     from sweep.comparison import compare as compare_pair
     from sweep.comparison import methods_in
-    from sweep.netcdf import open_results
+    from sweep.opening import open_results
 
     _check_picture(output, force=force)
     with open_results(file) as dataset:
@@ -314,6 +403,11 @@ def article_table(context: click.Context, as_json: bool, configs: tuple[str, ...
 
 for command in (merge, export, reduce):
     cli.add_command(command)
+
+
+def tell(line: str) -> None:
+    """Say on standard error what is no answer."""
+    click.echo(f"{PROGRAM}: {line}", err=True)
 
 
 def _resolved(file: str, catalog: "Catalog") -> "Resolved":

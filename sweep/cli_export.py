@@ -117,7 +117,8 @@ def reduce(
     quantile:SHARES:AXES takes quantiles, from 0 to 1, over these axes.
     """
     from sweep.asking import reduce as reduce_result
-    from sweep.netcdf import check_writable, open_results, write_netcdf
+    from sweep.netcdf import check_writable, write_netcdf
+    from sweep.opening import open_results
     from sweep.progress import progress_bar
     from sweep.subset import subset
 
@@ -152,7 +153,7 @@ def _export(
     variables: tuple[str, ...],
 ) -> None:
     from sweep.export import export as export_dataset
-    from sweep.netcdf import open_results
+    from sweep.opening import open_results
     from sweep.progress import progress_bar
     from sweep.subset import subset
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -27,8 +28,24 @@ def package_version() -> str:
         return "unknown"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """When a result was made and by what.
+
+    Attributes:
+        created: Coordinated universal time, ISO 8601.
+        version: Of this package.
+    """
+
+    created: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
+    version: str = field(default_factory=package_version)
+
+
 def build_dataset(
-    grid: Resolved, operators: Sequence[str], arrays: Mapping[str, np.ndarray[Any, Any]]
+    grid: Resolved,
+    operators: Sequence[str],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    origin: Origin | None = None,
 ) -> xr.Dataset:
     """Label `arrays` with the dimensions, units and meanings of `VARIABLES`.
 
@@ -36,6 +53,7 @@ def build_dataset(
         grid: The resolved grid.
         operators: Names along the `operator` axis.
         arrays: One per variable of the grid, in the dimensions `grid.dims` gives it.
+        origin: When and by what it was made; now and by this package if not given.
     """
     used = dict.fromkeys(dim for name in arrays for dim in grid.dims(name))
     labels = {**grid.labels, "operator": list(operators)}
@@ -51,7 +69,7 @@ def build_dataset(
         name: (grid.dims(name), array, variable_attributes(VARIABLES[name], arrays))
         for name, array in arrays.items()
     }
-    return xr.Dataset(variables, coords, global_attributes(grid))
+    return xr.Dataset(variables, coords, global_attributes(grid, origin or Origin()))
 
 
 def _coordinate(values: Sequence[float]) -> np.ndarray[Any, Any]:
@@ -90,10 +108,9 @@ def variable_attributes(variable: Variable, present: Mapping[str, Any]) -> dict[
     return attributes
 
 
-def global_attributes(grid: Resolved) -> dict[str, Any]:
+def global_attributes(grid: Resolved, origin: Origin) -> dict[str, Any]:
     """Attributes that tell a stranger what the file is, and how to make it again."""
-    source = f"llm-sweep {package_version()}"
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    source = f"llm-sweep {origin.version}"
     doubtful = [s.name for s in grid.hardware if s.confidence == "doubtful"]
     caution = f" Figures of {', '.join(doubtful)} are doubtful." if doubtful else ""
     return {
@@ -101,7 +118,7 @@ def global_attributes(grid: Resolved) -> dict[str, Any]:
         "title": "Roofline estimates of LLM inference",
         "institution": "not stated",
         "source": f"{source}, per-operator and global rooflines",
-        "history": f"{now} computed by {source}",
+        "history": f"{origin.created} computed by {source}",
         "references": "Williams, Waterman, Patterson, Roofline, CACM 52(4), 2009",
         "comment": "Bounds on what the hardware allows, not measurements." + caution,
         "efficiency": "ideal",

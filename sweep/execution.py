@@ -1,9 +1,12 @@
-"""Runs a grid and returns its labelled Dataset."""
+"""Runs a grid here: at once into a labelled Dataset, or shard by shard into a directory."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from threading import Lock
 
 import jax
 import numpy as np
@@ -11,16 +14,18 @@ import psutil
 import xarray as xr
 
 from sweep.catalog import Catalog, current_catalog, read_mapping
-from sweep.dataset import build_dataset
+from sweep.compilation import use_compilation_cache
+from sweep.dataset import Origin, build_dataset
+from sweep.directory import Directory
 from sweep.errors import GridError
 from sweep.fitted import FittedEfficiency, load_efficiency
 from sweep.grid import Grid, Resolved, resolve
 from sweep.intervals import with_intervals
-from sweep.mapping import Evaluation
-from sweep.plan import make_plan
+from sweep.mapping import Arrays, Evaluation, Places
+from sweep.plan import FloatType, Plan, in_units, make_plan
+from sweep.shards import write_shard
 from sweep.specs import parse
 
-FloatType = Literal["float32", "float64"]
 Progress = Callable[[int, int], None]
 
 
@@ -77,27 +82,166 @@ def run_resolved(
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """`run` for a grid whose names are looked up already."""
-    check_fits_memory(grid, dtype)
-    with jax.enable_x64(True) if dtype == "float64" else nullcontext():
-        work = Evaluation(
-            grid, dtype=np.dtype(dtype), keep_infeasible=keep_infeasible, efficiency=efficiency
-        )
-        for done, _ in enumerate(work.run(), start=1):
-            if progress is not None:
-                progress(done, work.steps)
-    dataset = build_dataset(grid, work.operators, work.arrays)
-    return dataset if efficiency is None else with_intervals(dataset, grid, efficiency)
+    return run_plan(
+        make_plan(grid, dtype, keep_infeasible=keep_infeasible, efficiency=efficiency), progress
+    )
 
 
-def check_fits_memory(grid: Resolved, dtype: FloatType) -> None:
+def run_plan(plan: Plan, progress: Progress | None = None) -> xr.Dataset:
+    """`run` for a plan, its shards all at once.
+
+    Raises:
+        GridError: The results exceed this machine's free memory.
+    """
+    check_fits_memory(plan)
+    work = evaluation(plan)
+    return compute(plan, work, work.whole, progress=progress)
+
+
+def check_fits_memory(plan: Plan) -> None:
     """See that the results fit in this machine's free memory.
 
     Raises:
         GridError: They do not.
     """
-    needed, free = make_plan(grid, dtype).bytes, psutil.virtual_memory().available
+    needed, free = plan.bytes, psutil.virtual_memory().available
     if needed > free:
         raise GridError(
             f"the results need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free; "
-            "drop variables or shorten an axis"
+            "drop variables, shorten an axis, or give --shards"
         )
+
+
+def check_fits_disk(plan: Plan, needed: int, folder: Path) -> None:
+    """See that what is left of a plan fits on the disk of `folder`.
+
+    Raises:
+        GridError: It does not; the message names the largest variables.
+    """
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    disk = shutil.disk_usage(folder)
+    if needed > disk.free and disk.total > 0:
+        largest = sorted(plan.variables, key=lambda v: v.bytes, reverse=True)[:3]
+        names = ", ".join(f"{v.name} ({in_units(v.bytes)})" for v in largest)
+        raise GridError(
+            f"the results need {in_units(needed)} and {in_units(disk.free)} are free in {folder}; "
+            f"drop variables, the largest are {names}, shorten an axis, or name another folder"
+        )
+
+
+def evaluation(plan: Plan) -> Evaluation:
+    """The kernel over the grid of a plan."""
+    return Evaluation(
+        plan.grid,
+        dtype=np.dtype(plan.dtype),
+        keep_infeasible=plan.keep_infeasible,
+        efficiency=plan.efficiency,
+    )
+
+
+def compute(
+    plan: Plan,
+    work: Evaluation,
+    places: Places,
+    *,
+    spare: Arrays | None = None,
+    origin: Origin | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """What of a plan lies at `places`, labelled.
+
+    Args:
+        plan: What to compute.
+        work: Its evaluation, which keeps buffers from one call to the next.
+        places: What of each axis.
+        spare: Arrays of an earlier call that nobody reads any more.
+        origin: When and by what the result is made; now and by this package if not given.
+        progress: Called with blocks done and blocks in all.
+    """
+    arrays = work.empty(places, spare)
+    steps = work.steps(places) if progress is not None else 0
+    with jax.enable_x64(True) if plan.dtype == "float64" else nullcontext():
+        for done, _ in enumerate(work.fill(arrays, places), start=1):
+            if progress is not None:
+                progress(done, steps)
+    part = plan.grid.part(places)
+    dataset = build_dataset(part, work.operators, arrays, origin)
+    return dataset if plan.efficiency is None else with_intervals(dataset, part, plan.efficiency)
+
+
+def run_shards(
+    directory: Directory, shards: Sequence[int], progress: Progress | None = None
+) -> None:
+    """Compute shards one after another, each while the one before it is written.
+
+    Args:
+        directory: Where they belong.
+        shards: Their numbers.
+        progress: Called with shards done and shards in all.
+
+    Raises:
+        ResultError: One cannot be written; those before it stand.
+    """
+    work = evaluation(directory.plan)
+    writing: Future[Arrays] | None = None
+    spare: Arrays | None = None
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        for done, shard in enumerate(shards):
+            dataset = _shard(directory, work, shard, spare)
+            spare = None if writing is None else writing.result()
+            if progress is not None:
+                progress(done, len(shards))
+            writing = writer.submit(_write, directory, dataset, shard)
+        if writing is not None:
+            writing.result()
+    if progress is not None:
+        progress(len(shards), len(shards))
+
+
+def make_shard(folder: str, digest: str, shard: int) -> int:
+    """Compute and write one shard, in whatever process this is, unless it stands there already.
+
+    Args:
+        folder: Directory whose `plan.json` tells everything else.
+        digest: Of the plan that is meant.
+        shard: Number of the shard.
+
+    Returns:
+        The number of the shard.
+
+    Raises:
+        ResultError: The directory holds another plan, or the shard cannot be written.
+    """
+    use_compilation_cache()
+    with _computing:
+        directory, work = _loaded(folder, digest)
+        if not directory.fault(shard):
+            return shard
+        dataset = _shard(directory, work, shard)
+    _write(directory, dataset, shard)
+    return shard
+
+
+_computing = Lock()
+"""Held while a thread computes: an evaluation has one set of buffers."""
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: str, digest: str) -> tuple[Directory, Evaluation]:
+    directory = Directory.load(Path(folder))
+    directory.check_reproducible(digest)
+    return directory, evaluation(directory.plan)
+
+
+def _shard(
+    directory: Directory, work: Evaluation, shard: int, spare: Arrays | None = None
+) -> xr.Dataset:
+    places = directory.plan.cut.places(shard)
+    return compute(directory.plan, work, places, spare=spare, origin=directory.origin)
+
+
+def _write(directory: Directory, dataset: xr.Dataset, shard: int) -> Arrays:
+    """Write a shard, and give its arrays back."""
+    write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
+    return {str(name): array.values for name, array in dataset.data_vars.items()}

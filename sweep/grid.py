@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -239,6 +239,21 @@ class Resolved:
     def dims(self, variable: str) -> tuple[str, ...]:
         """Dimensions of a variable on this grid."""
         return dims_of(variable, self.sizes)
+
+    def part(self, places: Mapping[str, range]) -> "Resolved":
+        """The grid of `places` along each axis; an axis without places stays whole."""
+
+        def cut(axis: str, values: Any) -> Any:
+            where = places.get(axis)
+            return values if where is None else values[where.start : where.stop]
+
+        return replace(
+            self,
+            models=cut("model", self.models),
+            hardware=cut("hardware", self.hardware),
+            precision=cut("precision", self.precision),
+            numbers={axis: cut(axis, values) for axis, values in self.numbers.items()},
+        )
 
 
 def resolve(grid: Grid, catalog: Catalog) -> Resolved:

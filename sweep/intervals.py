@@ -1,5 +1,7 @@
 """Prediction intervals of a calibrated sweep, and what they say of extrapolation."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
@@ -39,14 +41,26 @@ def with_intervals(dataset: xr.Dataset, grid: Resolved, efficiency: FittedEffici
         result[name] = (array.dims, array.values, attributes)
     for name in map(str, dataset.data_vars):
         result[name].attrs = variable_attributes(VARIABLES[name], dict.fromkeys(present))
-    result.attrs["efficiency"] = f"{efficiency.name} {efficiency.digest}"
-    result.attrs["title"] = "Calibrated estimates of LLM inference"
-    result.attrs["comment"] = (
-        f"Efficiency factors fitted to measurements of {efficiency.engine}, for version "
-        f"{efficiency.engine_version}; 90 % intervals where a throughput has lower and upper."
-    )
-    result.attrs["llm_sweep_variables"] = " ".join(present)
+    result.attrs |= calibrated_attributes(efficiency, present)
     return result
+
+
+def calibrated_attributes(efficiency: FittedEfficiency, present: Sequence[str]) -> dict[str, str]:
+    """Global attributes of a calibrated result with the variables `present`."""
+    return {
+        "efficiency": f"{efficiency.name} {efficiency.digest}",
+        "title": "Calibrated estimates of LLM inference",
+        "comment": f"Efficiency factors fitted to measurements of {efficiency.engine}, for version "
+        f"{efficiency.engine_version}; 90 % intervals where a throughput has lower and upper.",
+        "llm_sweep_variables": " ".join(present),
+    }
+
+
+def interval_variables(variables: Sequence[str]) -> list[str]:
+    """Names that `with_intervals` adds to `variables`, in their order."""
+    bounded = [name for name in SCENARIOS if name in variables]
+    limits = [f"{name}_{suffix}" for name in bounded for suffix in ("lower", "upper")]
+    return [*limits, "extrapolation"] if limits else []
 
 
 def _extrapolation(grid: Resolved, efficiency: FittedEfficiency) -> xr.DataArray:

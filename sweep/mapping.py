@@ -1,8 +1,10 @@
 """Maps the kernel over the outer product of its axes, block by block into reused buffers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from math import prod
 from typing import Any
 
 import jax
@@ -14,7 +16,7 @@ from sweep.fitted import FittedEfficiency
 from sweep.grid import Resolved
 from sweep.params import Point
 from sweep.request import Request
-from sweep.stacking import hardware_params, model_params, precision_params, stack
+from sweep.stacking import hardware_params, merged, model_params, precision_params, stack
 from sweep.transformer import operator_names
 from sweep.variables import AXES, VARIABLES
 
@@ -24,6 +26,8 @@ ABSENT = -1
 """Value of a category where the model has no such operator."""
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+Places = Mapping[str, range]
+"""What of each axis is meant."""
 Kernel = Callable[..., dict[str, jax.Array]]
 
 
@@ -74,12 +78,13 @@ def _stored(value: Any, name: str) -> jax.Array:
 
 
 class Evaluation:
-    """The arrays of a resolved grid, and the blocks that fill them.
+    """The kernel over a resolved grid, cut into blocks that any part of the grid is made from.
+
+    A part is filled from the very blocks the whole is filled from, so that both hold the same
+    bits: compiled for another shape, the kernel may differ in the last one.
 
     Attributes:
         operators: Names along the `operator` axis: every model's, in the order they run.
-        arrays: Results by variable, filled as `run` goes on.
-        steps: Blocks to run. [count]
     """
 
     def __init__(
@@ -90,21 +95,17 @@ class Evaluation:
         keep_infeasible: bool = False,
         efficiency: FittedEfficiency | None = None,
     ) -> None:
-        """Allocate the arrays and cut the work into blocks."""
+        """Stack what the kernel reads, model family by model family."""
         self._grid = grid
         self._dtype = dtype
         models = [model_params(blocks) for _, blocks in grid.models]
         names = [operator_names(model) for model in models]
-        self.operators = tuple(_merged(names))
+        self.operators = tuple(merged(names))
         self._dims = {name: grid.dims(name) for name in grid.variables}
         self._factors = {} if efficiency is None else {n: efficiency.axes(n) for n in FACTORS}
         self._kernel = kernel(
             tuple(self._dims.items()), keep_infeasible, tuple(self._factors.items())
         )
-        sizes = {**grid.sizes, "operator": len(self.operators)}
-        self.arrays: Arrays = {
-            name: self._empty(name, [sizes[d] for d in dims]) for name, dims in self._dims.items()
-        }
         shared = {
             "hardware": stack([hardware_params(spec) for spec in grid.hardware], dtype),
             "precision": stack([precision_params(spec) for spec in grid.precision], dtype),
@@ -119,26 +120,67 @@ class Evaluation:
             )
             for members in _by_structure(models)
         ]
-        self._blocks = [(family, where) for family in self._families for where in self._cut(family)]
-        self.steps = len(self._blocks)
+        self._held: _Held | None = None
 
-    def run(self) -> Iterator[None]:
-        """Compute block after block, yielding after each."""
-        buffers: dict[tuple[Any, ...], dict[str, jax.Array]] = {}
-        for family, where in self._blocks:
-            arguments = [_slice(family.axes.get(axis), where.get(axis)) for axis in AXES]
-            key = (id(family), tuple(len(v) for v in where.values()))
-            if key not in buffers:
-                buffers[key] = self._buffers(family, where)
+    @property
+    def families(self) -> int:
+        """Kinds of models, each of which is compiled for. [count]"""
+        return len(self._families)
+
+    @property
+    def whole(self) -> dict[str, range]:
+        """Every place of every axis."""
+        return {axis: range(size) for axis, size in self._grid.sizes.items()}
+
+    def steps(self, part: Places) -> int:
+        """Blocks that `fill` computes for `part`. [count]"""
+        return sum(1 for family in self._families for _ in self._blocks(family, part))
+
+    def empty(self, part: Places, spare: Arrays | None = None) -> Arrays:
+        """Arrays for the variables of `part`, in the dimensions of the grid.
+
+        Args:
+            part: What of each axis.
+            spare: Arrays whose memory may be used again: fresh pages cost more than the kernel.
+        """
+        sizes = {axis: len(places) for axis, places in part.items()}
+        sizes["operator"] = len(self.operators)
+        arrays = {}
+        for name, dims in self._dims.items():
+            shape = tuple(sizes[d] for d in dims)
+            if spare is not None and spare[name].shape == shape:
+                arrays[name] = spare[name]
+            else:
+                arrays[name] = np.empty(shape, self._type_of(name))
+            if self._type_of(name).kind == "i":
+                arrays[name].fill(ABSENT)
+            elif dims[-1] == "operator":
+                arrays[name].fill(np.nan)
+        return arrays
+
+    def fill(self, arrays: Arrays, part: Places) -> Iterator[None]:
+        """Compute block after block of `part` into `arrays`, yielding after each."""
+        for family in self._families:
+            for block in self._blocks(family, part):
+                self._collect(family, block, self._computed(family, block), arrays, part)
+                yield
+
+    def _computed(self, family: "_Family", block: Places) -> dict[str, jax.Array]:
+        """Results of one block, in buffers that the next block of its family overwrites."""
+        held, self._held = self._held, None
+        if held is None or held.family is not family:
+            held = _Held(family, {}, self._buffers(family, block))
+        if held.block != block:
+            arguments = [_slice(family.axes.get(axis), block.get(axis)) for axis in AXES]
             factors = {
                 name: array[
-                    tuple(slice(where[a].start, where[a].stop) for a in self._factors[name])
+                    tuple(slice(block[a].start, block[a].stop) for a in self._factors[name])
                 ]
                 for name, array in family.efficiency.items()
             }
-            buffers[key] = self._kernel(buffers[key], factors, *arguments)
-            self._collect(family, where, buffers[key])
-            yield
+            held = _Held(family, block, self._kernel(held.results, factors, *arguments))
+        self._held = held
+        return held.results
 
     def _efficiency(self, fitted: FittedEfficiency | None, members: Sequence[int]) -> Arrays:
         """Factors of the models of one family, over the axes along which each varies."""
@@ -149,62 +191,75 @@ class Evaluation:
         return {name: array.astype(self._dtype) for name, array in found.items()}
 
     def _collect(
-        self, family: "_Family", where: Mapping[str, range], results: dict[str, jax.Array]
+        self,
+        family: "_Family",
+        block: Places,
+        results: dict[str, jax.Array],
+        arrays: Arrays,
+        part: Places,
     ) -> None:
+        """Copy what of a block lies in `part` to its place there."""
+        common = {axis: _common(block[axis], part[axis]) for axis in block if axis != "model"}
+        members = [
+            (place, family.models[i] - part["model"].start)
+            for place, i in enumerate(block["model"])
+            if family.models[i] in part["model"]
+        ]
         for name, result in results.items():
-            places: list[Any] = [
-                slice(where[d].start, where[d].stop)
-                for d in self._dims[name]
-                if d not in ("model", "operator")
-            ]
-            members = [family.models[i] for i in where["model"]]
-            block = np.asarray(result)
-            target = self.arrays[name]
-            for place, member in enumerate(members):
-                into: tuple[Any, ...] = (member, *places)
+            dims = [d for d in self._dims[name] if d not in ("model", "operator")]
+            taken: tuple[Any, ...] = tuple(_within(common[d], block[d]) for d in dims)
+            given: tuple[Any, ...] = tuple(_within(common[d], part[d]) for d in dims)
+            values, target = np.asarray(result), arrays[name]
+            for place, member in members:
                 if self._dims[name][-1] == "operator":
-                    target[into][..., family.operators] = block[place]
+                    target[member][given][..., family.operators] = values[place][taken]
                 else:
-                    target[into] = block[place]
+                    target[(member, *given)] = values[(place, *taken)]
 
-    def _empty(self, name: str, shape: Sequence[int]) -> np.ndarray[Any, Any]:
-        if VARIABLES[name].dtype is not None:
-            return np.full(shape, ABSENT, VARIABLES[name].dtype)
-        if self._dims[name][-1] == "operator":
-            return np.full(shape, np.nan, self._dtype)
-        return np.empty(shape, self._dtype)
-
-    def _buffers(self, family: "_Family", where: Mapping[str, range]) -> dict[str, jax.Array]:
-        lengths = {axis: len(places) for axis, places in where.items()}
+    def _buffers(self, family: "_Family", block: Places) -> dict[str, jax.Array]:
+        lengths = {axis: len(places) for axis, places in block.items()}
         lengths["operator"] = len(family.operators)
         return {
-            name: jax.device_put(np.zeros([lengths[d] for d in dims], self.arrays[name].dtype))
+            name: jax.device_put(np.zeros([lengths[d] for d in dims], self._type_of(name)))
             for name, dims in self._dims.items()
         }
 
-    def _cut(self, family: "_Family") -> Iterator[dict[str, range]]:
-        """Blocks of equal shape: cut along the first axes until one fits `BLOCK_BYTES`."""
+    def _blocks(self, family: "_Family", part: Places) -> Iterator[dict[str, range]]:
+        """Blocks of equal shape that meet `part`: the last along an axis may overlap another."""
         sizes = {**self._grid.sizes, "model": len(family.models)}
+        lengths = self._block_lengths(sizes)
+        inside = [i for i, member in enumerate(family.models) if member in part["model"]]
+        if not inside:
+            return
+        wanted = {**part, "model": range(inside[0], inside[-1] + 1)}
+        cuts = {
+            axis: [
+                range(first, first + lengths[axis])
+                for first in _firsts(size, lengths[axis])
+                if _common(range(first, first + lengths[axis]), wanted[axis])
+            ]
+            for axis, size in sizes.items()
+        }
+        for places in product(*cuts.values()):
+            yield dict(zip(cuts, places, strict=True))
+
+    def _block_lengths(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Axes halved, the first first, until a block fits `BLOCK_BYTES`."""
         lengths = dict(sizes)
         for axis in sizes:
             while lengths[axis] > 1 and self._block_bytes(lengths) > BLOCK_BYTES:
                 lengths[axis] = -(-lengths[axis] // 2)
-        cuts = {
-            axis: [min(first, size - lengths[axis]) for first in range(0, size, lengths[axis])]
-            for axis, size in sizes.items()
-        }
-        for firsts in product(*cuts.values()):
-            yield {
-                axis: range(first, first + lengths[axis])
-                for axis, first in zip(cuts, firsts, strict=True)
-            }
+        return lengths
 
     def _block_bytes(self, lengths: Mapping[str, int]) -> int:
         sizes = {**lengths, "operator": len(self.operators)}
         return sum(
-            int(np.prod([sizes[d] for d in dims])) * self.arrays[name].itemsize
+            prod(sizes[d] for d in dims) * self._type_of(name).itemsize
             for name, dims in self._dims.items()
         )
+
+    def _type_of(self, name: str) -> np.dtype[Any]:
+        return np.dtype(VARIABLES[name].dtype or self._dtype)
 
 
 class _Family:
@@ -219,6 +274,28 @@ class _Family:
         self.efficiency = efficiency
 
 
+@dataclass(frozen=True)
+class _Held:
+    """The block computed last, whose buffers the next one of its family takes over."""
+
+    family: _Family
+    block: Places
+    results: dict[str, jax.Array]
+
+
+def _firsts(size: int, length: int) -> list[int]:
+    """Where equal lengths begin that cover `size`; the last one is moved back to end there."""
+    return [min(first, size - length) for first in range(0, size, length)]
+
+
+def _common(one: range, other: range) -> range:
+    return range(max(one.start, other.start), min(one.stop, other.stop))
+
+
+def _within(places: range, whole: range) -> slice:
+    return slice(places.start - whole.start, places.stop - whole.start)
+
+
 def _by_structure(models: Sequence[Any]) -> list[list[int]]:
     families: dict[Any, list[int]] = {}
     for place, model in enumerate(models):
@@ -230,17 +307,3 @@ def _slice(tree: Any, where: range | None) -> Any:
     if tree is None or where is None:
         return None
     return jax.tree.map(lambda leaf: leaf[where.start : where.stop], tree)
-
-
-def _merged(lists: Sequence[Sequence[str]]) -> list[str]:
-    """Names of several ordered lists in one order that keeps each list's own where it can."""
-    merged: list[str] = []
-    for names in lists:
-        place = 0
-        for name in names:
-            if name in merged:
-                place = merged.index(name) + 1
-            else:
-                merged.insert(place, name)
-                place += 1
-    return merged

@@ -35,9 +35,14 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
     path = Path(path)
     check_writable(path, force=force)
     with replacing(path) as beside:
-        with_label_variables(dataset).to_netcdf(
-            beside, engine="netcdf4", format="NETCDF4", encoding=coordinate_encoding(dataset)
-        )
+        save(dataset, beside)
+
+
+def save(dataset: xr.Dataset, path: Path) -> None:
+    """Write `dataset` to `path` as it stands, over whatever is there."""
+    with_label_variables(dataset).to_netcdf(
+        path, engine="netcdf4", format="NETCDF4", encoding=encoding(dataset)
+    )
 
 
 def check_writable(path: Path, *, force: bool) -> None:
@@ -81,8 +86,8 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def open_results(path: str | Path) -> xr.Dataset:
-    """Open a result file, its data read when asked for, `sel` by label ready.
+def open_file(path: str | Path) -> xr.Dataset:
+    """Open one result file, its data read when asked for, `sel` by label ready.
 
     Raises:
         ResultError: It does not exist, cannot be read, or is no result of this package.
@@ -150,15 +155,15 @@ def with_labels(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
-    """Turn indexes of labels into the label variables of a file."""
+    """Turn labels into variables beside their dimension, as CF wants them in a file."""
     for dim in LABELLED:
         if dim in dataset.dims:
             dataset = dataset.reset_index(dim).rename_vars({dim: dim + LABEL_SUFFIX})
     return dataset
 
 
-def coordinate_encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """Encoding of the numeric coordinates, which have no missing values."""
+def encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """How the variables of a file are stored: coordinates without a fill value."""
     coordinates = {name: {"_FillValue": None} for name in dataset.coords if name not in LABELLED}
     return {str(k): v for k, v in coordinates.items()}
 

@@ -7,7 +7,7 @@ import netCDF4
 import xarray as xr
 
 from sweep.errors import ResultError
-from sweep.netcdf import check_writable, coordinate_encoding, replacing, with_label_variables
+from sweep.netcdf import check_writable, encoding, replacing, with_label_variables
 from sweep.rounding import ALGORITHM, CONTAINER, bits_of, rounding_attributes
 from sweep.storage import Progress, Storage, chunk_sizes, encoded, encoded_blocks
 
@@ -29,9 +29,7 @@ def write_netcdf_blocks(
         raise ResultError("--compression zstd: this netCDF4 was built without it; choose zlib")
     with replacing(path) as beside:
         frame = with_label_variables(dataset.drop_vars(list(dataset.data_vars)))
-        frame.to_netcdf(
-            beside, engine="netcdf4", format="NETCDF4", encoding=coordinate_encoding(frame)
-        )
+        frame.to_netcdf(beside, engine="netcdf4", format="NETCDF4", encoding=encoding(frame))
         with netCDF4.Dataset(beside, "a") as file:
             _fill(file, dataset, frame, storage, progress)
         if storage.significant_digits is not None:

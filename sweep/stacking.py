@@ -85,5 +85,19 @@ def stack(trees: Sequence[T], dtype: DTypeLike) -> T:
     return stacked
 
 
+def merged(lists: Sequence[Sequence[str]]) -> list[str]:
+    """Names of several ordered lists in one order that keeps each list's own where it can."""
+    found: list[str] = []
+    for names in lists:
+        place = 0
+        for name in names:
+            if name in found:
+                place = found.index(name) + 1
+            else:
+                found.insert(place, name)
+                place += 1
+    return found
+
+
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value

@@ -40,10 +40,14 @@ READING = (
 """From files to specifications, and what they tell at once."""
 RUNNING = (
     ("grid", "stacking"),
-    ("mapping", "dataset", "plan"),
+    ("mapping", "dataset", "cutting"),
     ("intervals",),
     ("rounding",),
-    ("execution", "netcdf"),
+    ("plan", "netcdf", "compilation"),
+    ("shards", "record"),
+    ("directory",),
+    ("opening",),
+    ("execution",),
     ("space", "blocks"),
     ("selection", "assembly"),
     ("subset", "outcome", "fronts"),
@@ -53,8 +57,9 @@ RUNNING = (
     ("extras", "storage"),
     ("netcdf_stream", "zarr_store", "tables"),
     ("export",),
-    ("comparison", "checking", "published"),
-    ("plots", "listing", "progress", "compilation", "launch"),
+    ("cluster", "probe", "comparison", "checking", "published"),
+    ("plots", "listing", "progress", "launch"),
+    ("running",),
     ("cli_export",),
     ("cli",),
     ("__main__",),
@@ -169,6 +174,9 @@ def test_families_do_not_import_one_another_in_a_circle() -> None:
         ("click", {"cli", "cli_export", "launch"}),
         ("yaml", {"catalog"}),
         ("psutil", {"execution"}),
+        ("filelock", {"directory"}),
+        ("dask", {"opening", "cluster"}),
+        ("distributed", {"cluster"}),
     ],
 )
 def test_a_heavy_package_has_one_home(package: str, homes: set[str]) -> None:

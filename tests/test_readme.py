@@ -13,10 +13,15 @@ from sweep.variables import VARIABLES
 COMMANDS = {"llm-sweep": cli, "llm-calibrate": calibrate}
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+def blocks(language: str, text: str = TEXT) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def shell() -> str:
+    return "\n".join(block for text in (TEXT, *GUIDES) for block in blocks("sh", text))
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -27,13 +32,13 @@ def test_python_blocks_run(code, tmp_path, monkeypatch) -> None:
 
 def test_commands_name_what_exists() -> None:
     for name, command in COMMANDS.items():
-        used = re.findall(rf"{name} ([a-z][a-z-]+)", "\n".join(blocks("sh")))
+        used = re.findall(rf"{name} ([a-z][a-z-]+)", shell())
         assert used
         assert set(used) <= set(command.commands)
 
 
 def test_options_of_the_commands_exist() -> None:
-    for line in re.split(r"&&|\n", "\n".join(blocks("sh")).replace("\\\n", " ")):
+    for line in re.split(r"&&|\n", shell().replace("\\\n", " ")):
         words = shlex.split(line, comments=True)
         starts = [i for i, word in enumerate(words) if word.rpartition("/")[2] in COMMANDS]
         for start in starts:

@@ -1,0 +1,45 @@
+"""Tells from a small sample how long a plan will take on this machine."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from sweep.execution import compute, evaluation
+from sweep.netcdf import save
+from sweep.plan import Plan, make_plan
+
+SAMPLE_BYTES = 2**24
+"""Size of the sample: one block of the kernel. [byte]"""
+
+
+def probe(plan: Plan) -> float:
+    """Time that a plan will take here, from a sample that is run twice and written. [s]
+
+    What the first time took longer is compiling, once for every kind of model.
+    """
+    sampled = make_plan(
+        plan.grid,
+        plan.dtype,
+        keep_infeasible=plan.keep_infeasible,
+        efficiency=plan.efficiency,
+        shard_bytes=SAMPLE_BYTES,
+    )
+    sample = make_plan(
+        plan.grid.part(sampled.cut.places(0)),
+        plan.dtype,
+        keep_infeasible=plan.keep_infeasible,
+        efficiency=plan.efficiency,
+    )
+    cold = _seconds(sample)
+    warm = _seconds(sample)
+    kinds = evaluation(plan).families / evaluation(sample).families
+    return max(cold - warm, 0.0) * kinds + warm * plan.bytes / sample.bytes
+
+
+def _seconds(sample: Plan) -> float:
+    start = perf_counter()
+    work = evaluation(sample)
+    dataset = compute(sample, work, work.whole)
+    with TemporaryDirectory() as folder:
+        save(dataset, Path(folder) / "sample.nc")
+    return perf_counter() - start
