@@ -52,6 +52,13 @@ def cli() -> None:
 @click.argument("measurements", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
 @click.option("--from", "prior", default="ideal", help="A calibration to start from as a prior.")
+@click.option(
+    "--free",
+    multiple=True,
+    metavar="FACTOR[,FACTOR…]",
+    help="Fit only these and keep the rest at the prior's values: a factor with its deviations, "
+    "'gemm[]' without them, or some, as in 'weight_bandwidth[hardware=*]'. May be repeated.",
+)
 @select_option
 @set_option
 @force_option
@@ -60,12 +67,13 @@ def fit(
     measurements: tuple[str, ...],
     output: Path,
     prior: str,
+    free: tuple[str, ...],
     select: str,
     settings: tuple[str, ...],
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Fit all factors to measurements.
+    """Fit factors to measurements, all unless --free names some.
 
     MEASUREMENTS are tables (CSV, Parquet, JSON, or a shipped table's name) and JSON reports of
     trtllm-bench, vllm bench serve, AIPerf and GenAI-Perf.
@@ -79,6 +87,8 @@ def fit(
         raise click.BadParameter(f"{output}: must end in .nc", param_hint="--output")
     check_writable(output, force=force)
     check_writable(output.with_suffix(".yaml"), force=force)
+    from calibration.parameters import split_patterns
+
     start_from = load_efficiency(prior)
     table, left_out = _table(measurements, select, settings, configs)
     from calibration.result import calibrate, save
@@ -87,11 +97,17 @@ def fit(
     use_compilation_cache()
 
     start = perf_counter()
-    found = calibrate(table, name=output.stem, prior=start_from, suspects=left_out)
+    found = calibrate(
+        table,
+        name=output.stem,
+        prior=start_from,
+        suspects=left_out,
+        free=split_patterns(free),
+    )
     spent = perf_counter() - start
     twin = save(found, output, force=force)
     click.echo(
-        f"{len(found.fit.fitted)} rows, {len(found.fit.vector)} parameters of which the rows "
+        f"{len(found.fit.fitted)} rows, {found.fit.design.free.sum()} parameters of which the rows "
         f"determine {found.fit.effective_parameters:.0f}, {found.fit.evaluations} evaluations, "
         f"{spent:.0f} s"
     )
@@ -102,16 +118,15 @@ def fit(
             f"{scenario}: {errors['rows']} rows, without their own configuration "
             f"{errors['mape']:.1%} mean and {errors['median']:.1%} median error"
         )
-    click.echo(_undetermined(found.fitted))
+    _say(found.fitted)
     click.echo(f"{output} and {twin}")
 
 
-def _undetermined(fitted: "FittedEfficiency") -> str:
-    """In a sentence, which factors the rows say next to nothing of."""
-    silent = [name for name, figure in fitted.factors.items() if figure.verdict == "undetermined"]
-    if not silent:
-        return "the rows say something of every pooled factor"
-    return f"the rows do not determine {', '.join(silent)}: what stands there is the prior"
+def _say(fitted: "FittedEfficiency") -> None:
+    from calibration.judgement import sentences
+
+    for sentence in sentences(fitted.factors, fitted.provenance):
+        click.echo(sentence)
 
 
 @cli.command()
@@ -134,7 +149,7 @@ def show(fitted: str, everything: bool, as_json: bool) -> None:
         return
     click.echo(f"{found.name} {found.digest}: {found.engine} {found.engine_version}")
     _print_rows(rows, as_json=False)
-    click.echo(_undetermined(found))
+    _say(found)
 
 
 def _cells(figure: Any) -> dict[str, Any]:

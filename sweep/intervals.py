@@ -1,5 +1,7 @@
 """Prediction intervals of a calibrated sweep, and what they say of extrapolation."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -7,32 +9,30 @@ from sweep.dataset import variable_attributes
 from sweep.fitted import FittedEfficiency
 from sweep.grid import Resolved
 from sweep.traits import traits_of
-from sweep.variables import VARIABLES
+from sweep.variables import CALIBRATED, ENDS, EXTRAPOLATION, VARIABLES
 
-SCENARIOS = {
-    "output_throughput": "static_batch",
-    "inflight_output_throughput": "inflight",
+SCENARIO_OF_MASK = {
+    "extrapolation": "static_batch",
+    "ttft_extrapolation": "first_token",
+    "inflight_extrapolation": "inflight",
 }
-"""Which measurements tell how far off a prediction of each variable is."""
+"""Whose ranges each mask of `EXTRAPOLATIONS` compares with."""
 
 
 def with_intervals(dataset: xr.Dataset, grid: Resolved, efficiency: FittedEfficiency) -> xr.Dataset:
-    """The dataset with 90 % intervals of its throughputs, and which calibration it used."""
-    flags = _extrapolation(grid, efficiency)
-    added: dict[str, xr.DataArray] = {}
-    for name, scenario in SCENARIOS.items():
-        if name not in dataset:
-            continue
-        widths = xr.apply_ufunc(
-            np.vectorize(lambda bits, s=scenario: efficiency.halfwidth(s, int(bits)), otypes="d"),
-            flags,
-        )
-        for suffix, sign in (("lower", -1), ("upper", 1)):
-            array = dataset[name] * np.exp(sign * widths).astype(dataset[name].dtype)
-            added[f"{name}_{suffix}"] = array.transpose(*dataset[name].dims)
+    """The dataset with 90 % intervals of its times and throughputs, and the calibration's name."""
+    judged = {name: how for name, how in CALIBRATED.items() if name in dataset}
+    added: dict[str, xr.DataArray] = {
+        mask: extrapolation(grid, efficiency, mask)
+        for mask in dict.fromkeys(how.mask for how in judged.values())
+    }
+    for name, how in judged.items():
+        flags, widths = added[how.mask], halfwidths(efficiency, how.scenarios)
+        for end, sign in zip(ENDS, (-1, 1), strict=True):
+            multiples = np.exp(sign * widths).astype(dataset[name].dtype)
+            array = dataset[name] * flags.copy(data=multiples[flags.values])
+            added[f"{name}_{end}"] = array.transpose(*dataset[name].dims)
     result = dataset.copy()
-    if added:
-        added["extrapolation"] = flags
     present = [*map(str, dataset.data_vars), *added]
     for name, array in added.items():
         attributes = variable_attributes(VARIABLES[name], dict.fromkeys(present))
@@ -43,20 +43,48 @@ def with_intervals(dataset: xr.Dataset, grid: Resolved, efficiency: FittedEffici
     result.attrs["title"] = "Calibrated estimates of LLM inference"
     result.attrs["comment"] = (
         f"Efficiency factors fitted to measurements of {efficiency.engine}, for version "
-        f"{efficiency.engine_version}; 90 % intervals where a throughput has lower and upper."
+        f"{efficiency.engine_version}; 90 % intervals where a variable has lower and upper."
     )
     result.attrs["llm_sweep_variables"] = " ".join(present)
     return result
 
 
-def _extrapolation(grid: Resolved, efficiency: FittedEfficiency) -> xr.DataArray:
+def halfwidths(efficiency: FittedEfficiency, scenarios: tuple[str, ...]) -> np.ndarray[Any, Any]:
+    """Half of the 90 % interval of a logarithm, by the sum of the bits of `EXTRAPOLATION`. [1]"""
+    sums = range(sum(EXTRAPOLATION.values()) + 1)
+    return np.asarray([efficiency.halfwidth(scenarios, bits) for bits in sums])
+
+
+def extrapolation(grid: Resolved, efficiency: FittedEfficiency, mask: str) -> xr.DataArray:
+    """What each cell has that the measurements lack, over the axes that decide it.
+
+    An axis that the grid lacks is no reason: a server without a limit holds as many requests as
+    fit, as those measured did.
+    """
+    dims = grid.dims(mask)
+    axis = {
+        dim: xr.DataArray(np.asarray(grid.numbers[dim], float), dims=[dim])
+        for dim in dims
+        if dim in grid.numbers
+    }
+    gpus: Any = 1.0
+    for dim in ("tp", "pp", "dp_attention"):
+        gpus = gpus * axis.pop(dim, 1.0)
+    beyond = efficiency.beyond(SCENARIO_OF_MASK[mask], gpus=gpus, **axis)
+    whole = xr.DataArray(np.zeros([grid.sizes[dim] for dim in dims], np.int8), dims=dims)
+    return (whole | _unseen(grid, efficiency) | beyond).transpose(*dims)
+
+
+def _unseen(grid: Resolved, efficiency: FittedEfficiency) -> xr.DataArray:
     """What each model, accelerator and recipe has that the measurements lack."""
-    shape = [len(grid.models), len(grid.hardware), len(grid.precision)]
-    bits = np.zeros(shape, np.int8)
-    for place in np.ndindex(*shape):
+    bits = np.zeros([len(grid.models), len(grid.hardware), len(grid.precision)], np.int8)
+    for place in np.ndindex(*bits.shape):
         spec, blocks = grid.models[place[0]]
         machine, recipe = grid.hardware[place[1]], grid.precision[place[2]]
-        dtype = traits_of(machine, recipe.weight_dtype, "", "", blocks).dtype
-        bits[place] = efficiency.extrapolation(spec.name, machine.name, dtype)
-    dims = ("model", "hardware", "precision")
-    return xr.DataArray(bits, {dim: grid.labels[dim] for dim in dims}, dims)
+        bits[place] = efficiency.unseen(
+            model=spec.name,
+            hardware=machine.name,
+            dtype=traits_of(machine, recipe.weight_dtype, "", "", blocks).dtype,
+            family=spec.family,
+        )
+    return xr.DataArray(bits, dims=("model", "hardware", "precision"))
