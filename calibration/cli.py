@@ -166,10 +166,12 @@ def _cells(figure: Any) -> dict[str, Any]:
 @click.argument("measurements", nargs=-1, required=True)
 @click.option(
     "--leave-out",
-    type=click.Choice(["row", "model", "hardware", "version"]),
-    default="row",
+    multiple=True,
+    type=click.Choice(["row", "model", "architecture", "hardware", "version"]),
+    default=["row"],
     show_default=True,
-    help="What each refit does not see; row means a tenth of the configurations.",
+    help="What each refit does not see; row means a tenth of the configurations, version those "
+    "from it on. May be repeated.",
 )
 @click.option(
     "--by",
@@ -179,52 +181,82 @@ def _cells(figure: Any) -> dict[str, Any]:
     show_default=True,
     help="How to group the errors; may be repeated.",
 )
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Report of all splits, Markdown."
+)
 @select_option
 @set_option
 @json_option
+@force_option
 @configs_option
 def validate(
     measurements: tuple[str, ...],
-    leave_out: str,
+    leave_out: tuple[str, ...],
     by: tuple[str, ...],
+    output: Path | None,
     select: str,
     settings: tuple[str, ...],
     as_json: bool,
+    force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Refit without a part of the rows, again and again, and predict that part."""
+    """Refit without a part of the rows, again and again, and predict that part.
+
+    Doubtful rows are fitted, with a lower weight, and judge nothing.
+    """
     import numpy as np
 
+    from sweep.netcdf import check_writable, replacing
+
+    if output is not None:
+        check_writable(output, force=force)
+    table, _ = _table(measurements, select, settings, configs)
+    from calibration.accuracy import as_markdown, figures, judge
     from calibration.forward import Forward
-    from calibration.validation import held_out_errors, interval_coverage, summary
     from sweep.compilation import use_compilation_cache
     from sweep.efficiency import FACTORS
     from sweep.progress import progress_bar
 
     use_compilation_cache()
-    table, _ = _table(measurements, select, settings, configs)
     forward = Forward(table.groups, FACTORS)
-    with progress_bar("refitting") as progress:
-        errors = held_out_errors(table, leave_out, forward, progress=progress)
-    covered = interval_coverage(table, errors, leave_out)
+    splits = []
+    for what in dict.fromkeys(leave_out):
+        with progress_bar(f"without each {what}") as progress:
+            splits.append(judge(table, what, forward, progress))
+    if output is not None:
+        with replacing(output) as beside:
+            beside.write_text(as_markdown(table, splits, _command()), encoding="utf-8")
     names = np.asarray(["|".join(str(getattr(r, field)) for field in by) for r in table.rows])
-    rows = []
-    for name in [*np.unique(names), "all"]:
-        where = np.ones(len(names), bool) if name == "all" else names == name
-        figures = summary(errors[where])
-        if figures["rows"]:
-            inside = covered[where][np.isfinite(errors[where])]
-            figures["coverage of 90 %"] = float(np.mean(inside))
-            rows.append({"group": str(name), **figures})
+    whole = np.full(len(names), "all")
+    found: list[dict[str, Any]] = [
+        {
+            "leave_out": one.leave_out,
+            "groups": figures(table, one, names) + figures(table, one, whole),
+        }
+        for one in splits
+    ]
     if as_json:
-        click.echo(json.dumps({"leave_out": leave_out, "groups": rows}, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
-    _print_rows([_percentages(row) for row in rows], as_json=False)
+    for split in found:
+        click.echo(f"without its {split['leave_out']}")
+        _print_rows([_percentages(row) for row in split["groups"]], as_json=False)
+    if output is not None:
+        click.echo(f"{output}")
+
+
+def _command() -> str:
+    """The command line that runs, for whoever wants to run it again."""
+    import shlex
+    import sys
+
+    return shlex.join([PROGRAM, *sys.argv[1:]])
 
 
 def _percentages(row: dict[str, Any]) -> dict[str, Any]:
+    shown = {**row, "spearman": f"{row['spearman']:.3f}"} if "spearman" in row else row
     return {
-        key: f"{value:.1%}" if isinstance(value, float) else value for key, value in row.items()
+        key: f"{value:.1%}" if isinstance(value, float) else value for key, value in shown.items()
     }
 
 

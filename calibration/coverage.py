@@ -20,7 +20,7 @@ UNSEEN_LABELS = {
 }
 """What must be left out of a fit to know how far off it is where it is new."""
 
-Ranges = dict[str, dict[str, tuple[float, float]]]
+Ranges = dict[str, dict[str, list[float]]]
 
 
 def left_out_errors(fit: Fit, labels: Array) -> Array:
@@ -82,7 +82,7 @@ def halfwidths(
         labels = table.labels(label)
         if len(np.unique(labels)) > 1:
             whole[what] = left_out_errors(fit, labels)
-    numbers = ranged_numbers(table)
+    numbers = ranged_numbers(table, held=True)
     for scenario, where in by_scenario(table).items():
         if scenario in found:
             continue
@@ -126,10 +126,12 @@ def _ends(values: Array, where: Array) -> Iterator[Array]:
             yield np.where(inside, "end", "")
 
 
-def ranged_numbers(table: Table) -> dict[str, Array]:
+def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
     """The numbers of `RANGED` of every row, NaN where it has none. [count]
 
-    Requests that are open in flight are those the kernel holds where a row states none.
+    Args:
+        table: The rows.
+        held: Whether the requests in flight are those the kernel holds, or those a row states.
     """
 
     def column(name: str) -> Array:
@@ -140,7 +142,7 @@ def ranged_numbers(table: Table) -> dict[str, Array]:
     gpus = np.asarray([row.tp * row.pp for row in table.rows], float)
     return {
         "batch_size": np.where(inflight, np.nan, column("batch_size")),
-        "concurrency": np.where(inflight, _held(table), np.nan),
+        "concurrency": np.where(inflight, _held(table) if held else column("concurrency"), np.nan),
         "isl": column("isl"),
         "osl": np.asarray([np.nan if r.scenario == "first_token" else r.osl for r in table.rows]),
         "gpus": gpus,
@@ -152,15 +154,15 @@ def _held(table: Table) -> Array:
     return np.round(predict(groups))
 
 
-def ranges(table: Table, known: Mapping[str, Mapping[str, tuple[float, float]]]) -> Ranges:
+def ranges(table: Table, known: Mapping[str, Mapping[str, list[float]]]) -> Ranges:
     """Lowest and highest of the numbers that the rows hold, together with those `known`."""
-    numbers = ranged_numbers(table)
+    numbers = ranged_numbers(table, held=True)
     found: Ranges = {scenario: dict(spans) for scenario, spans in known.items()}
     for scenario, where in by_scenario(table).items():
         spans = found.setdefault(scenario, {})
         for name, values in numbers.items():
             inside = values[where][np.isfinite(values[where])]
             if len(inside):
-                low, high = spans.get(name, (np.inf, 0.0))
-                spans[name] = min(low, float(inside.min())), max(high, float(inside.max()))
+                low, high = spans.get(name, [np.inf, 0.0])
+                spans[name] = [min(low, float(inside.min())), max(high, float(inside.max()))]
     return found

@@ -24,6 +24,7 @@ class Table:
         groups: Their points, by kernel.
         traits: What each is pooled by.
         families: The `model_type` of each one's model.
+        routed: Whether each one's model is a mixture of experts.
         measured: Logarithm of each figure, NaN where there is none.
         weights: Weight of each. [1]
     """
@@ -32,6 +33,7 @@ class Table:
     groups: tuple[Group, ...]
     traits: tuple[Traits, ...]
     families: tuple[str, ...]
+    routed: tuple[bool, ...]
     measured: Array
     weights: Array
 
@@ -90,6 +92,7 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
         groups=groups,
         traits=traits,
         families=tuple(families[row.model] for row in rows),
+        routed=tuple(any("router" in b.operators for b in blocks[r.model]) for r in rows),
         measured=np.log([np.nan if row.value is None else row.value for row in rows]),
         weights=np.asarray(
             [_weight(row, repeats[configuration(row), row.engine_version]) for row in rows]

@@ -78,7 +78,8 @@ def regimes(fit: "Fit") -> Array:
         np.abs(fit.sensitivities[:, [FACTORS.index(name) for name in names]]).sum(axis=1)
         for names in RESOURCES.values()
     ]
-    return np.argmax(shares, axis=0).astype(np.int8)
+    longest: Array = np.argmax(shares, axis=0).astype(np.int8)
+    return longest
 
 
 def rows_by_regime(fit: "Fit") -> dict[str, int]:
@@ -139,7 +140,8 @@ def sentences(factors: dict[str, Any], provenance: dict[str, Any]) -> list[str]:
 
     Args:
         factors: Figure of each pooled factor.
-        provenance: Of the fit; the keys `rows_waiting_longest_for` and `told_only_together` are read if there.
+        provenance: Of the fit; its `rows_waiting_longest_for` and `told_only_together` are read
+            if there.
     """
     said = [_of_verdicts(factors)]
     bound = [name for name, figure in factors.items() if figure.verdict == "at bound"]

@@ -43,14 +43,14 @@ def predictions(table: Table, efficiency: FittedEfficiency | None) -> pd.DataFra
 
 
 def extrapolations(table: Table, efficiency: FittedEfficiency) -> Array:
-    """Sum of the bits of `EXTRAPOLATION` of each row."""
-    numbers = ranged_numbers(table)
+    """Sum of the bits of `EXTRAPOLATION` of each row.
+
+    A server without a limit holds as many requests as fit, as those measured did.
+    """
+    numbers = ranged_numbers(table, held=False)
     found = np.zeros(len(table.rows), np.int8)
     for place, row in enumerate(table.rows):
         given = {name: values[place] for name, values in numbers.items()}
-        if row.concurrency is None:
-            # A server without a limit holds as many requests as fit, as those measured did.
-            del given["concurrency"]
         found[place] = efficiency.unseen(
             model=row.model,
             hardware=row.hardware,

@@ -163,7 +163,10 @@ def _as_fitted(
             "rows_waiting_longest_for": rows_by_regime(fit),
             "told_only_together": told_together(fit),
             "errors_without_own_configuration": {
-                scenario: {k: round(v, 4) for k, v in summary(left_out[where], table.measured[where]).items()}
+                scenario: {
+                    k: round(v, 4)
+                    for k, v in summary(left_out[where], table.measured[where]).items()
+                }
                 for scenario, where in by_scenario(table).items()
             },
             **({"prior": f"{prior.name} {prior.digest}"} if prior else {}),
@@ -257,9 +260,7 @@ def as_dataset(calibration: Calibration) -> xr.Dataset:
     dataset = xr.Dataset(
         {
             "estimate": entry("parameter", fit.vector, "logarithm of the parameter"),
-            "standard_error": entry(
-                "parameter", standard_errors(fit), "its standard error"
-            ),
+            "standard_error": entry("parameter", standard_errors(fit), "its standard error"),
             "covariance": entry(("parameter", "parameter_2"), fit.covariance, "covariance"),
             "measured": entry("row", np.exp(table.measured), "measured figure"),
             "predicted": entry("row", np.exp(fit.predicted), "predicted figure"),

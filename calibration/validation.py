@@ -5,23 +5,23 @@ from typing import Any
 
 import numpy as np
 
+from calibration.coverage import by_scenario, conformal_halfwidth
 from calibration.dataset import Table
 from calibration.forward import Forward
 from calibration.parameters import Array, Design, design
 from calibration.solver import solve
-from sweep.fitted import INTERVAL
 from sweep.traits import version_of
 
 FOLDS = 10
-LEAVE_OUT = ("row", "model", "hardware", "version")
+LEAVE_OUT = ("row", "model", "architecture", "hardware", "version")
 
 
 def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     """Name, rows to fit and rows to predict of each split.
 
     `row` makes ten folds by configuration, so that neighbours of one configuration across
-    versions stay together; `version` goes forward in time: each version is predicted from those
-    before it.
+    versions stay together; `architecture` leaves out all models of one `model_type`, whatever
+    their size; `version` goes forward in time: each version is predicted from those before it.
     """
     places = np.arange(len(table.rows))
     if leave_out == "row":
@@ -72,12 +72,12 @@ def held_out_errors(
     return errors
 
 
-def summary(errors: Array, halfwidth: Array | None = None) -> dict[str, Any]:
+def summary(errors: Array, measured: Array | None = None) -> dict[str, Any]:
     """Figures that tell how good predictions are.
 
     Args:
         errors: Logarithms of predicted over measured.
-        halfwidth: Half of each 90 % interval, a logarithm.
+        measured: Logarithms of what was measured, for the rank correlation of both.
     """
     known = errors[np.isfinite(errors)]
     if len(known) == 0:
@@ -90,9 +90,24 @@ def summary(errors: Array, halfwidth: Array | None = None) -> dict[str, Any]:
         "p90": float(np.quantile(relative, 0.9)),
         "bias": float(np.expm1(np.median(known))),
     }
-    if halfwidth is not None:
-        found["coverage"] = float(np.mean(np.abs(known) <= halfwidth[np.isfinite(errors)]))
+    if measured is not None:
+        rank = rank_correlation(errors, measured)
+        found |= {"spearman": rank} if np.isfinite(rank) else {}
     return found
+
+
+def rank_correlation(errors: Array, measured: Array) -> float:
+    """Spearman's rank correlation of predicted and measured: whether predictions rank rightly.
+
+    NaN where fewer than three rows are known, or all are alike.
+    """
+    from scipy.stats import spearmanr
+
+    known = np.isfinite(errors) & np.isfinite(measured)
+    given = measured[known]
+    if len(given) < 3 or np.ptp(given) == 0 or np.ptp(given + errors[known]) == 0:
+        return float("nan")
+    return float(spearmanr(given, given + errors[known]).statistic)
 
 
 def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
@@ -101,17 +116,15 @@ def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
     The half-width of a row comes from the held-out errors of the other groups of the same kind
     of split in its scenario: those of other folds, other models, other accelerators, versions.
     """
-    labels = table.labels("configuration" if leave_out == "row" else leave_out)
-    scenarios = np.asarray([row.scenario for row in table.rows])
+    labels = np.full(len(errors), "", dtype=object)
+    for name, _, predicted in splits(table, leave_out):
+        labels[predicted] = name
     covered = np.zeros(len(errors), bool)
-    for scenario in np.unique(scenarios):
-        for name in np.unique(labels[scenarios == scenario]) if leave_out != "row" else [""]:
-            inside = (scenarios == scenario) & ((labels == name) if name else True)
-            others = (scenarios == scenario) & ((labels != name) if name else True)
-            known = np.abs(errors[others & np.isfinite(errors)])
-            if len(known) == 0:
-                known = np.abs(errors[(scenarios == scenario) & np.isfinite(errors)])
-            if len(known):
-                share = min(np.ceil((len(known) + 1) * INTERVAL) / len(known), 1.0)
-                covered[inside] = np.abs(errors[inside]) <= np.quantile(known, share)
+    for where in by_scenario(table).values():
+        known = where[np.isfinite(errors[where])]
+        for name in dict.fromkeys(labels[known]):
+            inside = known[labels[known] == name]
+            others = known[labels[known] != name]
+            width = conformal_halfwidth(errors[others if len(others) else inside])
+            covered[inside] = np.abs(errors[inside]) <= width
     return covered

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +21,7 @@ from sweep.variables import BEYOND, EXTRAPOLATION, UNSEEN
 IDEAL_NAME = "ideal"
 INTERVAL = 0.9
 """Share of figures that an interval is meant to hold. [1]"""
+Span = Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
 UNTOLD = 1.5
 """Width of an interval over the known, for what is new in a way that no rows tell. [1]"""
 RANGED = {
@@ -74,7 +75,7 @@ class FittedEfficiency(Spec):
     settings: dict[str, dict[str, float]] = Field(default_factory=dict)
     halfwidths: dict[str, dict[str, NotNegative]] = Field(default_factory=dict)
     seen: dict[str, list[str]] = Field(default_factory=dict)
-    ranges: dict[str, dict[str, tuple[NotNegative, NotNegative]]] = Field(default_factory=dict)
+    ranges: dict[str, dict[str, Span]] = Field(default_factory=dict)
 
     @property
     def digest(self) -> str:

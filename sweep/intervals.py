@@ -72,7 +72,8 @@ def extrapolation(grid: Resolved, efficiency: FittedEfficiency, mask: str) -> xr
         gpus = gpus * axis.pop(dim, 1.0)
     beyond = efficiency.beyond(SCENARIO_OF_MASK[mask], gpus=gpus, **axis)
     whole = xr.DataArray(np.zeros([grid.sizes[dim] for dim in dims], np.int8), dims=dims)
-    return (whole | _unseen(grid, efficiency) | beyond).transpose(*dims)
+    bits: xr.DataArray = whole | _unseen(grid, efficiency) | beyond
+    return bits.transpose(*dims)
 
 
 def _unseen(grid: Resolved, efficiency: FittedEfficiency) -> xr.DataArray:

@@ -206,7 +206,7 @@ CALIBRATION = (
     ("dataset", "judgement"),
     ("coverage",),
     ("predictions", "validation"),
-    ("report",),
+    ("accuracy",),
     ("result", "plots"),
     ("cli",),
     ("__main__",),
