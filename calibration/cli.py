@@ -345,14 +345,21 @@ def _ratios(figures: Any) -> dict[str, Any]:
 @cli.command()
 @click.argument("fitted", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Picture.")
+@click.option(
+    "--by",
+    type=click.Choice(["hardware", "model", "engine_version"]),
+    default="hardware",
+    show_default=True,
+    help="What to show errors by.",
+)
 @force_option
-def plot(fitted: Path, output: Path, force: bool) -> None:
-    """Draw predicted against measured, and the factors with their errors."""
+def plot(fitted: Path, output: Path, by: str, force: bool) -> None:
+    """Draw predicted against measured, errors by group, and the factors with their errors."""
     from calibration.plots import draw
     from sweep.netcdf import check_writable, replacing
 
     check_writable(output, force=force)
-    figure = draw(fitted)
+    figure = draw(fitted, by=by)
     with replacing(output) as beside:
         figure.savefig(beside, dpi=150, format=output.suffix.removeprefix(".") or "png")
     click.echo(f"{output}")

@@ -38,7 +38,7 @@ def left_out_errors(fit: Fit, labels: Array) -> Array:
             continue
         members = np.flatnonzero(groups == name)
         own = slopes[members]
-        influence = own @ fit.covariance @ own.T * fit.weights[members] ** 2
+        influence = own @ fit.bend @ own.T * fit.weights[members] ** 2
         places = fit.fitted[members]
         errors[places] = np.linalg.solve(np.eye(len(members)) - influence, fit.errors[places])
     return errors

@@ -105,7 +105,7 @@ def directions(fit: "Fit") -> tuple[list[str], Array, Array]:
     ]
     names = [fit.design.parameters[place].name for place in pooled]
     widths = fit.design.widths[pooled]
-    left = fit.covariance[np.ix_(pooled, pooled)] / np.outer(widths, widths)
+    left = fit.bend[np.ix_(pooled, pooled)] / np.outer(widths, widths)
     shares, vectors = np.linalg.eigh((left + left.T) / 2)
     shares, vectors = shares[::-1], vectors[:, ::-1]
     strongest = np.argmax(np.abs(vectors), axis=0)

@@ -159,6 +159,7 @@ def _as_fitted(
             "parameters": len(fit.design.parameters),
             "free_parameters": int(fit.design.free.sum()),
             "effective_parameters": round(fit.effective_parameters, 1),
+            "noise": round(fit.noise, 4),
             "costs_of_starts": [round(cost, 3) for cost in fit.costs],
             "rows_waiting_longest_for": rows_by_regime(fit),
             "told_only_together": told_together(fit),
@@ -212,9 +213,13 @@ def as_text(fitted: FittedEfficiency) -> str:
     lines = ["# Fitted efficiency factors; read by llm-sweep run --efficiency FILE.", ""]
     head = {k: data[k] for k in ("name", "engine", "engine_version", "provenance")}
     lines.append(yaml.safe_dump(head, sort_keys=False, width=100).rstrip())
-    lines += ["", "# Value, error of its logarithm, and what the rows say of it.", "factors:"]
+    lines += [
+        "",
+        "# Value, error of its logarithm, and what the rows say of it.",
+        _heading("factors", data),
+    ]
     lines += [f"  {name}: {_flow(figure)}" for name, figure in data["factors"].items()]
-    lines += ["", "# Multiples of the pooled value.", "deviations:"]
+    lines += ["", "# Multiples of the pooled value.", _heading("deviations", data)]
     for factor, traits in data["deviations"].items():
         lines.append(f"  {factor}:")
         for trait, levels in traits.items():
@@ -222,13 +227,14 @@ def as_text(fitted: FittedEfficiency) -> str:
             lines += [f"      {json.dumps(k)}: {_flow(v)}" for k, v in levels.items()]
     for part in ("settings", "halfwidths", "seen"):
         lines += ["", yaml.safe_dump({part: data[part]}, sort_keys=False, width=100).rstrip()]
-    lines += ["", "# Lowest and highest that the rows held.", "ranges:"]
+    lines += ["", "# Lowest and highest that the rows held.", _heading("ranges", data)]
     for scenario, spans in data["ranges"].items():
         lines.append(f"  {scenario}: {_flow(spans)}")
-    if not data["ranges"]:
-        lines[-1] += " {}"
-    lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
+
+
+def _heading(name: str, data: dict[str, Any]) -> str:
+    return f"{name}:" if data[name] else f"{name}: {{}}"
 
 
 def _flow(figure: dict[str, Any]) -> str:

@@ -13,6 +13,10 @@ from calibration.parameters import Array, Design
 NOISE = 0.06
 """Logarithmic error that a row of good quality is expected to have: re-runs differ by 2 to 5 %,
 and the formulas are not exact. [1]"""
+EXPECTED_ROWS = 20.0
+"""Rows whose errors weigh as much as `NOISE` does when the noise is estimated. [count]"""
+HALF_WITHIN = 0.6745
+"""Standard deviations within which half of a normal distribution lies. [1]"""
 DOUBTFUL_WEIGHT = 0.3
 """Weight of a doubtful row's error against a good one's. [1]"""
 
@@ -37,7 +41,10 @@ class Fit:
         slopes: Derivatives of the predictions by the parameters.
         sensitivities: Derivatives of the predictions by the logarithm of each factor. [1]
         weights: Weight of each fitted row's error, robustness included. [1]
-        covariance: Of the parameters, nought for those that were not free.
+        noise: Logarithmic error that the rows turn out to have. [1]
+        bend: Inverse of the second derivatives of what is minimised, nought for parameters that
+            were not free.
+        covariance: Of the parameters' errors, nought for those that were not free.
         costs: What was minimised, by start, in their order. [1]
         evaluations: Times the kernel was asked. [count]
     """
@@ -50,6 +57,8 @@ class Fit:
     slopes: Any
     sensitivities: Array
     weights: Array
+    noise: float
+    bend: Array
     covariance: Array
     costs: tuple[float, ...]
     evaluations: int
@@ -57,7 +66,7 @@ class Fit:
     @property
     def effective_parameters(self) -> float:
         """Parameters that the rows rather than the priors determine. [count]"""
-        left = np.diag(self.covariance) / self.design.widths**2
+        left = np.diag(self.bend) / self.design.widths**2
         return float(np.sum((1 - left)[self.design.free]))
 
     @property
@@ -171,6 +180,29 @@ class _Problem:
         by_row = slopes[self.places].toarray()[:, self.free] * (steepness * self.scale)[:, None]
         return np.vstack([by_row, np.diag(1 / self.design.widths[self.free])])
 
+    def noise(self, errors: Array, determined: float) -> float:
+        """Logarithmic error of a good row, from the middle half of `errors`. [1]
+
+        What is expected beforehand counts as much as `EXPECTED_ROWS` rows.
+
+        Args:
+            errors: Of the fitted rows.
+            determined: Parameters that the rows determine. [count]
+        """
+        evidence = (self.scale * NOISE) ** 2
+        order = np.argsort(np.abs(errors))
+        passed = np.cumsum(evidence[order])
+        middle = order[np.searchsorted(passed, passed[-1] / 2)]
+        found = (np.abs(errors[middle]) / HALF_WITHIN) ** 2 * passed[-1]
+        rows = max(passed[-1] - determined, 0.0)
+        return float(np.sqrt((found + EXPECTED_ROWS * NOISE**2) / (rows + EXPECTED_ROWS)))
+
+    def _spread(self, part: Array) -> Array:
+        """A matrix of the free parameters as one of all."""
+        whole = np.zeros((len(self.free), len(self.free)))
+        whole[np.ix_(self.free, self.free)] = part
+        return whole
+
     def minimise(self, start: Array, max_evaluations: int) -> Any:
         """The nearest minimum within the bounds, downhill from `start`.
 
@@ -201,20 +233,24 @@ class _Problem:
         weights = self.scale / np.sqrt(1 + self.plain(figures) ** 2) ** 0.5
         information = slopes[self.places].toarray()[:, self.free] * weights[:, None]
         prior = np.diag(1 / self.design.widths[self.free] ** 2)
-        covariance = np.zeros((len(vector), len(vector)))
-        covariance[np.ix_(self.free, self.free)] = np.linalg.inv(
-            information.T @ information + prior
-        )
+        told = information.T @ information
+        bend = np.linalg.inv(told + prior)
+        errors = figures - self.measured
+        determined = float(np.trace(bend @ told))
+        noise = self.noise(errors[self.places], determined)
         return Fit(
             design=self.design,
             vector=vector,
             predicted=figures,
-            errors=figures - self.measured,
+            errors=errors,
             fitted=self.places,
             slopes=slopes,
             sensitivities=sensitivities,
             weights=weights,
-            covariance=covariance,
+            noise=noise,
+            bend=self._spread(bend),
+            # Exact for a truth drawn from the priors and figures off by `noise`.
+            covariance=self._spread(bend @ ((noise / NOISE) ** 2 * told + prior) @ bend),
             costs=costs,
             evaluations=evaluations,
         )
