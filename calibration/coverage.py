@@ -67,9 +67,11 @@ def halfwidths(
 ) -> dict[str, dict[str, float]]:
     """Half-widths that would have held 90 % of the rows, each predicted without its own kind.
 
-    `seen` leaves its configuration out, `unseen_model` its model, and so on. What lies beyond a
-    range of numbers stands for by the tenth of the rows at either end of it, predicted from the
-    others. Nothing new is held to be surer than the seen.
+    `seen` leaves its configuration out, `unseen_model` its model, and so on. For what lies beyond a
+    range of numbers stand the tenth of the rows at either end of it, predicted from the others.
+    How far beyond makes no difference: of the shipped rows, prompts of two to ten times the
+    longest other were predicted no worse than the rest. Nothing new is held to be surer than the
+    seen.
 
     Args:
         table: The rows.

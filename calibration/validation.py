@@ -54,7 +54,11 @@ def held_out_errors(
     layout: Design | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Array:
-    """Logarithmic error of every row, predicted by a fit that did not see it; NaN if none did."""
+    """Logarithmic error of every row, predicted by a fit that did not see it; NaN if none did.
+
+    Each fit has one start, the centres of the priors: others change few predictions, and there are
+    dozens of fits.
+    """
     layout = layout or design(table.traits)
     errors = np.full(len(table.rows), np.nan)
     usable = np.flatnonzero(np.isfinite(table.measured))

@@ -377,12 +377,12 @@ EXTRAPOLATION = UNSEEN | BEYOND
 """What a calibrated prediction reaches beyond, as bits."""
 
 _WHERE = ("model", "hardware", "precision", "tp", "pp", "dp_attention")
-EXTRAPOLATIONS: dict[str, tuple[str, ...]] = {
-    "extrapolation": (*_WHERE, "batch_size", "isl", "osl"),
-    "ttft_extrapolation": (*_WHERE, "batch_size", "isl"),
-    "inflight_extrapolation": (*_WHERE, "concurrency", "isl", "osl"),
+EXTRAPOLATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "extrapolation": ("a static batch", (*_WHERE, "batch_size", "isl", "osl")),
+    "ttft_extrapolation": ("a static batch's first token", (*_WHERE, "batch_size", "isl")),
+    "inflight_extrapolation": ("an in-flight batch", (*_WHERE, "concurrency", "isl", "osl")),
 }
-"""Axes that decide what a prediction reaches beyond, by the mask that says so."""
+"""Masks that say what a prediction reaches beyond: of what, and the axes that decide it."""
 
 
 @dataclass(frozen=True)
@@ -461,12 +461,11 @@ VARIABLES |= {f"{name}_{end}": _end(name, end) for name in CALIBRATED for end in
     mask: Variable(
         axes,
         "1",
-        "what the calibration had not seen of "
-        + ", ".join(name for name, judged in CALIBRATED.items() if judged.mask == mask),
+        f"what the prediction of {what} reaches beyond",
         "Each bit widens the intervals; 0 within what measurements covered.",
         flag_masks=tuple(EXTRAPOLATION.items()),
     )
-    for mask, axes in EXTRAPOLATIONS.items()
+    for mask, (what, axes) in EXTRAPOLATIONS.items()
 }
 COMPUTED = tuple(
     name

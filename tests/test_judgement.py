@@ -160,6 +160,19 @@ def test_fifty_rows_narrow_an_interval_that_fifty_copies_do_not() -> None:
     assert error(range(50), given.weights) < 0.9 * one
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_wild_rows_move_no_determined_parameter_by_more_than_its_error(seed: int) -> None:
+    random, wild = np.random.default_rng(seed), table().measured.copy()
+    hit = random.choice(len(wild), len(wild) // 20, replace=False)
+    wild[hit] += np.log(3) * random.choice([-1, 1], len(hit))
+    layout = design(table().traits)
+    plain, pulled = (fit_of(measured, layout=layout) for measured in (table().measured, wild))
+    told = np.asarray([word == "determined" for word in verdicts(plain)])
+    moved = np.abs(pulled.vector - plain.vector) / np.sqrt(np.diag(plain.covariance) + 1e-300)
+    assert told.sum() > 5
+    assert moved[told].max() < 1
+
+
 def test_the_same_rows_give_the_same_fit_in_any_order() -> None:
     one, again = fit_of(table().measured, starts=2), fit_of(table().measured, starts=2)
     np.testing.assert_array_equal(one.vector, again.vector)
