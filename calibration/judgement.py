@@ -162,7 +162,9 @@ def _of_verdicts(factors: dict[str, Any]) -> str:
     silent = [name for name, figure in factors.items() if figure.verdict == "undetermined"]
     if not silent:
         return "the rows say something of every pooled factor"
-    return f"the rows do not determine {', '.join(silent)}: what stands there is the prior"
+    return (
+        f"the rows do not determine {', '.join(silent)}: what stands there is little but the prior"
+    )
 
 
 def _listed(names: list[str]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sweep.errors import SpecError
 
@@ -39,17 +40,17 @@ def draw(path: Path, *, by: str = "hardware") -> Figure:
 
 
 def errors_by(axes: Any, fit: xr.Dataset, by: str) -> None:
-    """Errors without a row's own configuration, by group, the widest spread at the top."""
+    """Errors without a row's own configuration, by group, the farthest off at the top."""
     labels, errors = fit[by].values.astype(str), np.expm1(fit.left_out_residual.values)
     known = np.isfinite(errors)
     groups = {name: errors[known & (labels == name)] for name in np.unique(labels[known])}
     spans = {
         name: np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for name, values in groups.items()
     }
-    order = sorted(groups, key=lambda name: spans[name][4] - spans[name][0])
+    order = sorted(groups, key=lambda name: np.abs(spans[name]).max())
     shown = 100 * np.asarray([spans[name] for name in order])
     places = np.arange(len(order))
-    axes.axvspan(-20, 25, color="0.93", zorder=0)
+    axes.axvspan(-20, 25, color="0.93", zorder=0, label="20 % low to 25 % high")
     axes.axvline(0, color="0.2", lw=1, zorder=1)
     axes.hlines(places, shown[:, 0], shown[:, 4], color="#0072B2", lw=1.5, label="90 % of rows")
     axes.hlines(places, shown[:, 1], shown[:, 3], color="#0072B2", lw=6, label="half of rows")
@@ -58,7 +59,7 @@ def errors_by(axes: Any, fit: xr.Dataset, by: str) -> None:
     axes.set_xlabel("error of the prediction (% of the measured figure)")
     axes.set_title(f"Errors by {GROUPS[by]} (rows), own configuration left out")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="best")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.08), ncols=4, frameon=False)
 
 
 def scatter(axes: Any, fit: xr.Dataset) -> None:
@@ -94,6 +95,9 @@ def forest(axes: Any, fit: xr.Dataset) -> None:
         capsize=3,
     )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     labels = [
         f"{fit.parameter.values[i]} = {value:.3g}" for i, value in zip(pooled, values, strict=True)
     ]

@@ -17,9 +17,11 @@ from calibration.dataset import Table
 from calibration.forward import Forward
 from calibration.judgement import (
     RESOURCES,
+    SENSITIVE,
     directions,
     regimes,
     rows_by_regime,
+    sensitive_rows,
     told_together,
     verdicts,
 )
@@ -283,6 +285,11 @@ def as_dataset(calibration: Calibration) -> xr.Dataset:
                     "flag_values": np.arange(len(RESOURCES), dtype=np.int8),
                     "flag_meanings": " ".join(RESOURCES),
                 },
+            ),
+            "sensitive_rows": entry(
+                "parameter",
+                sensitive_rows(fit).astype(np.int32),
+                f"fitted rows that move by {SENSITIVE:.0%} of what the parameter does, or more",
             ),
             "singular_value": entry(
                 "direction",

@@ -36,9 +36,8 @@ def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     labels = table.labels(leave_out)
     if leave_out == "version":
         versions = sorted(set(labels), key=version_of)
-        numbers = np.asarray([version_of(label) for label in labels], dtype=object)
         for version in versions[1:]:
-            earlier = np.asarray([n < version_of(version) for n in numbers])
+            earlier = np.asarray([version_of(label) < version_of(version) for label in labels])
             yield version, places[earlier], places[labels == version]
         return
     for name in np.unique(labels):

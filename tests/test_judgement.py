@@ -459,6 +459,15 @@ def test_an_architecture_is_left_out_in_all_its_sizes() -> None:
     }
 
 
+def test_versions_are_predicted_from_those_before() -> None:
+    given = [row(id=version, engine_version=version) for version in ("1.0.0", "0.9.0", "0.10.0")]
+    found = [
+        (name, fitted.tolist(), predicted.tolist())
+        for name, fitted, predicted in splits(tabulate(given, shipped()), "version")
+    ]
+    assert found == [("0.10.0", [1], [2]), ("1.0.0", [1, 2], [0])]
+
+
 def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     columns = (
         "id,engine,engine_version,scenario,model,hardware,tp,weight_dtype,isl,osl,metric,value"
