@@ -9,16 +9,18 @@ from calibration.dataset import Table
 from calibration.forward import predict
 from calibration.parameters import Array
 from calibration.solver import Fit
+from calibration.spreads import Spreads, groups_of, multiples
 from sweep.fitted import INTERVAL, RANGED
 
 END = 0.1
 """Share of the rows of a scenario, at least, that stand for what lies beyond the others. [1]"""
 UNSEEN_LABELS = {
-    "unseen_hardware": "hardware",
-    "unseen_model": "model",
-    "unseen_family": "architecture",
+    "unseen_hardware": ("hardware", "hardware"),
+    "unseen_model": ("model", "model"),
+    "unseen_family": ("architecture", "model"),
 }
-"""What must be left out of a fit to know how far off it is where it is new."""
+"""What must be left out of a fit to know how far off it is where it is new, and the spread that is
+not known then."""
 
 Ranges = dict[str, dict[str, list[float]]]
 
@@ -63,7 +65,10 @@ def conformal_halfwidth(errors: Array) -> float:
 
 
 def halfwidths(
-    table: Table, fit: Fit, known: Mapping[str, Mapping[str, float]] | None = None
+    table: Table,
+    fit: Fit,
+    known: Mapping[str, Mapping[str, float]] | None = None,
+    spread: Spreads | None = None,
 ) -> dict[str, dict[str, float]]:
     """Half-widths that would have held 90 % of the rows, each predicted without its own kind.
 
@@ -78,13 +83,17 @@ def halfwidths(
         table: The rows.
         fit: What was found with all of them.
         known: Half-widths by scenario that stay as they are.
+        spread: How much wider errors are by group; half-widths are of a group of 1.
     """
     found = {scenario: dict(widths) for scenario, widths in (known or {}).items()}
-    whole = {"seen": left_out_errors(fit, table.labels("configuration"))}
-    for what, label in UNSEEN_LABELS.items():
+    groups = groups_of(table)
+    usual = multiples(spread or {}, groups)
+    whole = {"seen": left_out_errors(fit, table.labels("configuration")) / usual}
+    for what, (label, new) in UNSEEN_LABELS.items():
         labels = table.labels(label)
         if len(np.unique(labels)) > 1:
-            whole[what] = left_out_errors(fit, labels)
+            by_others = multiples(spread or {}, groups, without=new)
+            whole[what] = left_out_errors(fit, labels) / by_others
     numbers = ranged_numbers(table, held=True)
     for scenario, where in by_scenario(table).items():
         if scenario in found:
@@ -92,7 +101,7 @@ def halfwidths(
         errors = {what: values[where] for what, values in whole.items()}
         for what in dict.fromkeys(RANGED.values()):
             beyond = [
-                left_out_errors(fit, labels)[labels == "end"]
+                (left_out_errors(fit, labels) / usual)[labels == "end"]
                 for name, values in numbers.items()
                 if RANGED[name] == what
                 for labels in _ends(values, where)

@@ -31,7 +31,8 @@ def predictions(table: Table, efficiency: FittedEfficiency | None) -> pd.DataFra
     widths = np.asarray(
         [
             efficiency.halfwidth(_judged(row).scenarios, int(sum_of))
-            for row, sum_of in zip(table.rows, bits, strict=True)
+            * efficiency.spread(hardware=row.hardware, model=row.model, version=trait.version)
+            for row, trait, sum_of in zip(table.rows, table.traits, bits, strict=True)
         ]
     )
     frame["lower"] = frame["predicted"] * np.exp(-widths)

@@ -27,6 +27,7 @@ from calibration.judgement import (
 )
 from calibration.parameters import SETTINGS, Array, Parameter, design
 from calibration.solver import Fit, solve
+from calibration.spreads import groups_of, spreads
 from calibration.validation import summary
 from sweep.dataset import package_version
 from sweep.efficiency import FACTORS
@@ -149,6 +150,8 @@ def _as_fitted(
         "dtype": sorted({t.dtype for t in table.traits} | _seen(prior, "dtype")),
         "family": sorted({*table.families} | _seen(prior, "family")),
     }
+    scenarios = np.asarray([row.scenario for row in rows])
+    spread = prior.spreads if prior else spreads(groups_of(table), scenarios, left_out)
     return FittedEfficiency(
         name=name,
         engine=engine,
@@ -177,7 +180,8 @@ def _as_fitted(
         factors=factors,
         deviations=deviations,
         settings=SETTINGS,
-        halfwidths=halfwidths(table, fit, prior.halfwidths if prior else None),
+        halfwidths=halfwidths(table, fit, prior.halfwidths if prior else None, spread),
+        spreads=spread,
         seen=seen,
         ranges=ranges(table, prior.ranges if prior else {}),
     )
@@ -229,6 +233,8 @@ def as_text(fitted: FittedEfficiency) -> str:
             lines += [f"      {json.dumps(k)}: {_flow(v)}" for k, v in levels.items()]
     for part in ("settings", "halfwidths", "seen"):
         lines += ["", yaml.safe_dump({part: data[part]}, sort_keys=False, width=100).rstrip()]
+    lines += ["", "# Width of intervals over the usual.", _heading("spreads", data)]
+    lines += [f"  {by}: {_flow(levels)}" for by, levels in data["spreads"].items()]
     lines += ["", "# Lowest and highest that the rows held.", _heading("ranges", data)]
     for scenario, spans in data["ranges"].items():
         lines.append(f"  {scenario}: {_flow(spans)}")
@@ -240,7 +246,7 @@ def _heading(name: str, data: dict[str, Any]) -> str:
 
 
 def _flow(figure: dict[str, Any]) -> str:
-    text = yaml.safe_dump(figure, default_flow_style=True, sort_keys=False, width=200)
+    text = yaml.safe_dump(figure, default_flow_style=True, sort_keys=False, width=10_000)
     return text.strip()
 
 

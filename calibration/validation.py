@@ -10,6 +10,7 @@ from calibration.dataset import Table
 from calibration.forward import Forward
 from calibration.parameters import Array, Design, design
 from calibration.solver import solve
+from calibration.spreads import groups_of, multiples, spreads
 from sweep.traits import version_of
 
 FOLDS = 10
@@ -117,17 +118,21 @@ def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
     """Whether the 90 % interval of each row held its figure.
 
     The half-width of a row comes from the held-out errors of the other groups of the same kind
-    of split in its scenario: those of other folds, other models, other accelerators, versions.
+    of split in its scenario: those of other folds, other models, other accelerators, versions. So
+    does how much wider it is for an accelerator, model or version that is among those.
     """
     labels = np.full(len(errors), "", dtype=object)
     for name, _, predicted in splits(table, leave_out):
         labels[predicted] = name
+    groups, known = groups_of(table), np.isfinite(errors)
+    scenarios = np.asarray([row.scenario for row in table.rows])
     covered = np.zeros(len(errors), bool)
-    for where in by_scenario(table).values():
-        known = where[np.isfinite(errors[where])]
-        for name in dict.fromkeys(labels[known]):
-            inside = known[labels[known] == name]
-            others = known[labels[known] != name]
-            width = conformal_halfwidth(errors[others if len(others) else inside])
-            covered[inside] = np.abs(errors[inside]) <= width
+    for name in dict.fromkeys(labels[known]):
+        others = np.where(labels != name, errors, np.nan)
+        usual = multiples(spreads(groups, scenarios, others), groups)
+        for where in by_scenario(table).values():
+            inside = where[known[where] & (labels[where] == name)]
+            judges = others if np.isfinite(others[where]).any() else errors
+            width = conformal_halfwidth((judges / usual)[where])
+            covered[inside] = np.abs(errors[inside]) <= width * usual[inside]
     return covered

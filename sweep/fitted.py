@@ -14,7 +14,7 @@ from sweep.catalog import read_mapping
 from sweep.efficiency import FACTORS, IDEAL
 from sweep.errors import SpecError
 from sweep.resources import shipped_configs
-from sweep.specs import HardwareSpec, NotNegative, PrecisionSpec, Spec, nearest, parse
+from sweep.specs import HardwareSpec, NotNegative, Positive, PrecisionSpec, Spec, nearest, parse
 from sweep.traits import AXES_OF_TRAITS, Traits, traits_of
 from sweep.variables import BEYOND, EXTRAPOLATION, UNSEEN
 
@@ -62,6 +62,8 @@ class FittedEfficiency(Spec):
         halfwidths: Half of the 90 % interval of a logarithm, by scenario and by what is new:
             `seen`, or a word of `EXTRAPOLATION`. [1]
         seen: What the rows held: `hardware`, `model`, `dtype` and `family`.
+        spreads: How much wider than the half-width the interval of a `hardware`, `model` or
+            `version` is; 1 where it is not named. [1]
         ranges: Lowest and highest number that the rows held, by scenario and quantity of
             `RANGED`. [count]
     """
@@ -75,6 +77,7 @@ class FittedEfficiency(Spec):
     settings: dict[str, dict[str, float]] = Field(default_factory=dict)
     halfwidths: dict[str, dict[str, NotNegative]] = Field(default_factory=dict)
     seen: dict[str, list[str]] = Field(default_factory=dict)
+    spreads: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     ranges: dict[str, dict[str, Span]] = Field(default_factory=dict)
 
     @property
@@ -159,8 +162,16 @@ class FittedEfficiency(Spec):
                 bits = bits | outside * np.int8(BEYOND[RANGED[name]])
         return bits
 
+    def spread(self, *, hardware: str, model: str, version: str) -> float:
+        """How much wider an interval is for what it is of, over the usual. [1]"""
+        given = {"hardware": hardware, "model": model, "version": version}
+        product = 1.0
+        for by, levels in self.spreads.items():
+            product *= levels.get(given.get(by, ""), 1.0)
+        return product
+
     def halfwidth(self, scenarios: Sequence[str], extrapolation: int) -> float:
-        """Half of the 90 % interval of a prediction's logarithm. [1]
+        """Half of the 90 % interval of a prediction's logarithm, to be times its `spread`. [1]
 
         What is new in several ways is as uncertain as all together, their excess over the known
         added in squares; a new family stands for its new models too. What no rows tell counts half

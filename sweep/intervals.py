@@ -21,16 +21,18 @@ SCENARIO_OF_MASK = {
 
 def with_intervals(dataset: xr.Dataset, grid: Resolved, efficiency: FittedEfficiency) -> xr.Dataset:
     """The dataset with 90 % intervals of its times and throughputs, and the calibration's name."""
+    spread = spreads(grid, efficiency)
     judged = {name: how for name, how in CALIBRATED.items() if name in dataset}
     added: dict[str, xr.DataArray] = {
         mask: extrapolation(grid, efficiency, mask)
         for mask in dict.fromkeys(how.mask for how in judged.values())
     }
     for name, how in judged.items():
-        flags, widths = added[how.mask], halfwidths(efficiency, how.scenarios)
+        flags, dtype = added[how.mask], dataset[name].dtype
+        usual = halfwidths(efficiency, how.scenarios).astype(dtype)
+        widths = flags.copy(data=usual[flags.values]) * spread.astype(dtype)
         for end, sign in zip(ENDS, (-1, 1), strict=True):
-            multiples = np.exp(sign * widths).astype(dataset[name].dtype)
-            array = dataset[name] * flags.copy(data=multiples[flags.values])
+            array = dataset[name] * np.exp(sign * widths)
             added[f"{name}_{end}"] = array.transpose(*dataset[name].dims)
     result = dataset.copy()
     present = [*map(str, dataset.data_vars), *added]
@@ -53,6 +55,19 @@ def halfwidths(efficiency: FittedEfficiency, scenarios: tuple[str, ...]) -> np.n
     """Half of the 90 % interval of a logarithm, by the sum of the bits of `EXTRAPOLATION`. [1]"""
     sums = range(sum(EXTRAPOLATION.values()) + 1)
     return np.asarray([efficiency.halfwidth(scenarios, bits) for bits in sums])
+
+
+def spreads(grid: Resolved, efficiency: FittedEfficiency) -> xr.DataArray:
+    """How much wider intervals are than usual, by model and accelerator. [1]"""
+    version = f"{efficiency.engine} {efficiency.engine_version}"
+    found = [
+        [
+            efficiency.spread(hardware=machine.name, model=spec.name, version=version)
+            for machine in grid.hardware
+        ]
+        for spec, _ in grid.models
+    ]
+    return xr.DataArray(found, dims=("model", "hardware"))
 
 
 def extrapolation(grid: Resolved, efficiency: FittedEfficiency, mask: str) -> xr.DataArray:

@@ -23,6 +23,7 @@ from calibration.parameters import BOUNDS, PRIORS, Design, chosen, design, split
 from calibration.predictions import predictions
 from calibration.result import as_text
 from calibration.solver import NOISE, Fit, solve
+from calibration.spreads import multiples, spreads
 from calibration.validation import rank_correlation, splits, summary
 from sweep.checking import check_dataset
 from sweep.efficiency import FACTORS
@@ -306,6 +307,36 @@ def test_half_the_width_holds_nine_in_ten() -> None:
     assert conformal_halfwidth(np.asarray([np.nan])) == np.inf
 
 
+def test_intervals_hold_as_often_in_groups_of_wide_errors_as_in_others() -> None:
+    random = np.random.default_rng(0)
+    groups = {
+        "hardware": random.choice(["calm", "wild"], 4000, p=[0.9, 0.1]),
+        "model": random.choice(["dense", "sparse"], 4000),
+    }
+    true = np.where(groups["hardware"] == "wild", 3.0, 1.0) * np.where(
+        groups["model"] == "sparse", 2.0, 1.0
+    )
+    errors = random.normal(0, 0.05 * true)
+    found = spreads(groups, np.full(4000, "inflight"), errors)
+    by_machine, by_model = found["hardware"], found["model"]
+    assert by_machine["wild"] / by_machine["calm"] == pytest.approx(3, rel=0.2)
+    assert by_model["sparse"] / by_model["dense"] == pytest.approx(2, rel=0.1)
+    usual = multiples(found, groups)
+    inside = np.abs(errors) <= conformal_halfwidth(errors / usual) * usual
+    for labels in groups.values():
+        for name in np.unique(labels):
+            assert np.mean(inside[labels == name]) == pytest.approx(0.9, abs=0.04), name
+
+
+def test_a_group_of_few_rows_is_as_wide_as_the_rest() -> None:
+    groups = {"hardware": np.asarray(["many"] * 500 + ["one"])}
+    errors = np.append(np.full(500, 0.05), 5.0)
+    found = spreads(groups, np.full(501, "inflight"), errors)["hardware"]
+    assert found["many"] == pytest.approx(1, abs=0.2)
+    # One row counts for at most five of the twenty-one that it is reckoned with.
+    assert found["one"] < 1.25
+
+
 def test_ranges_are_those_of_the_rows() -> None:
     given = [
         row(id="a", isl=100, osl=10, tp=2, concurrency=7),
@@ -393,6 +424,16 @@ def test_a_sweep_flags_what_lies_beyond_the_rows() -> None:
     np.testing.assert_allclose(width.sel(batch_size=8), 0.1, rtol=1e-4)
     np.testing.assert_allclose(width.sel(batch_size=128), 0.2, rtol=1e-4)
     assert check_dataset(found) == []
+
+
+def test_intervals_are_wider_where_errors_are() -> None:
+    kinds_of = {"hardware": {"h100-sxm-80gb": 2.0}, "model": {"qwen2-7b": 1.5}}
+    plain, spread = swept(calibration()), swept(calibration(spreads=kinds_of))
+    over = np.log(spread.tpot_upper / spread.tpot) / np.log(plain.tpot_upper / plain.tpot)
+    np.testing.assert_allclose(over.sel(model="llama-3.1-8b"), 2, rtol=1e-3)
+    np.testing.assert_allclose(over.sel(model="qwen2-7b"), 3, rtol=1e-3)
+    told = predictions(tabulate([row(id="a", osl=500)], shipped()), calibration(spreads=kinds_of))
+    assert np.log(told["upper"] / told["predicted"]).item() == pytest.approx(0.1)
 
 
 def test_every_interval_brackets_its_variable() -> None:

@@ -204,6 +204,7 @@ CALIBRATION = (
     ("forward",),
     ("solver",),
     ("dataset", "judgement"),
+    ("spreads",),
     ("coverage",),
     ("predictions", "validation"),
     ("accuracy",),
