@@ -112,7 +112,10 @@ def figures(table: Table, judged: Judged, groups: Array) -> list[dict[str, Any]]
 
 
 def _ordered(names: Array) -> list[str]:
-    return sorted({str(name) for name in names}, key=lambda name: (version_of(name), name))
+    """Names by alphabet, or as versions where all are such."""
+    found = sorted({str(name) for name in names})
+    versions = all(name[:1].isdigit() for name in found)
+    return sorted(found, key=version_of) if versions else found
 
 
 def _lowest_coverage(table: Table, judged: Judged, where: Array) -> tuple[float, str]:
@@ -141,8 +144,8 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
     yield (
         f"{len(table.rows)} rows were fitted, all but those left out each time. Errors are of the "
         f"{certain.sum()} that are not in doubt, as shares of the measured figure; bias is the "
-        "median of predicted over measured, less one. Rank correlation is Spearman's. A "
-        f"{INTERVAL:.0%} interval is as wide as the errors of the other groups of its split "
+        "median of predicted over measured, less one. Rank correlation is Spearman's. An interval "
+        f"of {100 * INTERVAL:.0f} % is as wide as the errors of the other groups of its split "
         "demand; the lowest of a group is the model, accelerator or version of at least "
         f"{ENOUGH} rows in which it held least often."
     )
@@ -157,7 +160,7 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
         yield f"- {name}: {count} rows, versions {' to '.join(ends)}"
     for judged in splits:
         yield from ("", f"## {TITLES[judged.leave_out]}", "")
-        yield from _table(figures(table, judged, sort_of), "rows")
+        yield from _table(figures(table, judged, sort_of), "kind of run")
         if judged.leave_out == "row":
             continue
         labels = table.labels(judged.leave_out)

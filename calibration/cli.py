@@ -240,7 +240,11 @@ def validate(
         return
     for split in found:
         click.echo(f"without its {split['leave_out']}")
-        _print_rows([_percentages(row) for row in split["groups"]], as_json=False)
+        columns = dict.fromkeys(key for row in split["groups"] for key in row)
+        shown = [
+            _percentages({key: row.get(key, "") for key in columns}) for row in split["groups"]
+        ]
+        _print_rows(shown, as_json=False)
     if output is not None:
         click.echo(f"{output}")
 
@@ -254,7 +258,8 @@ def _command() -> str:
 
 
 def _percentages(row: dict[str, Any]) -> dict[str, Any]:
-    shown = {**row, "spearman": f"{row['spearman']:.3f}"} if "spearman" in row else row
+    rank = row.get("spearman")
+    shown = {**row, "spearman": f"{rank:.3f}"} if isinstance(rank, float) else row
     return {
         key: f"{value:.1%}" if isinstance(value, float) else value for key, value in shown.items()
     }
