@@ -52,6 +52,13 @@ def cli() -> None:
 @click.argument("measurements", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
 @click.option("--from", "prior", default="ideal", help="A calibration to start from as a prior.")
+@click.option(
+    "--free",
+    multiple=True,
+    metavar="FACTOR[,FACTOR…]",
+    help="Fit only these and keep the rest at the prior's values: a factor with its deviations, "
+    "'gemm[]' without them, or some, as in 'weight_bandwidth[hardware=*]'. May be repeated.",
+)
 @select_option
 @set_option
 @force_option
@@ -60,12 +67,13 @@ def fit(
     measurements: tuple[str, ...],
     output: Path,
     prior: str,
+    free: tuple[str, ...],
     select: str,
     settings: tuple[str, ...],
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Fit all factors to measurements.
+    """Fit factors to measurements, all unless --free names some.
 
     MEASUREMENTS are tables (CSV, Parquet, JSON, or a shipped table's name) and JSON reports of
     trtllm-bench, vllm bench serve, AIPerf and GenAI-Perf.
@@ -79,6 +87,8 @@ def fit(
         raise click.BadParameter(f"{output}: must end in .nc", param_hint="--output")
     check_writable(output, force=force)
     check_writable(output.with_suffix(".yaml"), force=force)
+    from calibration.parameters import split_patterns
+
     start_from = load_efficiency(prior)
     table, left_out = _table(measurements, select, settings, configs)
     from calibration.result import calibrate, save
@@ -87,11 +97,17 @@ def fit(
     use_compilation_cache()
 
     start = perf_counter()
-    found = calibrate(table, name=output.stem, prior=start_from, suspects=left_out)
+    found = calibrate(
+        table,
+        name=output.stem,
+        prior=start_from,
+        suspects=left_out,
+        free=split_patterns(free),
+    )
     spent = perf_counter() - start
     twin = save(found, output, force=force)
     click.echo(
-        f"{len(found.fit.fitted)} rows, {len(found.fit.vector)} parameters of which the rows "
+        f"{len(found.fit.fitted)} rows, {found.fit.design.free.sum()} parameters of which the rows "
         f"determine {found.fit.effective_parameters:.0f}, {found.fit.evaluations} evaluations, "
         f"{spent:.0f} s"
     )
@@ -102,16 +118,15 @@ def fit(
             f"{scenario}: {errors['rows']} rows, without their own configuration "
             f"{errors['mape']:.1%} mean and {errors['median']:.1%} median error"
         )
-    click.echo(_undetermined(found.fitted))
+    _say(found.fitted)
     click.echo(f"{output} and {twin}")
 
 
-def _undetermined(fitted: "FittedEfficiency") -> str:
-    """In a sentence, which factors the rows say next to nothing of."""
-    silent = [name for name, figure in fitted.factors.items() if figure.verdict == "undetermined"]
-    if not silent:
-        return "the rows say something of every pooled factor"
-    return f"the rows do not determine {', '.join(silent)}: what stands there is the prior"
+def _say(fitted: "FittedEfficiency") -> None:
+    from calibration.judgement import sentences
+
+    for sentence in sentences(fitted.factors, fitted.provenance):
+        click.echo(sentence)
 
 
 @cli.command()
@@ -134,7 +149,7 @@ def show(fitted: str, everything: bool, as_json: bool) -> None:
         return
     click.echo(f"{found.name} {found.digest}: {found.engine} {found.engine_version}")
     _print_rows(rows, as_json=False)
-    click.echo(_undetermined(found))
+    _say(found)
 
 
 def _cells(figure: Any) -> dict[str, Any]:
@@ -151,10 +166,12 @@ def _cells(figure: Any) -> dict[str, Any]:
 @click.argument("measurements", nargs=-1, required=True)
 @click.option(
     "--leave-out",
-    type=click.Choice(["row", "model", "hardware", "version"]),
-    default="row",
+    multiple=True,
+    type=click.Choice(["row", "model", "architecture", "hardware", "version"]),
+    default=["row"],
     show_default=True,
-    help="What each refit does not see; row means a tenth of the configurations.",
+    help="What each refit does not see; row means a tenth of the configurations, version those "
+    "from it on. May be repeated.",
 )
 @click.option(
     "--by",
@@ -164,52 +181,87 @@ def _cells(figure: Any) -> dict[str, Any]:
     show_default=True,
     help="How to group the errors; may be repeated.",
 )
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Report of all splits, Markdown."
+)
 @select_option
 @set_option
 @json_option
+@force_option
 @configs_option
 def validate(
     measurements: tuple[str, ...],
-    leave_out: str,
+    leave_out: tuple[str, ...],
     by: tuple[str, ...],
+    output: Path | None,
     select: str,
     settings: tuple[str, ...],
     as_json: bool,
+    force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Refit without a part of the rows, again and again, and predict that part."""
+    """Refit without a part of the rows, again and again, and predict that part.
+
+    Doubtful rows are fitted, with a lower weight, and judge nothing.
+    """
     import numpy as np
 
+    from sweep.netcdf import check_writable, replacing
+
+    if output is not None:
+        check_writable(output, force=force)
+    table, _ = _table(measurements, select, settings, configs)
+    from calibration.accuracy import as_markdown, figures, judge
     from calibration.forward import Forward
-    from calibration.validation import held_out_errors, interval_coverage, summary
     from sweep.compilation import use_compilation_cache
     from sweep.efficiency import FACTORS
     from sweep.progress import progress_bar
 
     use_compilation_cache()
-    table, _ = _table(measurements, select, settings, configs)
     forward = Forward(table.groups, FACTORS)
-    with progress_bar("refitting") as progress:
-        errors = held_out_errors(table, leave_out, forward, progress=progress)
-    covered = interval_coverage(table, errors, leave_out)
+    splits = []
+    for what in dict.fromkeys(leave_out):
+        with progress_bar(f"without each {what}") as progress:
+            splits.append(judge(table, what, forward, progress))
+    if output is not None:
+        with replacing(output) as beside:
+            beside.write_text(as_markdown(table, splits, _command()), encoding="utf-8")
     names = np.asarray(["|".join(str(getattr(r, field)) for field in by) for r in table.rows])
-    rows = []
-    for name in [*np.unique(names), "all"]:
-        where = np.ones(len(names), bool) if name == "all" else names == name
-        figures = summary(errors[where])
-        if figures["rows"]:
-            inside = covered[where][np.isfinite(errors[where])]
-            figures["coverage of 90 %"] = float(np.mean(inside))
-            rows.append({"group": str(name), **figures})
+    whole = np.full(len(names), "all")
+    found: list[dict[str, Any]] = [
+        {
+            "leave_out": one.leave_out,
+            "groups": figures(table, one, names) + figures(table, one, whole),
+        }
+        for one in splits
+    ]
     if as_json:
-        click.echo(json.dumps({"leave_out": leave_out, "groups": rows}, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
-    _print_rows([_percentages(row) for row in rows], as_json=False)
+    for split in found:
+        click.echo(f"without its {split['leave_out']}")
+        columns = dict.fromkeys(key for row in split["groups"] for key in row)
+        shown = [
+            _percentages({key: row.get(key, "") for key in columns}) for row in split["groups"]
+        ]
+        _print_rows(shown, as_json=False)
+    if output is not None:
+        click.echo(f"{output}")
+
+
+def _command() -> str:
+    """The command line that runs, for whoever wants to run it again."""
+    import shlex
+    import sys
+
+    return shlex.join([PROGRAM, *sys.argv[1:]])
 
 
 def _percentages(row: dict[str, Any]) -> dict[str, Any]:
+    rank = row.get("spearman")
+    shown = {**row, "spearman": f"{rank:.3f}"} if isinstance(rank, float) else row
     return {
-        key: f"{value:.1%}" if isinstance(value, float) else value for key, value in row.items()
+        key: f"{value:.1%}" if isinstance(value, float) else value for key, value in shown.items()
     }
 
 
@@ -298,14 +350,21 @@ def _ratios(figures: Any) -> dict[str, Any]:
 @cli.command()
 @click.argument("fitted", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Picture.")
+@click.option(
+    "--by",
+    type=click.Choice(["hardware", "model", "engine_version"]),
+    default="hardware",
+    show_default=True,
+    help="What to show errors by.",
+)
 @force_option
-def plot(fitted: Path, output: Path, force: bool) -> None:
-    """Draw predicted against measured, and the factors with their errors."""
+def plot(fitted: Path, output: Path, by: str, force: bool) -> None:
+    """Draw predicted against measured, errors by group, and the factors with their errors."""
     from calibration.plots import draw
     from sweep.netcdf import check_writable, replacing
 
     check_writable(output, force=force)
-    figure = draw(fitted)
+    figure = draw(fitted, by=by)
     with replacing(output) as beside:
         figure.savefig(beside, dpi=150, format=output.suffix.removeprefix(".") or "png")
     click.echo(f"{output}")

@@ -23,6 +23,8 @@ class Table:
         rows: The rows.
         groups: Their points, by kernel.
         traits: What each is pooled by.
+        families: The `model_type` of each one's model.
+        routed: Whether each one's model is a mixture of experts.
         measured: Logarithm of each figure, NaN where there is none.
         weights: Weight of each. [1]
     """
@@ -30,13 +32,21 @@ class Table:
     rows: tuple[Measurement, ...]
     groups: tuple[Group, ...]
     traits: tuple[Traits, ...]
+    families: tuple[str, ...]
+    routed: tuple[bool, ...]
     measured: Array
     weights: Array
 
     def labels(self, by: str) -> Array:
-        """What each row is grouped by: `configuration`, `model`, `hardware` or `version`."""
+        """What each row is grouped by.
+
+        `configuration`, `model`, `hardware`, `version`, or `architecture`: the models of one
+        `model_type`, which share their layers and differ in size.
+        """
         if by == "configuration":
             return np.asarray([configuration(row) for row in self.rows])
+        if by == "architecture":
+            return np.asarray(self.families)
         field = "engine_version" if by == "version" else by
         return np.asarray([getattr(row, field) for row in self.rows])
 
@@ -56,12 +66,12 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
     Raises:
         SpecError: A row names what the catalog lacks.
     """
-    blocks = {}
-    machines = {}
+    blocks, families, machines = {}, {}, {}
     for row in rows:
         if row.model not in blocks:
             spec = named(row, catalog.model, row.model)
             blocks[row.model] = read_blocks(spec.config, spec.where)
+            families[row.model] = spec.family
         if row.hardware not in machines:
             machines[row.hardware] = named(row, catalog.hardware, row.hardware)
     groups = tuple(observe(rows, catalog))
@@ -81,6 +91,8 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
         rows=tuple(rows),
         groups=groups,
         traits=traits,
+        families=tuple(families[row.model] for row in rows),
+        routed=tuple(any("router" in b.operators for b in blocks[r.model]) for r in rows),
         measured=np.log([np.nan if row.value is None else row.value for row in rows]),
         weights=np.asarray(
             [_weight(row, repeats[configuration(row), row.engine_version]) for row in rows]

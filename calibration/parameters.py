@@ -5,14 +5,19 @@ of a row. A deviation has a prior of its own width, so that a level with few row
 pooled value, and one never seen has it.
 """
 
+import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from sweep.efficiency import FACTORS, IDEAL
+from sweep.errors import SpecError
+from sweep.specs import nearest
 from sweep.traits import Traits
 
 Array = np.ndarray[Any, Any]
@@ -61,6 +66,35 @@ PRIORS: dict[str, Prior] = {
 of a layer and 0.4 ms for a pass come from profiles of engines with CUDA graphs. The widths were
 chosen by the errors of refits without the configurations predicted."""
 
+SHARE = (0.02, 1.5)
+"""A share above 1 says that the formula counts work the engine does not do; half as much again is
+more than any kernel is known to save. Below a fiftieth something else binds."""
+BOUNDS: dict[str, tuple[float, float]] = {
+    "software": (0.5, 1.5),
+    "gemm": SHARE,
+    "gemm_half_rows": (0.01, 1e4),
+    "expert_half_rows": (0.01, 1e4),
+    "expert_gemm": SHARE,
+    "attention": SHARE,
+    "weight_bandwidth": SHARE,
+    "kv_bandwidth": SHARE,
+    "activation_bandwidth": SHARE,
+    "vector_attention": (1e-3, 100.0),
+    "link_bandwidth": SHARE,
+    "exchange_overhead_s": (1e-8, 1e-2),
+    "unhidden": (1e-4, 1.0),
+    "operator_overhead_s": (1e-9, 1e-4),
+    "step_overhead_s": (1e-7, 0.1),
+    "sequence_overhead_s": (1e-9, 1e-2),
+    "expert_imbalance": (0.5, 8.0),
+    "pipeline_idle": (1e-3, 1.0),
+    "ramp": (0.2, 5.0),
+}
+"""Lowest and highest value that a pooled factor can have for physical reasons: parts of a whole lie
+between 0 and 1, an overhead is longer than a cycle of the clock and shorter than a pass. An
+imbalance of experts below 1 says that the layout's own is too high. Deviations are held by their
+priors alone."""
+
 SETTINGS: dict[str, dict[str, float]] = {
     "dispatch_everywhere": {"default": 1.0},
     "kept_context": {"default": 1.0},
@@ -82,6 +116,7 @@ class Parameter:
         level: The level.
         centre: Mean of its prior.
         width: Standard deviation of its prior.
+        free: Whether it is fitted; otherwise it stays at its centre.
     """
 
     factor: str
@@ -89,11 +124,20 @@ class Parameter:
     level: str
     centre: float
     width: float
+    free: bool = True
 
     @property
     def name(self) -> str:
         """What it is called: `gemm`, `gemm[hardware=l40s]`."""
         return f"{self.factor}[{self.trait}={self.level}]" if self.trait else self.factor
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest logarithm that it may take."""
+        if self.trait or self.factor not in BOUNDS:
+            return -np.inf, np.inf
+        low, high = BOUNDS[self.factor]
+        return float(np.log(low)), float(np.log(high))
 
 
 @dataclass(frozen=True)
@@ -109,6 +153,27 @@ class Design:
     factors: tuple[str, ...]
     _matrices: tuple[Any, ...]
     _fixed: Array
+
+    @cached_property
+    def centres(self) -> Array:
+        """Means of the priors."""
+        return np.asarray([p.centre for p in self.parameters])
+
+    @cached_property
+    def widths(self) -> Array:
+        """Standard deviations of the priors."""
+        return np.asarray([p.width for p in self.parameters])
+
+    @cached_property
+    def free(self) -> Array:
+        """Whether each parameter is fitted."""
+        return np.asarray([p.free for p in self.parameters], bool)
+
+    @cached_property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lowest and highest logarithm of each parameter."""
+        ends = np.asarray([p.bounds for p in self.parameters], float).reshape(-1, 2)
+        return ends[:, 0], ends[:, 1]
 
     def values(self, vector: Array) -> Array:
         """Factors of each row under the parameters in `vector`."""
@@ -134,6 +199,7 @@ def design(
     *,
     priors: dict[str, Prior] = PRIORS,
     centres: dict[str, tuple[float, float]] | None = None,
+    free: Sequence[str] = (),
 ) -> Design:
     """Lay out the parameters of a fit of `rows`.
 
@@ -141,6 +207,10 @@ def design(
         rows: Traits of each row.
         priors: Factors to fit.
         centres: Mean and width of the priors of some parameters by name, in place of those.
+        free: Patterns of the parameters to vary, as `chosen` reads them; all if empty.
+
+    Raises:
+        SpecError: A pattern names no parameter, or a centre lies outside the factor's bounds.
     """
     parameters: list[Parameter] = []
     matrices: list[Any] = []
@@ -172,14 +242,67 @@ def design(
     ]
     if centres:
         parameters = [_centred(parameter, centres) for parameter in parameters]
+    if free:
+        names = chosen(free, parameters)
+        parameters = [dataclasses.replace(p, free=p.name in names) for p in parameters]
     return Design(tuple(parameters), FACTORS, tuple(built), fixed)
+
+
+def chosen(patterns: Sequence[str], parameters: Sequence[Parameter]) -> set[str]:
+    """Names of the parameters that `patterns` mean.
+
+    A factor's name means its pooled value and all its deviations, `gemm[]` the pooled value alone;
+    `*` stands for any text, as in `weight_bandwidth[hardware=*]`.
+
+    Raises:
+        SpecError: A pattern means none of them.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        names = {p.name for p in parameters if _means(pattern, p)}
+        if not names:
+            raise SpecError(f"--free: {_no_such(pattern, parameters)}")
+        found |= names
+    return found
+
+
+def split_patterns(given: Sequence[str]) -> list[str]:
+    """Patterns one by one, of texts that join several by commas outside of brackets."""
+    parts = [part for text in given for part in re.split(r",(?![^\[\]]*\])", text)]
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _means(pattern: str, parameter: Parameter) -> bool:
+    whole = parameter.factor if "[" not in pattern else parameter.name
+    if not parameter.trait and "[" in pattern:
+        whole = f"{parameter.factor}[]"
+    parts = [re.escape(part) for part in pattern.split("*")]
+    return re.fullmatch(".*".join(parts), whole) is not None
+
+
+def _no_such(pattern: str, parameters: Sequence[Parameter]) -> str:
+    factors = list(dict.fromkeys(p.factor for p in parameters))
+    factor = pattern.partition("[")[0]
+    if factor in factors:
+        of_it = [p.name for p in parameters if p.factor == factor and p.trait]
+        guess = nearest(pattern, of_it) or f"; it has {', '.join(of_it) or 'no deviations'}"
+        return f"these rows have no {pattern!r}{guess:.300}"
+    guess = nearest(factor, factors) or f"; known: {', '.join(factors)}"
+    kind = "is a setting of the engine and is not fitted" if factor in SETTINGS else "is no factor"
+    return f"{factor!r} {kind}{guess}"
 
 
 def _centred(parameter: Parameter, centres: dict[str, tuple[float, float]]) -> Parameter:
     if parameter.name not in centres:
         return parameter
     centre, width = centres[parameter.name]
-    return Parameter(parameter.factor, parameter.trait, parameter.level, centre, width)
+    low, high = parameter.bounds
+    if not low <= centre <= high or not np.isfinite(centre):
+        raise SpecError(
+            f"--from: {parameter.name} is {np.exp(centre):.4g}, and must be above 0 and within "
+            f"{np.exp(low):.4g} to {np.exp(high):.4g} to start a fit"
+        )
+    return dataclasses.replace(parameter, centre=centre, width=width)
 
 
 def setting(factor: str, era: str) -> float:

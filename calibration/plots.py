@@ -1,4 +1,4 @@
-"""Pictures of a fit: predicted against measured, and the factors with their errors."""
+"""Pictures of a fit: predicted against measured, errors by group, factors with their errors."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sweep.errors import SpecError
 
+GROUPS = {"hardware": "accelerator", "model": "model", "engine_version": "engine version"}
+"""What errors can be shown by, and what a picture calls it."""
 
-def draw(path: Path) -> Figure:
-    """Both pictures of the fit at `path`, side by side.
+
+def draw(path: Path, *, by: str = "hardware") -> Figure:
+    """All pictures of the fit at `path`, side by side.
+
+    Args:
+        path: A NetCDF file that `fit` wrote.
+        by: What to show errors by, one of `GROUPS`.
 
     Raises:
         SpecError: It is no NetCDF file of a fit.
@@ -21,13 +29,37 @@ def draw(path: Path) -> Figure:
             fit = found.load()
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: not the NetCDF file of a fit: {error}") from None
-    if not {"estimate", "predicted", "measured"} <= set(fit.data_vars):
+    if not {"estimate", "predicted", "measured", "left_out_residual", by} <= set(fit.data_vars):
         raise SpecError(f"{path}: not the NetCDF file of a fit; llm-calibrate fit writes one")
-    figure = Figure(figsize=(13, 6.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(19, 6.5), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     scatter(left, fit)
+    errors_by(middle, fit, by)
     forest(right, fit)
     return figure
+
+
+def errors_by(axes: Any, fit: xr.Dataset, by: str) -> None:
+    """Errors without a row's own configuration, by group, the farthest off at the top."""
+    labels, errors = fit[by].values.astype(str), np.expm1(fit.left_out_residual.values)
+    known = np.isfinite(errors)
+    groups = {name: errors[known & (labels == name)] for name in np.unique(labels[known])}
+    spans = {
+        name: np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for name, values in groups.items()
+    }
+    order = sorted(groups, key=lambda name: np.abs(spans[name]).max())
+    shown = 100 * np.asarray([spans[name] for name in order])
+    places = np.arange(len(order))
+    axes.axvspan(-20, 25, color="0.93", zorder=0, label="20 % low to 25 % high")
+    axes.axvline(0, color="0.2", lw=1, zorder=1)
+    axes.hlines(places, shown[:, 0], shown[:, 4], color="#0072B2", lw=1.5, label="90 % of rows")
+    axes.hlines(places, shown[:, 1], shown[:, 3], color="#0072B2", lw=6, label="half of rows")
+    axes.plot(shown[:, 2], places, "o", color="#E69F00", mec="0.1", ms=7, label="median")
+    axes.set_yticks(places, [f"{name} ({len(groups[name])})" for name in order])
+    axes.set_xlabel("error of the prediction (% of the measured figure)")
+    axes.set_title(f"Errors by {GROUPS[by]} (rows), own configuration left out")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.08), ncols=4, frameon=False)
 
 
 def scatter(axes: Any, fit: xr.Dataset) -> None:
@@ -63,6 +95,9 @@ def forest(axes: Any, fit: xr.Dataset) -> None:
         capsize=3,
     )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     labels = [
         f"{fit.parameter.values[i]} = {value:.3g}" for i, value in zip(pooled, values, strict=True)
     ]

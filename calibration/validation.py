@@ -5,23 +5,24 @@ from typing import Any
 
 import numpy as np
 
+from calibration.coverage import by_scenario, conformal_halfwidth
 from calibration.dataset import Table
 from calibration.forward import Forward
 from calibration.parameters import Array, Design, design
 from calibration.solver import solve
-from sweep.fitted import INTERVAL
+from calibration.spreads import groups_of, multiples, spreads
 from sweep.traits import version_of
 
 FOLDS = 10
-LEAVE_OUT = ("row", "model", "hardware", "version")
+LEAVE_OUT = ("row", "model", "architecture", "hardware", "version")
 
 
 def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     """Name, rows to fit and rows to predict of each split.
 
     `row` makes ten folds by configuration, so that neighbours of one configuration across
-    versions stay together; `version` goes forward in time: each version is predicted from those
-    before it.
+    versions stay together; `architecture` leaves out all models of one `model_type`, whatever
+    their size; `version` goes forward in time: each version is predicted from those before it.
     """
     places = np.arange(len(table.rows))
     if leave_out == "row":
@@ -36,9 +37,8 @@ def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     labels = table.labels(leave_out)
     if leave_out == "version":
         versions = sorted(set(labels), key=version_of)
-        numbers = np.asarray([version_of(label) for label in labels], dtype=object)
         for version in versions[1:]:
-            earlier = np.asarray([n < version_of(version) for n in numbers])
+            earlier = np.asarray([version_of(label) < version_of(version) for label in labels])
             yield version, places[earlier], places[labels == version]
         return
     for name in np.unique(labels):
@@ -54,7 +54,11 @@ def held_out_errors(
     layout: Design | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Array:
-    """Logarithmic error of every row, predicted by a fit that did not see it; NaN if none did."""
+    """Logarithmic error of every row, predicted by a fit that did not see it; NaN if none did.
+
+    Each fit has one start, the centres of the priors: others change few predictions, and there are
+    dozens of fits.
+    """
     layout = layout or design(table.traits)
     errors = np.full(len(table.rows), np.nan)
     usable = np.flatnonzero(np.isfinite(table.measured))
@@ -72,12 +76,12 @@ def held_out_errors(
     return errors
 
 
-def summary(errors: Array, halfwidth: Array | None = None) -> dict[str, Any]:
+def summary(errors: Array, measured: Array | None = None) -> dict[str, Any]:
     """Figures that tell how good predictions are.
 
     Args:
         errors: Logarithms of predicted over measured.
-        halfwidth: Half of each 90 % interval, a logarithm.
+        measured: Logarithms of what was measured, for the rank correlation of both.
     """
     known = errors[np.isfinite(errors)]
     if len(known) == 0:
@@ -90,28 +94,45 @@ def summary(errors: Array, halfwidth: Array | None = None) -> dict[str, Any]:
         "p90": float(np.quantile(relative, 0.9)),
         "bias": float(np.expm1(np.median(known))),
     }
-    if halfwidth is not None:
-        found["coverage"] = float(np.mean(np.abs(known) <= halfwidth[np.isfinite(errors)]))
+    if measured is not None:
+        rank = rank_correlation(errors, measured)
+        found |= {"spearman": rank} if np.isfinite(rank) else {}
     return found
+
+
+def rank_correlation(errors: Array, measured: Array) -> float:
+    """Spearman's rank correlation of predicted and measured: whether predictions rank rightly.
+
+    NaN where fewer than three rows are known, or all are alike.
+    """
+    from scipy.stats import spearmanr
+
+    known = np.isfinite(errors) & np.isfinite(measured)
+    given = measured[known]
+    if len(given) < 3 or np.ptp(given) == 0 or np.ptp(given + errors[known]) == 0:
+        return float("nan")
+    return float(spearmanr(given, given + errors[known]).statistic)
 
 
 def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
     """Whether the 90 % interval of each row held its figure.
 
     The half-width of a row comes from the held-out errors of the other groups of the same kind
-    of split in its scenario: those of other folds, other models, other accelerators, versions.
+    of split in its scenario: those of other folds, other models, other accelerators, versions. So
+    does how much wider it is for an accelerator, model or version that is among those.
     """
-    labels = table.labels("configuration" if leave_out == "row" else leave_out)
+    labels = np.full(len(errors), "", dtype=object)
+    for name, _, predicted in splits(table, leave_out):
+        labels[predicted] = name
+    groups, known = groups_of(table), np.isfinite(errors)
     scenarios = np.asarray([row.scenario for row in table.rows])
     covered = np.zeros(len(errors), bool)
-    for scenario in np.unique(scenarios):
-        for name in np.unique(labels[scenarios == scenario]) if leave_out != "row" else [""]:
-            inside = (scenarios == scenario) & ((labels == name) if name else True)
-            others = (scenarios == scenario) & ((labels != name) if name else True)
-            known = np.abs(errors[others & np.isfinite(errors)])
-            if len(known) == 0:
-                known = np.abs(errors[(scenarios == scenario) & np.isfinite(errors)])
-            if len(known):
-                share = min(np.ceil((len(known) + 1) * INTERVAL) / len(known), 1.0)
-                covered[inside] = np.abs(errors[inside]) <= np.quantile(known, share)
+    for name in dict.fromkeys(labels[known]):
+        others = np.where(labels != name, errors, np.nan)
+        usual = multiples(spreads(groups, scenarios, others), groups)
+        for where in by_scenario(table).values():
+            inside = where[known[where] & (labels[where] == name)]
+            judges = others if np.isfinite(others[where]).any() else errors
+            width = conformal_halfwidth((judges / usual)[where])
+            covered[inside] = np.abs(errors[inside]) <= width * usual[inside]
     return covered

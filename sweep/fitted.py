@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -14,13 +14,24 @@ from sweep.catalog import read_mapping
 from sweep.efficiency import FACTORS, IDEAL
 from sweep.errors import SpecError
 from sweep.resources import shipped_configs
-from sweep.specs import HardwareSpec, NotNegative, PrecisionSpec, Spec, nearest, parse
+from sweep.specs import HardwareSpec, NotNegative, Positive, PrecisionSpec, Spec, nearest, parse
 from sweep.traits import AXES_OF_TRAITS, Traits, traits_of
-from sweep.variables import EXTRAPOLATION
+from sweep.variables import BEYOND, EXTRAPOLATION, UNSEEN
 
 IDEAL_NAME = "ideal"
 INTERVAL = 0.9
 """Share of figures that an interval is meant to hold. [1]"""
+Span = Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
+UNTOLD = 1.5
+"""Width of an interval over the known, for what is new in a way that no rows tell. [1]"""
+RANGED = {
+    "batch_size": "beyond_batch",
+    "concurrency": "beyond_batch",
+    "isl": "beyond_length",
+    "osl": "beyond_length",
+    "gpus": "beyond_gpus",
+}
+"""Numbers whose ranges a calibration keeps, and what it is called to lie outside."""
 
 
 class Figure(Spec):
@@ -29,7 +40,7 @@ class Figure(Spec):
     Attributes:
         value: A factor, or a deviation as a multiple of the pooled factor.
         standard_error: Of its logarithm. [1]
-        verdict: `determined`, `prior-dominated` or `undetermined`.
+        verdict: `determined`, `prior-dominated`, `undetermined`, `at bound` or `fixed`.
     """
 
     value: NotNegative
@@ -49,8 +60,12 @@ class FittedEfficiency(Spec):
         deviations: By factor, trait and level, what to multiply the pooled factor by.
         settings: Factors that are not fitted, by era; `default` stands for all others.
         halfwidths: Half of the 90 % interval of a logarithm, by scenario and by what is new:
-            `seen`, `unseen_hardware` or `unseen_model`. [1]
-        seen: What the rows held: `hardware`, `model` and `dtype`.
+            `seen`, or a word of `EXTRAPOLATION`. [1]
+        seen: What the rows held: `hardware`, `model`, `dtype` and `family`.
+        spreads: How much wider than the half-width the interval of a `hardware`, `model` or
+            `version` is; 1 where it is not named. [1]
+        ranges: Lowest and highest number that the rows held, by scenario and quantity of
+            `RANGED`. [count]
     """
 
     name: str = Field(min_length=1)
@@ -62,6 +77,8 @@ class FittedEfficiency(Spec):
     settings: dict[str, dict[str, float]] = Field(default_factory=dict)
     halfwidths: dict[str, dict[str, NotNegative]] = Field(default_factory=dict)
     seen: dict[str, list[str]] = Field(default_factory=dict)
+    spreads: dict[str, dict[str, Positive]] = Field(default_factory=dict)
+    ranges: dict[str, dict[str, Span]] = Field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -116,28 +133,65 @@ class FittedEfficiency(Spec):
             found[name] = array
         return found
 
-    def extrapolation(self, model: str, hardware: str, dtype: str) -> int:
-        """Sum of the bits of `EXTRAPOLATION` for what the rows did not hold."""
-        given = {"unseen_model": model, "unseen_hardware": hardware, "unseen_dtype": dtype}
+    def unseen(self, *, model: str, hardware: str, dtype: str, family: str) -> int:
+        """Sum of the bits of `UNSEEN` for what the rows did not hold.
+
+        A calibration that does not say which families it saw counts none as new.
+        """
+        given = {"model": model, "hardware": hardware, "dtype": dtype, "family": family}
+        known = {"family": self.seen.get("family", [family])}
         return sum(
-            bit
-            for what, bit in EXTRAPOLATION.items()
-            if given[what] not in self.seen.get(what.removeprefix("unseen_"), [])
+            UNSEEN[f"unseen_{what}"]
+            for what, name in given.items()
+            if name not in known.get(what, self.seen.get(what, []))
         )
 
-    def halfwidth(self, scenario: str, extrapolation: int) -> float:
-        """Half of the 90 % interval of a prediction's logarithm. [1]
+    def beyond(self, scenario: str, **numbers: Any) -> Any:
+        """Sums of the bits of `BEYOND` for numbers outside the ranges of the rows.
 
-        What is new in two ways is as uncertain as both together.
+        Args:
+            scenario: The kind of rows.
+            numbers: By the names of `RANGED`, numbers or arrays that broadcast. [count]
         """
-        known = self.halfwidths.get(scenario, {})
-        if not known:
-            return float("nan")
-        seen = known.get("seen", max(known.values()))
-        new = [bit for bit in EXTRAPOLATION.values() if extrapolation & bit]
-        names = {bit: what for what, bit in EXTRAPOLATION.items()}
-        extra = [max(known.get(names[bit], 1.5 * seen) ** 2 - seen**2, 0.0) for bit in new]
-        return float(np.sqrt(seen**2 + sum(extra)))
+        known = self.ranges.get(scenario, {})
+        bits: Any = np.int8(0)
+        for name, given in numbers.items():
+            if name in known:
+                low, high = known[name]
+                outside = (given < low) | (given > high)
+                bits = bits | outside * np.int8(BEYOND[RANGED[name]])
+        return bits
+
+    def spread(self, *, hardware: str, model: str, version: str) -> float:
+        """How much wider an interval is for what it is of, over the usual. [1]"""
+        given = {"hardware": hardware, "model": model, "version": version}
+        product = 1.0
+        for by, levels in self.spreads.items():
+            product *= levels.get(given.get(by, ""), 1.0)
+        return product
+
+    def halfwidth(self, scenarios: Sequence[str], extrapolation: int) -> float:
+        """Half of the 90 % interval of a prediction's logarithm, to be times its `spread`. [1]
+
+        What is new in several ways is as uncertain as all together, their excess over the known
+        added in squares; a new family stands for its new models too. What no rows tell counts half
+        as much again as the known. NaN where there are no rows of any of these scenarios.
+
+        Args:
+            scenarios: Kinds of rows, of which the widest holds.
+            extrapolation: Sum of bits of `EXTRAPOLATION`.
+        """
+        new = [what for what, bit in EXTRAPOLATION.items() if extrapolation & bit]
+        if "unseen_family" in new and "unseen_model" in new:
+            new.remove("unseen_model")
+        widths = [_widened(self.halfwidths[s], new) for s in scenarios if self.halfwidths.get(s)]
+        return max(widths, default=float("nan"))
+
+
+def _widened(known: Mapping[str, float], new: Sequence[str]) -> float:
+    seen = known.get("seen", max(known.values()))
+    extra = [max(known.get(what, UNTOLD * seen) ** 2 - seen**2, 0.0) for what in new]
+    return float(np.sqrt(seen**2 + sum(extra)))
 
 
 def load_efficiency(name: str | Path) -> FittedEfficiency | None:

@@ -1,6 +1,7 @@
 """Prediction intervals of a calibrated sweep, and what they say of extrapolation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -9,32 +10,32 @@ from sweep.dataset import variable_attributes
 from sweep.fitted import FittedEfficiency
 from sweep.grid import Resolved
 from sweep.traits import traits_of
-from sweep.variables import VARIABLES
+from sweep.variables import CALIBRATED, ENDS, EXTRAPOLATION, VARIABLES
 
-SCENARIOS = {
-    "output_throughput": "static_batch",
-    "inflight_output_throughput": "inflight",
+SCENARIO_OF_MASK = {
+    "extrapolation": "static_batch",
+    "ttft_extrapolation": "first_token",
+    "inflight_extrapolation": "inflight",
 }
-"""Which measurements tell how far off a prediction of each variable is."""
+"""Whose ranges each mask of `EXTRAPOLATIONS` compares with."""
 
 
 def with_intervals(dataset: xr.Dataset, grid: Resolved, efficiency: FittedEfficiency) -> xr.Dataset:
-    """The dataset with 90 % intervals of its throughputs, and which calibration it used."""
-    flags = _extrapolation(grid, efficiency)
-    added: dict[str, xr.DataArray] = {}
-    for name, scenario in SCENARIOS.items():
-        if name not in dataset:
-            continue
-        widths = xr.apply_ufunc(
-            np.vectorize(lambda bits, s=scenario: efficiency.halfwidth(s, int(bits)), otypes="d"),
-            flags,
-        )
-        for suffix, sign in (("lower", -1), ("upper", 1)):
-            array = dataset[name] * np.exp(sign * widths).astype(dataset[name].dtype)
-            added[f"{name}_{suffix}"] = array.transpose(*dataset[name].dims)
+    """The dataset with 90 % intervals of its times and throughputs, and the calibration's name."""
+    spread = spreads(grid, efficiency)
+    judged = {name: how for name, how in CALIBRATED.items() if name in dataset}
+    added: dict[str, xr.DataArray] = {
+        mask: extrapolation(grid, efficiency, mask)
+        for mask in dict.fromkeys(how.mask for how in judged.values())
+    }
+    for name, how in judged.items():
+        flags, dtype = added[how.mask], dataset[name].dtype
+        usual = halfwidths(efficiency, how.scenarios).astype(dtype)
+        widths = flags.copy(data=usual[flags.values]) * spread.astype(dtype)
+        for end, sign in zip(ENDS, (-1, 1), strict=True):
+            array = dataset[name] * np.exp(sign * widths)
+            added[f"{name}_{end}"] = array.transpose(*dataset[name].dims)
     result = dataset.copy()
-    if added:
-        added["extrapolation"] = flags
     present = [*map(str, dataset.data_vars), *added]
     for name, array in added.items():
         attributes = variable_attributes(VARIABLES[name], dict.fromkeys(present))
@@ -51,26 +52,68 @@ def calibrated_attributes(efficiency: FittedEfficiency, present: Sequence[str]) 
         "efficiency": f"{efficiency.name} {efficiency.digest}",
         "title": "Calibrated estimates of LLM inference",
         "comment": f"Efficiency factors fitted to measurements of {efficiency.engine}, for version "
-        f"{efficiency.engine_version}; 90 % intervals where a throughput has lower and upper.",
+        f"{efficiency.engine_version}; 90 % intervals where a variable has lower and upper.",
         "llm_sweep_variables": " ".join(present),
     }
 
 
 def interval_variables(variables: Sequence[str]) -> list[str]:
     """Names that `with_intervals` adds to `variables`, in their order."""
-    bounded = [name for name in SCENARIOS if name in variables]
-    limits = [f"{name}_{suffix}" for name in bounded for suffix in ("lower", "upper")]
-    return [*limits, "extrapolation"] if limits else []
+    judged = {name: how for name, how in CALIBRATED.items() if name in variables}
+    masks = dict.fromkeys(how.mask for how in judged.values())
+    return [*masks, *(f"{name}_{end}" for name in judged for end in ENDS)]
 
 
-def _extrapolation(grid: Resolved, efficiency: FittedEfficiency) -> xr.DataArray:
+def halfwidths(efficiency: FittedEfficiency, scenarios: tuple[str, ...]) -> np.ndarray[Any, Any]:
+    """Half of the 90 % interval of a logarithm, by the sum of the bits of `EXTRAPOLATION`. [1]"""
+    sums = range(sum(EXTRAPOLATION.values()) + 1)
+    return np.asarray([efficiency.halfwidth(scenarios, bits) for bits in sums])
+
+
+def spreads(grid: Resolved, efficiency: FittedEfficiency) -> xr.DataArray:
+    """How much wider intervals are than usual, by model and accelerator. [1]"""
+    version = f"{efficiency.engine} {efficiency.engine_version}"
+    found = [
+        [
+            efficiency.spread(hardware=machine.name, model=spec.name, version=version)
+            for machine in grid.hardware
+        ]
+        for spec, _ in grid.models
+    ]
+    return xr.DataArray(found, dims=("model", "hardware"))
+
+
+def extrapolation(grid: Resolved, efficiency: FittedEfficiency, mask: str) -> xr.DataArray:
+    """What each cell has that the measurements lack, over the axes that decide it.
+
+    An axis that the grid lacks is no reason: a server without a limit holds as many requests as
+    fit, as those measured did.
+    """
+    dims = grid.dims(mask)
+    axis = {
+        dim: xr.DataArray(np.asarray(grid.numbers[dim], float), dims=[dim])
+        for dim in dims
+        if dim in grid.numbers
+    }
+    gpus: Any = 1.0
+    for dim in ("tp", "pp", "dp_attention"):
+        gpus = gpus * axis.pop(dim, 1.0)
+    beyond = efficiency.beyond(SCENARIO_OF_MASK[mask], gpus=gpus, **axis)
+    whole = xr.DataArray(np.zeros([grid.sizes[dim] for dim in dims], np.int8), dims=dims)
+    bits: xr.DataArray = whole | _unseen(grid, efficiency) | beyond
+    return bits.transpose(*dims)
+
+
+def _unseen(grid: Resolved, efficiency: FittedEfficiency) -> xr.DataArray:
     """What each model, accelerator and recipe has that the measurements lack."""
-    shape = [len(grid.models), len(grid.hardware), len(grid.precision)]
-    bits = np.zeros(shape, np.int8)
-    for place in np.ndindex(*shape):
+    bits = np.zeros([len(grid.models), len(grid.hardware), len(grid.precision)], np.int8)
+    for place in np.ndindex(*bits.shape):
         spec, blocks = grid.models[place[0]]
         machine, recipe = grid.hardware[place[1]], grid.precision[place[2]]
-        dtype = traits_of(machine, recipe.weight_dtype, "", "", blocks).dtype
-        bits[place] = efficiency.extrapolation(spec.name, machine.name, dtype)
-    dims = ("model", "hardware", "precision")
-    return xr.DataArray(bits, {dim: grid.labels[dim] for dim in dims}, dims)
+        bits[place] = efficiency.unseen(
+            model=spec.name,
+            hardware=machine.name,
+            dtype=traits_of(machine, recipe.weight_dtype, "", "", blocks).dtype,
+            family=spec.family,
+        )
+    return xr.DataArray(bits, dims=("model", "hardware", "precision"))

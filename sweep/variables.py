@@ -5,7 +5,7 @@ How a variable is computed stands in `request.py`, in a function of the same nam
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from sweep.errors import GridError
@@ -225,7 +225,6 @@ VARIABLES: dict[str, Variable] = {
         "output tokens per second of all GPUs",
         "dp * batch_size * osl / e2e_latency: output tokens only, the clock includes the prefill.",
         masked=True,
-        ancillary=("output_throughput_lower", "output_throughput_upper", "extrapolation"),
     ),
     "output_throughput_per_gpu": Variable(
         _REQUEST,
@@ -308,12 +307,7 @@ VARIABLES: dict[str, Variable] = {
         "Output tokens only; of a run of num_requests from first arrival to last token, or of "
         "the steady state.",
         masked=True,
-        ancillary=(
-            "inflight_feasible",
-            "inflight_output_throughput_lower",
-            "inflight_output_throughput_upper",
-            "extrapolation",
-        ),
+        ancillary=("inflight_feasible",),
     ),
     "inflight_output_throughput_per_gpu": Variable(
         _INFLIGHT,
@@ -375,39 +369,108 @@ VARIABLES: dict[str, Variable] = {
 }
 
 
-EXTRAPOLATION = {"unseen_hardware": 1, "unseen_model": 2, "unseen_dtype": 4}
+UNSEEN = {"unseen_hardware": 1, "unseen_model": 2, "unseen_dtype": 4, "unseen_family": 8}
+"""What a calibrated prediction names that no measurement did, as bits."""
+BEYOND = {"beyond_batch": 16, "beyond_length": 32, "beyond_gpus": 64}
+"""What lies outside the range of the measurements, below or above, as bits."""
+EXTRAPOLATION = UNSEEN | BEYOND
 """What a calibrated prediction reaches beyond, as bits."""
 
+_WHERE = ("model", "hardware", "precision", "tp", "pp", "dp_attention")
+EXTRAPOLATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "extrapolation": ("a static batch", (*_WHERE, "batch_size", "isl", "osl")),
+    "ttft_extrapolation": ("a static batch's first token", (*_WHERE, "batch_size", "isl")),
+    "inflight_extrapolation": ("an in-flight batch", (*_WHERE, "concurrency", "isl", "osl")),
+}
+"""Masks that say what a prediction reaches beyond: of what, and the axes that decide it."""
 
-def _end(name: str, word: str) -> Variable:
+
+@dataclass(frozen=True)
+class Judged:
+    """How the interval of a calibrated variable is come by.
+
+    Attributes:
+        scenarios: Kinds of measurements whose errors it is made of, the largest where several.
+        mask: What says how far the prediction reaches beyond them.
+        basis: The same in words.
+    """
+
+    scenarios: tuple[str, ...]
+    mask: str
+    basis: str
+
+
+_OWN = "From the errors of predictions of measurements the calibration had not seen"
+_STATIC, _INFLIGHT_RUNS = "throughputs of static batches", "throughputs of in-flight batches"
+CALIBRATED: dict[str, Judged] = {
+    "output_throughput": Judged(("static_batch",), "extrapolation", f"{_OWN}."),
+    "ttft": Judged(
+        ("first_token",), "ttft_extrapolation", f"{_OWN}: times to first token of static batches."
+    ),
+    "tpot": Judged(
+        ("static_batch",), "extrapolation", f"{_OWN}: {_STATIC}, of whose time it is the most."
+    ),
+    "e2e_latency": Judged(
+        ("static_batch",), "extrapolation", f"{_OWN}: {_STATIC}, of which it is the inverse."
+    ),
+    "inflight_output_throughput": Judged(("inflight",), "inflight_extrapolation", f"{_OWN}."),
+    "inflight_ttft": Judged(
+        ("inflight", "first_token"),
+        "inflight_extrapolation",
+        f"{_OWN}: {_INFLIGHT_RUNS} or times to first token of static batches, whichever are "
+        "larger; none was measured in flight.",
+    ),
+    "inflight_tpot": Judged(
+        ("inflight",),
+        "inflight_extrapolation",
+        f"{_OWN}: {_INFLIGHT_RUNS}, of whose time it is the most.",
+    ),
+    "inflight_request_latency": Judged(
+        ("inflight",),
+        "inflight_extrapolation",
+        f"{_OWN}: {_INFLIGHT_RUNS}, of which it is the inverse at a given number of requests.",
+    ),
+}
+"""Variables that a calibrated sweep gives an interval."""
+ENDS = ("lower", "upper")
+
+
+def _end(name: str, end: str) -> Variable:
     whole = VARIABLES[name]
     return Variable(
         whole.dims,
         whole.units,
-        f"{word} end of the 90 % interval of {name}",
-        "From the errors of predictions of measurements the calibration had not seen.",
-        masked=True,
+        f"{end} end of the 90 % interval of {name}",
+        CALIBRATED[name].basis,
+        masked=whole.masked,
     )
 
-
-CALIBRATED = ("output_throughput", "inflight_output_throughput")
-"""Variables that a calibrated sweep gives an interval."""
 
 VARIABLES |= {
-    f"{name}_{end}": _end(name, end) for name in CALIBRATED for end in ("lower", "upper")
-} | {
-    "extrapolation": Variable(
-        ("model", "hardware", "precision"),
+    name: replace(
+        VARIABLES[name],
+        ancillary=(
+            *VARIABLES[name].ancillary,
+            *(f"{name}_{end}" for end in ENDS),
+            judged.mask,
+        ),
+    )
+    for name, judged in CALIBRATED.items()
+}
+VARIABLES |= {f"{name}_{end}": _end(name, end) for name in CALIBRATED for end in ENDS} | {
+    mask: Variable(
+        axes,
         "1",
-        "what the calibration had not seen",
-        "Each bit widens the intervals; 0 where measurements covered model, accelerator and type.",
+        f"what the prediction of {what} reaches beyond",
+        "Each bit widens the intervals; 0 within what measurements covered.",
         flag_masks=tuple(EXTRAPOLATION.items()),
     )
+    for mask, (what, axes) in EXTRAPOLATIONS.items()
 }
 COMPUTED = tuple(
     name
     for name in VARIABLES
-    if name != "extrapolation" and not name.endswith(("_lower", "_upper"))
+    if name not in EXTRAPOLATIONS and not name.endswith(("_lower", "_upper"))
 )
 """Variables that a grid can ask for."""
 

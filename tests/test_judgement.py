@@ -1,0 +1,552 @@
+"""What a fit says of its own knowledge holds: errors, verdicts, bounds, intervals, flags."""
+
+import dataclasses
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+from click.testing import CliRunner
+from factories import shipped
+
+from calibration.accuracy import Judged, as_markdown, figures, kinds
+from calibration.cli import cli
+from calibration.coverage import conformal_halfwidth, ranges
+from calibration.dataset import Table, tabulate
+from calibration.forward import Forward
+from calibration.judgement import directions, regimes, rows_by_regime, told_together, verdicts
+from calibration.measurements import Measurement, read_measurements, without_suspects
+from calibration.parameters import BOUNDS, PRIORS, Design, chosen, design, split_patterns
+from calibration.predictions import predictions
+from calibration.result import as_text
+from calibration.solver import NOISE, Fit, solve
+from calibration.spreads import multiples, spreads
+from calibration.validation import rank_correlation, splits, summary
+from sweep.checking import check_dataset
+from sweep.efficiency import FACTORS
+from sweep.errors import SpecError
+from sweep.execution import run
+from sweep.fitted import UNTOLD, FittedEfficiency, load_efficiency
+from sweep.grid import Grid
+from sweep.variables import BEYOND, CALIBRATED, UNSEEN
+
+POOLED = {name: dataclasses.replace(prior, deviations={}) for name, prior in PRIORS.items()}
+COMPUTES = ("gemm", "attention", "gemm_half_rows")
+
+
+@cache
+def table() -> Table:
+    """In-flight rows of dense Llamas on three accelerators: one kernel."""
+    rows, _ = without_suspects(read_measurements("tensorrt-llm"))
+    models = ("llama-3.1-8b", "llama-3.1-70b", "llama-2-70b")
+    machines = ("h100-sxm-80gb", "h200-sxm-141gb", "a100-sxm-80gb")
+    kept = [
+        row
+        for row in rows
+        if row.model in models and row.hardware in machines and row.engine_version >= "0.11"
+    ]
+    return tabulate([row for row in kept if row.scenario == "inflight"][::3], shipped())
+
+
+@cache
+def forward() -> Forward:
+    return Forward(table().groups, FACTORS)
+
+
+@cache
+def pooled() -> Design:
+    return design(table().traits, priors=POOLED)
+
+
+def fit_of(measured: np.ndarray, rows: np.ndarray | None = None, **changes: object) -> Fit:
+    rows = np.arange(len(measured)) if rows is None else rows
+    layout = changes.pop("layout", pooled())
+    return solve(forward(), layout, measured, rows, np.ones(len(measured)), **changes)
+
+
+def simulated(seed: int, noise: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
+    """A truth drawn from the priors, within their bounds, and figures with noise."""
+    random = np.random.default_rng(seed)
+    low, high = pooled().bounds
+    truth = np.clip(random.normal(pooled().centres, pooled().widths), low + 0.05, high - 0.05)
+    figures_, _ = forward().log_figures(pooled().values(truth))
+    return truth, figures_ + random.normal(0, noise, len(figures_))
+
+
+def row(**changes: object) -> Measurement:
+    given = {
+        "engine": "tensorrt-llm",
+        "engine_version": "1.0.0",
+        "scenario": "inflight",
+        "model": "llama-3.1-8b",
+        "hardware": "h100-sxm-80gb",
+        "isl": 1000,
+        "osl": 1000,
+        "metric": "output_throughput",
+    }
+    return Measurement(**(given | changes))
+
+
+# Errors and verdicts.
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.1])
+def test_intervals_of_determined_factors_hold_as_often_as_they_say(noise: float) -> None:
+    inside = []
+    for seed in range(20):
+        truth, measured = simulated(seed, noise)
+        fit = fit_of(measured)
+        assert fit.noise == pytest.approx(noise, rel=0.25)
+        told = np.asarray([word == "determined" for word in verdicts(fit)])
+        error = np.sqrt(np.diag(fit.covariance))
+        inside += list(np.abs(fit.vector - truth)[told] < 1.645 * error[told])
+    assert len(inside) > 100
+    assert 0.8 < np.mean(inside) < 0.98
+
+
+@cache
+def one_by_one() -> tuple[Table, Forward]:
+    """One request at a time reads the weights in every step, and nothing else binds."""
+    rows = [
+        row(
+            model="llama-3.1-70b",
+            tp=4,
+            concurrency=1,
+            isl=isl,
+            osl=osl,
+            value=75.0,
+            id=f"{isl} {osl}",
+        )
+        for isl in (1, 4, 16)
+        for osl in (400, 600, 900)
+    ]
+    given = tabulate(rows, shipped())
+    return given, Forward(given.groups, FACTORS)
+
+
+def test_rows_bound_by_memory_say_nothing_of_computing() -> None:
+    given, kernel = one_by_one()
+    fit = solve(kernel, design(given.traits), given.measured, range(9), given.weights)
+    assert rows_by_regime(fit)["memory"] == 9
+    words = dict(zip(fit.design.parameters, verdicts(fit), strict=True))
+    errors = dict(zip(fit.design.parameters, np.sqrt(np.diag(fit.covariance)), strict=True))
+    for parameter in fit.design.parameters:
+        if parameter.factor in COMPUTES:
+            assert words[parameter] == "undetermined", parameter.name
+            assert errors[parameter] == pytest.approx(parameter.width, rel=0.05)
+
+
+def test_a_factor_no_row_feels_is_undetermined_however_small_its_error() -> None:
+    fit = fit_of(table().measured)
+    mute = dataclasses.replace(fit, slopes=fit.slopes * 1e-6, covariance=fit.covariance * 1e-6)
+    assert set(verdicts(mute)) == {"undetermined"}
+
+
+def test_fifty_rows_narrow_an_interval_that_fifty_copies_do_not() -> None:
+    first, *others = table().rows[:51]
+    copies = [first.model_copy(update={"id": f"copy {n}"}) for n in range(50)]
+    given = tabulate([*others, *copies], shipped())
+    kernel, layout = Forward(given.groups, FACTORS), design(given.traits, priors=POOLED)
+
+    def error(rows: range, weights: np.ndarray) -> float:
+        fit = solve(kernel, layout, given.measured, rows, weights)
+        return float(np.sqrt(fit.covariance[place, place]))
+
+    place = list(POOLED).index("weight_bandwidth")
+    one = error(range(50, 51), np.ones(100))
+    assert error(range(50, 100), given.weights) == pytest.approx(one, rel=0.01)
+    assert error(range(50), given.weights) < 0.9 * one
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wild_rows_move_no_determined_parameter_by_more_than_its_error(seed: int) -> None:
+    random, wild = np.random.default_rng(seed), table().measured.copy()
+    hit = random.choice(len(wild), len(wild) // 20, replace=False)
+    wild[hit] += np.log(3) * random.choice([-1, 1], len(hit))
+    layout = design(table().traits)
+    plain, pulled = (fit_of(measured, layout=layout) for measured in (table().measured, wild))
+    told = np.asarray([word == "determined" for word in verdicts(plain)])
+    moved = np.abs(pulled.vector - plain.vector) / np.sqrt(np.diag(plain.covariance) + 1e-300)
+    assert told.sum() > 5
+    assert moved[told].max() < 1
+
+
+def test_the_same_rows_give_the_same_fit_in_any_order() -> None:
+    one, again = fit_of(table().measured, starts=2), fit_of(table().measured, starts=2)
+    np.testing.assert_array_equal(one.vector, again.vector)
+    np.testing.assert_array_equal(one.covariance, again.covariance)
+    turned = fit_of(table().measured, np.arange(len(table().rows))[::-1], starts=2)
+    np.testing.assert_allclose(turned.vector, one.vector, atol=1e-6)
+    np.testing.assert_allclose(turned.covariance, one.covariance, atol=1e-6)
+
+
+def test_what_rows_tell_only_together_is_said() -> None:
+    # Decoding one by one: weights over bandwidth and software, and nothing tells the two apart.
+    given, kernel = one_by_one()
+    priors = {
+        "software": dataclasses.replace(POOLED["software"], width=0.2),
+        "weight_bandwidth": dataclasses.replace(POOLED["weight_bandwidth"], width=0.2),
+    }
+    layout = design(given.traits, priors=priors)
+    fit = solve(kernel, layout, given.measured, range(9), given.weights)
+    assert told_together(fit) == [["software", "weight_bandwidth"]]
+    names, singular, loadings = directions(fit)
+    assert names == ["software", "weight_bandwidth"]
+    # The rows tell their product, and next to nothing of their ratio.
+    assert singular[1] > 10 > 1 > singular[0]
+    np.testing.assert_allclose(np.abs(loadings), np.sqrt(0.5), atol=0.1)
+    assert loadings[0, 0] * loadings[0, 1] < 0 < loadings[1, 0] * loadings[1, 1]
+
+
+def test_regimes_are_those_of_the_slopes() -> None:
+    fit = fit_of(table().measured)
+    assert sum(rows_by_regime(fit).values()) == len(table().rows)
+    only = np.zeros_like(fit.sensitivities)
+    only[:, FACTORS.index("link_bandwidth")] = 0.5
+    assert set(regimes(dataclasses.replace(fit, sensitivities=only))) == {2}
+
+
+# Which parameters, within which bounds.
+
+
+def test_only_free_parameters_move() -> None:
+    layout = design(table().traits, free=["weight_bandwidth[hardware=*]", "gemm"])
+    fit = fit_of(table().measured, layout=layout)
+    moved = {
+        p.name for p, value in zip(layout.parameters, fit.vector, strict=True) if value != p.centre
+    }
+    free = {p.name for p in layout.parameters if p.free}
+    assert moved == free
+    assert {name.partition("[")[0] for name in free} == {"weight_bandwidth", "gemm"}
+    assert {"gemm", "gemm[dtype=fp8]", "weight_bandwidth[hardware=h100-sxm-80gb]"} <= free
+    assert "weight_bandwidth" not in free
+    words = dict(zip([p.name for p in layout.parameters], verdicts(fit), strict=True))
+    assert words["weight_bandwidth"] == words["kv_bandwidth[era=cpp]"] == "fixed"
+    assert words["gemm"] != "fixed"
+
+
+def test_patterns_name_parameters() -> None:
+    parameters = design(table().traits).parameters
+    assert chosen(["gemm[]"], parameters) == {"gemm"}
+    assert chosen(["*"], parameters) == {p.name for p in parameters}
+    assert split_patterns(["gemm,ramp", "vector_attention[attention=cpp, 8 to 1]"]) == [
+        "gemm",
+        "ramp",
+        "vector_attention[attention=cpp, 8 to 1]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("gem", "--free: 'gem' is no factor; did you mean 'gemm'?"),
+        ("logit_copies", "is a setting of the engine and is not fitted"),
+        ("gemm[hardware=h100]", "did you mean 'gemm[hardware=h100-sxm-80gb]'"),
+        ("ramp[era=cpp]", "it has no deviations"),
+    ],
+)
+def test_a_pattern_that_names_nothing_is_refused(pattern: str, words: str) -> None:
+    with pytest.raises(SpecError) as refusal:
+        design(table().traits, free=[pattern])
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_factor_stops_at_its_bound_and_says_so() -> None:
+    # Ten times as fast as the roofline: only shares above 1 could explain it.
+    fit = fit_of(table().measured + np.log(10), max_evaluations=40)
+    low, high = pooled().bounds
+    assert (fit.vector >= low).all() and (fit.vector <= high).all()
+    words = dict(zip(POOLED, verdicts(fit), strict=True))
+    assert words["weight_bandwidth"] == "at bound"
+    ends = dict(zip(POOLED, fit.vector, strict=True))
+    assert np.exp(ends["weight_bandwidth"]) == pytest.approx(
+        BOUNDS["weight_bandwidth"][1], rel=2e-3
+    )
+
+
+def test_every_prior_lies_within_its_bounds() -> None:
+    assert set(BOUNDS) == set(PRIORS)
+    for name, prior in PRIORS.items():
+        low, high = BOUNDS[name]
+        assert low < prior.typical < high
+
+
+def test_a_prior_beyond_the_bounds_is_refused() -> None:
+    for value in (0.0, 2.0):
+        with pytest.raises(SpecError, match=r"--from: gemm is .*within 0.02 to 1.5"):
+            centre = np.log(value) if value else -np.inf
+            design(table().traits, centres={"gemm": (centre, 0.1)})
+
+
+def test_the_best_start_is_kept() -> None:
+    fit = fit_of(table().measured, starts=3)
+    assert len(fit.costs) == 3
+    plain = (fit.errors / NOISE)[fit.fitted]
+    departures = (fit.vector - pooled().centres) / pooled().widths
+    # Half the sum of the pseudo-Huber losses and of the squared departures from the priors.
+    cost = np.sum(np.sqrt(1 + plain**2) - 1) + np.sum(departures**2) / 2
+    assert cost == pytest.approx(min(fit.costs))
+
+
+# Intervals, ranges, flags.
+
+
+def test_ranks_are_told_from_sizes() -> None:
+    measured = np.log([1.0, 2.0, 3.0, 4.0])
+    assert rank_correlation(np.asarray([0.5, 0.5, 0.5, 0.6]), measured) == pytest.approx(1)
+    assert rank_correlation(-2 * measured, measured) == pytest.approx(-1)
+    assert "spearman" not in summary(np.zeros(4), np.zeros(4))
+
+
+def test_half_the_width_holds_nine_in_ten() -> None:
+    assert conformal_halfwidth(np.linspace(-0.99, 1.0, 200)) == pytest.approx(0.905, abs=0.01)
+    assert conformal_halfwidth(np.asarray([np.nan])) == np.inf
+
+
+def test_intervals_hold_as_often_in_groups_of_wide_errors_as_in_others() -> None:
+    random = np.random.default_rng(0)
+    groups = {
+        "hardware": random.choice(["calm", "wild"], 4000, p=[0.9, 0.1]),
+        "model": random.choice(["dense", "sparse"], 4000),
+    }
+    true = np.where(groups["hardware"] == "wild", 3.0, 1.0) * np.where(
+        groups["model"] == "sparse", 2.0, 1.0
+    )
+    errors = random.normal(0, 0.05 * true)
+    found = spreads(groups, np.full(4000, "inflight"), errors)
+    by_machine, by_model = found["hardware"], found["model"]
+    assert by_machine["wild"] / by_machine["calm"] == pytest.approx(3, rel=0.2)
+    assert by_model["sparse"] / by_model["dense"] == pytest.approx(2, rel=0.1)
+    usual = multiples(found, groups)
+    inside = np.abs(errors) <= conformal_halfwidth(errors / usual) * usual
+    for labels in groups.values():
+        for name in np.unique(labels):
+            assert np.mean(inside[labels == name]) == pytest.approx(0.9, abs=0.04), name
+
+
+def test_a_group_of_few_rows_is_as_wide_as_the_rest() -> None:
+    groups = {"hardware": np.asarray(["many"] * 500 + ["one"])}
+    errors = np.append(np.full(500, 0.05), 5.0)
+    found = spreads(groups, np.full(501, "inflight"), errors)["hardware"]
+    assert found["many"] == pytest.approx(1, abs=0.2)
+    # One row counts for at most five of the twenty-one that it is reckoned with.
+    assert found["one"] < 1.25
+
+
+def test_ranges_are_those_of_the_rows() -> None:
+    given = [
+        row(id="a", isl=100, osl=10, tp=2, concurrency=7),
+        row(id="b", isl=900, osl=20, concurrency=3),
+        row(id="c", scenario="static_batch", batch_size=64),
+    ]
+    found = ranges(tabulate(given, shipped()), {"inflight": {"isl": [50, 200]}})
+    assert found["inflight"] == {
+        "isl": [50, 900],
+        "osl": [10, 20],
+        "gpus": [1, 2],
+        "concurrency": [3, 7],
+    }
+    assert found["static_batch"]["batch_size"] == [64, 64]
+
+
+def calibration(**changes: object) -> FittedEfficiency:
+    given: dict[str, object] = {
+        "name": "mine",
+        "factors": {"gemm": {"value": 0.7}},
+        "halfwidths": {
+            "static_batch": {"seen": 0.1, "beyond_batch": 0.2, "unseen_family": 0.3},
+            "first_token": {"seen": 0.4},
+            "inflight": {"seen": 0.05, "beyond_length": 0.13},
+        },
+        "seen": {
+            "model": ["llama-3.1-8b"],
+            "hardware": ["h100-sxm-80gb"],
+            "dtype": ["half"],
+            "family": ["llama"],
+        },
+        "ranges": {
+            "static_batch": {"batch_size": [1, 64], "isl": [1, 2000], "gpus": [1, 2]},
+            "inflight": {"concurrency": [8, 512], "osl": [10, 2000]},
+        },
+    }
+    return FittedEfficiency(**(given | changes))
+
+
+def test_intervals_widen_with_what_is_new() -> None:
+    mine = calibration()
+    assert mine.halfwidth(("static_batch",), 0) == 0.1
+    assert mine.halfwidth(("static_batch",), BEYOND["beyond_batch"]) == pytest.approx(0.2)
+    # In squares: 0.1² + (0.2² − 0.1²) + (0.15² − 0.1²), the last for what no rows tell.
+    both = BEYOND["beyond_batch"] | BEYOND["beyond_gpus"]
+    assert UNTOLD == 1.5
+    assert mine.halfwidth(("static_batch",), both) == pytest.approx(np.sqrt(0.0525))
+    # A model of a new family is new for one reason, not for two.
+    family = UNSEEN["unseen_family"]
+    assert mine.halfwidth(("static_batch",), family | UNSEEN["unseen_model"]) == pytest.approx(0.3)
+    assert mine.halfwidth(("inflight", "first_token"), 0) == 0.4
+    assert np.isnan(calibration(halfwidths={}).halfwidth(("inflight",), 0))
+
+
+def swept(efficiency: FittedEfficiency) -> xr.Dataset:
+    grid = Grid(
+        models=["llama-3.1-8b", "qwen2-7b"],
+        hardware=["h100-sxm-80gb"],
+        precision=["fp16"],
+        tp=[1, 4],
+        batch_size=[8, 128],
+        concurrency=[1, 64],
+        isl=[100, 4000],
+        osl=[500, 4000],
+        variables=list(CALIBRATED),
+    )
+    return run(grid, efficiency=efficiency)
+
+
+def test_a_sweep_flags_what_lies_beyond_the_rows() -> None:
+    found = swept(calibration())
+    seen = found.sel(model="llama-3.1-8b", tp=1)
+    static = seen.extrapolation.squeeze(drop=True)
+    assert static.dims == ("batch_size", "isl", "osl")
+    assert static.sel(osl=500).values.tolist() == [[0, 32], [16, 48]]
+    assert (found.extrapolation.sel(tp=4) & BEYOND["beyond_gpus"] > 0).all()
+    new = found.extrapolation.sel(model="qwen2-7b")
+    assert (new & 10 == UNSEEN["unseen_model"] | UNSEEN["unseen_family"]).all()
+    inflight = seen.inflight_extrapolation.squeeze(drop=True)
+    assert inflight.dims == ("concurrency", "isl", "osl")
+    # One request open is fewer than any row held.
+    assert inflight.sel(isl=100).values.tolist() == [[16, 48], [0, 32]]
+    assert "osl" not in found.ttft_extrapolation.dims
+    width = np.log(found.tpot_upper / found.tpot).sel(model="llama-3.1-8b", tp=1, isl=100)
+    np.testing.assert_allclose(width.sel(batch_size=8), 0.1, rtol=1e-4)
+    np.testing.assert_allclose(width.sel(batch_size=128), 0.2, rtol=1e-4)
+    assert check_dataset(found) == []
+
+
+def test_intervals_are_wider_where_errors_are() -> None:
+    kinds_of = {"hardware": {"h100-sxm-80gb": 2.0}, "model": {"qwen2-7b": 1.5}}
+    plain, spread = swept(calibration()), swept(calibration(spreads=kinds_of))
+    over = np.log(spread.tpot_upper / spread.tpot) / np.log(plain.tpot_upper / plain.tpot)
+    np.testing.assert_allclose(over.sel(model="llama-3.1-8b"), 2, rtol=1e-3)
+    np.testing.assert_allclose(over.sel(model="qwen2-7b"), 3, rtol=1e-3)
+    told = predictions(tabulate([row(id="a", osl=500)], shipped()), calibration(spreads=kinds_of))
+    assert np.log(told["upper"] / told["predicted"]).item() == pytest.approx(0.1)
+
+
+def test_every_interval_brackets_its_variable() -> None:
+    found = swept(calibration())
+    for name in CALIBRATED:
+        whole = found[name]
+        inside = (found[f"{name}_lower"] < whole) & (whole < found[f"{name}_upper"])
+        assert (inside | whole.isnull()).all(), name
+        assert f"{name}_lower" in whole.attrs["ancillary_variables"]
+
+
+def test_a_row_and_a_sweep_get_the_same_flags() -> None:
+    rows = [row(id=f"{open_}", concurrency=open_, isl=4000, osl=500) for open_ in (1, 64)]
+    told = predictions(tabulate(rows, shipped()), calibration())
+    assert told["flags"].tolist() == ["beyond_batch", ""]
+    found = swept(calibration()).sel(model="llama-3.1-8b", tp=1, isl=4000, osl=500)
+    lower = found.inflight_output_throughput_lower.values.ravel()
+    np.testing.assert_allclose(lower, told["lower"], rtol=1e-3)
+
+
+def test_an_older_calibration_flags_no_range_and_no_family() -> None:
+    mine = calibration(ranges={}, seen={"model": [], "hardware": ["h"], "dtype": ["half"]})
+    assert mine.unseen(model="m", hardware="h", dtype="half", family="f") == UNSEEN["unseen_model"]
+    assert mine.beyond("static_batch", batch_size=1e9) == 0
+    assert load_efficiency("tensorrt-llm") is not None
+
+
+# Files and the command.
+
+
+def test_a_report_tells_kinds_of_runs_apart() -> None:
+    given = [
+        row(id="a", value=1.0),
+        row(id="b", value=2.0, engine_version="0.10.0"),
+        row(id="c", value=2.0, model="mixtral-8x7b", hardware="h200-sxm-141gb", tp=2),
+        row(id="d", value=2.0, scenario="static_batch", batch_size=8, quality="doubtful"),
+    ]
+    rows = tabulate(given, shipped())
+    assert kinds(rows).tolist() == [
+        "in flight, dense models",
+        "in flight, version 0.10",
+        "in flight, mixtures of experts",
+        "static batches",
+    ]
+    judged = Judged("model", np.log([1.1, 0.9, 1.2, 5.0]), np.asarray([True, True, False, False]))
+    found = {figure["group"]: figure for figure in figures(rows, judged, rows.labels("model"))}
+    # Half of 10 % and 10 %; what is doubtful judges nothing.
+    assert found["llama-3.1-8b"]["rows"] == 2
+    assert found["llama-3.1-8b"]["mape"] == pytest.approx(0.1)
+    assert found["mixtral-8x7b"]["coverage"] == 0
+    text = as_markdown(rows, [judged], "llm-calibrate validate mine.csv")
+    assert "| mixtral-8x7b | 1 | 20.0 % |" in text
+    assert "llm-calibrate validate mine.csv" in text
+
+
+def test_an_architecture_is_left_out_in_all_its_sizes() -> None:
+    given = [
+        row(id=name, model=name) for name in ("llama-3.1-8b", "llama-3-70b", "mistral-7b-v0.1")
+    ]
+    found = {name: places for name, _, places in splits(tabulate(given, shipped()), "architecture")}
+    assert {name: places.tolist() for name, places in found.items()} == {
+        "llama": [0, 1],
+        "mistral": [2],
+    }
+
+
+def test_versions_are_predicted_from_those_before() -> None:
+    given = [row(id=version, engine_version=version) for version in ("1.0.0", "0.9.0", "0.10.0")]
+    found = [
+        (name, fitted.tolist(), predicted.tolist())
+        for name, fitted, predicted in splits(tabulate(given, shipped()), "version")
+    ]
+    assert found == [("0.10.0", [1], [2]), ("1.0.0", [1, 2], [0])]
+
+
+def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
+    columns = (
+        "id,engine,engine_version,scenario,model,hardware,tp,weight_dtype,isl,osl,metric,value"
+    )
+    lines = [",".join(str(getattr(r, c)) for c in columns.split(",")) for r in table().rows[:40]]
+    mine = tmp_path / "mine.csv"
+    mine.write_text("\n".join([columns, *lines]), encoding="utf-8")
+
+    def call(*words: object) -> str:
+        result = CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    fit, report = tmp_path / "fit.nc", tmp_path / "accuracy.md"
+    said = call("fit", mine, "-o", fit, "--from", "tensorrt-llm", "--free", "gemm,ramp")
+    assert "rows wait longest for memory in" in said
+    twin = yaml.safe_load((tmp_path / "fit.yaml").read_text())
+    assert twin["factors"]["attention"]["verdict"] == "fixed"
+    before = load_efficiency("tensorrt-llm")
+    assert before is not None
+    assert twin["factors"]["attention"]["value"] == before.factors["attention"].value
+    assert len(twin["provenance"]["costs_of_starts"]) == 3
+    assert "fixed" in call("show", fit)
+    with xr.open_dataset(fit) as opened:
+        assert opened.loading.dims == ("direction", "factor")
+        assert opened.factor.values.tolist() == ["gemm", "ramp"]
+        assert set(opened.hardware.values) <= set(twin["seen"]["hardware"])
+    call("plot", fit, "-o", tmp_path / "fit.png", "--by", "model")
+    shown = call("validate", mine, "--leave-out", "hardware", "-o", report, "--json")
+    found = json.loads(shown[shown.index("[") :])
+    assert [split["leave_out"] for split in found] == ["hardware"]
+    assert {"mape", "spearman", "coverage"} <= set(found[0]["groups"][-1])
+    assert "## Accelerators left out" in report.read_text()
+
+
+def test_a_fit_with_ranges_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(as_text(calibration()), encoding="utf-8")
+    again = load_efficiency(path)
+    assert again is not None
+    assert again.digest == calibration().digest
