@@ -16,6 +16,8 @@ class Efficiency(eqx.Module):
     Attributes:
         software: Share of the rate at which everything runs. [1]
         gemm: Share of the dense matrix rate that a large matrix product reaches. [1]
+        power_limit: Power of the rated power for each FLOP/s with which matrix rates grow, since
+            what runs hot is clocked down. [1]
         gemm_half_rows: Rows at which a product reaches half of that share. [count]
         expert_half_rows: The same for each routed expert's product. [count]
         expert_gemm: Share that products of routed experts reach of what others do. [1]
@@ -47,6 +49,7 @@ class Efficiency(eqx.Module):
 
     software: Scalar = 1.0
     gemm: Scalar = 1.0
+    power_limit: Scalar = 0.0
     gemm_half_rows: Scalar = 0.0
     expert_half_rows: Scalar = 0.0
     expert_gemm: Scalar = 1.0

@@ -198,10 +198,19 @@ class _Pricing:
         return layers * (self.point.microbatches + pp - 1) / pp
 
     def peak(self, role: Role) -> Scalar:
-        """Dense matrix rate of the type that `role` computes in. [FLOP/s]"""
+        """Dense matrix rate of the type that `role` computes in, at the clock held. [FLOP/s]"""
         if role not in self._peaks:
-            self._peaks[role] = peak_rate(self.point.hardware, self.point.precision.peak(role))
+            rate = peak_rate(self.point.hardware, self.point.precision.peak(role))
+            self._peaks[role] = rate * self._clock
         return self._peaks[role]
+
+    @cached_property
+    def _clock(self) -> Scalar:
+        """Clock that is held under full load over that of the published rate. [1]"""
+        limit = self.point.efficiency.power_limit
+        if is_nothing(limit):
+            return 1.0
+        return jnp.power(self.point.hardware.power_headroom, limit)
 
     def price(self, block: Block, name: str, context_len: Scalar) -> tuple[Cost, Seconds]:
         """Cost and time of an operator in one layer when sequences hold `context_len` tokens."""
