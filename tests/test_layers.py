@@ -62,6 +62,7 @@ RUNNING = (
     ("explanation", "prices"),
     ("candidates",),
     ("recommendation",),
+    ("advice",),
     ("plots", "listing", "progress", "launch", "options"),
     ("decision_plots",),
     ("running",),
