@@ -65,8 +65,11 @@ def _failure(limit: str, row: Row, over: float, demand: Demand) -> str:
     name = column.replace("total_gpus", "size")
     if not isfinite(row[column]):
         return f"its {name} is unknown, so that --{option} cannot be met"
+    told = f"its {name} of {row[column]:.4g} {unit} is"
+    if over >= 2:
+        return f"{told} {over:.3g} times --{option} {most:g}"
     percent = f"{100 * (over - 1):.0f}" if over >= 1.01 else f"{100 * (over - 1):.2g}"
-    return f"its {name} of {row[column]:.4g} {unit} is {percent} % over --{option} {most:g}"
+    return f"{told} {percent} % over --{option} {most:g}"
 
 
 def _why_none_runs(frame: pd.DataFrame) -> str:
@@ -81,7 +84,8 @@ def placed(row: Row) -> str:
     """A deployment in words."""
     layout = ", ".join(f"{axis} {_plain(value)}" for axis, value in settings(row).items())
     gpus = row["total_gpus"] if isfinite(row["total_gpus"]) else row["gpus"]
-    held = "" if np.isnan(row["held"]) else f" at {row['held']:.0f} requests"
+    plural = "s" if row["held"] > 1 else ""
+    held = "" if np.isnan(row["held"]) else f" at {row['held']:.0f} request{plural}"
     each = " each" if row["replicas"] > 1 else ""
     return f"{gpus:.0f} × {row['hardware']} in {row['precision']} ({layout}{each}){held}"
 
@@ -112,6 +116,22 @@ def sentence(found: Recommendation) -> str:
         return f"{text}."
     apart = second["score_upper"] < best["score_lower"]
     return f"{text}, and their 90 % intervals {'do not overlap' if apart else 'overlap'}."
+
+
+def notes(found: Recommendation) -> list[str]:
+    """What to know beside the answer: who was left out, and what energy stands for."""
+    told = []
+    column = {"dollar": "price", "watt": "power"}.get(found.demand.by)
+    if column is None and found.demand.limits.max_price_per_hour is not None:
+        column = "price"
+    if column is not None:
+        runs = found.judged[found.judged["runs"]]
+        unknown = runs.loc[runs[column].isna(), "hardware"].unique()
+        if len(unknown):
+            told.append(f"left out, their {column} being unknown: {', '.join(unknown)}")
+    if len(found.ranked) and found.ranked["energy"].notna().any():
+        told.append(ENERGY_CAVEAT)
+    return told
 
 
 def _score(row: Row) -> str:
@@ -155,7 +175,7 @@ def rows(
                 "tpot (s)": row["tpot"],
                 "USD/hour": row["price"],
                 "USD/M tokens": row["cost"],
-                "J/token": row["energy"],
+                "rated J/token": row["energy"],
                 "bound by": bound(row, moved[place]) if place < len(moved) else "",
                 "beyond the data": " ".join(beyond(int(row["beyond"]))),
             }
@@ -252,7 +272,7 @@ def as_json(found: Recommendation, moved: Sequence[Mapping[str, float]]) -> dict
         "efficiency": found.candidates.efficiency,
         "demand": demand,
         "answer": sentence(found),
-        "energy": ENERGY_CAVEAT,
+        "notes": notes(found),
         "ranked": [
             {**_clean(row), "elasticities": dict(moved[i]) if i < len(moved) else {}}
             for i, row in enumerate(_records(found.ranked))

@@ -228,8 +228,8 @@ def recommend(
         if front:
             click.echo("tokens per second of a user against those on a GPU, the front:")
             _print_ranks(advice.rows(found, found.front))
-        if len(found.ranked) and by == "watt":
-            click.echo(f"({advice.ENERGY_CAVEAT})")
+        for note in advice.notes(found):
+            click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
 
 

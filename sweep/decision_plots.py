@@ -4,6 +4,7 @@ from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from sweep.advice import sentence
 from sweep.explanation import HOST, SPENT, Explanation, Phase, title
@@ -132,8 +133,9 @@ def front_figure(found: Recommendation) -> Figure:
     axes.set_yscale("log")
     axes.set_xlabel("output tokens per second of one user (1/s)")
     axes.set_ylabel("output tokens per second and GPU (1/s)")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.4)))
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend(fontsize=8)
     axes.set_title(sentence(found).partition(": ")[0], fontsize=10)
