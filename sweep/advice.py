@@ -111,11 +111,15 @@ def sentence(found: Recommendation) -> str:
     second = _records(found.ranked)[1]
     behind = 100 * (1 - second["score"] / best["score"])
     verb = "are" if second["total_gpus"] > 1 else "is"
-    text += f"; next {verb} {placed(second)}, {behind:.0f} % behind"
+    text += f"; next {verb} {placed(second)}, {_percent(behind)} behind"
     if np.isnan(best["score_lower"]):
         return f"{text}."
     apart = second["score_upper"] < best["score_lower"]
     return f"{text}, and their 90 % intervals {'do not overlap' if apart else 'overlap'}."
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"
 
 
 def notes(found: Recommendation) -> list[str]:
