@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from sweep.candidates import Candidates, beyond, settings
-from sweep.catalog import Catalog
 from sweep.cell import cell
 from sweep.errors import SweepError
 from sweep.families import read_blocks
@@ -200,22 +199,18 @@ def _whole(value: Any) -> Any:
     return int(value) if float(value).is_integer() else float(value)
 
 
-def binding(found: Recommendation, frame: pd.DataFrame, catalog: Catalog) -> list[dict[str, float]]:
-    """Elasticities of the throughput of each row, empty where its parts are in no catalog. [1]
+def binding(found: Recommendation, frame: pd.DataFrame) -> list[dict[str, float]]:
+    """Elasticities of the throughput of each row, empty where its parts are not known here. [1]
 
     Args:
         found: The answer.
         frame: Some rows of it.
-        catalog: Where the specifications stand.
     """
     fitted = _calibration(found.candidates.efficiency)
-    if isinstance(fitted, str):
-        return [{} for _ in range(len(frame))]
     told: list[dict[str, float]] = []
     for row in _records(frame):
-        try:
-            point = _point(found.candidates, row, catalog, fitted)
-        except SweepError:
+        point = None if isinstance(fitted, str) else _point(found.candidates, row, fitted)
+        if point is None:
             told.append({})
             continue
         moved = np.asarray(_moved(point, found.candidates.scheme.throughput))
@@ -232,13 +227,18 @@ def bound(row: Row, moved: Mapping[str, float]) -> str:
     return f"{first.replace('_', ' ')} ({moved[first]:+.2f} %/%){full}"
 
 
-def _point(given: Candidates, row: Row, catalog: Catalog, fitted: FittedEfficiency | None) -> Point:
-    spec = catalog.model(given.model)
+def _point(given: Candidates, row: Row, fitted: FittedEfficiency | None) -> Point | None:
+    known = given.known
+    spec = known.model
+    machine = known.hardware.get(row["hardware"])
+    recipe = known.precision.get(row["precision"])
+    if spec is None or machine is None or recipe is None:
+        return None
     numbers = {axis: float(value) for axis, value in settings(row).items()}
     return cell(
         read_blocks(spec.config, spec.where),
-        catalog.hardware(row["hardware"]),
-        catalog.precision(row["precision"]),
+        machine,
+        recipe,
         {
             **{axis: float(row[axis]) for axis in ("pp", "dp_attention")},
             **numbers,

@@ -1,8 +1,9 @@
 """Every deployment that may be chosen, one row of a table each, from a sweep or a result."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from sweep.grid import Grid, check_dtypes
 from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, nearest
 from sweep.variables import EXTRAPOLATION, SERVER
 
+T = TypeVar("T")
 LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp")
 """Axes that lay a deployment out over GPUs; all but `ep` multiply their number."""
 CHOSEN = ("hardware", "precision", *LAYOUT, *SERVER)
@@ -90,6 +92,21 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class Known:
+    """Specifications behind the names of candidates, as far as they are to be had.
+
+    Attributes:
+        model: Of the model.
+        hardware: By name.
+        precision: By name.
+    """
+
+    model: ModelSpec | None = None
+    hardware: Mapping[str, HardwareSpec] = field(default_factory=dict)
+    precision: Mapping[str, PrecisionSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Candidates:
     """Deployments, one row each in a fixed order.
 
@@ -102,6 +119,7 @@ class Candidates:
             `asked` and `held` requests, `fit` if known, `throughput` with `lower` and `upper`,
             `ttft`, `tpot`, `runs`, `reason`, `beyond`, `gpus`.
         efficiency: The calibration's name and digest, or `ideal`.
+        known: The specifications behind these names.
     """
 
     model: str
@@ -110,6 +128,7 @@ class Candidates:
     scheme: Scheme
     frame: pd.DataFrame
     efficiency: str
+    known: Known
 
 
 def sweep_candidates(
@@ -172,13 +191,15 @@ def sweep_candidates(
         raise SpecError(f"no peak rate for {types} on any of {names}; choose another precision")
     frame = pd.concat(parts, ignore_index=True)
     kept = frame[_within_machines(frame, machines, offer)].reset_index(drop=True)
-    return Candidates(spec.name, isl, osl, INFLIGHT, kept, told)
+    known = Known(spec, {m.name: m for m in machines}, {r.name: r for r in recipes})
+    return Candidates(spec.name, isl, osl, INFLIGHT, kept, told, known)
 
 
 def read_candidates(
     dataset: xr.Dataset,
     offer: Offer,
     *,
+    catalog: Catalog,
     model: str | None = None,
     isl: int | None = None,
     osl: int | None = None,
@@ -189,6 +210,7 @@ def read_candidates(
     Args:
         dataset: A result of a sweep.
         offer: What of its axes to choose from; all of an axis that is empty.
+        catalog: Where the specifications behind its names may stand.
         model: Where it has several.
         isl: Where it has several. [count]
         osl: Where it has several. [count]
@@ -228,7 +250,26 @@ def read_candidates(
         )
     frame = _table(part, scheme)
     told = str(dataset.attrs.get("efficiency", ""))
-    return Candidates(place["model"], place["isl"], place["osl"], scheme, frame, told)
+    known = _found(catalog, place["model"], frame)
+    return Candidates(place["model"], place["isl"], place["osl"], scheme, frame, told, known)
+
+
+def _found(catalog: Catalog, model: str, frame: pd.DataFrame) -> Known:
+    """What a catalog has of the names in a result, which may be from elsewhere."""
+    models = _look_up(catalog.model, [model])
+    return Known(
+        models.get(model),
+        _look_up(catalog.hardware, frame["hardware"].unique().tolist()),
+        _look_up(catalog.precision, frame["precision"].unique().tolist()),
+    )
+
+
+def _look_up(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+    found = {}
+    for name in names:
+        with suppress(SpecError):
+            found[name] = find(name)
+    return found
 
 
 def solid_hardware(

@@ -196,7 +196,13 @@ def recommend(
     if source is not None:
         with open_results(source) as dataset:
             candidates = read_candidates(
-                dataset, offer, model=model, isl=isl, osl=osl, concurrency=concurrency
+                dataset,
+                offer,
+                catalog=catalog,
+                model=model,
+                isl=isl,
+                osl=osl,
+                concurrency=concurrency,
             )
     else:
         candidates = sweep_candidates(
@@ -210,11 +216,9 @@ def recommend(
         )
     check_prices(stated, candidates)
     demand = Demand(Limits(**limits), by, concurrency, requests_per_s)
-    found = recommend_from(
-        candidates, demand, catalog=catalog, prices=known, every_layout=every_layout
-    )
+    found = recommend_from(candidates, demand, prices=known, every_layout=every_layout)
     shown = found.ranked.head(top)
-    moved = advice.binding(found, shown, catalog)
+    moved = advice.binding(found, shown)
     if output is not None and len(found.ranked):
         from sweep.decision_plots import front_figure
         from sweep.plots import save_figure

@@ -3,7 +3,7 @@
 How the answer is told stands in `advice.py`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from sweep.candidates import Candidates
-from sweep.catalog import Catalog
 from sweep.errors import SpecError
 from sweep.fronts import front
 from sweep.prices import price_of
@@ -92,7 +91,6 @@ def recommend(
     candidates: Candidates,
     demand: Demand,
     *,
-    catalog: Catalog,
     prices: Mapping[str, float] | None = None,
     every_layout: bool = False,
 ) -> Recommendation:
@@ -101,7 +99,6 @@ def recommend(
     Args:
         candidates: Deployments.
         demand: Limits, load and what counts.
-        catalog: Where prices and rated powers of accelerators stand.
         prices: Dollars for an hour of one accelerator, before those of specifications. [USD]
         every_layout: Whether each layout has its own rank.
 
@@ -109,7 +106,7 @@ def recommend(
         SpecError: No price or rated power is known where one is needed, or a price is of
             something else.
     """
-    frame = judged(candidates, demand, catalog, prices or {})
+    frame = judged(candidates, demand, prices or {})
     _check_known(frame, demand)
     excess = excess_of(frame, demand)
     allowed = frame[frame["runs"] & (excess.max(axis=1) <= 1) & frame["score"].notna()]
@@ -131,9 +128,7 @@ def _present(frame: pd.DataFrame) -> list[str]:
     return [axis for axis in ("ep", "dp") if axis in frame]
 
 
-def judged(
-    candidates: Candidates, demand: Demand, catalog: Catalog, prices: Mapping[str, float]
-) -> pd.DataFrame:
+def judged(candidates: Candidates, demand: Demand, prices: Mapping[str, float]) -> pd.DataFrame:
     """The candidates with replicas, prices and scores.
 
     Adds `replicas` with `fewest_replicas` and `most_replicas` at the ends of the interval,
@@ -142,7 +137,9 @@ def judged(
     and `score` with `score_lower` and `score_upper`.
     """
     frame, osl = candidates.frame.copy(), candidates.osl
-    dollars, watts = _facts(frame["hardware"].unique().tolist(), catalog, prices)
+    known = candidates.known.hardware
+    dollars = {**prices, **{name: price_of(spec, prices) for name, spec in known.items()}}
+    watts = {name: spec.tdp_w for name, spec in known.items()}
     rate = demand.requests_per_s
     for name, throughput in (
         ("replicas", "throughput"),
@@ -189,22 +186,6 @@ def _unit_cost(frame: pd.DataFrame, by: By) -> pd.Series:
     """What a score is divided by: GPUs, dollars a second or watts."""
     column: pd.Series = frame[{"gpu": "total_gpus", "dollar": "price", "watt": "power"}[by]]
     return column / 3600 if by == "dollar" else column
-
-
-def _facts(
-    names: Iterable[str], catalog: Catalog, prices: Mapping[str, float]
-) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """Price of an hour and rated power of each accelerator, `None` where unknown. [USD, W]"""
-    dollars: dict[str, float | None] = {}
-    watts: dict[str, float | None] = {}
-    for name in names:
-        try:
-            spec = catalog.hardware(name)
-        except SpecError:  # One of a result may stand in no catalog here.
-            dollars[name], watts[name] = prices.get(name), None
-        else:
-            dollars[name], watts[name] = price_of(spec, prices), spec.tdp_w
-    return dollars, watts
 
 
 def check_prices(prices: Mapping[str, float], candidates: Candidates) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from factories import shipped
+from factories import model, shipped
 
 import sweep
 from sweep import advice, cli
 from sweep.candidates import (
     INFLIGHT,
     Candidates,
+    Known,
     Offer,
     loads,
     read_candidates,
@@ -70,7 +71,7 @@ def swept():
 
 
 def found(candidates: Candidates, demand: Demand, **more: Any) -> Recommendation:
-    return recommend(candidates, demand, catalog=shipped(), prices=PRICES, **more)
+    return recommend(candidates, demand, prices=PRICES, **more)
 
 
 def by_brute_force(swept, demand: Demand) -> dict[tuple[str, str], tuple[float, int, int]]:
@@ -165,7 +166,7 @@ def test_a_replica_must_hold_the_requests_asked_for() -> None:
         catalog=shipped(),
         efficiency=None,
     )
-    answer = recommend(asked, Demand(concurrency=500), catalog=shipped())
+    answer = recommend(asked, Demand(concurrency=500))
     assert not len(answer.ranked)
     held = int(asked.frame["held"].iloc[0])
     assert held < 500
@@ -173,6 +174,9 @@ def test_a_replica_must_hold_the_requests_asked_for() -> None:
 
 
 # A table by hand.
+
+
+KNOWN = Known(hardware={n: shipped().hardware(n) for n in ("h20-96gb", "a800-sxm-80gb", "l20")})
 
 
 def table(**columns: Any) -> Candidates:
@@ -198,7 +202,7 @@ def table(**columns: Any) -> Candidates:
         "gpus": [1],
     }
     whole = {k: (v * size if len(v) == 1 else v) for k, v in (plain | columns).items()}
-    return Candidates("toy", 100, 100, INFLIGHT, pd.DataFrame(whole), "toy 0")
+    return Candidates("toy", 100, 100, INFLIGHT, pd.DataFrame(whole), "toy 0", KNOWN)
 
 
 def test_replicas_and_costs_by_hand() -> None:
@@ -208,7 +212,6 @@ def test_replicas_and_costs_by_hand() -> None:
     answer = recommend(
         table(gpus=[2], tp=[2]),
         Demand(by="dollar", requests_per_s=25.0),
-        catalog=shipped(),
         prices={"h20-96gb": 3.0},
     )
     row = answer.ranked.iloc[0]
@@ -224,20 +227,20 @@ def test_replicas_and_costs_by_hand() -> None:
 def test_of_equals_the_first_counts() -> None:
     names = ["a800-sxm-80gb", "h20-96gb", "l20"]
     for order in (names, names[::-1]):
-        ranked = recommend(table(hardware=order), Demand(), catalog=shipped()).ranked
+        ranked = recommend(table(hardware=order), Demand()).ranked
         assert ranked["hardware"].tolist() == order
 
 
 def test_of_equals_fewer_gpus_come_first() -> None:
     wide = table(hardware=["l20", "h20-96gb"], gpus=[2, 1], throughput=[2000.0, 1000.0])
-    ranked = recommend(wide, Demand(), catalog=shipped()).ranked
+    ranked = recommend(wide, Demand()).ranked
     assert ranked["hardware"].tolist() == ["h20-96gb", "l20"]
 
 
 def test_each_layout_has_its_rank_where_asked() -> None:
     two = table(tp=[1, 2], gpus=[1, 2], throughput=[1000.0, 1500.0])
-    assert len(recommend(two, Demand(), catalog=shipped()).ranked) == 1
-    assert len(recommend(two, Demand(), catalog=shipped(), every_layout=True).ranked) == 2
+    assert len(recommend(two, Demand()).ranked) == 1
+    assert len(recommend(two, Demand(), every_layout=True).ranked) == 2
 
 
 @pytest.mark.parametrize(("second", "words"), [(900.0, "overlap"), (100.0, "do not overlap")])
@@ -248,7 +251,7 @@ def test_the_answer_tells_the_gap_and_whether_it_is_certain(second: float, words
         lower=[800.0, 0.8 * second],
         upper=[1300.0, 1.3 * second],
     )
-    text = advice.sentence(recommend(both, Demand(), catalog=shipped()))
+    text = advice.sentence(recommend(both, Demand()))
     assert "1 × h20-96gb in fp16 (tp 1) at 8 requests gives the most" in text
     assert "1,000 (800 to 1,300)" in text
     assert f"{100 - second / 10:.0f} % behind, and their 90 % intervals {words}." in text
@@ -257,21 +260,21 @@ def test_the_answer_tells_the_gap_and_whether_it_is_certain(second: float, words
 def test_the_nearest_deployment_says_what_it_fails_and_by_how_much() -> None:
     slow = table(hardware=["h20-96gb", "l20"], ttft=[0.5, 0.6], tpot=[0.025, 0.022])
     limits = Limits(max_ttft=1.0, max_tpot=0.02)
-    text = advice.sentence(recommend(slow, Demand(limits), catalog=shipped()))
+    text = advice.sentence(recommend(slow, Demand(limits)))
     assert "nearest is 1 × l20" in text
     assert text.endswith("its tpot of 0.022 s is 10 % over --max-tpot 0.02")
 
 
 def test_where_nothing_runs_the_reasons_are_counted() -> None:
     none = table(runs=[False, False], reason=[1, 3], throughput=[math.nan, math.nan])
-    text = advice.sentence(recommend(none, Demand(), catalog=shipped()))
+    text = advice.sentence(recommend(none, Demand()))
     assert text == (
         "none of 2 configurations can run: exceeds_memory 2, tp_does_not_divide_heads 1"
     )
 
 
 def test_one_output_token_has_no_tpot_to_limit() -> None:
-    answer = recommend(table(tpot=[math.nan]), Demand(Limits(max_tpot=1e-9)), catalog=shipped())
+    answer = recommend(table(tpot=[math.nan]), Demand(Limits(max_tpot=1e-9)))
     assert len(answer.ranked) == 1
     assert not len(answer.front)
 
@@ -289,7 +292,7 @@ def test_no_point_of_the_front_is_beaten(candidates) -> None:
 
 def test_what_binds_is_told_of_each(candidates) -> None:
     answer = found(candidates, Demand())
-    moved = advice.binding(answer, answer.ranked.head(2), shipped())
+    moved = advice.binding(answer, answer.ranked.head(2))
     for row, one in zip(answer.ranked.to_dict("records"), moved, strict=False):
         assert one["memory_bandwidth"] > 0
         first = max(one, key=lambda name: abs(one[name])).replace("_", " ")
@@ -305,6 +308,28 @@ def test_candidates_unasked_are_solid_and_of_vendors_the_calibration_saw() -> No
     assert {spec.confidence for spec in (*ideal, *fitted)} == {"solid"}
     assert {spec.vendor for spec in fitted} == {"NVIDIA"}
     assert {"NVIDIA", "AMD"} <= {spec.vendor for spec in ideal}
+
+
+def test_files_of_ones_own_are_priced_and_told_of(tmp_path) -> None:
+    machine, config = tmp_path / "mine.json", tmp_path / "my-model.json"
+    whole = shipped().hardware("l20").model_dump(mode="json", by_alias=True)
+    price = {"value": 2.0, "source": "an offer", "date": "2026-01-31"}
+    machine.write_text(json.dumps(whole | {"name": "mine", "price_usd_per_hour": price}))
+    config.write_text(json.dumps(model().config))
+    own = sweep_candidates(
+        str(config),
+        Offer((str(machine),), tp=(1,), pp=(1,)),
+        isl=64,
+        osl=16,
+        concurrency=4,
+        catalog=shipped(),
+        efficiency=None,
+    )
+    answer = recommend(own, Demand(by="dollar"))
+    row = answer.ranked.iloc[0]
+    assert (row["hardware"], row["price"]) == ("mine", 2.0)
+    assert row["power"] == shipped().hardware("l20").tdp_w
+    assert advice.binding(answer, answer.ranked)[0]
 
 
 # From a result.
@@ -329,7 +354,7 @@ def static():
 
 
 def test_a_result_answers_as_the_sweep_does(candidates, swept) -> None:
-    read = read_candidates(swept, Offer())
+    read = read_candidates(swept, Offer(), catalog=shipped())
     for demand in DEMANDS[:2]:
         one, other = found(candidates, demand).ranked, found(read, demand).ranked
         assert one["hardware"].tolist() == other["hardware"].tolist()
@@ -337,8 +362,8 @@ def test_a_result_answers_as_the_sweep_does(candidates, swept) -> None:
 
 
 def test_a_result_of_static_batches_will_do(static) -> None:
-    read = read_candidates(static, Offer(), model=MODEL, isl=512)
-    best = recommend(read, Demand(), catalog=shipped()).ranked.iloc[0]
+    read = read_candidates(static, Offer(), catalog=shipped(), model=MODEL, isl=512)
+    best = recommend(read, Demand()).ranked.iloc[0]
     part = static.sel(model=MODEL, isl=512)
     per_gpu = part["output_throughput"] / part["tp"]
     assert best["score"] == pytest.approx(float(per_gpu.max()))
@@ -353,9 +378,9 @@ def test_a_result_must_have_what_is_asked(static) -> None:
         ({"model": MODEL, "isl": 512, "concurrency": 9}, "no batch_size 9"),
     ):
         with pytest.raises(ResultError, match=words):
-            read_candidates(static, Offer(), **given)
+            read_candidates(static, Offer(), catalog=shipped(), **given)
     with pytest.raises(ResultError, match="must have inflight_output_throughput"):
-        read_candidates(static[["ttft"]], Offer(), model=MODEL, isl=512)
+        read_candidates(static[["ttft"]], Offer(), catalog=shipped(), model=MODEL, isl=512)
 
 
 # Prices.
@@ -407,13 +432,13 @@ def test_a_price_of_a_specification_has_a_source_and_a_date() -> None:
 def test_a_price_decides_by_dollar(candidates) -> None:
     cheap = {**PRICES, "rtx-4090": 0.01}
     for prices, first in ((cheap, "rtx-4090"), ({**cheap, "l20": 1e-4}, "l20")):
-        best = recommend(candidates, Demand(by="dollar"), catalog=shipped(), prices=prices)
+        best = recommend(candidates, Demand(by="dollar"), prices=prices)
         assert best.ranked["hardware"].iloc[0] == first
-    some = recommend(candidates, Demand(by="dollar"), catalog=shipped(), prices={"l20": 1.0})
+    some = recommend(candidates, Demand(by="dollar"), prices={"l20": 1.0})
     assert set(some.ranked["hardware"]) == {"l20"}
     assert "left out, their price being unknown: rtx-4090" in advice.notes(some)[0]
     with pytest.raises(SpecError, match="no price of any candidate"):
-        recommend(candidates, Demand(by="dollar"), catalog=shipped())
+        recommend(candidates, Demand(by="dollar"))
 
 
 def test_no_shipped_accelerator_has_a_price() -> None:
