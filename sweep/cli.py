@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.cli_decide import explain, recommend
 from sweep.cli_export import export, merge, reduce
 from sweep.errors import SweepError
 from sweep.launch import CHECK_FAILED, launch
+from sweep.options import catalog_of, check_picture, configs_option, json_option
+from sweep.options import print_rows as print_rows
 
 if TYPE_CHECKING:
     from sweep.catalog import Catalog
@@ -19,15 +22,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "llm-sweep"
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-configs_option = click.option(
-    "--configs",
-    "configs",
-    multiple=True,
-    type=click.Path(),
-    help="Folder with further hardware/, models/, precisions/ and sweeps/; may be repeated.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 
 
 class PartType(click.ParamType[tuple[int, int]]):
@@ -63,12 +57,6 @@ def cli(context: click.Context, configs: tuple[str, ...]) -> None:
         click.echo(context.get_help())
 
 
-def _catalog(context: click.Context, configs: tuple[str, ...]) -> "Catalog":
-    from sweep.catalog import Catalog
-
-    return Catalog([*configs, *context.obj])
-
-
 @cli.command("list")
 @click.argument("kind", type=click.Choice(["hardware", "models", "precisions", "sweeps"]))
 @json_option
@@ -78,7 +66,7 @@ def list_command(
     context: click.Context, kind: str, as_json: bool, configs: tuple[str, ...]
 ) -> None:
     """List what the catalog holds."""
-    print_rows(_rows_of(kind)(_catalog(context, configs)), as_json=as_json)
+    print_rows(_rows_of(kind)(catalog_of(context, configs)), as_json=as_json)
 
 
 def _rows_of(kind: str) -> "Callable[[Catalog], list[dict[str, Any]]]":
@@ -111,7 +99,7 @@ def show_hardware(
     """Show an accelerator by name, or the specification at a path."""
     from sweep.listing import figure_rows
 
-    spec = _catalog(context, configs).hardware(name)
+    spec = catalog_of(context, configs).hardware(name)
     if as_json:
         click.echo(json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2))
         return
@@ -130,7 +118,7 @@ def show_model(context: click.Context, name: str, as_json: bool, configs: tuple[
     """Show a model by name, or the config.json at a path."""
     from sweep.facts import model_summary
 
-    summary = model_summary(_catalog(context, configs).model(name))
+    summary = model_summary(catalog_of(context, configs).model(name))
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return
@@ -178,7 +166,7 @@ def plan(
     from sweep.fitted import load_efficiency
     from sweep.plan import make_plan
 
-    grid, fitted = _resolved(file, _catalog(context, configs)), load_efficiency(efficiency)
+    grid, fitted = _resolved(file, catalog_of(context, configs)), load_efficiency(efficiency)
     made = make_plan(grid, dtype, efficiency=fitted, shards=shards or 1)
     seconds = _probed(made) if probed else None
     rows = [
@@ -265,7 +253,7 @@ def run(
     sharded = bool(shards or only or workers or scheduler or is_begun(output))
     if not sharded and not output.is_dir():
         check_writable(output, force=force)
-    grid = _resolved(file, _catalog(context, configs))
+    grid = _resolved(file, catalog_of(context, configs))
     from sweep.compilation import use_compilation_cache
     from sweep.fitted import load_efficiency
     from sweep.plan import make_plan
@@ -334,7 +322,7 @@ def compare(
     from sweep.comparison import methods_in
     from sweep.opening import open_results
 
-    _check_picture(output, force=force)
+    check_picture(output, force=force)
     with open_results(file) as dataset:
         methods = methods_in(dataset, variable)
         comparisons = [
@@ -376,8 +364,8 @@ def roofline(
     """Tell the ridge points of accelerators, and draw their rooflines."""
     from sweep.listing import ridge_rows
 
-    _check_picture(output, force=force)
-    catalog = _catalog(context, configs)
+    check_picture(output, force=force)
+    catalog = catalog_of(context, configs)
     specs = [catalog.hardware(name) for name in hardware]
     rows = ridge_rows(specs, dtype)
     if output is not None:
@@ -397,11 +385,11 @@ def article_table(context: click.Context, as_json: bool, configs: tuple[str, ...
     from sweep.published import compare_published, published_rows
 
     use_compilation_cache()
-    table, compared = compare_published("trtllm-article-table", _catalog(context, configs))
+    table, compared = compare_published("trtllm-article-table", catalog_of(context, configs))
     print_rows(published_rows(table, compared, as_json=as_json), as_json=as_json)
 
 
-for command in (merge, export, reduce):
+for command in (merge, export, reduce, explain, recommend):
     cli.add_command(command)
 
 
@@ -421,23 +409,3 @@ def _resolved(file: str, catalog: "Catalog") -> "Resolved":
         if str(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from None
-
-
-def _check_picture(output: Path | None, *, force: bool) -> None:
-    if output is None:
-        return
-    from sweep.netcdf import check_writable
-
-    if output.suffix not in (".png", ".pdf", ".svg"):
-        raise click.UsageError(f"{output}: a picture's name ends in .png, .pdf or .svg")
-    check_writable(output, force=force)
-
-
-def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    """Print rows as a table, or as JSON."""
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    from sweep.listing import print_table
-
-    print_table(rows)

@@ -6,10 +6,11 @@ Every figure is checked here, once; finding the files is `catalog.py`'s work.
 import difflib
 import math
 from collections.abc import Mapping
+from datetime import date
 from fractions import Fraction
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sweep.errors import SpecError
 from sweep.variables import PARTS, Part
@@ -63,6 +64,27 @@ class Derivation(Spec):
     inputs: list[str] = Field(alias="from")
 
 
+def _day(given: object) -> object:
+    """YAML reads a date as one, JSON as text."""
+    if isinstance(given, str):
+        return date.fromisoformat(given)
+    return given
+
+
+class Price(Spec):
+    """What an hour of one accelerator costs, and who asked that when.
+
+    Attributes:
+        value: US dollars an hour. [USD]
+        source: Where it was read.
+        date: When, as 2026-01-31: prices age.
+    """
+
+    value: Positive
+    source: str = Field(min_length=1)
+    date: Annotated[date, BeforeValidator(_day)]
+
+
 FigureSource = list[str] | Literal["unsourced"] | Derivation
 
 
@@ -98,6 +120,7 @@ class HardwareSpec(Spec):
         network_latency_s: One hop over the network. [s]
         tdp_w: Rated power. [W]
         tdp_covers_cpu: Whether that is the power of a module that holds a CPU too.
+        price_usd_per_hour: What an hour of it costs, by whom and when; none is shipped.
         references: Documents, by a short key.
         sources: For each figure the references it was read in.
     """
@@ -129,6 +152,7 @@ class HardwareSpec(Spec):
     network_latency_s: NotNegative = 2.7e-6
     tdp_w: Positive | None = None
     tdp_covers_cpu: bool = False
+    price_usd_per_hour: Price | None = None
     references: dict[str, Reference] = Field(default_factory=dict)
     sources: dict[str, FigureSource] = Field(default_factory=dict)
 

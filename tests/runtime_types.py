@@ -17,6 +17,7 @@ MODULES = tuple(
         "phases",
         "request",
         "roofline",
+        "sensitivity",
         "server",
         "transformer",
         "variables",

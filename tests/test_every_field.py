@@ -46,6 +46,7 @@ WORDS_OF_HARDWARE = {
     "note",
     "memory_type",
     "link",
+    "price_usd_per_hour",
     "references",
     "sources",
 }

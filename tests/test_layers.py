@@ -26,6 +26,7 @@ KERNEL = (
     ("global_roofline", "memory", "phases"),
     ("server",),
     ("request",),
+    ("sensitivity",),
 )
 """From sizes to prices: pure functions of arrays."""
 READING = (
@@ -40,7 +41,7 @@ READING = (
 """From files to specifications, and what they tell at once."""
 RUNNING = (
     ("grid", "stacking"),
-    ("mapping", "dataset", "cutting"),
+    ("mapping", "dataset", "cutting", "cell"),
     ("intervals",),
     ("rounding",),
     ("plan", "netcdf", "compilation"),
@@ -58,9 +59,14 @@ RUNNING = (
     ("netcdf_stream", "zarr_store", "tables"),
     ("export",),
     ("cluster", "probe", "comparison", "checking", "published"),
+    ("explanation", "prices"),
+    ("candidates",),
+    ("recommendation",),
+    ("advice",),
     ("plots", "listing", "progress", "launch"),
+    ("decision_plots", "options"),
     ("running",),
-    ("cli_export",),
+    ("cli_decide", "cli_export"),
     ("cli",),
     ("__main__",),
 )
@@ -170,8 +176,8 @@ def test_families_do_not_import_one_another_in_a_circle() -> None:
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("matplotlib", {"plots"}),
-        ("click", {"cli", "cli_export", "launch"}),
+        ("matplotlib", {"plots", "decision_plots"}),
+        ("click", {"cli", "cli_decide", "cli_export", "launch", "options"}),
         ("yaml", {"catalog"}),
         ("psutil", {"execution"}),
         ("filelock", {"directory"}),

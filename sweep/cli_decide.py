@@ -1,0 +1,242 @@
+"""The commands that decide: `explain` takes one cell apart, `recommend` ranks deployments.
+
+Heavy packages are imported inside the commands that need them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweep.launch import CHECK_FAILED
+from sweep.options import (
+    catalog_of,
+    check_picture,
+    configs_option,
+    force_picture_option,
+    json_option,
+    picture_option,
+    print_rows,
+)
+
+DEFAULT_EFFICIENCY = "tensorrt-llm"
+"""What a recommendation is predicted by; bounds would favour what software reaches least of."""
+
+
+@click.command()
+@click.option("--model", required=True, help="A model by name, or its config.json.")
+@click.option("--hardware", required=True, help="An accelerator.")
+@click.option("--precision", default="fp16", show_default=True, help="A precision recipe.")
+@click.option("--tp", type=int, default=1, show_default=True, help="Tensor-parallel width.")
+@click.option("--pp", type=int, help="Pipeline stages.")
+@click.option("--ep", type=int, help="GPUs that experts are spread over whole.")
+@click.option("--dp-attention", type=int, help="Groups that run attention for themselves.")
+@click.option("--batch-size", type=int, required=True, help="Sequences decoded together.")
+@click.option("--isl", type=int, required=True, help="Input tokens of each.")
+@click.option("--osl", type=int, required=True, help="Output tokens of each.")
+@click.option("--efficiency", default="ideal", show_default=True, help="A calibration.")
+@picture_option
+@force_picture_option
+@json_option
+@configs_option
+@click.pass_context
+def explain(
+    context: click.Context,
+    /,
+    model: str,
+    hardware: str,
+    precision: str,
+    efficiency: str,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    configs: tuple[str, ...],
+    **numbers: int | None,
+) -> None:
+    """Take one cell apart: time by operator, what binds it, and what each resource is worth.
+
+    A static batch: its prefill, one decode step at the mean context, memory, and by how many
+    percent times and throughput move for one percent more bandwidth, compute and so on.
+    """
+    check_picture(output, force=force)
+    from sweep import explanation as told
+    from sweep.compilation import use_compilation_cache
+    from sweep.fitted import load_efficiency
+    from sweep.grid import Grid
+
+    axes: dict[str, Any] = {axis: [value] for axis, value in numbers.items() if value is not None}
+    names: dict[str, Any] = {"models": [model], "hardware": [hardware], "precision": [precision]}
+    grid = Grid(**names, **axes, variables=["ttft"])
+    fitted = load_efficiency(efficiency)
+    use_compilation_cache()
+    found = told.explain(grid, catalog=catalog_of(context, configs), efficiency=fitted)
+    if output is not None:
+        from sweep.decision_plots import explanation_figure
+        from sweep.plots import save_figure
+
+        save_figure(explanation_figure(found), output)
+    if as_json:
+        click.echo(json.dumps(told.as_json(found), indent=2))
+        return
+    click.echo(told.title(found))
+    if found.reasons:
+        click.echo(f"cannot run: {', '.join(found.reasons)}; figures are arithmetic, not an offer")
+    for phase in found.phases:
+        click.echo(f"{phase.name}, {phase.tokens:,.0f} tokens of context, per GPU:")
+        print_rows(told.operator_rows(phase), as_json=False)
+    for rows in (told.figure_rows(found), told.elasticity_rows(found)):
+        print_rows(rows, as_json=False)
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Positive integers between commas."""
+
+    name = "N,N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The integers."""
+        if isinstance(value, tuple):
+            return value
+        words = [word.strip() for word in str(value).split(",")]
+        if not all(word.isdecimal() and int(word) > 0 for word in words):
+            self.fail(f"{value!r} is not positive integers between commas, as in 1,2,4", param, ctx)
+        return tuple(map(int, words))
+
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+COUNT = click.IntRange(1)
+
+
+@click.command()
+@click.option("--model", help="A model by name, or its config.json; needed but with --from.")
+@click.option("--isl", type=COUNT, help="Input tokens of each request.")
+@click.option("--osl", type=COUNT, help="Output tokens of each request.")
+@click.option("--concurrency", type=COUNT, help="Requests that a replica must hold at once.")
+@click.option("--requests-per-s", type=POSITIVE, help="Requests that all replicas must serve.")
+@click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in seconds.")
+@click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in seconds.")
+@click.option("--max-price-per-hour", type=POSITIVE, help="Of all accelerators, in US dollars.")
+@click.option("--max-gpus", type=COUNT, help="Accelerators of all replicas.")
+@click.option(
+    "--hardware", multiple=True, help="A candidate; may be repeated. Default: all solid ones."
+)
+@click.option("--precision", multiple=True, help="May be repeated. Default: fp16.")
+@click.option("--tp", type=Numbers(), default=(), help="Default: powers of two in a machine.")
+@click.option("--pp", type=Numbers(), default=(), help="Default: powers of two in a machine.")
+@click.option("--dp-attention", type=Numbers(), default=(), help="Default: 1 without experts.")
+@click.option(
+    "--by", type=click.Choice(["gpu", "dollar", "watt"]), default="gpu", show_default=True
+)
+@click.option("--price", multiple=True, metavar="NAME=USD", help="For an hour of one accelerator.")
+@click.option("--prices", type=click.Path(path_type=Path), help="The same as YAML or CSV.")
+@click.option("--efficiency", help="A calibration, or ideal for bounds. Default: tensorrt-llm.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="A result to choose from.")
+@click.option("--every-layout", is_flag=True, help="Rank each layout, not each accelerator's best.")
+@click.option("--top", type=COUNT, default=10, show_default=True, help="Ranks to show.")
+@click.option("--front", is_flag=True, help="Show the front of user against GPU throughput too.")
+@picture_option
+@force_picture_option
+@json_option
+@configs_option
+@click.pass_context
+def recommend(
+    context: click.Context,
+    /,
+    model: str | None,
+    isl: int | None,
+    osl: int | None,
+    concurrency: int | None,
+    requests_per_s: float | None,
+    hardware: tuple[str, ...],
+    precision: tuple[str, ...],
+    tp: tuple[int, ...],
+    pp: tuple[int, ...],
+    dp_attention: tuple[int, ...],
+    by: Any,
+    price: tuple[str, ...],
+    prices: Path | None,
+    efficiency: str | None,
+    source: Path | None,
+    every_layout: bool,
+    top: int,
+    front: bool,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    configs: tuple[str, ...],
+    **limits: Any,
+) -> int:
+    """Rank deployments of a model under limits; exit status 1 if none meets them.
+
+    It sweeps servers with in-flight batching, or chooses from a result by --from. What is
+    predicted is what TensorRT-LLM delivers, unless --efficiency says otherwise.
+    """
+    check_picture(output, force=force)
+    if source is None and (model is None or isl is None or osl is None):
+        raise click.UsageError("give --model, --isl and --osl, or --from with a result")
+    if source is not None and efficiency is not None:
+        raise click.UsageError("--from has its own efficiency; leave --efficiency out")
+    from sweep import advice
+    from sweep.candidates import Offer, read_candidates, sweep_candidates
+    from sweep.compilation import use_compilation_cache
+    from sweep.fitted import load_efficiency
+    from sweep.opening import open_results
+    from sweep.prices import parse_prices, read_prices
+    from sweep.recommendation import Demand, Limits, check_prices
+    from sweep.recommendation import recommend as recommend_from
+
+    use_compilation_cache()
+    catalog = catalog_of(context, configs)
+    stated = parse_prices(price)
+    known = ({} if prices is None else read_prices(prices)) | stated
+    offer = Offer(hardware, precision, tp, pp, dp_attention)
+    if source is not None:
+        with open_results(source) as dataset:
+            candidates = read_candidates(
+                dataset,
+                offer,
+                catalog=catalog,
+                model=model,
+                isl=isl,
+                osl=osl,
+                concurrency=concurrency,
+            )
+    else:
+        candidates = sweep_candidates(
+            str(model),
+            offer,
+            isl=int(isl or 0),
+            osl=int(osl or 0),
+            concurrency=concurrency,
+            catalog=catalog,
+            efficiency=load_efficiency(efficiency or DEFAULT_EFFICIENCY),
+        )
+    check_prices(stated, candidates)
+    demand = Demand(Limits(**limits), by, concurrency, requests_per_s)
+    found = recommend_from(candidates, demand, prices=known, every_layout=every_layout)
+    shown = found.ranked.head(top)
+    moved = advice.binding(found, shown)
+    if output is not None and len(found.ranked):
+        from sweep.decision_plots import front_figure
+        from sweep.plots import save_figure
+
+        save_figure(front_figure(found), output)
+    if as_json:
+        click.echo(json.dumps(advice.as_json(found, moved), indent=2))
+    else:
+        click.echo(advice.sentence(found))
+        _print_ranks(advice.rows(found, shown, moved))
+        if front:
+            click.echo("tokens per second of a user against those on a GPU, the front:")
+            _print_ranks(advice.rows(found, found.front))
+        for note in advice.notes(found):
+            click.echo(f"({note})")
+    return 0 if len(found.ranked) else CHECK_FAILED
+
+
+def _print_ranks(rows: list[dict[str, Any]]) -> None:
+    if rows:
+        print_rows(rows, as_json=False)

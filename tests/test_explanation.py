@@ -1,0 +1,293 @@
+"""One cell taken apart: the parts make up the whole, and derivatives agree with differences."""
+
+import json
+import math
+import sys
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from factories import FP16, TOY, hardware, model, shipped
+
+from sweep import cli
+from sweep.cell import cell
+from sweep.errors import GridError
+from sweep.explanation import HOST, MOVED, Explanation, explain, figure_rows, operator_rows
+from sweep.families import read_blocks
+from sweep.fitted import load_efficiency
+from sweep.grid import Grid
+from sweep.params import Point
+from sweep.request import Request
+from sweep.sensitivity import FIXED_TIMES, RATES, RESOURCES
+from sweep.variables import BOUNDS
+
+CALIBRATION = load_efficiency("tensorrt-llm")
+CASES = {
+    "one GPU": ("llama", {"tp": 1, "batch_size": 4, "isl": 90, "osl": 20}, None),
+    "experts on two": ("mixtral", {"tp": 2, "batch_size": 64, "isl": 300, "osl": 40}, CALIBRATION),
+    "a pipeline": ("llama", {"tp": 2, "pp": 2, "batch_size": 8, "isl": 60, "osl": 50}, None),
+}
+EVERY = pytest.mark.parametrize("case", CASES)
+FIELDS = {
+    "memory_bandwidth": ("memory_bandwidth_bytes_per_s",),
+    "matrix_rate": ("peak_flops_per_s",),
+    "vector_rate": ("vector_flops_per_s",),
+    "special_function_rate": ("special_function_ops_per_s",),
+    "link_bandwidth": ("link_bandwidth_bytes_per_s",),
+    "hop_latency": ("link_latency_s", "pcie_latency_s", "network_latency_s"),
+    "memory_size": ("memory_bytes",),
+}
+
+
+def told(family: str, numbers: dict[str, int], efficiency=None, machine=TOY) -> Explanation:
+    """The explanation of one cell, worked out once for all tests."""
+    key = family, *numbers.items(), efficiency and efficiency.name, machine.model_dump_json()
+    if key not in KNOWN:
+        KNOWN[key] = fresh(family, numbers, efficiency, machine)
+    return KNOWN[key]
+
+
+KNOWN: dict[Any, Explanation] = {}
+
+
+def fresh(family: str, numbers: dict[str, int], efficiency, machine) -> Explanation:
+    axes: dict[str, Any] = {axis: [value] for axis, value in numbers.items()}
+    names: dict[str, Any] = {"models": [model(family)], "hardware": [machine]}
+    grid = Grid(**names, precision=[FP16], **axes, variables=["ttft"])
+    return explain(grid, efficiency=efficiency)
+
+
+def scaled(resource: str, factor: float, efficiency):
+    """The toy accelerator and the calibration with more of one resource."""
+    if resource == "software_overhead":
+        return TOY, efficiency and slower(efficiency, factor)
+    return hardware(**{field: times(getattr(TOY, field), factor) for field in FIELDS[resource]}), (
+        efficiency
+    )
+
+
+def times(value: Any, factor: float) -> Any:
+    if isinstance(value, dict):
+        return {key: times(one, factor) for key, one in value.items()}
+    return value * factor
+
+
+def slower(efficiency, factor: float):
+    """A calibration all of whose overheads are longer."""
+    factors = {
+        name: figure.model_copy(update={"value": figure.value * factor})
+        if name.endswith("overhead_s")
+        else figure
+        for name, figure in efficiency.factors.items()
+    }
+    settings = {
+        name: times(by_era, factor) if name.endswith("overhead_s") else by_era
+        for name, by_era in efficiency.settings.items()
+    }
+    return efficiency.model_copy(update={"factors": factors, "settings": settings})
+
+
+PRICED = (
+    *("ttft", "tpot", "output_throughput"),
+    *("prefill_latency", "prefill_flops", "prefill_bytes"),
+    *("decode_step_latency", "decode_step_flops", "decode_step_bytes"),
+    *("prefill_operator_latency", "prefill_operator_bound"),
+    *("decode_operator_latency", "decode_operator_bound"),
+)
+
+
+def priced(family: str, numbers: dict[str, float], machine, efficiency) -> dict[str, Any]:
+    """Variables of one cell in float64, by a kernel compiled once for each family."""
+    with jax.enable_x64(True):
+        blocks = read_blocks(model(family).config, family)
+        found = _priced(cell(blocks, machine, FP16, {"context_len": 1, **numbers}, efficiency))
+    return {name: np.asarray(value).tolist() for name, value in found.items()}
+
+
+@eqx.filter_jit
+def _priced(point: Point) -> dict[str, jax.Array]:
+    request = Request(point)
+    return {name: getattr(request, name) for name in PRICED}
+
+
+@EVERY
+def test_parts_make_up_the_times_of_a_sweep(case: str) -> None:
+    family, numbers, efficiency = CASES[case]
+    found = told(family, numbers, efficiency)
+    context = numbers["isl"] + numbers["osl"] / 2
+    swept = priced(family, {**numbers, "context_len": context}, TOY, efficiency)
+    for phase, short in zip(found.phases, ("prefill", "decode"), strict=True):
+        assert phase.latency == pytest.approx(swept[f"{phase.name}_latency"])
+        flops = sum(part.flops for part in phase.parts)
+        moved = sum(part.memory_bytes for part in phase.parts)
+        assert flops == pytest.approx(swept[f"{phase.name}_flops"])
+        assert moved == pytest.approx(swept[f"{phase.name}_bytes"])
+        parts = [part for part in phase.parts if part.operator != HOST]
+        times = [part.latency for part in parts]
+        assert times == pytest.approx(swept[f"{short}_operator_latency"])
+        bounds = [BOUNDS[int(bound)] for bound in swept[f"{short}_operator_bound"]]
+        assert [part.bound for part in parts] == bounds
+
+
+@EVERY
+def test_elasticities_are_those_of_finite_differences(case: str) -> None:
+    family, numbers, efficiency = CASES[case]
+    found, step = told(family, numbers, efficiency).elasticities, 1e-4
+    names = ("ttft", "tpot", "output_throughput")
+    for resource in RESOURCES:
+        more, less = (
+            priced(family, numbers, *scaled(resource, math.exp(sign * step), efficiency))
+            for sign in (1, -1)
+        )
+        for name in names:
+            difference = math.log(more[name] / less[name]) / (2 * step)
+            assert found[name][resource] == pytest.approx(difference, rel=0.01, abs=1e-6)
+
+
+@EVERY
+def test_all_rates_doubled_and_fixed_times_halved_halve_every_time(case: str) -> None:
+    found = told(*CASES[case]).elasticities
+    for name, power in {"ttft": -1, "tpot": -1, "output_throughput": 1}.items():
+        moved = found[name]
+        total = sum(moved[rate] for rate in RATES) - sum(moved[time] for time in FIXED_TIMES)
+        assert total == pytest.approx(power)
+
+
+def test_without_hops_the_rates_alone_decide() -> None:
+    found = told(*CASES["one GPU"]).elasticities
+    assert sum(found["ttft"][rate] for rate in RATES) == pytest.approx(-1)
+    assert all(found["ttft"][time] == 0 for time in FIXED_TIMES)
+
+
+def test_where_only_bandwidth_binds_it_is_worth_everything() -> None:
+    fast = {"peak_flops_per_s": {"fp16": 1e20}, "vector_flops_per_s": 1e20}
+    machine = hardware(**fast, special_function_ops_per_s=None)
+    found = told("llama", CASES["one GPU"][1], machine=machine).elasticities
+    assert found["tpot"]["memory_bandwidth"] == pytest.approx(-1)
+    assert found["output_throughput"]["memory_bandwidth"] == pytest.approx(1)
+    assert found["output_throughput"]["special_function_rate"] == 0
+
+
+def test_memory_buys_sequences_by_hand() -> None:
+    # Of 80 GB all but the weights and activations holds sequences: M more percent are
+    # M / (M − weights − activations) percent more of them, and no speed.
+    found = told(*CASES["one GPU"])
+    taken = found.memory["memory_required"] - found.memory["kv_cache_memory"]
+    assert found.elasticities["sequences_that_fit"]["memory_size"] == pytest.approx(
+        8e10 / (8e10 - taken)
+    )
+    assert found.elasticities["output_throughput"]["memory_size"] == 0
+
+
+def test_more_of_an_engines_overhead_costs() -> None:
+    found = told(*CASES["experts on two"]).elasticities
+    assert found["output_throughput"]["software_overhead"] < -0.1
+    assert found["tpot"]["software_overhead"] > 0.1
+
+
+def test_intervals_stand_beside_calibrated_figures() -> None:
+    found = told(*CASES["experts on two"])
+    low, high = found.intervals["output_throughput"]
+    assert low < found.figures["output_throughput"] < high
+    assert {"lower", "upper"} <= set(figure_rows(found)[0])
+    assert not told(*CASES["one GPU"]).intervals
+
+
+def test_one_output_token_has_no_decode() -> None:
+    found = told("llama", {"tp": 1, "batch_size": 4, "isl": 90, "osl": 1})
+    assert [phase.name for phase in found.phases] == ["prefill"]
+    assert "tpot" not in found.elasticities
+    assert set(found.elasticities) == set(MOVED) - {"tpot"}
+
+
+def test_shares_of_a_phase_are_whole() -> None:
+    for phase in told(*CASES["experts on two"]).phases:
+        assert sum(phase.share(spent) for spent in phase.parts[0].seconds) == pytest.approx(1)
+        rows = operator_rows(phase)
+        assert sum(row["time (ms)"] for row in rows[:-1]) == pytest.approx(rows[-1]["time (ms)"])
+
+
+def test_several_cells_are_refused() -> None:
+    with pytest.raises(GridError, match="one cell is explained; give one batch_size"):
+        explain(
+            Grid(
+                models=[model()],
+                hardware=[TOY],
+                precision=[FP16],
+                batch_size=[1, 2],
+                isl=[9],
+                osl=[9],
+                variables=["ttft"],
+            )
+        )
+
+
+CELL = {
+    "--model": "llama-3.1-8b",
+    "--hardware": "h100-sxm-80gb",
+    "--batch-size": 16,
+    "--isl": 512,
+    "--osl": 128,
+}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `llm-sweep explain` with some options changed; exit status, output and error."""
+
+    def run_command(*more: object, **changes: object) -> tuple[int, str, str]:
+        given = CELL | {f"--{key.replace('_', '-')}": value for key, value in changes.items()}
+        words = [word for pair in given.items() for word in pair]
+        monkeypatch.setattr(sys, "argv", ["llm-sweep", *map(str, ["explain", *words, *more])])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run_command
+
+
+def test_the_command_tells_and_draws(call, tmp_path) -> None:
+    picture = tmp_path / "cell.png"
+    code, out, err = call("-o", picture)
+    assert (code, err) == (0, "")
+    assert "llama-3.1-8b in fp16 on 1 h100-sxm-80gb" in out
+    for word in ("gate_up_projection", "memory of the device", "hop latency", "FLOP/byte"):
+        assert word in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, _, err = call("-o", picture)
+    assert code == 2
+    assert "exists" in err
+
+
+def test_json_holds_everything(call) -> None:
+    code, out, _ = call("--json", "--efficiency", "tensorrt-llm")
+    found = json.loads(out)
+    assert code == 0
+    assert set(found["phases"]) == {"prefill", "decode_step"}
+    assert set(found["elasticities"]["tpot"]) == set(RESOURCES)
+    assert found["memory"]["device"] == shipped().hardware("h100-sxm-80gb").usable_memory_bytes
+
+
+def test_what_cannot_run_says_so(call) -> None:
+    code, out, _ = call(model="llama-2-70b")
+    assert code == 0
+    assert "cannot run: exceeds_memory" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"model": "lama"}, "unknown model"),
+        ({"precision": "fp7"}, "unknown precision"),
+        ({"efficiency": "trt"}, "unknown efficiency"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(call, changes, words) -> None:
+    code, out, err = call(**changes)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.strip().splitlines()) == 1

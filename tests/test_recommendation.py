@@ -1,0 +1,583 @@
+"""Deployments ranked under limits: as brute force ranks them, and nothing left out in silence."""
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from factories import model, shipped
+
+import sweep
+from sweep import advice, cli
+from sweep.candidates import (
+    INFLIGHT,
+    Candidates,
+    Known,
+    Offer,
+    loads,
+    read_candidates,
+    solid_hardware,
+    sweep_candidates,
+)
+from sweep.catalog import Catalog
+from sweep.errors import ResultError, SpecError
+from sweep.fitted import load_efficiency
+from sweep.prices import parse_prices, price_of, read_prices
+from sweep.recommendation import Demand, Limits, Recommendation, pareto_front, recommend
+from sweep.specs import HardwareSpec
+
+MODEL, ISL, OSL = "llama-3.1-8b", 512, 128
+MACHINES = ("l20", "rtx-4090", "h100-sxm-80gb")
+PRECISIONS = ("fp16", "fp8")
+PRICES = {"l20": 0.9, "rtx-4090": 0.4, "h100-sxm-80gb": 2.5}
+OFFER = Offer(MACHINES, PRECISIONS, tp=(1, 2), pp=(1,))
+POWER = {name: shipped().hardware(name).tdp_w or math.nan for name in MACHINES}
+
+
+@pytest.fixture(scope="module")
+def candidates() -> Candidates:
+    return sweep_candidates(
+        MODEL,
+        OFFER,
+        isl=ISL,
+        osl=OSL,
+        concurrency=None,
+        catalog=shipped(),
+        efficiency=load_efficiency("tensorrt-llm"),
+    )
+
+
+@pytest.fixture(scope="module")
+def swept():
+    """The same deployments as a sweep that knows nothing of recommendations."""
+    return sweep.run(
+        sweep.Grid(
+            models=[MODEL],
+            hardware=list(MACHINES),
+            precision=list(PRECISIONS),
+            tp=[1, 2],
+            concurrency=loads(2048),
+            isl=[ISL],
+            osl=[OSL],
+            variables=["inflight_output_throughput", "inflight_ttft", "inflight_tpot"],
+        ),
+        efficiency="tensorrt-llm",
+    )
+
+
+def found(candidates: Candidates, demand: Demand, **more: Any) -> Recommendation:
+    return recommend(candidates, demand, prices=PRICES, **more)
+
+
+def by_brute_force(swept, demand: Demand) -> dict[tuple[str, str], tuple[float, int, int]]:
+    """Score, width and requests of the best of each accelerator and precision, cell by cell."""
+    best: dict[tuple[str, str], tuple[float, ...]] = {}
+    limits = demand.limits
+    for machine in MACHINES:
+        for recipe in PRECISIONS:
+            for tp in (1, 2):
+                for asked in loads(2048):
+                    at = {"hardware": machine, "precision": recipe, "tp": tp, "concurrency": asked}
+                    one = swept.squeeze().sel(at)
+                    rate, ttft, tpot = (
+                        float(one[f"inflight_{name}"])
+                        for name in ("output_throughput", "ttft", "tpot")
+                    )
+                    if math.isnan(rate):
+                        continue
+                    served = rate / OSL
+                    wanted = demand.requests_per_s
+                    replicas = 1 if wanted is None else math.ceil(wanted / served)
+                    gpus = replicas * tp
+                    price = gpus * PRICES[machine]
+                    if ttft > (limits.max_ttft or math.inf) or tpot > (limits.max_tpot or math.inf):
+                        continue
+                    if gpus > (limits.max_gpus or math.inf):
+                        continue
+                    if price > (limits.max_price_per_hour or math.inf):
+                        continue
+                    delivered = rate if wanted is None else wanted * OSL
+                    score = {
+                        "gpu": delivered / gpus,
+                        "dollar": delivered / price * 3600,
+                        "watt": delivered / (gpus * POWER[machine]),
+                    }[demand.by]
+                    key, value = (machine, recipe), (score, rate / tp, -gpus, tp, asked)
+                    if key not in best or value[:3] > best[key][:3]:
+                        best[key] = value
+    return {key: (value[0], int(value[3]), int(value[4])) for key, value in best.items()}
+
+
+DEMANDS = [
+    Demand(),
+    Demand(by="dollar"),
+    Demand(by="watt", limits=Limits(max_tpot=0.03)),
+    Demand(Limits(max_ttft=0.3, max_tpot=0.02)),
+    Demand(Limits(max_price_per_hour=3.0), requests_per_s=30.0),
+    Demand(Limits(max_gpus=6), by="dollar", requests_per_s=60.0),
+]
+
+
+@pytest.mark.parametrize("demand", DEMANDS)
+def test_it_ranks_as_a_search_by_brute_force(candidates, swept, demand: Demand) -> None:
+    wanted = by_brute_force(swept, demand)
+    ranked = found(candidates, demand).ranked
+    mine = {
+        (row["hardware"], row["precision"]): (row["score"], row["tp"], row["asked"])
+        for row in ranked.to_dict("records")
+    }
+    assert set(mine) == set(wanted)
+    assert wanted
+    for key, (score, tp, asked) in wanted.items():
+        assert mine[key] == (pytest.approx(score, rel=1e-5), tp, asked)
+    assert ranked["score"].is_monotonic_decreasing
+
+
+LIMITS = [
+    (Limits(max_ttft=0.1), "ttft", 0.1),
+    (Limits(max_tpot=0.01), "tpot", 0.01),
+    (Limits(max_gpus=3), "total_gpus", 3),
+    (Limits(max_price_per_hour=2.0), "price", 2.0),
+]
+
+
+@pytest.mark.parametrize(("limits", "column", "most"), LIMITS)
+def test_every_limit_is_respected_and_excludes_something(candidates, limits, column, most) -> None:
+    free = found(candidates, Demand(requests_per_s=20.0))
+    bound = found(candidates, Demand(limits, requests_per_s=20.0))
+    assert bound.allowed[column].max() <= most
+    assert 0 < len(bound.allowed) < len(free.allowed)
+    for frame in (bound.ranked, bound.front):
+        assert (frame[column] <= most).all()
+
+
+def test_a_replica_must_hold_the_requests_asked_for() -> None:
+    asked = sweep_candidates(
+        MODEL,
+        Offer(("l20",), tp=(1,), pp=(1,)),
+        isl=2048,
+        osl=512,
+        concurrency=500,
+        catalog=shipped(),
+        efficiency=None,
+    )
+    answer = recommend(asked, Demand(concurrency=500))
+    assert not len(answer.ranked)
+    held = int(asked.frame["held"].iloc[0])
+    assert held < 500
+    assert f"it holds {held} of 500 requests" in advice.sentence(answer)
+
+
+# A table by hand.
+
+
+KNOWN = Known(hardware={n: shipped().hardware(n) for n in ("h20-96gb", "a800-sxm-80gb", "l20")})
+
+
+def table(**columns: Any) -> Candidates:
+    """Deployments of one GPU each, with some columns replaced."""
+    size = max(len(values) for values in columns.values())
+    plain: dict[str, Any] = {
+        "hardware": ["h20-96gb"],
+        "precision": ["fp16"],
+        "tp": [1],
+        "pp": [1],
+        "dp_attention": [1],
+        "asked": [8],
+        "held": [8.0],
+        "fit": [8.0],
+        "throughput": [1000.0],
+        "lower": [800.0],
+        "upper": [1300.0],
+        "ttft": [0.5],
+        "tpot": [0.02],
+        "runs": [True],
+        "reason": [0],
+        "beyond": [0],
+        "gpus": [1],
+    }
+    whole = {k: (v * size if len(v) == 1 else v) for k, v in (plain | columns).items()}
+    return Candidates("toy", 100, 100, INFLIGHT, pd.DataFrame(whole), "toy 0", KNOWN)
+
+
+def test_replicas_and_costs_by_hand() -> None:
+    # 1000 tokens a second are 10 requests of 100; 25 need 3 replicas, at 8 a second 4, at 13 two.
+    # Three of two GPUs at 3 dollars cost 18 an hour, 0.005 a second, for 2500 tokens: 2 dollars a
+    # million. H20s are rated at 400 W: 2400 W for 2500 tokens a second.
+    answer = recommend(
+        table(gpus=[2], tp=[2]),
+        Demand(by="dollar", requests_per_s=25.0),
+        prices={"h20-96gb": 3.0},
+    )
+    row = answer.ranked.iloc[0]
+    assert (row["replicas"], row["fewest_replicas"], row["most_replicas"]) == (3, 2, 4)
+    assert (row["total_gpus"], row["price"]) == (6, 18)
+    assert row["cost"] == pytest.approx(2.0)
+    assert row["energy"] == pytest.approx(2400 / 2500)
+    assert row["score"] == pytest.approx(2500 / 0.005)
+    assert row["score_lower"] == pytest.approx(2500 / 0.005 * 3 / 4)
+    assert row["score_upper"] == pytest.approx(2500 / 0.005 * 3 / 2)
+
+
+def test_of_equals_the_first_counts() -> None:
+    names = ["a800-sxm-80gb", "h20-96gb", "l20"]
+    for order in (names, names[::-1]):
+        ranked = recommend(table(hardware=order), Demand()).ranked
+        assert ranked["hardware"].tolist() == order
+
+
+def test_of_equals_fewer_gpus_come_first() -> None:
+    wide = table(hardware=["l20", "h20-96gb"], gpus=[2, 1], throughput=[2000.0, 1000.0])
+    ranked = recommend(wide, Demand()).ranked
+    assert ranked["hardware"].tolist() == ["h20-96gb", "l20"]
+
+
+def test_each_layout_has_its_rank_where_asked() -> None:
+    two = table(tp=[1, 2], gpus=[1, 2], throughput=[1000.0, 1500.0])
+    assert len(recommend(two, Demand()).ranked) == 1
+    assert len(recommend(two, Demand(), every_layout=True).ranked) == 2
+
+
+@pytest.mark.parametrize(("second", "words"), [(900.0, "overlap"), (100.0, "do not overlap")])
+def test_the_answer_tells_the_gap_and_whether_it_is_certain(second: float, words: str) -> None:
+    both = table(
+        hardware=["h20-96gb", "l20"],
+        throughput=[1000.0, second],
+        lower=[800.0, 0.8 * second],
+        upper=[1300.0, 1.3 * second],
+    )
+    text = advice.sentence(recommend(both, Demand()))
+    assert "1 × h20-96gb in fp16 (tp 1) at 8 requests gives the most" in text
+    assert "1,000 (800 to 1,300)" in text
+    assert f"{100 - second / 10:.0f} % behind, and their 90 % intervals {words}." in text
+
+
+def test_the_nearest_deployment_says_what_it_fails_and_by_how_much() -> None:
+    slow = table(hardware=["h20-96gb", "l20"], ttft=[0.5, 0.6], tpot=[0.025, 0.022])
+    limits = Limits(max_ttft=1.0, max_tpot=0.02)
+    text = advice.sentence(recommend(slow, Demand(limits)))
+    assert "nearest is 1 × l20" in text
+    assert text.endswith("its tpot of 0.022 s is 10 % over --max-tpot 0.02")
+
+
+def test_where_nothing_runs_the_reasons_are_counted() -> None:
+    none = table(runs=[False, False], reason=[1, 3], throughput=[math.nan, math.nan])
+    text = advice.sentence(recommend(none, Demand()))
+    assert text == (
+        "none of 2 configurations can run: exceeds_memory 2, tp_does_not_divide_heads 1"
+    )
+
+
+def test_one_output_token_has_no_tpot_to_limit() -> None:
+    answer = recommend(table(tpot=[math.nan]), Demand(Limits(max_tpot=1e-9)))
+    assert len(answer.ranked) == 1
+    assert not len(answer.front)
+
+
+def test_no_point_of_the_front_is_beaten(candidates) -> None:
+    frame = found(candidates, Demand()).allowed
+    front = pareto_front(frame)
+    points, every = (f[["per_user", "per_gpu"]].to_numpy() for f in (front, frame))
+    beaten = [((every >= p).all(axis=1) & (every > p).any(axis=1)).any() for p in points]
+    assert not any(beaten)
+    assert {tuple(p) for p in points} == {
+        tuple(p) for p in every if not ((every >= p).all(axis=1) & (every > p).any(axis=1)).any()
+    }
+
+
+def test_what_binds_is_told_of_each(candidates) -> None:
+    answer = found(candidates, Demand())
+    moved = advice.binding(answer, answer.ranked.head(2))
+    for row, one in zip(answer.ranked.to_dict("records"), moved, strict=False):
+        assert one["memory_bandwidth"] > 0
+        first = max(one, key=lambda name: abs(one[name])).replace("_", " ")
+        named = {str(key): value for key, value in row.items()}
+        assert advice.bound(named, one).startswith(f"{first} (")
+
+
+def test_candidates_unasked_are_solid_and_of_vendors_the_calibration_saw() -> None:
+    ideal, fitted = (
+        solid_hardware(shipped()),
+        solid_hardware(shipped(), load_efficiency("tensorrt-llm")),
+    )
+    assert {spec.confidence for spec in (*ideal, *fitted)} == {"solid"}
+    assert {spec.vendor for spec in fitted} == {"NVIDIA"}
+    assert {"NVIDIA", "AMD"} <= {spec.vendor for spec in ideal}
+
+
+def test_files_of_ones_own_are_priced_and_told_of(tmp_path) -> None:
+    machine, config = tmp_path / "mine.json", tmp_path / "my-model.json"
+    whole = shipped().hardware("l20").model_dump(mode="json", by_alias=True)
+    price = {"value": 2.0, "source": "an offer", "date": "2026-01-31"}
+    machine.write_text(json.dumps(whole | {"name": "mine", "price_usd_per_hour": price}))
+    config.write_text(json.dumps(model().config))
+    own = sweep_candidates(
+        str(config),
+        Offer((str(machine),), tp=(1,), pp=(1,)),
+        isl=64,
+        osl=16,
+        concurrency=4,
+        catalog=shipped(),
+        efficiency=None,
+    )
+    answer = recommend(own, Demand(by="dollar"))
+    row = answer.ranked.iloc[0]
+    assert (row["hardware"], row["price"]) == ("mine", 2.0)
+    assert row["power"] == shipped().hardware("l20").tdp_w
+    assert advice.binding(answer, answer.ranked)[0]
+
+
+# From a result.
+
+
+@pytest.fixture(scope="module")
+def static():
+    """A result of static batches, as the shipped long sweeps are."""
+    names = ["ttft", "tpot", "output_throughput", "feasible"]
+    return sweep.run(
+        sweep.Grid(
+            models=[MODEL, "llama-2-7b"],
+            hardware=["l20", "rtx-4090"],
+            precision=["fp16"],
+            tp=[1, 2],
+            batch_size=[1, 8, 64],
+            isl=[128, 512],
+            osl=[128],
+            variables=names,
+        )
+    )
+
+
+def test_a_result_answers_as_the_sweep_does(candidates, swept) -> None:
+    read = read_candidates(swept, Offer(), catalog=shipped())
+    for demand in DEMANDS[:2]:
+        one, other = found(candidates, demand).ranked, found(read, demand).ranked
+        assert one["hardware"].tolist() == other["hardware"].tolist()
+        assert np.allclose(one["score"], other["score"], rtol=1e-5)
+
+
+def test_a_result_of_static_batches_will_do(static) -> None:
+    read = read_candidates(static, Offer(), catalog=shipped(), model=MODEL, isl=512)
+    best = recommend(read, Demand()).ranked.iloc[0]
+    part = static.sel(model=MODEL, isl=512)
+    per_gpu = part["output_throughput"] / part["tp"]
+    assert best["score"] == pytest.approx(float(per_gpu.max()))
+
+
+def test_a_result_must_have_what_is_asked(static) -> None:
+    for given, words in (
+        ({}, "several model"),
+        ({"model": MODEL}, "several isl"),
+        ({"model": "llama-3-8b", "isl": 512}, "no model llama-3-8b"),
+        ({"model": MODEL, "isl": 100}, "no isl 100"),
+        ({"model": MODEL, "isl": 512, "concurrency": 9}, "no batch_size 9"),
+    ):
+        with pytest.raises(ResultError, match=words):
+            read_candidates(static, Offer(), catalog=shipped(), **given)
+    with pytest.raises(ResultError, match="must have inflight_output_throughput"):
+        read_candidates(static[["ttft"]], Offer(), catalog=shipped(), model=MODEL, isl=512)
+
+
+# Prices.
+
+
+def test_prices_of_files(tmp_path) -> None:
+    (tmp_path / "p.yaml").write_text("h20-96gb: 1.5\nl20: 1\n")
+    (tmp_path / "p.csv").write_text("hardware,price_usd_per_hour,seller\nh20-96gb,1.5,a\nl20,1,b\n")
+    for name in ("p.yaml", "p.csv"):
+        assert read_prices(tmp_path / name) == {"h20-96gb": 1.5, "l20": 1.0}
+    assert parse_prices(["l20=2", "l20=3"]) == {"l20": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("p.yaml", "h20-96gb: free\n", "h20-96gb: dollars an hour are a number above 0"),
+        ("p.yaml", "h20-96gb: -1\n", "above 0"),
+        ("p.csv", "name,usd\nl20,1\n", "must have the columns"),
+        ("p.csv", "hardware,price_usd_per_hour\nl20,1\nl20,2\n", "l20 stands twice"),
+        ("p.csv", "hardware,price_usd_per_hour\nl20,\n", "above 0"),
+    ],
+)
+def test_what_is_no_price_is_refused(tmp_path, name, text, words) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SpecError, match=words):
+        read_prices(tmp_path / name)
+
+
+def spec_with(price: object) -> HardwareSpec:
+    given = shipped().hardware("l20").model_dump(by_alias=True)
+    from sweep.specs import parse
+
+    return parse(HardwareSpec, given | {"price_usd_per_hour": price}, "mine")
+
+
+def test_a_price_of_a_specification_has_a_source_and_a_date() -> None:
+    whole = {"value": 1.5, "source": "https://example.org", "date": "2026-01-31"}
+    assert price_of(spec_with(whole), {}) == 1.5
+    assert price_of(spec_with(whole), {"l20": 1.0}) == 1.0
+    assert price_of(shipped().hardware("l20"), {}) is None
+    for key in ("source", "date"):
+        with pytest.raises(SpecError, match=f"price_usd_per_hour.{key}: missing"):
+            spec_with({k: v for k, v in whole.items() if k != key})
+    with pytest.raises(SpecError, match="date"):
+        spec_with(whole | {"date": "last year"})
+
+
+def test_a_price_decides_by_dollar(candidates) -> None:
+    cheap = {**PRICES, "rtx-4090": 0.01}
+    for prices, first in ((cheap, "rtx-4090"), ({**cheap, "l20": 1e-4}, "l20")):
+        best = recommend(candidates, Demand(by="dollar"), prices=prices)
+        assert best.ranked["hardware"].iloc[0] == first
+    some = recommend(candidates, Demand(by="dollar"), prices={"l20": 1.0})
+    assert set(some.ranked["hardware"]) == {"l20"}
+    assert "left out, their price being unknown: rtx-4090" in advice.notes(some)[0]
+    with pytest.raises(SpecError, match="no price of any candidate"):
+        recommend(candidates, Demand(by="dollar"))
+
+
+def test_no_shipped_accelerator_has_a_price() -> None:
+    catalog = Catalog()
+    specs = [catalog.hardware(name) for name in catalog.paths("hardware")]
+    assert all(spec.price_usd_per_hour is None for spec in specs)
+
+
+# The command.
+
+ASKED = (
+    "recommend",
+    "--model",
+    MODEL,
+    "--isl",
+    ISL,
+    "--osl",
+    OSL,
+    "--hardware",
+    "l20",
+    "--hardware",
+    "rtx-4090",
+    "--tp",
+    "1,2",
+    "--pp",
+    "1",
+)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `llm-sweep`; exit status, output and error."""
+
+    def run_command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["llm-sweep", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run_command
+
+
+def test_the_command_ranks_and_draws(call, tmp_path) -> None:
+    picture = tmp_path / "front.png"
+    code, out, err = call(*ASKED, "--front", "-o", picture)
+    assert (code, err) == (0, "")
+    for word in ("by tensorrt-llm", "rtx-4090", "bound by", "unseen_hardware", "the front:"):
+        assert word in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_meets_the_limits_with_exit_status_1(call) -> None:
+    code, out, err = call(*ASKED, "--max-tpot", 1e-4)
+    assert (code, err) == (1, "")
+    assert "nothing meets the limits" in out
+    assert "times --max-tpot 0.0001" in out
+
+
+def test_json_holds_the_answer(call, static, tmp_path) -> None:
+    sweep.write_netcdf(static, tmp_path / "s.nc")
+    code, out, _ = call(
+        "recommend", "--from", tmp_path / "s.nc", "--model", MODEL, "--isl", 512, "--json"
+    )
+    told = json.loads(out)
+    assert code == 0
+    assert told["efficiency"] == "ideal"
+    assert told["ranked"][0]["elasticities"]["memory_bandwidth"] > 0
+    assert told["ranked"][0]["price"] is None
+    assert told["front"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--hardware", "rtx-409"), "did you mean 'rtx-4090'"),
+        (("--precision", "mxfp4"), "no peak rate"),
+        (("--tp", "1,x"), "positive integers between commas"),
+        (("--by", "dollar"), "no price of any candidate"),
+        (("--price", "l20"), "write NAME=USD"),
+        (("--price", "l40=1"), "no candidate of that name"),
+        (("--max-ttft", "0"), "max-ttft"),
+        (("--efficiency", "vllm"), "unknown efficiency"),
+        (("--from", "none.nc", "--efficiency", "ideal"), "leave --efficiency out"),
+        (("--from", "none.nc"), "no such file"),
+        (("--prices", "none.yaml"), "cannot be read"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(call, more, words) -> None:
+    code, out, err = call(*ASKED, *more)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_what_is_needed_is_asked_for(call) -> None:
+    code, _, err = call("recommend", "--model", MODEL)
+    assert code == 2
+    assert "give --model, --isl and --osl, or --from" in err
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+SECTION = README.partition("## Which to choose")[2].partition("\n## ")[0]
+
+
+def answered() -> list[tuple[str, str]]:
+    """Commands of the guide whose answer stands in the block after theirs."""
+    blocks = SECTION.split("```")
+    pairs = [
+        (command.removeprefix("sh\n").replace("\\\n", " "), " ".join(answer.split()[1:]))
+        for command, answer in zip(blocks[1::2], blocks[3::2], strict=False)
+        if command.startswith("sh\n") and answer.startswith("text\n")
+    ]
+    assert len(pairs) == 2
+    return pairs
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_guide_answers_as_the_command_does(call, place: int) -> None:
+    command, answer = answered()[place]
+    code, out, _ = call(*command.split()[1:])
+    assert code == 0
+    assert out.splitlines()[0] == answer
+
+
+def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
+    one = sweep_candidates(
+        MODEL,
+        Offer(("h100-nvl",)),
+        isl=64,
+        osl=16,
+        concurrency=1,
+        catalog=shipped(),
+        efficiency=None,
+    )
+    assert one.frame["gpus"].max() == shipped().hardware("h100-nvl").gpus_per_node
+    assert set(one.frame["dp_attention"]) == {1}
+    wide = replace(OFFER, hardware=("h100-nvl",), precision=(), tp=(8,), pp=(4,))
+    asked = sweep_candidates(
+        MODEL, wide, isl=64, osl=16, concurrency=1, catalog=shipped(), efficiency=None
+    )
+    assert asked.frame["gpus"].tolist() == [32]
