@@ -1,7 +1,7 @@
 """Runs a grid here: at once into a labelled Dataset, or shard by shard into a directory."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache
@@ -23,6 +23,7 @@ from sweep.grid import Grid, Resolved, resolve
 from sweep.intervals import with_intervals
 from sweep.mapping import Arrays, Evaluation, Places
 from sweep.plan import FloatType, Plan, in_units, make_plan
+from sweep.reduction import Reduction, joined, partials
 from sweep.shards import write_shard
 from sweep.specs import parse
 
@@ -112,6 +113,21 @@ def check_fits_memory(plan: Plan) -> None:
         )
 
 
+def check_piece_fits_memory(plan: Plan) -> None:
+    """See that what is computed at once for a shard that is reduced fits in free memory.
+
+    Raises:
+        GridError: It does not: the reduction needs axes whole that are too long.
+    """
+    needed, free = plan.piece_bytes, psutil.virtual_memory().available
+    if needed > free:
+        raise GridError(
+            f"--reduce {plan.question} needs {', '.join(plan.axes_needed_whole)} whole, "
+            f"{in_units(needed)} at a time, and {in_units(free)} of memory are free; drop "
+            "variables, or shorten one of these axes"
+        )
+
+
 def check_fits_disk(plan: Plan, needed: int, folder: Path) -> None:
     """See that what is left of a plan fits on the disk of `folder`.
 
@@ -137,6 +153,7 @@ def evaluation(plan: Plan) -> Evaluation:
         dtype=np.dtype(plan.dtype),
         keep_infeasible=plan.keep_infeasible,
         efficiency=plan.efficiency,
+        uncut=plan.axes_needed_whole,
     )
 
 
@@ -237,11 +254,30 @@ def _loaded(folder: str, digest: str) -> tuple[Directory, Evaluation]:
 def _shard(
     directory: Directory, work: Evaluation, shard: int, spare: Arrays | None = None
 ) -> xr.Dataset:
-    places = directory.plan.cut.places(shard)
-    return compute(directory.plan, work, places, spare=spare, origin=directory.origin)
+    plan, places = directory.plan, directory.plan.cut.places(shard)
+    if plan.reduction is not None:
+        return joined(plan.reduction, _partials(plan, plan.reduction, work, places))
+    return compute(plan, work, places, spare=spare, origin=directory.origin)
+
+
+def _partials(
+    plan: Plan, reduction: Reduction, work: Evaluation, places: Places
+) -> Iterator[xr.Dataset]:
+    """What a reduction finds in each piece of what lies at `places`."""
+    spare: Arrays | None = None
+    for piece in plan.pieces(places):
+        dataset = compute(plan, work, piece, spare=spare)
+        for partial in partials(reduction, dataset):
+            # What the reduction carries along as it is lies in arrays that are used again.
+            yield partial.copy(deep=True)
+        spare = _arrays(dataset)
 
 
 def _write(directory: Directory, dataset: xr.Dataset, shard: int) -> Arrays:
     """Write a shard, and give its arrays back."""
     write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
+    return _arrays(dataset)
+
+
+def _arrays(dataset: xr.Dataset) -> Arrays:
     return {str(name): array.values for name, array in dataset.data_vars.items()}

@@ -1,6 +1,6 @@
 """Maps the kernel over the outer product of its axes, block by block into reused buffers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -94,9 +94,19 @@ class Evaluation:
         dtype: np.dtype[Any],
         keep_infeasible: bool = False,
         efficiency: FittedEfficiency | None = None,
+        uncut: Collection[str] = (),
     ) -> None:
-        """Stack what the kernel reads, model family by model family."""
+        """Stack what the kernel reads, model family by model family.
+
+        Args:
+            grid: The resolved grid.
+            dtype: Type of the results.
+            keep_infeasible: Whether throughputs stand where a configuration cannot run.
+            efficiency: A calibration; ideal rooflines if not given.
+            uncut: Axes that parts of the grid hold whole, which blocks too cut last.
+        """
         self._grid = grid
+        self._uncut = uncut
         self._dtype = dtype
         models = [model_params(blocks) for _, blocks in grid.models]
         names = [operator_names(model) for model in models]
@@ -246,7 +256,7 @@ class Evaluation:
     def _block_lengths(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Axes halved, the first first, until a block fits `BLOCK_BYTES`."""
         lengths = dict(sizes)
-        for axis in sizes:
+        for axis in sorted(sizes, key=lambda axis: axis in self._uncut):
             while lengths[axis] > 1 and self._block_bytes(lengths) > BLOCK_BYTES:
                 lengths[axis] = -(-lengths[axis] // 2)
         return lengths
