@@ -151,7 +151,10 @@ def _kernel_case(
 
 def _numba(size: Size, loop: str) -> dict[str, Run]:
     """The parallel loop into memory that is used again, and into fresh memory."""
-    from benchmarks import numba_loops
+    try:
+        from benchmarks import numba_loops
+    except ImportError:
+        raise click.ClickException("this needs numba: pip install 'llm-sweep[bench]'") from None
 
     models, machines, batch, context = by_hand(size)
     tables = np.asarray(models, np.float32), np.asarray(machines, np.float32)

@@ -140,7 +140,7 @@ class Evaluation:
         ]
         devices = jax.local_devices()
         self._block_limit = _block_limit(devices)
-        self._lanes = [_Lane(device) for device in devices]
+        self._lanes = _lanes(devices)
 
     @property
     def families(self) -> int:
@@ -320,6 +320,15 @@ class _Lane:
         """Whether the block need not be computed again."""
         held = self.held
         return held is not None and held.family is family and held.block == block
+
+
+def _lanes(devices: Sequence[jax.Device]) -> list[_Lane]:
+    """Where blocks are computed, in turn.
+
+    An accelerator has two at a time, one computed while the other is copied off; the cores of a
+    processor are busy with one.
+    """
+    return [_Lane(d) for turn in range(2) for d in devices if turn == 0 or d.platform != "cpu"]
 
 
 def _block_limit(devices: Sequence[jax.Device]) -> int:

@@ -407,6 +407,12 @@ def test_blocks_are_as_large_as_the_devices_take(devices, wanted) -> None:
     assert mapping._block_limit(devices) == wanted
 
 
+def test_an_accelerator_computes_one_block_while_another_is_copied() -> None:
+    gpus = [Device("gpu"), Device("gpu")]
+    assert [lane.device for lane in mapping._lanes(gpus)] == [*gpus, *gpus]
+    assert len(mapping._lanes([Device("cpu")])) == 1
+
+
 # Files of earlier versions.
 
 GOLDEN = Path(__file__).parent / "golden"
