@@ -288,12 +288,19 @@ def size_rows(sizes: Sequence[int], folder: Path, repeats: int) -> Iterator[Row]
         told = f"the cost at {smallest:.0e}" if found else ""
         bar = 1.5 if found else None
         yield Row(what, f"{each[points] * 1e9:.2f} ns/point", found, told, bar, at_most=True)
-    peaks = {points: peak_memory(points, folder) for points in sizes if points >= 10**6}
-    first = next(iter(peaks))
+
+
+def memory_rows(sizes: Sequence[int], folder: Path) -> Iterator[Row]:
+    """Peak memory of processes that bring grids of growing size to disk."""
+    peaks = {points: peak_memory(points, folder) for points in sizes if points >= 10**5}
+    first = min((n for n in peaks if n >= 10**7), default=min(peaks))
     for points, peak in peaks.items():
         found = peak / peaks[first] if points > first else None
         told = f"that of {first:.0e}" if found else ""
-        yield Row(f"{points:.0e} points, peak memory", f"{peak:,.0f} MB", found, told)
+        bar = 1.5 if found else None
+        yield Row(
+            f"{points:.0e} points, peak memory", f"{peak:,.0f} MB", found, told, bar, at_most=True
+        )
 
 
 def peak_memory(points: int, folder: Path) -> float:
@@ -418,6 +425,8 @@ def main(
         where = folder or Path(default)
         sizes = (10**5, 10**6) if small else (10**5, 10**6, 10**7, 10**8, 10**9)
         rows = [
+            # A process starts with the peak of the one that forked it: before this one grows.
+            *memory_rows(sizes, where),
             *machine_rows(where, 2**22 if small else 2**28),
             *kernel_rows(Size(16, 64) if small else Size(256, 1024), repeats),
             *file_rows(10**5 if small else 5 * 10**7, where, min(repeats, 3)),

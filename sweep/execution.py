@@ -1,6 +1,7 @@
 """Runs a grid here: at once into a labelled Dataset, or shard by shard into a directory."""
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -28,6 +29,9 @@ from sweep.shards import write_shard
 from sweep.specs import parse
 
 Progress = Callable[[int, int], None]
+
+WRITERS = 2
+"""Shards on their way to disk at a time: one is written while the other is sealed. [count]"""
 
 
 def load_grid(path: Path) -> Grid:
@@ -190,7 +194,7 @@ def compute(
 def run_shards(
     directory: Directory, shards: Sequence[int], progress: Progress | None = None
 ) -> None:
-    """Compute shards one after another, each while the one before it is written.
+    """Compute shards one after another, each while those before it are written and sealed.
 
     Args:
         directory: Where they belong.
@@ -201,17 +205,17 @@ def run_shards(
         ResultError: One cannot be written; those before it stand.
     """
     work = evaluation(directory.plan)
-    writing: Future[Arrays] | None = None
+    writing: deque[Future[Arrays]] = deque()
     spare: Arrays | None = None
-    with ThreadPoolExecutor(max_workers=1) as writer:
+    with ThreadPoolExecutor(max_workers=WRITERS) as writers:
         for done, shard in enumerate(shards):
             dataset = _shard(directory, work, shard, spare)
-            spare = None if writing is None else writing.result()
+            spare = writing.popleft().result() if len(writing) == WRITERS else None
             if progress is not None:
                 progress(done, len(shards))
-            writing = writer.submit(_write, directory, dataset, shard)
-        if writing is not None:
-            writing.result()
+            writing.append(writers.submit(_write, directory, dataset, shard))
+        for written in writing:
+            written.result()
     if progress is not None:
         progress(len(shards), len(shards))
 
