@@ -24,8 +24,8 @@ class Efficiency(eqx.Module):
         attention: Share of the dense matrix rate that attention over a prompt reaches. [1]
         weight_bandwidth: Share of the memory bandwidth at which weights are read. [1]
         kv_bandwidth: Share at which the KV cache is read and written. [1]
-        kv_half_heads: KV heads of all sequences at which decode attention reads the cache at half of
-            that share: few heads do not keep all of a GPU busy. [count]
+        kv_half_heads: KV heads of all sequences at which decode attention reads the cache at half
+            of that share: few heads do not keep all of a GPU busy. [count]
         activation_bandwidth: Share at which activations are. [1]
         vector_attention: Time that decode attention takes on the vector units over that of heads
             of 128 elements at their full rate; 0 if it computes on the matrix units. [1]
