@@ -674,7 +674,7 @@ def test_plan_counts_intervals(call, tmp_path) -> None:
     told = json.loads(call("plan", file, "--efficiency", "tensorrt-llm", "--no-probe", "--json")[1])
     sizes = {name: given["bytes"] for name, given in told["variables"].items()}
     bounds = dict.fromkeys(["output_throughput_lower", "output_throughput_upper"], 16)
-    assert sizes == {"output_throughput": 16, **bounds, "extrapolation": 2}
+    assert sizes == {"output_throughput": 16, **bounds, "extrapolation": 4}
 
 
 def test_the_command_resumes_checks_and_refuses(call, reference, sweep_file, tmp_path) -> None:
