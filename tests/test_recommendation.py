@@ -380,6 +380,9 @@ def test_a_result_must_have_what_is_asked(static) -> None:
     ):
         with pytest.raises(ResultError, match=words):
             read_candidates(static, Offer(), catalog=shipped(), **given)
+    reduced = sweep.reduce(static, "best:tp")
+    with pytest.raises(ResultError, match="reduced already, by best:tp"):
+        read_candidates(reduced, Offer(), catalog=shipped(), model=MODEL, isl=512)
     with pytest.raises(ResultError, match="must have inflight_output_throughput"):
         read_candidates(static[["ttft"]], Offer(), catalog=shipped(), model=MODEL, isl=512)
 
