@@ -13,6 +13,7 @@ from sweep.quantile import Quantile
 from sweep.reduction import Reduction, reduce_dataset
 from sweep.selection import Where
 from sweep.space import Space
+from sweep.specs import Spec
 from sweep.variables import VARIABLES
 
 FORMS = (
@@ -87,6 +88,37 @@ class _Asked:
     def described(self, *more: str) -> str:
         """The text, with what was chosen beside it."""
         return " ".join([self.text, *more])
+
+
+class Question(Spec):
+    """What to reduce, in the words of `parse_reduction`, before there is a grid to ask it of.
+
+    Attributes:
+        text: As in `best:batch_size`.
+        where: Constraints.
+        by: What is best, or has quantiles.
+        per: Axes that each have their own extreme or front.
+    """
+
+    text: str
+    where: str = ""
+    by: str | None = None
+    per: list[str] | None = None
+
+    def __str__(self) -> str:
+        """In the words of the command line."""
+        where = f" where {self.where}" if self.where else ""
+        by = f" by {self.by}" if self.by else ""
+        per = f" per {','.join(self.per)}" if self.per else ""
+        return f"{self.text}{by}{per}{where}"
+
+    def over(self, space: Space) -> Reduction:
+        """The reduction of a grid.
+
+        Raises:
+            ResultError: It cannot be asked of this grid.
+        """
+        return parse_reduction(self.text, space, where=self.where, by=self.by, per=self.per)
 
 
 def parse_reduction(

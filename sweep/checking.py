@@ -14,6 +14,7 @@ from sweep.dataset import CONVENTIONS, axis_attributes, variable_attributes
 from sweep.directory import Directory
 from sweep.errors import GridError
 from sweep.netcdf import open_file
+from sweep.opening import open_directory
 from sweep.pareto import FRONT
 from sweep.quantile import QUANTILE
 from sweep.variables import AXES, LABELLED, VARIABLES, dims_of
@@ -48,6 +49,9 @@ def check_file(path: Path) -> list[str]:
 def check_directory(path: Path) -> list[str]:
     """Everything wrong with the shards at `path`, one line each; CF rules on the first alone.
 
+    Shards that are reduced are no results of their own: their seal is verified, and the answer
+    of them all is held against the schema.
+
     Raises:
         ResultError: It is no directory of shards.
     """
@@ -58,10 +62,14 @@ def check_directory(path: Path) -> list[str]:
         if wrong:
             problems.append(f"{file.name} {wrong}")
             continue
+        if directory.recorded.question is not None:
+            continue
         with open_file(file) as dataset:
             problems += [f"{file.name}: {problem}" for problem in check_dataset(dataset)]
         if shard == 0 and has_compliance_checker():
             problems += [f"{file.name}: {problem}" for problem in check_cf(file)]
+    if directory.recorded.question is not None and not problems:
+        problems += check_dataset(open_directory(path))
     return problems
 
 

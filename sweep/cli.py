@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.cli_decide import explain, recommend
-from sweep.cli_export import export, merge, reduce
+from sweep.cli_export import export, merge, question, question_options, reduce
 from sweep.errors import SweepError
 from sweep.launch import CHECK_FAILED, launch
 from sweep.options import catalog_of, check_picture, configs_option, json_option
@@ -148,6 +148,7 @@ shards_option = click.option(
 @shards_option
 @dtype_option
 @efficiency_option
+@question_options(required=False)
 @click.option("--probe/--no-probe", "probed", default=True, help="Whether to estimate the time.")
 @json_option
 @configs_option
@@ -158,6 +159,10 @@ def plan(
     shards: int | None,
     dtype: Any,
     efficiency: str,
+    asked: str | None,
+    where: str,
+    by: str | None,
+    per: str | None,
     probed: bool,
     as_json: bool,
     configs: tuple[str, ...],
@@ -166,8 +171,9 @@ def plan(
     from sweep.fitted import load_efficiency
     from sweep.plan import make_plan
 
+    wanted = question(asked, where, by, per)
     grid, fitted = _resolved(file, catalog_of(context, configs)), load_efficiency(efficiency)
-    made = make_plan(grid, dtype, efficiency=fitted, shards=shards or 1)
+    made = make_plan(grid, dtype, efficiency=fitted, question=wanted, shards=shards or 1)
     seconds = _probed(made) if probed else None
     rows = [
         {"variable": v.name, "shape": " × ".join(map(str, v.shape.values())), "bytes": v.bytes}
@@ -183,7 +189,12 @@ def plan(
     click.echo(f"{made.points:,} points: {axes}")
     print_rows(rows, as_json=False)
     click.echo(f"{made.bytes:,} bytes in all")
-    if shards or made.is_large:
+    if made.question is not None:
+        click.echo(
+            f"{made.cut.shards:,} shards, reduced to {made.question}: {made.piece_bytes:,} bytes "
+            f"in memory at once, about {made.stored_bytes:,} bytes on disk"
+        )
+    elif shards or made.is_large:
         click.echo(f"{made.cut.shards:,} shards of at most {made.shard_bytes:,} bytes each")
     if seconds is not None:
         click.echo(f"about {_duration(seconds)} on this machine")
@@ -218,6 +229,7 @@ def _duration(seconds: float) -> str:
 @dtype_option
 @keep_option
 @efficiency_option
+@question_options(required=False)
 @shards_option
 @click.option("--only", type=PartType(), help="Every Nth shard from the Kth, of an array of jobs.")
 @click.option("--workers", type=click.IntRange(1), help="Processes to compute shards in.")
@@ -232,6 +244,10 @@ def run(
     dtype: Any,
     keep_infeasible: bool,
     efficiency: str,
+    asked: str | None,
+    where: str,
+    by: str | None,
+    per: str | None,
     shards: int | None,
     only: tuple[int, int] | None,
     workers: int | None,
@@ -242,6 +258,11 @@ def run(
 
     Large sweeps, and those with --shards, --only, --workers or --scheduler, become a folder of
     shards; the same command again takes up what was interrupted.
+
+    With --reduce the answer alone is written, as `llm-sweep reduce` would of the whole result,
+    however large that is. What was found shard by shard stands in OUTPUT.shards until the answer
+    does, so that the same command again takes up what was interrupted. Parts of an array of jobs
+    (--only) write there alone; `llm-sweep merge OUTPUT.shards OUTPUT` then tells the answer.
     """
     if sum(given is not None for given in (only, workers, scheduler)) > 1:
         raise click.UsageError("give one of --only, --workers and --scheduler")
@@ -250,24 +271,30 @@ def run(
     from sweep.directory import is_begun
     from sweep.netcdf import check_writable
 
-    sharded = bool(shards or only or workers or scheduler or is_begun(output))
+    wanted = question(asked, where, by, per)
+    sharded = bool(wanted or shards or only or workers or scheduler or is_begun(output))
     if not sharded and not output.is_dir():
         check_writable(output, force=force)
     grid = _resolved(file, catalog_of(context, configs))
     from sweep.compilation import use_compilation_cache
     from sweep.fitted import load_efficiency
     from sweep.plan import make_plan
-    from sweep.running import Sharding, run_into_file, run_into_shards
+    from sweep.running import Sharding, run_into_file, run_into_shards, run_reduced
 
     fitted = load_efficiency(efficiency)
-    made = make_plan(
-        grid, dtype, keep_infeasible=keep_infeasible, efficiency=fitted, shards=shards or 1
-    )
     use_compilation_cache()
     try:
+        made = make_plan(
+            grid,
+            dtype,
+            keep_infeasible=keep_infeasible,
+            efficiency=fitted,
+            question=wanted,
+            shards=shards or 1,
+        )
         if sharded or made.is_large:
             how = Sharding(only, workers, scheduler, any_cut=shards is None, force=force)
-            run_into_shards(made, output, how, tell)
+            (run_into_shards if wanted is None else run_reduced)(made, output, how, tell)
             return
         size = run_into_file(made, output, force=force)
     except SweepError as error:

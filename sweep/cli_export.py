@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from sweep.asking import Question
     from sweep.storage import Storage
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -90,13 +91,57 @@ def export(
     _export(source, output, storage, force, select, _names(variables) or ())
 
 
+def question_options(*, required: bool) -> Callable[[Command], Command]:
+    """Options that say what to reduce a result to."""
+    options = (
+        click.option("--per", metavar="AXES", help="Axes that each have an extreme or front."),
+        click.option(
+            "--by", help="What is best, or has quantiles. Default: the first throughput or time."
+        ),
+        click.option(
+            "--where",
+            default="",
+            metavar="CONSTRAINTS",
+            help="What has to hold, as in 'ttft<0.5 and feasible'.",
+        ),
+        click.option(
+            "--reduce",
+            "asked",
+            required=required,
+            metavar="WHAT",
+            help="Keep the answer alone: best:AXES, argmax:VARIABLE, argmin:VARIABLE, "
+            "pareto:VARIABLES or quantile:SHARES:AXES.",
+        ),
+    )
+
+    def decorated(command: Command) -> Command:
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorated
+
+
+def question(asked: str | None, where: str, by: str | None, per: str | None) -> "Question | None":
+    """The question that these options ask, if any.
+
+    Raises:
+        UsageError: There is nothing that a constraint or an axis could go with.
+    """
+    from sweep.asking import Question
+
+    if asked is None:
+        if where or by or per:
+            raise click.UsageError("--where, --by and --per go with --reduce")
+        return None
+    names = _names(per)
+    return Question(text=asked, where=where, by=by, per=None if names is None else list(names))
+
+
 @click.command()
 @source_argument
 @output_argument
-@click.option("--reduce", "asked", required=True, metavar="WHAT", help="As in best:batch_size,tp.")
-@click.option("--where", default="", help="Constraints, as in 'ttft<0.5 and feasible'.")
-@click.option("--by", help="What is best, or has quantiles. Default: the first throughput or time.")
-@click.option("--per", metavar="AXES", help="Axes that each have an argmax, argmin or front.")
+@question_options(required=True)
 @select_option
 @force_option
 def reduce(

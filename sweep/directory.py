@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,8 @@ PLAN_FILE = "plan.json"
 LOCK = ".lock"
 OURS = re.compile(r"plan\.json|shard-\d+\.nc|\.plan\.json\..*|\.shard-\d+\.nc\..*|\.lock.*")
 """Names that a directory of shards may hold."""
+PARTIAL = "llm_sweep_partial"
+"""Attribute of a shard that holds no results, but what a reduction found in them."""
 PATIENCE = 2.0
 """How long to wait for the lock of a folder. [s]"""
 PATIENCE_OF_PARTS = 30.0
@@ -93,7 +95,9 @@ class Directory:
             numbers={axis: list(values) for axis, values in told.numbers.items()},
             variables=tuple(told.variables),
         )
-        return Plan(grid, told.dtype, told.keep_infeasible, told.efficiency, told.cut)
+        return Plan(
+            grid, told.dtype, told.keep_infeasible, told.efficiency, told.cut, told.question
+        )
 
     def shard_path(self, shard: int) -> Path:
         """File of one shard."""
@@ -101,10 +105,12 @@ class Directory:
 
     def identity(self, shard: int) -> dict[str, str]:
         """Global attributes by which a shard of this very run is known."""
+        question = self.recorded.question
         return {
             MARK: self.digest,
             "llm_sweep_shard": f"{shard} of {self.recorded.cut.shards}",
             "history": str(self.recorded.attributes["history"]),
+            **({} if question is None else {PARTIAL: str(question)}),
         }
 
     def fault(self, shard: int) -> str:
@@ -157,10 +163,11 @@ class Directory:
         told = self.recorded
         if self.digest != digest:
             raise ResultError(f"{self.path}: holds another plan than the one that was started")
-        if (told.formulas, told.version) != (formulas_digest(), package_version()):
+        formulas = formulas_digest(reduced=told.question is not None)
+        if (told.formulas, told.version) != (formulas, package_version()):
             raise ResultError(
                 f"{self.path}: begun by llm-sweep {told.version}, formulas {told.formulas}; this "
-                f"machine has {package_version()}, {formulas_digest()}: install the same"
+                f"machine has {package_version()}, {formulas}: install the same"
             )
 
 
@@ -172,6 +179,25 @@ def is_begun(path: Path) -> bool:
 def bytes_held(path: Path) -> int:
     """Size of the shards that stand in a folder. [byte]"""
     return sum(file.stat().st_size for file in path.glob("shard-*.nc"))
+
+
+def holds(path: Path, plan: Plan, *, any_cut: bool = False) -> bool:
+    """Whether the run that began at `path` is one of this plan, sound enough to go on with."""
+    try:
+        return not _differences(Directory.load(path), plan, any_cut=any_cut)
+    except ResultError:
+        return False
+
+
+def remove(path: Path) -> None:
+    """Remove a directory of shards that nobody is at work in; what is not ours stays."""
+    with _locked(path, LOCK, PATIENCE):
+        _refuse_others(path, LOCK)
+        _clear(path)
+    for lock in path.glob(f"{LOCK}*"):
+        lock.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.rmdir()
 
 
 @contextmanager
@@ -292,18 +318,20 @@ def _begin(path: Path, plan: Plan, *, any_cut: bool, force: bool) -> Directory:
         _write(path / PLAN_FILE, record(plan, Origin()))
         return Directory.load(path)
     directory = Directory.load(path)
-    there = directory.recorded
-    wanted = record(plan, directory.origin)
-    if any_cut and there.cut.sizes == wanted.cut.sizes:
-        wanted = wanted.model_copy(update={"pieces": there.pieces})
-    wanted = wanted.model_copy(update={"version": package_version()})
-    found = differences(there, wanted)
+    found = _differences(directory, plan, any_cut=any_cut)
     if found:
         raise ResultError(
             f"{path}: was begun with {'; '.join(found)}. Name another folder, or start anew "
             "with --force, which removes what is there"
         )
     return directory
+
+
+def _differences(directory: Directory, plan: Plan, *, any_cut: bool) -> list[str]:
+    there, wanted = directory.recorded, record(plan, directory.origin)
+    if any_cut and there.cut.sizes == wanted.cut.sizes:
+        wanted = wanted.model_copy(update={"pieces": there.pieces})
+    return differences(there, wanted.model_copy(update={"version": package_version()}))
 
 
 def _clear(path: Path) -> None:

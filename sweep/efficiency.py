@@ -16,12 +16,16 @@ class Efficiency(eqx.Module):
     Attributes:
         software: Share of the rate at which everything runs. [1]
         gemm: Share of the dense matrix rate that a large matrix product reaches. [1]
+        power_limit: Power of the rated power for each FLOP/s with which matrix rates grow, since
+            what runs hot is clocked down. [1]
         gemm_half_rows: Rows at which a product reaches half of that share. [count]
         expert_half_rows: The same for each routed expert's product. [count]
         expert_gemm: Share that products of routed experts reach of what others do. [1]
         attention: Share of the dense matrix rate that attention over a prompt reaches. [1]
         weight_bandwidth: Share of the memory bandwidth at which weights are read. [1]
         kv_bandwidth: Share at which the KV cache is read and written. [1]
+        kv_half_heads: KV heads of all sequences at which decode attention reads the cache at half
+            of that share: few heads do not keep all of a GPU busy. [count]
         activation_bandwidth: Share at which activations are. [1]
         vector_attention: Time that decode attention takes on the vector units over that of heads
             of 128 elements at their full rate; 0 if it computes on the matrix units. [1]
@@ -47,12 +51,14 @@ class Efficiency(eqx.Module):
 
     software: Scalar = 1.0
     gemm: Scalar = 1.0
+    power_limit: Scalar = 0.0
     gemm_half_rows: Scalar = 0.0
     expert_half_rows: Scalar = 0.0
     expert_gemm: Scalar = 1.0
     attention: Scalar = 1.0
     weight_bandwidth: Scalar = 1.0
     kv_bandwidth: Scalar = 1.0
+    kv_half_heads: Scalar = 0.0
     activation_bandwidth: Scalar = 1.0
     vector_attention: Scalar = 0.0
     link_bandwidth: Scalar = 1.0

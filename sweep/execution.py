@@ -1,7 +1,8 @@
 """Runs a grid here: at once into a labelled Dataset, or shard by shard into a directory."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache
@@ -23,10 +24,14 @@ from sweep.grid import Grid, Resolved, resolve
 from sweep.intervals import with_intervals
 from sweep.mapping import Arrays, Evaluation, Places
 from sweep.plan import FloatType, Plan, in_units, make_plan
+from sweep.reduction import Reduction, joined, partials
 from sweep.shards import write_shard
 from sweep.specs import parse
 
 Progress = Callable[[int, int], None]
+
+WRITERS = 2
+"""Shards on their way to disk at a time: one is written while the other is sealed. [count]"""
 
 
 def load_grid(path: Path) -> Grid:
@@ -112,6 +117,21 @@ def check_fits_memory(plan: Plan) -> None:
         )
 
 
+def check_piece_fits_memory(plan: Plan) -> None:
+    """See that what is computed at once for a shard that is reduced fits in free memory.
+
+    Raises:
+        GridError: It does not: the reduction needs axes whole that are too long.
+    """
+    needed, free = plan.piece_bytes, psutil.virtual_memory().available
+    if needed > free:
+        raise GridError(
+            f"--reduce {plan.question} needs {', '.join(plan.axes_needed_whole)} whole, "
+            f"{in_units(needed)} at a time, and {in_units(free)} of memory are free; drop "
+            "variables, or shorten one of these axes"
+        )
+
+
 def check_fits_disk(plan: Plan, needed: int, folder: Path) -> None:
     """See that what is left of a plan fits on the disk of `folder`.
 
@@ -137,6 +157,7 @@ def evaluation(plan: Plan) -> Evaluation:
         dtype=np.dtype(plan.dtype),
         keep_infeasible=plan.keep_infeasible,
         efficiency=plan.efficiency,
+        uncut=plan.axes_needed_whole,
     )
 
 
@@ -173,7 +194,7 @@ def compute(
 def run_shards(
     directory: Directory, shards: Sequence[int], progress: Progress | None = None
 ) -> None:
-    """Compute shards one after another, each while the one before it is written.
+    """Compute shards one after another, each while those before it are written and sealed.
 
     Args:
         directory: Where they belong.
@@ -184,17 +205,17 @@ def run_shards(
         ResultError: One cannot be written; those before it stand.
     """
     work = evaluation(directory.plan)
-    writing: Future[Arrays] | None = None
+    writing: deque[Future[Arrays]] = deque()
     spare: Arrays | None = None
-    with ThreadPoolExecutor(max_workers=1) as writer:
+    with ThreadPoolExecutor(max_workers=WRITERS) as writers:
         for done, shard in enumerate(shards):
             dataset = _shard(directory, work, shard, spare)
-            spare = None if writing is None else writing.result()
+            spare = writing.popleft().result() if len(writing) == WRITERS else None
             if progress is not None:
                 progress(done, len(shards))
-            writing = writer.submit(_write, directory, dataset, shard)
-        if writing is not None:
-            writing.result()
+            writing.append(writers.submit(_write, directory, dataset, shard))
+        for written in writing:
+            written.result()
     if progress is not None:
         progress(len(shards), len(shards))
 
@@ -237,11 +258,30 @@ def _loaded(folder: str, digest: str) -> tuple[Directory, Evaluation]:
 def _shard(
     directory: Directory, work: Evaluation, shard: int, spare: Arrays | None = None
 ) -> xr.Dataset:
-    places = directory.plan.cut.places(shard)
-    return compute(directory.plan, work, places, spare=spare, origin=directory.origin)
+    plan, places = directory.plan, directory.plan.cut.places(shard)
+    if plan.reduction is not None:
+        return joined(plan.reduction, _partials(plan, plan.reduction, work, places))
+    return compute(plan, work, places, spare=spare, origin=directory.origin)
+
+
+def _partials(
+    plan: Plan, reduction: Reduction, work: Evaluation, places: Places
+) -> Iterator[xr.Dataset]:
+    """What a reduction finds in each piece of what lies at `places`."""
+    spare: Arrays | None = None
+    for piece in plan.pieces(places):
+        dataset = compute(plan, work, piece, spare=spare)
+        for partial in partials(reduction, dataset):
+            # What the reduction carries along as it is lies in arrays that are used again.
+            yield partial.copy(deep=True)
+        spare = _arrays(dataset)
 
 
 def _write(directory: Directory, dataset: xr.Dataset, shard: int) -> Arrays:
     """Write a shard, and give its arrays back."""
     write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
+    return _arrays(dataset)
+
+
+def _arrays(dataset: xr.Dataset) -> Arrays:
     return {str(name): array.values for name, array in dataset.data_vars.items()}

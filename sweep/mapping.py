@@ -1,6 +1,10 @@
-"""Maps the kernel over the outer product of its axes, block by block into reused buffers."""
+"""Maps the kernel over the outer product of its axes, block by block into reused buffers.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+Blocks go in turn to every device that JAX sees here: processors, or the accelerators of a machine.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -22,6 +26,13 @@ from sweep.variables import AXES, VARIABLES
 
 BLOCK_BYTES = 2**24
 """Output of one call of the kernel: small enough to stay warm in reused memory. [byte]"""
+ACCELERATOR_BLOCK_BYTES = 2**26
+"""The same on an accelerator, where a call should outlast the time it takes to begin. [byte]"""
+SHARE_OF_DEVICE = 16
+"""A block is at most one in so many parts of an accelerator's memory. [1]"""
+COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+"""Where a processor has vectors of 512 bits, LLVM keeps to half of them unless it is told: the
+kernel, which divides at every point, takes twice as long. Results are the same, bit for bit."""
 ABSENT = -1
 """Value of a category where the model has no such operator."""
 
@@ -68,7 +79,9 @@ def kernel(
             mapped = jax.vmap(mapped, in_axes, out_axes)
         return mapped(efficiency, *axes)
 
-    return jax.jit(outer_product, donate_argnums=0, keep_unused=True)
+    return jax.jit(
+        outer_product, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS
+    )
 
 
 def _stored(value: Any, name: str) -> jax.Array:
@@ -94,9 +107,19 @@ class Evaluation:
         dtype: np.dtype[Any],
         keep_infeasible: bool = False,
         efficiency: FittedEfficiency | None = None,
+        uncut: Collection[str] = (),
     ) -> None:
-        """Stack what the kernel reads, model family by model family."""
+        """Stack what the kernel reads, model family by model family.
+
+        Args:
+            grid: The resolved grid.
+            dtype: Type of the results.
+            keep_infeasible: Whether throughputs stand where a configuration cannot run.
+            efficiency: A calibration; ideal rooflines if not given.
+            uncut: Axes that parts of the grid hold whole, which blocks too cut last.
+        """
         self._grid = grid
+        self._uncut = uncut
         self._dtype = dtype
         models = [model_params(blocks) for _, blocks in grid.models]
         names = [operator_names(model) for model in models]
@@ -120,7 +143,9 @@ class Evaluation:
             )
             for members in _by_structure(models)
         ]
-        self._held: _Held | None = None
+        devices = jax.local_devices()
+        self._block_limit = _block_limit(devices)
+        self._lanes = _lanes(devices)
 
     @property
     def families(self) -> int:
@@ -161,15 +186,25 @@ class Evaluation:
     def fill(self, arrays: Arrays, part: Places) -> Iterator[None]:
         """Compute block after block of `part` into `arrays`, yielding after each."""
         for family in self._families:
+            free, busy = list(self._lanes), deque[_Lane]()
             for block in self._blocks(family, part):
-                self._collect(family, block, self._computed(family, block), arrays, part)
+                if not free:
+                    free.append(busy.popleft())
+                    self._collect(free[-1], arrays, part)
+                    yield
+                lane = next((lane for lane in free if lane.holds(family, block)), free[0])
+                free.remove(lane)
+                self._start(lane, family, block)
+                busy.append(lane)
+            for lane in busy:
+                self._collect(lane, arrays, part)
                 yield
 
-    def _computed(self, family: "_Family", block: Places) -> dict[str, jax.Array]:
-        """Results of one block, in buffers that the next block of its family overwrites."""
-        held, self._held = self._held, None
+    def _start(self, lane: "_Lane", family: "_Family", block: Places) -> None:
+        """Begin to compute a block where `lane` has the one before it, which is overwritten."""
+        held, lane.held = lane.held, None
         if held is None or held.family is not family:
-            held = _Held(family, {}, self._buffers(family, block))
+            held = _Held(family, {}, self._buffers(family, block, lane.device))
         if held.block != block:
             arguments = [_slice(family.axes.get(axis), block.get(axis)) for axis in AXES]
             factors = {
@@ -179,8 +214,7 @@ class Evaluation:
                 for name, array in family.efficiency.items()
             }
             held = _Held(family, block, self._kernel(held.results, factors, *arguments))
-        self._held = held
-        return held.results
+        lane.held = held
 
     def _efficiency(self, fitted: FittedEfficiency | None, members: Sequence[int]) -> Arrays:
         """Factors of the models of one family, over the axes along which each varies."""
@@ -190,15 +224,10 @@ class Evaluation:
         found = fitted.grid(models, self._grid.hardware, self._grid.precision)
         return {name: array.astype(self._dtype) for name, array in found.items()}
 
-    def _collect(
-        self,
-        family: "_Family",
-        block: Places,
-        results: dict[str, jax.Array],
-        arrays: Arrays,
-        part: Places,
-    ) -> None:
-        """Copy what of a block lies in `part` to its place there."""
+    def _collect(self, lane: "_Lane", arrays: Arrays, part: Places) -> None:
+        """Copy what of the block of a lane lies in `part` to its place there."""
+        assert lane.held is not None
+        family, block, results = lane.held.family, lane.held.block, lane.held.results
         common = {axis: _common(block[axis], part[axis]) for axis in block if axis != "model"}
         members = [
             (place, family.models[i] - part["model"].start)
@@ -216,11 +245,13 @@ class Evaluation:
                 else:
                     target[(member, *given)] = values[(place, *taken)]
 
-    def _buffers(self, family: "_Family", block: Places) -> dict[str, jax.Array]:
+    def _buffers(
+        self, family: "_Family", block: Places, device: jax.Device
+    ) -> dict[str, jax.Array]:
         lengths = {axis: len(places) for axis, places in block.items()}
         lengths["operator"] = len(family.operators)
         return {
-            name: jax.device_put(np.zeros([lengths[d] for d in dims], self._type_of(name)))
+            name: jax.device_put(np.zeros([lengths[d] for d in dims], self._type_of(name)), device)
             for name, dims in self._dims.items()
         }
 
@@ -244,10 +275,10 @@ class Evaluation:
             yield dict(zip(cuts, places, strict=True))
 
     def _block_lengths(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Axes halved, the first first, until a block fits `BLOCK_BYTES`."""
+        """Axes halved, the first first, until a block is small enough."""
         lengths = dict(sizes)
-        for axis in sizes:
-            while lengths[axis] > 1 and self._block_bytes(lengths) > BLOCK_BYTES:
+        for axis in sorted(sizes, key=lambda axis: axis in self._uncut):
+            while lengths[axis] > 1 and self._block_bytes(lengths) > self._block_limit:
                 lengths[axis] = -(-lengths[axis] // 2)
         return lengths
 
@@ -281,6 +312,37 @@ class _Held:
     family: _Family
     block: Places
     results: dict[str, jax.Array]
+
+
+class _Lane:
+    """Buffers on one device, and the block that was computed into them last."""
+
+    def __init__(self, device: jax.Device) -> None:
+        self.device = device
+        self.held: _Held | None = None
+
+    def holds(self, family: _Family, block: Places) -> bool:
+        """Whether the block need not be computed again."""
+        held = self.held
+        return held is not None and held.family is family and held.block == block
+
+
+def _lanes(devices: Sequence[jax.Device]) -> list[_Lane]:
+    """Where blocks are computed, in turn.
+
+    An accelerator has two at a time, one computed while the other is copied off; the cores of a
+    processor are busy with one.
+    """
+    return [_Lane(d) for turn in range(2) for d in devices if turn == 0 or d.platform != "cpu"]
+
+
+def _block_limit(devices: Sequence[jax.Device]) -> int:
+    """Output of one call of the kernel on such devices. [byte]"""
+    if all(device.platform == "cpu" for device in devices):
+        return BLOCK_BYTES
+    stated = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
+    shares = [limit // SHARE_OF_DEVICE for limit in stated if limit]
+    return int(min([ACCELERATOR_BLOCK_BYTES, *shares]))
 
 
 def _firsts(size: int, length: int) -> list[int]:

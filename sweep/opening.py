@@ -1,15 +1,18 @@
 """Opens results, a file or a directory of shards, as one lazy Dataset."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from sweep.directory import Directory
+from sweep.directory import PARTIAL, Directory
 from sweep.errors import ResultError
 from sweep.netcdf import open_file
+from sweep.record import MARK
+from sweep.reduction import Reduction, finish, joined
 from sweep.shards import read_variable
 
 
@@ -20,13 +23,22 @@ def open_results(path: str | Path) -> xr.Dataset:
         ResultError: It does not exist, cannot be read, lacks shards, or is none of ours.
     """
     path = Path(path)
-    return open_directory(path) if path.is_dir() else open_file(path)
+    if path.is_dir():
+        return open_directory(path)
+    dataset = open_file(path)
+    if PARTIAL in dataset.attrs:
+        dataset.close()
+        raise ResultError(
+            f"{path}: part of an answer to {dataset.attrs[PARTIAL]}; open its folder {path.parent}"
+        )
+    return dataset
 
 
 def open_directory(path: Path) -> xr.Dataset:
     """The shards of a directory as one Dataset of Dask arrays, one chunk to a shard.
 
-    What does not vary along a cut axis is taken from the first shard along it.
+    What does not vary along a cut axis is taken from the first shard along it. Where shards hold
+    what a reduction found in them, the Dataset is the answer of them all, in memory.
 
     Raises:
         ResultError: It is no directory of shards, lacks some, or Dask is not installed.
@@ -39,6 +51,8 @@ def open_directory(path: Path) -> xr.Dataset:
             f"{path}: {len(missing)} of {directory.recorded.cut.shards} shards are missing, "
             f"the first is {directory.shard_path(missing[0]).name}; run the sweep again to add them"
         )
+    if directory.plan.reduction is not None:
+        return _answer(directory, directory.plan.reduction)
     with open_file(directory.shard_path(0)) as first:
         variables = {
             str(name): (array.dims, _lazy(directory, array), array.attrs)
@@ -46,6 +60,19 @@ def open_directory(path: Path) -> xr.Dataset:
         }
         coords = {str(dim): _whole_axis(directory, first[dim]) for dim in first.coords}
     return xr.Dataset(variables, coords, dict(directory.recorded.attributes))
+
+
+def _answer(directory: Directory, reduction: Reduction) -> xr.Dataset:
+    """The result of a reduction, from what was found in each shard."""
+
+    def partials() -> Iterator[xr.Dataset]:
+        for shard in directory.shards():
+            with open_file(directory.shard_path(shard)) as partial:
+                yield partial.load()
+
+    partial = joined(reduction, partials())
+    partial.attrs = dict(directory.recorded.attributes)
+    return finish(reduction, partial).assign_attrs({MARK: directory.digest})
 
 
 def _whole_axis(directory: Directory, piece: xr.DataArray) -> tuple[str, Any, dict[str, Any]]:

@@ -59,6 +59,8 @@ class Hardware(eqx.Module):
         fabric_latency: Time of one hop over each of them. [s]
         fabric_reach: GPUs that the link and that PCIe join. [count]
         power: Rated power, NaN where unknown. [W]
+        power_headroom: Rated power for the rate in 16 bits, over that of `stacking.TYPICAL_POWER`;
+            1 where unknown. [1]
     """
 
     peaks: Float[Numbers, "*grid dtype"]
@@ -71,6 +73,7 @@ class Hardware(eqx.Module):
     fabric_latency: Float[Numbers, "*grid fabric"]
     fabric_reach: Float[Numbers, "*grid reach"]
     power: Scalar
+    power_headroom: Scalar
 
 
 class Linear(eqx.Module):

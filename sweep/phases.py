@@ -198,10 +198,23 @@ class _Pricing:
         return layers * (self.point.microbatches + pp - 1) / pp
 
     def peak(self, role: Role) -> Scalar:
-        """Dense matrix rate of the type that `role` computes in. [FLOP/s]"""
+        """Dense matrix rate of the type that `role` computes in, at the clock held. [FLOP/s]"""
         if role not in self._peaks:
-            self._peaks[role] = peak_rate(self.point.hardware, self.point.precision.peak(role))
+            rate = peak_rate(self.point.hardware, self.point.precision.peak(role))
+            self._peaks[role] = rate * self._clock
         return self._peaks[role]
+
+    def _kv_heads(self, block: Block) -> Scalar:
+        """KV heads of all sequences that a GPU works on. [count]"""
+        return self.step.sequences * jnp.maximum(block.kv_heads / self.step.tp, 1.0)
+
+    @cached_property
+    def _clock(self) -> Scalar:
+        """Clock that is held under full load over that of the published rate. [1]"""
+        limit = self.point.efficiency.power_limit
+        if is_nothing(limit):
+            return 1.0
+        return jnp.power(self.point.hardware.power_headroom, limit)
 
     def price(self, block: Block, name: str, context_len: Scalar) -> tuple[Cost, Seconds]:
         """Cost and time of an operator in one layer when sequences hold `context_len` tokens."""
@@ -218,6 +231,7 @@ class _Pricing:
             share = share * efficiency.expert_gemm
         if operator.attention is not None and self.step.decoding and "latent" not in name:
             cost = _on_vector_units(cost, efficiency.vector_attention)
+            cost = _few_heads(cost, self._kv_heads(block), efficiency.kv_half_heads)
         rate = self.peak(operator.engine) * share
         return cost, resource_seconds(cost, rate, self.point.hardware, efficiency)
 
@@ -333,6 +347,13 @@ def _on_vector_units(cost: Cost, share: Scalar) -> Cost:
         return cost
     flops = VECTOR_FLOPS_PER_SCORE * cost.special_ops
     return dataclasses.replace(cost, vector_flops=cost.vector_flops + share * flops)
+
+
+def _few_heads(cost: Cost, heads: Scalar, half_heads: Scalar) -> Cost:
+    """The cost where the cache of `half_heads` heads is read at half the bandwidth."""
+    if is_nothing(half_heads):
+        return cost
+    return dataclasses.replace(cost, kv_bytes=cost.kv_bytes * (1 + half_heads / heads))
 
 
 def host_latency(point: Point, sampled: Scalar) -> Scalar:

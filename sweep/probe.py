@@ -7,13 +7,14 @@ from time import perf_counter
 from sweep.execution import compute, evaluation
 from sweep.netcdf import save
 from sweep.plan import Plan, make_plan
+from sweep.reduction import Reduction
 
 SAMPLE_BYTES = 2**24
 """Size of the sample: one block of the kernel. [byte]"""
 
 
 def probe(plan: Plan) -> float:
-    """Time that a plan will take here, from a sample that is run twice and written. [s]
+    """Time that a plan will take here, from a sample that is run twice, and written or reduced. [s]
 
     What the first time took longer is compiling, once for every kind of model.
     """
@@ -22,6 +23,7 @@ def probe(plan: Plan) -> float:
         plan.dtype,
         keep_infeasible=plan.keep_infeasible,
         efficiency=plan.efficiency,
+        question=plan.question,
         shard_bytes=SAMPLE_BYTES,
     )
     sample = make_plan(
@@ -30,16 +32,19 @@ def probe(plan: Plan) -> float:
         keep_infeasible=plan.keep_infeasible,
         efficiency=plan.efficiency,
     )
-    cold = _seconds(sample)
-    warm = _seconds(sample)
+    cold = _seconds(sample, plan.reduction)
+    warm = _seconds(sample, plan.reduction)
     kinds = evaluation(plan).families / evaluation(sample).families
     return max(cold - warm, 0.0) * kinds + warm * plan.bytes / sample.bytes
 
 
-def _seconds(sample: Plan) -> float:
+def _seconds(sample: Plan, reduction: Reduction | None) -> float:
     start = perf_counter()
     work = evaluation(sample)
     dataset = compute(sample, work, work.whole)
+    if reduction is not None:
+        reduction.within(dataset)
+        return perf_counter() - start
     with TemporaryDirectory() as folder:
         save(dataset, Path(folder) / "sample.nc")
     return perf_counter() - start

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from sweep.asking import Question
 from sweep.cutting import Cut
 from sweep.dataset import SCHEMA_VERSION, Origin, global_attributes
 from sweep.fitted import FittedEfficiency
@@ -24,6 +25,11 @@ FORMULAS = (
     *("stacking", "mapping", "dataset", "intervals"),
 )
 """Modules that results follow from."""
+REDUCING = (
+    *("space", "blocks", "selection", "assembly", "outcome", "fronts"),
+    *("best", "pareto", "quantile", "reduction", "asking"),
+)
+"""Modules that reduced results follow from too."""
 
 
 class Recorded(Spec):
@@ -45,6 +51,7 @@ class Recorded(Spec):
         efficiency: A calibration, or nothing for ideal rooflines.
         pieces: Into how many pieces each axis is cut. [count]
         attributes: Global attributes of the whole.
+        question: What each shard is reduced to; nothing where it is kept whole.
     """
 
     llm_sweep_plan: Literal[1]
@@ -62,6 +69,7 @@ class Recorded(Spec):
     efficiency: FittedEfficiency | None
     pieces: dict[str, int]
     attributes: dict[str, str | int]
+    question: Question | None = None
 
     @property
     def cut(self) -> Cut:
@@ -74,6 +82,8 @@ class Recorded(Spec):
     def told(self) -> dict[str, Any]:
         """As JSON has it, what no result depends on left out."""
         unread: dict[str, Any] = {"created": True, "attributes": True}
+        if self.question is None:
+            unread["question"] = True
         return self.model_dump(
             mode="json", by_alias=True, exclude={**unread, "efficiency": {"provenance"}}
         )
@@ -93,7 +103,7 @@ def record(plan: Plan, origin: Origin) -> Recorded:
         llm_sweep_plan=FORMAT,
         created=origin.created,
         version=origin.version,
-        formulas=formulas_digest(),
+        formulas=formulas_digest(reduced=plan.question is not None),
         results=SCHEMA_VERSION,
         models=[spec for spec, _ in grid.models],
         hardware=list(grid.hardware),
@@ -105,15 +115,20 @@ def record(plan: Plan, origin: Origin) -> Recorded:
         efficiency=plan.efficiency,
         pieces=dict(plan.cut.pieces),
         attributes=attributes,
+        question=plan.question,
     )
 
 
-def formulas_digest() -> str:
-    """Fingerprint of the source of every module that results follow from."""
+def formulas_digest(*, reduced: bool = False) -> str:
+    """Fingerprint of the source of every module that results follow from.
+
+    Args:
+        reduced: Whether the results are reduced ones.
+    """
     package = Path(__file__).parent
     paths = [
         path
-        for name in FORMULAS
+        for name in (*FORMULAS, *(REDUCING if reduced else ()))
         for path in ([package / f"{name}.py"], sorted((package / name).rglob("*.py")))[
             (package / name).is_dir()
         ]
@@ -140,6 +155,8 @@ def differences(there: Recorded, wanted: Recorded) -> list[str]:
         for name in ("dtype", "keep_infeasible")
         if old[name] != new[name]
     ]
+    if there.question != wanted.question:
+        words.append(f"{_asked(there)}, not {_asked(wanted)}")
     if not sheet and old["pieces"] != new["pieces"]:
         words.append(f"{there.cut.shards} shards, not {wanted.cut.shards}")
     if any(old[name] != new[name] for name in ("formulas", "version", "results")):
@@ -148,6 +165,10 @@ def differences(there: Recorded, wanted: Recorded) -> list[str]:
             f"{wanted.version} of {wanted.formulas}"
         )
     return words
+
+
+def _asked(recorded: Recorded) -> str:
+    return f"--reduce {recorded.question}" if recorded.question else "nothing reduced"
 
 
 def _named(recorded: Recorded) -> str:

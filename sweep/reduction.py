@@ -91,19 +91,30 @@ def reduce_dataset(
         reduction: What to do.
         progress: Called with blocks done and blocks in all.
     """
+    return finish(reduction, joined(reduction, partials(reduction, dataset, progress)))
+
+
+def partials(
+    reduction: Reduction,
+    dataset: xr.Dataset,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[xr.Dataset]:
+    """The partials of a part of the grid, block by block.
+
+    Args:
+        reduction: What to do.
+        dataset: The part.
+        progress: Called with blocks done and blocks in all.
+    """
     sizes = {axis: dataset.sizes[axis] for axis in (*reduction.kept, *reduction.reduced)}
     block = block_sizes(
         sizes, POINTS, whole=reduction.axes_needed_whole, chunks=stored_chunks(dataset)
     )
     cuts = list(tiles(sizes, block))
-
-    def partials() -> Iterator[xr.Dataset]:
-        for done, cut in enumerate(cuts, start=1):
-            yield reduction.within(dataset.isel(cut))
-            if progress is not None:
-                progress(done, len(cuts))
-
-    return finish(reduction, joined(reduction, partials()))
+    for done, cut in enumerate(cuts, start=1):
+        yield reduction.within(dataset.isel(cut))
+        if progress is not None:
+            progress(done, len(cuts))
 
 
 def joined(reduction: Reduction, partials: Iterable[xr.Dataset]) -> xr.Dataset:

@@ -5,11 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sweep.directory import Part, begun, bytes_held
-from sweep.execution import check_fits_disk, run_plan, run_shards
-from sweep.netcdf import check_writable, write_netcdf
+from sweep.directory import Directory, Part, begun, bytes_held, holds, remove
+from sweep.errors import ResultError
+from sweep.execution import check_fits_disk, check_piece_fits_memory, run_plan, run_shards
+from sweep.netcdf import check_writable, open_file, write_netcdf
+from sweep.opening import open_directory
 from sweep.plan import Plan, in_units
 from sweep.progress import progress_bar
+from sweep.record import MARK
+
+SHARDS_OF = ".shards"
+"""What the folder of a reduced run has behind the name of the file that is to be made."""
 
 
 class Sharding(NamedTuple):
@@ -62,8 +68,9 @@ def run_into_shards(plan: Plan, output: Path, how: Sharding, tell: Callable[[str
         mine = directory.shards(how.only)
         with progress_bar("verifying") as progress:
             left = directory.unfinished(mine, tell, progress)
-        size, count = in_units(directory.plan.stored_bytes), directory.recorded.cut.shards
-        tell(f"{output}: {size} in a folder of {count} shards, {len(left)} to compute")
+        count, size = directory.recorded.cut.shards, in_units(directory.plan.stored_bytes)
+        what = size if plan.question is None else f"answers to {plan.question}"
+        tell(f"{output}: {what} in a folder of {count} shards, {len(left)} to compute")
         directory.remove_leftovers(mine)
         with _interruptible(output, tell), progress_bar("computing") as progress:
             if how.workers or how.scheduler:
@@ -79,6 +86,44 @@ def run_into_shards(plan: Plan, output: Path, how: Sharding, tell: Callable[[str
             else:
                 run_shards(directory, left, progress)
         directory.remove_leftovers(mine)
+
+
+def run_reduced(plan: Plan, output: Path, how: Sharding, tell: Callable[[str], None]) -> None:
+    """Reduce a plan shard by shard, and write the answer of them all as one file.
+
+    What was found in each shard is kept in a folder beside the file until the file stands.
+
+    Args:
+        plan: What to compute, and the question.
+        output: The file.
+        how: By whom, and what may stand there. A part of the shards alone writes no file.
+        tell: Called with each line worth a reader's while.
+
+    Raises:
+        SweepError: The file exists, or as `run_into_shards`.
+    """
+    folder = output.with_name(output.name + SHARDS_OF)
+    going_on = holds(folder, plan, any_cut=how.any_cut)
+    if going_on and output.is_file() and _is_answer(output, folder):
+        remove(folder)
+        return
+    check_writable(output, force=how.force)
+    check_piece_fits_memory(plan)
+    run_into_shards(plan, folder, how._replace(force=how.force and not going_on), tell)
+    if how.only:
+        tell(f"{folder}: when all parts are done, llm-sweep merge {folder} {output}")
+        return
+    write_netcdf(open_directory(folder), output, force=how.force)
+    remove(folder)
+
+
+def _is_answer(output: Path, folder: Path) -> bool:
+    """Whether the file was made from the shards of the folder, which a run died removing."""
+    try:
+        with open_file(output) as dataset:
+            return bool(dataset.attrs.get(MARK) == Directory.load(folder).digest)
+    except ResultError:
+        return False
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Mapping
-from io import BufferedIOBase
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,8 +18,8 @@ SEAL = b"\nllm-sweep crc32 "
 """Begins the last bytes of a shard. They stand behind what HDF5 reads, so that a damaged file is
 known before the library sees it, which may hang over one."""
 SEAL_LENGTH = len(SEAL) + 8
-AT_ONCE = 2**20
-"""Bytes to read at once: as many as stay in the cache. [byte]"""
+AT_ONCE = 2**17
+"""Bytes to read at once: as many as stay in the cache of a core. [byte]"""
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, AttributeError)
 """What the NetCDF library raises over a file that is none of ours."""
 
@@ -41,7 +41,7 @@ def write_shard(dataset: xr.Dataset, path: Path, identity: Mapping[str, Any]) ->
     with replacing(path) as beside:
         with _library:
             _save(dataset.assign_attrs(identity), beside)
-        with beside.open("r+b") as file:
+        with beside.open("r+b", buffering=0) as file:
             total = _checksum(file, beside.stat().st_size)
             file.write(SEAL + b"%08x" % total)
 
@@ -65,7 +65,7 @@ def fault(path: Path, identity: Mapping[str, str]) -> str:
         identity: Global attributes that it must have.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size - SEAL_LENGTH
             if size <= 0 or SEAL + b"%08x" % _checksum(file, size) != file.read():
                 return "is damaged: its checksum differs"
@@ -101,7 +101,7 @@ def _attributes(path: Path) -> dict[str, Any]:
         return dict(file.__dict__)
 
 
-def _checksum(file: BufferedIOBase, size: int) -> int:
+def _checksum(file: RawIOBase, size: int) -> int:
     """CRC-32 of the first `size` bytes of a file, which is left standing behind them."""
     total, left = 0, size
     window = memoryview(bytearray(AT_ONCE))

@@ -119,6 +119,7 @@ class HardwareSpec(Spec):
         pcie_latency_s: One hop over PCIe. [s]
         network_latency_s: One hop over the network. [s]
         tdp_w: Rated power. [W]
+        tdp_covers_cpu: Whether that is the power of a module that holds a CPU too.
         price_usd_per_hour: What an hour of it costs, by whom and when; none is shipped.
         references: Documents, by a short key.
         sources: For each figure the references it was read in.
@@ -150,6 +151,7 @@ class HardwareSpec(Spec):
     pcie_latency_s: NotNegative = 1.0e-6
     network_latency_s: NotNegative = 2.7e-6
     tdp_w: Positive | None = None
+    tdp_covers_cpu: bool = False
     price_usd_per_hour: Price | None = None
     references: dict[str, Reference] = Field(default_factory=dict)
     sources: dict[str, FigureSource] = Field(default_factory=dict)

@@ -30,7 +30,24 @@ def hardware_params(spec: HardwareSpec) -> Hardware:
         fabric_latency=np.array(spec.fabric_latency),
         fabric_reach=np.array(spec.fabric_reach, float),
         power=_or(spec.tdp_w, np.nan),
+        power_headroom=_power_headroom(spec),
     )
+
+
+TYPICAL_POWER = 7.5e-13
+"""Rated power for the dense rate in 16 bits of recent accelerators, between 4.4e-13 and 1.3e-12.
+[J/FLOP]"""
+
+
+def _power_headroom(spec: HardwareSpec) -> float:
+    """Power for the rate in 16 bits over the typical one. [1]
+
+    Of modules that hold a CPU nobody says what the accelerator alone may draw.
+    """
+    rate = spec.peaks.get("half")
+    if spec.tdp_w is None or not rate or spec.tdp_covers_cpu:
+        return 1.0
+    return spec.tdp_w / rate / TYPICAL_POWER
 
 
 def precision_params(spec: PrecisionSpec) -> Precision:

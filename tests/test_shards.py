@@ -328,7 +328,7 @@ def test_other_formulas_are_refused(tmp_path, monkeypatch) -> None:
     sharded(tmp_path / "out", tiny())
     digest = Directory.load(tmp_path / "out").digest
     for module in ("record", "directory"):
-        monkeypatch.setattr(f"sweep.{module}.formulas_digest", lambda: "0123")
+        monkeypatch.setattr(f"sweep.{module}.formulas_digest", lambda **_: "0123")
     with pytest.raises(ResultError, match=r"other formulas.*0123"), begun(tmp_path / "out", tiny()):
         pass
     with pytest.raises(ResultError, match="install the same"):

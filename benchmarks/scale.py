@@ -1,0 +1,446 @@
+"""How near large sweeps come to what the machine allows: kernel, files, workers, memory, size.
+
+Run as `python -m benchmarks.scale`; what the rows mean stands in `docs/performance.md`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import click
+import jax
+import netCDF4
+import numpy as np
+
+from benchmarks import formula
+from benchmarks.broadcasting import Program
+from benchmarks.kernel import HARDWARE, MODELS, Size, by_hand, clock
+from benchmarks.kernel import numpy as numpy_case
+from benchmarks.report import machine, print_table
+from sweep import mapping, shards
+from sweep.catalog import current_catalog
+from sweep.directory import begun
+from sweep.execution import compute, evaluation, run_plan, run_resolved, run_shards
+from sweep.export import export
+from sweep.grid import Grid, Resolved, resolve
+from sweep.netcdf_stream import CHUNK_POINTS
+from sweep.params import Point
+from sweep.plan import SHARD_BYTES, Plan, make_plan
+from sweep.request import Request
+from sweep.running import Sharding, run_into_shards
+from sweep.stacking import hardware_params, model_params, precision_params, stack
+from sweep.storage import Storage, chunk_sizes
+
+TOLERANCE = 1e-4
+FOUR = ["decode_step_latency", "global_decode_step_latency", "bound", "feasible"]
+Run = Callable[[], Any]
+
+
+class Row(NamedTuple):
+    """One figure of the table.
+
+    Attributes:
+        what: What was measured.
+        figure: The median, with its unit.
+        ratio: To the baseline, the median of the rounds' ratios. [1]
+        baseline: What it is held against.
+        bar: What the ratio should be. [1]
+        at_most: Whether it should be no more, rather than no less.
+    """
+
+    what: str
+    figure: str
+    ratio: float | None = None
+    baseline: str = ""
+    bar: float | None = None
+    at_most: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether the ratio keeps to the bar."""
+        if self.ratio is None or self.bar is None:
+            return True
+        return self.ratio <= self.bar if self.at_most else self.ratio >= self.bar
+
+    def told(self) -> dict[str, Any]:
+        """As a line of the table."""
+        sign = "≤" if self.at_most else "≥"
+        return {
+            "what": self.what,
+            "figure": self.figure,
+            "ratio": self.ratio,
+            "to": self.baseline,
+            "bar": "–" if self.bar is None else f"{sign} {self.bar:g}",
+            "met": "" if self.bar is None else "yes" if self.met else "no",
+        }
+
+
+def rounds(runs: dict[str, Run], repeats: int) -> dict[str, np.ndarray]:
+    """Times of each, taking turns; what each leaves is freed after the clock has stopped. [s]"""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            times[name].append(clock(run))
+    return {name: np.asarray(each) for name, each in times.items()}
+
+
+def ratio(times: dict[str, np.ndarray], name: str, baseline: str) -> float:
+    """How many times as fast as the baseline, the median over the rounds. [1]"""
+    return float(np.median(times[baseline] / times[name]))
+
+
+# The kernel.
+
+
+def kernel_rows(size: Size, repeats: int) -> Iterator[Row]:
+    """Points per second into memory that is used again and into a fresh Dataset."""
+    lengths = [16 * (place + 1) for place in range(size.context)]
+    prefill = {"context_len": None, "isl": lengths, "variables": ["prefill_latency"]}
+    numpy_decode = numpy_case(size, formula.broadcast, "").run
+    numpy_prefill = numpy_case(size, formula.prefill_in_blocks, "").run
+    cases = (
+        ("decode step", size.grid(), numpy_decode, "decode"),
+        ("prefill", size.grid(**prefill), numpy_prefill, "prefill"),
+        ("4 decode outputs", size.grid(variables=FOUR), four_outputs(size), ""),
+    )
+    for name, grid, numpy, loop in cases:
+        yield from _kernel_case(name, grid, numpy, _numba(size, loop) if loop else {}, repeats)
+
+
+def _kernel_case(
+    name: str, grid: Resolved, numpy: Run, loops: dict[str, Run], repeats: int
+) -> Iterator[Row]:
+    made = make_plan(grid)
+    work = evaluation(made)
+    arrays = work.empty(work.whole)
+
+    def refill() -> np.ndarray:
+        for _ in work.fill(arrays, work.whole):
+            pass
+        return arrays[grid.variables[0]]
+
+    runs = {"reused": refill, "fresh": lambda: run_resolved(grid), "NumPy": numpy, **loops}
+    for run in (numpy, *loops.values()):
+        first = np.asarray(run()).reshape(refill().shape)
+        worst = float(np.max(np.abs(first / refill() - 1)))
+        if not worst < TOLERANCE:
+            raise SystemExit(f"{name}: differs from the kernel by {worst:.2g}, relative")
+        del first
+    times = rounds(runs, repeats)
+    for kind, bars in (("reused", (15, 0.4)), ("fresh", (8, 0.6))):
+        rate = f"{grid.points / float(np.median(times[kind])) / 1e6:,.0f} M points/s"
+        where = "into reused buffers" if kind == "reused" else "into a fresh Dataset"
+        what = f"{name}, {where}"
+        yield Row(what, rate, ratio(times, kind, "NumPy"), "NumPy, broadcasting", bars[0])
+        if loops:
+            other = f"numba, {kind}"
+            yield Row(what, rate, ratio(times, kind, other), f"{other} memory", bars[1])
+    for other in ("NumPy", *loops):
+        rate = grid.points / float(np.median(times[other])) / 1e6
+        yield Row(f"{name}, {other}", f"{rate:,.0f} M points/s")
+
+
+def _numba(size: Size, loop: str) -> dict[str, Run]:
+    """The parallel loop into memory that is used again, and into fresh memory."""
+    try:
+        from benchmarks import numba_loops
+    except ImportError:
+        raise click.ClickException("this needs numba: pip install 'llm-sweep[bench]'") from None
+
+    models, machines, batch, context = by_hand(size)
+    tables = np.asarray(models, np.float32), np.asarray(machines, np.float32)
+    shape = (len(models), len(machines), batch.size, context.size)
+    kept = np.empty(shape, np.float32)
+
+    def run(result: np.ndarray | None) -> np.ndarray:
+        result = np.empty(shape, np.float32) if result is None else result
+        getattr(numba_loops, loop)(*tables, batch, context, result)
+        return result
+
+    return {"numba, reused": partial(run, kept), "numba, fresh": partial(run, None)}
+
+
+def four_outputs(size: Size) -> Run:
+    """The kernel's own formulas in NumPy broadcasting, model by model; the first output."""
+    grid = size.grid(variables=FOUR)
+    models = [stack([model_params(blocks)], np.float32) for _, blocks in grid.models]
+    shared = [
+        stack([hardware_params(spec) for spec in grid.hardware], np.float32),
+        stack([precision_params(spec) for spec in grid.precision], np.float32),
+        *(np.asarray(values, np.float32) for values in grid.numbers.values()),
+    ]
+    axes = list(grid.sizes)
+
+    def one_point(*given: Any) -> Any:
+        request = Request(Point(**dict(zip(axes, given, strict=True))))
+        return [getattr(request, name) for name in grid.variables]
+
+    programs = [Program(one_point, model, *shared) for model in models]
+
+    def run() -> np.ndarray:
+        found = [p(model, *shared) for p, model in zip(programs, models, strict=True)]
+        return np.stack([outputs[0] for outputs in found])
+
+    return run
+
+
+# Files.
+
+
+def decode_plan(points: int, *, per_shard: int | None = None) -> Plan:
+    """About so many decode steps of all models and accelerators. [count]"""
+    lengths = max(1, round(points / (len(MODELS) * len(HARDWARE) * 256)))
+    grid = Grid(
+        models=MODELS,
+        hardware=HARDWARE,
+        batch_size=list(range(1, 257)),
+        context_len={"start": 1, "stop": lengths + 1},
+        variables=["decode_step_latency"],
+    )
+    return make_plan(resolve(grid, current_catalog()), shard_bytes=per_shard)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder for large files, removed at the end."""
+    with TemporaryDirectory(dir=folder, prefix="llm-sweep-benchmark-") as name:
+        yield Path(name)
+
+
+def bare_write(values: np.ndarray, chunks: Sequence[int], path: Path, compression: str) -> None:
+    """The same values by netCDF4 alone, all that a sweep knows of them left out."""
+    with netCDF4.Dataset(path, "w") as file:
+        file.set_fill_off()
+        for place, length in enumerate(values.shape):
+            file.createDimension(f"d{place}", length)
+        dims = tuple(f"d{place}" for place in range(values.ndim))
+        options: dict[str, Any] = {"contiguous": True}
+        if compression != "none":
+            options = {"compression": compression, "complevel": 1, "chunksizes": tuple(chunks)}
+        target = file.createVariable("values", values.dtype, dims, **options)
+        for place, part in enumerate(values):
+            target[place] = part
+
+
+def file_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
+    """From a sweep to a file against a bare write of the same bytes."""
+    made = decode_plan(points)
+    dataset = run_plan(made)
+    array = dataset["decode_step_latency"]
+    chunks = list(chunk_sizes(array, CHUNK_POINTS).values())
+    for compression in ("none", "zlib", "zstd"):
+        with scratch(folder) as here:
+
+            def swept(how: str = compression, here: Path = here) -> None:
+                if how == "none":
+                    with begun(here / "cut", made, force=True) as directory:
+                        run_shards(directory, directory.shards())
+                    return
+                export(run_plan(made), here / "swept.nc", Storage(how, 1), force=True)
+
+            bare = partial(bare_write, array.values, chunks, here / "bare.nc", compression)
+            times = rounds({"sweep": swept, "netCDF4": bare}, repeats)
+        rate = dataset.nbytes / float(np.median(times["sweep"])) / 1e6
+        what = f"sweep to NetCDF, {'uncompressed' if compression == 'none' else compression + '-1'}"
+        alone = dataset.nbytes / float(np.median(times["netCDF4"])) / 1e6
+        found = ratio(times, "sweep", "netCDF4")
+        yield Row(what, f"{rate:,.0f} MB/s", found, f"netCDF4 alone, {alone:,.0f} MB/s", 0.6)
+
+
+def worker_rows(points: int, folder: Path) -> Iterator[Row]:
+    """Two workers against one, their start included."""
+    made, seconds = decode_plan(points), {}
+    for workers in (1, 2):
+        with scratch(folder) as here:
+            how = Sharding(workers=workers)
+            seconds[workers] = clock(
+                partial(run_into_shards, made, here / "cut", how, lambda line: None)
+            )
+    yield Row("two workers", f"{seconds[2]:.1f} s", seconds[1] / seconds[2], "one worker")
+
+
+def size_rows(sizes: Sequence[int], folder: Path, repeats: int) -> Iterator[Row]:
+    """Time for a point, and peak memory, from small grids to large ones."""
+    each: dict[int, float] = {}
+    for points in sizes:
+        made = decode_plan(points)
+        with scratch(folder) as here:
+
+            def once(made: Plan = made, here: Path = here) -> None:
+                with begun(here / "cut", made, force=True) as directory:
+                    run_shards(directory, directory.shards())
+
+            once()
+            times = rounds({"": once}, 1 if points > 10**8 else repeats)[""]
+        each[points] = float(np.median(times)) / made.points
+        smallest = min((n for n in each if n >= 10**7), default=points)
+        found = each[points] / each[smallest] if points > smallest else None
+        what = f"{points:.0e} points to disk"
+        told = f"the cost at {smallest:.0e}" if found else ""
+        bar = 1.5 if found else None
+        yield Row(what, f"{each[points] * 1e9:.2f} ns/point", found, told, bar, at_most=True)
+
+
+def memory_rows(sizes: Sequence[int], folder: Path) -> Iterator[Row]:
+    """Peak memory of processes that bring grids of growing size to disk."""
+    peaks = {points: peak_memory(points, folder) for points in sizes if points >= 10**5}
+    first = min((n for n in peaks if n >= 10**7), default=min(peaks))
+    for points, peak in peaks.items():
+        found = peak / peaks[first] if points > first else None
+        told = f"that of {first:.0e}" if found else ""
+        bar = 1.5 if found else None
+        yield Row(
+            f"{points:.0e} points, peak memory", f"{peak:,.0f} MB", found, told, bar, at_most=True
+        )
+
+
+def peak_memory(points: int, folder: Path) -> float:
+    """Peak resident memory of a process that brings a sweep to disk. [MB]"""
+    with scratch(folder) as here:
+        command = [sys.executable, "-m", "benchmarks.scale", "--only", str(points), str(here)]
+        root = Path(__file__).resolve().parents[1]
+        done = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout)
+
+
+def share_rows(points: int, per_shard: int, folder: Path) -> Iterator[Row]:
+    """Where the time of a sweep to disk goes, one thing after another."""
+    made = decode_plan(points, per_shard=per_shard)
+    spent = dict.fromkeys(("compute", "transfer", "encode and checksum", "write"), 0.0)
+    whole = 0.0
+    with scratch(folder) as here, begun(here / "cut", made) as directory, _timed(spent):
+        work, spare = evaluation(made), None
+        for shard in directory.shards():
+            before = perf_counter()
+            dataset = compute(made, work, made.cut.places(shard), spare=spare)
+            shards.write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
+            spare = {str(name): array.values for name, array in dataset.data_vars.items()}
+            # The first shard compiles.
+            if shard:
+                whole += perf_counter() - before
+            else:
+                spent.update(dict.fromkeys(spent, 0.0))
+    spent["the rest"] = whole - sum(spent.values())
+    for name, seconds in spent.items():
+        yield Row(f"time of a sweep to disk: {name}", f"{100 * seconds / whole:.0f} %")
+
+
+@contextmanager
+def _timed(spent: dict[str, float]) -> Iterator[None]:
+    """Book the time inside some functions."""
+    start = mapping.Evaluation._start
+
+    def finished(self: Any, lane: Any, family: Any, block: Any) -> None:
+        start(self, lane, family, block)
+        jax.block_until_ready(lane.held.results)
+
+    mapping.Evaluation._start = finished  # type: ignore[method-assign]
+    places = (
+        (mapping.Evaluation, "_start", "compute"),
+        (mapping.Evaluation, "_collect", "transfer"),
+        (shards, "_save", "write"),
+        (shards, "_checksum", "encode and checksum"),
+    )
+    kept = [getattr(owner, name) for owner, name, _ in places]
+    for owner, name, book in places:
+        setattr(owner, name, _booked(getattr(owner, name), spent, book))
+    try:
+        yield
+    finally:
+        for (owner, name, _), function in zip(places, kept, strict=True):
+            setattr(owner, name, function)
+        mapping.Evaluation._start = start  # type: ignore[method-assign]
+
+
+def _booked(function: Callable[..., Any], spent: dict[str, float], book: str) -> Any:
+    def timed(*given: Any) -> Any:
+        before = perf_counter()
+        result = function(*given)
+        spent[book] += perf_counter() - before
+        return result
+
+    return timed
+
+
+def machine_rows(folder: Path, size: int) -> Iterator[Row]:
+    """What the machine itself does with memory and disk."""
+    one, other = (np.zeros(size // 4, np.float32) for _ in range(2))
+    copy = float(np.median([clock(lambda: np.copyto(one, other)) for _ in range(9)]))
+    yield Row("memory, copied", f"{size / copy / 1e9:.1f} GB/s")
+    fresh = float(np.median([clock(lambda: np.full(size // 4, 1, np.float32)) for _ in range(9)]))
+    yield Row("fresh memory, filled", f"{size / fresh / 1e9:.1f} GB/s")
+    with scratch(folder) as here:
+
+        def write(sync: bool) -> None:
+            with (here / "plain").open("wb") as file:
+                file.write(memoryview(one).cast("B"))
+                if sync:
+                    os.fsync(file.fileno())
+
+        for sync, what in ((False, "file, into the page cache"), (True, "file, onto the disk")):
+            seconds = float(np.median([clock(partial(write, sync)) for _ in range(5)]))
+            yield Row(what, f"{size / seconds / 1e9:.1f} GB/s")
+
+
+@click.command()
+@click.option("--repeats", type=click.IntRange(1), help="Rounds, in each of which all run once.")
+@click.option("--small", is_flag=True, help="Small grids, to see that it works; no true figures.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Where to write up to 4 GB for a while. Default: the folder for temporary files.",
+)
+@click.option("--only", nargs=2, hidden=True, help="Points and folder: print the peak memory.")
+def main(
+    repeats: int | None,
+    small: bool,
+    as_json: bool,
+    folder: Path | None,
+    only: tuple[str, str] | None,
+) -> None:
+    """Measure large sweeps against NumPy, numba, bare files and themselves."""
+    if only is not None:
+        import resource
+
+        run_into_shards(
+            decode_plan(int(only[0])), Path(only[1]) / "cut", Sharding(), lambda line: None
+        )
+        unit = 1 if sys.platform == "darwin" else 1024
+        click.echo(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+        shutil.rmtree(Path(only[1]) / "cut")
+        return
+    repeats = repeats or (3 if small else 9)
+    facts = machine()
+    with TemporaryDirectory() as default:
+        where = folder or Path(default)
+        sizes = (10**5, 10**6) if small else (10**5, 10**6, 10**7, 10**8, 10**9)
+        rows = [
+            # A process starts with the peak of the one that forked it: before this one grows.
+            *memory_rows(sizes, where),
+            *machine_rows(where, 2**22 if small else 2**28),
+            *kernel_rows(Size(16, 64) if small else Size(256, 1024), repeats),
+            *file_rows(10**5 if small else 5 * 10**7, where, min(repeats, 3)),
+            *worker_rows(10**5 if small else 10**9 // 2, where),
+            *size_rows(sizes, where, min(repeats, 5)),
+            *share_rows(*((10**6, 2**20) if small else (4 * 10**8, SHARD_BYTES)), where),
+        ]
+    if as_json:
+        told = [row.told() for row in rows]
+        click.echo(json.dumps({"machine": facts, "repeats": repeats, "rows": told}, indent=2))
+        return
+    note = "; the grids are too small for true figures" if small else ""
+    print_table(f"Medians of up to {repeats} rounds{note}", [row.told() for row in rows], facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,444 @@
+"""Large questions and small answers: reduced shard by shard, on any number of devices."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from factories import hardware, model, precision, shipped
+
+import sweep
+from sweep import asking, mapping, plan, running
+from sweep.asking import Question
+from sweep.checking import check_directory
+from sweep.directory import Directory, begun
+from sweep.errors import GridError, ResultError
+from sweep.execution import check_piece_fits_memory, evaluation, run_plan
+from sweep.export import export
+from sweep.grid import Grid, resolve
+from sweep.plan import Plan, make_plan
+from sweep.running import Sharding, run_reduced
+
+ROOT = Path(__file__).parent.parent
+AXES = {
+    "models": [
+        model("llama"),
+        model("gptj"),
+        model("llama", num_hidden_layers=5).model_copy(update={"name": "deeper"}),
+    ],
+    "hardware": [hardware(name="one"), hardware(name="two", memory_bandwidth_bytes_per_s=4e12)],
+    "precision": [precision()],
+    "tp": [1, 2],
+    "batch_size": [1, 8, 64, 200, 300],
+    "isl": [128, 1000, 3000],
+    "osl": [10, 100],
+    "variables": ["output_throughput", "ttft", "weight_memory", "feasible"],
+}
+QUESTIONS = [
+    Question(text="best:batch_size,tp", where="ttft<0.05 and feasible"),
+    Question(text="best:model,hardware,isl", by="ttft"),
+    Question(text="argmax:output_throughput"),
+    Question(text="argmin:ttft", per=["hardware", "isl"], where="weight_memory>1e5"),
+    Question(text="pareto:ttft,output_throughput", where="feasible"),
+    Question(text="pareto:ttft,output_throughput", per=[], where="ttft<1e-12"),
+    Question(text="quantile:0.1,0.5:isl,osl", by="ttft"),
+    Question(text="quantile:0.5:model,hardware"),
+]
+
+
+def planned(question: Question | None, **changes: object) -> Plan:
+    options = {n: changes.pop(n) for n in ("efficiency", "shards", "shard_bytes") if n in changes}
+    grid = resolve(Grid(**{**AXES, **changes}), shipped())
+    return make_plan(grid, question=question, **options)
+
+
+def answered(made: Plan, output: Path, how: Sharding | None = None) -> xr.Dataset:
+    run_reduced(made, output, how or Sharding(), lambda line: None)
+    with sweep.open_results(output) as found:
+        return found.load()
+
+
+def same_answer(found: xr.Dataset, wanted: xr.Dataset, folder: Path) -> None:
+    """Bit for bit, after both have been in a file."""
+    path = folder / "wanted.nc"
+    sweep.write_netcdf(wanted, path, force=True)
+    with sweep.open_results(path) as stored:
+        wanted = stored.load()
+    unlike = {"history": "at another time", "llm_sweep_plan": "in one way or another"}
+    xr.testing.assert_identical(found.assign_attrs(unlike), wanted.assign_attrs(unlike))
+    for name in wanted.variables:
+        assert found[name].dtype == wanted[name].dtype, name
+        if found[name].dtype.kind != "O":
+            assert found[name].values.tobytes() == wanted[name].values.tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def whole() -> xr.Dataset:
+    return run_plan(planned(None))
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+@pytest.mark.parametrize("shards", [1, 48])
+def test_reducing_each_shard_answers_as_reducing_the_whole(
+    question, shards, whole, tmp_path, monkeypatch
+) -> None:
+    """However shards are cut, and however they are computed in pieces."""
+    monkeypatch.setattr(plan, "SHARD_BYTES", 500)
+    made = planned(question, shards=shards)
+    found = answered(made, tmp_path / "answer.nc")
+    wanted = asking.reduce(
+        whole, question.text, where=question.where, by=question.by, per=question.per
+    )
+    same_answer(found, wanted, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answer.nc", "wanted.nc"]
+
+
+def test_intervals_and_operators_are_reduced_too(tmp_path) -> None:
+    fitted = sweep.load_efficiency("tensorrt-llm")
+    variables = ["ttft", "prefill_operator_bound"]
+    changes = {
+        **{"efficiency": fitted, "variables": variables, "models": [model("llama")], "isl": [128]},
+        "osl": [10],
+    }
+    question = Question(text="best:batch_size", by="ttft_upper")
+    found = answered(planned(question, shards=9, **changes), tmp_path / "answer.nc")
+    wanted = asking.reduce(run_plan(planned(None, **changes)), question.text, by=question.by)
+    same_answer(found, wanted, tmp_path)
+
+
+def test_axes_needed_whole_are_not_cut() -> None:
+    made = planned(Question(text="quantile:0.5:model,isl"), shards=1000)
+    assert made.cut.pieces["model"] == made.cut.pieces["isl"] == 1
+    assert made.cut.shards == 2 * 2 * 5 * 2
+    places = made.cut.places(3)
+    assert all(piece["model"] == range(3) for piece in made.pieces(places))
+
+
+def test_pieces_of_a_shard_cover_it_once(monkeypatch) -> None:
+    monkeypatch.setattr(plan, "SHARD_BYTES", 100)
+    made = planned(Question(text="best:isl"), shards=2)
+    places = made.cut.places(1)
+    seen = np.zeros([3, 2, 1, 2, 5, 3, 2], int)
+    pieces = list(made.pieces(places))
+    assert len(pieces) > 5
+    for piece in pieces:
+        seen[tuple(slice(where.start, where.stop) for where in piece.values())] += 1
+    inside = tuple(slice(where.start, where.stop) for where in places.values())
+    assert (seen[inside] == 1).all() and seen.sum() == seen[inside].size
+
+
+def test_blocks_keep_needed_axes_whole_as_long_as_they_can(monkeypatch) -> None:
+    made = planned(Question(text="quantile:0.5:model,hardware"))
+    monkeypatch.setattr(mapping, "BLOCK_BYTES", 200)
+    lengths = evaluation(made)._block_lengths(made.sizes)
+    assert lengths["model"] == 3 and lengths["hardware"] == 2 and lengths["batch_size"] == 1
+
+
+def test_a_question_that_needs_too_much_at_once_is_refused() -> None:
+    axes = {"isl": {"start": 1, "stop": 10**6}, "osl": {"start": 1, "stop": 10**6}}
+    question = Question(text="quantile:0.5:isl,osl", by="output_throughput")
+    with pytest.raises(GridError, match=r"needs isl, osl whole, 4\.8e\+04 GB|needs isl, osl whole"):
+        check_piece_fits_memory(planned(question, **axes))
+
+
+@pytest.mark.parametrize("text", ["best:speed", "worst:isl", "argmax:feasible", "pareto:ttft"])
+def test_a_question_that_means_nothing_here_is_refused_before_anything_runs(text, tmp_path) -> None:
+    with pytest.raises(ResultError, match="--reduce"):
+        planned(Question(text=text))
+
+
+QUESTION = QUESTIONS[0]
+
+
+def test_what_stands_is_not_computed_again(tmp_path, monkeypatch) -> None:
+    made, out = planned(QUESTION, shards=8), tmp_path / "answer.nc"
+    folder = tmp_path / "answer.nc.shards"
+    for part in ((1, 2), (2, 2)):
+        run_reduced(made, out, Sharding(only=part), lambda line: None)
+        assert not out.exists()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("shard*")}
+    assert len(before) == made.cut.shards
+    found = sweep.open_results(folder)
+    monkeypatch.setattr(running, "remove", lambda path: None)
+    same_answer(answered(made, out), found, tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("shard*")} == before
+    monkeypatch.undo()
+    # As after a death between the file and the removal of the folder:
+    run_reduced(made, out, Sharding(), lambda line: None)
+    assert not folder.exists() and out.exists()
+    with pytest.raises(ResultError, match="exists"):
+        run_reduced(made, out, Sharding(), lambda line: None)
+
+
+def test_damage_of_a_partial_is_found_and_mended(tmp_path) -> None:
+    made, out = planned(QUESTION, shards=8), tmp_path / "answer.nc"
+    run_reduced(made, out, Sharding(only=(1, 1)), lambda line: None)
+    folder = tmp_path / "answer.nc.shards"
+    assert check_directory(folder) == []
+    os.truncate(folder / "shard-000002.nc", 3000)
+    assert check_directory(folder) == ["shard-000002.nc is damaged: its checksum differs"]
+    told: list[str] = []
+    run_reduced(made, out, Sharding(), told.append)
+    assert "is damaged" in told[0] and ", 1 to compute" in told[1]
+    wanted = asking.reduce(run_plan(planned(None)), QUESTION.text, where=QUESTION.where)
+    same_answer(sweep.open_results(out).load(), wanted, tmp_path)
+
+
+def test_another_question_is_another_plan(tmp_path) -> None:
+    made, out = planned(QUESTION, shards=4), tmp_path / "answer.nc"
+    run_reduced(made, out, Sharding(only=(1, 2)), lambda line: None)
+    folder = tmp_path / "answer.nc.shards"
+    digests = {Directory.load(folder).digest}
+    for other in (Question(text="best:tp"), QUESTION.model_copy(update={"where": ""})):
+        with pytest.raises(ResultError, match=r"begun with --reduce best:batch_size,tp where ttft"):
+            answered(planned(other, shards=4), out)
+    with (
+        pytest.raises(ResultError, match=r"begun with --reduce .*, not nothing reduced"),
+        begun(folder, planned(None, shards=4)),
+    ):
+        pass
+    answered(planned(Question(text="best:tp"), shards=4), out, Sharding(force=True))
+    with sweep.open_results(out) as found:
+        assert found.attrs["llm_sweep_reduction"].startswith("best:tp")
+        digests.add(found.attrs["llm_sweep_plan"])
+    assert len(digests) == 2
+
+
+def test_a_partial_is_not_taken_for_an_answer(tmp_path) -> None:
+    run_reduced(planned(QUESTION), tmp_path / "a.nc", Sharding(only=(1, 1)), lambda line: None)
+    with pytest.raises(ResultError, match="part of an answer to best:batch_size,tp where"):
+        sweep.open_results(tmp_path / "a.nc.shards" / "shard-000000.nc")
+
+
+# Processes: killed, short of memory, or with several devices.
+
+SWEEP = {
+    "models": ["llama-2-7b"],
+    "hardware": ["a100-sxm-80gb", "h20-96gb"],
+    "batch_size": {"start": 1, "stop": 101},
+    "context_len": [128, 4096],
+    "variables": ["decode_step_latency", "kv_cache_memory"],
+}
+ASKED = ("--reduce", "best:batch_size", "--by", "decode_step_latency", "--shards", "200")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def environment(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax")))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        yield
+
+
+def start(*words: object, code: str = "", **options: object) -> subprocess.Popen[str]:
+    """Be `llm-sweep`, or run some code."""
+    command = ["-c", code] if code else ["-m", "sweep"]
+    return subprocess.Popen(
+        [sys.executable, *command, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def done(process: subprocess.Popen[str]) -> str:
+    said, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    return said
+
+
+@pytest.fixture(scope="module")
+def sweep_file(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("sweep") / "many.json"
+    file.write_text(json.dumps(SWEEP))
+    return file
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(sweep_file, tmp_path_factory) -> xr.Dataset:
+    out = tmp_path_factory.mktemp("reference") / "out.nc"
+    done(start("run", sweep_file, "-o", out, *ASKED))
+    with sweep.open_results(out) as found:
+        return found.load()
+
+
+def test_killed_and_resumed_it_answers_the_same(sweep_file, uninterrupted, tmp_path) -> None:
+    out = tmp_path / "out.nc"
+    folder = tmp_path / "out.nc.shards"
+    for count in (3, 40):
+        process = start("run", sweep_file, "-o", out, *ASKED)
+        end = time.monotonic() + 60
+        while len(list(folder.glob("shard*"))) < count and time.monotonic() < end:
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert count <= len(list(folder.glob("shard*"))) < 200
+    before = {path.name: path.read_bytes() for path in folder.glob("shard*")}
+    done(start("run", sweep_file, "-o", out, *ASKED, "--only", "1/1"))
+    assert before == {name: (folder / name).read_bytes() for name in before}
+    done(start("run", sweep_file, "-o", out, *ASKED))
+    assert not folder.exists()
+    same_answer(sweep.open_results(out).load(), uninterrupted, tmp_path)
+
+
+def test_workers_and_parts_answer_the_same(sweep_file, uninterrupted, tmp_path) -> None:
+    done(start("run", sweep_file, "-o", tmp_path / "workers.nc", *ASKED, "--workers", 2))
+    same_answer(sweep.open_results(tmp_path / "workers.nc").load(), uninterrupted, tmp_path)
+    parts = [
+        start("run", sweep_file, "-o", tmp_path / "parts.nc", *ASKED, "--only", f"{k}/2")
+        for k in (1, 2)
+    ]
+    for part in parts:
+        done(part)
+    assert not (tmp_path / "parts.nc").exists()
+    done(start("merge", tmp_path / "parts.nc.shards", tmp_path / "parts.nc"))
+    same_answer(sweep.open_results(tmp_path / "parts.nc").load(), uninterrupted, tmp_path)
+
+
+HANDED_OVER = """
+import json, resource, sys
+from click.testing import CliRunner
+import sweep.plan, sweep.storage, sweep.reduction
+from sweep.cli import cli
+
+file, folder, peaks = sys.argv[1], sys.argv[2], {}
+sweep.plan.SHARD_BYTES, sweep.plan.REDUCED_BYTES = 2**20, 2**22
+sweep.storage.BLOCK_POINTS = sweep.reduction.POINTS = 2**18
+pair = ["--hardware", "a100-sxm-80gb", "h20-96gb"]
+for words in (
+    ["run", file, "-o", f"{folder}/asked.nc", "--reduce", "best:batch_size"],
+    ["run", file, "-o", f"{folder}/cut", "--shards", "2"],
+    ["merge", f"{folder}/cut", f"{folder}/merged.nc", "--compression", "none"],
+    ["export", f"{folder}/cut", f"{folder}/part.zarr", "--compression", "none"],
+    ["reduce", f"{folder}/cut", f"{folder}/reduced.nc", "--reduce", "best:batch_size"],
+    ["compare", f"{folder}/cut", *pair, "--variable", "decode_step_latency"],
+    ["check", f"{folder}/cut"],
+):
+    done = CliRunner().invoke(cli, words)
+    assert not done.exception, (words, done.output, done.exception)
+    peaks[" ".join(words[::3])] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps(list(peaks.values())))
+"""
+
+
+def test_memory_does_not_grow_with_the_grid(tmp_path) -> None:
+    """Of a run, a merge, an export, a reduction, a comparison and a check of a folder."""
+    peaks = []
+    for name, batches in (("small", 16), ("large", 513)):
+        (tmp_path / name).mkdir()
+        lengths = {"start": 1, "stop": 20001}
+        axes = {**SWEEP, "batch_size": {"start": 1, "stop": batches + 1}, "context_len": lengths}
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps({**axes, "variables": ["decode_step_latency"]}))
+        said = done(start(file, tmp_path / name, code=HANDED_OVER))
+        peaks.append(np.asarray(json.loads(said)))
+    large = tmp_path / "large"
+    assert (large / "merged.nc").stat().st_size > 80e6
+    assert (peaks[1] - peaks[0] < 40e6).all(), peaks[1] - peaks[0]
+    asked, reduced = (sweep.open_results(large / n).load() for n in ("asked.nc", "reduced.nc"))
+    same_answer(asked, reduced, tmp_path)
+
+
+def test_a_merged_folder_is_the_file_of_a_single_run(tmp_path) -> None:
+    changes = {"variables": ["output_throughput", "prefill_operator_bound", "feasible"]}
+    made = planned(None, shards=7, **changes)
+    running.run_into_shards(made, tmp_path / "cut", Sharding(), lambda line: None)
+    running.run_into_file(planned(None, **changes), tmp_path / "one.nc", force=False)
+    with sweep.open_results(tmp_path / "cut") as cut:
+        export(cut, tmp_path / "merged.nc")
+    merged, one = (sweep.open_results(tmp_path / name).load() for name in ("merged.nc", "one.nc"))
+    same_answer(merged, one, tmp_path)
+
+
+DEVICES = """
+import sys, jax, numpy as np
+from sweep import mapping
+from sweep.cli import _resolved
+from sweep.catalog import Catalog
+from sweep.execution import compute, evaluation
+from sweep.plan import make_plan
+
+mapping.BLOCK_BYTES = 500
+plan = make_plan(_resolved(sys.argv[1], Catalog([])))
+work = evaluation(plan)
+results = compute(plan, work, work.whole)
+used = {d for lane in work._lanes if lane.held for a in lane.held.results.values()
+        for d in a.devices()}
+print(len(jax.local_devices()), len(used), results.decode_step_latency.values.tobytes().hex())
+"""
+
+
+def test_every_device_of_the_machine_computes_the_same(sweep_file) -> None:
+    said = [
+        done(start(sweep_file, code=DEVICES, env={**os.environ, "XLA_FLAGS": flags})).split()
+        for flags in ("", "--xla_force_host_platform_device_count=4")
+    ]
+    assert said[0][:2] == ["1", "1"]
+    assert said[1][:2] == ["4", "4"]
+    assert said[0][2] == said[1][2]
+
+
+class Device:
+    def __init__(self, platform: str, limit: int | None = None) -> None:
+        self.platform, self.limit = platform, limit
+
+    def memory_stats(self) -> dict[str, int] | None:
+        return None if self.limit is None else {"bytes_limit": self.limit}
+
+
+@pytest.mark.parametrize(
+    ("devices", "wanted"),
+    [
+        ([Device("cpu")], 2**24),
+        ([Device("gpu", 80 * 2**30)] * 8, 2**26),
+        ([Device("tpu")], 2**26),
+        ([Device("gpu", 2**30), Device("gpu", 2**29)], 2**25),
+    ],
+)
+def test_blocks_are_as_large_as_the_devices_take(devices, wanted) -> None:
+    assert mapping._block_limit(devices) == wanted
+
+
+def test_an_accelerator_computes_one_block_while_another_is_copied() -> None:
+    gpus = [Device("gpu"), Device("gpu")]
+    assert [lane.device for lane in mapping._lanes(gpus)] == [*gpus, *gpus]
+    assert len(mapping._lanes([Device("cpu")])) == 1
+
+
+# Files of earlier versions.
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", ["schema-1.nc", "schema-1-shards"])
+def test_files_of_every_schema_open_and_say_what_they_said(name) -> None:
+    """LLaMA-2 7B in 16 bits: 6,738,415,616 parameters, and 32 layers of 4,096 keys and values.
+
+    With 8 × 4,096 tokens of half a MiB each it needs 31 GB, more than the 24 GB of an L4.
+    """
+    with sweep.open_results(GOLDEN / name) as found:
+        found.load()
+    assert found.attrs["llm_sweep_schema"] == 1
+    assert found.hardware.values.tolist() == ["l4", "a100-sxm-80gb"]
+    assert found.weight_memory.sel(model="llama-2-7b", precision="fp16", tp=1) == 2 * 6738415616
+    one = found.squeeze(["model", "precision", "tp"])
+    assert one.kv_cache_memory.values.tolist() == [[2**31], [2**34]]
+    assert one.feasible.dims == ("hardware", "batch_size", "context_len")
+    assert one.feasible.values.ravel().tolist() == [1, 0, 1, 1]
+    assert one.feasible.dtype == np.int8
+    assert one.kv_cache_memory.units == "byte"
+
+
+def test_an_answer_of_every_schema_opens() -> None:
+    """The cheaper batch is the smaller one; the larger does not fit an L4 at all."""
+    with sweep.open_results(GOLDEN / "schema-1-reduced.nc") as found:
+        assert found.best_batch_size.values.ravel().tolist() == [1, 8]
+        assert found.kv_cache_memory.values.ravel().tolist() == [2**31, 2**34]
