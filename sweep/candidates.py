@@ -219,6 +219,11 @@ def read_candidates(
     Raises:
         ResultError: It lacks a variable or place that is needed, or leaves an axis open.
     """
+    if "llm_sweep_reduction" in dataset.attrs:
+        raise ResultError(
+            f"reduced already, by {dataset.attrs['llm_sweep_reduction']}; recommend from the sweep "
+            "itself"
+        )
     scheme = next(
         (s for s in (INFLIGHT, STATIC) if {s.throughput, s.ttft, s.tpot} <= set(dataset.data_vars)),
         None,

@@ -123,7 +123,9 @@ COUNT = click.IntRange(1)
 @click.option(
     "--hardware", multiple=True, help="A candidate; may be repeated. Default: all solid ones."
 )
-@click.option("--precision", multiple=True, help="May be repeated. Default: fp16.")
+@click.option(
+    "--precision", multiple=True, help="May be repeated. Default: fp16, or all of --from."
+)
 @click.option("--tp", type=Numbers(), default=(), help="Default: powers of two in a machine.")
 @click.option("--pp", type=Numbers(), default=(), help="Default: powers of two in a machine.")
 @click.option("--dp-attention", type=Numbers(), default=(), help="Default: 1 without experts.")

@@ -85,10 +85,15 @@ def sweep_rows(catalog: Catalog) -> list[Row]:
 
 def figure_rows(spec: HardwareSpec) -> list[Row]:
     """One row per figure of an accelerator, with its source."""
-    return [
+    rows: list[Row] = [
         {"figure": name, "value": value, "source": spec.source_of(name)}
         for name, value in spec.figures().items()
     ]
+    price = spec.price_usd_per_hour
+    if price is not None:
+        source = f"{price.source}, {price.date}"
+        rows.append({"figure": "price_usd_per_hour", "value": price.value, "source": source})
+    return rows
 
 
 def ridge_rows(specs: Sequence[HardwareSpec], dtype: str) -> list[Row]:

@@ -27,7 +27,9 @@ RATES = (
 )
 FIXED_TIMES = ("hop_latency", "software_overhead")
 RESOURCES = (*RATES, *FIXED_TIMES, "memory_size")
-"""What is varied: rates, times that no rate shortens, and the size of the device memory."""
+"""What is varied: rates, times that no rate shortens, and the size of the device memory.
+
+More matrix rate comes with the power to hold it."""
 OVERHEADS = tuple(
     field.name for field in dataclasses.fields(Efficiency) if field.name.endswith("overhead_s")
 )

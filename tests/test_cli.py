@@ -77,6 +77,8 @@ def test_help_lists_every_command(call) -> None:
         "run",
         "check",
         "compare",
+        "explain",
+        "recommend",
         "roofline",
         "reduce",
         "merge",

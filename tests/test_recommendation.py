@@ -27,9 +27,10 @@ from sweep.candidates import (
 from sweep.catalog import Catalog
 from sweep.errors import ResultError, SpecError
 from sweep.fitted import load_efficiency
+from sweep.listing import figure_rows
 from sweep.prices import parse_prices, price_of, read_prices
 from sweep.recommendation import Demand, Limits, Recommendation, pareto_front, recommend
-from sweep.specs import HardwareSpec
+from sweep.specs import HardwareSpec, parse
 
 MODEL, ISL, OSL = "llama-3.1-8b", 512, 128
 MACHINES = ("l20", "rtx-4090", "h100-sxm-80gb")
@@ -379,6 +380,9 @@ def test_a_result_must_have_what_is_asked(static) -> None:
     ):
         with pytest.raises(ResultError, match=words):
             read_candidates(static, Offer(), catalog=shipped(), **given)
+    reduced = sweep.reduce(static, "best:tp")
+    with pytest.raises(ResultError, match="reduced already, by best:tp"):
+        read_candidates(reduced, Offer(), catalog=shipped(), model=MODEL, isl=512)
     with pytest.raises(ResultError, match="must have inflight_output_throughput"):
         read_candidates(static[["ttft"]], Offer(), catalog=shipped(), model=MODEL, isl=512)
 
@@ -412,8 +416,6 @@ def test_what_is_no_price_is_refused(tmp_path, name, text, words) -> None:
 
 def spec_with(price: object) -> HardwareSpec:
     given = shipped().hardware("l20").model_dump(by_alias=True)
-    from sweep.specs import parse
-
     return parse(HardwareSpec, given | {"price_usd_per_hour": price}, "mine")
 
 
@@ -422,6 +424,8 @@ def test_a_price_of_a_specification_has_a_source_and_a_date() -> None:
     assert price_of(spec_with(whole), {}) == 1.5
     assert price_of(spec_with(whole), {"l20": 1.0}) == 1.0
     assert price_of(shipped().hardware("l20"), {}) is None
+    shown = {row["figure"]: row for row in figure_rows(spec_with(whole))}["price_usd_per_hour"]
+    assert (shown["value"], shown["source"]) == (1.5, "https://example.org, 2026-01-31")
     for key in ("source", "date"):
         with pytest.raises(SpecError, match=f"price_usd_per_hour.{key}: missing"):
             spec_with({k: v for k, v in whole.items() if k != key})
