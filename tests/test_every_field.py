@@ -12,6 +12,7 @@ from sweep.architecture import Block
 from sweep.facts import model_facts
 from sweep.request import Request
 from sweep.specs import Dtype, HardwareSpec, ModelSpec, PrecisionSpec, Published, StoredTensor
+from sweep.stacking import hardware_params
 from sweep.variables import COMPUTED
 
 NAMES = COMPUTED
@@ -46,6 +47,7 @@ WORDS_OF_HARDWARE = {
     "note",
     "memory_type",
     "link",
+    "tdp_covers_cpu",
     "price_usd_per_hour",
     "references",
     "sources",
@@ -134,6 +136,15 @@ def test_a_figure_nobody_published_does_not_limit(field: str) -> None:
     names = ("ttft", "prefill_bytes", "decode_step_latency", "e2e_latency")
     assert any(slow[name] > free[name] for name in names)
     assert [free[name] for name in names] == [fast[name] for name in names]
+
+
+def test_power_that_a_cpu_shares_says_nothing_of_the_clock() -> None:
+    hot, shared = (
+        hardware_params(hardware(tdp_w=1500.0, tdp_covers_cpu=covers)).power_headroom
+        for covers in (False, True)
+    )
+    assert hot != 1.0
+    assert shared == 1.0
 
 
 def test_power_that_nobody_published_leaves_energy_unknown() -> None:

@@ -438,7 +438,7 @@ def test_files_of_every_schema_open_and_say_what_they_said(name) -> None:
 
 
 def test_an_answer_of_every_schema_opens() -> None:
-    """The cheaper batch is the smaller one; the larger does not fit an L4 at all."""
+    """The larger batch has the larger cache, and does not fit an L4 at all."""
     with sweep.open_results(GOLDEN / "schema-1-reduced.nc") as found:
         assert found.best_batch_size.values.ravel().tolist() == [1, 8]
         assert found.kv_cache_memory.values.ravel().tolist() == [2**31, 2**34]
