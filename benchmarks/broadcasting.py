@@ -132,7 +132,7 @@ class Program:
         """The NumPy function of one primitive.
 
         Raises:
-            NotImplementedError: There is none here yet.
+            ValueError: The formulas use a primitive that this file has no rule for.
         """
         name, params = equation.primitive.name, equation.params
         if name in ELEMENTWISE:
@@ -169,7 +169,7 @@ class Program:
             return lambda table, place: self._look_up(table, place).reshape(
                 np.broadcast_shapes(table.shape[: self._dims], place.shape[: self._dims]) + own
             )
-        raise NotImplementedError(f"{name} has no NumPy function here: {equation}")
+        raise ValueError(f"{name}: no rule in broadcasting.py says what NumPy does for it")
 
     def _look_up(self, table: Array, place: Array) -> Array:
         """The entry of each table, a vector, at a place of its own."""

@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import click
 import jax
@@ -343,22 +344,16 @@ def _timed(spent: dict[str, float]) -> Iterator[None]:
         start(self, lane, family, block)
         jax.block_until_ready(lane.held.results)
 
-    mapping.Evaluation._start = finished  # type: ignore[method-assign]
     places = (
-        (mapping.Evaluation, "_start", "compute"),
-        (mapping.Evaluation, "_collect", "transfer"),
-        (shards, "_save", "write"),
-        (shards, "_checksum", "encode and checksum"),
+        (mapping.Evaluation, "_start", finished, "compute"),
+        (mapping.Evaluation, "_collect", mapping.Evaluation._collect, "transfer"),
+        (shards, "_save", shards._save, "write"),
+        (shards, "_checksum", shards._checksum, "encode and checksum"),
     )
-    kept = [getattr(owner, name) for owner, name, _ in places]
-    for owner, name, book in places:
-        setattr(owner, name, _booked(getattr(owner, name), spent, book))
-    try:
+    with ExitStack() as patched:
+        for owner, name, function, book in places:
+            patched.enter_context(patch.object(owner, name, _booked(function, spent, book)))
         yield
-    finally:
-        for (owner, name, _), function in zip(places, kept, strict=True):
-            setattr(owner, name, function)
-        mapping.Evaluation._start = start  # type: ignore[method-assign]
 
 
 def _booked(function: Callable[..., Any], spent: dict[str, float], book: str) -> Any:

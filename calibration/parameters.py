@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from sweep.efficiency import FACTORS, IDEAL
+from sweep.efficiency import FACTORS
 from sweep.errors import SpecError
+from sweep.fitted import setting
 from sweep.specs import nearest
 from sweep.traits import Traits
 
@@ -224,7 +225,7 @@ def design(
     fixed = np.ones((len(rows), len(FACTORS)))
     for column, factor in enumerate(FACTORS):
         if factor not in priors:
-            fixed[:, column] = [setting(factor, row.era) for row in rows]
+            fixed[:, column] = [setting(SETTINGS, factor, row.era) for row in rows]
             matrices.append(None)
             continue
         first = len(parameters)
@@ -310,9 +311,3 @@ def _centred(parameter: Parameter, centres: dict[str, tuple[float, float]]) -> P
             f"{np.exp(low):.4g} to {np.exp(high):.4g} to start a fit"
         )
     return dataclasses.replace(parameter, centre=centre, width=width)
-
-
-def setting(factor: str, era: str) -> float:
-    """The value of a factor that is not fitted."""
-    known = SETTINGS.get(factor, {})
-    return known.get(era, known.get("default", float(getattr(IDEAL, factor))))

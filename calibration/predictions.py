@@ -12,7 +12,7 @@ from calibration.parameters import Array
 from sweep.efficiency import FACTORS
 from sweep.fitted import FittedEfficiency
 from sweep.intervals import SCENARIO_OF_MASK
-from sweep.variables import CALIBRATED, EXTRAPOLATION, Judged
+from sweep.judged import CALIBRATED, EXTRAPOLATION, Judged
 
 
 def predictions(table: Table, efficiency: FittedEfficiency | None) -> pd.DataFrame:

@@ -1,23 +1,13 @@
 """Choosing rows by a comparison of their columns, as in `engine_version<=1.0.0 and tp==8`."""
 
-import operator
 import re
-from collections.abc import Callable
-from typing import Any
 
 from calibration.measurements import COLUMNS, Measurement
 from sweep.errors import SpecError
+from sweep.selection import COMPARISONS
 from sweep.specs import nearest
 from sweep.traits import version_of
 
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    ">": operator.gt,
-}
 CLAUSE = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*['\"]?([^'\"]+?)['\"]?\s*")
 
 
@@ -43,10 +33,10 @@ def _holds(row: Measurement, clause: str) -> bool:
         raise SpecError(f"--select: unknown column {column!r}{guess}")
     given = getattr(row, column)
     if column == "engine_version":
-        return COMPARISONS[sign](version_of(given), version_of(text))
+        return bool(COMPARISONS[sign](version_of(given), version_of(text)))
     if isinstance(given, int | float):
         try:
-            return COMPARISONS[sign](given, float(text))
+            return bool(COMPARISONS[sign](given, float(text)))
         except ValueError:
             raise SpecError(f"--select: {column}: {text!r} is no number") from None
-    return given is not None and COMPARISONS[sign](str(given), text)
+    return given is not None and bool(COMPARISONS[sign](str(given), text))

@@ -15,8 +15,9 @@ from sweep.execution import run
 from sweep.families import read_blocks
 from sweep.fitted import FittedEfficiency
 from sweep.grid import Grid, check_dtypes
+from sweep.judged import EXTRAPOLATION
 from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, nearest
-from sweep.variables import EXTRAPOLATION, SERVER
+from sweep.variables import SERVER
 
 T = TypeVar("T")
 LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp")

@@ -269,9 +269,10 @@ def _locked(path: Path, name: str, patience: float) -> Iterator[None]:
     lock = _lock(path, name)
     try:
         lock.acquire(timeout=patience)
-    except (Timeout, NotImplementedError, OSError) as error:
-        if isinstance(error, Timeout):
-            raise ResultError(_at_work(path, name)) from None
+    except Timeout:
+        raise ResultError(_at_work(path, name)) from None
+    except (NotImplementedError, OSError) as error:
+        # filelock raises NotImplementedError where the file system has no locks.
         raise ResultError(f"{path}: cannot be locked: {error}") from None
     try:
         yield

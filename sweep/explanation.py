@@ -18,6 +18,7 @@ from sweep.errors import GridError
 from sweep.execution import run_resolved
 from sweep.fitted import IDEAL_NAME, FittedEfficiency
 from sweep.grid import Grid, Resolved, resolve
+from sweep.judged import CALIBRATED, ENDS
 from sweep.operators.cost import Scalar
 from sweep.params import Point
 from sweep.phases import Work
@@ -26,7 +27,7 @@ from sweep.roofline import Seconds, slowest
 from sweep.sensitivity import RESOURCES, elasticities, sequences_that_fit
 from sweep.specs import HardwareSpec
 from sweep.transformer import operator_names
-from sweep.variables import BOUNDS, CALIBRATED, ENDS, INFEASIBLE_REASONS, LABELLED, VARIABLES
+from sweep.variables import BOUNDS, INFEASIBLE_REASONS, LABELLED, VARIABLES
 
 SPENT = (*BOUNDS, "unhidden", "overhead")
 """What an operator's time is spent on: the resource that binds, the others as far as they are not

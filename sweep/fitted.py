@@ -13,10 +13,10 @@ from sweep.architecture import Block
 from sweep.catalog import read_mapping
 from sweep.efficiency import FACTORS, IDEAL
 from sweep.errors import SpecError
+from sweep.judged import BEYOND, EXTRAPOLATION, UNSEEN
 from sweep.resources import shipped_configs
 from sweep.specs import HardwareSpec, NotNegative, Positive, PrecisionSpec, Spec, nearest, parse
 from sweep.traits import AXES_OF_TRAITS, Traits, traits_of
-from sweep.variables import BEYOND, EXTRAPOLATION, UNSEEN
 
 IDEAL_NAME = "ideal"
 INTERVAL = 0.9
@@ -46,6 +46,12 @@ class Figure(Spec):
     value: NotNegative
     standard_error: NotNegative | None = None
     verdict: str = ""
+
+
+def setting(settings: Mapping[str, Mapping[str, float]], factor: str, era: str) -> float:
+    """The value of a factor that is not fitted, of its era or of all others, or the ideal one."""
+    by_era = settings.get(factor, {})
+    return by_era.get(era, by_era.get("default", float(getattr(IDEAL, factor))))
 
 
 class FittedEfficiency(Spec):
@@ -89,11 +95,8 @@ class FittedEfficiency(Spec):
 
     def factor(self, name: str, traits: Traits) -> float:
         """One factor of a configuration."""
-        if name in self.settings:
-            by_era = self.settings[name]
-            return by_era.get(traits.era, by_era.get("default", float(getattr(IDEAL, name))))
-        if name not in self.factors:
-            return float(getattr(IDEAL, name))
+        if name in self.settings or name not in self.factors:
+            return setting(self.settings, name, traits.era)
         value = self.factors[name].value
         for trait, levels in self.deviations.get(name, {}).items():
             figure = levels.get(getattr(traits, trait))

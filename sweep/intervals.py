@@ -9,8 +9,9 @@ import xarray as xr
 from sweep.dataset import variable_attributes
 from sweep.fitted import FittedEfficiency
 from sweep.grid import Resolved
+from sweep.judged import CALIBRATED, ENDS, EXTRAPOLATION
 from sweep.traits import traits_of
-from sweep.variables import CALIBRATED, ENDS, EXTRAPOLATION, VARIABLES
+from sweep.variables import VARIABLES
 
 SCENARIO_OF_MASK = {
     "extrapolation": "static_batch",

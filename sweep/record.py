@@ -19,7 +19,7 @@ MARK = "llm_sweep_plan"
 its plan."""
 FORMAT: Literal[1] = 1
 FORMULAS = (
-    *("variables", "efficiency", "operators", "architecture", "params", "bindings"),
+    *("judged", "variables", "efficiency", "operators", "architecture", "params", "bindings"),
     *("transformer", "roofline", "global_roofline", "memory", "phases", "server", "request"),
     *("specs", "traits", "families", "fitted"),
     *("stacking", "mapping", "dataset", "intervals"),

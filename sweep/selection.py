@@ -123,41 +123,60 @@ def _bare(text: str, space: Space) -> Clause:
 
 
 def _axis_value(axis: str, sign: str, text: str, space: Space) -> float | str:
+    where = f"--where: {axis}"
     if axis not in LABELLED:
-        number = _number(axis, text)
-        if sign == "==" and number not in space.axes[axis]:
-            raise ResultError(f"--where: {axis}: {unknown_number(number, space.axes[axis])}")
-        return number
+        known = space.axes[axis]
+        return number_among(where, text, known) if sign == "==" else number_of(where, text)
     if sign not in ("==", "!="):
-        raise ResultError(f"--where: {axis} holds names; compare it by == or !=, not {sign}")
-    label, known = text.strip("'\""), list(space.axes[axis])
-    if label not in known:
-        raise ResultError(f"--where: {axis}: no {label!r}{_or_known(label, known)}")
-    return label
+        raise ResultError(f"{where} holds names; compare it by == or !=, not {sign}")
+    return label_among(where, text.strip("'\""), list(space.axes[axis]))
 
 
 def _variable_value(name: str, sign: str, text: str) -> float | str:
     meanings = list(VARIABLES[name].flag_values) if name in VARIABLES else []
     word = text.strip("'\"")
     if not meanings or word.lstrip("-").isdigit():
-        return _number(name, text)
+        return number_of(f"--where: {name}", text)
     if word not in meanings or sign not in ("==", "!="):
         raise ResultError(f"--where: {name} is == or != one of {', '.join(meanings)}")
     return meanings.index(word)
 
 
-def _number(name: str, text: str) -> float:
+def number_of(where: str, text: str) -> float:
+    """The number in `text`.
+
+    Raises:
+        ResultError: It is none; the message begins with `where`.
+    """
     try:
         return float(text)
     except ValueError:
-        raise ResultError(f"--where: {name}: {text!r} is no number") from None
+        raise ResultError(f"{where}: {text!r} is no number") from None
+
+
+def number_among(where: str, text: str, values: Sequence[float]) -> float:
+    """The number in `text`, one of `values`.
+
+    Raises:
+        ResultError: It is none; the message begins with `where` and names the nearest.
+    """
+    number = number_of(where, text)
+    if number not in values:
+        closest = values[int(np.argmin([abs(value - number) for value in values]))]
+        raise ResultError(f"{where}: no {number:g}; the nearest is {closest:g}")
+    return number
+
+
+def label_among(where: str, label: str, known: Sequence[str]) -> str:
+    """The label, one of `known`.
+
+    Raises:
+        ResultError: It is none; the message begins with `where` and says which there are.
+    """
+    if label not in known:
+        raise ResultError(f"{where}: no {label!r}{_or_known(label, known)}")
+    return label
 
 
 def _or_known(name: str, known: Sequence[str]) -> str:
     return nearest(name, list(known)) or f"; known: {', '.join(known)}"
-
-
-def unknown_number(number: float, values: Sequence[float]) -> str:
-    """What to say of a number that is not on an axis."""
-    closest = values[int(np.argmin([abs(value - number) for value in values]))]
-    return f"no {number:g}; the nearest is {closest:g}"

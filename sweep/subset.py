@@ -8,9 +8,8 @@ import numpy as np
 import xarray as xr
 
 from sweep.errors import ResultError
-from sweep.selection import unknown_number
+from sweep.selection import label_among, number_among, number_of
 from sweep.space import Space
-from sweep.specs import nearest
 from sweep.variables import LABELLED, VARIABLES
 
 
@@ -56,13 +55,16 @@ def parse_select(select: Sequence[str], space: Space) -> dict[str, list[int]]:
 
 
 def _places(axis: str, wanted: str, values: Sequence[Any]) -> list[int]:
+    where = f"--select {axis}"
     if axis in LABELLED:
-        return sorted({_label_place(axis, word.strip(), values) for word in wanted.split(",")})
+        labels = [label_among(where, word.strip(), values) for word in wanted.split(",")]
+        return sorted({values.index(label) for label in labels})
     first, colon, last = wanted.partition(":")
     if not colon:
-        return sorted({_number_place(axis, word, values) for word in wanted.split(",")})
-    low = _number(axis, first) if first.strip() else -np.inf
-    high = _number(axis, last) if last.strip() else np.inf
+        numbers = [number_among(where, word, values) for word in wanted.split(",")]
+        return sorted({values.index(number) for number in numbers})
+    low = number_of(where, first) if first.strip() else -np.inf
+    high = number_of(where, last) if last.strip() else np.inf
     inside = [place for place, value in enumerate(values) if low <= value <= high]
     if not inside:
         raise ResultError(
@@ -70,28 +72,6 @@ def _places(axis: str, wanted: str, values: Sequence[Any]) -> list[int]:
             f"to {values[-1]:g}"
         )
     return inside
-
-
-def _label_place(axis: str, label: str, values: Sequence[str]) -> int:
-    if label not in values:
-        known = list(values)
-        guess = nearest(label, known) or f"; known: {', '.join(known)}"
-        raise ResultError(f"--select {axis}: no {label!r}{guess}")
-    return values.index(label)
-
-
-def _number_place(axis: str, word: str, values: Sequence[float]) -> int:
-    number = _number(axis, word)
-    if number not in values:
-        raise ResultError(f"--select {axis}: {unknown_number(number, values)}")
-    return values.index(number)
-
-
-def _number(axis: str, word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        raise ResultError(f"--select {axis}: {word!r} is no number") from None
 
 
 def present_only(dataset: xr.Dataset) -> xr.Dataset:

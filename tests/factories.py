@@ -174,6 +174,20 @@ def shipped_model(name: str) -> ModelSpec:
 
 
 TOY = hardware()
+UNEVEN: dict[str, Any] = {
+    "models": [
+        model("llama"),
+        model("gptj"),
+        model("llama", num_hidden_layers=5).model_copy(update={"name": "deeper"}),
+    ],
+    "hardware": [hardware(name="one"), hardware(name="two", memory_bandwidth_bytes_per_s=4e12)],
+    "precision": [precision()],
+    "tp": [1, 2],
+    "batch_size": [1, 8, 64, 200, 300],
+    "isl": [128, 1000, 3000],
+    "osl": [10, 100],
+}
+"""Keys of a grid that cuts evenly along few of its axes."""
 FP16 = precision()
 
 

@@ -11,6 +11,7 @@ MODULES = tuple(
         "facts",
         "families",
         "global_roofline",
+        "judged",
         "memory",
         "operators",
         "params",

@@ -31,7 +31,7 @@ from sweep.errors import SpecError
 from sweep.execution import run
 from sweep.fitted import UNTOLD, FittedEfficiency, load_efficiency
 from sweep.grid import Grid
-from sweep.variables import BEYOND, CALIBRATED, UNSEEN
+from sweep.judged import BEYOND, CALIBRATED, UNSEEN
 
 POOLED = {name: dataclasses.replace(prior, deviations={}) for name, prior in PRIORS.items()}
 COMPUTES = ("gemm", "attention", "gemm_half_rows")

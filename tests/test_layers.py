@@ -12,7 +12,7 @@ import sweep
 
 PACKAGE = Path(sweep.__file__).parent
 KERNEL = (
-    ("errors",),
+    ("errors", "judged"),
     ("variables",),
     ("operators.cost",),
     ("efficiency",),
@@ -74,6 +74,7 @@ RUNNING = (
 ORDER = (*KERNEL, *READING, *RUNNING)
 ALLOWED_IN_KERNEL = {"jax", "equinox", "jaxtyping"}
 READS_MODELS = {
+    "judged",
     "variables",
     "efficiency",
     "transformer",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from factories import hardware, model, precision, shipped
+from factories import UNEVEN, model, shipped
 
 import sweep
 from sweep import asking, mapping, plan, running
@@ -26,20 +26,7 @@ from sweep.plan import Plan, make_plan
 from sweep.running import Sharding, run_reduced
 
 ROOT = Path(__file__).parent.parent
-AXES = {
-    "models": [
-        model("llama"),
-        model("gptj"),
-        model("llama", num_hidden_layers=5).model_copy(update={"name": "deeper"}),
-    ],
-    "hardware": [hardware(name="one"), hardware(name="two", memory_bandwidth_bytes_per_s=4e12)],
-    "precision": [precision()],
-    "tp": [1, 2],
-    "batch_size": [1, 8, 64, 200, 300],
-    "isl": [128, 1000, 3000],
-    "osl": [10, 100],
-    "variables": ["output_throughput", "ttft", "weight_memory", "feasible"],
-}
+VARIABLES = ["output_throughput", "ttft", "weight_memory", "feasible"]
 QUESTIONS = [
     Question(text="best:batch_size,tp", where="ttft<0.05 and feasible"),
     Question(text="best:model,hardware,isl", by="ttft"),
@@ -54,7 +41,7 @@ QUESTIONS = [
 
 def planned(question: Question | None, **changes: object) -> Plan:
     options = {n: changes.pop(n) for n in ("efficiency", "shards", "shard_bytes") if n in changes}
-    grid = resolve(Grid(**{**AXES, **changes}), shipped())
+    grid = resolve(Grid(**{**UNEVEN, "variables": VARIABLES, **changes}), shipped())
     return make_plan(grid, question=question, **options)
 
 

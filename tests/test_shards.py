@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import xarray as xr
-from factories import hardware, model, precision, shipped
+from factories import UNEVEN, hardware, model, precision, shipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,19 +35,7 @@ from sweep.record import FORMULAS
 from sweep.variables import AXES
 
 ROOT = Path(__file__).parent.parent
-AXES_OF_SMALL = {
-    "models": [
-        model("llama"),
-        model("gptj"),
-        model("llama", num_hidden_layers=5).model_copy(update={"name": "deeper"}),
-    ],
-    "hardware": [hardware(name="one"), hardware(name="two", memory_bandwidth_bytes_per_s=4e12)],
-    "precision": [precision(), precision("fp8", name="other")],
-    "tp": [1, 2],
-    "batch_size": [1, 8, 64, 200, 300],
-    "isl": [128, 1000, 3000],
-    "osl": [10, 100],
-}
+PRECISION = [precision(), precision("fp8", name="other")]
 VARIABLES = [
     "output_throughput",
     "prefill_operator_latency",
@@ -61,7 +49,7 @@ def small(**changes: object) -> Plan:
     options = {
         name: changes.pop(name) for name in ("dtype", "efficiency", "shards") if name in changes
     }
-    keys = {**AXES_OF_SMALL, "variables": VARIABLES, **changes}
+    keys = {**UNEVEN, "precision": PRECISION, "variables": VARIABLES, **changes}
     return make_plan(resolve(Grid(**keys), shipped()), **options)
 
 
