@@ -104,6 +104,8 @@ def directions(fit: "Fit") -> tuple[list[str], Array, Array]:
         if parameter.free and not parameter.trait
     ]
     names = [fit.design.parameters[place].name for place in pooled]
+    if not names:
+        return names, np.empty(0), np.empty((0, 0))
     widths = fit.design.widths[pooled]
     left = fit.bend[np.ix_(pooled, pooled)] / np.outer(widths, widths)
     shares, vectors = np.linalg.eigh((left + left.T) / 2)
@@ -159,6 +161,8 @@ def sentences(factors: dict[str, Any], provenance: dict[str, Any]) -> list[str]:
 
 
 def _of_verdicts(factors: dict[str, Any]) -> str:
+    if all(figure.verdict == "fixed" for figure in factors.values()):
+        return "no pooled factor was free"
     silent = [name for name, figure in factors.items() if figure.verdict == "undetermined"]
     if not silent:
         return "the rows say something of every pooled factor"

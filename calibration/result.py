@@ -312,7 +312,7 @@ def as_dataset(calibration: Calibration) -> xr.Dataset:
             "parameter": ("parameter", names, {"long_name": "parameter"}),
             "parameter_2": ("parameter_2", names, {"long_name": "parameter"}),
             "row": ("row", rows, {"long_name": "measurement"}),
-            "factor": ("factor", pooled, {"long_name": "pooled factor"}),
+            "factor": ("factor", np.asarray(pooled, str), {"long_name": "pooled factor"}),
         },
     )
     dataset.attrs = {

@@ -17,11 +17,18 @@ from calibration.cli import cli
 from calibration.coverage import conformal_halfwidth, ranges
 from calibration.dataset import Table, tabulate
 from calibration.forward import Forward
-from calibration.judgement import directions, regimes, rows_by_regime, told_together, verdicts
+from calibration.judgement import (
+    directions,
+    regimes,
+    rows_by_regime,
+    sentences,
+    told_together,
+    verdicts,
+)
 from calibration.measurements import Measurement, read_measurements, without_suspects
 from calibration.parameters import BOUNDS, PRIORS, Design, chosen, design, split_patterns
 from calibration.predictions import predictions
-from calibration.result import as_text
+from calibration.result import as_text, calibrate, save
 from calibration.solver import NOISE, Fit, solve
 from calibration.spreads import multiples, spreads
 from calibration.validation import rank_correlation, splits, summary
@@ -541,6 +548,23 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     assert [split["leave_out"] for split in found] == ["hardware"]
     assert {"mape", "spearman", "coverage"} <= set(found[0]["groups"][-1])
     assert "## Accelerators left out" in report.read_text()
+
+
+def test_deviations_alone_can_be_fitted(tmp_path: Path) -> None:
+    # As the README has it for a new accelerator: no pooled factor is free.
+    free = ["weight_bandwidth[hardware=*]"]
+    found = calibrate(table(), name="mine", prior=shipped_fit(), free=free, starts=1)
+    save(found, tmp_path / "mine.nc", force=False)
+    with xr.open_dataset(tmp_path / "mine.nc") as opened:
+        assert opened.sizes["factor"] == opened.sizes["direction"] == 0
+    said = sentences(found.fitted.factors, found.fitted.provenance)
+    assert said[0] == "no pooled factor was free"
+
+
+def shipped_fit() -> FittedEfficiency:
+    found = load_efficiency("tensorrt-llm")
+    assert found is not None
+    return found
 
 
 def test_a_fit_with_ranges_survives_its_file(tmp_path: Path) -> None:
