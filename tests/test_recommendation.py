@@ -544,30 +544,6 @@ def test_what_is_needed_is_asked_for(call) -> None:
     assert "give --model, --isl and --osl, or --from" in err
 
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("## Which to choose")[2].partition("\n## ")[0]
-
-
-def answered() -> list[tuple[str, str]]:
-    """Commands of the guide whose answer stands in the block after theirs."""
-    blocks = SECTION.split("```")
-    pairs = [
-        (command.removeprefix("sh\n").replace("\\\n", " "), " ".join(answer.split()[1:]))
-        for command, answer in zip(blocks[1::2], blocks[3::2], strict=False)
-        if command.startswith("sh\n") and answer.startswith("text\n")
-    ]
-    assert len(pairs) == 2
-    return pairs
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_the_guide_answers_as_the_command_does(call, place: int) -> None:
-    command, answer = answered()[place]
-    code, out, _ = call(*command.split()[1:])
-    assert code == 0
-    assert out.splitlines()[0] == answer
-
-
 def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
     one = sweep_candidates(
         MODEL,

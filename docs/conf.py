@@ -1,0 +1,45 @@
+"""How the documentation site is built: `sphinx-build -W --keep-going -b html docs docs/_build`."""
+
+import sys
+from pathlib import Path
+
+from sweep.dataset import package_version
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+project = "llm-sweep"
+version = release = package_version()
+html_title = f"{project} {version}"
+html_show_copyright = False
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+    "variable_table",
+]
+exclude_patterns = ["_build", "extensions", "gallery", "examples"]
+html_theme = "furo"
+html_theme_options = {"navigation_with_keys": True}
+
+myst_enable_extensions = ["deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+# Single backticks in docstrings are code, and the attributes of classes stand in one list.
+default_role = "code"
+napoleon_use_ivar = True
+autodoc_class_signature = "separated"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "image_scrapers": ("figure_scraper",),
+    "reset_modules": (),
+    "download_all_examples": False,
+    "show_signature": False,
+    "copyfile_regex": r"",
+}

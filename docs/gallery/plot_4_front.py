@@ -1,0 +1,27 @@
+"""
+What a user gets against what a GPU gives
+=========================================
+
+More requests at once give more tokens on each GPU and fewer to each user. Each point is a
+deployment: an accelerator, a layout and a number of requests, as TensorRT-LLM would serve them by
+the shipped calibration. On the front nothing serves a user faster without serving fewer tokens on
+a GPU.
+"""
+
+from sweep.candidates import Offer, sweep_candidates
+from sweep.catalog import Catalog
+from sweep.decision_plots import front_figure
+from sweep.fitted import load_efficiency
+from sweep.recommendation import Demand, Limits, recommend
+
+candidates = sweep_candidates(
+    "llama-3.1-70b",
+    Offer(("h100-sxm-80gb", "h200-sxm-141gb", "b200-sxm"), precision=("fp8",)),
+    isl=1024,
+    osl=1024,
+    concurrency=None,
+    catalog=Catalog(),
+    efficiency=load_efficiency("tensorrt-llm"),
+)
+found = recommend(candidates, Demand(Limits(max_ttft=2.0)))
+figure = front_figure(found)

@@ -1,0 +1,26 @@
+"""
+The factors of the shipped calibration
+======================================
+
+Each factor with its 90 % interval, as the fit found them. A wide interval says that the published
+rows tell little of a factor; what stands there is then mostly what was expected beforehand.
+"""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from calibration.plots import forest
+from sweep.fitted import load_efficiency
+
+fitted = load_efficiency("tensorrt-llm")
+factors = fitted.factors
+fit = xr.Dataset(
+    {
+        "estimate": ("parameter", [np.log(found.value) for found in factors.values()]),
+        "standard_error": ("parameter", [found.standard_error for found in factors.values()]),
+    },
+    {"parameter": list(factors)},
+)
+figure = Figure(figsize=(8, 7), layout="constrained")
+forest(figure.subplots(), fit)
