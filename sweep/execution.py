@@ -34,13 +34,13 @@ WRITERS = 2
 """Shards on their way to disk at a time: one is written while the other is sealed. [count]"""
 
 
-def load_grid(path: Path) -> Grid:
+def load_grid(path: str | Path) -> Grid:
     """The grid a sweep file describes.
 
     Raises:
         SpecError: The file cannot be read or says something wrong.
     """
-    return parse(Grid, read_mapping(path), str(path))
+    return parse(Grid, read_mapping(Path(path)), str(path))
 
 
 def run(

@@ -7,8 +7,6 @@ import jax
 import pages
 import pytest
 
-from sweep.variables import AXES
-
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
