@@ -11,11 +11,12 @@ project = "llm-sweep"
 version = release = package_version()
 html_title = f"{project} {version}"
 html_show_copyright = False
+html_math_renderer = "mathml"
 
 extensions = [
+    "mathml",
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
     "variable_table",
@@ -31,6 +32,7 @@ myst_heading_anchors = 3
 default_role = "code"
 napoleon_use_ivar = True
 autodoc_class_signature = "separated"
+autodoc_default_options = {"exclude-members": "__new__"}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 
@@ -39,6 +41,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_gallery",
     "image_scrapers": ("figure_scraper",),
     "reset_modules": (),
+    "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_signature": False,
     "copyfile_regex": r"",

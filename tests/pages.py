@@ -12,6 +12,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,7 @@ ENVIRONMENT = {"SLURM_ARRAY_TASK_ID": "1", "SHARED": "shared", "LLM_SWEEP_CONFIG
 
 def run_page(path: Path) -> int:
     """Run all blocks of a page; how many there are."""
-    document = Sybil(parsers=[blocks], path=str(path.parent)).parse(path)
-    examples = list(document.examples())
+    examples = list(Sybil(parsers=[blocks], path=str(path.parent)).parse(path).examples())
     for example in examples:
         try:
             example.evaluate()
@@ -98,12 +98,17 @@ def shell(example: Example) -> None:
             run_command(command)
 
 
-def commands(source: str) -> list[str]:
-    """The commands of a shell script, without comments."""
-    whole = source.replace("\\\n", " ")
-    parts = [part for line in whole.splitlines() for part in line.split(" && ")]
-    words = [shlex.split(part.removesuffix("&&"), comments=True) for part in parts]
-    return [shlex.join(found) for found in words if found]
+def commands(source: str) -> Iterator[str]:
+    """The commands of a shell script, one after another, without comments."""
+    for line in source.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars="&;|<>()")
+        words.whitespace_split = True
+        for is_operator, part in groupby(words, lambda word: set(word) <= set("&;|<>()")):
+            command = shlex.join(part)
+            if not is_operator:
+                yield command
+            elif command != shlex.quote("&&"):
+                raise ValueError(f"unknown operator {command} in: {line}")
 
 
 def run_command(command: str) -> None:

@@ -1,11 +1,15 @@
 """What README and docs show runs: each page from top to bottom, in a folder of its own."""
 
+import re
 import shutil
 from pathlib import Path
 
 import jax
 import pages
 import pytest
+
+import sweep
+from sweep.variables import AXES, LONGEST, VARIABLES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -31,3 +35,66 @@ def test_a_page_runs(page: Path, folder: Path) -> None:
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         pages.run_page(page)
     assert Path.cwd() == folder
+
+
+@pytest.mark.parametrize(
+    ("block", "told"),
+    [
+        ("sh\nllm-sweep list hardwares", "hardwares"),
+        ("sh\nllm-sweep run long-context --workerz 2", "--workerz"),
+        ("sh\nllm-sweep run long-context -o x.nc --scheduler a --shards b", "'b'"),
+        ("sh\nllm-sweep show hardware h21", "h21"),
+        ("sh\nrm -r x", "rm -r x"),
+        ("sh\npip install x; rm -r x", "unknown operator"),
+        ("python\n1 / 0", "division"),
+        ("yaml\nmodels: [llama-2-7b]\nhardware: [h21]\nvariables: [ttft]", "h21"),
+        ("yaml\npeak_flops_per_s: {fp16: 1}\nmemory_bytes: 1", "memory_bandwidth_bytes_per_s"),
+        ("ruby\nputs 1", "ruby"),
+        ("\nplain", "no language"),
+    ],
+)
+def test_a_wrong_block_fails(block: str, told: str, folder: Path) -> None:
+    page = folder / "page.md"
+    page.write_text(f"# Page\n\n```{block}\n```\n", encoding="utf-8")
+    with pytest.raises(BaseException) as failure:
+        pages.run_page(page)
+    assert told in "\n".join([str(failure.value), *getattr(failure.value, "__notes__", [])])
+
+
+@pytest.mark.parametrize(("shown", "right"), [("1 … 3", True), ("1\n2 3", True), ("1 3", False)])
+def test_an_output_is_what_was_printed(shown: str, right: bool, folder: Path) -> None:
+    page = folder / "page.md"
+    text = f"```python\nprint('1 2', 3)\n```\n\n```output\n{shown}\n```\n"
+    page.write_text(text, encoding="utf-8")
+    if right:
+        assert pages.run_page(page) == 2
+        return
+    with pytest.raises(AssertionError):
+        pages.run_page(page)
+
+
+def test_the_glossary_has_every_axis() -> None:
+    terms = re.findall(r"^(\w+)\n  \w", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)
+    assert {axis for axis in AXES if axis not in terms} == set()
+
+
+def test_the_table_of_variables_tells_all_of_each(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "extensions")
+    lines = pytest.importorskip("variable_table").markdown().splitlines()[2:]
+    assert len(lines) == len(VARIABLES)
+    for line, (name, variable) in zip(lines, VARIABLES.items(), strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        assert (cells[0], cells[1]) == (f"`{name}`", variable.units)
+        assert variable.long_name in cells[2]
+        assert all(f"`{dim}`" in cells[3] for dim in variable.dims if dim != LONGEST)
+
+
+def test_every_public_name_is_documented() -> None:
+    told = re.findall(r"^\.\. \S+:: sweep\.(\w+)$", (DOCS / "api.md").read_text("utf-8"), re.M)
+    assert set(sweep.__all__) <= set(told)
+
+
+def test_every_page_has_its_place() -> None:
+    listed = (DOCS / "index.md").read_text("utf-8")
+    pages_of = {page.stem for page in DOCS.glob("*.md")} - {"index"}
+    assert {name for name in pages_of if f"\n{name}\n" not in listed} == set()
