@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pages
 import pytest
 
@@ -30,8 +31,9 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_runs(page: Path, folder: Path) -> None:
-    # As a user runs it: the stricter arrays of the other tests would reach users' own code.
+def test_a_page_runs(page: Path, folder: Path, monkeypatch) -> None:
+    # As a user runs it, without the stricter arrays of the other tests.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         pages.run_page(page)
     assert Path.cwd() == folder
