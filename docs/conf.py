@@ -19,20 +19,24 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
-    "variable_table",
+    "variable_list",
 ]
 exclude_patterns = ["_build", "extensions", "gallery", "examples"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# Single backticks in docstrings are code, and the attributes of classes stand in one list.
+# Single backticks in docstrings are code, the attributes of classes stand in one list, and what
+# libraries say of methods that classes have from them is left out.
 default_role = "code"
 napoleon_use_ivar = True
 autodoc_class_signature = "separated"
-autodoc_default_options = {"exclude-members": "__new__"}
+autodoc_default_options = {"exclude-members": "__init__, __new__"}
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 
@@ -42,7 +46,9 @@ sphinx_gallery_conf = {
     "image_scrapers": ("figure_scraper",),
     "reset_modules": (),
     "within_subsection_order": "FileNameSortKey",
+    "capture_repr": (),
     "download_all_examples": False,
+    "write_computation_times": False,
     "show_signature": False,
     "copyfile_regex": r"",
 }

@@ -16,12 +16,17 @@ from calibration.predictions import predictions
 from sweep.catalog import Catalog
 from sweep.fitted import load_efficiency
 
-rows = [
-    row
-    for row in read_measurements("tensorrt-llm")
-    if (row.model, row.hardware, row.scenario) == ("llama-3.1-8b", "h100-sxm-80gb", "inflight")
-    and (row.weight_dtype, row.tp, row.engine_version) == ("fp8", 1, "1.0.0")
-]
+WANTED = {
+    "model": "llama-3.1-8b",
+    "hardware": "h100-sxm-80gb",
+    "scenario": "inflight",
+    "engine_version": "1.0.0",
+    "weight_dtype": "fp8",
+    "tp": 1,
+}
+
+published = read_measurements("tensorrt-llm")
+rows = [row for row in published if all(getattr(row, k) == v for k, v in WANTED.items())]
 table = tabulate(sorted(rows, key=lambda row: (row.isl, row.osl)), Catalog())
 bounds = predictions(table, None)["predicted"]
 told = predictions(table, load_efficiency("tensorrt-llm"))
@@ -45,6 +50,8 @@ lengths = [f"{isl} in\n{osl} out" for isl, osl in zip(told["isl"], told["osl"], 
 axes.set_xticks(places, lengths, fontsize=8)
 axes.set_ylabel("output tokens per second (1/s)")
 axes.set_yscale("log")
+axes.set_yticks([1000, 2000, 5000, 10_000, 20_000, 50_000])
 axes.yaxis.set_major_formatter("{x:g}")
+axes.yaxis.set_minor_formatter("")
 axes.grid(axis="y", which="both", alpha=0.3)
 axes.legend()

@@ -7,29 +7,29 @@ from sphinx.util.typing import ExtensionMetadata
 
 from sweep.variables import LONGEST, VARIABLES, Variable
 
-AXES_OF_LONGEST = "`context_len`, or `isl` and `osl`"
+AXES_OF_LONGEST = "`context_len` or `isl` and `osl`"
 
 
-class VariableTable(SphinxDirective):
+class Variables(SphinxDirective):
     """Name, units, meaning and axes of each variable."""
 
     def run(self) -> list[nodes.Node]:
-        """The table as the page's own markup."""
+        """The list in the page's own markup."""
         return self.parse_text_to_nodes(markdown())
 
 
 def markdown() -> str:
-    """The table in Markdown."""
-    rows = [
-        f"| `{name}` | {variable.units} | {meaning(variable)} | {axes(variable)} |"
+    """A definition list in Markdown."""
+    return "\n\n".join(
+        f"`{name}` [{variable.units}]\n: {meaning(variable)} Over {axes(variable)}."
         for name, variable in VARIABLES.items()
-    ]
-    return "\n".join(["| variable | units | meaning | axes |", "|---|---|---|---|", *rows])
+    )
 
 
 def meaning(variable: Variable) -> str:
     """What a variable is, its exact definition after it."""
-    return f"{variable.long_name}. {variable.comment}".strip().replace("*", "·")
+    title = variable.long_name[0].upper() + variable.long_name[1:]
+    return f"{title}. {variable.comment}".strip().replace("*", "·")
 
 
 def axes(variable: Variable) -> str:
@@ -40,5 +40,5 @@ def axes(variable: Variable) -> str:
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """What Sphinx asks of an extension."""
-    app.add_directive("variables", VariableTable)
+    app.add_directive("variables", Variables)
     return {"parallel_read_safe": True}
