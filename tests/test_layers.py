@@ -41,6 +41,7 @@ READING = (
 """From files to specifications, and what they tell at once."""
 RUNNING = (
     ("grid", "stacking"),
+    ("packing",),
     ("mapping", "dataset", "cutting", "cell"),
     ("intervals",),
     ("rounding",),
