@@ -68,8 +68,11 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
         axes.set_xlabel(AXIS_LABELS[comparison.length_axis])
     by = comparisons[0][0].efficiency
     basis = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
-    shared = f"\n{places.pop()}" if len(places) == 1 else ""
-    figure.suptitle(f"{first} against {second}, {basis}: above 1, {first} is ahead{shared}")
+    what = ", ".join([basis, *(places if len(places) == 1 else ())])
+    figure.suptitle(
+        f"{first} against {second}: above 1, {first} is ahead\n{what}",
+        fontsize=12 if columns > 1 else 10,
+    )
     marks = _hatch_legend([c for row in comparisons for c in row])
     if marks:
         figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
