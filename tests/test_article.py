@@ -5,6 +5,7 @@ or not the cell fits in memory, which the article leaves out.
 """
 
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -305,6 +306,21 @@ def test_few_sequences_do_not_touch_all_experts() -> None:
     assert float(seconds[GLOBAL]) == pytest.approx(by_global, rel=0.01)
 
 
+# More GPUs.
+
+
+def test_tensor_parallelism_hardly_changes_the_region_of_70b() -> None:
+    axes = {"models": ["llama-2-70b"], "batch_size": BATCHES, "context_len": CONTEXTS}
+    variables = [GLOBAL, OPERATORS, "feasible"]
+    grid = sweep.Grid(hardware=list(PAIR), tp=[1, 4], variables=variables, **axes)
+    one, four = (sweep.run(grid).squeeze("precision").sel(tp=tp) for tp in (1, 4))
+    assert not (one["feasible"] == 1).any()
+    assert (four["feasible"] == 1).all()
+    for method in (GLOBAL, OPERATORS):
+        shares = [region(results, method, "llama-2-70b") for results in (one, four)]
+        assert shares[1] == pytest.approx(shares[0], abs=0.02)
+
+
 # The published formula beside ours.
 
 
@@ -319,17 +335,31 @@ def test_our_intensity_is_higher_by_what_the_published_one_leaves_out(mesh: xr.D
     assert (ours > published).mean() > 0.95
 
 
-# The table.
+# An early LLM-Viewer: its fused attention loads `seqlen · head_size · batch · heads` elements, K
+# for every query head and no V. So does a cache of half the bytes without GQA, all else in fp16.
+K_ALONE = shipped().precision("fp16").model_copy(update={"name": "K alone", "kv_dtype": "fp8"})
 
 
-def test_an_early_llm_viewer_reads_half_of_the_kv_cache() -> None:
-    # Its fused attention loads `seqlen · head_size · batch · heads` elements: K without V. So
-    # does a cache of half the bytes, all else in fp16.
-    half = shipped().precision("fp16").model_copy(update={"name": "half", "kv_dtype": "fp8"})
+def test_the_region_grows_for_70b_by_an_early_llm_viewer_too() -> None:
+    grid = sweep.Grid(
+        models=[spec for spec in MODELS if spec.name in ("llama-2-13b", "70b without GQA")],
+        hardware=list(PAIR),
+        precision=[K_ALONE],
+        batch_size=BATCHES,
+        context_len=CONTEXTS,
+        variables=[OPERATORS],
+    )
+    results = sweep.run(grid).squeeze(["precision", "tp"], drop=True)
+    small, large = (region(results, OPERATORS, str(name)) for name in results["model"].values)
+    assert small == pytest.approx(0.231, abs=0.001)
+    assert large == pytest.approx(0.476, abs=0.001)
+
+
+def test_an_early_llm_viewer_reads_half_of_the_kv_cache_of_7b() -> None:
     grid = sweep.Grid(
         models=["llama-2-7b"],
         hardware=["a100-sxm-80gb"],
-        precision=[shipped().precision("fp16"), half],
+        precision=[shipped().precision("fp16"), K_ALONE],
         batch_size=[16, 32, 256],
         isl=[128, 2048],
         osl=[128, 2048],
@@ -345,6 +375,27 @@ def test_an_early_llm_viewer_reads_half_of_the_kv_cache() -> None:
         whole, halved = found.sel(batch_size=batch_size, isl=isl, osl=osl).values
         assert halved == pytest.approx(estimated, rel=0.05)
         assert whole < 0.87 * estimated
+
+
+# What the guide says.
+
+
+def test_the_guide_states_these_regions(mesh: xr.Dataset) -> None:
+    guide = Path(__file__).parent.parent / "docs" / "article.md"
+    lines = guide.read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.endswith((" % |", " % | |"))]
+    stated = {name.strip(): [cell.replace(" ", "") for cell in cells] for name, *cells in rows}
+    published = dict.fromkeys(stated, "") | {
+        "llama-2-13b": f"{published_region(*LLAMA_13B):.1%}",
+        "llama-2-70b": f"{published_region(*LLAMA_70B):.1%}",
+        "mistral-7b-v0.2": f"{published_region(*MISTRAL):.1%}",
+        "mistral without GQA": f"{published_region(*MISTRAL_WITHOUT_GQA):.1%}",
+        "mixtral-8x7b": f"{published_region(*MIXTRAL):.1%}",
+    }
+    assert len(stated) == 7
+    for name, cells in stated.items():
+        found = [f"{region(mesh, method, name):.1%}" for method in (GLOBAL, OPERATORS)]
+        assert cells == [*found, published[name]], name
 
 
 # The pictures.
