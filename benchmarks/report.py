@@ -13,9 +13,13 @@ from rich.table import Table
 
 
 def machine() -> dict[str, Any]:
-    """Date, processor, cores this process may use, load, and versions of what computes."""
+    """Date, commit, processor, cores this process may use, load, and versions of what computes."""
+    # Here, so that what it imports weighs on no peak of memory.
+    from calibration.accuracy import commit
+
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit(),
         "cpu": _cpu(),
         "cores": _cores(),
         "load_average": round(os.getloadavg()[0], 2),

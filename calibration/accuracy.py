@@ -139,7 +139,8 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
     now = datetime.now(UTC).strftime("%Y-%m-%d")
     sort_of, certain = kinds(table), judged_rows(table)
     yield from ("# Accuracy of predictions of rows a fit had not seen", "")
-    yield f"Made on {now} with llm-sweep {package_version()}{_commit()} by"
+    of = f", commit {commit()}," if commit() else ""
+    yield f"Made on {now} with llm-sweep {package_version()}{of} by"
     yield from ("", "```sh", command, "```", "")
     yield (
         f"{len(table.rows)} rows were fitted, all but those left out each time. Errors are of the "
@@ -190,8 +191,8 @@ def _cell(row: dict[str, Any], key: str) -> str:
     return f"{text} ({row['lowest_group']})" if key == "lowest" else text
 
 
-def _commit() -> str:
-    """The commit of the clone that runs, in words, or nothing where it is no clone."""
+def commit() -> str:
+    """The commit of the clone that runs, or nothing where it is no clone."""
     folder = Path(__file__).parent.parent
     if not (folder / ".git").exists():
         return ""
@@ -200,4 +201,4 @@ def _commit() -> str:
         said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return f", commit {said.stdout.strip()},"
+    return said.stdout.strip()

@@ -47,8 +47,8 @@ BY_NAME = {
 """Words of commands that are held to the options there are, and do not run, with the reason."""
 ELSEWHERE = {"dask_jobqueue": "needs SLURM", "dask_kubernetes": "needs Kubernetes"}
 """Packages whose blocks are compiled only, with the reason."""
-PLAIN = ("text", "csv", "json")
-"""Languages of drawings and of contents of files."""
+DRAWING = "text"
+"""Language of what is no code."""
 DIRECTIVES = re.compile(r"\{[a-z-]+\}")
 """What the site's builder reads, such as a table of contents."""
 ELLIPSIS = "…"
@@ -74,7 +74,7 @@ def blocks(document: Document) -> Iterator[Region]:
     lexer = FencedCodeBlockLexer(r".*", mapping={"language": "language", "source": "source"})
     for region in lexer(document):
         language = region.lexemes["language"].strip()
-        if DIRECTIVES.match(language) or language in PLAIN:
+        if DIRECTIVES.match(language) or language == DRAWING:
             continue
         if language not in EVALUATORS:
             raise ValueError(f"{document.path}: a block in {language or 'no language'!r}")
