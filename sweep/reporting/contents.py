@@ -1,0 +1,236 @@
+"""Everything a page tells of a result: names and notes as JSON, figures as packed arrays."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.catalog import Catalog
+from sweep.comparison import BETTER, compare
+from sweep.dataset import package_version
+from sweep.errors import ResultError
+from sweep.fitted import FittedEfficiency
+from sweep.judged import ENDS
+from sweep.reporting.bounds import with_bounds
+from sweep.reporting.fronts import offers
+from sweep.reporting.layers import AMOUNTS, PHASES, Anatomy, anatomy, specs_of
+from sweep.reporting.packing import Note, Pack
+from sweep.reporting.quality import Quality
+from sweep.reporting.thinning import fitting, grid_of
+from sweep.specs import HardwareSpec, PrecisionSpec
+from sweep.variables import AXES, AXIS_LONG_NAMES, LABELLED, LENGTHS, VARIABLES
+
+FIRST = (
+    "output_throughput",
+    "inflight_output_throughput",
+    "output_throughput_per_gpu",
+    "inflight_output_throughput_per_gpu",
+    "decode_step_latency",
+    "e2e_latency",
+    "tpot",
+    "ttft",
+)
+"""Variables to begin with, the first that there is."""
+UP = ("batch_size", "concurrency")
+"""Axes that stand upright in a map, where there are any."""
+MOST_SENTENCES = 12
+
+
+def contents(
+    dataset: xr.Dataset,
+    *,
+    catalog: Catalog,
+    efficiency: FittedEfficiency | None,
+    quality: Quality | None,
+    caution: str = "",
+) -> tuple[dict[str, Any], str]:
+    """What the page's JSON says and, as text, the figures that it points into.
+
+    Args:
+        dataset: A result.
+        catalog: Where the names in it are looked up.
+        efficiency: What predicted it; ideal rooflines if not given.
+        quality: What that tells of itself.
+        caution: What the reader should know of it.
+
+    Raises:
+        ResultError: It holds nothing that a page could show.
+    """
+    kept, left_out = fitting(dataset)
+    grid = {axis: values for axis, values in grid_of(kept).items() if axis in (*AXES, *kept.dims)}
+    pack = Pack()
+    told: dict[str, Any] = {"left_out": left_out, "cautions": [caution] if caution else []}
+    taken_apart, specs = None, specs_of(grid, catalog)
+    if not caution:
+        kept = with_bounds(kept, grid, specs, efficiency)
+        taken_apart = anatomy(kept, grid, specs, efficiency)
+    if taken_apart is not None and taken_apart.notes:
+        told["cautions"].append(
+            "Not taken apart, for their specifications are not at hand or are not those of the "
+            f"result: {', '.join(taken_apart.notes)}."
+        )
+    shown = [str(name) for name, array in kept.data_vars.items() if _is_shown(array)]
+    start = next((name for name in FIRST if name in shown), shown[0])
+    told |= {
+        "title": str(dataset.attrs.get("title", "Results")),
+        "about": _about(dataset),
+        "axes": {axis: _axis(axis, values) for axis, values in grid.items()},
+        "variables": {str(n): _variable(a, kept, pack) for n, a in kept.data_vars.items()},
+        "shown": shown,
+        "start": {"variable": start, **_start(kept, start)},
+        "sentences": _sentences(kept, start),
+        "front": _front(kept, pack),
+        "hardware": {
+            name: _machine(spec, specs.precision) for name, spec in specs.hardware.items()
+        },
+        "layers": None if taken_apart is None else _anatomy(taken_apart, pack),
+        "quality": None if quality is None else _quality(quality, pack),
+        "bounded": efficiency is None and not caution,
+    }
+    return told, pack.text()
+
+
+def _is_shown(array: xr.DataArray) -> bool:
+    """Whether a reader would choose it: a quantity over accelerators, no end of an interval."""
+    name = str(array.name)
+    end = name.endswith(tuple(f"_{end}" for end in ENDS))
+    flag = name in VARIABLES and VARIABLES[name].is_flag
+    return {"model", "hardware"} <= set(array.dims) and not (end or flag)
+
+
+def _about(dataset: xr.Dataset) -> dict[str, str]:
+    named = ("efficiency", "source", "history", "comment", "references")
+    found = {name: str(dataset.attrs[name]) for name in named if name in dataset.attrs}
+    return {**found, "report": f"made by llm-sweep {package_version()}"}
+
+
+def _axis(axis: str, values: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "title": AXIS_LONG_NAMES.get(axis, axis),
+        "values": list(values),
+        "labelled": axis in LABELLED,
+    }
+
+
+def _variable(array: xr.DataArray, dataset: xr.Dataset, pack: Pack) -> dict[str, Any]:
+    name, attrs = str(array.name), array.attrs
+    units = str(attrs.get("units", "1"))
+    dims = [str(dim) for dim in array.dims]
+    meanings = {
+        key: np.atleast_1d(attrs[key]).tolist()
+        for key in ("flag_values", "flag_masks")
+        if key in attrs
+    }
+    return {
+        "title": str(attrs.get("long_name", name)),
+        "units": units,
+        "comment": str(attrs.get("comment", "")),
+        "better": None if meanings else BETTER.get(units),
+        "ends": [f"{name}_{end}" for end in ENDS] if f"{name}_{ENDS[0]}" in dataset else None,
+        "meanings": str(attrs.get("flag_meanings", "")).split(),
+        **meanings,
+        "values": pack.add(array.values, dims),
+    }
+
+
+def _start(dataset: xr.Dataset, variable: str) -> dict[str, Any]:
+    """What to show first: the axes of the map, and a place along each of the others."""
+    array = dataset[variable]
+    numeric = [
+        str(d) for d in array.dims if d not in LABELLED and (d in AXES) and array.sizes[d] > 1
+    ]
+    across = max(
+        (d for d in numeric if d in LENGTHS), key=lambda d: array.sizes[d], default=None
+    ) or next((d for d in numeric if d not in UP), None)
+    up = next((d for d in (*UP, *numeric) if d in numeric and d != across), None)
+    last = {d: array.sizes[d] - 1 for d in numeric if d in LENGTHS}
+    return {"across": across, "up": up, "places": last}
+
+
+def _sentences(dataset: xr.Dataset, variable: str) -> list[str]:
+    """What `compare` says of the first two accelerators, for each model."""
+    machines = [str(name) for name in dataset["hardware"].values]
+    if len(machines) < 2:
+        return []
+    begin = _start(dataset, variable)
+    chosen = {
+        str(dim): dataset[dim].values.tolist()[begin["places"].get(str(dim), 0)]
+        for dim in dataset[variable].dims
+        if dim not in ("model", "hardware", begin["across"], begin["up"])
+    }
+    found = []
+    for model in dataset["model"].values.tolist()[:MOST_SENTENCES]:
+        with suppress(ResultError):
+            pair = compare(
+                dataset, (machines[0], machines[1]), model=model, variable=variable, chosen=chosen
+            )
+            found.append(pair.sentence())
+    return found
+
+
+def _front(dataset: xr.Dataset, pack: Pack) -> Note | None:
+    found = offers(dataset)
+    if found is None:
+        return None
+    dims = [str(dim) for dim in found.per_user.dims]
+    return {
+        "title": found.title,
+        "per_user": pack.add(found.per_user.values, dims),
+        "per_gpu": pack.add(found.per_gpu.values, dims),
+    }
+
+
+def _machine(spec: HardwareSpec, recipes: Mapping[str, PrecisionSpec]) -> dict[str, Any]:
+    """Bandwidth, and for each recipe the peak of every type that it computes in."""
+    peaks = {
+        name: {
+            dtype: spec.peaks[dtype]
+            for dtype in dict.fromkeys(recipe.compute_dtypes.values())
+            if dtype in spec.peaks
+        }
+        for name, recipe in recipes.items()
+    }
+    return {
+        "product": spec.product or spec.name,
+        "confidence": spec.confidence,
+        "bandwidth": spec.memory_bandwidth_bytes_per_s,
+        "peaks": peaks,
+    }
+
+
+def _anatomy(found: Anatomy, pack: Pack) -> dict[str, Any]:
+    models = {}
+    for one in found.models:
+        amounts: dict[str, dict[str, Note]] = {phase: {} for phase in PHASES}
+        for phase in PHASES:
+            for what in AMOUNTS:
+                values = one.amounts[phase][what]
+                packed = np.nan_to_num(values, nan=-1).astype(np.int8) if what == "bound" else values
+                amounts[phase][what] = pack.add(packed, found.dims)
+        models[one.model] = {"groups": [asdict(group) for group in one.groups], **amounts}
+    return {
+        "axes": {axis: list(values) for axis, values in found.axes.items()},
+        "load": found.load,
+        "models": models,
+    }
+
+
+def _quality(quality: Quality, pack: Pack) -> dict[str, Any]:
+    machines = sorted(set(quality.hardware))
+    codes = np.asarray([machines.index(name) for name in quality.hardware], np.int16)
+    return {
+        "title": quality.title,
+        "accuracy": quality.accuracy,
+        "intervals": quality.intervals,
+        "factors": quality.factors,
+        "groups": quality.groups,
+        "machines": machines,
+        "measured": pack.add(quality.measured, ["row"]),
+        "predicted": pack.add(quality.predicted, ["row"]),
+        "hardware": pack.add(codes, ["row"]),
+    }
+
+

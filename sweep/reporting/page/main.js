@@ -1,0 +1,116 @@
+// What is chosen, the controls to choose it, and the first drawing.
+
+const state = begin();
+
+function begin() {
+  const { variable, across, up, places } = told.start;
+  const all = Object.fromEntries(Object.keys(told.axes).map((axis) => [axis, places[axis] ?? 0]));
+  for (const axis of [across, up]) if (axis) all[axis] = Math.floor(valuesOf(axis).length / 2);
+  const second = valuesOf("hardware").length > 1 ? 1 : -1;
+  return { variable, first: 0, second, shown: second < 0 ? "first" : "ratio", across, up, places: all };
+}
+
+/** A labelled list to choose from. */
+function control(title, options, chosen, choose) {
+  const label = document.createElement("label");
+  const select = document.createElement("select");
+  select.id = `choose-${title.replaceAll(" ", "-")}`;
+  for (const [value, text] of options) select.append(new Option(text, value, false, value === chosen));
+  select.addEventListener("change", () => {
+    choose(select.value);
+    const { id } = select;
+    drawAll();
+    document.getElementById(id)?.focus();
+  });
+  label.append(title, select);
+  return label;
+}
+
+const choices = (axis) => valuesOf(axis).map((value, k) => [String(k), String(value)]);
+const openAxes = () => told.variables[state.variable].values.dims.filter((dim) => !told.axes[dim].labelled && valuesOf(dim).length > 1);
+
+function drawControls() {
+  const place = document.getElementById("controls");
+  const found = [
+    control("model", choices("model"), String(state.places.model), (k) => { state.places.model = Number(k); }),
+    control("accelerator", choices("hardware"), String(state.first), (k) => choosePair(Number(k), state.second)),
+    control("against", [["-1", "none"], ...choices("hardware")], String(state.second), (k) => choosePair(state.first, Number(k))),
+    control("variable", told.shown.map((name) => [name, spaced(name)]), state.variable, chooseVariable),
+    control("shown", shownChoices(), state.shown, (shown) => { state.shown = shown; }),
+  ];
+  for (const axis of told.variables[state.variable].values.dims) {
+    if (["model", "hardware", state.across, state.up].includes(axis) || valuesOf(axis).length < 2) continue;
+    found.push(control(spaced(axis), choices(axis), String(state.places[axis]), (k) => { state.places[axis] = Number(k); }));
+  }
+  if (openAxes().length > 2) {
+    const axes = openAxes().map((axis) => [axis, spaced(axis)]);
+    found.push(control("across", axes, state.across, (axis) => chooseAxes(axis, state.up)));
+    found.push(control("up", axes, state.up, (axis) => chooseAxes(state.across, axis)));
+  }
+  place.replaceChildren(...found);
+  const cell = [state.up, state.across].filter(Boolean)
+    .map((axis) => control(spaced(axis), choices(axis), String(state.places[axis]), (k) => { state.places[axis] = Number(k); }));
+  document.getElementById("cell-controls").replaceChildren(...cell);
+}
+
+function shownChoices() {
+  const first = ["first", nameOf(state.first)];
+  return state.second < 0 ? [first] : [["ratio", "ratio of the two"], first, ["second", nameOf(state.second)]];
+}
+
+function choosePair(first, second) {
+  const swapped = first === second;
+  [state.first, state.second] = swapped && state.first !== first ? [first, state.first] : swapped ? [state.second < 0 ? first : state.second, first] : [first, second];
+  if (state.first === state.second) state.second = -1;
+  if (state.second < 0) state.shown = "first";
+  else if (state.shown === "first" && !swapped) state.shown = "ratio";
+}
+
+function chooseVariable(name) {
+  state.variable = name;
+  const open = openAxes();
+  if (!open.includes(state.across)) state.across = open.find((axis) => axis !== state.up) ?? null;
+  if (!open.includes(state.up) || state.up === state.across) state.up = open.find((axis) => axis !== state.across) ?? null;
+}
+
+function chooseAxes(across, up) {
+  [state.across, state.up] = across === up ? [state.up, state.across] : [across, up];
+}
+
+function drawAll() {
+  drawControls();
+  const pair = machines().map(nameOf);
+  document.getElementById("question").textContent = `${pair.join(" or ")} for ${valuesOf("model")[state.places.model]}?`;
+  document.getElementById("answer").textContent = answer();
+  drawMap();
+  drawReadout();
+  for (const id of ["roofline-section", "layers-section"]) document.getElementById(id).hidden = !told.layers;
+  if (told.layers) {
+    drawRooflines();
+    drawLayers();
+  }
+  document.getElementById("front-section").hidden = !told.front;
+  if (told.front) drawFront();
+  drawQuality();
+}
+
+async function open() {
+  const library = document.createElement("script");
+  const [figures, plotly] = await Promise.all([unpacked("figures"), unpacked("plotly")]);
+  packed = figures;
+  library.textContent = new TextDecoder().decode(plotly);
+  document.head.append(library);
+  drawAll();
+  document.getElementById("map").on("plotly_click", ({ points: [point] }) => {
+    for (const [axis, k] of [[state.across, point.x], [state.up, point.y]]) if (axis) state.places[axis] = Math.round(k);
+    drawAll();
+  });
+  for (const media of [dark, print]) media.addEventListener("change", drawAll);
+  performance.mark("usable");
+  document.documentElement.dataset.usable = "yes";
+}
+
+open().catch((error) => {
+  document.getElementById("answer").textContent = `This page could not be drawn (${error.message}); it needs a browser of 2023 or later.`;
+  throw error;
+});
