@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.cli_decide import explain, recommend
+from sweep.cli_decide import explain, recommend, report
 from sweep.cli_export import export, merge, question, question_options, reduce
 from sweep.errors import SweepError
 from sweep.launch import CHECK_FAILED, launch
@@ -416,7 +416,7 @@ def article_table(context: click.Context, as_json: bool, configs: tuple[str, ...
     print_rows(published_rows(table, compared, as_json=as_json), as_json=as_json)
 
 
-for command in (merge, export, reduce, explain, recommend):
+for command in (merge, export, reduce, explain, recommend, report):
     cli.add_command(command)
 
 

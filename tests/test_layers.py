@@ -63,6 +63,7 @@ RUNNING = (
     ("candidates",),
     ("recommendation",),
     ("advice",),
+    ("reporting",),
     ("plots", "listing", "progress", "launch"),
     ("decision_plots", "options"),
     ("running",),

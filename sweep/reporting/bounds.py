@@ -12,8 +12,6 @@ from sweep.grid import Grid
 from sweep.reporting.layers import LOADS, Specs
 from sweep.variables import LAYOUT
 
-UNKNOWN = -1
-"""Stands where the specifications are not to be had."""
 COMMENT = "Of a static decode step at the mean context of the request; computed for this page."
 
 

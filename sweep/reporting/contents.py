@@ -37,6 +37,22 @@ FIRST = (
 UP = ("batch_size", "concurrency")
 """Axes that stand upright in a map, where there are any."""
 MOST_SENTENCES = 12
+UNKNOWN = -1
+"""Stands for what binds where nothing is known."""
+AXIS_UNITS = {
+    **dict.fromkeys(LENGTHS, "tokens"),
+    "batch_size": "sequences",
+    "concurrency": "requests",
+    "num_requests": "requests",
+    "max_batch_size": "sequences",
+    "max_num_tokens": "tokens",
+    "tp": "GPUs",
+    "ep": "GPUs",
+    "pp": "stages",
+    "dp_attention": "groups",
+    "dp": "replicas",
+}
+"""What is counted along an axis; the others are shares and ratios."""
 
 
 def contents(
@@ -109,7 +125,8 @@ def _about(dataset: xr.Dataset) -> dict[str, str]:
 
 def _axis(axis: str, values: Sequence[Any]) -> dict[str, Any]:
     return {
-        "title": AXIS_LONG_NAMES.get(axis, axis),
+        "title": f"{axis.replace('_', ' ')} ({AXIS_UNITS.get(axis, '1')})",
+        "meaning": AXIS_LONG_NAMES.get(axis, axis),
         "values": list(values),
         "labelled": axis in LABELLED,
     }
@@ -208,8 +225,9 @@ def _anatomy(found: Anatomy, pack: Pack) -> dict[str, Any]:
         for phase in PHASES:
             for what in AMOUNTS:
                 values = one.amounts[phase][what]
-                packed = np.nan_to_num(values, nan=-1).astype(np.int8) if what == "bound" else values
-                amounts[phase][what] = pack.add(packed, found.dims)
+                if what == "bound":
+                    values = np.nan_to_num(values, nan=UNKNOWN).astype(np.int8)
+                amounts[phase][what] = pack.add(values, found.dims)
         models[one.model] = {"groups": [asdict(group) for group in one.groups], **amounts}
     return {
         "axes": {axis: list(values) for axis, values in found.axes.items()},
@@ -232,5 +250,3 @@ def _quality(quality: Quality, pack: Pack) -> dict[str, Any]:
         "predicted": pack.add(quality.predicted, ["row"]),
         "hardware": pack.add(codes, ["row"]),
     }
-
-

@@ -4,7 +4,6 @@ A result keeps times of whole steps; the operators are computed anew for the pag
 specifications that its names stand for.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -27,7 +26,7 @@ from sweep.families import read_blocks
 from sweep.fitted import FittedEfficiency
 from sweep.params import Point
 from sweep.phases import Work
-from sweep.roofline import slowest
+from sweep.roofline import Seconds, slowest
 from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec
 from sweep.variables import LAYOUT, LENGTHS
 
@@ -206,9 +205,7 @@ def _group(block: Block, place: int) -> Group:
 def _cells(axes: Mapping[str, Sequence[float]]) -> dict[str, Array]:
     """Every cell of the outer product, as one list of numbers for each axis."""
     meshes = np.meshgrid(*axes.values(), indexing="ij")
-    return {
-        axis: mesh.ravel().astype(np.float32) for axis, mesh in zip(axes, meshes, strict=True)
-    }
+    return {axis: mesh.ravel().astype(np.float32) for axis, mesh in zip(axes, meshes, strict=True)}
 
 
 def _as_pass(numbers: Mapping[str, Any], load: str) -> dict[str, Any]:
@@ -226,7 +223,7 @@ def _apart(point: Point, numbers: Mapping[str, jax.Array]) -> dict[str, dict[str
     """Amounts of every node by phase, over the cells in `numbers`."""
 
     def one(numbers: Mapping[str, jax.Array]) -> dict[str, dict[str, jax.Array]]:
-        here = dataclasses.replace(point, **numbers)
+        here = Point(**{**vars(point), **numbers})
         host = phases.host_latency(here, here.group_sequences / here.microbatches)
         every = {"prefill": phases.prefill(here), "decode_step": phases.decode_step(here)}
         return {name: _amounts(works, jnp.asarray(host)) for name, works in every.items()}
@@ -235,18 +232,21 @@ def _apart(point: Point, numbers: Mapping[str, jax.Array]) -> dict[str, dict[str
 
 
 def _amounts(works: Sequence[Work], host: jax.Array) -> dict[str, jax.Array]:
-    spent = [(w.seconds.memory, w.seconds.compute, w.seconds.communication) for w in works]
-    found = {
+    found: dict[str, list[Any]] = {
         "seconds": [*(w.count * w.seconds.latency for w in works), host],
         "flops": [*(w.executed * w.cost.flops for w in works), 0.0],
         "memory_bytes": [*(w.executed * w.cost.memory_bytes for w in works), 0.0],
         "network_bytes": [*(w.executed * w.cost.network_bytes for w in works), 0.0],
-        "bound": [*(slowest(*times) for times in spent), jnp.nan],
+        "bound": [*(_binds(w.seconds) for w in works), jnp.nan],
     }
     return {
         what: jnp.stack([jnp.asarray(value, jnp.float32) for value in values])
         for what, values in found.items()
     }
+
+
+def _binds(spent: Seconds) -> jax.Array:
+    return slowest(spent.memory, spent.compute, spent.communication)
 
 
 def _strange(
@@ -265,9 +265,9 @@ def _strange(
             continue
         mine = np.asarray(layers.amounts[phase]["seconds"]).sum(-1)
         places = {axis: axes[axis] for axis in axes if axis in dataset[variable].dims}
-        theirs = dataset[variable].sel(model=layers.model, **places)
+        theirs = dataset[variable].sel({"model": layers.model, **places})
         whole = xr.DataArray(mine, {axis: list(axes[axis]) for axis in axes}, list(axes))
-        off = np.abs(whole / theirs - 1) > CLOSE
+        off = abs(whole / theirs - 1) > CLOSE
         for name in axes["hardware"]:
             if bool(off.sel(hardware=name).any()):
                 strange[name] = None

@@ -5,11 +5,9 @@ import hashlib
 from importlib.resources import files
 from pathlib import Path
 
-
 import xarray as xr
 
 from sweep.catalog import Catalog, current_catalog
-
 from sweep.extras import needed
 from sweep.netcdf import check_writable, replacing
 from sweep.reporting.contents import contents
@@ -93,5 +91,3 @@ def _hash(script: str) -> str:
     """What a content security policy allows a script by, so that the page runs no other."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
-
-

@@ -41,8 +41,8 @@ function drawFront() {
   });
   const best = { type: "scatter", mode: "lines", name: "best of all accelerators", x: whole.map((p) => p.x), y: whole.map((p) => p.y), line: { color: colour("text"), dash: "dot", width: 3 }, hoverinfo: "skip" };
   draw("front", [...traces, best], {
-    xaxis: axisStyle("output tokens per second of one user (1/s)", { type: "log" }), showlegend: true,
-    yaxis: axisStyle("output tokens per second of one GPU (1/s)", { type: "log" }), margin: { l: 64, r: 16, t: 12, b: 52 },
+    xaxis: axisStyle("output tokens per second for one user (1/s)", logTicks(every.flat().map((p) => p.x))),
+    yaxis: axisStyle("output tokens per second<br>and GPU (1/s)", logTicks(every.flat().map((p) => p.y))),
   });
   const at = ["precision", "context_len", "isl", "osl"].filter((axis) => told.front.per_user.dims.includes(axis)).map((axis) => `${spaced(axis)} ${valuesOf(axis)[state.places[axis]]}`);
   document.getElementById("front-hint").textContent = whole.length

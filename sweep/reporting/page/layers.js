@@ -1,5 +1,7 @@
 // The operators of the chosen cell in running order, with their costs.
 
+const BOUNDS = ["memory", "compute", "communication"];
+
 /** The place in `values` that is nearest to a number, as a ratio. */
 function nearest(values, number) {
   const off = values.map((one) => Math.abs(Math.log(one / number)));
@@ -22,10 +24,11 @@ function nodesOf(phase, machine) {
   const places = { ...takenApart(), hardware: machine };
   const names = model.groups.flatMap((group) => group.operators);
   const amount = (what, node) => figure(model[phase][what], { ...places, node });
-  return [...names, "host"].map((name, node) => ({
-    name, seconds: amount("seconds", node), flops: amount("flops", node), bytes: amount("memory_bytes", node),
-    sent: amount("network_bytes", node), bound: ["memory", "compute", "communication"][amount("bound", node)],
-  }));
+  return [...names, "host"].map((name, node) => {
+    const [seconds, flops, bytes, sent] = ["seconds", "flops", "memory_bytes", "network_bytes"].map((what) => amount(what, node));
+    const busy = flops + bytes + sent > 0;
+    return { name, seconds, flops, bytes, sent, bound: busy ? BOUNDS[amount("bound", node)] : undefined };
+  });
 }
 
 function cellTitle() {
@@ -41,26 +44,30 @@ function phaseTable(phase) {
   const [main] = each;
   const totals = each.map((nodes) => nodes.reduce((sum, node) => sum + node.seconds, 0));
   const table = document.createElement("table");
-  const head = ["operator", "operations", "memory traffic", "sent to GPUs", "FLOP/byte"];
-  for (const machine of machines()) head.push(nameOf(machine), "share", "binds");
+  const head = ["operator", "operations", "memory traffic", "sent", "FLOP/byte"];
+  for (const machine of machines()) head.push(nameOf(machine), "share, what binds");
   const rows = [];
   let node = 0;
+  const amount = (number, units) => (number > 0 ? worded(number, units) : "");
+  const works = ({ flops, bytes, sent }) => [
+    amount(flops, "flop"), amount(bytes, "byte"), amount(sent, "byte"), bytes > 0 ? digits(flops / bytes, 3) : "",
+  ];
   const row = (k, name) => [
-    name, worded(main[k].flops, "flop"), worded(main[k].bytes, "byte"), main[k].sent ? worded(main[k].sent, "byte") : "",
-    main[k].bytes ? digits(main[k].flops / main[k].bytes, 3) : "",
-    ...each.flatMap((nodes, m) => [worded(nodes[k].seconds, "s"), { share: nodes[k].seconds / totals[m], bound: nodes[k].bound }, nodes[k].bound ?? "host"]),
+    name, ...works(main[k]),
+    ...each.flatMap((nodes, m) => [worded(nodes[k].seconds, "s"), { share: nodes[k].seconds / totals[m], bound: nodes[k].bound }]),
   ];
   for (const group of model.groups) {
     rows.push({ group: group.layers > 1 || group.title === "layer" ? `${group.layers} × ${group.title}` : group.title });
     for (const name of group.operators) {
-      rows.push({ cells: row(node, spaced(name)), bound: main[node].bound });
+      const busy = each.some((nodes) => nodes[node].seconds > 0);
+      if (busy) rows.push({ cells: row(node, spaced(name)), bound: main[node].bound ?? "host" });
       node += 1;
     }
   }
   if (each.some((nodes) => nodes[node].seconds > 0)) rows.push({ cells: row(node, "host"), bound: "host" });
   const sum = (what) => main.reduce((total, one) => total + one[what], 0);
-  rows.push({ total: ["all", worded(sum("flops"), "flop"), worded(sum("bytes"), "byte"), sum("sent") ? worded(sum("sent"), "byte") : "",
-    digits(sum("flops") / sum("bytes"), 3), ...totals.flatMap((total) => [worded(total, "s"), "", ""])] });
+  const all = works({ flops: sum("flops"), bytes: sum("bytes"), sent: sum("sent") });
+  rows.push({ total: ["all", ...all, ...totals.flatMap((total) => [worded(total, "s"), ""])] });
   fillTable(table, head, rows);
   return table;
 }
@@ -81,11 +88,13 @@ function drawLayers() {
   }
 }
 
-/** Fill a table with text; a row is cells, or says that it is a group or a total. */
+/** Fill a table with text, without empty columns; a row is cells, or says it is a group or a total. */
 function fillTable(table, head, rows) {
+  const textsOf = (row) => row.total ?? row.cells ?? row;
+  const used = head.map((_, k) => rows.some((row) => !row.group && textsOf(row)[k] !== ""));
   table.replaceChildren();
   const heading = table.createTHead().insertRow();
-  for (const text of head) {
+  for (const text of head.filter((_, k) => used[k])) {
     const cell = document.createElement("th");
     cell.scope = "col";
     cell.textContent = text;
@@ -104,7 +113,7 @@ function fillTable(table, head, rows) {
     }
     line.className = row.total ? "total" : row.bound ? "node" : "";
     if (row.bound) line.style.setProperty("--node", `var(--${row.bound})`);
-    for (const text of row.total ?? row.cells ?? row) fillCell(line.insertCell(), text);
+    for (const text of textsOf(row).filter((_, k) => used[k])) fillCell(line.insertCell(), text);
   }
 }
 
@@ -118,5 +127,5 @@ function fillCell(cell, text) {
   share.style.width = `${5 * (text.share || 0)}rem`;
   share.style.background = `var(--${text.bound ?? "host"})`;
   cell.className = "bars";
-  cell.append(share, ` ${digits(100 * text.share, 2)} %`);
+  cell.append(share, ` ${digits(100 * text.share, text.share < 0.001 ? 1 : 2)} % ${text.bound ?? "overhead"}`);
 }

@@ -5,9 +5,18 @@ const state = begin();
 function begin() {
   const { variable, across, up, places } = told.start;
   const all = Object.fromEntries(Object.keys(told.axes).map((axis) => [axis, places[axis] ?? 0]));
-  for (const axis of [across, up]) if (axis) all[axis] = Math.floor(valuesOf(axis).length / 2);
   const second = valuesOf("hardware").length > 1 ? 1 : -1;
   return { variable, first: 0, second, shown: second < 0 ? "first" : "ratio", across, up, places: all };
+}
+
+/** Choose a cell to begin with: one in the middle of those that run, taken apart if any was. */
+function chooseCell() {
+  const apart = (places) => Object.entries(places)
+    .every(([axis, k]) => !told.layers?.axes[axis] || told.layers.axes[axis].includes(valuesOf(axis)[k]));
+  const cells = everyCell().filter(apart);
+  const able = cells.filter((places) => machines().every((machine) => runs(machine, places)));
+  const from = able.length ? able : cells;
+  Object.assign(state.places, from[Math.floor(from.length / 2)]);
 }
 
 /** A labelled list to choose from. */
@@ -58,12 +67,13 @@ function shownChoices() {
   return state.second < 0 ? [first] : [["ratio", "ratio of the two"], first, ["second", nameOf(state.second)]];
 }
 
+/** Choose two accelerators; one that is chosen in both places swaps them. */
 function choosePair(first, second) {
-  const swapped = first === second;
-  [state.first, state.second] = swapped && state.first !== first ? [first, state.first] : swapped ? [state.second < 0 ? first : state.second, first] : [first, second];
-  if (state.first === state.second) state.second = -1;
+  const alone = state.second < 0;
+  [state.first, state.second] = first === second ? [state.second, state.first] : [first, second];
+  if (state.first < 0) [state.first, state.second] = [first, -1];
   if (state.second < 0) state.shown = "first";
-  else if (state.shown === "first" && !swapped) state.shown = "ratio";
+  else if (alone) state.shown = "ratio";
 }
 
 function chooseVariable(name) {
@@ -77,35 +87,46 @@ function chooseAxes(across, up) {
   [state.across, state.up] = across === up ? [state.up, state.across] : [across, up];
 }
 
-function drawAll() {
+/** What needs no pictures: choices, sentences and tables. */
+function drawWords() {
   drawControls();
   const pair = machines().map(nameOf);
   document.getElementById("question").textContent = `${pair.join(" or ")} for ${valuesOf("model")[state.places.model]}?`;
   document.getElementById("answer").textContent = answer();
-  drawMap();
+  drawHint();
   drawReadout();
   for (const id of ["roofline-section", "layers-section"]) document.getElementById(id).hidden = !told.layers;
-  if (told.layers) {
-    drawRooflines();
-    drawLayers();
-  }
   document.getElementById("front-section").hidden = !told.front;
-  if (told.front) drawFront();
+  if (told.layers) drawLayers();
   drawQuality();
 }
 
+function drawPictures() {
+  drawMap();
+  if (told.layers) drawRooflines();
+  if (told.front) drawFront();
+  if (told.quality?.machines.length) drawScatter(told.quality);
+}
+
+function drawAll() {
+  drawWords();
+  if (window.Plotly) drawPictures();
+}
+
 async function open() {
+  packed = await unpacked("figures");
+  chooseCell();
+  drawWords();
   const library = document.createElement("script");
-  const [figures, plotly] = await Promise.all([unpacked("figures"), unpacked("plotly")]);
-  packed = figures;
-  library.textContent = new TextDecoder().decode(plotly);
+  library.textContent = new TextDecoder().decode(await unpacked("plotly"));
   document.head.append(library);
-  drawAll();
+  drawPictures();
   document.getElementById("map").on("plotly_click", ({ points: [point] }) => {
     for (const [axis, k] of [[state.across, point.x], [state.up, point.y]]) if (axis) state.places[axis] = Math.round(k);
     drawAll();
   });
-  for (const media of [dark, print]) media.addEventListener("change", drawAll);
+  for (const media of [dark, print]) media.addEventListener("change", drawPictures);
+  addEventListener("resize", drawPictures);
   performance.mark("usable");
   document.documentElement.dataset.usable = "yes";
 }

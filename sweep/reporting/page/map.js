@@ -1,6 +1,7 @@
 // The map over two axes: ratio of two accelerators, or one of them, with what binds.
 
 const MOST_TICKS = 9;
+const NARROW = 600; // Width of a map whose colour bar goes above it, in pixels.
 const NEAREST = 1.25; // Ends of the colour scale where all ratios are nearer to 1.
 const STEPS = [1.1, 1.2, 1.5, 2, 3, 5, 10, 30, 100];
 
@@ -8,6 +9,7 @@ const along = (axis) => (axis ? valuesOf(axis).map((_, k) => k) : [0]);
 const placesAt = (i, j) => ({ ...(state.up && { [state.up]: i }), ...(state.across && { [state.across]: j }) });
 const grid = (of) => along(state.up).map((i) => along(state.across).map((j) => of(placesAt(i, j))));
 const everyCell = () => grid((places) => places).flat();
+const shownMachine = () => (state.shown === "second" ? state.second : state.first);
 const machines = () => [state.first, state.second].filter((machine) => machine >= 0);
 
 /** The map carried on from the middles of the outer cells to their edges. */
@@ -52,19 +54,24 @@ function hoverText(places) {
 function ratioTrace() {
   const rows = grid((places) => Math.log2(ratioOf(places)));
   const spread = Math.max(...rows.flat().filter(Number.isFinite).map(Math.abs), Math.log2(NEAREST));
-  const reached = STEPS.filter((step) => Math.log2(step) <= spread * 1.001).slice(-3);
+  const reached = STEPS.filter((step) => Math.log2(step) <= spread * 1.001).slice(isNarrow() ? -2 : -3);
   const ticks = [...reached.map((step) => 1 / step).reverse(), 1, ...reached];
   const better = told.variables[state.variable].better;
-  const what = better ? `advantage of ${plain(nameOf(state.first))}` : `${plain(nameOf(state.first))} over ${plain(nameOf(state.second))}`;
+  const what = better ? `advantage of ${plain(nameOf(state.first))} (ratio)` : `${plain(nameOf(state.first))} over ${plain(nameOf(state.second))} (ratio)`;
   return {
     rows, colorscale: diverging(), zmin: -spread, zmax: spread,
-    colorbar: bar(`${what}<br>(ratio)`, ticks.map(Math.log2), ticks.map((tick) => digits(tick, 3))),
+    colorbar: bar(what, ticks.map(Math.log2), ticks.map((tick) => digits(tick, 3))),
   };
 }
 
-const bar = (title, tickvals, ticktext) => ({
-  title: { text: title, side: "right" }, tickvals, ticktext, thickness: 16, outlinewidth: 0,
-});
+const isNarrow = () => document.getElementById("map").clientWidth < NARROW && !print.matches;
+
+/** A colour bar, beside a wide map and above a narrow one. */
+function bar(title, tickvals, ticktext) {
+  const lying = { orientation: "h", y: 1.02, yanchor: "bottom", title: { text: title, side: "top" } };
+  const standing = { title: { text: title, side: "right" } };
+  return { tickvals, ticktext, tickangle: 0, thickness: 16, outlinewidth: 0, ...(isNarrow() ? lying : standing) };
+}
 
 function valueTrace(machine) {
   const rows = grid((places) => value(state.variable, machine, places));
@@ -88,7 +95,7 @@ function contour(rows, level, more) {
 
 /** Lines where what binds changes, of each accelerator that is shown. */
 function boundLines() {
-  const shown = state.shown === "ratio" ? machines() : [state.shown === "second" ? state.second : state.first];
+  const shown = state.shown === "ratio" ? machines() : [shownMachine()];
   return shown.flatMap((machine, k) => {
     const rows = grid((places) => binding(machine, places));
     const present = [...new Set(rows.flat().filter(Boolean))];
@@ -99,30 +106,33 @@ function boundLines() {
   });
 }
 
-/** Marks in the cells that cannot run. */
-function marks(name, symbol, rule) {
-  const cells = along(state.up).flatMap((i) => along(state.across).map((j) => [i, j])).filter(([i, j]) => rule(placesAt(i, j)));
-  const size = Math.max(3, Math.min(8, 300 / Math.max(along(state.up).length, along(state.across).length)));
+/** Hatching over the cells that a rule holds for, a bar for each run of them in a row. */
+function hatching(name, shape, rule) {
+  const runs = [];
+  grid(rule).forEach((row, i) => row.forEach((holds, j) => {
+    const last = runs[runs.length - 1];
+    if (holds && last?.row === i && last.end === j) last.end += 1;
+    else if (holds) runs.push({ row: i, start: j, end: j + 1 });
+  }));
   return {
-    type: "scatter", mode: "markers", name: plain(name), x: cells.map(([, j]) => j), y: cells.map(([i]) => i), hoverinfo: "skip",
-    marker: { symbol, size, color: isDark() ? "#d0d0d0" : "#555555", line: { width: 1, color: isDark() ? "#d0d0d0" : "#555555" } },
+    type: "bar", orientation: "h", name: plain(name), y: runs.map(({ row }) => row), width: 1, hoverinfo: "skip",
+    base: runs.map(({ start }) => start - 0.5), x: runs.map(({ start, end }) => end - start),
+    marker: { color: "rgba(0,0,0,0)", line: { width: 0 }, pattern: { shape, size: 9, solidity: 0.2, fgcolor: isDark() ? "#e0e0e0" : "#444444", bgcolor: "rgba(0,0,0,0)" } },
   };
 }
 
+/** Hatching over what cannot run, on either accelerator or on one of them. */
 function incapable() {
+  if (state.shown !== "ratio") return [hatching("cannot run", "/", (places) => !runs(shownMachine(), places))];
   const able = (places) => machines().map((machine) => runs(machine, places));
-  if (machines().length < 2 || state.shown !== "ratio") {
-    const machine = state.shown === "second" ? state.second : state.first;
-    return [marks("cannot run", "line-ne-open", (places) => !runs(machine, places))];
-  }
   return [
-    marks("runs on neither", "line-ne-open", (places) => !able(places).some(Boolean)),
-    ...machines().map((machine, k) => marks(`runs on ${nameOf(machine)} alone`, k ? "diamond-open" : "circle-open", (places) => able(places)[k] && !able(places)[1 - k])),
+    hatching("runs on neither", "/", (places) => !able(places).some(Boolean)),
+    ...machines().map((machine, k) => hatching(`runs on ${nameOf(machine)} alone`, k ? "." : "-", (places) => able(places)[k] && !able(places)[1 - k])),
   ];
 }
 
 function drawMap() {
-  const main = state.shown === "ratio" ? ratioTrace() : valueTrace(state.shown === "second" ? state.second : state.first);
+  const main = state.shown === "ratio" ? ratioTrace() : valueTrace(shownMachine());
   const { rows, ...look } = main;
   const cells = {
     type: "heatmap", x: along(state.across), y: along(state.up), z: rows, text: grid(hoverText),
@@ -137,10 +147,15 @@ function drawMap() {
   };
   const blank = incapable().filter((trace) => trace.x.length);
   draw("map", [cells, ...blank, ...boundLines(), ...even, chosen], {
-    xaxis: placeAxis(state.across), yaxis: placeAxis(state.up), showlegend: true, margin: { l: 64, r: 16, t: 12, b: 52 },
+    xaxis: placeAxis(state.across), yaxis: placeAxis(state.up), barmode: "overlay", margin: { t: isNarrow() ? 84 : MARGIN.t },
   });
-  const comment = told.variables[state.variable].comment;
-  document.getElementById("map-hint").textContent = `${told.variables[state.variable].title}. ${comment} Point at a cell for its figures; click it, or choose it below, to take it apart.`;
+}
+
+function drawHint() {
+  const { title, comment, better } = told.variables[state.variable];
+  const way = better && state.shown === "ratio" ? ` Above 1, ${nameOf(state.first)} is ahead.` : "";
+  document.getElementById("map-hint").textContent =
+    `${state.variable}: ${title}. ${comment}${way} Point at a cell for its figures; click it, or choose it below, to take it apart.`;
 }
 
 function drawReadout() {

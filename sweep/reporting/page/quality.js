@@ -14,7 +14,6 @@ function drawQuality() {
     : told.bounded ? "No calibration was used: these are bounds on what the hardware allows, and software reaches less of them." : "";
   document.getElementById("scatter").hidden = !quality || !quality.machines.length;
   if (!quality) return;
-  if (quality.machines.length) drawScatter(quality);
   const place = document.getElementById("quality");
   place.replaceChildren();
   for (const [name, title] of Object.entries(TABLES)) {
@@ -37,7 +36,7 @@ function drawScatter(quality) {
     text: codes.map((code) => plain(quality.machines[code])), hovertemplate: "%{text}<br>measured %{x:.4s}, predicted %{y:.4s}<extra></extra>",
   };
   draw("scatter", [rows, line(1, "equal", "solid"), line(0.8, "20 % low, 25 % high", "dash"), line(1.25, "", "dash")], {
-    xaxis: axisStyle("measured output tokens per second (1/s)", { type: "log" }), showlegend: true,
-    yaxis: axisStyle("predicted output tokens per second (1/s)", { type: "log" }), margin: { l: 64, r: 16, t: 12, b: 52 },
+    xaxis: axisStyle("measured output tokens per second (1/s)", logTicks(measured)),
+    yaxis: axisStyle("predicted output tokens per second<br>(1/s)", logTicks(predicted)),
   });
 }

@@ -18,16 +18,18 @@ function operatorTraces(machine) {
   return Object.keys(PHASES).map((phase) => {
     const nodes = nodesOf(phase, machine).filter((node) => node.flops > 0 && node.bytes > 0 && node.seconds > 0);
     const whole = nodes.reduce((sum, node) => sum + node.seconds, 0);
+    const longest = [...nodes].sort((a, b) => b.seconds - a.seconds)[0];
     return {
-      type: "scatter", mode: "markers", name: PHASES[phase], x: nodes.map((node) => node.flops / node.bytes),
+      type: "scatter", mode: "markers+text", name: PHASES[phase], x: nodes.map((node) => node.flops / node.bytes),
       y: nodes.map((node) => node.flops / node.seconds / 1e12),
       marker: {
         symbol: phase === "prefill" ? "diamond-open" : "circle", color: nodes.map((node) => bindColour(node.bound)),
         size: nodes.map((node) => 7 + 20 * Math.sqrt(node.seconds / whole)), line: { width: 2 }, opacity: 0.85,
       },
-      text: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${PHASES[phase]}<br>${worded(node.seconds, "s")}, ${node.bound} binds<br>` +
+      text: nodes.map((node) => (node === longest ? plain(spaced(node.name)) : "")), textposition: "bottom left", cliponaxis: false,
+      customdata: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${PHASES[phase]}<br>${worded(node.seconds, "s")}, ${node.bound} binds<br>` +
         `${worded(node.flops, "flop")}, ${worded(node.bytes, "byte")}, ${digits(node.flops / node.bytes, 3)} FLOP/byte`),
-      hovertemplate: "%{text}<extra></extra>",
+      hovertemplate: "%{customdata}<extra></extra>",
     };
   });
 }
@@ -45,9 +47,9 @@ function drawRoofline(id, index) {
   if (!document.getElementById(id).data) document.getElementById(id).textContent = "";
   const precision = valuesOf("precision")[state.places.precision];
   draw(id, [...roofTraces(machine, precision, Math.min(...seen) / 2, 2 * Math.max(...seen)), ...points], {
-    title: { text: plain(name), font: { size: 14 } }, showlegend: true, margin: { l: 64, r: 12, t: 40, b: 52 },
-    xaxis: axisStyle("arithmetic intensity (FLOP/byte)", { type: "log", dtick: 1 }),
-    yaxis: axisStyle("rate of one GPU (TFLOP/s)", { type: "log", dtick: 1 }),
+    title: { text: plain(name), font: { size: 14 } }, margin: { t: 40 },
+    xaxis: axisStyle("arithmetic intensity (FLOP/byte)", logTicks(seen)),
+    yaxis: axisStyle("rate of one GPU (TFLOP/s)", logTicks(points.flatMap((trace) => trace.y))),
   });
 }
 

@@ -21,19 +21,49 @@ const bindColour = (what) => colour(what ?? "host");
 function axisStyle(title, more) {
   return {
     title: { text: title, standoff: 10 }, gridcolor: colour("line"), linecolor: colour("line"), zeroline: false,
-    tickcolor: colour("line"), ticks: "outside", automargin: true, ...more,
+    tickfont: { size: 12 }, tickcolor: colour("line"), ticks: "outside", automargin: true, ...more,
   };
 }
 
-function draw(id, traces, layout) {
+/** Ticks at 1, 2 and 5 times powers of ten, or at the powers alone where these are many. */
+function logTicks(numbers) {
+  const logs = numbers.filter((number) => number > 0).map(Math.log10);
+  const [low, high] = [Math.floor(Math.min(...logs)), Math.ceil(Math.max(...logs))];
+  const steps = high - low > 2 ? [1] : [1, 2, 5];
+  const tickvals = [];
+  for (let power = low; power <= high; power += 1) for (const step of steps) tickvals.push(step * 10 ** power);
+  return { type: "log", tickvals, ticktext: tickvals.map((tick) => digits(tick, 1)) };
+}
+
+const LEGEND_LINE = 20; // Heights and widths in pixels.
+const MARGIN = { l: 64, r: 16, t: 12, b: 54 };
+
+/** Lines that a legend takes below a picture. */
+function legendLines(traces, width) {
+  let [lines, left] = [0, 0];
+  for (const { name } of traces.filter((trace) => trace.name && trace.showlegend !== false)) {
+    const wide = 70 + 7.2 * name.length;
+    if (wide > left) [lines, left] = [lines + 1, width - MARGIN.l];
+    left -= wide;
+  }
+  return lines;
+}
+
+/** Draw a picture with its legend below, in the colours of the page. */
+function draw(id, traces, { margin, ...layout }) {
+  const place = document.getElementById(id);
+  const width = print.matches ? PAGE_WIDTH : place.clientWidth;
+  const below = LEGEND_LINE * legendLines(traces, width);
+  const inner = place.classList.contains("tall") ? 400 : 310;
+  const around = { ...MARGIN, ...margin };
   const whole = {
+    width, height: inner + around.t + around.b + below, margin: { ...around, b: around.b + below },
     paper_bgcolor: colour("back"), plot_bgcolor: colour("back"),
     font: { color: colour("text"), family: "system-ui, sans-serif", size: 13 },
-    margin: { l: 64, r: 16, t: 36, b: 52 },
     hoverlabel: { align: "left", bgcolor: colour("raised"), bordercolor: colour("line"), font: { color: colour("text") } },
-    legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0, bgcolor: "rgba(0,0,0,0)" },
-    ...(print.matches ? { width: PAGE_WIDTH } : { autosize: true }), ...layout,
+    showlegend: true, legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" },
+    ...layout,
   };
-  const config = { responsive: !print.matches, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-  return Plotly.react(id, traces, whole, config);
+  const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  return Plotly.react(place, traces, whole, config);
 }

@@ -18,12 +18,15 @@ function scaleFor(size, units) {
   return { factor: least === ONE && units !== "s" && units !== "J" ? 1 : 1 / least, name };
 }
 
-/** Four significant digits, with separators. */
+const formats = [];
+
+/** Some significant digits, with separators. */
 function digits(number, most = 4) {
   if (!Number.isFinite(number)) return "–";
   if (number === 0) return "0";
   if (Math.abs(number) >= 1e7 || Math.abs(number) < 1e-4) return number.toExponential(most - 1);
-  return number.toLocaleString("en-GB", { maximumSignificantDigits: most });
+  formats[most] ??= new Intl.NumberFormat("en-GB", { maximumSignificantDigits: most });
+  return formats[most].format(number);
 }
 
 /** A number with its unit. */
@@ -83,7 +86,7 @@ function answer() {
   }
   if (variable.ends) {
     const close = judged.filter(overlap).length / judged.length;
-    verdict += `; in ${digits(100 * close, 2) } % of the cells their 90 % intervals overlap`;
+    verdict += `; in ${digits(100 * close, 2)} % of the cells their 90 % intervals overlap`;
   }
   if (!both.length) verdict += "; but no cell can run on both, so this is arithmetic, not an offer";
   else if (both.length < all.length) verdict += `; ${all.length - both.length} of ${all.length} cells cannot run on both`;
