@@ -21,7 +21,7 @@ from sweep.reporting.packing import Note, Pack
 from sweep.reporting.quality import Quality
 from sweep.reporting.thinning import fitting, grid_of
 from sweep.specs import HardwareSpec, PrecisionSpec
-from sweep.variables import AXES, AXIS_LONG_NAMES, LABELLED, LENGTHS, VARIABLES
+from sweep.variables import AXES, AXIS_LONG_NAMES, LABELLED, LAYOUT, LENGTHS, VARIABLES
 
 FIRST = (
     "output_throughput",
@@ -36,6 +36,7 @@ FIRST = (
 """Variables to begin with, the first that there is."""
 UP = ("batch_size", "concurrency")
 """Axes that stand upright in a map, where there are any."""
+DTYPE_NAMES = {"half": "fp16 or bf16"}
 MOST_SENTENCES = 12
 UNKNOWN = -1
 """Stands for what binds where nothing is known."""
@@ -76,11 +77,17 @@ def contents(
         ResultError: It holds nothing that a page could show.
     """
     kept, left_out = fitting(dataset)
-    grid = {axis: values for axis, values in grid_of(kept).items() if axis in (*AXES, *kept.dims)}
+    grid = {axis: values for axis, values in grid_of(kept).items() if axis in AXES}
     pack = Pack()
     told: dict[str, Any] = {"left_out": left_out, "cautions": [caution] if caution else []}
     taken_apart, specs = None, specs_of(grid, catalog)
-    if not caution:
+    gone = [axis for axis, values in grid.items() if len(values) > 1 and axis not in kept.dims]
+    if gone:
+        told["cautions"].append(
+            f"The result was reduced over {' and '.join(gone)}, so that its cells are not taken "
+            "apart here; llm-sweep explain takes any one apart."
+        )
+    elif not caution:
         kept = with_bounds(kept, grid, specs, efficiency)
         taken_apart = anatomy(kept, grid, specs, efficiency)
     if taken_apart is not None and taken_apart.notes:
@@ -164,7 +171,17 @@ def _start(dataset: xr.Dataset, variable: str) -> dict[str, Any]:
     ) or next((d for d in numeric if d not in UP), None)
     up = next((d for d in (*UP, *numeric) if d in numeric and d != across), None)
     last = {d: array.sizes[d] - 1 for d in numeric if d in LENGTHS}
-    return {"across": across, "up": up, "places": last}
+    return {"across": across, "up": up, "places": {**last, **_roomiest(dataset, variable)}}
+
+
+def _roomiest(dataset: xr.Dataset, variable: str) -> dict[str, int]:
+    """Places of the layout at which most cells of the first model run on the first two."""
+    name = "inflight_feasible" if variable.startswith("inflight_") else "feasible"
+    if name not in dataset or not {"model", "hardware"} <= set(dataset[name].dims):
+        return {}
+    able = (dataset[name].isel(model=0, hardware=slice(2)) == 1).all("hardware")
+    cells = able.sum([dim for dim in able.dims if dim not in LAYOUT])
+    return {str(dim): int(place) for dim, place in cells.argmax(...).items()}
 
 
 def _sentences(dataset: xr.Dataset, variable: str) -> list[str]:
@@ -204,7 +221,7 @@ def _machine(spec: HardwareSpec, recipes: Mapping[str, PrecisionSpec]) -> dict[s
     """Bandwidth, and for each recipe the peak of every type that it computes in."""
     peaks = {
         name: {
-            dtype: spec.peaks[dtype]
+            DTYPE_NAMES.get(dtype, dtype): spec.peaks[dtype]
             for dtype in dict.fromkeys(recipe.compute_dtypes.values())
             if dtype in spec.peaks
         }

@@ -121,12 +121,12 @@ async function open() {
   library.textContent = new TextDecoder().decode(await unpacked("plotly"));
   document.head.append(library);
   drawPictures();
-  document.getElementById("map").on("plotly_click", ({ points: [point] }) => {
-    for (const [axis, k] of [[state.across, point.x], [state.up, point.y]]) if (axis) state.places[axis] = Math.round(k);
-    drawAll();
-  });
   for (const media of [dark, print]) media.addEventListener("change", drawPictures);
-  addEventListener("resize", drawPictures);
+  let width = document.body.clientWidth;
+  addEventListener("resize", () => {
+    if (document.body.clientWidth !== width) drawPictures();
+    width = document.body.clientWidth;
+  });
   performance.mark("usable");
   document.documentElement.dataset.usable = "yes";
 }

@@ -146,8 +146,12 @@ function drawMap() {
     hoverinfo: "skip", marker: { symbol: "square-open", size: 15, line: { width: 3 }, color: isDark() ? "#ff7ac2" : "#c2006b" },
   };
   const blank = incapable().filter((trace) => trace.x.length);
-  draw("map", [cells, ...blank, ...boundLines(), ...even, chosen], {
+  const drawn = draw("map", [cells, ...blank, ...boundLines(), ...even, chosen], {
     xaxis: placeAxis(state.across), yaxis: placeAxis(state.up), barmode: "overlay", margin: { t: isNarrow() ? 84 : MARGIN.t },
+  });
+  drawn.on("plotly_click", ({ points: [point] }) => {
+    for (const [axis, k] of [[state.across, point.x], [state.up, point.y]]) if (axis) state.places[axis] = Math.round(k);
+    drawAll();
   });
 }
 

@@ -3,13 +3,13 @@
 const PHASES = { decode_step: "decode step", prefill: "prefill" };
 
 function roofTraces(machine, precision, low, high) {
-  return Object.entries(machine.peaks[precision] ?? {}).map(([dtype, peak]) => {
+  return Object.entries(machine.peaks[precision] ?? {}).map(([dtype, peak], k) => {
     const ridge = peak / machine.bandwidth;
     const x = [low, ridge, Math.max(high, ridge * 4)];
     return {
       type: "scatter", mode: "lines", name: `${plain(dtype)}: ${digits(peak / 1e12, 3)} TFLOP/s, ridge at ${digits(ridge, 3)}`,
       x, y: x.map((intensity) => Math.min(peak, intensity * machine.bandwidth) / 1e12),
-      line: { color: colour("text"), width: 2 }, hoverinfo: "name",
+      line: { color: colour("text"), width: 2, dash: ["solid", "dash", "dot"][k] }, hoverinfo: "name",
     };
   });
 }
@@ -37,14 +37,16 @@ function operatorTraces(machine) {
 function drawRoofline(id, index) {
   const name = nameOf(index);
   const machine = told.hardware[name];
+  const place = document.getElementById(id);
   const points = operatorTraces(index);
   const seen = points.flatMap((trace) => trace.x);
   if (!machine || !seen.length) {
-    Plotly.purge(id);
-    document.getElementById(id).textContent = `${name}: its specification is not at hand, so there is no roofline.`;
+    Plotly.purge(place);
+    place.style.minHeight = 0;
+    place.textContent = `${name}: its specification is not at hand, so there is no roofline.`;
     return;
   }
-  if (!document.getElementById(id).data) document.getElementById(id).textContent = "";
+  place.style.minHeight = "";
   const precision = valuesOf("precision")[state.places.precision];
   draw(id, [...roofTraces(machine, precision, Math.min(...seen) / 2, 2 * Math.max(...seen)), ...points], {
     title: { text: plain(name), font: { size: 14 } }, margin: { t: 40 },

@@ -25,14 +25,15 @@ function axisStyle(title, more) {
   };
 }
 
-/** Ticks at 1, 2 and 5 times powers of ten, or at the powers alone where these are many. */
+/** Ticks at powers of ten, and between them where these are few. */
 function logTicks(numbers) {
   const logs = numbers.filter((number) => number > 0).map(Math.log10);
   const [low, high] = [Math.floor(Math.min(...logs)), Math.ceil(Math.max(...logs))];
-  const steps = high - low > 2 ? [1] : [1, 2, 5];
+  const decades = Math.max(...logs) - Math.min(...logs);
+  const steps = decades > 2 ? [1] : decades > 0.7 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
   const tickvals = [];
   for (let power = low; power <= high; power += 1) for (const step of steps) tickvals.push(step * 10 ** power);
-  return { type: "log", tickvals, ticktext: tickvals.map((tick) => digits(tick, 1)) };
+  return { type: "log", tickvals, ticktext: tickvals.map((tick) => digits(tick, 2)) };
 }
 
 const LEGEND_LINE = 20; // Heights and widths in pixels.
@@ -65,5 +66,7 @@ function draw(id, traces, { margin, ...layout }) {
     ...layout,
   };
   const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-  return Plotly.react(place, traces, whole, config);
+  // Not react: it leaves a colour bar behind when that moves from beside the map to above it.
+  Plotly.newPlot(place, traces, whole, config);
+  return place;
 }
