@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -495,10 +496,11 @@ def hovered(page, i: int, j: int) -> list[str]:
         }""",
         [i, j],
     )
-    page.mouse.move(x - 2, y - 2)
+    page.mouse.move(1, 1)
+    page.wait_for_selector("#map .hoverlayer .hovertext", state="detached")
     page.mouse.move(x, y)
     page.wait_for_selector("#map .hoverlayer .hovertext")
-    lines: list[str] = page.locator("#map .hoverlayer .hovertext tspan.line").all_inner_texts()
+    lines: list[str] = page.locator("#map .hoverlayer .hovertext tspan.line").all_text_contents()
     return lines
 
 
@@ -509,6 +511,15 @@ def figure(line: str) -> float:
     """The first number with a unit, as in `h20-96gb: 15.07 ms, memory binds`."""
     number, unit = re.search(r": ([\d,.]+) ?(ms|µs|s|/s)\b", line).groups()
     return float(number.replace(",", "")) * UNITS[unit]
+
+
+def eventually(holds: Callable[[], bool], page) -> None:
+    """Wait until something holds; the page's policy refuses what Playwright would wait by."""
+    for _ in range(100):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    assert holds()
 
 
 def keep(page, name: str) -> None:
@@ -527,10 +538,7 @@ def test_the_map_tells_the_figures_of_the_result(article, article_page, opened) 
     for i, j in ((0, 0), (9, 20), (31, 30)):
         at, first, second, ratio = hovered(page, i, j)
         here = cells.isel(batch_size=i, context_len=j)
-        assert (
-            f"batch size {int(here.batch_size)}, context len {int(here.context_len)}"
-            == at.replace(",", "").replace(" context", ", context")
-        )
+        assert at == f"batch size {here.batch_size:,.0f}, context len {here.context_len:,.0f}"
         latencies = here.decode_step_latency.values
         np.testing.assert_allclose([figure(first), figure(second)], latencies, rtol=1e-3)
         assert float(ratio.split()[-1]) == pytest.approx(latencies[1] / latencies[0], rel=5e-3)
@@ -556,11 +564,11 @@ def test_intervals_are_told_too(served, served_page, opened) -> None:
 def test_everything_is_reached_by_keyboard(article_page, opened) -> None:
     page = opened(article_page)
     seen = []
-    for _ in range(7):
+    while "choose-context-len" not in seen and len(seen) < 30:
         page.keyboard.press("Tab")
         seen.append(page.evaluate("document.activeElement.id"))
     names = ("model", "accelerator", "against", "variable", "shown", "batch-size", "context-len")
-    assert seen == [f"choose-{name}" for name in names]
+    assert [name for name in seen if name] == [f"choose-{name}" for name in names]
     page.focus("#choose-model")
     page.keyboard.press("ArrowDown")
     assert page.inner_text("h1").endswith("for llama-2-70b?")
@@ -581,7 +589,7 @@ def test_a_click_takes_a_cell_apart(article, article_page, opened) -> None:
     total = page.locator("#layers table").first.locator("tr.total td").all_inner_texts()
     step = article.decode_step_latency.sel(model="llama-2-13b", batch_size=1, context_len=128)
     for name, told in zip(("a100-sxm-80gb", "h20-96gb"), total[-4::2], strict=True):
-        assert figure(f": {told}") == pytest.approx(float(step.sel(hardware=name)), rel=1e-3)
+        assert figure(f": {told}") == pytest.approx(step.sel(hardware=name).item(), rel=1e-3)
 
 
 def test_every_choice_can_be_drawn(served_page, opened) -> None:
@@ -606,12 +614,12 @@ def test_dark_narrow_and_printed(article_page, opened) -> None:
     keep(page, "report-dark")
     assert dark == ("rgb(22, 24, 28)", "#16181c")
     page.emulate_media(media="print", color_scheme="dark")
-    page.wait_for_function("document.getElementById('map')._fullLayout.paper_bgcolor !== '#16181c'")
-    assert grounds() == ("rgb(255, 255, 255)", "#ffffff")
+    eventually(lambda: grounds() == ("rgb(255, 255, 255)", "#ffffff"), page)
     keep(page, "report-print")
     page.emulate_media(media="screen", color_scheme="light")
     page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_function("document.getElementById('map')._fullLayout.width <= 400")
+    drawn = "document.getElementById('map')._fullLayout.width"
+    eventually(lambda: page.evaluate(drawn) <= 400, page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     keep(page, "report-narrow")
 

@@ -52,9 +52,10 @@ function phaseTable(phase) {
   const works = ({ flops, bytes, sent }) => [
     amount(flops, "flop"), amount(bytes, "byte"), amount(sent, "byte"), bytes > 0 ? digits(flops / bytes, 3) : "",
   ];
+  const timeOf = ({ seconds, bound }, total) => (seconds >= 0 ? [worded(seconds, "s"), { share: seconds / total, bound }] : ["", ""]);
   const row = (k, name) => [
     name, ...works(main[k]),
-    ...each.flatMap((nodes, m) => [worded(nodes[k].seconds, "s"), { share: nodes[k].seconds / totals[m], bound: nodes[k].bound }]),
+    ...each.flatMap((nodes, m) => timeOf(nodes[k], totals[m])),
   ];
   for (const group of model.groups) {
     rows.push({ group: group.layers > 1 || group.title === "layer" ? `${group.layers} × ${group.title}` : group.title });
@@ -67,7 +68,7 @@ function phaseTable(phase) {
   if (each.some((nodes) => nodes[node].seconds > 0)) rows.push({ cells: row(node, "host"), bound: "host" });
   const sum = (what) => main.reduce((total, one) => total + one[what], 0);
   const all = works({ flops: sum("flops"), bytes: sum("bytes"), sent: sum("sent") });
-  rows.push({ total: ["all", ...all, ...totals.flatMap((total) => [worded(total, "s"), ""])] });
+  rows.push({ total: ["all", ...all, ...totals.flatMap((total) => [total >= 0 ? worded(total, "s") : "", ""])] });
   fillTable(table, head, rows);
   return table;
 }

@@ -147,7 +147,7 @@ function drawMap() {
   };
   const blank = incapable().filter((trace) => trace.x.length);
   const drawn = draw("map", [cells, ...blank, ...boundLines(), ...even, chosen], {
-    xaxis: placeAxis(state.across), yaxis: placeAxis(state.up), barmode: "overlay", margin: { t: isNarrow() ? 84 : MARGIN.t },
+    xaxis: placeAxis(state.across), yaxis: placeAxis(state.up), barmode: "overlay", margin: { t: isNarrow() ? 104 : MARGIN.t },
   });
   drawn.on("plotly_click", ({ points: [point] }) => {
     for (const [axis, k] of [[state.across, point.x], [state.up, point.y]]) if (axis) state.places[axis] = Math.round(k);

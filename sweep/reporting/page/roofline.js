@@ -26,7 +26,8 @@ function operatorTraces(machine) {
         symbol: phase === "prefill" ? "diamond-open" : "circle", color: nodes.map((node) => bindColour(node.bound)),
         size: nodes.map((node) => 7 + 20 * Math.sqrt(node.seconds / whole)), line: { width: 2 }, opacity: 0.85,
       },
-      text: nodes.map((node) => (node === longest ? plain(spaced(node.name)) : "")), textposition: "bottom left", cliponaxis: false,
+      text: nodes.map((node) => (node === longest ? plain(spaced(node.name)) : "")), cliponaxis: false,
+      textposition: nodes.map((node) => (node.bound === "compute" ? "bottom left" : "bottom right")),
       customdata: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${PHASES[phase]}<br>${worded(node.seconds, "s")}, ${node.bound} binds<br>` +
         `${worded(node.flops, "flop")}, ${worded(node.bytes, "byte")}, ${digits(node.flops / node.bytes, 3)} FLOP/byte`),
       hovertemplate: "%{customdata}<extra></extra>",
@@ -46,6 +47,7 @@ function drawRoofline(id, index) {
     place.textContent = `${name}: its specification is not at hand, so there is no roofline.`;
     return;
   }
+  if (!place.data) place.replaceChildren();
   place.style.minHeight = "";
   const precision = valuesOf("precision")[state.places.precision];
   draw(id, [...roofTraces(machine, precision, Math.min(...seen) / 2, 2 * Math.max(...seen)), ...points], {

@@ -37,7 +37,7 @@ function logTicks(numbers) {
 }
 
 const LEGEND_LINE = 20; // Heights and widths in pixels.
-const MARGIN = { l: 64, r: 16, t: 12, b: 54 };
+const MARGIN = { l: 64, r: 16, t: 32, b: 54 }; // At the top stand the buttons.
 
 /** Lines that a legend takes below a picture. */
 function legendLines(traces, width) {

@@ -77,7 +77,8 @@ function answer() {
   const [low, high] = [Math.min(...ratios), Math.max(...ratios)];
   const times = (ratio) => digits(ratio, 3);
   let verdict;
-  if (wins === ratios.length) verdict = `${first} is ahead everywhere, by ${times(low)} to ${times(high)} times`;
+  if (low === 1 && high === 1) verdict = "the two are level";
+  else if (wins === ratios.length) verdict = `${first} is ahead everywhere, by ${times(low)} to ${times(high)} times`;
   else if (!wins) verdict = `${second} is ahead everywhere, by ${times(1 / high)} to ${times(1 / low)} times`;
   else {
     const share = digits((100 * wins) / ratios.length, 2);
