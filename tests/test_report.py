@@ -216,11 +216,11 @@ def test_a_page_of_part_of_a_result_shows_what_was_left_out() -> None:
     )
     page = html(sweep.run(grid))
     told = Page(page).told
-    assert "Of batch_size, 500 of 999 places, evenly picked with both ends." in told["left_out"]
-    assert "<li>Of batch_size, 500 of 999 places" in page
+    assert "Of batch_size, 250 of 999 places, evenly picked with both ends." in told["left_out"]
+    assert "<li>Of batch_size, 250 of 999 places" in page
     size = np.prod(told["variables"]["decode_step_latency"]["values"]["shape"]) * 4
     assert size <= MOST_BYTES
-    assert len(page.encode()) < 6e6
+    assert len(page.encode()) < 5e6
 
 
 def taken_apart(dataset: xr.Dataset, efficiency: str = "ideal"):

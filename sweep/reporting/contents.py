@@ -12,7 +12,7 @@ from sweep.catalog import Catalog
 from sweep.comparison import BETTER, compare
 from sweep.dataset import package_version
 from sweep.errors import ResultError
-from sweep.fitted import FittedEfficiency
+from sweep.fitted import IDEAL_NAME, FittedEfficiency
 from sweep.judged import ENDS
 from sweep.reporting.bounds import with_bounds
 from sweep.reporting.fronts import offers
@@ -77,11 +77,11 @@ def contents(
         ResultError: It holds nothing that a page could show.
     """
     kept, left_out = fitting(dataset)
-    grid = {axis: values for axis, values in grid_of(kept).items() if axis in AXES}
+    grid = grid_of(kept)
     pack = Pack()
     told: dict[str, Any] = {"left_out": left_out, "cautions": [caution] if caution else []}
     taken_apart, specs = None, specs_of(grid, catalog)
-    gone = [axis for axis, values in grid.items() if len(values) > 1 and axis not in kept.dims]
+    gone = [axis for axis in AXES if len(grid.get(axis, [])) > 1 and axis not in kept.dims]
     if gone:
         told["cautions"].append(
             f"The result was reduced over {' and '.join(gone)}, so that its cells are not taken "
@@ -109,7 +109,9 @@ def contents(
         "hardware": {
             name: _machine(spec, specs.precision) for name, spec in specs.hardware.items()
         },
-        "layers": None if taken_apart is None else _anatomy(taken_apart, pack),
+        "layers": None
+        if taken_apart is None or not taken_apart.models
+        else _anatomy(taken_apart, pack),
         "quality": None if quality is None else _quality(quality, pack),
         "bounded": efficiency is None and not caution,
     }
@@ -127,7 +129,7 @@ def _is_shown(array: xr.DataArray) -> bool:
 def _about(dataset: xr.Dataset) -> dict[str, str]:
     named = ("efficiency", "source", "history", "comment", "references")
     found = {name: str(dataset.attrs[name]) for name in named if name in dataset.attrs}
-    return {**found, "report": f"made by llm-sweep {package_version()}"}
+    return {"efficiency": IDEAL_NAME, **found, "report": f"made by llm-sweep {package_version()}"}
 
 
 def _axis(axis: str, values: Sequence[Any]) -> dict[str, Any]:

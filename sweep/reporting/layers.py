@@ -141,7 +141,7 @@ def anatomy(
         strange = _strange(dataset, found, axes, load)
         notes += [f"{name} on {', '.join(strange)}"] if strange else []
         models.append(found)
-    return Anatomy(axes, load, tuple(models), tuple(notes)) if models else None
+    return Anatomy(axes, load, tuple(models), tuple(notes))
 
 
 def _axes(grid: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[Any]], str]:

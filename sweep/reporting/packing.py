@@ -14,6 +14,7 @@ DIGITS = 5
 ALIGNED = 4
 """Every array starts at a multiple of this, as the browser's typed arrays want it. [byte]"""
 INTEGERS = ("int8", "int16", "int32")
+"""Types that a page stores as they are."""
 Note = dict[str, Any]
 
 
@@ -29,16 +30,13 @@ class Pack:
         """Append an array; what is returned tells the page where and what it is.
 
         Args:
-            values: Floats are rounded to `DIGITS`; integers are categories or masks.
+            values: Rounded to `DIGITS`, unless they are of `INTEGERS`: categories or masks.
             dims: Name of each dimension.
         """
         array = np.asarray(values)
-        if array.dtype.kind == "f":
-            stored = rounded(np.ascontiguousarray(array, np.float32))
-        else:
-            stored = np.ascontiguousarray(array, np.result_type(array.dtype, np.int8))
-        if stored.dtype.name not in ("float32", *INTEGERS):
-            raise TypeError(f"a page holds no {array.dtype}")
+        stored = np.ascontiguousarray(array)
+        if stored.dtype.name not in INTEGERS:
+            stored = rounded(stored.astype(np.float32))
         raw = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
         note = {
             "dims": list(dims),

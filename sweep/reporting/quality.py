@@ -139,7 +139,7 @@ def _measurements(path: str | Path | None) -> dict[str, np.ndarray[Any, Any]]:
     """Variables of `OBSERVED`, empty unless `path` is the NetCDF file of a fit."""
     if path is not None and Path(path).suffix == ".nc":
         with xr.open_dataset(path, engine="netcdf4") as fit:
-            if set(OBSERVED) <= set(fit.data_vars):
+            if all(name in fit and fit[name].dims == ("row",) for name in OBSERVED):
                 return {name: fit[name].values for name in OBSERVED}
     return {name: np.zeros(0, str if name in OBSERVED[3:] else float) for name in OBSERVED}
 

@@ -31,7 +31,7 @@ def fitting(dataset: xr.Dataset, most_bytes: int = MOST_BYTES) -> tuple[xr.Datas
 
     Args:
         dataset: A result.
-        most_bytes: What its variables may take as the page stores them. [byte]
+        most_bytes: What figures may take as the page stores them. [byte]
 
     Raises:
         ResultError: Nothing in it varies over models and accelerators.
@@ -69,11 +69,13 @@ def _shown(dataset: xr.Dataset) -> tuple[list[str], list[str]]:
 
 
 def _bytes(dataset: xr.Dataset, shown: Sequence[str], sizes: dict[str, int]) -> int:
-    return sum(
+    """What the variables take, and what is derived from them: two more of the largest."""
+    each = [
         prod(sizes[str(dim)] for dim in dataset[name].dims)
         * min(dataset[name].dtype.itemsize, FLOAT_BYTES)
         for name in shown
-    )
+    ]
+    return sum(each) + 2 * max(each)
 
 
 def _longest(sizes: dict[str, int], least: int, *, labelled: bool) -> str | None:

@@ -63,8 +63,9 @@ function drawControls() {
 }
 
 function shownChoices() {
-  const first = ["first", nameOf(state.first)];
-  return state.second < 0 ? [first] : [["ratio", "ratio of the two"], first, ["second", nameOf(state.second)]];
+  const each = machines().map((machine, k) => [k ? "second" : "first", nameOf(machine)]);
+  const bounds = told.variables.bound ? each.map(([which, name]) => [`bound-${which}`, `what binds on ${name}`]) : [];
+  return [...(state.second < 0 ? [] : [["ratio", "ratio of the two"]]), ...each, ...bounds];
 }
 
 /** Choose two accelerators; one that is chosen in both places swaps them. */
@@ -72,7 +73,7 @@ function choosePair(first, second) {
   const alone = state.second < 0;
   [state.first, state.second] = first === second ? [state.second, state.first] : [first, second];
   if (state.first < 0) [state.first, state.second] = [first, -1];
-  if (state.second < 0) state.shown = "first";
+  if (state.second < 0) state.shown = state.shown.startsWith("bound") ? "bound-first" : "first";
   else if (alone) state.shown = "ratio";
 }
 

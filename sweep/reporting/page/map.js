@@ -9,7 +9,7 @@ const along = (axis) => (axis ? valuesOf(axis).map((_, k) => k) : [0]);
 const placesAt = (i, j) => ({ ...(state.up && { [state.up]: i }), ...(state.across && { [state.across]: j }) });
 const grid = (of) => along(state.up).map((i) => along(state.across).map((j) => of(placesAt(i, j))));
 const everyCell = () => grid((places) => places).flat();
-const shownMachine = () => (state.shown === "second" ? state.second : state.first);
+const shownMachine = () => (state.shown.endsWith("second") ? state.second : state.first);
 const machines = () => [state.first, state.second].filter((machine) => machine >= 0);
 
 /** The map carried on from the middles of the outer cells to their edges. */
@@ -86,6 +86,20 @@ function valueTrace(machine) {
   };
 }
 
+/** Which resource binds where, in the colours of the resources. */
+function boundTrace(machine) {
+  const colours = BOUNDS.flatMap((what, k) => [[k / 3, bindColour(what)], [(k + 1) / 3, bindColour(what)]]);
+  return {
+    rows: grid((places) => BOUNDS.indexOf(binding(machine, places))).map((row) => row.map((code) => (code < 0 ? NaN : code))),
+    colorscale: colours, zmin: -0.5, zmax: 2.5, colorbar: bar(`what binds on ${plain(nameOf(machine))}`, [0, 1, 2], isNarrow() ? ["memory", "compute", "link"] : BOUNDS),
+  };
+}
+
+function mainTrace() {
+  if (state.shown === "ratio") return ratioTrace();
+  return state.shown.startsWith("bound") ? boundTrace(shownMachine()) : valueTrace(shownMachine());
+}
+
 function contour(rows, level, more) {
   return {
     type: "contour", x: edges(state.across), y: edges(state.up), z: toEdges(rows), hoverinfo: "skip", showscale: false,
@@ -132,8 +146,7 @@ function incapable() {
 }
 
 function drawMap() {
-  const main = state.shown === "ratio" ? ratioTrace() : valueTrace(shownMachine());
-  const { rows, ...look } = main;
+  const { rows, ...look } = mainTrace();
   const cells = {
     type: "heatmap", x: along(state.across), y: along(state.up), z: rows, text: grid(hoverText),
     hovertemplate: "%{text}<extra></extra>", hoverongaps: true, ...look,

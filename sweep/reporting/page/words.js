@@ -76,10 +76,11 @@ function answer() {
   const wins = ratios.filter((ratio) => ratio > 1).length;
   const [low, high] = [Math.min(...ratios), Math.max(...ratios)];
   const times = (ratio) => digits(ratio, 3);
+  const span = (least, most) => [...new Set([times(least), times(most)])].join(" to ");
   let verdict;
   if (low === 1 && high === 1) verdict = "the two are level";
-  else if (wins === ratios.length) verdict = `${first} is ahead everywhere, by ${times(low)} to ${times(high)} times`;
-  else if (!wins) verdict = `${second} is ahead everywhere, by ${times(1 / high)} to ${times(1 / low)} times`;
+  else if (wins === ratios.length) verdict = `${first} is ahead everywhere, by ${span(low, high)} times`;
+  else if (!wins) verdict = `${second} is ahead everywhere, by ${span(1 / high, 1 / low)} times`;
   else {
     const share = digits((100 * wins) / ratios.length, 2);
     verdict = `${first} is ahead in ${share} % of ${judged.length} cells, by up to ${times(high)} times; ` +
