@@ -340,6 +340,8 @@ def test_offers_of_requests_come_from_what_there_is(served) -> None:
     expected = (1 / served.tpot).where(served.feasible == 1)
     np.testing.assert_allclose(found.per_user.values, expected.values)
     assert offers(served[["ttft"]]) is None
+    # How many GPUs the best of several widths takes does not follow from the axes.
+    assert offers(sweep.reduce(served, "best:tp", by="output_throughput")) is None
 
 
 def test_the_calibration_of_a_result_is_found_by_name_and_digest(served, article) -> None:

@@ -1,11 +1,13 @@
 """Tokens per second of a user and of a GPU in every cell, from whatever a result holds of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import xarray as xr
+
+from sweep.reporting.thinning import grid_of
 
 GPU_AXES = ("tp", "pp", "dp_attention", "dp")
 
@@ -46,8 +48,8 @@ def _of_requests(dataset: xr.Dataset, start: str, title: str) -> Offers | None:
         return None
     if per_gpu in dataset:
         gpu = dataset[per_gpu]
-    elif throughput in dataset:
-        gpu = dataset[throughput] / gpus(dataset)
+    elif throughput in dataset and (gpus := _gpus(dataset, GPU_AXES)) is not None:
+        gpu = dataset[throughput] / gpus
     else:
         return None
     return _able(dataset, f"{start}feasible", Offers(title, user, gpu))
@@ -56,15 +58,20 @@ def _of_requests(dataset: xr.Dataset, start: str, title: str) -> Offers | None:
 def _of_steps(dataset: xr.Dataset) -> Offers | None:
     if "decode_step_latency" not in dataset or "batch_size" not in dataset.dims:
         return None
+    replica = _gpus(dataset, GPU_AXES[:3])
+    if replica is None:
+        return None
     user = 1 / dataset["decode_step_latency"]
-    replica = prod(dataset[axis] for axis in GPU_AXES[:3] if axis in dataset.dims)
     gpu = dataset["batch_size"] * user / replica
     return _able(dataset, "feasible", Offers("decode steps alone, without prefill", user, gpu))
 
 
-def gpus(dataset: xr.Dataset) -> Any:
-    """GPUs of all replicas, over the axes of the layout. [count]"""
-    return prod(dataset[axis] for axis in GPU_AXES if axis in dataset.dims)
+def _gpus(dataset: xr.Dataset, axes: Sequence[str]) -> Any:
+    """GPUs over these axes of the layout; `None` if a reduction took one of them away. [count]"""
+    grid = grid_of(dataset)
+    if any(len(grid.get(axis, [])) > 1 and axis not in dataset.dims for axis in axes):
+        return None
+    return prod(dataset[axis] for axis in axes if axis in dataset.dims)
 
 
 def _able(dataset: xr.Dataset, feasible: str, found: Offers) -> Offers:

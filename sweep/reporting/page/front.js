@@ -45,7 +45,8 @@ function drawFront() {
     yaxis: axisStyle("output tokens per second<br>and GPU (1/s)", logTicks(every.flat().map((p) => p.y))),
   });
   const at = ["precision", "context_len", "isl", "osl"].filter((axis) => told.front.per_user.dims.includes(axis)).map((axis) => `${spaced(axis)} ${valuesOf(axis)[state.places[axis]]}`);
+  const what = [valuesOf("model")[state.places.model], ...at].join(", ");
   document.getElementById("front-hint").textContent = whole.length
-    ? `${valuesOf("model")[state.places.model]}, ${at.join(", ")}; ${told.front.title}. Further up and to the right is better; only cells that can run.`
-    : `${valuesOf("model")[state.places.model]}: no cell can run at ${at.join(", ")}.`;
+    ? `${what}; ${told.front.title}. Further up and to the right is better; only cells that can run.`
+    : `${what}: no cell can run.`;
 }
