@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -240,15 +241,18 @@ def file_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
     chunks = list(chunk_sizes(array, CHUNK_POINTS).values())
     for compression in ("none", "zlib", "zstd"):
         with scratch(folder) as here:
+            fresh = (here / str(place) for place in count())
 
-            def swept(how: str = compression, here: Path = here) -> None:
+            def swept(how: str = compression, fresh: Iterator[Path] = fresh) -> None:
                 if how == "none":
-                    with begun(here / "cut", made, force=True) as directory:
+                    with begun(next(fresh), made) as directory:
                         run_shards(directory, directory.shards())
                     return
-                export(run_plan(made), here / "swept.nc", Storage(how, 1), force=True)
+                export(run_plan(made), next(fresh).with_suffix(".nc"), Storage(how, 1))
 
-            bare = partial(bare_write, array.values, chunks, here / "bare.nc", compression)
+            def bare(how: str = compression, fresh: Iterator[Path] = fresh) -> None:
+                bare_write(array.values, chunks, next(fresh), how)
+
             times = rounds({"sweep": swept, "netCDF4": bare}, repeats)
         rate = dataset.nbytes / float(np.median(times["sweep"])) / 1e6
         what = f"sweep to NetCDF, {'uncompressed' if compression == 'none' else compression + '-1'}"

@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sweep.article_plots import article_meshes as article_meshes
+    from sweep.article_plots import article_rooflines as article_rooflines
+    from sweep.article_plots import article_table as article_table
     from sweep.asking import reduce as reduce
     from sweep.catalog import Catalog as Catalog
     from sweep.catalog import hardware as hardware
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from sweep.variables import VARIABLES as VARIABLES
 
 _HOMES = {
+    "article_plots": ("article_meshes", "article_rooflines", "article_table"),
     "asking": ("reduce",),
     "catalog": ("Catalog", "hardware", "model"),
     "errors": ("GridError", "ResultError", "SpecError", "SweepError"),

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.cli_article import article_meshes, article_rooflines, article_table
 from sweep.cli_decide import explain, recommend, report
 from sweep.cli_export import export, merge, question, question_options, reduce
 from sweep.errors import SweepError
 from sweep.launch import CHECK_FAILED, launch
-from sweep.options import catalog_of, check_picture, configs_option, json_option
+from sweep.options import (
+    catalog_of,
+    check_picture,
+    configs_option,
+    json_option,
+    print_comparisons,
+)
 from sweep.options import print_rows as print_rows
 
 if TYPE_CHECKING:
@@ -360,13 +367,7 @@ def compare(
         from sweep.plots import comparison_figure, save_figure
 
         save_figure(comparison_figure(comparisons), output)
-    flat = [comparison for row in comparisons for comparison in row]
-    if as_json:
-        answers = [{"model": c.model, "variable": c.variable, "answer": c.sentence()} for c in flat]
-        click.echo(json.dumps(answers, indent=2))
-        return
-    for comparison in flat:
-        click.echo(comparison.sentence())
+    print_comparisons(comparisons, as_json=as_json)
 
 
 @cli.command()
@@ -402,21 +403,17 @@ def roofline(
     print_rows(rows, as_json=as_json)
 
 
-@cli.command("article-table")
-@json_option
-@configs_option
-@click.pass_context
-def article_table(context: click.Context, as_json: bool, configs: tuple[str, ...]) -> None:
-    """Set four published TensorRT-LLM throughputs beside LLM-Viewer's estimates and ours."""
-    from sweep.compilation import use_compilation_cache
-    from sweep.published import compare_published, published_rows
-
-    use_compilation_cache()
-    table, compared = compare_published("trtllm-article-table", catalog_of(context, configs))
-    print_rows(published_rows(table, compared, as_json=as_json), as_json=as_json)
-
-
-for command in (merge, export, reduce, explain, recommend, report):
+for command in (
+    merge,
+    export,
+    reduce,
+    explain,
+    recommend,
+    report,
+    article_rooflines,
+    article_meshes,
+    article_table,
+):
     cli.add_command(command)
 
 

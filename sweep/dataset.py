@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -20,6 +21,7 @@ ABSENT = "absent"
 """Meaning of a category's value where the model has no such operator."""
 
 
+@cache
 def package_version() -> str:
     """Version of the installed distribution, or `unknown` in a bare clone."""
     try:

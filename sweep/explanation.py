@@ -188,7 +188,7 @@ def _phases(
     with _float64():
         point = _cell(one, {**numbers, "context_len": contexts["decode_step"]}, efficiency)
         apart = jax.tree.map(np.asarray, _taken_apart(point))
-        names = operator_names(point.model)
+        names = operator_names(point.model.blocks)
     shown = contexts if osl > 1 else {"prefill": isl}
     return tuple(_phase(name, tokens, names, apart[name]) for name, tokens in shown.items())
 
@@ -222,7 +222,7 @@ def _taken_apart(point: Point) -> dict[str, dict[str, jax.Array]]:
     every = {"prefill": phases.prefill(point), "decode_step": phases.decode_step(point)}
     return {
         name: {
-            **_by_operator(operator_names(point.model), works),
+            **_by_operator(operator_names(point.model.blocks), works),
             "bound": bounds[name],
             "host": jnp.asarray(host),
         }

@@ -18,14 +18,15 @@ import numpy as np
 from sweep.efficiency import FACTORS, Efficiency
 from sweep.fitted import FittedEfficiency
 from sweep.grid import Resolved
+from sweep.packing import packed, unpacked
 from sweep.params import Point
 from sweep.request import Request
-from sweep.stacking import hardware_params, merged, model_params, precision_params, stack
+from sweep.stacking import hardware_params, merged, model_params, precision_params
 from sweep.transformer import operator_names
 from sweep.variables import AXES, VARIABLES
 
-BLOCK_BYTES = 2**24
-"""Output of one call of the kernel: small enough to stay warm in reused memory. [byte]"""
+BLOCK_BYTES = 2**22
+"""Output of one call of the kernel: small enough to stay warm until it is copied off. [byte]"""
 ACCELERATOR_BLOCK_BYTES = 2**26
 """The same on an accelerator, where a call should outlast the time it takes to begin. [byte]"""
 SHARE_OF_DEVICE = 16
@@ -60,7 +61,7 @@ def kernel(
     """
 
     def one_point(efficiency: dict[str, Any], *axes: Any) -> dict[str, jax.Array]:
-        given = dict(zip(AXES, axes, strict=True))
+        given = {name: unpacked(value) for name, value in zip(AXES, axes, strict=True)}
         point = Point(**given, efficiency=Efficiency(**efficiency))
         request = Request(point, keep_infeasible=keep_infeasible)
         return {name: _stored(getattr(request, name), name) for name, _ in dims}
@@ -122,7 +123,7 @@ class Evaluation:
         self._uncut = uncut
         self._dtype = dtype
         models = [model_params(blocks) for _, blocks in grid.models]
-        names = [operator_names(model) for model in models]
+        names = [operator_names(blocks) for _, blocks in grid.models]
         self.operators = tuple(merged(names))
         self._dims = {name: grid.dims(name) for name in grid.variables}
         self._factors = {} if efficiency is None else {n: efficiency.axes(n) for n in FACTORS}
@@ -130,15 +131,15 @@ class Evaluation:
             tuple(self._dims.items()), keep_infeasible, tuple(self._factors.items())
         )
         shared = {
-            "hardware": stack([hardware_params(spec) for spec in grid.hardware], dtype),
-            "precision": stack([precision_params(spec) for spec in grid.precision], dtype),
+            "hardware": packed([hardware_params(spec) for spec in grid.hardware], dtype),
+            "precision": packed([precision_params(spec) for spec in grid.precision], dtype),
             **{axis: np.asarray(values, dtype) for axis, values in grid.numbers.items()},
         }
         self._families = [
             _Family(
                 models=members,
                 operators=[self.operators.index(n) for n in names[members[0]]],
-                axes={"model": stack([models[i] for i in members], dtype), **shared},
+                axes={"model": packed([models[i] for i in members], dtype), **shared},
                 efficiency=self._efficiency(efficiency, members),
             )
             for members in _by_structure(models)
@@ -328,12 +329,8 @@ class _Lane:
 
 
 def _lanes(devices: Sequence[jax.Device]) -> list[_Lane]:
-    """Where blocks are computed, in turn.
-
-    An accelerator has two at a time, one computed while the other is copied off; the cores of a
-    processor are busy with one.
-    """
-    return [_Lane(d) for turn in range(2) for d in devices if turn == 0 or d.platform != "cpu"]
+    """Where blocks are computed, in turn: two on each device, one while the other is copied off."""
+    return [_Lane(device) for _ in range(2) for device in devices]
 
 
 def _block_limit(devices: Sequence[jax.Device]) -> int:

@@ -4,6 +4,7 @@ Heavy packages are imported inside the functions that need them.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from sweep.catalog import Catalog
+    from sweep.comparison import Comparison
 
 configs_option = click.option(
     "--configs",
@@ -57,3 +59,14 @@ def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     from sweep.listing import print_table
 
     print_table(rows)
+
+
+def print_comparisons(comparisons: "Sequence[Sequence[Comparison]]", *, as_json: bool) -> None:
+    """Print what each comparison says in a sentence, or as JSON."""
+    flat = [comparison for row in comparisons for comparison in row]
+    if as_json:
+        answers = [{"model": c.model, "variable": c.variable, "answer": c.sentence()} for c in flat]
+        click.echo(json.dumps(answers, indent=2))
+        return
+    for comparison in flat:
+        click.echo(comparison.sentence())

@@ -15,7 +15,7 @@ from sweep.grid import Resolved
 from sweep.intervals import interval_variables
 from sweep.reduction import Reduction
 from sweep.space import Space
-from sweep.stacking import merged, model_params
+from sweep.stacking import merged
 from sweep.transformer import operator_names
 from sweep.variables import VARIABLES
 
@@ -224,7 +224,7 @@ def _variables(
 
 
 def _operators(grid: Resolved) -> list[str]:
-    return merged([operator_names(model_params(blocks)) for _, blocks in grid.models])
+    return merged([operator_names(blocks) for _, blocks in grid.models])
 
 
 def _shard_bytes(variables: tuple[PlannedVariable, ...], cut: Cut) -> int:

@@ -1,4 +1,4 @@
-"""Pictures of comparisons and rooflines; the only module that imports matplotlib."""
+"""Pictures of comparisons and rooflines, and what pictures share."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -20,12 +20,13 @@ from sweep.specs import HardwareSpec
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart by colour-blind readers."""
-LINES = ("-", "--", "-.", ":")
+LINES = ("-", "--", "-.", ":", (0, (4, 3)), (0, (3, 1, 1, 1)))
 DIVERGING = "PuOr"
 MOST_TICKS = 9
 """Values of an axis up to which each has its tick."""
 HATCHES = ("//", "..")
 """For cells that run on neither accelerator, and on one of them alone."""
+HATCH_COLOUR = "0.6"
 AXIS_LABELS = {
     "context_len": "context length (tokens)",
     "isl": "input length (tokens)",
@@ -54,21 +55,29 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     figure = Figure(figsize=(1.6 + 4.6 * columns, 1.0 + 3.5 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex="row", sharey="row")
     norm = _symmetric_norm([c.ratio.values for row in comparisons for c in row])
+    places = {comparison.place for row in comparisons for comparison in row}
     mesh = None
     for axes_row, row in zip(panels, comparisons, strict=True):
         for axes, comparison in zip(axes_row, row, strict=True):
             mesh = _draw_mesh(axes, comparison, norm)
+            method = METHOD_TITLES.get(comparison.variable, comparison.variable)
+            own = f"\n{comparison.place}" if len(places) > 1 else ""
+            axes.set_title(f"{comparison.model}, {method}{own}", fontsize=9)
         axes_row[0].set_ylabel("batch size (sequences)")
     for axes, comparison in zip(panels[-1], comparisons[-1], strict=True):
         axes.set_xlabel(AXIS_LABELS[comparison.length_axis])
     by = comparisons[0][0].efficiency
-    method = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
-    figure.suptitle(f"{first} against {second}, {method}: above 1, {first} is ahead")
+    basis = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
+    what = ", ".join([basis, *(places if len(places) == 1 else ())])
+    figure.suptitle(
+        f"{first} against {second}: above 1, {first} is ahead\n{what}",
+        fontsize=12 if columns > 1 else 10,
+    )
     marks = _hatch_legend([c for row in comparisons for c in row])
     if marks:
         figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
     assert mesh is not None
-    bar = figure.colorbar(mesh, ax=panels, shrink=0.9)
+    bar = figure.colorbar(mesh, ax=panels, shrink=0.9, aspect=18 * rows)
     bar.set_label(f"advantage of {first} (ratio)")
     ticks = _ratio_ticks(float(norm.vmax or SMALLEST_SPREAD))
     bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
@@ -98,8 +107,6 @@ def _draw_mesh(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh:
         first, second = (able.values for able in comparison.fits)
         for cells, hatch in zip((~first & ~second, first ^ second), HATCHES, strict=True):
             _hatch(axes, x, y, cells, hatch)
-    method = METHOD_TITLES.get(comparison.variable, comparison.variable)
-    axes.set_title(f"{comparison.model}, {method}\n{comparison.place}", fontsize=9)
     return mesh
 
 
@@ -113,7 +120,7 @@ def _hatch_legend(comparisons: Sequence[Comparison]) -> list[Patch]:
     names = ["runs on neither", f"runs on {' or '.join(alone)} alone"]
     present = [any((~a & ~b).any() for a, b in fits), bool(alone)]
     return [
-        Patch(facecolor="none", edgecolor="0.45", hatch=2 * hatch, label=name)
+        Patch(facecolor="none", edgecolor=HATCH_COLOUR, hatch=2 * hatch, label=name)
         for name, hatch, shown in zip(names, HATCHES, present, strict=True)
         if shown
     ]
@@ -125,7 +132,7 @@ def _hatch(axes: Axes, x: np.ndarray, y: np.ndarray, cells: np.ndarray, hatch: s
         for row, column in zip(*np.nonzero(cells), strict=True)
     ]
     axes.add_collection(
-        PatchCollection(boxes, facecolor="none", edgecolor="0.45", linewidth=0.0, hatch=hatch)
+        PatchCollection(boxes, facecolor="none", edgecolor=HATCH_COLOUR, linewidth=0.0, hatch=hatch)
     )
 
 
@@ -153,15 +160,16 @@ def roofline_figure(specs: Sequence[HardwareSpec], dtype: str, *, linear: bool =
     axes = figure.subplots()
     ridges = [spec.peaks[dtype] / spec.memory_bandwidth_bytes_per_s for spec in specs]
     low, high = (0.0, 1.6 * max(ridges)) if linear else (1.0, 4.0 * max(ridges))
-    widths = np.linspace(3.6, 1.5, len(specs))
+    widths = np.linspace(5.0, 1.5, len(specs))
     for spec, ridge, colour, line, width in zip(
         specs, ridges, cycle(COLOURS), cycle(LINES), widths, strict=False
     ):
         peak = spec.peaks[dtype]
-        label = f"{spec.name}: {peak / 1e12:.4g} TFLOP/s, ridge at {ridge:.0f}"
+        bandwidth = spec.memory_bandwidth_bytes_per_s / 1e12
+        label = f"{spec.name}: {peak / 1e12:.4g} TFLOP/s, {bandwidth:.3g} TB/s, ridge {ridge:.0f}"
         intensities = np.array([low, ridge, high])
         roof = np.minimum(peak, intensities * spec.memory_bandwidth_bytes_per_s) / 1e12
-        axes.plot(intensities, roof, line, color=colour, linewidth=width, label=label)
+        axes.plot(intensities, roof, linestyle=line, color=colour, linewidth=width, label=label)
         axes.plot([ridge], [peak / 1e12], "o", color=colour, markersize=6)
     if not linear:
         axes.set_xscale("log", base=2)
@@ -169,11 +177,11 @@ def roofline_figure(specs: Sequence[HardwareSpec], dtype: str, *, linear: bool =
     axes.set_xlim(low, high)
     axes.set_xlabel("arithmetic intensity (FLOP per byte)")
     axes.set_ylabel(f"attainable rate, dense {DTYPE_NAMES.get(dtype, dtype)} (TFLOP/s)")
-    axes.set_title("Rooflines; dots mark the ridge points")
+    axes.set_title("Rooflines; dots mark the ridge points (FLOP per byte)")
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower right", handlelength=4)
     return figure
 
 

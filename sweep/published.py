@@ -11,6 +11,7 @@ from sweep.catalog import Catalog, read_mapping
 from sweep.errors import SpecError
 from sweep.execution import load_grid, run
 from sweep.fitted import load_efficiency
+from sweep.judged import ENDS
 from sweep.resources import shipped_configs
 from sweep.specs import Spec, parse
 
@@ -69,11 +70,13 @@ class ComparedRow:
         row: The published row.
         ours: Our figure, not fitted to anything.
         calibrated: Our figure under the calibration.
+        interval: Ends of its 90 % interval.
     """
 
     row: Row
     ours: float
     calibrated: float
+    interval: tuple[float, float]
 
     @property
     def our_error(self) -> float:
@@ -107,9 +110,7 @@ def compare_published(name: str, catalog: Catalog) -> tuple[PublishedTable, list
     if fitted is not None:
         fitted = fitted.model_copy(update={"engine_version": table.engine_version})
     real = run(grid, catalog=catalog, efficiency=fitted)
-    return table, [
-        ComparedRow(row, _ours(bounds, table, row), _ours(real, table, row)) for row in table.rows
-    ]
+    return table, [_compared(row, table, bounds, real) for row in table.rows]
 
 
 def published_rows(
@@ -120,6 +121,7 @@ def published_rows(
     rows = []
     for line in compared:
         errors = line.estimated_error, line.our_error, line.calibrated_error
+        interval = list(line.interval)
         rows.append(
             {
                 "batch_size": line.row.batch_size,
@@ -132,17 +134,26 @@ def published_rows(
                 "our error": errors[1] if as_json else f"{errors[1]:+.0%}",
                 "ours, calibrated (s-1)": line.calibrated,
                 "calibrated error": errors[2] if as_json else f"{errors[2]:+.1%}",
+                "90 % interval (s-1)": interval
+                if as_json
+                else "{:.4g} to {:.4g}".format(*interval),
             }
         )
     return rows
 
 
-def _ours(dataset: xr.Dataset, table: PublishedTable, row: Row) -> float:
+def _compared(row: Row, table: PublishedTable, bounds: xr.Dataset, real: xr.Dataset) -> ComparedRow:
+    low, high = (_ours(real, table, row, f"{table.variable}_{end}") for end in ENDS)
+    ours, calibrated = (_ours(dataset, table, row, table.variable) for dataset in (bounds, real))
+    return ComparedRow(row, ours, calibrated, (low, high))
+
+
+def _ours(dataset: xr.Dataset, table: PublishedTable, row: Row, variable: str) -> float:
     place = {**table.point, "batch_size": row.batch_size, "isl": row.isl, "osl": row.osl}
     try:
-        return float(dataset[table.variable].sel(place))
+        return float(dataset[variable].sel(place))
     except KeyError as error:
         raise SpecError(
-            f"sweep {table.sweep!r} has no {table.variable} at {place}: {error.args[0]}; "
+            f"sweep {table.sweep!r} has no {variable} at {place}: {error.args[0]}; "
             "a sweep of your own stands in for the shipped one"
         ) from None

@@ -22,7 +22,7 @@ FORMULAS = (
     *("judged", "variables", "efficiency", "operators", "architecture", "params", "bindings"),
     *("transformer", "roofline", "global_roofline", "memory", "phases", "server", "request"),
     *("specs", "traits", "families", "fitted"),
-    *("stacking", "mapping", "dataset", "intervals"),
+    *("stacking", "packing", "mapping", "dataset", "intervals"),
 )
 """Modules that results follow from."""
 REDUCING = (

@@ -217,7 +217,7 @@ class Request:
 
     def _by_operator(self, works: list[Work]) -> list[list[Work]]:
         """The works of each operator, in the order operators first run."""
-        names = operator_names(self.point.model)
+        names = operator_names(self.point.model.blocks)
         return [[work for work in works if work.name == name] for name in names]
 
 

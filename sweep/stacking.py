@@ -74,7 +74,7 @@ def model_params(blocks: tuple[Block, ...]) -> Model:
     elements = np.zeros((len(PLACES), len(ROLES), len(SHARDING)))
     layers = tuple(block for block in blocks if block.in_transformer)
     for block, tensor in tensors(blocks):
-        place = 1 if block.in_transformer else 2 * int(blocks.index(block) > 0)
+        place = 1 if block.in_transformer else 2 * int(block is not blocks[0])
         where = place, ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
         elements[where] += int(block.count) * tensor.elements
     kept, active = np.zeros(len(PARTS)), np.zeros(len(PARTS))

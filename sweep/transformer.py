@@ -4,7 +4,7 @@ A family's list of operators stands in `families/`, their binding to a block's s
 `bindings/`, the formulas in `operators/`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sweep.architecture import Block
 from sweep.bindings.attention import ATTENTION
@@ -13,7 +13,6 @@ from sweep.bindings.ends import ENDS
 from sweep.bindings.experts import EXPERTS
 from sweep.bindings.feed_forward import FEED_FORWARD
 from sweep.bindings.latent import LATENT_ATTENTION
-from sweep.params import Model
 
 OPERATORS: dict[str, Operator] = {
     **ENDS,
@@ -38,6 +37,6 @@ def attentions(block: Block) -> list[Attention]:
     return [attention for attention in found if attention is not None]
 
 
-def operator_names(model: Model) -> tuple[str, ...]:
+def operator_names(blocks: Sequence[Block]) -> tuple[str, ...]:
     """Names of the operators a model runs, in the order they first run."""
-    return tuple(dict.fromkeys(name for block in model.blocks for name in block.operators))
+    return tuple(dict.fromkeys(name for block in blocks for name in block.operators))
