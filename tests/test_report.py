@@ -26,10 +26,10 @@ from sweep.explanation import explain
 from sweep.fitted import load_efficiency
 from sweep.grid import Grid
 from sweep.reporting.bounds import with_bounds
+from sweep.reporting.bundle import rounded
 from sweep.reporting.fronts import offers
 from sweep.reporting.layers import anatomy, specs_of
 from sweep.reporting.making import html
-from sweep.reporting.packing import rounded
 from sweep.reporting.quality import calibration_of
 from sweep.reporting.thinning import MOST_BYTES, fitting, grid_of
 from sweep.resources import shipped_configs

@@ -15,9 +15,9 @@ from sweep.errors import ResultError
 from sweep.fitted import IDEAL_NAME, FittedEfficiency
 from sweep.judged import ENDS
 from sweep.reporting.bounds import with_bounds
+from sweep.reporting.bundle import Bundle, Note
 from sweep.reporting.fronts import offers
 from sweep.reporting.layers import AMOUNTS, PHASES, Anatomy, anatomy, specs_of
-from sweep.reporting.packing import Note, Pack
 from sweep.reporting.quality import Quality
 from sweep.reporting.thinning import fitting, grid_of
 from sweep.specs import HardwareSpec, PrecisionSpec
@@ -78,7 +78,7 @@ def contents(
     """
     kept, left_out = fitting(dataset)
     grid = grid_of(kept)
-    pack = Pack()
+    bundle = Bundle()
     told: dict[str, Any] = {"left_out": left_out, "cautions": [caution] if caution else []}
     taken_apart, specs = None, specs_of(grid, catalog)
     gone = [axis for axis in AXES if len(grid.get(axis, [])) > 1 and axis not in kept.dims]
@@ -101,21 +101,21 @@ def contents(
         "title": str(dataset.attrs.get("title", "Results")),
         "about": _about(dataset),
         "axes": {axis: _axis(axis, values) for axis, values in grid.items()},
-        "variables": {str(n): _variable(a, kept, pack) for n, a in kept.data_vars.items()},
+        "variables": {str(n): _variable(a, kept, bundle) for n, a in kept.data_vars.items()},
         "shown": shown,
         "start": {"variable": start, **_start(kept, start)},
         "sentences": _sentences(kept, start),
-        "front": _front(kept, pack),
+        "front": _front(kept, bundle),
         "hardware": {
             name: _machine(spec, specs.precision) for name, spec in specs.hardware.items()
         },
         "layers": None
         if taken_apart is None or not taken_apart.models
-        else _anatomy(taken_apart, pack),
-        "quality": None if quality is None else _quality(quality, pack),
+        else _anatomy(taken_apart, bundle),
+        "quality": None if quality is None else _quality(quality, bundle),
         "bounded": efficiency is None and not caution,
     }
-    return told, pack.text()
+    return told, bundle.text()
 
 
 def _is_shown(array: xr.DataArray) -> bool:
@@ -141,7 +141,7 @@ def _axis(axis: str, values: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _variable(array: xr.DataArray, dataset: xr.Dataset, pack: Pack) -> dict[str, Any]:
+def _variable(array: xr.DataArray, dataset: xr.Dataset, bundle: Bundle) -> dict[str, Any]:
     name, attrs = str(array.name), array.attrs
     units = str(attrs.get("units", "1"))
     dims = [str(dim) for dim in array.dims]
@@ -158,7 +158,7 @@ def _variable(array: xr.DataArray, dataset: xr.Dataset, pack: Pack) -> dict[str,
         "ends": [f"{name}_{end}" for end in ENDS] if f"{name}_{ENDS[0]}" in dataset else None,
         "meanings": str(attrs.get("flag_meanings", "")).split(),
         **meanings,
-        "values": pack.add(array.values, dims),
+        "values": bundle.add(array.values, dims),
     }
 
 
@@ -207,15 +207,15 @@ def _sentences(dataset: xr.Dataset, variable: str) -> list[str]:
     return found
 
 
-def _front(dataset: xr.Dataset, pack: Pack) -> Note | None:
+def _front(dataset: xr.Dataset, bundle: Bundle) -> Note | None:
     found = offers(dataset)
     if found is None:
         return None
     dims = [str(dim) for dim in found.per_user.dims]
     return {
         "title": found.title,
-        "per_user": pack.add(found.per_user.values, dims),
-        "per_gpu": pack.add(found.per_gpu.values, dims),
+        "per_user": bundle.add(found.per_user.values, dims),
+        "per_gpu": bundle.add(found.per_gpu.values, dims),
     }
 
 
@@ -237,7 +237,7 @@ def _machine(spec: HardwareSpec, recipes: Mapping[str, PrecisionSpec]) -> dict[s
     }
 
 
-def _anatomy(found: Anatomy, pack: Pack) -> dict[str, Any]:
+def _anatomy(found: Anatomy, bundle: Bundle) -> dict[str, Any]:
     models = {}
     for one in found.models:
         amounts: dict[str, dict[str, Note]] = {phase: {} for phase in PHASES}
@@ -246,7 +246,7 @@ def _anatomy(found: Anatomy, pack: Pack) -> dict[str, Any]:
                 values = one.amounts[phase][what]
                 if what == "bound":
                     values = np.nan_to_num(values, nan=UNKNOWN).astype(np.int8)
-                amounts[phase][what] = pack.add(values, found.dims)
+                amounts[phase][what] = bundle.add(values, found.dims)
         models[one.model] = {"groups": [asdict(group) for group in one.groups], **amounts}
     return {
         "axes": {axis: list(values) for axis, values in found.axes.items()},
@@ -255,7 +255,7 @@ def _anatomy(found: Anatomy, pack: Pack) -> dict[str, Any]:
     }
 
 
-def _quality(quality: Quality, pack: Pack) -> dict[str, Any]:
+def _quality(quality: Quality, bundle: Bundle) -> dict[str, Any]:
     machines = sorted(set(quality.hardware))
     codes = np.asarray([machines.index(name) for name in quality.hardware], np.int16)
     return {
@@ -265,7 +265,7 @@ def _quality(quality: Quality, pack: Pack) -> dict[str, Any]:
         "factors": quality.factors,
         "groups": quality.groups,
         "machines": machines,
-        "measured": pack.add(quality.measured, ["row"]),
-        "predicted": pack.add(quality.predicted, ["row"]),
-        "hardware": pack.add(codes, ["row"]),
+        "measured": bundle.add(quality.measured, ["row"]),
+        "predicted": bundle.add(quality.predicted, ["row"]),
+        "hardware": bundle.add(codes, ["row"]),
     }

@@ -10,8 +10,8 @@ import xarray as xr
 from sweep.catalog import Catalog, current_catalog
 from sweep.extras import needed
 from sweep.netcdf import check_writable, replacing
+from sweep.reporting.bundle import compressed
 from sweep.reporting.contents import contents
-from sweep.reporting.packing import compressed
 from sweep.reporting.quality import calibration_of, quality_of
 
 SCRIPTS = ("figures", "words", "theme", "map", "roofline", "layers", "front", "quality", "main")

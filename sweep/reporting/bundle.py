@@ -18,7 +18,7 @@ INTEGERS = ("int8", "int16", "int32")
 Note = dict[str, Any]
 
 
-class Pack:
+class Bundle:
     """Arrays one after another, little-endian."""
 
     def __init__(self) -> None:
