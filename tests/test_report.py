@@ -210,14 +210,16 @@ def test_a_page_of_part_of_a_result_shows_what_was_left_out() -> None:
     grid = Grid(
         models=["llama-2-7b"],
         hardware=["h20-96gb", "a100-sxm-80gb"],
+        tp=[1, 2, 4, 8],
         batch_size={"start": 1, "stop": 1000},
-        context_len={"start": 1, "stop": 1000},
+        context_len={"start": 1, "stop": 1000, "step": 2},
         variables=["decode_step_latency"],
     )
     page = html(sweep.run(grid))
     told = Page(page).told
-    assert "Of batch_size, 250 of 999 places, evenly picked with both ends." in told["left_out"]
-    assert "<li>Of batch_size, 250 of 999 places" in page
+    assert "Of batch_size, 128 of 999 places, evenly picked with both ends." in told["left_out"]
+    assert "Of context_len, 128 of 500 places, evenly picked with both ends." in told["left_out"]
+    assert "<li>Of batch_size, 128 of 999 places" in page
     size = np.prod(told["variables"]["decode_step_latency"]["values"]["shape"]) * 4
     assert size <= MOST_BYTES
     assert len(page.encode()) < 5e6

@@ -1,10 +1,12 @@
 """What binds the decode steps of a result that does not say so itself."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import xarray as xr
 
+from sweep.candidates import computes
 from sweep.execution import run
 from sweep.explanation import mean_context
 from sweep.fitted import FittedEfficiency
@@ -27,6 +29,9 @@ def with_bounds(
     if "bound" in dataset or load is None or not {"isl", "osl", *known} <= set(grid):
         return dataset
     if any(name not in found for axis, found in known.items() for name in grid[axis]):
+        return dataset
+    pairs = product(specs.hardware.values(), specs.precision.values())
+    if not all(computes(machine, recipe) for machine, recipe in pairs):
         return dataset
     contexts = {(i, o): round(mean_context(i, o)) for i in grid["isl"] for o in grid["osl"]}
     steps = Grid(

@@ -21,7 +21,7 @@ from sweep.reporting.layers import AMOUNTS, PHASES, Anatomy, anatomy, specs_of
 from sweep.reporting.quality import Quality
 from sweep.reporting.thinning import fitting, grid_of
 from sweep.specs import HardwareSpec, PrecisionSpec
-from sweep.variables import AXES, AXIS_LONG_NAMES, LABELLED, LAYOUT, LENGTHS, VARIABLES
+from sweep.variables import AXES, LABELLED, LAYOUT, LENGTHS, VARIABLES
 
 FIRST = (
     "output_throughput",
@@ -80,7 +80,7 @@ def contents(
     grid = grid_of(kept)
     bundle = Bundle()
     told: dict[str, Any] = {"left_out": left_out, "cautions": [caution] if caution else []}
-    taken_apart, specs = None, specs_of(grid, catalog)
+    specs, taken_apart = specs_of(grid, catalog), None
     gone = [axis for axis in AXES if len(grid.get(axis, [])) > 1 and axis not in kept.dims]
     if gone:
         told["cautions"].append(
@@ -109,9 +109,7 @@ def contents(
         "hardware": {
             name: _machine(spec, specs.precision) for name, spec in specs.hardware.items()
         },
-        "layers": None
-        if taken_apart is None or not taken_apart.models
-        else _anatomy(taken_apart, bundle),
+        "layers": _anatomy(taken_apart, bundle) if taken_apart and taken_apart.models else None,
         "quality": None if quality is None else _quality(quality, bundle),
         "bounded": efficiency is None and not caution,
     }
@@ -135,7 +133,6 @@ def _about(dataset: xr.Dataset) -> dict[str, str]:
 def _axis(axis: str, values: Sequence[Any]) -> dict[str, Any]:
     return {
         "title": f"{axis.replace('_', ' ')} ({AXIS_UNITS.get(axis, '1')})",
-        "meaning": AXIS_LONG_NAMES.get(axis, axis),
         "values": list(values),
         "labelled": axis in LABELLED,
     }
@@ -229,12 +226,7 @@ def _machine(spec: HardwareSpec, recipes: Mapping[str, PrecisionSpec]) -> dict[s
         }
         for name, recipe in recipes.items()
     }
-    return {
-        "product": spec.product or spec.name,
-        "confidence": spec.confidence,
-        "bandwidth": spec.memory_bandwidth_bytes_per_s,
-        "peaks": peaks,
-    }
+    return {"bandwidth": spec.memory_bandwidth_bytes_per_s, "peaks": peaks}
 
 
 def _anatomy(found: Anatomy, bundle: Bundle) -> dict[str, Any]:
@@ -248,11 +240,7 @@ def _anatomy(found: Anatomy, bundle: Bundle) -> dict[str, Any]:
                     values = np.nan_to_num(values, nan=UNKNOWN).astype(np.int8)
                 amounts[phase][what] = bundle.add(values, found.dims)
         models[one.model] = {"groups": [asdict(group) for group in one.groups], **amounts}
-    return {
-        "axes": {axis: list(values) for axis, values in found.axes.items()},
-        "load": found.load,
-        "models": models,
-    }
+    return {"axes": {axis: list(values) for axis, values in found.axes.items()}, "models": models}
 
 
 def _quality(quality: Quality, bundle: Bundle) -> dict[str, Any]:

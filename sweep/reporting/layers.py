@@ -5,7 +5,7 @@ specifications that its names stand for.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Any
@@ -84,15 +84,13 @@ class Anatomy:
 
     Attributes:
         axes: Labels and numbers of every axis but `model` and `node`.
-        load: The axis of sequences in a pass.
         models: Those that could be computed.
         notes: What could not be, in words.
     """
 
     axes: Mapping[str, Sequence[Any]]
-    load: str
     models: tuple[Layers, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...]
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -141,7 +139,7 @@ def anatomy(
         strange = _strange(dataset, found, axes, load)
         notes += [f"{name} on {', '.join(strange)}"] if strange else []
         models.append(found)
-    return Anatomy(axes, load, tuple(models), tuple(notes))
+    return Anatomy(axes, tuple(models), tuple(notes))
 
 
 def _axes(grid: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[Any]], str]:

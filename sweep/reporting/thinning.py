@@ -15,6 +15,8 @@ from sweep.variables import LABELLED, VARIABLES
 
 MOST_BYTES = 3_000_000
 """Figures of a page before they are compressed. [byte]"""
+MOST_PLACES = 128
+"""Places of a numeric axis, as many as a map on a screen tells apart. [count]"""
 COMFORTABLE = 17
 """Places to which a numeric axis is thinned before any variable is dropped. [count]"""
 FEWEST = 5
@@ -26,8 +28,9 @@ FLOAT_BYTES = 4
 def fitting(dataset: xr.Dataset, most_bytes: int = MOST_BYTES) -> tuple[xr.Dataset, list[str]]:
     """The part of a result that fits into a page, in memory, and what was left out.
 
-    Numeric axes lose every other place, the longest first, both ends kept; then variables that
-    the page could do without are dropped, then the last labels of the longest axes.
+    Numeric axes keep `MOST_PLACES`, then lose every other place, the longest first, both ends
+    kept; then variables that the page could do without are dropped, then the last labels of the
+    longest axes.
 
     Args:
         dataset: A result.
@@ -37,7 +40,10 @@ def fitting(dataset: xr.Dataset, most_bytes: int = MOST_BYTES) -> tuple[xr.Datas
         ResultError: Nothing in it varies over models and accelerators.
     """
     shown, notes = _shown(dataset)
-    sizes = {str(dim): size for dim, size in dataset[shown].sizes.items()}
+    sizes = {
+        str(dim): size if dim in LABELLED else min(size, MOST_PLACES)
+        for dim, size in dataset[shown].sizes.items()
+    }
 
     def too_large() -> bool:
         return _bytes(dataset, shown, sizes) > most_bytes
