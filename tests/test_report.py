@@ -649,8 +649,11 @@ def test_a_name_that_is_a_script_does_nothing(hostile_page, opened) -> None:
 def test_it_is_usable_soon(article_page, opened) -> None:
     """The time is kept beside the pictures; the bound leaves room for a busy machine."""
     page = opened(article_page)
-    seconds = page.evaluate("performance.getEntriesByName('usable')[0].startTime") / 1000
+    marks = page.evaluate(
+        "performance.getEntriesByType('mark').map(({ name, startTime }) => [name, startTime / 1000])"
+    )
+    seconds = {name: round(start, 3) for name, start in marks}
     ARTEFACTS.mkdir(exist_ok=True)
-    told = {"usable_s": round(seconds, 3), "bytes": len(article_page.encode())}
+    told = {"seconds": seconds, "bytes": len(article_page.encode())}
     (ARTEFACTS / "report.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
-    assert seconds < 10
+    assert seconds["readable"] < seconds["usable"] < 10

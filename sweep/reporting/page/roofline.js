@@ -60,7 +60,8 @@ function drawRoofline(id, index) {
 function drawRooflines() {
   document.getElementById("roofline-hint").textContent =
     `${cellTitle()} Larger marks take longer. Blue: memory binds; orange: compute; green: exchange between GPUs. ` +
-    "Operators on the vector units, such as norms, stay below the matrix units' roof.";
+    "Operators on the vector units, such as norms, stay below the matrix units' roof." +
+    (told.bounded ? "" : " Fitted factors may carry an operator above it.");
   drawRoofline("roofline-first", state.first);
   document.getElementById("roofline-second").hidden = state.second < 0;
   if (state.second >= 0) drawRoofline("roofline-second", state.second);
