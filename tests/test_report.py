@@ -650,7 +650,7 @@ def test_it_is_usable_soon(article_page, opened) -> None:
     """The time is kept beside the pictures; the bound leaves room for a busy machine."""
     page = opened(article_page)
     marks = page.evaluate(
-        "performance.getEntriesByType('mark').map(({ name, startTime }) => [name, startTime / 1000])"
+        "performance.getEntriesByType('mark').map((mark) => [mark.name, mark.startTime / 1000])"
     )
     seconds = {name: round(start, 3) for name, start in marks}
     ARTEFACTS.mkdir(exist_ok=True)
