@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sweep.netcdf import write_netcdf as write_netcdf
     from sweep.opening import open_results as open_results
     from sweep.outcome import labels as labels
+    from sweep.reporting.making import report as report
     from sweep.specs import HardwareSpec as HardwareSpec
     from sweep.specs import ModelSpec as ModelSpec
     from sweep.specs import PrecisionSpec as PrecisionSpec
@@ -42,6 +43,7 @@ _HOMES = {
     "netcdf": ("write_netcdf",),
     "opening": ("open_results",),
     "outcome": ("labels",),
+    "reporting.making": ("report",),
     "specs": ("HardwareSpec", "ModelSpec", "PrecisionSpec"),
     "variables": ("VARIABLES",),
 }

@@ -165,7 +165,7 @@ def sweep_candidates(
     requests: Any = [concurrency] if concurrency else loads(MOST_REQUESTS)
     parts, told = [], ""
     for recipe in recipes:
-        able = [machine for machine in machines if _computes(machine, recipe)]
+        able = [machine for machine in machines if computes(machine, recipe)]
         if not able:
             continue
         grid = Grid(
@@ -262,15 +262,16 @@ def read_candidates(
 
 def _found(catalog: Catalog, model: str, frame: pd.DataFrame) -> Known:
     """What a catalog has of the names in a result, which may be from elsewhere."""
-    models = _look_up(catalog.model, [model])
+    models = look_up(catalog.model, [model])
     return Known(
         models.get(model),
-        _look_up(catalog.hardware, frame["hardware"].unique().tolist()),
-        _look_up(catalog.precision, frame["precision"].unique().tolist()),
+        look_up(catalog.hardware, frame["hardware"].unique().tolist()),
+        look_up(catalog.precision, frame["precision"].unique().tolist()),
     )
 
 
-def _look_up(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+def look_up(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+    """What `find` has of these names; a result may be from elsewhere."""
     found = {}
     for name in names:
         with suppress(SpecError):
@@ -327,7 +328,8 @@ def _within_machines(
     return frame["gpus"] <= frame["hardware"].map(sizes)
 
 
-def _computes(machine: HardwareSpec, recipe: PrecisionSpec) -> bool:
+def computes(machine: HardwareSpec, recipe: PrecisionSpec) -> bool:
+    """Whether an accelerator has a rate for every type of a recipe."""
     try:
         check_dtypes(machine, recipe)
     except SpecError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.cli_article import article_meshes, article_rooflines, article_table
-from sweep.cli_decide import explain, recommend
+from sweep.cli_decide import explain, recommend, report
 from sweep.cli_export import export, merge, question, question_options, reduce
 from sweep.errors import SweepError
 from sweep.launch import CHECK_FAILED, launch
@@ -409,6 +409,7 @@ for command in (
     reduce,
     explain,
     recommend,
+    report,
     article_rooflines,
     article_meshes,
     article_table,

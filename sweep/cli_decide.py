@@ -1,4 +1,4 @@
-"""The commands that decide: `explain` takes one cell apart, `recommend` ranks deployments.
+"""The commands that help decide: `explain` one cell, `recommend` a deployment, `report` a result.
 
 Heavy packages are imported inside the commands that need them.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sweep.errors import SweepError
 from sweep.launch import CHECK_FAILED
 from sweep.options import (
     catalog_of,
@@ -242,3 +243,53 @@ def recommend(
 def _print_ranks(rows: list[dict[str, Any]]) -> None:
     if rows:
         print_rows(rows, as_json=False)
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="HTML file to make."
+)
+@click.option(
+    "--efficiency",
+    help="The calibration that predicted it, where its name alone does not find it. The NetCDF "
+    "file of a fit adds predicted against measured.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@configs_option
+@click.pass_context
+def report(
+    context: click.Context,
+    dataset: Path,
+    output: Path,
+    efficiency: str | None,
+    force: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Make one HTML page of a result, to look at in a browser and to hand around.
+
+    It needs no network: maps of two accelerators with break-even and bounds, rooflines, operators
+    layer by layer, Pareto fronts and the quality of the calibration. What is too large for a page
+    is thinned out, and the page says so.
+    """
+    from sweep.netcdf import check_writable
+
+    if output.suffix not in (".html", ".htm"):
+        raise click.UsageError(f"{output}: a report's name ends in .html")
+    check_writable(output, force=force)
+    from sweep.compilation import use_compilation_cache
+    from sweep.opening import open_results
+    from sweep.reporting.making import report as make_report
+
+    use_compilation_cache()
+    with open_results(dataset) as results:
+        try:
+            make_report(
+                results,
+                output,
+                catalog=catalog_of(context, configs),
+                efficiency=efficiency,
+                force=force,
+            )
+        except SweepError as error:
+            raise type(error)(f"{dataset}: {error}") from None

@@ -64,6 +64,7 @@ RUNNING = (
     ("candidates",),
     ("recommendation",),
     ("advice",),
+    ("reporting",),
     ("plots", "listing", "progress", "launch"),
     ("article_plots", "decision_plots", "options"),
     ("running",),
@@ -184,6 +185,8 @@ def test_families_do_not_import_one_another_in_a_circle() -> None:
         ("psutil", {"execution"}),
         ("filelock", {"directory"}),
         ("dask", {"opening", "cluster"}),
+        ("plotly", set()),
+        ("jinja2", set()),
         ("distributed", {"cluster"}),
     ],
 )

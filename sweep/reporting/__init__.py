@@ -1,0 +1,1 @@
+"""A result as one page to hand around; `page/` holds what the browser gets."""

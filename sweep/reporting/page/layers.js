@@ -1,0 +1,132 @@
+// The operators of the chosen cell in running order, with their costs.
+
+const BOUNDS = ["memory", "compute", "communication"];
+
+/** The place in `values` that is nearest to a number, as a ratio. */
+function nearest(values, number) {
+  const off = values.map((one) => Math.abs(Math.log(one / number)));
+  return off.indexOf(Math.min(...off));
+}
+
+/** The cell taken apart that is nearest to the chosen one. */
+function takenApart() {
+  const places = {};
+  for (const [axis, values] of Object.entries(told.layers.axes)) {
+    const chosen = told.axes[axis]?.values[state.places[axis]];
+    places[axis] = typeof values[0] === "string" ? state.places[axis] : nearest(values, chosen ?? values[Math.floor(values.length / 2)]);
+  }
+  return places;
+}
+
+function nodesOf(phase, machine) {
+  const model = told.layers.models[valuesOf("model")[state.places.model]];
+  if (!model) return [];
+  const places = { ...takenApart(), hardware: machine };
+  const names = model.groups.flatMap((group) => group.operators);
+  const amount = (what, node) => figure(model[phase][what], { ...places, node });
+  return [...names, "host"].map((name, node) => {
+    const [seconds, flops, bytes, sent] = ["seconds", "flops", "memory_bytes", "network_bytes"].map((what) => amount(what, node));
+    const busy = flops + bytes + sent > 0;
+    return { name, seconds, flops, bytes, sent, bound: busy ? BOUNDS[amount("bound", node)] : undefined };
+  });
+}
+
+function cellTitle() {
+  const numeric = Object.entries(takenApart()).filter(([axis]) => typeof told.layers.axes[axis][0] !== "string");
+  const said = numeric.map(([axis, place]) => `${spaced(axis)} ${told.layers.axes[axis][place]}`).join(", ");
+  const other = numeric.some(([axis, place]) => told.axes[axis]?.values[state.places[axis]] !== told.layers.axes[axis][place]);
+  return `${valuesOf("model")[state.places.model]} at ${said}${other ? ", the nearest cell that was taken apart" : ""}.`;
+}
+
+function phaseTable(phase) {
+  const model = told.layers.models[valuesOf("model")[state.places.model]];
+  const each = machines().map((machine) => nodesOf(phase, machine));
+  const [main] = each;
+  const totals = each.map((nodes) => nodes.reduce((sum, node) => sum + node.seconds, 0));
+  const table = document.createElement("table");
+  const head = ["operator", "operations", "memory traffic", "sent", "FLOP/byte"];
+  for (const machine of machines()) head.push(nameOf(machine), "share, what binds");
+  const rows = [];
+  let node = 0;
+  const amount = (number, units) => (number > 0 ? worded(number, units) : "");
+  const works = ({ flops, bytes, sent }) => [
+    amount(flops, "flop"), amount(bytes, "byte"), amount(sent, "byte"), bytes > 0 ? digits(flops / bytes, 3) : "",
+  ];
+  const timeOf = ({ seconds, bound }, total) => (seconds >= 0 ? [worded(seconds, "s"), { share: seconds / total, bound }] : ["", ""]);
+  const row = (k, name) => [
+    name, ...works(main[k]),
+    ...each.flatMap((nodes, m) => timeOf(nodes[k], totals[m])),
+  ];
+  for (const group of model.groups) {
+    rows.push({ group: group.layers > 1 || group.title === "layer" ? `${group.layers} × ${group.title}` : group.title });
+    for (const name of group.operators) {
+      const busy = each.some((nodes) => nodes[node].seconds > 0);
+      if (busy) rows.push({ cells: row(node, spaced(name)), bound: main[node].bound ?? "host" });
+      node += 1;
+    }
+  }
+  if (each.some((nodes) => nodes[node].seconds > 0)) rows.push({ cells: row(node, "host"), bound: "host" });
+  const sum = (what) => main.reduce((total, one) => total + one[what], 0);
+  const all = works({ flops: sum("flops"), bytes: sum("bytes"), sent: sum("sent") });
+  rows.push({ total: ["all", ...all, ...totals.flatMap((total) => [total >= 0 ? worded(total, "s") : "", ""])] });
+  fillTable(table, head, rows);
+  return table;
+}
+
+function drawLayers() {
+  document.getElementById("layers-hint").textContent =
+    `${cellTitle()} Each row is one operator of one GPU, all layers of its kind together. The prefill is of the whole batch; the decode step is at the context of the cell, or at the middle of its output.`;
+  const place = document.getElementById("layers");
+  place.replaceChildren();
+  if (!nodesOf("prefill", state.first).some((node) => node.seconds > 0)) {
+    place.textContent = "This combination was not taken apart; llm-sweep explain tells the same of any cell.";
+    return;
+  }
+  for (const phase of Object.keys(PHASES)) {
+    const title = document.createElement("h3");
+    title.textContent = phase === "prefill" ? "Prefill of the batch" : "One decode step";
+    place.append(title, phaseTable(phase));
+  }
+}
+
+/** Fill a table with text, without empty columns; a row is cells, or says it is a group or a total. */
+function fillTable(table, head, rows) {
+  const textsOf = (row) => row.total ?? row.cells ?? row;
+  const used = head.map((_, k) => rows.some((row) => !row.group && textsOf(row)[k] !== ""));
+  table.replaceChildren();
+  const heading = table.createTHead().insertRow();
+  for (const text of head.filter((_, k) => used[k])) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = text;
+    heading.append(cell);
+  }
+  const body = table.createTBody();
+  for (const row of rows) {
+    const line = body.insertRow();
+    if (row.group) {
+      const cell = document.createElement("th");
+      cell.colSpan = head.length;
+      cell.textContent = row.group;
+      line.className = "group";
+      line.append(cell);
+      continue;
+    }
+    line.className = row.total ? "total" : row.bound ? "node" : "";
+    if (row.bound) line.style.setProperty("--node", `var(--${row.bound})`);
+    for (const text of textsOf(row).filter((_, k) => used[k])) fillCell(line.insertCell(), text);
+  }
+}
+
+function fillCell(cell, text) {
+  if (typeof text !== "object") {
+    cell.textContent = text;
+    return;
+  }
+  const share = document.createElement("span");
+  share.className = "bar";
+  share.style.width = `${5 * (text.share || 0)}rem`;
+  share.style.background = `var(--${text.bound ?? "host"})`;
+  cell.className = "bars";
+  cell.append(share, ` ${digits(100 * text.share, text.share < 0.001 ? 1 : 2)} % ${text.bound ?? "overhead"}`);
+}

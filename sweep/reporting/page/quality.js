@@ -1,0 +1,42 @@
+// What the calibration behind the figures tells of itself.
+
+const TABLES = {
+  accuracy: "Errors of predictions of rows that the fit had not seen",
+  intervals: "90 % intervals, by what is new about a configuration",
+  groups: "Errors by accelerator, own configuration left out",
+  factors: "Pooled factors, and what the rows say of them",
+};
+
+function drawQuality() {
+  const quality = told.quality;
+  document.getElementById("quality-hint").textContent = quality
+    ? `Predicted by ${quality.title}.`
+    : told.bounded ? "No calibration was used: these are bounds on what the hardware allows, and software reaches less of them." : "";
+  document.getElementById("scatter").hidden = !quality || !quality.machines.length;
+  if (!quality) return;
+  const place = document.getElementById("quality");
+  place.replaceChildren();
+  for (const [name, title] of Object.entries(TABLES)) {
+    if (!quality[name].length) continue;
+    const heading = document.createElement("h3");
+    heading.textContent = title;
+    const table = document.createElement("table");
+    const head = [...new Set(quality[name].flatMap(Object.keys))];
+    fillTable(table, head.map(spaced), quality[name].map((row) => head.map((key) => row[key] ?? "")));
+    place.append(heading, table);
+  }
+}
+
+function drawScatter(quality) {
+  const [measured, predicted, codes] = [quality.measured, quality.predicted, quality.hardware].map((note) => [...numbers(note)]);
+  const ends = [Math.min(...measured), Math.max(...measured)];
+  const line = (factor, name, dash) => ({ type: "scatter", mode: "lines", name, x: ends, y: ends.map((end) => end * factor), line: { color: colour("faint"), dash, width: 1 }, hoverinfo: "skip", showlegend: Boolean(name) });
+  const rows = {
+    type: "scatter", mode: "markers", name: "measurements", x: measured, y: predicted, marker: { size: 4, opacity: 0.5, color: lines()[0] },
+    text: codes.map((code) => plain(quality.machines[code])), hovertemplate: "%{text}<br>measured %{x:.4s}, predicted %{y:.4s}<extra></extra>",
+  };
+  draw("scatter", [rows, line(1, "equal", "solid"), line(0.8, "20 % low, 25 % high", "dash"), line(1.25, "", "dash")], {
+    xaxis: axisStyle("measured output tokens per second (1/s)", logTicks(measured)),
+    yaxis: axisStyle("predicted output tokens per second<br>(1/s)", logTicks(predicted)),
+  });
+}

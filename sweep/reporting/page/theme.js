@@ -1,0 +1,72 @@
+// Colours and sizes of the pictures, from the page's style: light, dark or print.
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const print = matchMedia("print");
+const PAGE_WIDTH = 680; // Of a printed sheet between its margins, in CSS pixels.
+// ColorBrewer's PuOr, and the same with a dark middle: told apart by colour-blind readers.
+const DIVERGING = ["#7f3b08", "#b35806", "#e08214", "#fdb863", "#fee0b6", "#f7f7f7", "#d8daeb", "#b2abd2", "#8073ac", "#542788", "#2d004b"];
+const DIVERGING_DARK = ["#fee0b6", "#fdb863", "#e08214", "#a8590f", "#5e3613", "#26282d", "#3d3560", "#5f5191", "#8f83bd", "#b9b2d8", "#e4e2f1"];
+// Okabe and Ito's palette; black and white follow the text.
+const LINES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+const LINES_DARK = ["#4aa3df", "#f08a3c", "#2fc79b", "#e39cc4", "#f2c14b", "#8fd0f5"];
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x"];
+
+const isDark = () => dark.matches && !print.matches;
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const scale = (colours) => colours.map((one, k) => [k / (colours.length - 1), one]);
+const diverging = () => scale(isDark() ? DIVERGING_DARK : DIVERGING);
+const lines = () => (isDark() ? LINES_DARK : LINES);
+const bindColour = (what) => colour(what ?? "host");
+
+function axisStyle(title, more) {
+  return {
+    title: { text: title, standoff: 10 }, gridcolor: colour("line"), linecolor: colour("line"), zeroline: false,
+    tickfont: { size: 12 }, tickcolor: colour("line"), ticks: "outside", automargin: true, ...more,
+  };
+}
+
+/** Ticks at powers of ten, and between them where these are few. */
+function logTicks(numbers) {
+  const logs = numbers.filter((number) => number > 0).map(Math.log10);
+  const [low, high] = [Math.floor(Math.min(...logs)), Math.ceil(Math.max(...logs))];
+  const decades = Math.max(...logs) - Math.min(...logs);
+  const steps = decades > 2 ? [1] : decades > 0.7 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
+  const tickvals = [];
+  for (let power = low; power <= high; power += 1) for (const step of steps) tickvals.push(step * 10 ** power);
+  return { type: "log", tickvals, ticktext: tickvals.map((tick) => digits(tick, 2)) };
+}
+
+const LEGEND_LINE = 20; // Heights and widths in pixels.
+const MARGIN = { l: 64, r: 16, t: 32, b: 54 }; // At the top stand the buttons.
+
+/** Lines that a legend takes below a picture. */
+function legendLines(traces, width) {
+  let [lines, left] = [0, 0];
+  for (const { name } of traces.filter((trace) => trace.name && trace.showlegend !== false)) {
+    const wide = 70 + 7.2 * name.length;
+    if (wide > left) [lines, left] = [lines + 1, width - MARGIN.l];
+    left -= wide;
+  }
+  return lines;
+}
+
+/** Draw a picture with its legend below, in the colours of the page. */
+function draw(id, traces, { margin, ...layout }) {
+  const place = document.getElementById(id);
+  const width = print.matches ? PAGE_WIDTH : place.clientWidth;
+  const below = LEGEND_LINE * legendLines(traces, width);
+  const inner = place.classList.contains("tall") ? 400 : 310;
+  const around = { ...MARGIN, ...margin };
+  const whole = {
+    width, height: inner + around.t + around.b + below, margin: { ...around, b: around.b + below },
+    paper_bgcolor: colour("back"), plot_bgcolor: colour("back"),
+    font: { color: colour("text"), family: "system-ui, sans-serif", size: 13 },
+    hoverlabel: { align: "left", bgcolor: colour("raised"), bordercolor: colour("line"), font: { color: colour("text") } },
+    showlegend: true, legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" },
+    ...layout,
+  };
+  const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  // Not react: it leaves a colour bar behind when that moves from beside the map to above it.
+  Plotly.newPlot(place, traces, whole, config);
+  return place;
+}

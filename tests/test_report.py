@@ -1,0 +1,659 @@
+"""The page of a result says what the result says, runs nothing else, and works in a browser."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+from chromium import chromium
+from factories import hardware, model
+
+import sweep
+from sweep import cli
+from sweep.catalog import Catalog, current_catalog
+from sweep.errors import ResultError
+from sweep.explanation import explain
+from sweep.fitted import load_efficiency
+from sweep.grid import Grid
+from sweep.reporting.bounds import with_bounds
+from sweep.reporting.bundle import rounded
+from sweep.reporting.fronts import offers
+from sweep.reporting.layers import anatomy, specs_of
+from sweep.reporting.making import html
+from sweep.reporting.quality import calibration_of
+from sweep.reporting.thinning import MOST_BYTES, fitting, grid_of
+from sweep.resources import shipped_configs
+
+ARTEFACTS = Path(__file__).parent / "artefacts"
+SCRIPT = "<script>alert(1)</script>"
+IMAGE = "<img src=x onerror=alert(2)>"
+"""A name that a file can have too."""
+WIDE = {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def article() -> xr.Dataset:
+    """The article's sweep."""
+    return sweep.run(sweep.load_grid(shipped_configs() / "sweeps" / "a100-vs-h20.yaml"))
+
+
+@pytest.fixture(scope="module")
+def served() -> xr.Dataset:
+    """A calibrated result over input and output lengths."""
+    grid = Grid(
+        models=["llama-3.1-8b", "mixtral-8x7b"],
+        hardware=["l40s", "h100-sxm-80gb"],
+        tp=[1, 2],
+        batch_size=[1, 16, 128],
+        isl=[128, 2048],
+        osl=[128, 1024],
+        variables=["ttft", "tpot", "output_throughput", "feasible"],
+    )
+    return sweep.run(grid, efficiency="tensorrt-llm")
+
+
+class Page(HTMLParser):
+    """Elements of a page, and the text of its scripts by id."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str | None, str] = {}
+        self._script: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self._script = dict(attrs).get("id") or "own"
+            self.scripts[self._script] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "script":
+            self._script = None
+
+    def handle_data(self, data: str) -> None:
+        if self._script is not None:
+            self.scripts[self._script] += data
+
+    @property
+    def told(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.scripts["told"])
+        return found
+
+    def array(self, note: dict[str, Any]) -> np.ndarray:
+        figures = gzip.decompress(base64.b64decode(self.scripts["figures"]))
+        count = int(np.prod(note["shape"]))
+        values = np.frombuffer(figures, np.dtype(note["type"]), count, note["at"])
+        return values.reshape(note["shape"])
+
+
+@pytest.fixture(scope="module")
+def article_page(article) -> str:
+    return html(article)
+
+
+@pytest.fixture(scope="module")
+def served_page(served) -> str:
+    return html(served)
+
+
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory) -> str:
+    """Of a result whose names are markup; one accelerator is in a catalog under such a name."""
+    folder = tmp_path_factory.mktemp("configs")
+    spec = hardware(name=IMAGE, product=SCRIPT).model_dump(
+        mode="json", by_alias=True, exclude_none=True
+    )
+    (folder / "hardware").mkdir()
+    path = folder / "hardware" / f"{IMAGE}.yaml"
+    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    catalog = Catalog([folder])
+    grid = Grid(
+        models=["llama-2-7b", model("llama").model_copy(update={"name": SCRIPT})],
+        hardware=[catalog.hardware(IMAGE), hardware(name=SCRIPT)],
+        precision=["fp16"],
+        batch_size=[1, 64],
+        context_len=[128, 4096],
+        variables=["decode_step_latency", "bound", "feasible"],
+    )
+    result = sweep.run(grid).assign_attrs(comment=SCRIPT, history=f"</script>{SCRIPT}")
+    return html(result, catalog=catalog)
+
+
+def test_the_page_holds_what_the_result_holds(article, article_page) -> None:
+    page = Page(article_page)
+    assert set(page.told["variables"]) == set(article.data_vars)
+    for name, told in page.told["variables"].items():
+        assert told["values"]["dims"] == list(article[name].dims)
+        assert told["units"] == article[name].attrs["units"]
+        np.testing.assert_allclose(page.array(told["values"]), article[name].values, rtol=5e-6)
+
+
+def test_the_page_loads_nothing(article_page) -> None:
+    page = Page(article_page)
+    assert all(
+        (attrs.get(key) or "data:").startswith("data:")
+        for _, attrs in page.tags
+        for key in ("src", "href")
+    )
+    assert [attrs["rel"] for tag, attrs in page.tags if tag == "link"] == ["icon"]
+    assert "url(" not in article_page.partition("</style>")[0]
+    assert len(article_page.encode()) < 5e6
+
+
+def test_only_its_own_scripts_may_run(article_page) -> None:
+    page = Page(article_page)
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv"))
+    plotly = gzip.decompress(base64.b64decode(page.scripts["plotly"]))
+    scripts = (page.scripts["own"].encode(), plotly)
+    hashes = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in scripts]
+    assert policy is not None
+    assert re.findall(r"'sha256-([^']+)'", policy) == hashes
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe-inline" not in policy.partition("script-src")[2]
+
+
+def test_names_are_text(hostile_page, article_page) -> None:
+    hostile, plain = Page(hostile_page), Page(article_page)
+    assert hostile.told["axes"]["model"]["values"][1] == SCRIPT
+    assert hostile.told["axes"]["hardware"]["values"] == [IMAGE, SCRIPT]
+    assert SCRIPT not in hostile_page
+    tags = [tag for tag, _ in hostile.tags]
+    assert tags.count("script") == [tag for tag, _ in plain.tags].count("script")
+    assert "img" not in tags
+
+
+def test_what_is_rounded_is_within_half_a_digit() -> None:
+    values = np.array([1.0, 123456.7, 9.999999e-9, 3.4e38, np.nan, np.inf, -2.718281], np.float32)
+    found = rounded(values)
+    np.testing.assert_allclose(found, values, rtol=5e-6)
+    assert rounded(np.float32([1.0]))[0] == 1.0
+
+
+def test_what_fits_is_whole(article) -> None:
+    kept, notes = fitting(article)
+    assert notes == []
+    xr.testing.assert_identical(kept, article.compute())
+
+
+@pytest.mark.parametrize("most", [60_000, 20_000, 3_000, 200])
+def test_what_is_too_large_is_thinned_and_says_so(article, most) -> None:
+    kept, notes = fitting(article, most)
+    stored = sum(min(array.dtype.itemsize, 4) * array.size for array in kept.data_vars.values())
+    assert stored <= most
+    assert "decode_step_latency" in kept
+    for axis in ("batch_size", "context_len"):
+        places, whole = kept[axis].values, article[axis].values
+        if places.size > 1:
+            assert (places[0], places[-1]) == (whole[0], whole[-1])
+        if places.size < whole.size:
+            assert any(f"Of {axis}, {places.size} of {whole.size} places" in n for n in notes)
+    gone = set(article.data_vars) - set(kept.data_vars)
+    told = " ".join(notes)
+    assert all(str(name) in told for name in gone)
+    assert notes[-1] == "The file itself has it all."
+    xr.testing.assert_equal(kept, article[list(kept)].sel(kept.coords))
+
+
+def test_a_page_of_part_of_a_result_shows_what_was_left_out() -> None:
+    grid = Grid(
+        models=["llama-2-7b"],
+        hardware=["h20-96gb", "a100-sxm-80gb"],
+        tp=[1, 2, 4, 8],
+        batch_size={"start": 1, "stop": 1000},
+        context_len={"start": 1, "stop": 1000, "step": 2},
+        variables=["decode_step_latency"],
+    )
+    page = html(sweep.run(grid))
+    told = Page(page).told
+    assert "Of batch_size, 128 of 999 places, evenly picked with both ends." in told["left_out"]
+    assert "Of context_len, 128 of 500 places, evenly picked with both ends." in told["left_out"]
+    assert "<li>Of batch_size, 128 of 999 places" in page
+    size = np.prod(told["variables"]["decode_step_latency"]["values"]["shape"]) * 4
+    assert size <= MOST_BYTES
+    assert len(page.encode()) < 5e6
+
+
+def taken_apart(dataset: xr.Dataset, efficiency: str = "ideal"):
+    grid = grid_of(dataset)
+    specs = specs_of(grid, current_catalog())
+    return anatomy(dataset.compute(), grid, specs, load_efficiency(efficiency))
+
+
+def test_operators_make_up_the_steps_of_the_result(article) -> None:
+    found = taken_apart(article)
+    assert found.notes == ()
+    places = {axis: list(found.axes[axis]) for axis in ("batch_size", "context_len")}
+    for one in found.models:
+        mine = article.sel(model=one.model, **places)
+        for what, variable in (
+            ("seconds", "decode_step_latency"),
+            ("flops", "decode_step_flops"),
+            ("memory_bytes", "decode_step_bytes"),
+        ):
+            whole = xr.DataArray(one.amounts["decode_step"][what].sum(-1), dims=found.dims[:-1])
+            for machine in range(2):
+                theirs = mine[variable]
+                if "hardware" in theirs.dims:
+                    theirs = theirs.isel(hardware=machine)
+                np.testing.assert_allclose(
+                    whole.isel(hardware=machine).values.squeeze(),
+                    theirs.values.squeeze(),
+                    rtol=1e-4,
+                )
+
+
+def test_operators_are_those_that_explain_tells(served) -> None:
+    found = taken_apart(served, "tensorrt-llm")
+    assert found.notes == ()
+    place = {"tp": 2, "batch_size": 16, "isl": 2048, "osl": 128}
+    names: dict[str, Any] = {"models": ["mixtral-8x7b"], "hardware": ["h100-sxm-80gb"]}
+    axes: dict[str, Any] = {axis: [value] for axis, value in place.items()}
+    told = explain(
+        Grid(**names, **axes, variables=["ttft"]), efficiency=load_efficiency("tensorrt-llm")
+    )
+    mixtral = next(one for one in found.models if one.model == "mixtral-8x7b")
+    at = [found.axes["hardware"].index("h100-sxm-80gb"), 0]
+    at += [found.axes[axis].index(value) for axis, value in place.items()]
+    operators = [*(name for group in mixtral.groups for name in group.operators), "host"]
+    for phase in told.phases:
+        amounts = {what: array[tuple(at)] for what, array in mixtral.amounts[phase.name].items()}
+        assert [part.operator for part in phase.parts] == list(dict.fromkeys(operators))
+        for part in phase.parts:
+            mine = [k for k, name in enumerate(operators) if name == part.operator]
+            for what, theirs in (
+                ("seconds", part.latency),
+                ("flops", part.flops),
+                ("memory_bytes", part.memory_bytes),
+                ("network_bytes", part.network_bytes),
+            ):
+                np.testing.assert_allclose(amounts[what][mine].sum(), theirs, rtol=1e-4, atol=1e-9)
+
+
+def test_a_specification_that_changed_since_is_not_taken_for_the_old_one() -> None:
+    changed = sweep.hardware("h20-96gb").model_copy(update={"memory_bandwidth_bytes_per_s": 1e12})
+    grid = Grid(
+        models=["llama-2-7b"],
+        hardware=["a100-sxm-80gb", changed],
+        batch_size=[1, 8],
+        context_len=[128, 1024],
+        variables=["decode_step_latency"],
+    )
+    found = taken_apart(sweep.run(grid))
+    assert found.notes == ("llama-2-7b on h20-96gb",)
+    seconds = found.models[0].amounts["decode_step"]["seconds"]
+    assert np.isfinite(seconds[0]).all()
+    assert np.isnan(seconds[1]).all()
+
+
+def test_what_binds_is_told_where_the_result_does_not(served) -> None:
+    grid = grid_of(served)
+    specs = specs_of(grid, current_catalog())
+    bound = with_bounds(served, grid, specs, load_efficiency("tensorrt-llm"))["bound"]
+    steps = sweep.run(
+        Grid(
+            models=grid["model"],
+            hardware=grid["hardware"],
+            tp=grid["tp"],
+            batch_size=grid["batch_size"],
+            # The middle of 128 in and 1024 out, and of 2048 in and 128 out.
+            context_len=[640, 2112],
+            variables=["bound"],
+        ),
+        efficiency="tensorrt-llm",
+    )["bound"]
+    for isl, osl, context in ((128, 1024, 640), (2048, 128, 2112)):
+        mine = bound.sel(isl=isl, osl=osl).transpose(*steps.sel(context_len=context).dims)
+        np.testing.assert_array_equal(mine.values, steps.sel(context_len=context).values)
+
+
+def test_offers_of_steps_alone() -> None:
+    """Eight sequences, a step of 0.1 s, two GPUs: 10 tokens/s each, 8 · 10 / 2 = 40 on a GPU."""
+    dims = ("model", "hardware", "tp", "batch_size")
+    dataset = xr.Dataset(
+        {
+            "decode_step_latency": (dims, np.full((1, 1, 1, 2), 0.1)),
+            "feasible": (dims, np.array([[[[1, 0]]]], np.int8)),
+        },
+        {"tp": [2], "batch_size": [8, 9]},
+    )
+    found = offers(dataset)
+    assert found is not None
+    np.testing.assert_allclose(found.per_user.values.ravel(), [10, np.nan])
+    np.testing.assert_allclose(found.per_gpu.values.ravel(), [40, np.nan])
+
+
+def test_offers_of_requests_come_from_what_there_is(served) -> None:
+    found = offers(served)
+    assert found is not None
+    expected = (served.output_throughput / served.tp).where(served.feasible == 1)
+    np.testing.assert_allclose(found.per_gpu.values, expected.values)
+    expected = (1 / served.tpot).where(served.feasible == 1)
+    np.testing.assert_allclose(found.per_user.values, expected.values)
+    assert offers(served[["ttft"]]) is None
+    # How many GPUs the best of several widths takes does not follow from the axes.
+    assert offers(sweep.reduce(served, "best:tp", by="output_throughput")) is None
+
+
+def test_the_calibration_of_a_result_is_found_by_name_and_digest(served, article) -> None:
+    assert calibration_of(article, None) == (None, "")
+    found, caution = calibration_of(served, None)
+    assert found is not None
+    assert (found.name, caution) == ("tensorrt-llm", "")
+    with pytest.raises(ResultError, match="--efficiency ideal: is 'ideal', and the result was"):
+        calibration_of(served, "ideal")
+    with pytest.raises(ResultError, match="the result has the efficiency 'ideal'; leave it out"):
+        calibration_of(article, "tensorrt-llm")
+    other = served.assign_attrs(efficiency="mine 0123456789abcdef")
+    found, caution = calibration_of(other, None)
+    assert found is None
+    assert "mine 0123456789abcdef is not at hand" in caution
+
+
+def test_the_page_tells_how_good_the_predictions_are(served_page, article_page) -> None:
+    assert Page(article_page).told["quality"] is None
+    quality = Page(served_page).told["quality"]
+    fitted = load_efficiency("tensorrt-llm")
+    assert fitted is not None
+    errors = fitted.provenance["errors_without_own_configuration"]
+    assert {row["rows of"]: row["mape"] for row in quality["accuracy"]} == {
+        scenario: f"{told['mape']:.1%}" for scenario, told in errors.items()
+    }
+    assert [row["factor"] for row in quality["factors"]] == list(fitted.factors)
+
+
+def test_measurements_of_a_fit_are_shown(served, tmp_path) -> None:
+    """A file as `llm-calibrate fit` writes it, with three rows."""
+    fitted = load_efficiency("tensorrt-llm")
+    rows = {
+        "measured": [100.0, 2000.0, 0.05],
+        "predicted": [110.0, 1900.0, 0.06],
+        "left_out_residual": [np.log(1.1), np.log(0.95), np.log(1.2)],
+        "metric": ["output_throughput", "output_throughput", "ttft"],
+        "hardware": ["l40s", "h100-sxm-80gb", "l40s"],
+    }
+    fit = xr.Dataset({name: ("row", values) for name, values in rows.items()})
+    fit.attrs["llm_sweep_efficiency"] = fitted.model_dump_json()
+    fit.to_netcdf(tmp_path / "fit.nc")
+    page = Page(html(served, efficiency=tmp_path / "fit.nc"))
+    quality = page.told["quality"]
+    np.testing.assert_allclose(page.array(quality["measured"]), [100, 2000], rtol=1e-5)
+    np.testing.assert_allclose(page.array(quality["predicted"]), [110, 1900], rtol=1e-5)
+    assert quality["groups"][0]["accelerator"] == "h100-sxm-80gb"
+    assert quality["groups"][1]["rows"] == "2"
+
+
+def test_a_reduced_result_is_shown_but_not_taken_apart(served) -> None:
+    best = sweep.reduce(served, "best:batch_size,tp", by="output_throughput")
+    told = Page(html(best)).told
+    assert told["layers"] is None
+    assert "reduced over tp and batch_size" in told["cautions"][0]
+    assert "best_tp" in told["variables"]
+    with pytest.raises(ResultError, match="varies over model and hardware"):
+        html(sweep.reduce(served, "argmax:output_throughput"))
+
+
+def call(*words: object) -> int:
+    """Exit status of the command line."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["llm-sweep", *map(str, words)])
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_the_command_makes_a_page_and_replaces_none(served, tmp_path, capsys) -> None:
+    result, page = tmp_path / "served.nc", tmp_path / "served.html"
+    sweep.write_netcdf(served, result)
+    assert call("report", result, "-o", page) == 0
+    first = page.read_text(encoding="utf-8")
+    assert first.startswith("<!DOCTYPE html>")
+    assert call("report", result, "-o", page) == 2
+    assert "exists; choose another name or give --force" in capsys.readouterr().err
+    assert call("report", result, "-o", page, "--force") == 0
+    assert page.read_text(encoding="utf-8") == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["served.html", "served.nc"]
+
+
+def test_wrong_input_of_the_command_is_one_line(served, tmp_path, capsys, monkeypatch) -> None:
+    result, page = tmp_path / "served.nc", tmp_path / "served.html"
+    sweep.write_netcdf(served, result)
+    (tmp_path / "text.nc").write_text("text")
+
+    def told(*words: object) -> str:
+        assert call("report", *words) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert not page.exists()
+        return said
+
+    assert "no such file" in told(tmp_path / "none.nc", "-o", page)
+    assert "not a readable NetCDF" in told(tmp_path / "text.nc", "-o", page)
+    assert "ends in .html" in told(result, "-o", tmp_path / "served.png")
+    assert "ideal" in told(result, "-o", page, "--efficiency", "ideal")
+    for package in ("plotly.offline", "jinja2"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            assert "pip install 'llm-sweep[report]'" in told(result, "-o", page)
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens a page from a file, and sees at the end that nothing went wrong in it."""
+    troubles: list[str] = []
+    context = browser.new_context(viewport=WIDE, offline=True)
+    page = context.new_page()
+    page.on("console", lambda said: troubles.append(f"console: {said.text}"))
+    page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+    page.on(
+        "dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.accept())
+    )
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith("file:") else troubles.append(f"asked {request.url}")
+        ),
+    )
+
+    def open_page(text: str, **media: Any):
+        path = tmp_path / "report.html"
+        path.write_text(text, encoding="utf-8")
+        page.emulate_media(**media)
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-usable]", timeout=30_000)
+        return page
+
+    yield open_page
+    context.close()
+    assert troubles == []
+
+
+def hovered(page, i: int, j: int) -> list[str]:
+    """Lines that the map tells of the cell in row `i` from below and column `j`."""
+    page.locator("#map").scroll_into_view_if_needed()
+    x, y = page.evaluate(
+        """([i, j]) => {
+            const map = document.getElementById("map");
+            const [box, size] = [map.getBoundingClientRect(), map._fullLayout._size];
+            const [rows, columns] = [map.data[0].y.length, map.data[0].x.length];
+            return [box.x + size.l + (size.w * (j + 0.5)) / columns,
+                    box.y + size.t + size.h * (1 - (i + 0.5) / rows)];
+        }""",
+        [i, j],
+    )
+    page.mouse.move(1, 1)
+    page.wait_for_selector("#map .hoverlayer .hovertext", state="detached")
+    page.mouse.move(x, y)
+    page.wait_for_selector("#map .hoverlayer .hovertext")
+    lines: list[str] = page.locator("#map .hoverlayer .hovertext tspan.line").all_text_contents()
+    return lines
+
+
+UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "/s": 1.0}
+
+
+def figure(line: str) -> float:
+    """The first number with a unit, as in `h20-96gb: 15.07 ms, memory binds`."""
+    number, unit = re.search(r": ([\d,.]+) ?(ms|µs|s|/s)\b", line).groups()
+    return float(number.replace(",", "")) * UNITS[unit]
+
+
+def eventually(holds: Callable[[], bool], page) -> None:
+    """Wait until something holds; the page's policy refuses what Playwright would wait by."""
+    for _ in range(100):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    assert holds()
+
+
+def keep(page, name: str) -> None:
+    ARTEFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+
+
+def test_the_map_tells_the_figures_of_the_result(article, article_page, opened) -> None:
+    page = opened(article_page)
+    keep(page, "report-light")
+    chosen = {"model": "mixtral-8x7b", "hardware": ["h20-96gb", "a100-sxm-80gb"]}
+    page.select_option("#choose-model", label="mixtral-8x7b")
+    page.select_option("#choose-accelerator", label="h20-96gb")
+    assert page.inner_text("h1") == "h20-96gb or a100-sxm-80gb for mixtral-8x7b?"
+    cells = article.sel(chosen).squeeze(drop=True)
+    for i, j in ((0, 0), (9, 20), (31, 30)):
+        at, first, second, ratio = hovered(page, i, j)
+        here = cells.isel(batch_size=i, context_len=j)
+        assert at == f"batch size {here.batch_size:,.0f}, context len {here.context_len:,.0f}"
+        latencies = here.decode_step_latency.values
+        np.testing.assert_allclose([figure(first), figure(second)], latencies, rtol=1e-3)
+        assert float(ratio.split()[-1]) == pytest.approx(latencies[1] / latencies[0], rel=5e-3)
+        for line, code in zip((first, second), here.bound.values, strict=True):
+            assert f"{('memory', 'compute')[int(code)]} binds" in line
+
+
+def test_intervals_are_told_too(served, served_page, opened) -> None:
+    page = opened(served_page)
+    page.select_option("#choose-model", label="llama-3.1-8b")
+    page.select_option("#choose-tp", label="2")
+    page.select_option("#choose-osl", label="128")
+    _, first, *_ = hovered(page, 1, 0)
+    here = served.sel(
+        model="llama-3.1-8b", hardware="l40s", tp=2, batch_size=16, isl=128, osl=128
+    ).squeeze()
+    low, high = re.search(r"90 %: ([\d,.]+)/s to ([\d,.]+)/s", first).groups()
+    told = [figure(first), float(low.replace(",", "")), float(high.replace(",", ""))]
+    names = ("output_throughput", "output_throughput_lower", "output_throughput_upper")
+    np.testing.assert_allclose(told, [float(here[name]) for name in names], rtol=1e-3)
+
+
+def test_everything_is_reached_by_keyboard(article_page, opened) -> None:
+    page = opened(article_page)
+    seen = []
+    while "choose-context-len" not in seen and len(seen) < 30:
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id"))
+    names = ("model", "accelerator", "against", "variable", "shown", "batch-size", "context-len")
+    assert [name for name in seen if name] == [f"choose-{name}" for name in names]
+    page.focus("#choose-model")
+    page.keyboard.press("ArrowDown")
+    assert page.inner_text("h1").endswith("for llama-2-70b?")
+    assert page.evaluate("document.activeElement.id") == "choose-model"
+    before = page.inner_text("#readout")
+    page.focus("#choose-context-len")
+    page.keyboard.press("End")
+    assert page.inner_text("#readout") != before
+    assert "context len 2048" in page.inner_text("#layers-hint")
+
+
+def test_a_click_takes_a_cell_apart(article, article_page, opened) -> None:
+    page = opened(article_page)
+    hovered(page, 0, 0)
+    page.mouse.down()
+    page.mouse.up()
+    assert "batch size 1, context len 128." in page.inner_text("#layers-hint")
+    total = page.locator("#layers table").first.locator("tr.total td").all_inner_texts()
+    step = article.decode_step_latency.sel(model="llama-2-13b", batch_size=1, context_len=128)
+    for name, told in zip(("a100-sxm-80gb", "h20-96gb"), total[-4::2], strict=True):
+        assert figure(f": {told}") == pytest.approx(step.sel(hardware=name).item(), rel=1e-3)
+
+
+def test_every_choice_can_be_drawn(served_page, opened) -> None:
+    page = opened(served_page)
+    for control in ("variable", "shown", "against", "across", "up", "precision", "tp"):
+        select = page.locator(f"#choose-{control}")
+        for k in range(select.locator("option").count() if select.count() else 0):
+            page.select_option(f"#choose-{control}", index=k)
+
+
+def test_dark_narrow_and_printed(article_page, opened) -> None:
+    page = opened(article_page, color_scheme="dark")
+
+    def grounds() -> tuple[str, str]:
+        found = page.evaluate(
+            """() => [getComputedStyle(document.body).backgroundColor,
+                      document.getElementById("map")._fullLayout.paper_bgcolor]"""
+        )
+        return found[0], found[1]
+
+    dark = grounds()
+    keep(page, "report-dark")
+    assert dark == ("rgb(22, 24, 28)", "#16181c")
+    page.emulate_media(media="print", color_scheme="dark")
+    eventually(lambda: grounds() == ("rgb(255, 255, 255)", "#ffffff"), page)
+    keep(page, "report-print")
+    page.emulate_media(media="screen", color_scheme="light")
+    page.set_viewport_size({"width": 400, "height": 800})
+    drawn = "document.getElementById('map')._fullLayout.width"
+    eventually(lambda: page.evaluate(drawn) <= 400, page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    keep(page, "report-narrow")
+
+
+def test_a_name_that_is_a_script_does_nothing(hostile_page, opened) -> None:
+    page = opened(hostile_page)
+    for control in ("model", "accelerator", "against", "shown", "variable"):
+        for k in range(page.locator(f"#choose-{control} option").count()):
+            page.select_option(f"#choose-{control}", index=k)
+    page.select_option("#choose-model", label=SCRIPT)
+    page.select_option("#choose-accelerator", label=IMAGE)
+    page.select_option("#choose-against", label=SCRIPT)
+    lines = hovered(page, 0, 0)
+    assert lines[1].startswith(f"{IMAGE}: ")
+    assert lines[2].startswith(f"{SCRIPT}: ")
+    assert page.inner_text("h1") == f"{IMAGE} or {SCRIPT} for {SCRIPT}?"
+    page.select_option("#choose-model", label="llama-2-7b")
+    assert IMAGE in page.locator("#layers table th").all_inner_texts()
+    keep(page, "report-hostile")
+    assert page.locator("img").count() == 0
+
+
+def test_it_is_usable_soon(article_page, opened) -> None:
+    """The time is kept beside the pictures; the bound leaves room for a busy machine."""
+    page = opened(article_page)
+    marks = page.evaluate(
+        "performance.getEntriesByType('mark').map((mark) => [mark.name, mark.startTime / 1000])"
+    )
+    seconds = {name: round(start, 3) for name, start in marks}
+    ARTEFACTS.mkdir(exist_ok=True)
+    told = {"seconds": seconds, "bytes": len(article_page.encode())}
+    (ARTEFACTS / "report.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    assert seconds["readable"] < seconds["usable"] < 10
