@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration.measurements import Measurement
-from calibration.observations import Group, named, observe, recipe_of
+from calibration.observations import Group, each, machines_of, named, observe, recipes_of
 from calibration.parameters import Array
 from calibration.solver import DOUBTFUL_WEIGHT
 from sweep.catalog import Catalog
@@ -66,36 +66,45 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
     Raises:
         SpecError: A row names what the catalog lacks.
     """
-    blocks, families, machines = {}, {}, {}
+    blocks, families = {}, {}
     for row in rows:
         if row.model not in blocks:
             spec = named(row, catalog.model, row.model)
             blocks[row.model] = read_blocks(spec.config, spec.where)
             families[row.model] = spec.family
-        if row.hardware not in machines:
-            machines[row.hardware] = named(row, catalog.hardware, row.hardware)
+    routed = {name for name in blocks if any("router" in b.operators for b in blocks[name])}
     groups = tuple(observe(rows, catalog))
-    traits = tuple(
-        traits_of(
-            machines[row.hardware],
-            recipe_of(row, catalog).weight_dtype,
-            row.engine,
-            row.engine_version,
-            blocks[row.model],
+    machines = machines_of(rows, catalog)
+    dtypes = [recipe.weight_dtype for recipe in recipes_of(rows, catalog)]
+
+    def traits(place: int) -> Traits:
+        row = rows[place]
+        return traits_of(
+            machines[place], dtypes[place], row.engine, row.engine_version, blocks[row.model]
         )
-        for row in rows
-    )
+
+    configurations = [configuration(row) for row in rows]
     # The same configuration measured again under the same version is no further evidence.
-    repeats = Counter((configuration(row), row.engine_version) for row in rows)
+    measured_as = [(c, r.engine_version) for c, r in zip(configurations, rows, strict=True)]
+    repeats = Counter(measured_as)
     return Table(
         rows=tuple(rows),
         groups=groups,
-        traits=traits,
+        traits=tuple(
+            each(
+                rows,
+                [
+                    (row.hardware, dtype, row.engine, row.engine_version, row.model)
+                    for row, dtype in zip(rows, dtypes, strict=True)
+                ],
+                traits,
+            )
+        ),
         families=tuple(families[row.model] for row in rows),
-        routed=tuple(any("router" in b.operators for b in blocks[r.model]) for r in rows),
+        routed=tuple(row.model in routed for row in rows),
         measured=np.log([np.nan if row.value is None else row.value for row in rows]),
         weights=np.asarray(
-            [_weight(row, repeats[configuration(row), row.engine_version]) for row in rows]
+            [_weight(row, repeats[what]) for row, what in zip(rows, measured_as, strict=True)]
         ),
     )
 

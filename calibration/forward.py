@@ -16,6 +16,8 @@ from sweep.params import Point
 from sweep.request import Request
 
 Array = np.ndarray[Any, Any]
+LEAST_AT_ONCE, MOST_AT_ONCE = 16, 4096
+"""Rows predicted by one call of a kernel. [count]"""
 
 
 @lru_cache(maxsize=16)
@@ -31,8 +33,18 @@ def _figure(point: Point, variable: str) -> jax.Array:
     return jnp.asarray(getattr(Request(point, keep_infeasible=True), variable))
 
 
+def _length(group: Group, *, slopes: bool) -> int:
+    """Rows of a group that the kernel takes at once. [count]
+
+    A fit asks for the same rows again and again. Other tables come in all lengths, and few
+    lengths share their compiled kernels from one run to the next.
+    """
+    rows = len(group.rows)
+    return rows if slopes else min(max(LEAST_AT_ONCE, 1 << (rows - 1).bit_length()), MOST_AT_ONCE)
+
+
 def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
-    """Logarithm of the figure of every row of a group, and its slopes if asked for, as traced.
+    """Logarithm of the figure of rows of a group, and its slopes if asked for, as traced.
 
     Thousands of small steps and their slopes: fusing them would take XLA minutes, and saves
     milliseconds on a few thousand rows.
@@ -50,9 +62,9 @@ def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
         return found
 
     mapped = jax.jit(jax.vmap(one_row), compiler_options={"xla_disable_hlo_passes": "fusion"})
-    example = np.ones((len(group.rows), len(factors)))
+    length = _length(group, slopes=slopes)
     with jax.enable_x64(True):
-        return mapped.trace(example, _arrays(group.point))
+        return mapped.trace(np.ones((length, len(factors))), _part(group, _places(group, length)))
 
 
 def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool) -> list[Any]:
@@ -65,8 +77,14 @@ def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool
         return [_traced(group, factors, slopes=slopes).lower().compile() for group in groups]
 
 
-def _arrays(point: Point) -> Any:
-    return eqx.filter(point, eqx.is_array)
+def _places(group: Group, length: int, start: int = 0) -> Array:
+    """So many places in a group from `start` on, the last repeated where it ends."""
+    return np.minimum(np.arange(start, start + length), len(group.rows) - 1)
+
+
+def _part(group: Group, places: Array) -> Any:
+    """The arrays of the points at some places."""
+    return jax.tree.map(lambda leaf: leaf[places], eqx.filter(group.point, eqx.is_array))
 
 
 def predict(groups: Sequence[Group]) -> Array:
@@ -86,6 +104,7 @@ class Forward:
     ) -> None:
         """Compile for `factors`, with slopes by them or, faster, without."""
         self.groups, self.factors = groups, factors
+        self._lengths = [_length(group, slopes=slopes) for group in groups]
         self._compiled = _compiled(groups, factors, slopes=slopes)
 
     def log_figures(self, values: Array) -> tuple[Array, Array]:
@@ -96,7 +115,10 @@ class Forward:
         """
         figures, slopes = np.empty(len(values)), np.empty(values.shape)
         with jax.enable_x64(True):
-            for group, compiled in zip(self.groups, self._compiled, strict=True):
-                value, slope = compiled(values[group.rows], _arrays(group.point))
-                figures[group.rows], slopes[group.rows] = value, slope
+            kernels = zip(self.groups, self._lengths, self._compiled, strict=True)
+            for group, length, compiled in kernels:
+                for start in range(0, len(group.rows), length):
+                    places = _places(group, length, start)
+                    rows = group.rows[places]
+                    figures[rows], slopes[rows] = compiled(values[rows], _part(group, places))
         return figures, slopes

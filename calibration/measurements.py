@@ -179,8 +179,8 @@ def _records(path: Path, settings: Settings, catalog: Catalog | None) -> list[di
         frame = _read_frame(path)
         known = _check_columns(path, [str(column) for column in frame.columns], settings)
         stated = [
-            {str(key): value for key, value in record.items() if not _is_empty(value)}
-            for record in frame[known].to_dict("records")
+            {key: value for key, value in zip(known, values, strict=True) if not _is_empty(value)}
+            for values in zip(*(frame[column].tolist() for column in known), strict=True)
         ]
         asked = [{}] * len(stated)
     for column, value in settings.items():

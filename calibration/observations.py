@@ -1,6 +1,6 @@
 """From measured rows to points of the kernel: specifications looked up, stacked, gathered."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from sweep.errors import SpecError
 from sweep.families import read_blocks
 from sweep.grid import check_dtypes
 from sweep.params import Point, Server
-from sweep.specs import DTYPE_BYTES, LinearSpec, ModelSpec, PrecisionSpec
+from sweep.specs import DTYPE_BYTES, HardwareSpec, LinearSpec, ModelSpec, PrecisionSpec
 from sweep.stacking import hardware_params, model_params, precision_params, stack
 from sweep.traits import version_of
 from sweep.variables import SERVER
@@ -148,10 +148,12 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
         if row.model not in models:
             spec = _as_run(row, named(row, catalog.model, row.model))
             models[row.model] = spec, read_blocks(spec.config, spec.where)
-    parameters = {name: model_params(blocks) for name, (_, blocks) in models.items()}
+    structures = {
+        name: jax.tree.structure(model_params(blocks)) for name, (_, blocks) in models.items()
+    }
     members: dict[Any, list[int]] = {}
     for place, row in enumerate(rows):
-        key = VARIABLES[row.scenario, row.metric], jax.tree.structure(parameters[row.model])
+        key = VARIABLES[row.scenario, row.metric], structures[row.model]
         members.setdefault(key, []).append(place)
     return [
         Group(key[0], np.asarray(places), _points([rows[i] for i in places], models, catalog))
@@ -176,10 +178,10 @@ def _points(
     catalog: Catalog,
 ) -> Point:
     layouts = [layout_of(row, models[row.model][1]) for row in rows]
-    recipes = [named(row, recipe_of, row, catalog) for row in rows]
-    machines = [named(row, catalog.hardware, row.hardware) for row in rows]
-    for row, machine, recipe in zip(rows, machines, recipes, strict=True):
-        named(row, check_dtypes, machine, recipe)
+    recipes = recipes_of(rows, catalog)
+    machines = machines_of(rows, catalog)
+    pairs = list(zip(machines, recipes, strict=True))
+    each(rows, [(m.name, r.name) for m, r in pairs], lambda place: check_dtypes(*pairs[place]))
 
     def given(name: str, default: float) -> np.ndarray[Any, Any]:
         values = [getattr(row, name) for row in rows]
@@ -225,6 +227,41 @@ def _gather(keys: Sequence[Any], params: Any) -> Any:
         order.append(places[name])
     stacked = stack(distinct, np.float64)
     return jax.tree.map(lambda leaf: leaf[np.asarray(order)], stacked)
+
+
+def machines_of(rows: Sequence[Measurement], catalog: Catalog) -> list[HardwareSpec]:
+    """The accelerator of every row.
+
+    Raises:
+        SpecError: The catalog lacks one; the message names the first row that has it.
+    """
+    names = [row.hardware for row in rows]
+    return each(rows, names, lambda place: catalog.hardware(names[place]))
+
+
+def recipes_of(rows: Sequence[Measurement], catalog: Catalog) -> list[PrecisionSpec]:
+    """The precision recipe of every row.
+
+    Raises:
+        SpecError: One cannot be; the message names the first row that has it.
+    """
+    keys = [(r.precision, r.weight_dtype, r.activation_dtype, r.kv_dtype, r.model) for r in rows]
+    return each(rows, keys, lambda place: recipe_of(rows[place], catalog))
+
+
+def each(
+    rows: Sequence[Measurement], keys: Sequence[Hashable], find: Callable[[int], T]
+) -> list[T]:
+    """What `find` makes of the place of each row, asked once for all rows of one key.
+
+    Raises:
+        SpecError: What `find` raised, the row named.
+    """
+    known: dict[Hashable, T] = {}
+    for place, key in enumerate(keys):
+        if key not in known:
+            known[key] = named(rows[place], find, place)
+    return [known[key] for key in keys]
 
 
 def named(row: Measurement, find: Callable[..., T], *arguments: Any) -> T:

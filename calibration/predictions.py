@@ -7,7 +7,7 @@ from calibration.coverage import ranged_numbers
 from calibration.dataset import Table
 from calibration.forward import Forward, predict
 from calibration.measurements import Measurement
-from calibration.observations import VARIABLES
+from calibration.observations import VARIABLES, each
 from calibration.parameters import Array
 from sweep.efficiency import FACTORS
 from sweep.fitted import FittedEfficiency
@@ -25,21 +25,25 @@ def predictions(table: Table, efficiency: FittedEfficiency | None) -> pd.DataFra
     if efficiency is None:
         frame["predicted"] = predict(table.groups)
         return frame
-    values = np.asarray([[efficiency.factor(f, t) for f in FACTORS] for t in table.traits])
+    factors = {t: [efficiency.factor(f, t) for f in FACTORS] for t in set(table.traits)}
+    values = np.asarray([factors[traits] for traits in table.traits])
     frame["predicted"] = np.exp(Forward(table.groups, FACTORS, slopes=False).log_figures(values)[0])
-    bits = extrapolations(table, efficiency)
-    widths = np.asarray(
-        [
-            efficiency.halfwidth(_judged(row).scenarios, int(sum_of))
-            * efficiency.spread(hardware=row.hardware, model=row.model, version=trait.version)
-            for row, trait, sum_of in zip(table.rows, table.traits, bits, strict=True)
-        ]
-    )
+    bits = extrapolations(table, efficiency).tolist()
+
+    def width(place: int) -> float:
+        row, version = table.rows[place], table.traits[place].version
+        spread = efficiency.spread(hardware=row.hardware, model=row.model, version=version)
+        return efficiency.halfwidth(_judged(row).scenarios, bits[place]) * spread
+
+    kinds = [
+        (row.scenario, row.metric, row.model, traits, sum_of)
+        for row, traits, sum_of in zip(table.rows, table.traits, bits, strict=True)
+    ]
+    widths = np.asarray(each(table.rows, kinds, width))
     frame["lower"] = frame["predicted"] * np.exp(-widths)
     frame["upper"] = frame["predicted"] * np.exp(widths)
-    frame["flags"] = [
-        " ".join(what for what, bit in EXTRAPOLATION.items() if bits_of & bit) for bits_of in bits
-    ]
+    words = {b: " ".join(w for w, bit in EXTRAPOLATION.items() if b & bit) for b in set(bits)}
+    frame["flags"] = [words[sum_of] for sum_of in bits]
     return frame
 
 
@@ -49,15 +53,23 @@ def extrapolations(table: Table, efficiency: FittedEfficiency) -> Array:
     A server without a limit holds as many requests as fit, as those measured did.
     """
     numbers = ranged_numbers(table, held=False)
-    found = np.zeros(len(table.rows), np.int8)
-    for place, row in enumerate(table.rows):
-        given = {name: values[place] for name, values in numbers.items()}
-        found[place] = efficiency.unseen(
+    scenarios = np.asarray([SCENARIO_OF_MASK[_judged(row).mask] for row in table.rows])
+
+    def unseen(place: int) -> int:
+        row = table.rows[place]
+        return efficiency.unseen(
             model=row.model,
             hardware=row.hardware,
             dtype=table.traits[place].dtype,
             family=table.families[place],
-        ) | efficiency.beyond(SCENARIO_OF_MASK[_judged(row).mask], **given)
+        )
+
+    kinds = [(row.model, traits) for row, traits in zip(table.rows, table.traits, strict=True)]
+    found = np.asarray(each(table.rows, kinds, unseen), np.int8)
+    for scenario in set(scenarios):
+        here = scenarios == scenario
+        given = {name: values[here] for name, values in numbers.items()}
+        found[here] |= efficiency.beyond(scenario, **given)
     return found
 
 
