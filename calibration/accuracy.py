@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.coverage import ENOUGH
 from calibration.dataset import Table
 from calibration.forward import Forward
 from calibration.parameters import Array
@@ -17,15 +18,15 @@ from sweep.dataset import package_version
 from sweep.fitted import INTERVAL
 from sweep.traits import version_of
 
-ENOUGH = 10
-"""Rows that a group needs to say how often intervals hold. [count]"""
 TITLES = {
     "row": "Configurations left out, a tenth at a time",
     "model": "Models left out, one at a time",
-    "architecture": "Architectures left out: all sizes of one model type at a time",
+    "architecture": "Architectures left out: all releases of the same sizes at a time",
+    "family": "Families left out: all sizes of one model type at a time",
     "hardware": "Accelerators left out, one at a time",
     "version": "Engine versions predicted from those before them",
 }
+MODELS = {"routed": "mixtures of experts", "none": "dense models"}
 HEADINGS = {
     "rows": "rows",
     "mape": "mean error",
@@ -77,7 +78,7 @@ def kinds(table: Table) -> Array:
             return scenarios[row.scenario]
         if table.traits[place].era == "0.10":
             return "in flight, version 0.10"
-        return f"in flight, {'mixtures of experts' if table.routed[place] else 'dense models'}"
+        return f"in flight, {MODELS[table.experts[place]]}"
 
     return np.asarray([kind(place) for place in range(len(table.rows))])
 

@@ -167,7 +167,7 @@ def _cells(figure: Any) -> dict[str, Any]:
 @click.option(
     "--leave-out",
     multiple=True,
-    type=click.Choice(["row", "model", "architecture", "hardware", "version"]),
+    type=click.Choice(["row", "model", "architecture", "family", "hardware", "version"]),
     default=["row"],
     show_default=True,
     help="What each refit does not see; row means a tenth of the configurations, version those "

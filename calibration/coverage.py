@@ -14,10 +14,14 @@ from sweep.fitted import INTERVAL, RANGED
 
 END = 0.1
 """Share of the rows of a scenario, at least, that stand for what lies beyond the others. [1]"""
+ENOUGH = 10
+"""Rows that a group needs to say how far 90 % of them reach. [count]"""
+GROUPS_HELD = 0.75
+"""Share of groups in which intervals of what is new hold 90 % of the rows. [1]"""
 UNSEEN_LABELS = {
     "unseen_hardware": ("hardware", "hardware"),
     "unseen_model": ("model", "model"),
-    "unseen_family": ("architecture", "model"),
+    "unseen_family": ("family", "model"),
 }
 """What must be left out of a fit to know how far off it is where it is new, and the spread that is
 not known then."""
@@ -52,16 +56,27 @@ def by_scenario(table: Table) -> dict[str, Array]:
     return {str(name): np.flatnonzero(scenarios == name) for name in np.unique(scenarios)}
 
 
-def conformal_halfwidth(errors: Array) -> float:
+def conformal_halfwidth(errors: Array, labels: Array | None = None) -> float:
     """Half-width that would have held 90 % of rows with these errors; infinite for no rows.
 
-    The quantile of the absolute errors, one further than the share of n + 1 rows.
+    The quantile of the absolute errors, one further than the share of n + 1 rows. Of groups it
+    would have held 90 % in three of four: what is new is one more group, and may be an odd one.
+
+    Args:
+        errors: Logarithmic errors, NaN where there are none.
+        labels: The group of each row; groups of too few rows do not count, unless all are.
     """
-    known = np.abs(errors[np.isfinite(errors)])
-    if len(known) == 0:
+    sizes = np.abs(errors[np.isfinite(errors)])
+    if len(sizes) == 0:
         return np.inf
-    share = min(np.ceil((len(known) + 1) * INTERVAL) / len(known), 1.0)
-    return float(np.quantile(known, share))
+    if labels is not None:
+        of_sizes = labels[np.isfinite(errors)]
+        groups = [sizes[of_sizes == name] for name in np.unique(of_sizes)]
+        widths = [conformal_halfwidth(group) for group in groups if len(group) >= ENOUGH]
+        if widths:
+            return float(np.quantile(widths, GROUPS_HELD))
+    share = min(np.ceil((len(sizes) + 1) * INTERVAL) / len(sizes), 1.0)
+    return float(np.quantile(sizes, share))
 
 
 def halfwidths(
@@ -89,11 +104,13 @@ def halfwidths(
     groups = groups_of(table)
     usual = multiples(spread or {}, groups)
     whole = {"seen": left_out_errors(fit, table.labels("configuration")) / usual}
+    of_groups: dict[str, Array] = {}
     for what, (label, new) in UNSEEN_LABELS.items():
         labels = table.labels(label)
         if len(np.unique(labels)) > 1:
             by_others = multiples(spread or {}, groups, without=new)
             whole[what] = left_out_errors(fit, labels) / by_others
+            of_groups[what] = labels
     numbers = ranged_numbers(table, held=True)
     for scenario, where in by_scenario(table).items():
         if scenario in found:
@@ -108,7 +125,10 @@ def halfwidths(
             ]
             if beyond:
                 errors[what] = np.concatenate(beyond)
-        widths = {what: conformal_halfwidth(values) for what, values in errors.items()}
+        widths = {
+            what: conformal_halfwidth(values, of_groups[what][where] if what in of_groups else None)
+            for what, values in errors.items()
+        }
         found[scenario] = {
             what: round(max(width, widths["seen"]), 4)
             for what, width in widths.items()

@@ -1,18 +1,21 @@
 """A table of measurements ready to be fitted: points, traits, logarithms, weights."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import jax
 import numpy as np
 
 from calibration.measurements import Measurement
 from calibration.observations import Group, each, machines_of, named, observe, recipes_of
 from calibration.parameters import Array
 from calibration.solver import DOUBTFUL_WEIGHT
+from sweep.architecture import Block
 from sweep.catalog import Catalog
 from sweep.families import read_blocks
-from sweep.traits import Traits, traits_of
+from sweep.traits import Traits, experts_of, traits_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Table:
         groups: Their points, by kernel.
         traits: What each is pooled by.
         families: The `model_type` of each one's model.
-        routed: Whether each one's model is a mixture of experts.
+        architectures: All models of the same layers and sizes as each one's.
+        experts: `routed` where each one's model is a mixture of experts, else `none`.
         measured: Logarithm of each figure, NaN where there is none.
         weights: Weight of each. [1]
     """
@@ -33,20 +37,27 @@ class Table:
     groups: tuple[Group, ...]
     traits: tuple[Traits, ...]
     families: tuple[str, ...]
-    routed: tuple[bool, ...]
+    architectures: tuple[str, ...]
+    experts: tuple[str, ...]
     measured: Array
     weights: Array
 
     def labels(self, by: str) -> Array:
         """What each row is grouped by.
 
-        `configuration`, `model`, `hardware`, `version`, or `architecture`: the models of one
-        `model_type`, which share their layers and differ in size.
+        `configuration`, `model`, `hardware`, `version`, `architecture`: models of the same layers
+        and sizes, as releases of one are; `family`: models of one `model_type` in all sizes; or
+        `experts`.
         """
         if by == "configuration":
             return np.asarray([configuration(row) for row in self.rows])
-        if by == "architecture":
-            return np.asarray(self.families)
+        of_models = {
+            "architecture": self.architectures,
+            "family": self.families,
+            "experts": self.experts,
+        }
+        if by in of_models:
+            return np.asarray(of_models[by])
         field = "engine_version" if by == "version" else by
         return np.asarray([getattr(row, field) for row in self.rows])
 
@@ -66,13 +77,15 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
     Raises:
         SpecError: A row names what the catalog lacks.
     """
-    blocks, families = {}, {}
+    blocks: dict[str, tuple[Block, ...]] = {}
+    families = {}
     for row in rows:
         if row.model not in blocks:
             spec = named(row, catalog.model, row.model)
             blocks[row.model] = read_blocks(spec.config, spec.where)
             families[row.model] = spec.family
-    routed = {name for name in blocks if any("router" in b.operators for b in blocks[name])}
+    architectures = _architectures(blocks)
+    experts = {name: experts_of(blocks[name]) for name in blocks}
     groups = tuple(observe(rows, catalog))
     machines = machines_of(rows, catalog)
     dtypes = [recipe.weight_dtype for recipe in recipes_of(rows, catalog)]
@@ -101,12 +114,22 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
             )
         ),
         families=tuple(families[row.model] for row in rows),
-        routed=tuple(row.model in routed for row in rows),
+        architectures=tuple(architectures[row.model] for row in rows),
+        experts=tuple(experts[row.model] for row in rows),
         measured=np.log([np.nan if row.value is None else row.value for row in rows]),
         weights=np.asarray(
             [_weight(row, repeats[what]) for row, what in zip(rows, measured_as, strict=True)]
         ),
     )
+
+
+def _architectures(blocks: Mapping[str, tuple[Block, ...]]) -> dict[str, str]:
+    """For each model the names of all that have the same layers and sizes."""
+    alike: dict[Any, list[str]] = {}
+    for name in sorted(blocks):
+        sizes, structure = jax.tree.flatten(blocks[name])
+        alike.setdefault((structure, *map(float, sizes)), []).append(name)
+    return {name: ", ".join(names) for names in alike.values() for name in names}
 
 
 def _weight(row: Measurement, repeats: int) -> float:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from calibration.measurements import Measurement
-from sweep.architecture import Block
+from sweep.architecture import Block, is_routed
 from sweep.catalog import Catalog
 from sweep.errors import SpecError
 from sweep.families import read_blocks
@@ -78,7 +78,7 @@ def layout_of(row: Measurement, blocks: tuple[Block, ...]) -> Layout:
     Raises:
         SpecError: num_gpus is no multiple of what one replica takes.
     """
-    routed = any("router" in block.operators for block in blocks)
+    routed = is_routed(blocks)
     groups = row.attention_dp
     if groups is None:
         modern = row.engine == "tensorrt-llm" and version_of(row.engine_version) >= (1, 0)

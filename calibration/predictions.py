@@ -32,7 +32,12 @@ def predictions(table: Table, efficiency: FittedEfficiency | None) -> pd.DataFra
 
     def width(place: int) -> float:
         row, version = table.rows[place], table.traits[place].version
-        spread = efficiency.spread(hardware=row.hardware, model=row.model, version=version)
+        spread = efficiency.spread(
+            hardware=row.hardware,
+            model=row.model,
+            experts=table.experts[place],
+            version=version,
+        )
         return efficiency.halfwidth(_judged(row).scenarios, bits[place]) * spread
 
     kinds = [

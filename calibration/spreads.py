@@ -18,10 +18,14 @@ Spreads = Mapping[str, Mapping[str, float]]
 
 
 def groups_of(table: Table) -> dict[str, Array]:
-    """What the spread of errors may depend on: accelerator, model, and engine's version."""
+    """What the spread of errors may depend on.
+
+    Accelerator, model, whether it is a mixture of experts, and engine's version.
+    """
     return {
         "hardware": table.labels("hardware"),
         "model": table.labels("model"),
+        "experts": table.labels("experts"),
         "version": np.asarray([trait.version for trait in table.traits]),
     }
 

@@ -74,6 +74,7 @@ from calibration.reports import (
     ask_tp,
     name_model,
 )
+from sweep.architecture import is_routed
 from sweep.catalog import Catalog
 from sweep.errors import SpecError
 from sweep.families import read_blocks
@@ -231,7 +232,7 @@ def _ask_attention(report: Report, catalog: Catalog) -> None:
     if name is None or tp == 1:
         return
     spec = catalog.model(name)
-    if any("router" in block.operators for block in read_blocks(spec.config, spec.where)):
+    if is_routed(read_blocks(spec.config, spec.where)):
         report.unstated["attention_dp"] = (
             f"{report.keys.where}: attention_dp: the report does not state whether attention ran "
             f"data-parallel; give --set attention_dp={tp} if enable_attention_dp was set, else "

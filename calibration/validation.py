@@ -14,15 +14,16 @@ from calibration.spreads import groups_of, multiples, spreads
 from sweep.traits import version_of
 
 FOLDS = 10
-LEAVE_OUT = ("row", "model", "architecture", "hardware", "version")
+LEAVE_OUT = ("row", "model", "architecture", "family", "hardware", "version")
 
 
 def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     """Name, rows to fit and rows to predict of each split.
 
     `row` makes ten folds by configuration, so that neighbours of one configuration across
-    versions stay together; `architecture` leaves out all models of one `model_type`, whatever
-    their size; `version` goes forward in time: each version is predicted from those before it.
+    versions stay together; `architecture` leaves out all models of the same sizes, `family` all
+    of one `model_type`; `version` goes forward in time: each version is predicted from those before
+    it.
     """
     places = np.arange(len(table.rows))
     if leave_out == "row":
@@ -119,7 +120,8 @@ def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
 
     The half-width of a row comes from the held-out errors of the other groups of the same kind
     of split in its scenario: those of other folds, other models, other accelerators, versions. So
-    does how much wider it is for an accelerator, model or version that is among those.
+    does how much wider it is for an accelerator, model or version that is among those. Folds are
+    as good as one another; what is new may be an odd one among its kind.
     """
     labels = np.full(len(errors), "", dtype=object)
     for name, _, predicted in splits(table, leave_out):
@@ -132,7 +134,8 @@ def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
         usual = multiples(spreads(groups, scenarios, others), groups)
         for where in by_scenario(table).values():
             inside = where[known[where] & (labels[where] == name)]
-            judges = others if np.isfinite(others[where]).any() else errors
-            width = conformal_halfwidth((judges / usual)[where])
+            judges = (others if np.isfinite(others[where]).any() else errors)[where] / usual[where]
+            of_others = labels[where] if leave_out != "row" else None
+            width = conformal_halfwidth(judges, of_others)
             covered[inside] = np.abs(errors[inside]) <= width * usual[inside]
     return covered

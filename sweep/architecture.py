@@ -4,9 +4,16 @@ How a published config becomes this form stands in `families/`, what an operator
 `operators/`, how the two are bound in `transformer.py`.
 """
 
+from collections.abc import Iterable
+
 import equinox as eqx
 
 from sweep.operators.cost import Scalar
+
+
+def is_routed(blocks: Iterable["Block"]) -> bool:
+    """Whether a model of these blocks is a mixture of experts."""
+    return any("router" in block.operators for block in blocks)
 
 
 class Block(eqx.Module):

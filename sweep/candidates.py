@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from sweep.architecture import is_routed
 from sweep.catalog import Catalog
 from sweep.errors import ResultError, SpecError
 from sweep.execution import run
@@ -304,7 +305,7 @@ def _layout_axes(
     offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
 ) -> dict[str, list[int]]:
     blocks = read_blocks(model.config, model.where)
-    mixed = any("router" in block.operators for block in blocks)
+    mixed = is_routed(blocks)
     within = powers_of_two(min(max(_node(machine) for machine in machines), WIDEST))
     return {
         "tp": sorted(set(offer.tp)) or within,

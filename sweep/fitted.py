@@ -68,8 +68,8 @@ class FittedEfficiency(Spec):
         halfwidths: Half of the 90 % interval of a logarithm, by scenario and by what is new:
             `seen`, or a word of `EXTRAPOLATION`. [1]
         seen: What the rows held: `hardware`, `model`, `dtype` and `family`.
-        spreads: How much wider than the half-width the interval of a `hardware`, `model` or
-            `version` is; 1 where it is not named. [1]
+        spreads: How much wider than the half-width the interval of a `hardware`, `model`,
+            `version`, or of `experts` `routed` or `none`, is; 1 where it is not named. [1]
         ranges: Lowest and highest number that the rows held, by scenario and quantity of
             `RANGED`. [count]
     """
@@ -165,9 +165,9 @@ class FittedEfficiency(Spec):
                 bits = bits | outside * np.int8(BEYOND[RANGED[name]])
         return bits
 
-    def spread(self, *, hardware: str, model: str, version: str) -> float:
+    def spread(self, *, hardware: str, model: str, experts: str, version: str) -> float:
         """How much wider an interval is for what it is of, over the usual. [1]"""
-        given = {"hardware": hardware, "model": model, "version": version}
+        given = {"hardware": hardware, "model": model, "experts": experts, "version": version}
         product = 1.0
         for by, levels in self.spreads.items():
             product *= levels.get(given.get(by, ""), 1.0)

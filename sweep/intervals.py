@@ -10,7 +10,7 @@ from sweep.dataset import variable_attributes
 from sweep.fitted import FittedEfficiency
 from sweep.grid import Resolved
 from sweep.judged import CALIBRATED, ENDS, EXTRAPOLATION
-from sweep.traits import traits_of
+from sweep.traits import experts_of, traits_of
 from sweep.variables import VARIABLES
 
 SCENARIO_OF_MASK = {
@@ -76,10 +76,12 @@ def spreads(grid: Resolved, efficiency: FittedEfficiency) -> xr.DataArray:
     version = f"{efficiency.engine} {efficiency.engine_version}"
     found = [
         [
-            efficiency.spread(hardware=machine.name, model=spec.name, version=version)
+            efficiency.spread(
+                hardware=machine.name, model=spec.name, experts=experts_of(blocks), version=version
+            )
             for machine in grid.hardware
         ]
-        for spec, _ in grid.models
+        for spec, blocks in grid.models
     ]
     return xr.DataArray(found, dims=("model", "hardware"))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweep.architecture import Block
+from sweep.architecture import Block, is_routed
 from sweep.specs import HardwareSpec
 
 AXES_OF_TRAITS = {
@@ -70,6 +70,11 @@ def era_of(engine: str, version: str) -> str:
         if number < below:
             return name
     return "cpp" if number < (0, 19) else "pytorch"
+
+
+def experts_of(blocks: Sequence[Block]) -> str:
+    """`routed` for a mixture of experts, else `none`: errors of the two differ."""
+    return "routed" if is_routed(blocks) else "none"
 
 
 def traits_of(

@@ -495,15 +495,32 @@ def test_a_report_tells_kinds_of_runs_apart() -> None:
     assert "llm-calibrate validate mine.csv" in text
 
 
-def test_an_architecture_is_left_out_in_all_its_sizes() -> None:
-    given = [
-        row(id=name, model=name) for name in ("llama-3.1-8b", "llama-3-70b", "mistral-7b-v0.1")
-    ]
-    found = {name: places for name, _, places in splits(tabulate(given, shipped()), "architecture")}
-    assert {name: places.tolist() for name, places in found.items()} == {
-        "llama": [0, 1],
-        "mistral": [2],
-    }
+@pytest.mark.parametrize(
+    ("leave_out", "groups"),
+    [
+        ("family", {"llama": [0, 1, 2], "mistral": [3]}),
+        (
+            "architecture",
+            {"llama-3.1-8b": [0], "llama-3-70b, llama-3.3-70b": [1, 2], "mistral-7b-v0.1": [3]},
+        ),
+    ],
+)
+def test_a_family_is_left_out_in_all_sizes_and_an_architecture_in_all_releases(
+    leave_out, groups
+) -> None:
+    models = ("llama-3.1-8b", "llama-3-70b", "llama-3.3-70b", "mistral-7b-v0.1")
+    given = tabulate([row(id=name, model=name) for name in models], shipped())
+    found = {name: places.tolist() for name, _, places in splits(given, leave_out)}
+    assert found == groups
+
+
+def test_an_interval_of_what_is_new_holds_in_three_of_four_groups() -> None:
+    # Errors of nought to 1, 2, 3 and 4 in groups of 99, one of 1,000 and one too small to count.
+    sizes = {"a": (1, 99), "b": (2, 99), "c": (3, 99), "d": (4, 99), "e": (3, 1000), "f": (9, 9)}
+    errors = np.concatenate([np.linspace(0, top, count) for top, count in sizes.values()])
+    labels = np.concatenate([[name] * count for name, (_, count) in sizes.items()])
+    assert conformal_halfwidth(errors, labels) == pytest.approx(0.9 * 3, rel=0.02)
+    assert conformal_halfwidth(errors[-9:], labels[-9:]) == 9
 
 
 def test_versions_are_predicted_from_those_before() -> None:
