@@ -378,11 +378,7 @@ def test_the_article_table_stands_beside_the_published_columns(call, tmp_path) -
     for row in rows:
         # an uncalibrated roofline is an upper bound on what was measured
         assert 0 < row["our error"] < row["LLM-Viewer error"]
-    # The first is 5 % low, as are its neighbours of other versions.
-    errors = sorted(abs(row["calibrated error"]) for row in rows)
-    assert errors[-2] < 0.05
-    assert errors[-1] < 0.06
-    for row in rows:
+        assert abs(row["calibrated error"]) < 0.05
         low, high = row["90 % interval (s-1)"]
         assert low < row["TensorRT-LLM 0.8.0 (s-1)"] < high
 
