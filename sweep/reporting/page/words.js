@@ -39,7 +39,7 @@ function worded(number, units) {
 /** A name as Plotly takes it, which reads some of HTML in texts. */
 function plain(text) {
   return String(text)
-    .replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+    .replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&#34;");
 }
 
 const spaced = (name) => name.replaceAll("_", " ");
