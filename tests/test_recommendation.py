@@ -569,7 +569,7 @@ def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
     )
     assert one.frame["gpus"].max() == shipped().hardware("h100-nvl").gpus_per_node
     assert set(one.frame["dp_attention"]) == {1}
-    with pytest.raises(SpecError, match="every layout takes 64 GPUs or more, .* h100-nvl has "):
+    with pytest.raises(SpecError, match=r"every layout takes 64 GPUs or more, .* h100-nvl has "):
         sweep_candidates(
             MODEL,
             Offer(("h100-nvl",), tp=(64,)),
