@@ -24,9 +24,11 @@ from sweep.candidates import (
     sweep_candidates,
 )
 from sweep.catalog import Catalog
+from sweep.decision_plots import front_figure
 from sweep.errors import ResultError, SpecError
 from sweep.fitted import load_efficiency
 from sweep.listing import figure_rows
+from sweep.plots import roofline_figure, save_figure
 from sweep.prices import parse_prices, price_of, read_prices
 from sweep.recommendation import Demand, Limits, Recommendation, pareto_front, recommend
 from sweep.specs import HardwareSpec, parse
@@ -504,6 +506,16 @@ def test_the_command_ranks_and_draws(call, tmp_path) -> None:
     for word in ("by tensorrt-llm", "rtx-4090", "bound by", "unseen_hardware", "the front:"):
         assert word in out
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path) -> None:
+    name = r"$\frac{1}$"
+    answer = recommend(table(hardware=[name]), Demand())
+    figure = front_figure(answer)
+    save_figure(figure, tmp_path / "front.png")
+    assert name in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    spec = shipped().hardware("l20").model_copy(update={"name": name})
+    save_figure(roofline_figure([spec], "half"), tmp_path / "roof.png")
 
 
 def test_nothing_meets_the_limits_with_exit_status_1(call) -> None:

@@ -676,7 +676,7 @@ def test_times_of_nought_are_no_offers(article, opened) -> None:
 
 
 def test_names_have_quotes_in_pictures(article, opened) -> None:
-    name = 'an "accelerator" & more'
+    name = 'an "accelerator" & $more$'
     page = opened(html(article.assign_coords(hardware=[name, "other"])))
     assert name in page.locator("#front .legendtext").all_text_contents()
 
