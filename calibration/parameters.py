@@ -277,9 +277,16 @@ def chosen(patterns: Sequence[str], parameters: Sequence[Parameter]) -> set[str]
 
 
 def split_patterns(given: Sequence[str]) -> list[str]:
-    """Patterns one by one, of texts that join several by commas outside of brackets."""
+    """Patterns one by one, of texts that join several by commas outside of brackets.
+
+    Raises:
+        SpecError: There are texts, and no pattern in them.
+    """
     parts = [part for text in given for part in re.split(r",(?![^\[\]]*\])", text)]
-    return [part.strip() for part in parts if part.strip()]
+    patterns = [part.strip() for part in parts if part.strip()]
+    if given and not patterns:
+        raise SpecError("--free: names no factor; leave it out to fit all")
+    return patterns
 
 
 def _means(pattern: str, parameter: Parameter) -> bool:

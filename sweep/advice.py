@@ -143,8 +143,10 @@ def _score(row: Row) -> str:
 
 
 def _three(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    digits = 3 - len(f"{value:.0f}") if value >= 1 else 3
+    """Three significant digits, without an exponent from 1 on."""
+    if value < 1:
+        return f"{value:.3g}"
+    digits = 3 - len(f"{value:.0f}")
     return f"{round(value, digits):,.{max(digits, 0)}f}"
 
 

@@ -322,11 +322,22 @@ def _node(spec: HardwareSpec) -> int:
 def _within_machines(
     frame: pd.DataFrame, machines: Iterable[HardwareSpec], offer: Offer
 ) -> pd.Series:
-    """Deployments that fit in one machine; all where every axis of the layout was given."""
+    """Deployments that fit in one machine; all where every axis of the layout was given.
+
+    Raises:
+        SpecError: None fits.
+    """
     if offer.tp and offer.pp:
         return pd.Series(True, frame.index)
     sizes = {machine.name: _node(machine) for machine in machines}
-    return frame["gpus"] <= frame["hardware"].map(sizes)
+    within: pd.Series = frame["gpus"] <= frame["hardware"].map(sizes)
+    if not within.any():
+        told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise SpecError(
+            f"every layout takes {frame['gpus'].min():.0f} GPUs or more, and a machine of {told}; "
+            "give both tp and pp for layouts over several machines"
+        )
+    return within
 
 
 def computes(machine: HardwareSpec, recipe: PrecisionSpec) -> bool:

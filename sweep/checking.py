@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 
 from sweep.best import BEST
-from sweep.dataset import CONVENTIONS, axis_attributes, variable_attributes
+from sweep.dataset import CONVENTIONS, axis_attributes, recorded_grid, variable_attributes
 from sweep.directory import Directory
-from sweep.errors import GridError
+from sweep.errors import GridError, ResultError
 from sweep.netcdf import open_file
 from sweep.opening import open_directory
 from sweep.pareto import FRONT
@@ -100,9 +100,9 @@ def _recorded_problems(dataset: xr.Dataset) -> list[str]:
     recorded = str(dataset.attrs.get("llm_sweep_variables", "")).split()
     problems = [f"variable {n} is missing" for n in recorded if n not in dataset.data_vars]
     try:
-        axes = dict(json.loads(str(dataset.attrs.get("llm_sweep_grid", "{}"))))
-    except (ValueError, TypeError):
-        return [*problems, "llm_sweep_grid is no JSON object"]
+        axes = recorded_grid(dataset)
+    except ResultError as error:
+        return [*problems, str(error)]
     used = {dim for array in dataset.data_vars.values() for dim in array.dims}
     return problems + [
         f"axis {axis} does not hold the values that llm_sweep_grid records"

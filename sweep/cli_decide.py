@@ -4,6 +4,7 @@ Heavy packages are imported inside the commands that need them.
 """
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,20 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         return tuple(map(int, words))
 
 
-POSITIVE = click.FloatRange(min=0, min_open=True)
+class Positive(click.FloatRange):
+    """A finite number above 0, which NaN passes for in a range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a finite number above 0", param, ctx)
+        return number
+
+
+POSITIVE = Positive(min=0, min_open=True)
 COUNT = click.IntRange(1)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sweep.errors import ResultError
 from sweep.grid import Resolved
 from sweep.variables import AXIS_LONG_NAMES, LABELLED, VARIABLES, Variable
 
@@ -128,3 +129,18 @@ def global_attributes(grid: Resolved, origin: Origin) -> dict[str, Any]:
         "llm_sweep_variables": " ".join(grid.variables),
         "llm_sweep_grid": json.dumps({**grid.labels, **grid.numbers}, separators=(",", ":")),
     }
+
+
+def recorded_grid(dataset: xr.Dataset) -> dict[str, list[Any]]:
+    """Labels and numbers along every axis, as a result records them; empty if it does not.
+
+    Raises:
+        ResultError: Its record is no JSON object of lists.
+    """
+    try:
+        found = json.loads(str(dataset.attrs.get("llm_sweep_grid", "{}")))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(held, list) for held in found.values()):
+        raise ResultError("llm_sweep_grid is no JSON object of lists; make the result again")
+    return found

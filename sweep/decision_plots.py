@@ -8,7 +8,7 @@ from matplotlib.ticker import LogFormatter
 
 from sweep.advice import sentence
 from sweep.explanation import HOST, SPENT, Explanation, Phase, title
-from sweep.plots import COLOURS
+from sweep.plots import COLOURS, plain_text
 from sweep.recommendation import Recommendation, pareto_front
 
 SPENT_COLOURS = dict(zip(SPENT, (*COLOURS[:3], COLOURS[4], "#999999"), strict=True))
@@ -27,6 +27,7 @@ UNITS = ((1.0, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "µs"))
 """Least time, factor and name of a unit."""
 
 
+@plain_text
 def explanation_figure(explanation: Explanation) -> Figure:
     """Time of each operator, stacked by what it is spent on: a panel for each phase."""
     phases = explanation.phases
@@ -107,6 +108,7 @@ MOST_LINES = 6
 """Accelerators that a picture of fronts tells apart; the best of them. [count]"""
 
 
+@plain_text
 def front_figure(found: Recommendation) -> Figure:
     """What deployments give a user against what they give on a GPU, the front in black."""
     figure = Figure(figsize=(8.5, 5.6), layout="constrained")

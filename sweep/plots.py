@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection, QuadMesh
 from matplotlib.colors import LogNorm
@@ -37,10 +38,13 @@ METHOD_TITLES = {
     "decode_step_latency": "operator roofline",
     "global_decode_step_latency": "global roofline",
 }
+plain_text = rc_context({"text.parse_math": False})
+"""Decorates a figure in which a name with dollar signs is a name and no formula."""
 SMALLEST_SPREAD = 1.25
 """Ratio at the ends of the colour scale where all ratios are nearer to 1."""
 
 
+@plain_text
 def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     """Ratio meshes over sequence length and batch: a row per model, a column per method.
 
@@ -148,6 +152,7 @@ def _to_edges(
     )
 
 
+@plain_text
 def roofline_figure(specs: Sequence[HardwareSpec], dtype: str, *, linear: bool = False) -> Figure:
     """Attainable rate over arithmetic intensity, one roof per accelerator, ridge points marked.
 

@@ -26,7 +26,7 @@ def read_prices(path: Path) -> Prices:
     if path.suffix != ".csv":
         return {str(name): _price(v, f"{path}: {name}") for name, v in read_mapping(path).items()}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sweep.dataset import recorded_grid
 from sweep.errors import ResultError
 from sweep.selection import label_among, number_among, number_of
 from sweep.space import Space
@@ -84,10 +85,9 @@ def present_only(dataset: xr.Dataset) -> xr.Dataset:
             array.attrs["ancillary_variables"] = " ".join(there)
     recorded = str(dataset.attrs.get("llm_sweep_variables", "")).split()
     known = [name for name in recorded if name in dataset.data_vars and name in VARIABLES]
-    grid = json.loads(str(dataset.attrs.get("llm_sweep_grid", "{}")))
     held = {
         axis: dataset[axis].values.tolist() if axis in dataset.dims else values
-        for axis, values in grid.items()
+        for axis, values in recorded_grid(dataset).items()
     }
     return dataset.assign_attrs(
         llm_sweep_variables=" ".join(known),

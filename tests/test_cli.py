@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from click import unstyle
 
 import sweep
 from sweep import cli
+from sweep.listing import print_table
 
 SWEEP = {
     "models": ["llama-2-7b"],
@@ -558,3 +560,28 @@ def test_a_full_or_closed_standard_output_leaves_no_traceback() -> None:
         check=False,
     )
     assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def _printed(rows, columns: int, monkeypatch, capsys) -> list[str]:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_table(rows)
+    return [unstyle(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_narrow_terminal_breaks_no_number(monkeypatch, capsys) -> None:
+    rows = [
+        {"rank": 1, **{f"figure {i}": 123456 + i for i in range(12)}, "why": "many words of it"}
+    ]
+    lines = _printed(rows, 60, monkeypatch, capsys)
+    words = " ".join(lines).split()
+    assert max(map(len, lines)) <= 60
+    assert all(f"{123456 + i:,}" in words for i in range(12))
+    assert words.count("rank") > 1
+
+
+def test_a_column_has_one_notation(monkeypatch, capsys) -> None:
+    lines = _printed(
+        [{"per dollar": 1_152_000}, {"per dollar": 1_052_631.6}], 80, monkeypatch, capsys
+    )
+    assert {"1,152,000", "1,052,632"} <= set(" ".join(lines).split())

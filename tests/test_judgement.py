@@ -261,6 +261,12 @@ def test_a_pattern_that_names_nothing_is_refused(pattern: str, words: str) -> No
     assert "\n" not in str(refusal.value)
 
 
+def test_no_pattern_is_not_every_pattern() -> None:
+    assert split_patterns([]) == []
+    with pytest.raises(SpecError, match="names no factor"):
+        split_patterns([" ,"])
+
+
 def test_a_factor_stops_at_its_bound_and_says_so() -> None:
     # Ten times as fast as the roofline: only shares above 1 could explain it.
     fit = fit_of(table().measured + np.log(10), max_evaluations=40)

@@ -24,9 +24,11 @@ from sweep.candidates import (
     sweep_candidates,
 )
 from sweep.catalog import Catalog
+from sweep.decision_plots import front_figure
 from sweep.errors import ResultError, SpecError
 from sweep.fitted import load_efficiency
 from sweep.listing import figure_rows
+from sweep.plots import roofline_figure, save_figure
 from sweep.prices import parse_prices, price_of, read_prices
 from sweep.recommendation import Demand, Limits, Recommendation, pareto_front, recommend
 from sweep.specs import HardwareSpec, parse
@@ -273,6 +275,12 @@ def test_where_nothing_runs_the_reasons_are_counted() -> None:
     )
 
 
+def test_a_small_score_keeps_its_digits() -> None:
+    # A request of 100 tokens in ten thousand days.
+    answer = recommend(table(gpus=[1]), Demand(requests_per_s=1.25e-9))
+    assert "GPU, 1.25e-07 (1.25e-07 to 1.25e-07)" in advice.sentence(answer)
+
+
 def test_one_output_token_has_no_tpot_to_limit() -> None:
     answer = recommend(table(tpot=[math.nan]), Demand(Limits(max_tpot=1e-9)))
     assert len(answer.ranked) == 1
@@ -397,6 +405,12 @@ def test_prices_of_files(tmp_path) -> None:
     assert parse_prices(["l20=2", "l20=3"]) == {"l20": 3.0}
 
 
+def test_a_table_as_a_spreadsheet_writes_it(tmp_path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("hardware,price_usd_per_hour\r\nl20,1\r\n", encoding="utf-8-sig")
+    assert read_prices(path) == {"l20": 1.0}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -494,6 +508,16 @@ def test_the_command_ranks_and_draws(call, tmp_path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path) -> None:
+    name = r"$\frac{1}$"
+    answer = recommend(table(hardware=[name]), Demand())
+    figure = front_figure(answer)
+    save_figure(figure, tmp_path / "front.png")
+    assert name in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    spec = shipped().hardware("l20").model_copy(update={"name": name})
+    save_figure(roofline_figure([spec], "half"), tmp_path / "roof.png")
+
+
 def test_nothing_meets_the_limits_with_exit_status_1(call) -> None:
     code, out, err = call(*ASKED, "--max-tpot", 1e-4)
     assert (code, err) == (1, "")
@@ -524,6 +548,8 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
         (("--price", "l20"), "write NAME=USD"),
         (("--price", "l40=1"), "no candidate of that name"),
         (("--max-ttft", "0"), "max-ttft"),
+        (("--max-ttft", "nan"), "'nan' is not a finite number above 0"),
+        (("--requests-per-s", "inf"), "'inf' is not a finite number above 0"),
         (("--efficiency", "vllm"), "unknown efficiency"),
         (("--from", "none.nc", "--efficiency", "ideal"), "leave --efficiency out"),
         (("--from", "none.nc"), "no such file"),
@@ -555,6 +581,16 @@ def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
     )
     assert one.frame["gpus"].max() == shipped().hardware("h100-nvl").gpus_per_node
     assert set(one.frame["dp_attention"]) == {1}
+    with pytest.raises(SpecError, match=r"every layout takes 64 GPUs or more, .* h100-nvl has "):
+        sweep_candidates(
+            MODEL,
+            Offer(("h100-nvl",), tp=(64,)),
+            isl=64,
+            osl=16,
+            concurrency=1,
+            catalog=shipped(),
+            efficiency=None,
+        )
     wide = replace(OFFER, hardware=("h100-nvl",), precision=(), tp=(8,), pp=(4,))
     asked = sweep_candidates(
         MODEL, wide, isl=64, osl=16, concurrency=1, catalog=shipped(), efficiency=None

@@ -33,6 +33,7 @@ from sweep.reporting.making import html
 from sweep.reporting.quality import calibration_of
 from sweep.reporting.thinning import MOST_BYTES, fitting, grid_of
 from sweep.resources import shipped_configs
+from sweep.subset import subset
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 SCRIPT = "<script>alert(1)</script>"
@@ -404,6 +405,25 @@ def test_a_reduced_result_is_shown_but_not_taken_apart(served) -> None:
         html(sweep.reduce(served, "argmax:output_throughput"))
 
 
+def test_one_batch_size_is_compared_too(article) -> None:
+    told = Page(html(article.isel(batch_size=[3]))).told
+    assert [text.partition(",")[0] for text in told["sentences"]] == article.model.values.tolist()
+
+
+def test_flags_alone_make_no_page(article) -> None:
+    with pytest.raises(ResultError, match="holds flags alone"):
+        html(article[["feasible"]])
+
+
+@pytest.mark.parametrize("record", ["{broken", "[1, 2]", '{"batch_size": 3}'])
+def test_a_damaged_record_of_the_grid_is_named(article, record) -> None:
+    damaged = article.assign_attrs(llm_sweep_grid=record)
+    with pytest.raises(ResultError, match="llm_sweep_grid"):
+        html(damaged)
+    with pytest.raises(ResultError, match="llm_sweep_grid"):
+        subset(damaged, select=["model=llama-2-13b"])
+
+
 def call(*words: object) -> int:
     """Exit status of the command line."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
@@ -644,6 +664,27 @@ def test_a_name_that_is_a_script_does_nothing(hostile_page, opened) -> None:
     assert IMAGE in page.locator("#layers table th").all_inner_texts()
     keep(page, "report-hostile")
     assert page.locator("img").count() == 0
+
+
+def test_times_of_nought_are_no_offers(article, opened) -> None:
+    """Speeds without an end have no place on an axis, and the page is drawn all the same."""
+    page = opened(
+        html(article.map(np.zeros_like, keep_attrs=True).assign(feasible=article.feasible))
+    )
+    assert page.inner_text("h1").startswith("a100-sxm-80gb or h20-96gb")
+    assert "could not be drawn" not in page.inner_text("#answer")
+
+
+def test_names_have_quotes_in_pictures(article, opened) -> None:
+    name = 'an "accelerator" & $more$'
+    page = opened(html(article.assign_coords(hardware=[name, "other"])))
+    assert name in page.locator("#front .legendtext").all_text_contents()
+
+
+def test_no_share_has_an_exponent(article_page, opened) -> None:
+    shares = opened(article_page).locator("#layers td").all_inner_texts()
+    assert any("< 0.001 %" in text for text in shares)
+    assert not any(re.search(r"e[-−+]\d", text) for text in shares if "%" in text)
 
 
 def test_it_is_usable_soon(article_page, opened) -> None:

@@ -96,6 +96,8 @@ def contents(
             f"result: {', '.join(taken_apart.notes)}."
         )
     shown = [str(name) for name, array in kept.data_vars.items() if _is_shown(array)]
+    if not shown:
+        raise ResultError("it holds flags alone; give a result with a time, rate or amount too")
     start = next((name for name in FIRST if name in shown), shown[0])
     told |= {
         "title": str(dataset.attrs.get("title", "Results")),
@@ -192,7 +194,7 @@ def _sentences(dataset: xr.Dataset, variable: str) -> list[str]:
     chosen = {
         str(dim): dataset[dim].values.tolist()[begin["places"].get(str(dim), 0)]
         for dim in dataset[variable].dims
-        if dim not in ("model", "hardware", begin["across"], begin["up"])
+        if dim not in ("model", "hardware", "batch_size", begin["across"], begin["up"])
     }
     found = []
     for model in dataset["model"].values.tolist()[:MOST_SENTENCES]:

@@ -1,6 +1,5 @@
 """Cuts a result down to what one page can hold, and says in words what was left out."""
 
-import json
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sweep.comparison import BETTER
+from sweep.dataset import recorded_grid
 from sweep.errors import ResultError
 from sweep.judged import ENDS
 from sweep.variables import LABELLED, VARIABLES
@@ -128,6 +128,9 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 
 def grid_of(dataset: xr.Dataset) -> dict[str, list[Any]]:
-    """Labels and numbers along every axis of the grid, those that no variable varies over too."""
-    recorded: dict[str, list[Any]] = json.loads(str(dataset.attrs.get("llm_sweep_grid", "{}")))
-    return recorded | {str(dim): dataset[dim].values.tolist() for dim in dataset.dims}
+    """Labels and numbers along every axis of the grid, those that no variable varies over too.
+
+    Raises:
+        ResultError: What the result records of it is damaged.
+    """
+    return recorded_grid(dataset) | {str(dim): dataset[dim].values.tolist() for dim in dataset.dims}

@@ -1,11 +1,18 @@
 // The operators of the chosen cell in running order, with their costs.
 
 const BOUNDS = ["memory", "compute", "communication"];
+const LEAST_SHARE = 1e-5; // Of a step's time, below which a share is not told.
 
 /** The place in `values` that is nearest to a number, as a ratio. */
 function nearest(values, number) {
   const off = values.map((one) => Math.abs(Math.log(one / number)));
   return off.indexOf(Math.min(...off));
+}
+
+/** A share in words, and no more digits of a small one than can matter. */
+function percent(share) {
+  if (share > 0 && share < LEAST_SHARE) return `< ${digits(100 * LEAST_SHARE)} %`;
+  return `${digits(100 * share, share < 0.001 ? 1 : 2)} %`;
 }
 
 /** The cell taken apart that is nearest to the chosen one. */
@@ -128,5 +135,5 @@ function fillCell(cell, text) {
   share.style.width = `${5 * (text.share || 0)}rem`;
   share.style.background = `var(--${text.bound ?? "host"})`;
   cell.className = "bars";
-  cell.append(share, ` ${digits(100 * text.share, text.share < 0.001 ? 1 : 2)} % ${text.bound ?? "overhead"}`);
+  cell.append(share, ` ${percent(text.share)} ${text.bound ?? "overhead"}`);
 }

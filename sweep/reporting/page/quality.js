@@ -11,7 +11,7 @@ function drawQuality() {
   const quality = told.quality;
   document.getElementById("quality-hint").textContent = quality
     ? `Predicted by ${quality.title}.`
-    : told.bounded ? "No calibration was used: these are bounds on what the hardware allows, and software reaches less of them." : "";
+    : told.bounded ? "No calibration was used: these are bounds on what the hardware allows, and software reaches less." : "";
   document.getElementById("scatter").hidden = !quality || !quality.machines.length;
   if (!quality) return;
   const place = document.getElementById("quality");

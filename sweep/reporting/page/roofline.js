@@ -1,11 +1,12 @@
 // Rooflines of the chosen accelerators, with the operators of the chosen cell.
 
 const PHASES = { decode_step: "decode step", prefill: "prefill" };
+const BEYOND = 12; // Ridges to the right of one, where the name of an operator left of it has room.
 
 function roofTraces(machine, precision, low, high) {
   return Object.entries(machine.peaks[precision] ?? {}).map(([dtype, peak], k) => {
     const ridge = peak / machine.bandwidth;
-    const x = [low, ridge, Math.max(high, ridge * 4)];
+    const x = [low, ridge, Math.max(high, ridge * BEYOND)];
     return {
       type: "scatter", mode: "lines", name: `${plain(dtype)}: ${digits(peak / 1e12, 3)} TFLOP/s, ridge at ${digits(ridge, 3)}`,
       x, y: x.map((intensity) => Math.min(peak, intensity * machine.bandwidth) / 1e12),

@@ -27,7 +27,7 @@ function axisStyle(title, more) {
 
 /** Ticks at powers of ten, and between them where these are few. */
 function logTicks(numbers) {
-  const logs = numbers.filter((number) => number > 0).map(Math.log10);
+  const logs = numbers.filter((number) => number > 0 && number < Infinity).map(Math.log10);
   const [low, high] = [Math.floor(Math.min(...logs)), Math.ceil(Math.max(...logs))];
   const decades = Math.max(...logs) - Math.min(...logs);
   const steps = decades > 2 ? [1] : decades > 0.7 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];

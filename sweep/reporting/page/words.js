@@ -36,10 +36,10 @@ function worded(number, units) {
   return name === "1/s" ? `${digits(number)}/s` : `${digits(number * factor)} ${name}`.trim();
 }
 
-/** A name as Plotly takes it, which reads some of HTML in texts. */
+/** A name as Plotly takes it, which reads some of HTML and of TeX in texts. */
 function plain(text) {
   return String(text)
-    .replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+    .replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&#34;").replaceAll("$", "&#36;");
 }
 
 const spaced = (name) => name.replaceAll("_", " ");
