@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -34,6 +33,7 @@ from sweep.directory import begun
 from sweep.execution import compute, evaluation, run_plan, run_resolved, run_shards
 from sweep.export import export
 from sweep.grid import Grid, Resolved, resolve
+from sweep.netcdf import write_netcdf
 from sweep.netcdf_stream import CHUNK_POINTS
 from sweep.params import Point
 from sweep.plan import SHARD_BYTES, Plan, make_plan
@@ -43,6 +43,8 @@ from sweep.stacking import hardware_params, model_params, precision_params, stac
 from sweep.storage import Storage, chunk_sizes
 
 TOLERANCE = 1e-4
+IN_A_TURN = 3
+"""Runs, one after another. [count]"""
 FOUR = ["decode_step_latency", "global_decode_step_latency", "bound", "feasible"]
 Run = Callable[[], Any]
 
@@ -87,11 +89,15 @@ class Row(NamedTuple):
 
 
 def rounds(runs: dict[str, Run], repeats: int) -> dict[str, np.ndarray]:
-    """Times of each, taking turns; what each leaves is freed after the clock has stopped. [s]"""
+    """Times of each, taking turns; what each leaves is freed after the clock has stopped. [s]
+
+    A turn is three runs, of which the middle one counts: the first finds caches and threads as
+    another left them.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            times[name].append(clock(run))
+            times[name].append(float(np.median([clock(run) for _ in range(IN_A_TURN)])))
     return {name: np.asarray(each) for name, each in times.items()}
 
 
@@ -241,17 +247,22 @@ def file_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
     chunks = list(chunk_sizes(array, CHUNK_POINTS).values())
     for compression in ("none", "zlib", "zstd"):
         with scratch(folder) as here:
-            fresh = (here / str(place) for place in count())
+            # What a run returns is removed when the clock has stopped, so that all write anew.
+            fresh = partial(TemporaryDirectory, dir=here, ignore_cleanup_errors=True)
 
-            def swept(how: str = compression, fresh: Iterator[Path] = fresh) -> None:
+            def swept(how: str = compression, fresh: Any = fresh) -> Any:
+                place = fresh()
+                path = Path(place.name) / "swept.nc"
                 if how == "none":
-                    with begun(next(fresh), made) as directory:
-                        run_shards(directory, directory.shards())
-                    return
-                export(run_plan(made), next(fresh).with_suffix(".nc"), Storage(how, 1))
+                    write_netcdf(run_plan(made), path)
+                else:
+                    export(run_plan(made), path, Storage(how, 1))
+                return place
 
-            def bare(how: str = compression, fresh: Iterator[Path] = fresh) -> None:
-                bare_write(array.values, chunks, next(fresh), how)
+            def bare(how: str = compression, fresh: Any = fresh) -> Any:
+                place = fresh()
+                bare_write(array.values, chunks, Path(place.name) / "bare.nc", how)
+                return place
 
             times = rounds({"sweep": swept, "netCDF4": bare}, repeats)
         rate = dataset.nbytes / float(np.median(times["sweep"])) / 1e6
