@@ -34,6 +34,8 @@ SHARE_OF_DEVICE = 16
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Where a processor has vectors of 512 bits, LLVM keeps to half of them unless it is told: the
 kernel, which divides at every point, takes twice as long. Results are the same, bit for bit."""
+FACTOR = "efficiency."
+"""Before the name of a factor, some of which axes have too."""
 ABSENT = -1
 """Value of a category where the model has no such operator."""
 
@@ -139,8 +141,11 @@ class Evaluation:
             _Family(
                 models=members,
                 operators=[self.operators.index(n) for n in names[members[0]]],
-                axes={"model": packed([models[i] for i in members], dtype), **shared},
-                efficiency=self._efficiency(efficiency, members),
+                numbers={
+                    "model": packed([models[i] for i in members], dtype),
+                    **shared,
+                    **self._efficiency(efficiency, members),
+                },
             )
             for members in _by_structure(models)
         ]
@@ -207,12 +212,10 @@ class Evaluation:
         if held is None or held.family is not family:
             held = _Held(family, {}, self._buffers(family, block, lane.device))
         if held.block != block:
-            arguments = [_slice(family.axes.get(axis), block.get(axis)) for axis in AXES]
+            arguments = [family.part(axis, (axis,), block) for axis in AXES]
             factors = {
-                name: array[
-                    tuple(slice(block[a].start, block[a].stop) for a in self._factors[name])
-                ]
-                for name, array in family.efficiency.items()
+                name: family.part(FACTOR + name, over, block)
+                for name, over in self._factors.items()
             }
             held = _Held(family, block, self._kernel(held.results, factors, *arguments))
         lane.held = held
@@ -223,7 +226,7 @@ class Evaluation:
             return {}
         models = [self._grid.models[i][1] for i in members]
         found = fitted.grid(models, self._grid.hardware, self._grid.precision)
-        return {name: array.astype(self._dtype) for name, array in found.items()}
+        return {FACTOR + name: array.astype(self._dtype) for name, array in found.items()}
 
     def _collect(self, lane: "_Lane", arrays: Arrays, part: Places) -> None:
         """Copy what of the block of a lane lies in `part` to its place there."""
@@ -295,15 +298,29 @@ class Evaluation:
 
 
 class _Family:
-    """Models of one structure, which share a compiled kernel."""
+    """Models of one structure, which share a compiled kernel.
 
-    def __init__(
-        self, models: list[int], operators: list[int], axes: dict[str, Any], efficiency: Arrays
-    ) -> None:
+    Attributes:
+        models: Their places in the grid.
+        operators: Places of their operators among all.
+    """
+
+    def __init__(self, models: list[int], operators: list[int], numbers: dict[str, Any]) -> None:
+        """Keep what the kernel reads, by name of an axis or `FACTOR` and that of a factor."""
         self.models = models
         self.operators = operators
-        self.axes = axes
-        self.efficiency = efficiency
+        self._numbers = numbers
+        self._parts: dict[tuple[Any, ...], Any] = {}
+
+    def part(self, name: str, axes: Sequence[str], block: Places) -> Any:
+        """What of `name` a block reads, which many blocks share; none if the grid lacks it."""
+        if name not in self._numbers:
+            return None
+        key = (name, *(block[axis] for axis in axes))
+        if key not in self._parts:
+            where = tuple(slice(block[axis].start, block[axis].stop) for axis in axes)
+            self._parts[key] = jax.tree.map(lambda leaf: leaf[where], self._numbers[name])
+        return self._parts[key]
 
 
 @dataclass(frozen=True)
@@ -360,9 +377,3 @@ def _by_structure(models: Sequence[Any]) -> list[list[int]]:
     for place, model in enumerate(models):
         families.setdefault(jax.tree.structure(model), []).append(place)
     return list(families.values())
-
-
-def _slice(tree: Any, where: range | None) -> Any:
-    if tree is None or where is None:
-        return None
-    return jax.tree.map(lambda leaf: leaf[where.start : where.stop], tree)
