@@ -411,7 +411,7 @@ def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
 
 
 def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    from sweep.cli import print_rows
+    from sweep.options import print_rows
 
     try:
         print_rows(rows, as_json=as_json)

@@ -17,10 +17,12 @@ from sweep.options import (
     catalog_of,
     check_picture,
     configs_option,
+    force_picture_option,
     json_option,
+    picture_option,
     print_comparisons,
+    print_rows,
 )
-from sweep.options import print_rows as print_rows
 
 if TYPE_CHECKING:
     from sweep.catalog import Catalog
@@ -338,8 +340,8 @@ def check(file: Path) -> int:
 @click.option("--tp", type=int, help="Where the file has several.")
 @click.option("--isl", type=int, help="Where the file varies over isl and osl.")
 @click.option("--osl", type=int, help="Where the file varies over isl and osl.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture to draw.")
-@click.option("--force", is_flag=True, help="Replace an existing picture.")
+@picture_option
+@force_picture_option
 @json_option
 def compare(
     file: Path,
@@ -374,8 +376,8 @@ def compare(
 @click.argument("hardware", nargs=-1, required=True)
 @click.option("--dtype", default="half", help="Operand type of the peaks; half is fp16 or bf16.")
 @click.option("--linear", is_flag=True, help="Linear axes rather than logarithmic.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture to draw.")
-@click.option("--force", is_flag=True, help="Replace an existing picture.")
+@picture_option
+@force_picture_option
 @json_option
 @configs_option
 @click.pass_context
