@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import click
-import jax
 import netCDF4
 import numpy as np
 
@@ -27,10 +26,11 @@ from benchmarks.broadcasting import Program
 from benchmarks.kernel import HARDWARE, MODELS, Size, by_hand, clock
 from benchmarks.kernel import numpy as numpy_case
 from benchmarks.report import machine, print_table
-from sweep import mapping, shards
+from sweep import shards
 from sweep.catalog import current_catalog
 from sweep.directory import begun
-from sweep.execution import compute, evaluation, run_plan, run_resolved, run_shards
+from sweep.evaluation import Arrays, Evaluation
+from sweep.execution import compute, run_plan, run_resolved, run_shards
 from sweep.export import export
 from sweep.grid import Grid, Resolved, resolve
 from sweep.netcdf import write_netcdf
@@ -128,12 +128,12 @@ def _kernel_case(
     name: str, grid: Resolved, numpy: Run, loops: dict[str, Run], repeats: int
 ) -> Iterator[Row]:
     made = make_plan(grid)
-    work = evaluation(made)
-    arrays = work.empty(work.whole)
+    work = Evaluation(made)
+    arrays: Arrays | None = None
 
     def refill() -> np.ndarray:
-        for _ in work.fill(arrays, work.whole):
-            pass
+        nonlocal arrays
+        arrays = work.compute(work.whole, arrays)
         return arrays[grid.variables[0]]
 
     runs = {"reused": refill, "fresh": lambda: run_resolved(grid), "NumPy": numpy, **loops}
@@ -331,10 +331,10 @@ def peak_memory(points: int, folder: Path) -> float:
 def share_rows(points: int, per_shard: int, folder: Path) -> Iterator[Row]:
     """Where the time of a sweep to disk goes, one thing after another."""
     made = decode_plan(points, per_shard=per_shard)
-    spent = dict.fromkeys(("compute", "transfer", "encode and checksum", "write"), 0.0)
+    spent = dict.fromkeys(("compute", "copy", "encode and checksum", "write"), 0.0)
     whole = 0.0
     with scratch(folder) as here, begun(here / "cut", made) as directory, _timed(spent):
-        work, spare = evaluation(made), None
+        work, spare = Evaluation(made), None
         for shard in directory.shards():
             before = perf_counter()
             dataset = compute(made, work, made.cut.places(shard), spare=spare)
@@ -353,15 +353,9 @@ def share_rows(points: int, per_shard: int, folder: Path) -> Iterator[Row]:
 @contextmanager
 def _timed(spent: dict[str, float]) -> Iterator[None]:
     """Book the time inside some functions."""
-    start = mapping.Evaluation._start
-
-    def finished(self: Any, lane: Any, family: Any, block: Any) -> None:
-        start(self, lane, family, block)
-        jax.block_until_ready(lane.held.results)
-
     places = (
-        (mapping.Evaluation, "_start", finished, "compute"),
-        (mapping.Evaluation, "_collect", mapping.Evaluation._collect, "transfer"),
+        (Evaluation, "_one_block", Evaluation._one_block, "compute"),
+        (Evaluation, "_copied", Evaluation._copied, "copy"),
         (shards, "_save", shards._save, "write"),
         (shards, "_checksum", shards._checksum, "encode and checksum"),
     )

@@ -34,7 +34,11 @@ class Cut:
 
     def lengths(self, axis: str) -> tuple[int, ...]:
         """Length of each piece of an axis. [count]"""
-        return tuple(len(self._piece(axis, place)) for place in range(self.pieces[axis]))
+        return tuple(map(len, self.ranges(axis)))
+
+    def ranges(self, axis: str) -> list[range]:
+        """Each piece of an axis."""
+        return [self._piece(axis, place) for place in range(self.pieces[axis])]
 
     def places(self, shard: int) -> dict[str, range]:
         """What of each axis a shard holds."""

@@ -4,13 +4,10 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
-import jax
-import numpy as np
 import psutil
 import xarray as xr
 
@@ -19,10 +16,11 @@ from sweep.compilation import use_compilation_cache
 from sweep.dataset import Origin, build_dataset
 from sweep.directory import Directory
 from sweep.errors import GridError
+from sweep.evaluation import Arrays, Evaluation
 from sweep.fitted import FittedEfficiency, load_efficiency
 from sweep.grid import Grid, Resolved, resolve
 from sweep.intervals import with_intervals
-from sweep.mapping import Arrays, Evaluation, Places
+from sweep.pieces import Places
 from sweep.plan import FloatType, Plan, in_units, make_plan
 from sweep.reduction import Reduction, joined, partials
 from sweep.shards import write_shard
@@ -99,7 +97,7 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> xr.Dataset:
         GridError: The results exceed this machine's free memory.
     """
     check_fits_memory(plan)
-    work = evaluation(plan)
+    work = Evaluation(plan)
     return compute(plan, work, work.whole, progress=progress)
 
 
@@ -150,17 +148,6 @@ def check_fits_disk(plan: Plan, needed: int, folder: Path) -> None:
         )
 
 
-def evaluation(plan: Plan) -> Evaluation:
-    """The kernel over the grid of a plan."""
-    return Evaluation(
-        plan.grid,
-        dtype=np.dtype(plan.dtype),
-        keep_infeasible=plan.keep_infeasible,
-        efficiency=plan.efficiency,
-        uncut=plan.axes_needed_whole,
-    )
-
-
 def compute(
     plan: Plan,
     work: Evaluation,
@@ -180,12 +167,7 @@ def compute(
         origin: When and by what the result is made; now and by this package if not given.
         progress: Called with blocks done and blocks in all.
     """
-    arrays = work.empty(places, spare)
-    steps = work.steps(places) if progress is not None else 0
-    with jax.enable_x64(True) if plan.dtype == "float64" else nullcontext():
-        for done, _ in enumerate(work.fill(arrays, places), start=1):
-            if progress is not None:
-                progress(done, steps)
+    arrays = work.compute(places, spare, progress)
     part = plan.grid.part(places)
     dataset = build_dataset(part, work.operators, arrays, origin)
     return dataset if plan.efficiency is None else with_intervals(dataset, part, plan.efficiency)
@@ -204,7 +186,7 @@ def run_shards(
     Raises:
         ResultError: One cannot be written; those before it stand.
     """
-    work = evaluation(directory.plan)
+    work = Evaluation(directory.plan)
     writing: deque[Future[Arrays]] = deque()
     spare: Arrays | None = None
     with ThreadPoolExecutor(max_workers=WRITERS) as writers:
@@ -252,7 +234,7 @@ _computing = Lock()
 def _loaded(folder: str, digest: str) -> tuple[Directory, Evaluation]:
     directory = Directory.load(Path(folder))
     directory.check_reproducible(digest)
-    return directory, evaluation(directory.plan)
+    return directory, Evaluation(directory.plan)
 
 
 def _shard(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from sweep.architecture import Block
 from sweep.catalog import Catalog
 from sweep.errors import SpecError
 from sweep.families import read_blocks
+from sweep.packing import Inputs, inputs
 from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, Spec, explain, nearest
 from sweep.variables import AXES, COMPUTED, LABELLED, VARIABLES, dims_of
 
@@ -214,6 +216,11 @@ class Resolved:
     precision: tuple[PrecisionSpec, ...]
     numbers: dict[str, list[Any]]
     variables: tuple[str, ...]
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What the kernel reads of all specifications."""
+        return inputs([blocks for _, blocks in self.models], self.hardware, self.precision)
 
     @property
     def labels(self) -> dict[str, list[str]]:

@@ -1,18 +1,20 @@
 """Pytrees of numbers as one array, since handing a device a hundred small ones takes its time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import DTypeLike
 
+from sweep.architecture import Block
 from sweep.params import Numbers
-from sweep.stacking import stack
+from sweep.specs import HardwareSpec, PrecisionSpec
+from sweep.stacking import hardware_params, model_params, precision_params
+from sweep.transformer import operator_names
 
 
 class Packed(eqx.Module):
@@ -28,15 +30,28 @@ class Packed(eqx.Module):
     structure: jax.tree_util.PyTreeDef = eqx.field(static=True)
     leaves: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...] = eqx.field(static=True)
 
+    def astype(self, dtype: np.dtype[Any]) -> "Packed":
+        """The same, quantities as floats of `dtype`; indices stay whole once unpacked."""
+        kept = [held if held == np.int32 else dtype for _, held in self.leaves]
+        shapes = [shape for shape, _ in self.leaves]
+        leaves = tuple(zip(shapes, kept, strict=True))
+        return Packed(self.numbers.astype(dtype), self.structure, leaves)
 
-def packed(trees: Sequence[Any], dtype: DTypeLike) -> Packed:
-    """The trees along a leading axis; whole numbers too as floats of `dtype`."""
-    leaves, structure = jax.tree.flatten(stack(trees, dtype))
+
+def packed(trees: Sequence[Any]) -> Packed:
+    """The trees along a leading axis; whole numbers too as floats."""
+    leaves = [jax.tree.leaves(tree) for tree in trees]
+    first = [np.asarray(leaf) for leaf in leaves[0]]
     return Packed(
-        numbers=np.concatenate([leaf.reshape(len(trees), -1) for leaf in leaves], 1, dtype=dtype),
-        structure=structure,
-        leaves=tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves),
+        numbers=np.array([list(_numbers(each)) for each in leaves]),
+        structure=jax.tree.structure(trees[0]),
+        leaves=tuple((leaf.shape, leaf.dtype) for leaf in first),
     )
+
+
+def _numbers(leaves: Iterable[Any]) -> Iterator[float]:
+    for leaf in leaves:
+        yield from leaf.ravel().tolist() if isinstance(leaf, np.ndarray) else (leaf,)
 
 
 def unpacked(value: Any) -> Any:
@@ -50,3 +65,49 @@ def unpacked(value: Any) -> Any:
         for part, (shape, dtype) in zip(parts, value.leaves, strict=True)
     ]
     return jax.tree.unflatten(value.structure, leaves)
+
+
+class Kind(NamedTuple):
+    """Models of one structure, which share a compiled kernel.
+
+    Attributes:
+        models: Their places in the grid.
+        operators: Names of their operators, in the order they run.
+        packed: What the kernel reads of them.
+    """
+
+    models: tuple[int, ...]
+    operators: tuple[str, ...]
+    packed: Packed
+
+
+class Inputs(NamedTuple):
+    """What the kernel reads of specifications."""
+
+    kinds: tuple[Kind, ...]
+    hardware: Packed
+    precision: Packed
+
+
+def inputs(
+    models: Sequence[tuple[Block, ...]],
+    hardware: Sequence[HardwareSpec],
+    precision: Sequence[PrecisionSpec],
+) -> Inputs:
+    """Specifications along the axes of a grid, models of one structure together."""
+    read = [model_params(blocks) for blocks in models]
+    alike: dict[Any, list[int]] = {}
+    for place, model in enumerate(read):
+        alike.setdefault(jax.tree.structure(model), []).append(place)
+    return Inputs(
+        kinds=tuple(
+            Kind(
+                models=tuple(places),
+                operators=tuple(operator_names(models[places[0]])),
+                packed=packed([read[place] for place in places]),
+            )
+            for places in alike.values()
+        ),
+        hardware=packed([hardware_params(spec) for spec in hardware]),
+        precision=packed([precision_params(spec) for spec in precision]),
+    )

@@ -47,14 +47,19 @@ def decode_step(point: Point) -> list[Work]:
     return _works(point, step, point.length("context_len"))
 
 
-def latency(works: list[Work]) -> Scalar:
-    """Time of all `works`, one after another. [s]"""
-    return sum((w.count * w.seconds.latency for w in works), start=jnp.zeros(()))
+def latency(works: list[Work], host: Scalar = 0.0) -> Scalar:
+    """Time of all `works`, one after another, and of the host. [s]
+
+    Attention comes last: what does not vary with the context is then summed before the loop over
+    contexts, and not in it.
+    """
+    in_turn = sorted(works, key=lambda work: OPERATORS[work.name].attention is not None)
+    return sum((w.count * w.seconds.latency for w in in_turn), start=jnp.zeros(()) + host)
 
 
 def batch_latency(point: Point, works: list[Work]) -> Scalar:
     """Time of a pass of the whole batch through the model. [s]"""
-    return latency(works) + host_latency(point, point.group_sequences / point.microbatches)
+    return latency(works, host_latency(point, point.group_sequences / point.microbatches))
 
 
 class Pass(eqx.Module):

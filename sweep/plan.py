@@ -23,6 +23,8 @@ SHARD_BYTES = 2**26
 """Size that a shard stays below where its axes can be cut that far. [byte]"""
 REDUCED_BYTES = 2**30
 """The same for what is computed for a shard that is reduced before it is written. [byte]"""
+WHOLE_BYTES = 2**28
+"""Size up to which a grid is computed at once, where that costs no more memory. [byte]"""
 LARGE = 10**9
 """Size above which a plan is cut into shards unasked. [byte]"""
 
@@ -104,6 +106,19 @@ class Plan:
     def axes_needed_whole(self) -> tuple[str, ...]:
         """Axes that are cut neither into shards nor into pieces."""
         return () if self.reduction is None else self.reduction.axes_needed_whole
+
+    def blocks(self, models: int) -> Cut:
+        """What is computed at once of so many models of one kind: the grid, or a shard's worth.
+
+        It follows from the grid alone, however many shards are asked for, and is the cut into
+        shards where nobody asked.
+        """
+        sizes = {**self.sizes, "model": models}
+        uncut = dict.fromkeys(sizes, 1)
+        if self.bytes <= WHOLE_BYTES:
+            return Cut(sizes, uncut)
+        cut = _cut(self.variables, sizes, self.axes_needed_whole, 1, SHARD_BYTES)
+        return Cut(sizes, {**uncut, **cut.pieces})
 
     def pieces(self, places: Mapping[str, range]) -> Iterator[dict[str, range]]:
         """What of the grid is computed at once, piece after piece, of what lies at `places`."""

@@ -4,7 +4,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from sweep.execution import compute, evaluation
+from sweep.evaluation import Evaluation
+from sweep.execution import compute
 from sweep.netcdf import save
 from sweep.plan import Plan, make_plan
 from sweep.reduction import Reduction
@@ -34,13 +35,13 @@ def probe(plan: Plan) -> float:
     )
     cold = _seconds(sample, plan.reduction)
     warm = _seconds(sample, plan.reduction)
-    kinds = evaluation(plan).families / evaluation(sample).families
+    kinds = Evaluation(plan).families / Evaluation(sample).families
     return max(cold - warm, 0.0) * kinds + warm * plan.bytes / sample.bytes
 
 
 def _seconds(sample: Plan, reduction: Reduction | None) -> float:
     start = perf_counter()
-    work = evaluation(sample)
+    work = Evaluation(sample)
     dataset = compute(sample, work, work.whole)
     if reduction is not None:
         reduction.within(dataset)

@@ -22,7 +22,8 @@ FORMULAS = (
     *("judged", "variables", "efficiency", "operators", "architecture", "params", "bindings"),
     *("transformer", "roofline", "global_roofline", "memory", "phases", "server", "request"),
     *("specs", "traits", "families", "fitted"),
-    *("stacking", "packing", "mapping", "dataset", "intervals"),
+    *("stacking", "packing", "mapping", "pieces", "pages", "evaluation", "dataset", "intervals"),
+    *("cutting", "plan"),
 )
 """Modules that results follow from."""
 REDUCING = (

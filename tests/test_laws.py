@@ -27,7 +27,7 @@ from factories import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sweep import mapping, phases
+from sweep import evaluation, phases
 from sweep.execution import run
 from sweep.families import read_blocks
 from sweep.grid import Grid
@@ -574,7 +574,8 @@ def test_blocks_of_a_sweep_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     grid = Grid(models=twins, hardware=[TOY], precision=[FP16], variables=names, **axes)
     whole = run(grid)
     steps: list[tuple[int, int]] = []
-    monkeypatch.setattr(mapping, "BLOCK_BYTES", 150)
+    monkeypatch.setattr(evaluation, "BLOCK_BYTES", 150)
+    monkeypatch.setattr(evaluation, "_memory_beside", lambda *given: float("inf"))
     cut = run(grid, progress=lambda done, total: steps.append((done, total)))
     assert len(steps) == steps[-1][1] == 12  # 2 models, 3 batches, 11 contexts in 6 and 6
     xr.testing.assert_allclose(cut, whole, rtol=1e-6)

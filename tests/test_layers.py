@@ -40,8 +40,9 @@ READING = (
 )
 """From files to specifications, and what they tell at once."""
 RUNNING = (
-    ("grid", "stacking"),
+    ("stacking", "pages", "pieces"),
     ("packing",),
+    ("grid",),
     ("mapping", "dataset", "cutting", "cell"),
     ("intervals",),
     ("rounding",),
@@ -52,7 +53,7 @@ RUNNING = (
     ("reduction",),
     ("asking",),
     ("plan", "netcdf", "compilation"),
-    ("shards", "record"),
+    ("evaluation", "shards", "record"),
     ("directory",),
     ("opening",),
     ("execution",),

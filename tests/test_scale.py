@@ -14,12 +14,13 @@ import xarray as xr
 from factories import UNEVEN, model, shipped
 
 import sweep
-from sweep import asking, mapping, plan, running
+from sweep import asking, evaluation, plan, running
 from sweep.asking import Question
 from sweep.checking import check_directory
 from sweep.directory import Directory, begun
 from sweep.errors import GridError, ResultError
-from sweep.execution import check_piece_fits_memory, evaluation, run_plan
+from sweep.evaluation import Evaluation
+from sweep.execution import check_piece_fits_memory, run_plan
 from sweep.export import export
 from sweep.grid import Grid, resolve
 from sweep.plan import Plan, make_plan
@@ -122,8 +123,8 @@ def test_pieces_of_a_shard_cover_it_once(monkeypatch) -> None:
 
 def test_blocks_keep_needed_axes_whole_as_long_as_they_can(monkeypatch) -> None:
     made = planned(Question(text="quantile:0.5:model,hardware"))
-    monkeypatch.setattr(mapping, "BLOCK_BYTES", 200)
-    lengths = evaluation(made)._block_lengths(made.sizes)
+    monkeypatch.setattr(evaluation, "BLOCK_BYTES", 200)
+    lengths = Evaluation(made)._block_lengths(made.sizes)
     assert lengths["model"] == 3 and lengths["hardware"] == 2 and lengths["batch_size"] == 1
 
 
@@ -347,15 +348,16 @@ def test_a_merged_folder_is_the_file_of_a_single_run(tmp_path) -> None:
 
 DEVICES = """
 import sys, jax, numpy as np
-from sweep import mapping
+from sweep import evaluation
 from sweep.cli import _resolved
 from sweep.catalog import Catalog
-from sweep.execution import compute, evaluation
+from sweep.execution import compute
 from sweep.plan import make_plan
 
-mapping.BLOCK_BYTES = 500
+evaluation.BLOCK_BYTES = 500
+evaluation._memory_beside = lambda *given: float("inf")  # small blocks, not a large one
 plan = make_plan(_resolved(sys.argv[1], Catalog([])))
-work = evaluation(plan)
+work = evaluation.Evaluation(plan)
 results = compute(plan, work, work.whole)
 used = {d for lane in work._lanes if lane.held for a in lane.held.results.values()
         for d in a.devices()}
@@ -391,13 +393,13 @@ class Device:
     ],
 )
 def test_blocks_are_as_large_as_the_devices_take(devices, wanted) -> None:
-    assert mapping._block_limit(devices) == wanted
+    assert evaluation._block_limit(devices) == wanted
 
 
 def test_a_device_computes_one_block_while_another_is_copied() -> None:
     gpus = [Device("gpu"), Device("gpu")]
-    assert [lane.device for lane in mapping._lanes(gpus)] == [*gpus, *gpus]
-    assert len(mapping._lanes([Device("cpu")])) == 2
+    assert [lane.device for lane in evaluation._lanes(gpus)] == [*gpus, *gpus]
+    assert len(evaluation._lanes([Device("cpu")])) == 2
 
 
 # Files of earlier versions.

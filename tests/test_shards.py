@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sweep
-from sweep import execution, mapping
+from sweep import evaluation
 from sweep.checking import check_directory
 from sweep.cutting import Cut, cut_until
 from sweep.directory import Directory, begun
@@ -121,7 +121,7 @@ def test_shards_stay_below_the_size_asked_for() -> None:
     assert plan.cut.shards == 1
     cut = make_plan(plan.grid, shard_bytes=plan.bytes // 10)
     assert cut.shard_bytes <= plan.bytes // 10
-    work = execution.evaluation(cut)
+    work = evaluation.Evaluation(cut)
     shards = [work.empty(cut.cut.places(shard)) for shard in range(cut.cut.shards)]
     sizes = [sum(array.nbytes for array in arrays.values()) for arrays in shards]
     assert max(sizes) == cut.shard_bytes
@@ -164,7 +164,8 @@ def same_bits(found: xr.Dataset, wanted: xr.Dataset) -> None:
 
 
 def test_blocks_that_end_inside_a_shard_give_the_same_bits(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(mapping, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(evaluation, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(evaluation, "_memory_beside", lambda *given: float("inf"))
     plan = tiny(dtype="float64", shards=7)
     sharded(tmp_path / "out", plan)
     wanted = run_plan(plan)
