@@ -69,6 +69,8 @@ def cut_until(sizes: Mapping[str, int], enough: Callable[[Cut], bool]) -> Cut:
         enough: Whether a cut will do; one with more pieces then does too.
     """
     pieces = dict.fromkeys(sizes, 1)
+    if enough(whole := Cut(sizes, pieces)):
+        return whole
     for axis, size in sizes.items():
 
         def tried(count: int, axis: str = axis) -> Cut:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -46,7 +46,6 @@ class Origin:
 
 def build_dataset(
     grid: Resolved,
-    operators: Sequence[str],
     arrays: Mapping[str, np.ndarray[Any, Any]],
     origin: Origin | None = None,
 ) -> xr.Dataset:
@@ -54,25 +53,32 @@ def build_dataset(
 
     Args:
         grid: The resolved grid.
-        operators: Names along the `operator` axis.
         arrays: One per variable of the grid, in the dimensions `grid.dims` gives it.
         origin: When and by what it was made; now and by this package if not given.
     """
     used = dict.fromkeys(dim for name in arrays for dim in grid.dims(name))
-    labels = {**grid.labels, "operator": list(operators)}
-    coords = {
-        dim: (
-            (dim,),
-            labels[dim] if dim in LABELLED else _coordinate(grid.numbers[dim]),
-            axis_attributes(dim),
-        )
-        for dim in used
-    }
     variables = {
         name: (grid.dims(name), array, variable_attributes(VARIABLES[name], arrays))
         for name, array in arrays.items()
     }
-    return xr.Dataset(variables, coords, global_attributes(grid, origin or Origin()))
+    attributes = global_attributes(grid, origin or Origin())
+    return xr.Dataset(variables, _coordinates(grid, tuple(used)), attributes)
+
+
+@lru_cache(maxsize=8)
+def _coordinates(grid: Resolved, dims: tuple[str, ...]) -> xr.Coordinates:
+    """Labels and numbers along `dims`, indexed; a Dataset takes its own copy of what can change."""
+    labels = {**grid.labels, "operator": list(grid.operators)}
+    return xr.Coordinates(
+        {
+            dim: (
+                (dim,),
+                labels[dim] if dim in LABELLED else _coordinate(grid.numbers[dim]),
+                axis_attributes(dim),
+            )
+            for dim in dims
+        }
+    )
 
 
 def _coordinate(values: Sequence[float]) -> np.ndarray[Any, Any]:

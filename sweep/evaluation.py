@@ -14,12 +14,12 @@ import jax
 import numpy as np
 
 from sweep.efficiency import FACTORS
+from sweep.grid import Resolved
 from sweep.mapping import kernel
+from sweep.packing import Inputs, inputs
 from sweep.pages import owner, shared, unfilled
 from sweep.pieces import FACTOR, Blocks, Family, Places, common, every, within
 from sweep.plan import Plan
-from sweep.stacking import merged
-from sweep.transformer import operator_names
 from sweep.variables import AXES, VARIABLES
 
 BLOCK_BYTES = 2**22
@@ -42,9 +42,6 @@ class Evaluation:
     bits: compiled for another shape, the kernel may differ in the last one. Where a part is one
     large block, the kernel writes into the very arrays that are given out; others are put
     together from small blocks, which stay in the cache of a processor until they are copied.
-
-    Attributes:
-        operators: Names along the `operator` axis: every model's, in the order they run.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -61,19 +58,18 @@ class Evaluation:
         devices = jax.local_devices()
         self._block_limit = _block_limit(devices)
         self._lanes = _lanes(devices)
-        given, names = grid.inputs, [operator_names(blocks) for _, blocks in grid.models]
-        self.operators = tuple(merged(names))
+        given, self._operators = _inputs(grid, self._dtype), grid.operators
         alike = {
-            "hardware": given.hardware.astype(self._dtype),
-            "precision": given.precision.astype(self._dtype),
+            "hardware": given.hardware,
+            "precision": given.precision,
             **{axis: np.asarray(values, self._dtype) for axis, values in grid.numbers.items()},
         }
         self._families = [
             Family(
                 models=kind.models,
-                operators=[self.operators.index(name) for name in kind.operators],
+                operators=[grid.operators.index(name) for name in kind.operators],
                 numbers={
-                    "model": kind.packed.astype(self._dtype),
+                    "model": kind.packed,
                     **alike,
                     **self._efficiency(kind.models),
                 },
@@ -100,7 +96,7 @@ class Evaluation:
             spare: Arrays whose memory may be used again: fresh pages cost more than the kernel.
         """
         sizes = {axis: len(places) for axis, places in part.items()}
-        sizes["operator"] = len(self.operators)
+        sizes["operator"] = len(self._operators)
         arrays = {}
         for name, dims in self._dims.items():
             shape = tuple(sizes[d] for d in dims)
@@ -176,7 +172,7 @@ class Evaluation:
         if family not in self._large:
             cut = self._plan.blocks(len(family.models))
             together = len(self._families) == 1 or cut.longest["model"] == 1
-            complete = len(family.operators) == len(self.operators)
+            complete = len(family.operators) == len(self._operators)
             blocks = Blocks({axis: cut.ranges(axis) for axis in cut.sizes})
             fits = together and complete and self._is_lean(family, blocks)
             self._large[family] = blocks if fits else None
@@ -233,7 +229,7 @@ class Evaluation:
             buffers = held.results
         else:
             buffers = {
-                name: jax.device_put(np.zeros(like.shape, like.dtype), lane.device)
+                name: jax.device_put(unfilled(like.shape, like.dtype), lane.device)
                 for name, like in self._described(family, block).items()
             }
         lane.held = _Held(family, own, block, self._kernel(buffers, *self._read(family, block)))
@@ -279,7 +275,7 @@ class Evaluation:
         return lengths
 
     def _block_bytes(self, lengths: Mapping[str, int]) -> int:
-        sizes = {**lengths, "operator": len(self.operators)}
+        sizes = {**lengths, "operator": len(self._operators)}
         return sum(
             prod(sizes[d] for d in dims) * self._type_of(name).itemsize
             for name, dims in self._dims.items()
@@ -305,6 +301,12 @@ class Evaluation:
 
     def _type_of(self, name: str) -> np.dtype[Any]:
         return np.dtype(VARIABLES[name].dtype or self._dtype)
+
+
+@lru_cache(maxsize=8)
+def _inputs(grid: Resolved, dtype: np.dtype[Any]) -> Inputs:
+    models = [blocks for _, blocks in grid.models]
+    return inputs(models, grid.hardware, grid.precision, dtype)
 
 
 class _Held(NamedTuple):

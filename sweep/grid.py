@@ -14,8 +14,9 @@ from sweep.architecture import Block
 from sweep.catalog import Catalog
 from sweep.errors import SpecError
 from sweep.families import read_blocks
-from sweep.packing import Inputs, inputs
 from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec, Spec, explain, nearest
+from sweep.stacking import merged
+from sweep.transformer import operator_names
 from sweep.variables import AXES, COMPUTED, LABELLED, VARIABLES, dims_of
 
 LARGEST_VALUE = 10**9
@@ -199,9 +200,9 @@ class Grid(Spec):
         return {axis: values for axis, values in given.items() if values is not None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Resolved:
-    """A grid with every name looked up.
+    """A grid with every name looked up, and what is laid out once for all that is asked of it.
 
     Attributes:
         models: Specifications along the `model` axis, with their blocks.
@@ -218,11 +219,11 @@ class Resolved:
     variables: tuple[str, ...]
 
     @cached_property
-    def inputs(self) -> Inputs:
-        """What the kernel reads of all specifications."""
-        return inputs([blocks for _, blocks in self.models], self.hardware, self.precision)
+    def operators(self) -> tuple[str, ...]:
+        """Names along the `operator` axis: every model's, in the order they run."""
+        return tuple(merged([operator_names(blocks) for _, blocks in self.models]))
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, list[str]]:
         """Names along the labelled axes."""
         return {
@@ -231,7 +232,7 @@ class Resolved:
             "precision": [spec.name for spec in self.precision],
         }
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Length of every axis, in the order of `AXES`. [count]"""
         lengths = {axis: len(labels) for axis, labels in self.labels.items()}
@@ -249,6 +250,8 @@ class Resolved:
 
     def part(self, places: Mapping[str, range]) -> "Resolved":
         """The grid of `places` along each axis; an axis without places stays whole."""
+        if all(len(where) == self.sizes[axis] for axis, where in places.items()):
+            return self
 
         def cut(axis: str, values: Any) -> Any:
             where = places.get(axis)

@@ -30,28 +30,25 @@ class Packed(eqx.Module):
     structure: jax.tree_util.PyTreeDef = eqx.field(static=True)
     leaves: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...] = eqx.field(static=True)
 
-    def astype(self, dtype: np.dtype[Any]) -> "Packed":
-        """The same, quantities as floats of `dtype`; indices stay whole once unpacked."""
-        kept = [held if held == np.int32 else dtype for _, held in self.leaves]
-        shapes = [shape for shape, _ in self.leaves]
-        leaves = tuple(zip(shapes, kept, strict=True))
-        return Packed(self.numbers.astype(dtype), self.structure, leaves)
 
-
-def packed(trees: Sequence[Any]) -> Packed:
-    """The trees along a leading axis; whole numbers too as floats."""
+def packed(trees: Sequence[Any], dtype: np.dtype[Any]) -> Packed:
+    """The trees along a leading axis; whole numbers too as floats of `dtype`."""
     leaves = [jax.tree.leaves(tree) for tree in trees]
     first = [np.asarray(leaf) for leaf in leaves[0]]
     return Packed(
-        numbers=np.array([list(_numbers(each)) for each in leaves]),
+        numbers=np.array([list(_numbers(each)) for each in leaves], dtype),
         structure=jax.tree.structure(trees[0]),
-        leaves=tuple((leaf.shape, leaf.dtype) for leaf in first),
+        leaves=tuple((leaf.shape, _unpacked_type(leaf, dtype)) for leaf in first),
     )
 
 
 def _numbers(leaves: Iterable[Any]) -> Iterator[float]:
     for leaf in leaves:
         yield from leaf.ravel().tolist() if isinstance(leaf, np.ndarray) else (leaf,)
+
+
+def _unpacked_type(leaf: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return leaf.dtype if leaf.dtype == np.int32 else dtype
 
 
 def unpacked(value: Any) -> Any:
@@ -93,6 +90,7 @@ def inputs(
     models: Sequence[tuple[Block, ...]],
     hardware: Sequence[HardwareSpec],
     precision: Sequence[PrecisionSpec],
+    dtype: np.dtype[Any],
 ) -> Inputs:
     """Specifications along the axes of a grid, models of one structure together."""
     read = [model_params(blocks) for blocks in models]
@@ -104,10 +102,10 @@ def inputs(
             Kind(
                 models=tuple(places),
                 operators=tuple(operator_names(models[places[0]])),
-                packed=packed([read[place] for place in places]),
+                packed=packed([read[place] for place in places], dtype),
             )
             for places in alike.values()
         ),
-        hardware=packed([hardware_params(spec) for spec in hardware]),
-        precision=packed([precision_params(spec) for spec in precision]),
+        hardware=packed([hardware_params(spec) for spec in hardware], dtype),
+        precision=packed([precision_params(spec) for spec in precision], dtype),
     )

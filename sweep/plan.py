@@ -15,8 +15,6 @@ from sweep.grid import Resolved
 from sweep.intervals import interval_variables
 from sweep.reduction import Reduction
 from sweep.space import Space
-from sweep.stacking import merged
-from sweep.transformer import operator_names
 from sweep.variables import VARIABLES
 
 SHARD_BYTES = 2**26
@@ -95,7 +93,7 @@ class Plan:
         """
         if self.question is None:
             return None
-        axes = {**self.grid.labels, **self.grid.numbers, "operator": _operators(self.grid)}
+        axes = {**self.grid.labels, **self.grid.numbers, "operator": list(self.grid.operators)}
         used = {dim for variable in self.variables for dim in variable.shape}
         names = [variable.name for variable in self.variables]
         return self.question.over(
@@ -227,7 +225,7 @@ def in_units(size: int) -> str:
 def _variables(
     grid: Resolved, dtype: FloatType, efficiency: FittedEfficiency | None
 ) -> tuple[PlannedVariable, ...]:
-    sizes = {**grid.sizes, "operator": len(_operators(grid))}
+    sizes = {**grid.sizes, "operator": len(grid.operators)}
     added = [] if efficiency is None else interval_variables(grid.variables)
 
     def planned(name: str) -> PlannedVariable:
@@ -236,10 +234,6 @@ def _variables(
         return PlannedVariable(name, shape, width * prod(shape.values()))
 
     return tuple(planned(name) for name in (*grid.variables, *added))
-
-
-def _operators(grid: Resolved) -> list[str]:
-    return merged([operator_names(blocks) for _, blocks in grid.models])
 
 
 def _shard_bytes(variables: tuple[PlannedVariable, ...], cut: Cut) -> int:
