@@ -74,6 +74,9 @@ def replacing(path: Path) -> Iterator[Path]:
         raise ResultError(f"{path}: cannot be written: {error.strerror or error}") from None
     os.close(handle)
     beside = Path(name)
+    # Of a file that stood there empty, ext4 writes all to disk when it is closed, as though it
+    # replaced an older one: that takes as long again as to write it.
+    beside.unlink()
     try:
         yield beside
         beside.chmod(0o666 & ~_umask())
