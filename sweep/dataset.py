@@ -46,6 +46,7 @@ class Origin:
 
 def build_dataset(
     grid: Resolved,
+    operators: Sequence[str],
     arrays: Mapping[str, np.ndarray[Any, Any]],
     origin: Origin | None = None,
 ) -> xr.Dataset:
@@ -53,6 +54,7 @@ def build_dataset(
 
     Args:
         grid: The resolved grid.
+        operators: Names along the `operator` axis.
         arrays: One per variable of the grid, in the dimensions `grid.dims` gives it.
         origin: When and by what it was made; now and by this package if not given.
     """
@@ -62,13 +64,15 @@ def build_dataset(
         for name, array in arrays.items()
     }
     attributes = global_attributes(grid, origin or Origin())
-    return xr.Dataset(variables, _coordinates(grid, tuple(used)), attributes)
+    return xr.Dataset(variables, _coordinates(grid, tuple(operators), tuple(used)), attributes)
 
 
 @lru_cache(maxsize=8)
-def _coordinates(grid: Resolved, dims: tuple[str, ...]) -> xr.Coordinates:
+def _coordinates(
+    grid: Resolved, operators: tuple[str, ...], dims: tuple[str, ...]
+) -> xr.Coordinates:
     """Labels and numbers along `dims`, indexed; a Dataset takes its own copy of what can change."""
-    labels = {**grid.labels, "operator": list(grid.operators)}
+    labels = {**grid.labels, "operator": list(operators)}
     return xr.Coordinates(
         {
             dim: (

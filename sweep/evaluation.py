@@ -77,6 +77,7 @@ class Evaluation:
             for kind in given.kinds
         ]
         self._large: dict[Family, Blocks | None] = {}
+        self._cut: dict[Family, Blocks] = {}
 
     @property
     def families(self) -> int:
@@ -171,11 +172,13 @@ class Evaluation:
         """
         if family not in self._large:
             cut = self._plan.blocks(len(family.models))
-            together = len(self._families) == 1 or cut.longest["model"] == 1
-            complete = len(family.operators) == len(self._operators)
-            blocks = Blocks({axis: cut.ranges(axis) for axis in cut.sizes})
-            fits = together and complete and self._is_lean(family, blocks)
-            self._large[family] = blocks if fits else None
+            blocks = None if cut is None else Blocks({n: cut.ranges(n) for n in cut.sizes})
+            if blocks is not None:
+                together = len(self._families) == 1 or blocks.lengths["model"] == 1
+                complete = len(family.operators) == len(self._operators)
+                if not (together and complete and self._is_lean(family, blocks)):
+                    blocks = None
+            self._large[family] = blocks
         return self._large[family]
 
     def _is_lean(self, family: Family, blocks: Blocks) -> bool:
@@ -259,12 +262,12 @@ class Evaluation:
 
     def _blocks(self, family: Family) -> Blocks:
         """What the results of a family are computed in."""
-        large = self._large_blocks(family)
-        if large is not None:
-            return large
-        sizes = {**self._sizes, "model": len(family.models)}
-        lengths = self._block_lengths(sizes)
-        return Blocks({axis: every(size, lengths[axis]) for axis, size in sizes.items()})
+        if family not in self._cut:
+            sizes = {**self._sizes, "model": len(family.models)}
+            lengths = self._block_lengths(sizes)
+            small = {axis: every(size, lengths[axis]) for axis, size in sizes.items()}
+            self._cut[family] = self._large_blocks(family) or Blocks(small)
+        return self._cut[family]
 
     def _block_lengths(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Axes halved, the first first, until a block is small enough."""

@@ -169,7 +169,7 @@ def compute(
     """
     arrays = work.compute(places, spare, progress)
     part = plan.grid.part(places)
-    dataset = build_dataset(part, arrays, origin)
+    dataset = build_dataset(part, plan.grid.operators, arrays, origin)
     return dataset if plan.efficiency is None else with_intervals(dataset, part, plan.efficiency)
 
 

@@ -28,7 +28,9 @@ def unfilled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.Array:
     """
     if int(np.prod(shape)) * dtype.itemsize < LEAST_BYTES or not _can_be_unfilled():
         return jnp.zeros(shape, dtype)
-    array: jax.Array = _unfilled(shape, dtype)()
+    # Only waiting lets go of the interpreter, which the function needs: to ask for the address of
+    # what is not there yet would keep it.
+    array: jax.Array = jax.block_until_ready(_unfilled(shape, dtype)())
     _ask_for_huge_pages(array.unsafe_buffer_pointer(), array.nbytes)
     return array
 

@@ -52,16 +52,15 @@ class Blocks:
 
     A piece that is shorter than others is computed with some of its neighbour's places, for the
     sake of the shape; what is kept of a block is its piece.
+
+    Attributes:
+        lengths: Places of each axis in a block. [count]
     """
 
     def __init__(self, pieces: Mapping[str, Sequence[range]]) -> None:
         """Take the pieces of each axis, in their order."""
         self._pieces = pieces
-
-    @property
-    def lengths(self) -> dict[str, int]:
-        """Places of each axis in a block. [count]"""
-        return {axis: max(map(len, pieces)) for axis, pieces in self._pieces.items()}
+        self.lengths = {axis: max(map(len, each)) for axis, each in pieces.items()}
 
     def meeting(self, part: Places) -> Iterator[dict[str, range]]:
         """Pieces of which something lies in `part`."""

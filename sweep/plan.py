@@ -105,16 +105,19 @@ class Plan:
         """Axes that are cut neither into shards nor into pieces."""
         return () if self.reduction is None else self.reduction.axes_needed_whole
 
-    def blocks(self, models: int) -> Cut:
+    def blocks(self, models: int) -> Cut | None:
         """What is computed at once of so many models of one kind: the grid, or a shard's worth.
 
-        It follows from the grid alone, however many shards are asked for, and is the cut into
-        shards where nobody asked.
+        Nothing of the kind for grids in between, which are more than is computed at once, and are
+        not cut unasked. It follows from the grid alone, however many shards are asked for, and is
+        the cut into shards where nobody asked.
         """
         sizes = {**self.sizes, "model": models}
         uncut = dict.fromkeys(sizes, 1)
         if self.bytes <= WHOLE_BYTES:
             return Cut(sizes, uncut)
+        if not self.is_large:
+            return None
         cut = _cut(self.variables, sizes, self.axes_needed_whole, 1, SHARD_BYTES)
         return Cut(sizes, {**uncut, **cut.pieces})
 

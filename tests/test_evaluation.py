@@ -42,6 +42,7 @@ def twins(**changes: object) -> Plan:
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards and blocks of some kilobytes."""
     monkeypatch.setattr(plan, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(plan, "LARGE", 0)
     monkeypatch.setattr(plan, "SHARD_BYTES", 20_000)
     monkeypatch.setattr(evaluation, "BLOCK_BYTES", 100)
 
@@ -96,6 +97,16 @@ def test_a_kernel_that_needs_much_beside_its_results_keeps_to_small_blocks(
 ) -> None:
     made = twins()
     monkeypatch.setattr(evaluation, "_memory_beside", lambda *given: 20_000)
+    found = Evaluation(made).compute(made.cut.places(0))
+    assert all(owner(array) is None for array in found.values())
+
+
+def test_a_grid_between_one_block_and_shards_is_put_together_of_small_ones(
+    large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "LARGE", 10**9)
+    made = twins()
+    assert made.blocks(2) is None
     found = Evaluation(made).compute(made.cut.places(0))
     assert all(owner(array) is None for array in found.values())
 
