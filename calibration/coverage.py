@@ -16,8 +16,6 @@ END = 0.1
 """Share of the rows of a scenario, at least, that stand for what lies beyond the others. [1]"""
 ENOUGH = 10
 """Rows that a group needs to say how far 90 % of them reach. [count]"""
-GROUPS_HELD = 0.75
-"""Share of groups in which intervals of what is new hold 90 % of the rows. [1]"""
 UNSEEN_LABELS = {
     "unseen_hardware": ("hardware", "hardware"),
     "unseen_model": ("model", "model"),
@@ -60,7 +58,7 @@ def conformal_halfwidth(errors: Array, labels: Array | None = None) -> float:
     """Half-width that would have held 90 % of rows with these errors; infinite for no rows.
 
     The quantile of the absolute errors, one further than the share of n + 1 rows. Of groups it
-    would have held 90 % in three of four: what is new is one more group, and may be an odd one.
+    would have held 90 % in nine of ten, counted likewise: what is new is one more group.
 
     Args:
         errors: Logarithmic errors, NaN where there are none.
@@ -73,8 +71,7 @@ def conformal_halfwidth(errors: Array, labels: Array | None = None) -> float:
         of_sizes = labels[np.isfinite(errors)]
         groups = [sizes[of_sizes == name] for name in np.unique(of_sizes)]
         widths = [conformal_halfwidth(group) for group in groups if len(group) >= ENOUGH]
-        if widths:
-            return float(np.quantile(widths, GROUPS_HELD))
+        sizes = np.asarray(widths) if widths else sizes
     share = min(np.ceil((len(sizes) + 1) * INTERVAL) / len(sizes), 1.0)
     return float(np.quantile(sizes, share))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,9 @@ from sweep.request import Request
 Array = np.ndarray[Any, Any]
 LEAST_AT_ONCE, MOST_AT_ONCE = 16, 4096
 """Rows predicted by one call of a kernel. [count]"""
+COMPILER_OPTIONS = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
+"""Thousands of small steps and their slopes: fusing them would take XLA minutes and optimising
+them half as long again, to save milliseconds on a few thousand rows."""
 
 
 @lru_cache(maxsize=16)
@@ -44,11 +48,7 @@ def _length(group: Group, *, slopes: bool) -> int:
 
 
 def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
-    """Logarithm of the figure of rows of a group, and its slopes if asked for, as traced.
-
-    Thousands of small steps and their slopes: fusing them would take XLA minutes, and saves
-    milliseconds on a few thousand rows.
-    """
+    """Logarithm of the figure of rows of a group, and its slopes if asked for, as traced."""
 
     def logarithm(values: jax.Array, point: Point) -> jax.Array:
         efficiency = Efficiency(**dict(zip(factors, values, strict=True)))
@@ -61,7 +61,7 @@ def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
         found: tuple[jax.Array, jax.Array] = jax.value_and_grad(logarithm)(values, point)
         return found
 
-    mapped = jax.jit(jax.vmap(one_row), compiler_options={"xla_disable_hlo_passes": "fusion"})
+    mapped = jax.jit(jax.vmap(one_row), compiler_options=COMPILER_OPTIONS)
     length = _length(group, slopes=slopes)
     with jax.enable_x64(True):
         return mapped.trace(np.ones((length, len(factors))), _part(group, _places(group, length)))
@@ -70,11 +70,15 @@ def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
 def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool) -> list[Any]:
     """The kernels of all groups, in their order.
 
-    One after the other, in this thread: others would keep the memory that compiling took, twice
-    that of the kernels. XLA uses all cores by itself.
+    One after the other, each while the next is traced. Several at a time would keep the memory that
+    compiling took, twice that of the kernels; XLA uses all cores by itself.
     """
-    with jax.enable_x64(True):
-        return [_traced(group, factors, slopes=slopes).lower().compile() for group in groups]
+    with jax.enable_x64(True), ThreadPoolExecutor(max_workers=1) as compiler:
+        compiled = [
+            compiler.submit(_traced(group, factors, slopes=slopes).lower().compile)
+            for group in groups
+        ]
+        return [kernel.result() for kernel in compiled]
 
 
 def _places(group: Group, length: int, start: int = 0) -> Array:

@@ -22,6 +22,8 @@ of the factor: less than a re-run differs by, for any change that a prior allows
 LOADING = 0.3
 """Share of a direction from which on a factor counts as part of it. [1]"""
 
+NAMED = 5
+"""Rows that are named where there may be many. [count]"""
 RESOURCES: dict[str, tuple[str, ...]] = {
     "memory": ("weight_bandwidth", "kv_bandwidth", "activation_bandwidth"),
     "compute": ("gemm", "attention", "vector_attention"),
@@ -142,8 +144,8 @@ def sentences(factors: dict[str, Any], provenance: dict[str, Any]) -> list[str]:
 
     Args:
         factors: Figure of each pooled factor.
-        provenance: Of the fit; its `rows_waiting_longest_for` and `told_only_together` are read
-            if there.
+        provenance: Of the fit; its `rows_waiting_longest_for`, `told_only_together` and
+            `rows_set_aside` are read if there.
     """
     said = [_of_verdicts(factors)]
     bound = [name for name, figure in factors.items() if figure.verdict == "at bound"]
@@ -153,11 +155,19 @@ def sentences(factors: dict[str, Any], provenance: dict[str, Any]) -> list[str]:
         f"the rows tell {_listed(group)} only together"
         for group in provenance.get("told_only_together", [])
     ]
+    said += _of_set_aside([str(name) for name in provenance.get("rows_set_aside", [])])
     waits = provenance.get("rows_waiting_longest_for", {})
     if waits:
         counts = ", ".join(f"{name} in {count}" for name, count in waits.items())
         said.append(f"rows wait longest for {counts}")
     return said
+
+
+def _of_set_aside(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return [f"set aside as wildly off: {', '.join(names[:NAMED])}{rest}"]
 
 
 def _of_verdicts(factors: dict[str, Any]) -> str:

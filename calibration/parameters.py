@@ -51,7 +51,7 @@ PRIORS: dict[str, Prior] = {
     "kv_bandwidth": Prior(0.9, 0.1, {"architecture": 0.15, "hardware": 0.05, "era": 0.3}),
     "kv_half_heads": Prior(30.0, 1.0, {"era": 0.7, "architecture": 0.5}),
     "activation_bandwidth": Prior(0.8, 0.5, {"era": 0.3}),
-    "vector_attention": Prior(1.0, 1.5, {"decoding": 1.5, "attention": 0.7}),
+    "vector_attention": Prior(1.0, 1.5, {"decoding": 1.5, "attention": 0.4}),
     "link_bandwidth": Prior(0.7, 0.4, {"fabric": 0.3, "hardware": 0.05}),
     "exchange_overhead_s": Prior(8e-6, 0.7, {"fabric": 0.7, "hardware": 0.15, "era": 0.5}),
     "link_crowding": Prior(0.1, 1.0, {"fabric": 1.0}),

@@ -162,6 +162,7 @@ def _as_fitted(
             "made_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "rows": len(fit.fitted),
             "suspect_rows_left_out": suspects,
+            "rows_set_aside": [rows[place].id for place in fit.set_aside],
             "parameters": len(fit.design.parameters),
             "free_parameters": int(fit.design.free.sum()),
             "effective_parameters": round(fit.effective_parameters, 1),

@@ -20,6 +20,10 @@ HALF_WITHIN = 0.6745
 DOUBTFUL_WEIGHT = 0.3
 """Weight of a doubtful row's error against a good one's. [1]"""
 
+WILD = 10.0
+"""Times the noise beyond which a row is taken for a misprint, or for what the formulas lack. [1]"""
+REVIEWS = 2
+"""Times that a fit is asked which rows are wild, and done again without them. [count]"""
 AT_BOUND = 1e-3
 """How near its bound the logarithm of a parameter counts as at it. [1]"""
 EDGE = 0.01
@@ -40,7 +44,7 @@ class Fit:
         fitted: Places of the rows the fit used.
         slopes: Derivatives of the predictions by the parameters.
         sensitivities: Derivatives of the predictions by the logarithm of each factor. [1]
-        weights: Weight of each fitted row's error, robustness included. [1]
+        weights: Weight of each fitted row's error, robustness included; 0 if set aside. [1]
         noise: Logarithmic error that the rows turn out to have. [1]
         bend: Inverse of the second derivatives of what is minimised, nought for parameters that
             were not free.
@@ -62,6 +66,12 @@ class Fit:
     covariance: Array
     costs: tuple[float, ...]
     evaluations: int
+
+    @property
+    def set_aside(self) -> Array:
+        """Places of the rows that lie wildly off, and did not pull."""
+        places: Array = self.fitted[self.weights == 0]
+        return places
 
     @property
     def effective_parameters(self) -> float:
@@ -93,7 +103,9 @@ def solve(
     The residual of a row is log(predicted/measured) over the expected noise, under a pseudo-Huber
     loss, quadratic below one and linear beyond, so that misprints pull little. The first start is
     the centres of the priors, so that a fit without some rows knows nothing of them; others are
-    draws from the priors, always the same ones. The lowest cost is kept.
+    draws from the priors, always the same ones. The lowest cost is kept. What lies wildly off
+    there is set aside and pulls no more: misprints that pull a little each would move what few
+    rows tell.
 
     Args:
         forward: The kernel of all rows.
@@ -107,10 +119,16 @@ def solve(
     problem = _Problem(forward, design, measured, np.asarray(fitted), row_weights)
     found = [problem.minimise(start, max_evaluations) for start in _starts(design, starts)]
     best = min(found, key=lambda result: float(result.cost))
+    reviewed = []
+    for _ in range(REVIEWS):
+        if not problem.set_aside(best.x):
+            break
+        best = problem.minimise(best.x, max_evaluations)
+        reviewed.append(best)
     return problem.fit_at(
         problem.whole(best.x),
         costs=tuple(float(result.cost) for result in found),
-        evaluations=sum(int(result.nfev) for result in found),
+        evaluations=sum(int(result.nfev) for result in (*found, *reviewed)),
     )
 
 
@@ -142,7 +160,7 @@ class _Problem:
         row_weights: Array,
     ) -> None:
         self.forward, self.design, self.measured, self.places = forward, design, measured, places
-        self.scale = row_weights[places] / NOISE
+        self.usual_scale = self.scale = row_weights[places] / NOISE
         self.free = design.free
         self._known: dict[bytes, tuple[Array, Any, Array]] = {}
 
@@ -180,6 +198,14 @@ class _Problem:
         by_row = slopes[self.places].toarray()[:, self.free] * (steepness * self.scale)[:, None]
         return np.vstack([by_row, np.diag(1 / self.design.widths[self.free])])
 
+    def set_aside(self, part: Array) -> bool:
+        """Let rows that are wildly off pull no more; whether others are than before."""
+        figures, _, _ = self.evaluate(self.whole(part))
+        errors = (figures - self.measured)[self.places]
+        wild = np.abs(errors) > WILD * self.noise(errors, 0.0)
+        before, self.scale = self.scale, np.where(wild, 0.0, self.usual_scale)
+        return bool(np.any(before != self.scale))
+
     def noise(self, errors: Array, determined: float) -> float:
         """Logarithmic error of a good row, from the middle half of `errors`. [1]
 
@@ -189,7 +215,7 @@ class _Problem:
             errors: Of the fitted rows.
             determined: Parameters that the rows determine. [count]
         """
-        evidence = (self.scale * NOISE) ** 2
+        evidence = (self.usual_scale * NOISE) ** 2
         order = np.argsort(np.abs(errors))
         passed = np.cumsum(evidence[order])
         middle = order[np.searchsorted(passed, passed[-1] / 2)]
@@ -261,7 +287,9 @@ def _robust(plain: Array) -> tuple[Array, Array]:
 
     The loss is 2·(√(1 + r²) − 1), so the residual is its root with the sign of r.
     """
-    grown = np.sqrt(1 + plain**2)
-    # √(2(g − 1)) = |r|·√(2/(g + 1)), which does not cancel near nought.
-    shrink = np.sqrt(2 / (grown + 1))
-    return plain * shrink, 1 / (grown * shrink)
+    # A step too far may make a figure infinite: what is no number is refused by the caller.
+    with np.errstate(invalid="ignore", over="ignore"):
+        grown = np.sqrt(1 + plain**2)
+        # √(2(g − 1)) = |r|·√(2/(g + 1)), which does not cancel near nought.
+        shrink = np.sqrt(2 / (grown + 1))
+        return plain * shrink, 1 / (grown * shrink)
