@@ -13,12 +13,15 @@ import numpy as np
 
 from calibration.observations import Group
 from sweep.efficiency import Efficiency
+from sweep.pages import give_back
 from sweep.params import Point
 from sweep.request import Request
 
 Array = np.ndarray[Any, Any]
 LEAST_AT_ONCE, MOST_AT_ONCE = 16, 4096
 """Rows predicted by one call of a kernel. [count]"""
+COMPILED_AT_ONCE = 2
+"""Kernels. [count]"""
 COMPILER_OPTIONS = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
 """Thousands of small steps and their slopes: fusing them would take XLA minutes and optimising
 them half as long again, to save milliseconds on a few thousand rows."""
@@ -70,15 +73,17 @@ def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
 def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool) -> list[Any]:
     """The kernels of all groups, in their order.
 
-    One after the other, each while the next is traced. Several at a time would keep the memory that
-    compiling took, twice that of the kernels; XLA uses all cores by itself.
+    Two are compiled at a time, while the next is traced; more would take memory that none of the
+    others frees. What compiling took is as much as the kernels themselves.
     """
-    with jax.enable_x64(True), ThreadPoolExecutor(max_workers=1) as compiler:
-        compiled = [
+    with jax.enable_x64(True), ThreadPoolExecutor(max_workers=COMPILED_AT_ONCE) as compiler:
+        kernels = [
             compiler.submit(_traced(group, factors, slopes=slopes).lower().compile)
             for group in groups
         ]
-        return [kernel.result() for kernel in compiled]
+        compiled = [kernel.result() for kernel in kernels]
+    give_back()
+    return compiled
 
 
 def _places(group: Group, length: int, start: int = 0) -> Array:

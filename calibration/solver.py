@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
+from threadpoolctl import threadpool_limits
 
 from calibration.forward import Forward
 from calibration.parameters import Array, Design
@@ -23,7 +24,9 @@ DOUBTFUL_WEIGHT = 0.3
 WILD = 10.0
 """Times the noise beyond which a row is taken for a misprint, or for what the formulas lack. [1]"""
 REVIEWS = 2
-"""Times that a fit is asked which rows are wild, and done again without them. [count]"""
+"""Times at most that the best start is followed without the rows that are wild by then. [count]"""
+NEAR, THERE = 1e-3, 1e-6
+"""Change of the cost, over the cost, at which a start is left, and at which a fit ends. [1]"""
 AT_BOUND = 1e-3
 """How near its bound the logarithm of a parameter counts as at it. [1]"""
 EDGE = 0.01
@@ -105,7 +108,8 @@ def solve(
     the centres of the priors, so that a fit without some rows knows nothing of them; others are
     draws from the priors, always the same ones. The lowest cost is kept. What lies wildly off
     there is set aside and pulls no more: misprints that pull a little each would move what few
-    rows tell.
+    rows tell. BLAS computes in one thread: its matrices are of a few hundred columns, and its
+    threads and XLA's would wait for one another.
 
     Args:
         forward: The kernel of all rows.
@@ -117,14 +121,13 @@ def solve(
         starts: Points to start from. [count]
     """
     problem = _Problem(forward, design, measured, np.asarray(fitted), row_weights)
-    found = [problem.minimise(start, max_evaluations) for start in _starts(design, starts)]
-    best = min(found, key=lambda result: float(result.cost))
-    reviewed = []
-    for _ in range(REVIEWS):
-        if not problem.set_aside(best.x):
-            break
-        best = problem.minimise(best.x, max_evaluations)
-        reviewed.append(best)
+    with threadpool_limits(1, user_api="blas"):
+        found = [problem.minimise(each, max_evaluations, NEAR) for each in _starts(design, starts)]
+        best = min(found, key=lambda result: float(result.cost))
+        reviewed: list[Any] = []
+        while len(reviewed) < REVIEWS and (problem.set_aside(best.x) or not reviewed):
+            best = problem.minimise(best.x, max_evaluations, THERE)
+            reviewed.append(best)
     return problem.fit_at(
         problem.whole(best.x),
         costs=tuple(float(result.cost) for result in found),
@@ -229,26 +232,26 @@ class _Problem:
         whole[np.ix_(self.free, self.free)] = part
         return whole
 
-    def minimise(self, start: Array, max_evaluations: int) -> Any:
-        """The nearest minimum within the bounds, downhill from `start`.
+    def minimise(self, start: Array, max_evaluations: int, change: float) -> Any:
+        """The nearest minimum within the bounds, downhill from `start` till little changes.
 
         Bounds seldom bind, and steps that look out for them are three times as many: they are
         taken only where a minimum without them lies beyond.
         """
         low, high = (ends[self.free] for ends in self.design.bounds)
-        found = self._downhill(start, max_evaluations, (-np.inf, np.inf))
+        found = self._downhill(start, max_evaluations, change, (-np.inf, np.inf))
         if np.all((found.x >= low) & (found.x <= high)):
             return found
-        return self._downhill(_inside(found.x, low, high), max_evaluations, (low, high))
+        return self._downhill(_inside(found.x, low, high), max_evaluations, change, (low, high))
 
-    def _downhill(self, start: Array, max_evaluations: int, bounds: Any) -> Any:
+    def _downhill(self, start: Array, max_evaluations: int, change: float, bounds: Any) -> Any:
         return least_squares(
             self.residuals,
             start,
             self.jacobian,
             bounds=bounds,
             x_scale="jac",
-            ftol=1e-6,
+            ftol=change,
             xtol=1e-7,
             max_nfev=max_evaluations,
         )

@@ -66,18 +66,29 @@ def owner(array: np.ndarray[Any, Any]) -> jax.Array | None:
     return base.array if isinstance(base, Shared) else None
 
 
+def give_back() -> None:
+    """Let the system have what was freed, where the C library would keep it for later."""
+    trim = getattr(_library(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def _ask_for_huge_pages(address: int, size: int) -> None:
     """Advice only: whether it is taken changes nothing but the time."""
     start = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
     length = (address + size - start) // mmap.PAGESIZE * mmap.PAGESIZE
-    _madvise()(start, length, mmap.MADV_HUGEPAGE)
+    library = _library()
+    if library is None:
+        return
+    madvise = library.madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    madvise(start, length, mmap.MADV_HUGEPAGE)
 
 
 @cache
-def _madvise() -> Any:
-    function = ctypes.CDLL(None).madvise
-    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return function
+def _library() -> ctypes.CDLL | None:
+    """The C library, where it is linked into the process as a whole."""
+    return ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @cache
