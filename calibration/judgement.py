@@ -22,7 +22,7 @@ of the factor: less than a re-run differs by, for any change that a prior allows
 LOADING = 0.3
 """Share of a direction from which on a factor counts as part of it. [1]"""
 
-NAMED = 5
+NAMED = 3
 """Rows that are named where there may be many. [count]"""
 RESOURCES: dict[str, tuple[str, ...]] = {
     "memory": ("weight_bandwidth", "kv_bandwidth", "activation_bandwidth"),
