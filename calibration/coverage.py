@@ -17,12 +17,11 @@ END = 0.1
 ENOUGH = 10
 """Rows that a group needs to say how far 90 % of them reach. [count]"""
 UNSEEN_LABELS = {
-    "unseen_hardware": ("hardware", "hardware"),
-    "unseen_model": ("model", "model"),
-    "unseen_family": ("family", "model"),
+    "unseen_hardware": "hardware",
+    "unseen_model": "model",
+    "unseen_family": "family",
 }
-"""What must be left out of a fit to know how far off it is where it is new, and the spread that is
-not known then."""
+"""What must be left out of a fit to know how far off it is where it is new."""
 
 Ranges = dict[str, dict[str, list[float]]]
 
@@ -102,11 +101,10 @@ def halfwidths(
     usual = multiples(spread or {}, groups)
     whole = {"seen": left_out_errors(fit, table.labels("configuration")) / usual}
     of_groups: dict[str, Array] = {}
-    for what, (label, new) in UNSEEN_LABELS.items():
+    for what, label in UNSEEN_LABELS.items():
         labels = table.labels(label)
         if len(np.unique(labels)) > 1:
-            by_others = multiples(spread or {}, groups, without=new)
-            whole[what] = left_out_errors(fit, labels) / by_others
+            whole[what] = left_out_errors(fit, labels) / usual
             of_groups[what] = labels
     numbers = ranged_numbers(table, held=True)
     for scenario, where in by_scenario(table).items():

@@ -185,8 +185,7 @@ class _Problem:
 
     def plain(self, figures: Array) -> Array:
         """Errors of the fitted rows over what is expected of them. [1]"""
-        errors: Array = (figures - self.measured)[self.places] * self.scale
-        return errors
+        return _weighed((figures - self.measured)[self.places], self.scale)
 
     def residuals(self, part: Array) -> Array:
         """What is squared and summed."""
@@ -198,7 +197,7 @@ class _Problem:
         """Slopes of the residuals by the free parameters."""
         figures, slopes, _ = self.evaluate(self.whole(part))
         _, steepness = _robust(self.plain(figures))
-        by_row = slopes[self.places].toarray()[:, self.free] * (steepness * self.scale)[:, None]
+        by_row = _weighed(slopes[self.places].toarray()[:, self.free], steepness * self.scale)
         return np.vstack([by_row, np.diag(1 / self.design.widths[self.free])])
 
     def set_aside(self, part: Array) -> bool:
@@ -260,7 +259,7 @@ class _Problem:
         """The fit that ended at `vector`."""
         figures, slopes, sensitivities = self.evaluate(vector)
         weights = self.scale / np.sqrt(1 + self.plain(figures) ** 2) ** 0.5
-        information = slopes[self.places].toarray()[:, self.free] * weights[:, None]
+        information = _weighed(slopes[self.places].toarray()[:, self.free], weights)
         prior = np.diag(1 / self.design.widths[self.free] ** 2)
         told = information.T @ information
         bend = np.linalg.inv(told + prior)
@@ -283,6 +282,13 @@ class _Problem:
             costs=costs,
             evaluations=evaluations,
         )
+
+
+def _weighed(rows: Array, weights: Array) -> Array:
+    """Rows times their weights: nought where that is nought, whatever the row."""
+    by_row = weights.reshape(-1, *(1 for _ in rows.shape[1:]))
+    with np.errstate(invalid="ignore"):
+        return np.where(by_row == 0, 0.0, rows * by_row)
 
 
 def _robust(plain: Array) -> tuple[Array, Array]:
