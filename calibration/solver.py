@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -244,16 +244,24 @@ class _Problem:
         return self._downhill(_inside(found.x, low, high), max_evaluations, change, (low, high))
 
     def _downhill(self, start: Array, max_evaluations: int, change: float, bounds: Any) -> Any:
-        return least_squares(
-            self.residuals,
-            start,
-            self.jacobian,
-            bounds=bounds,
-            x_scale="jac",
-            ftol=change,
-            xtol=1e-7,
-            max_nfev=max_evaluations,
-        )
+        def found(how: Literal["exact", "lsmr"]) -> Any:
+            return least_squares(
+                self.residuals,
+                start,
+                self.jacobian,
+                bounds=bounds,
+                x_scale="jac",
+                tr_solver=how,
+                ftol=change,
+                xtol=1e-7,
+                max_nfev=max_evaluations,
+            )
+
+        try:
+            return found("exact")
+        except np.linalg.LinAlgError:
+            # The singular values of a few sound matrices are beyond LAPACK's divide and conquer.
+            return found("lsmr")
 
     def fit_at(self, vector: Array, *, costs: tuple[float, ...], evaluations: int) -> Fit:
         """The fit that ended at `vector`."""
