@@ -29,7 +29,7 @@ from calibration.measurements import Measurement, read_measurements, without_sus
 from calibration.parameters import BOUNDS, PRIORS, Design, chosen, design, split_patterns
 from calibration.predictions import predictions
 from calibration.result import as_text, calibrate, save
-from calibration.solver import NOISE, Fit, solve
+from calibration.solver import NEAR, NOISE, Fit, solve
 from calibration.spreads import multiples, spreads
 from calibration.validation import rank_correlation, splits, summary
 from sweep.checking import check_dataset
@@ -178,6 +178,30 @@ def test_wild_rows_move_no_determined_parameter_by_more_than_its_error(seed: int
     moved = np.abs(pulled.vector - plain.vector) / np.sqrt(np.diag(plain.covariance) + 1e-300)
     assert told.sum() > 5
     assert moved[told].max() < 1
+    assert set(pulled.set_aside) >= set(hit[np.abs(plain.errors[hit]) < 0.3])
+
+
+def test_what_is_wildly_off_is_named_and_pulls_no_more() -> None:
+    plain, wild = fit_of(table().measured), table().measured.copy()
+    hit = [3, 50, 77]
+    wild[hit] += np.log(20)
+    pulled = fit_of(wild)
+    assert set(hit) <= set(pulled.set_aside) <= set(hit) | set(plain.set_aside)
+    assert (pulled.weights[hit] == 0).all() and (pulled.weights > 0).sum() > 0.95 * len(wild)
+    left_out = fit_of(wild, np.setdiff1d(np.arange(len(wild)), pulled.set_aside))
+    np.testing.assert_allclose(pulled.vector, left_out.vector, atol=2e-3)
+    said = sentences({}, {"rows_set_aside": [f"row {n}" for n in range(5)]})
+    assert "set aside as wildly off: row 0, row 1, row 2 and 2 more" in said
+
+
+def test_a_fit_goes_on_where_lapack_finds_no_singular_values(monkeypatch) -> None:
+    plain = fit_of(table().measured)
+
+    def fails(*given: object, **how: object) -> None:
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr("scipy.optimize._lsq.trf.svd", fails)
+    np.testing.assert_allclose(fit_of(table().measured).vector, plain.vector, atol=0.02)
 
 
 def test_the_same_rows_give_the_same_fit_in_any_order() -> None:
@@ -301,7 +325,8 @@ def test_the_best_start_is_kept() -> None:
     departures = (fit.vector - pooled().centres) / pooled().widths
     # Half the sum of the pseudo-Huber losses and of the squared departures from the priors.
     cost = np.sum(np.sqrt(1 + plain**2) - 1) + np.sum(departures**2) / 2
-    assert cost == pytest.approx(min(fit.costs))
+    # Of starts they are told as each was left, and the best is followed further.
+    assert min(fit.costs) * (1 - NEAR) < cost <= min(fit.costs)
 
 
 # Intervals, ranges, flags.
