@@ -65,17 +65,15 @@ def spreads(
     }
 
 
-def multiples(found: Spreads, groups: Mapping[str, Array], *, without: str = "") -> Array:
+def multiples(found: Spreads, groups: Mapping[str, Array]) -> Array:
     """How much wider than usual the errors of each row are; 1 for a group that is not known.
 
     Args:
         found: Spreads by grouping and group.
         groups: Labels of each row, by grouping.
-        without: A grouping to pass over.
     """
     product = np.ones(len(next(iter(groups.values()))))
     for by, labels in groups.items():
-        if by != without:
-            known = found.get(by, {})
-            product = product * np.asarray([known.get(str(label), 1.0) for label in labels])
+        known = found.get(by, {})
+        product = product * np.asarray([known.get(str(label), 1.0) for label in labels])
     return product
