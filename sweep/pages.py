@@ -22,9 +22,9 @@ UNFILLED = "llm_sweep_unfilled"
 
 
 def unfilled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.Array:
-    """An array of any values on the processor, for a kernel to write into.
+    """An array of any values on the device that JAX computes on, for a kernel to write into.
 
-    Zeros where the system has no huge pages, or JAX no functions but its own.
+    Zeros on an accelerator, and where the system has no huge pages or JAX no functions but its own.
     """
     if int(np.prod(shape)) * dtype.itemsize < LEAST_BYTES or not _can_be_unfilled():
         return jnp.zeros(shape, dtype)
@@ -105,7 +105,8 @@ def _can_be_unfilled() -> bool:
     """
     if sys.platform != "linux" or not hasattr(mmap, "MADV_HUGEPAGE"):
         return False
-    jax.local_devices()
+    if jax.default_backend() != "cpu":
+        return False
     try:
         jax.ffi.register_ffi_target(
             UNFILLED, jax.ffi.pycapsule(_leave_alone), platform="cpu", api_version=1

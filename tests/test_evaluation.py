@@ -181,6 +181,18 @@ def test_memory_is_zeros_where_xla_refuses_the_function(monkeypatch: pytest.Monk
         pages._can_be_unfilled.cache_clear()
 
 
+def test_memory_is_zeros_where_an_accelerator_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = Mock()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", registered)
+    pages._can_be_unfilled.cache_clear()
+    try:
+        assert not np.asarray(unfilled((pages.LEAST_BYTES,), F4)).any()
+        registered.assert_not_called()
+    finally:
+        pages._can_be_unfilled.cache_clear()
+
+
 # Blocks.
 
 
