@@ -19,12 +19,18 @@ import numpy as np
 
 from benchmarks import formula
 from benchmarks.report import machine, print_table
-from sweep.catalog import current_catalog
-from sweep.execution import run_resolved
-from sweep.grid import Grid, Resolved, resolve
-from sweep.mapping import kernel
-from sweep.stacking import hardware_params, model_params, precision_params, stack
-from sweep.variables import AXES
+from sweep.evaluation.kernel_inputs import (
+    hardware_params,
+    model_params,
+    precision_params,
+    stack,
+)
+from sweep.evaluation.vmapped_kernel import kernel
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import Resolved, resolve
+from sweep.runs.run import run_resolved
+from sweep.schema.axes import AXES
+from sweep.specs.catalog import current_catalog
 
 MODELS = [
     *("llama-2-7b", "llama-2-13b", "llama-2-70b", "llama-3.1-8b", "llama-3.1-70b"),

@@ -15,7 +15,7 @@ from rich.table import Table
 def machine() -> dict[str, Any]:
     """Date, commit, processor, cores this process may use, load, and versions of what computes."""
     # Here, so that what it imports weighs on no peak of memory.
-    from calibration.accuracy import commit
+    from calibration.validation.accuracy_report import commit
 
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -26,21 +26,28 @@ from benchmarks.broadcasting import Program
 from benchmarks.kernel import HARDWARE, MODELS, Size, by_hand, clock
 from benchmarks.kernel import numpy as numpy_case
 from benchmarks.report import machine, print_table
-from sweep import shards
-from sweep.catalog import current_catalog
-from sweep.directory import begun
-from sweep.evaluation import Arrays, Evaluation
-from sweep.execution import compute, run_plan, run_resolved, run_shards
-from sweep.export import export
-from sweep.grid import Grid, Resolved, resolve
-from sweep.netcdf import write_netcdf
-from sweep.netcdf_stream import CHUNK_POINTS
-from sweep.params import Point
-from sweep.plan import SHARD_BYTES, Plan, make_plan
-from sweep.request import Request
-from sweep.running import Sharding, run_into_shards
-from sweep.stacking import hardware_params, model_params, precision_params, stack
-from sweep.storage import Storage, chunk_sizes
+from sweep.evaluation.evaluator import Arrays, Evaluation
+from sweep.evaluation.kernel_inputs import (
+    hardware_params,
+    model_params,
+    precision_params,
+    stack,
+)
+from sweep.evaluation.plan import SHARD_BYTES, Plan, make_plan
+from sweep.files.encoding import Storage, chunk_sizes
+from sweep.files.export import export
+from sweep.files.netcdf import write_netcdf
+from sweep.files.netcdf_stream import CHUNK_POINTS
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import Resolved, resolve
+from sweep.kernel.params import Point
+from sweep.kernel.request import Request
+from sweep.runs import shard_file as shards
+from sweep.runs.run import compute, run_plan, run_resolved
+from sweep.runs.run_folder import begun
+from sweep.runs.shards import run_shards
+from sweep.runs.to_disk import Sharding, run_into_shards
+from sweep.specs.catalog import current_catalog
 
 TOLERANCE = 1e-4
 IN_A_TURN = 3

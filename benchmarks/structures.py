@@ -18,14 +18,20 @@ import numpy as np
 from benchmarks.broadcasting import Program
 from benchmarks.kernel import HARDWARE
 from benchmarks.report import machine, print_table
-from sweep.catalog import current_catalog
-from sweep.execution import run_resolved
-from sweep.grid import Grid, resolve
-from sweep.mapping import kernel
-from sweep.params import Point
-from sweep.request import Request
-from sweep.stacking import hardware_params, model_params, precision_params, stack
-from sweep.variables import AXES
+from sweep.evaluation.kernel_inputs import (
+    hardware_params,
+    model_params,
+    precision_params,
+    stack,
+)
+from sweep.evaluation.vmapped_kernel import kernel
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import resolve
+from sweep.kernel.params import Point
+from sweep.kernel.request import Request
+from sweep.runs.run import run_resolved
+from sweep.schema.axes import AXES
+from sweep.specs.catalog import current_catalog
 
 MODELS = {
     "dense": "llama-2-70b",

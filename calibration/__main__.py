@@ -1,5 +1,5 @@
 """`python -m calibration` is `llm-calibrate`."""
 
-from calibration.cli import main
+from calibration.cli.main import main
 
 main()

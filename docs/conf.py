@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from sweep.dataset import package_version
+from sweep.grid.dataset import package_version
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 

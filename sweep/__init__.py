@@ -7,45 +7,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweep.article_plots import article_meshes as article_meshes
-    from sweep.article_plots import article_rooflines as article_rooflines
-    from sweep.article_plots import article_table as article_table
-    from sweep.asking import reduce as reduce
-    from sweep.catalog import Catalog as Catalog
-    from sweep.catalog import hardware as hardware
-    from sweep.catalog import model as model
+    from sweep.article.figures import article_meshes as article_meshes
+    from sweep.article.figures import article_rooflines as article_rooflines
+    from sweep.article.figures import article_table as article_table
+    from sweep.engines.calibration_file import FittedEfficiency as FittedEfficiency
+    from sweep.engines.calibration_file import load_efficiency as load_efficiency
     from sweep.errors import GridError as GridError
     from sweep.errors import ResultError as ResultError
     from sweep.errors import SpecError as SpecError
     from sweep.errors import SweepError as SweepError
-    from sweep.execution import load_grid as load_grid
-    from sweep.execution import run as run
-    from sweep.fitted import FittedEfficiency as FittedEfficiency
-    from sweep.fitted import load_efficiency as load_efficiency
-    from sweep.grid import Grid as Grid
-    from sweep.netcdf import write_netcdf as write_netcdf
-    from sweep.opening import open_results as open_results
-    from sweep.outcome import labels as labels
-    from sweep.reporting.making import report as report
-    from sweep.specs import HardwareSpec as HardwareSpec
-    from sweep.specs import ModelSpec as ModelSpec
-    from sweep.specs import PrecisionSpec as PrecisionSpec
-    from sweep.variables import VARIABLES as VARIABLES
+    from sweep.files.categories import labels as labels
+    from sweep.files.netcdf import write_netcdf as write_netcdf
+    from sweep.grid.grid import Grid as Grid
+    from sweep.html_report.report import report as report
+    from sweep.queries.question import reduce as reduce
+    from sweep.runs.open_results import open_results as open_results
+    from sweep.runs.run import load_grid as load_grid
+    from sweep.runs.run import run as run
+    from sweep.schema.variables import VARIABLES as VARIABLES
+    from sweep.specs.catalog import Catalog as Catalog
+    from sweep.specs.catalog import hardware as hardware
+    from sweep.specs.catalog import model as model
+    from sweep.specs.hardware import HardwareSpec as HardwareSpec
+    from sweep.specs.model import ModelSpec as ModelSpec
+    from sweep.specs.precision import PrecisionSpec as PrecisionSpec
 
 _HOMES = {
-    "article_plots": ("article_meshes", "article_rooflines", "article_table"),
-    "asking": ("reduce",),
-    "catalog": ("Catalog", "hardware", "model"),
+    "article.figures": ("article_meshes", "article_rooflines", "article_table"),
+    "engines.calibration_file": ("FittedEfficiency", "load_efficiency"),
     "errors": ("GridError", "ResultError", "SpecError", "SweepError"),
-    "execution": ("load_grid", "run"),
-    "fitted": ("FittedEfficiency", "load_efficiency"),
-    "grid": ("Grid",),
-    "netcdf": ("write_netcdf",),
-    "opening": ("open_results",),
-    "outcome": ("labels",),
-    "reporting.making": ("report",),
-    "specs": ("HardwareSpec", "ModelSpec", "PrecisionSpec"),
-    "variables": ("VARIABLES",),
+    "files.categories": ("labels",),
+    "files.netcdf": ("write_netcdf",),
+    "grid.grid": ("Grid",),
+    "html_report.report": ("report",),
+    "queries.question": ("reduce",),
+    "runs.open_results": ("open_results",),
+    "runs.run": ("load_grid", "run"),
+    "schema.variables": ("VARIABLES",),
+    "specs.catalog": ("Catalog", "hardware", "model"),
+    "specs.hardware": ("HardwareSpec",),
+    "specs.model": ("ModelSpec",),
+    "specs.precision": ("PrecisionSpec",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

@@ -1,5 +1,5 @@
 """`python -m sweep` is the command `llm-sweep`."""
 
-from sweep.cli import main
+from sweep.cli.main import main
 
 main()

@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from sweep.architecture import Block
-from sweep.catalog import Catalog
-from sweep.execution import run
-from sweep.families import read_blocks
-from sweep.grid import Grid
-from sweep.params import Point
-from sweep.request import Request
-from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec
-from sweep.stacking import hardware_params, model_params, precision_params
-from sweep.variables import COMPUTED, VARIABLES
+from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params
+from sweep.grid.grid import Grid
+from sweep.kernel.block import Block
+from sweep.kernel.params import Point
+from sweep.kernel.request import Request
+from sweep.models.read import read_blocks
+from sweep.runs.run import run
+from sweep.schema.variables import COMPUTED, VARIABLES
+from sweep.specs.catalog import Catalog
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec
+from sweep.specs.precision import PrecisionSpec
 
 LLAMA = {
     "hidden_size": 64,

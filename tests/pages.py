@@ -23,12 +23,14 @@ from sybil.document import Document
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
-from calibration.cli import cli as calibrate
-from sweep.catalog import Catalog
-from sweep.cli import cli as sweep
-from sweep.grid import Grid, resolve
-from sweep.launch import launch
-from sweep.specs import HardwareSpec, parse
+from calibration.cli.main import cli as calibrate
+from sweep.cli.launch import launch
+from sweep.cli.main import cli as sweep
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import resolve
+from sweep.specs.catalog import Catalog
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.parsing import parse
 
 COMMANDS = {"llm-sweep": sweep, "llm-calibrate": calibrate}
 SETUP = (

@@ -15,9 +15,9 @@ from factories import shipped, shipped_model
 from matplotlib.figure import Figure
 
 import sweep
-from sweep.article import PAIR, ROOFS, meshes, roofs
-from sweep.plots import comparison_figure
-from sweep.specs import ModelSpec
+from sweep.article.contents import PAIR, ROOFS, meshes, roofs
+from sweep.decisions.figures.comparison import comparison_figure
+from sweep.specs.model import ModelSpec
 
 GLOBAL, OPERATORS = "global_decode_step_latency", "decode_step_latency"
 METHOD = pytest.mark.parametrize("method", [GLOBAL, OPERATORS])

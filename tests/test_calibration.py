@@ -10,22 +10,24 @@ import yaml
 from click.testing import CliRunner
 from factories import shipped
 
-from calibration.cli import cli
-from calibration.coverage import left_out_errors
-from calibration.dataset import Table, tabulate
-from calibration.forward import Forward, predict
-from calibration.judgement import verdict
-from calibration.measurements import Measurement, read_measurements, without_suspects
-from calibration.parameters import PRIORS, Prior, design
-from calibration.predictions import predictions
-from calibration.result import as_text, calibrate
-from calibration.solver import Fit, solve
-from sweep.comparison import compare
-from sweep.efficiency import FACTORS, IDEAL
+from calibration.calibrate import calibrate
+from calibration.cli.main import cli
+from calibration.files import as_text
+from calibration.fit.forward import Forward, predict
+from calibration.fit.parameters import design
+from calibration.fit.priors import PRIORS, Prior
+from calibration.fit.solver import Fit, solve
+from calibration.fit.table import Table, tabulate
+from calibration.fit.verdicts import verdict
+from calibration.measurements.table import Measurement, read_measurements, without_suspects
+from calibration.validation.half_widths import left_out_errors
+from calibration.validation.predictions import predictions
+from sweep.decisions.compare import compare
+from sweep.engines.calibration_file import FittedEfficiency, load_efficiency
 from sweep.errors import SpecError
-from sweep.execution import run
-from sweep.fitted import FittedEfficiency, load_efficiency
-from sweep.grid import Grid
+from sweep.grid.grid import Grid
+from sweep.kernel.efficiency import FACTORS, IDEAL
+from sweep.runs.run import run
 
 SMALL = {name: dataclasses.replace(prior, deviations={}) for name, prior in PRIORS.items()}
 

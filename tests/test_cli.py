@@ -13,8 +13,8 @@ import yaml
 from click import unstyle
 
 import sweep
-from sweep import cli
-from sweep.listing import print_table
+from sweep.cli import main as cli
+from sweep.cli.print_tables import print_table
 
 SWEEP = {
     "models": ["llama-2-7b"],
@@ -92,7 +92,8 @@ def test_help_lists_every_command(call) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     script = (
-        "import sys, sweep.cli; print([m for m in ('jax','xarray','numpy') if m in sys.modules])"
+        "import sys, sweep.cli.main; "
+        "print([m for m in ('jax', 'xarray', 'numpy') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
@@ -268,8 +269,8 @@ def test_a_full_disk_leaves_no_half_file(sweep_file, tmp_path) -> None:
     output = tmp_path / "out.nc"
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "import sweep.execution; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
-        "from sweep.cli import main; main()"
+        "import sweep.runs.run; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "from sweep.cli.main import main; main()"
     )
     run = subprocess.run(
         [sys.executable, "-c", script, "run", str(sweep_file()), "-o", str(output)],

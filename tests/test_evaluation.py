@@ -13,12 +13,15 @@ from factories import UNEVEN, hardware, model, precision, shipped
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep import evaluation, pages, plan
-from sweep.evaluation import Evaluation
-from sweep.grid import Grid, resolve
-from sweep.pages import owner, shared, unfilled
-from sweep.pieces import Blocks, common, every
-from sweep.plan import Plan, make_plan
+from sweep.evaluation import buffers as pages
+from sweep.evaluation import evaluator as evaluation
+from sweep.evaluation import plan
+from sweep.evaluation.buffers import owner, shared, unfilled
+from sweep.evaluation.evaluator import Evaluation
+from sweep.evaluation.plan import Plan, make_plan
+from sweep.evaluation.tiles import Blocks, common, every
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import resolve
 
 VARIABLES = ["ttft", "output_throughput", "feasible"]
 

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from factories import PEAKS, blocks, hardware, model, point, precision, price
 
-from sweep.architecture import Block
-from sweep.facts import model_facts
-from sweep.request import Request
-from sweep.specs import Dtype, HardwareSpec, ModelSpec, PrecisionSpec, Published, StoredTensor
-from sweep.stacking import hardware_params
-from sweep.variables import COMPUTED
+from sweep.evaluation.kernel_inputs import hardware_params
+from sweep.kernel.block import Block
+from sweep.kernel.request import Request
+from sweep.models.parameter_count import model_facts
+from sweep.schema.variables import COMPUTED
+from sweep.specs.dtypes import Dtype
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec, Published, StoredTensor
+from sweep.specs.precision import PrecisionSpec
 
 NAMES = COMPUTED
 CELL = {"batch_size": 3, "context_len": 100, "isl": 90, "osl": 20, "tp": 2}

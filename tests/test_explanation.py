@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 from factories import FP16, TOY, hardware, model, shipped
 
-from sweep import cli
-from sweep.cell import cell
+from sweep.cli import main as cli
+from sweep.decisions.explain import HOST, MOVED, Explanation, explain
+from sweep.decisions.explain_text import figure_rows, operator_rows
+from sweep.engines.calibration_file import load_efficiency
 from sweep.errors import GridError
-from sweep.explanation import HOST, MOVED, Explanation, explain, figure_rows, operator_rows
-from sweep.families import read_blocks
-from sweep.fitted import load_efficiency
-from sweep.grid import Grid
-from sweep.params import Point
-from sweep.request import Request
-from sweep.sensitivity import FIXED_TIMES, RATES, RESOURCES
-from sweep.variables import BOUNDS
+from sweep.evaluation.single_point import cell
+from sweep.grid.grid import Grid
+from sweep.kernel.elasticity import FIXED_TIMES, RATES, RESOURCES
+from sweep.kernel.params import Point
+from sweep.kernel.request import Request
+from sweep.models.read import read_blocks
+from sweep.schema.terms import BOUNDS
 
 CALIBRATION = load_efficiency("tensorrt-llm")
 CASES = {

@@ -12,15 +12,15 @@ import pytest
 import xarray as xr
 
 import sweep
-from sweep import cli
-from sweep.blocks import block_sizes, even, tiles
-from sweep.checking import check_file
+from sweep.cli import main as cli
 from sweep.errors import ResultError
-from sweep.export import export
-from sweep.netcdf_stream import CHUNK_POINTS
-from sweep.rounding import kept_bits
-from sweep.storage import Storage
-from sweep.subset import subset
+from sweep.files.chunks import block_sizes, even, tiles
+from sweep.files.encoding import Storage
+from sweep.files.export import export
+from sweep.files.netcdf_stream import CHUNK_POINTS
+from sweep.files.rounding import kept_bits
+from sweep.queries.select import subset
+from sweep.runs.check_results import check_file
 
 MODELS = ["llama-2-7b", "mixtral-8x7b"]
 HARDWARE = ["a100-sxm-80gb", "h20-96gb"]
@@ -145,7 +145,7 @@ def test_zarr_holds_the_same(source, results, tmp_path) -> None:
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_a_table_has_a_row_for_each_place(source, results, tmp_path, ending, monkeypatch) -> None:
-    monkeypatch.setattr("sweep.tables.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("sweep.files.tables.ROWS_AT_ONCE", 7)
     path = tmp_path / f"table{ending}"
     with sweep.open_results(source) as original:
         export(original, path)
@@ -277,7 +277,7 @@ def test_what_is_not_there_is_refused_in_one_line(
 
 
 def test_too_many_rows_are_refused_with_advice(results, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("sweep.tables.MOST_ROWS", 10)
+    monkeypatch.setattr("sweep.files.tables.MOST_ROWS", 10)
     with pytest.raises(ResultError, match=r"48 rows .*--select"):
         export(results, tmp_path / "large.csv")
 
@@ -320,7 +320,7 @@ def test_blocks_cover_the_grid_once() -> None:
 
 def test_lazily_joined_shards_are_written_chunk_by_chunk(results, tmp_path, monkeypatch) -> None:
     pytest.importorskip("dask")
-    monkeypatch.setattr("sweep.storage.BLOCK_POINTS", 5)
+    monkeypatch.setattr("sweep.files.encoding.BLOCK_POINTS", 5)
     joined, path = results.chunk({"hardware": 1, "batch_size": 2}), tmp_path / "out.nc"
     seen = []
     export(joined, path, progress=lambda done, total: seen.append((done, total)))
@@ -334,7 +334,7 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 import sweep
-from sweep.export import export
+from sweep.files.export import export
 with sweep.open_results(sys.argv[1]) as dataset:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     export(dataset, Path(sys.argv[2]))

@@ -11,26 +11,28 @@ from factories import FP16, TOY, hardware, model, precision, shipped
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.catalog import Catalog
 from sweep.errors import GridError, SpecError
-from sweep.execution import load_grid, run
-from sweep.grid import AXIS_FORMS, LARGEST_VALUE, Grid, Resolved, expand_axis, resolve
-from sweep.plan import make_plan
-from sweep.request import Request
-from sweep.specs import HardwareSpec, PrecisionSpec, parse
-from sweep.variables import (
+from sweep.evaluation.plan import make_plan
+from sweep.grid.axis_forms import AXIS_FORMS, LARGEST_VALUE, expand_axis
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import Resolved, resolve
+from sweep.kernel.request import Request
+from sweep.runs.run import load_grid, run
+from sweep.schema.axes import (
     AXES,
     AXIS_LONG_NAMES,
-    COMPUTED,
     CONFIGURATION,
     LABELLED,
     LENGTHS,
     LONGEST,
     OPTIONAL,
     SERVER,
-    VARIABLES,
-    dims_of,
 )
+from sweep.schema.variables import COMPUTED, VARIABLES, dims_of
+from sweep.specs.catalog import Catalog
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.parsing import parse
+from sweep.specs.precision import PrecisionSpec
 
 # Axes.
 

@@ -12,12 +12,15 @@ import yaml
 from click.testing import CliRunner
 from factories import shipped
 
-from calibration.accuracy import Judged, as_markdown, figures, kinds
-from calibration.cli import cli
-from calibration.coverage import conformal_halfwidth, ranges
-from calibration.dataset import Table, tabulate
-from calibration.forward import Forward
-from calibration.judgement import (
+from calibration.calibrate import calibrate
+from calibration.cli.main import cli
+from calibration.files import as_text, save
+from calibration.fit.forward import Forward
+from calibration.fit.parameters import Design, chosen, design, split_patterns
+from calibration.fit.priors import BOUNDS, PRIORS
+from calibration.fit.solver import NEAR, NOISE, Fit, solve
+from calibration.fit.table import Table, tabulate
+from calibration.fit.verdicts import (
     directions,
     regimes,
     rows_by_regime,
@@ -25,20 +28,19 @@ from calibration.judgement import (
     told_together,
     verdicts,
 )
-from calibration.measurements import Measurement, read_measurements, without_suspects
-from calibration.parameters import BOUNDS, PRIORS, Design, chosen, design, split_patterns
-from calibration.predictions import predictions
-from calibration.result import as_text, calibrate, save
-from calibration.solver import NEAR, NOISE, Fit, solve
-from calibration.spreads import multiples, spreads
-from calibration.validation import rank_correlation, splits, summary
-from sweep.checking import check_dataset
-from sweep.efficiency import FACTORS
+from calibration.measurements.table import Measurement, read_measurements, without_suspects
+from calibration.validation.accuracy_report import Judged, as_markdown, figures, kinds
+from calibration.validation.group_spreads import multiples, spreads
+from calibration.validation.half_widths import conformal_halfwidth, ranges
+from calibration.validation.held_out import rank_correlation, splits, summary
+from calibration.validation.predictions import predictions
+from sweep.engines.calibration_file import UNTOLD, FittedEfficiency, load_efficiency
 from sweep.errors import SpecError
-from sweep.execution import run
-from sweep.fitted import UNTOLD, FittedEfficiency, load_efficiency
-from sweep.grid import Grid
-from sweep.judged import BEYOND, CALIBRATED, UNSEEN
+from sweep.grid.grid import Grid
+from sweep.kernel.efficiency import FACTORS
+from sweep.runs.check_results import check_dataset
+from sweep.runs.run import run
+from sweep.schema.intervals import BEYOND, CALIBRATED, UNSEEN
 
 POOLED = {name: dataclasses.replace(prior, deviations={}) for name, prior in PRIORS.items()}
 COMPUTES = ("gemm", "attention", "gemm_half_rows")

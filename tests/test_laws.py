@@ -27,17 +27,20 @@ from factories import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sweep import evaluation, phases
-from sweep.execution import run
-from sweep.families import read_blocks
-from sweep.grid import Grid
-from sweep.params import Point
-from sweep.phases import sum_of_larger
-from sweep.request import Request
-from sweep.roofline import network_seconds, peak_rate
-from sweep.specs import HardwareSpec, ModelSpec
-from sweep.transformer import OPERATORS
-from sweep.variables import BOUNDS, COMPUTED, VARIABLES
+from sweep.evaluation import evaluator as evaluation
+from sweep.grid.grid import Grid
+from sweep.kernel import phases
+from sweep.kernel.growing_context import sum_of_larger
+from sweep.kernel.operator_table import OPERATORS
+from sweep.kernel.params import Point
+from sweep.kernel.request import Request
+from sweep.kernel.roofline import network_seconds, peak_rate
+from sweep.models.read import read_blocks
+from sweep.runs.run import run
+from sweep.schema.terms import BOUNDS
+from sweep.schema.variables import COMPUTED, VARIABLES
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec
 
 POWERS = st.integers(0, 3).map(lambda n: 2**n)
 RATES = st.floats(1e9, 1e16)

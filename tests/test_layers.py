@@ -1,4 +1,4 @@
-"""Imports point one way: a module uses what stands before it in this file, never after."""
+"""Imports point one way: each package uses those below it, and no two modules use each other."""
 
 import ast
 import subprocess
@@ -6,95 +6,59 @@ import sys
 from pathlib import Path
 
 import pytest
-from runtime_types import MODULES
+from runtime_types import MODULES as TYPE_CHECKED
 
 import sweep
+from sweep.runs.formulas import COMPUTING, REDUCING
 
-PACKAGE = Path(sweep.__file__).parent
-KERNEL = (
-    ("errors", "judged"),
-    ("variables",),
-    ("operators.cost",),
-    ("efficiency",),
-    ("operators",),
-    ("architecture",),
-    ("params",),
-    ("bindings.base",),
-    ("bindings.pieces",),
-    ("bindings",),
-    ("transformer", "roofline"),
-    ("global_roofline", "memory", "phases"),
-    ("server",),
-    ("request",),
-    ("sensitivity",),
-)
-"""From sizes to prices: pure functions of arrays."""
-READING = (
-    ("resources",),
-    ("specs",),
-    ("traits",),
-    ("families",),
-    ("catalog",),
-    ("fitted",),
-    ("facts",),
-)
-"""From files to specifications, and what they tell at once."""
-RUNNING = (
-    ("stacking", "pages", "pieces"),
-    ("packing",),
-    ("grid",),
-    ("mapping", "dataset", "cutting", "cell"),
-    ("intervals",),
-    ("rounding",),
-    ("space", "blocks"),
-    ("selection", "assembly"),
-    ("subset", "outcome", "fronts"),
-    ("best", "pareto", "quantile"),
-    ("reduction",),
-    ("asking",),
-    ("plan", "netcdf", "compilation"),
-    ("evaluation", "shards", "record"),
-    ("directory",),
-    ("opening",),
-    ("execution",),
-    ("extras", "storage"),
-    ("netcdf_stream", "zarr_store", "tables"),
-    ("export",),
-    ("cluster", "probe", "comparison", "checking", "published"),
-    ("article", "explanation", "prices"),
-    ("candidates",),
-    ("recommendation",),
-    ("advice",),
-    ("reporting",),
-    ("plots", "listing", "progress", "launch"),
-    ("article_plots", "decision_plots", "options"),
-    ("running",),
-    ("cli_article", "cli_decide", "cli_export"),
-    ("cli",),
-    ("__main__",),
-)
-"""From a grid to labelled results, files, pictures and a command."""
-ORDER = (*KERNEL, *READING, *RUNNING)
-ALLOWED_IN_KERNEL = {"jax", "equinox", "jaxtyping"}
-READS_MODELS = {
-    "judged",
-    "variables",
-    "efficiency",
-    "transformer",
-    "operators",
-    "operators.cost",
-    "architecture",
-    "errors",
+ROOT = Path(str(sweep.__file__)).parents[1]
+BELOW = {
+    "errors": "",
+    "schema": "errors",
+    "specs": "schema",
+    "kernel": "schema",
+    "models": "kernel specs",
+    "engines": "kernel specs",
+    "grid": "models engines",
+    "files": "grid",
+    "queries": "files",
+    "evaluation": "queries",
+    "runs": "evaluation",
+    "decisions": "runs",
+    "article": "decisions",
+    "html_report": "decisions",
+    "cli": "article html_report",
+    "__main__": "cli",
 }
-"""What reading a config may use of the kernel: the normal form and its weights."""
+"""What each package of `sweep` imports at most: the packages named, and all that those import."""
+CALIBRATION_BELOW = {
+    "benchmark_reports": "",
+    "measurements": "benchmark_reports",
+    "fit": "measurements",
+    "validation": "fit",
+    "calibrate": "validation",
+    "files": "calibrate",
+    "figures": "",
+    "cli": "files figures",
+    "__main__": "cli",
+}
+"""The same inside `calibration`, whose packages import any of `sweep` but its command."""
+MODULES_OF_THE_COMMAND = {"sweep.cli.launch", "sweep.cli.options"}
+"""Of the command of `sweep`, what the command of `calibration` shares."""
+LONGEST_MODULE = 400
+"""Lines of a module, but the table of variables. [count]"""
 
 
 def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+SOURCES = {
+    module_name(path): path
+    for package in ("sweep", "calibration")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -106,99 +70,137 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            inner = {name for name in whole if name.removeprefix("sweep.") in SOURCES}
-            found |= inner or {str(node.module)}
+            found |= {name for name in whole if name in SOURCES} or {str(node.module)}
     return found
 
 
-def own(path: Path) -> set[str]:
-    return {name.removeprefix("sweep.") for name in imports(path) if name.startswith("sweep.")}
+IMPORTS = {name: imports(path) for name, path in SOURCES.items()}
 
 
-def foreign(path: Path) -> set[str]:
-    tops = {name.partition(".")[0] for name in imports(path)} - {"sweep"}
+def package_of(module: str) -> str:
+    """The package directly below the top level: `kernel` of `sweep.kernel.request`."""
+    return module.split(".")[1]
+
+
+def foreign(module: str) -> set[str]:
+    tops = {name.partition(".")[0] for name in IMPORTS[module]} - {"sweep", "calibration"}
     return tops - set(sys.stdlib_module_names)
 
 
-def layer_of(module: str) -> tuple[int, str]:
-    """Place in `ORDER`, by the module's own name or else its package's."""
-    for name in (module, module.partition(".")[0]):
-        for place, names in enumerate(ORDER):
-            if name in names:
-                return place, name
-    raise AssertionError(f"sweep/{module} has no place in the order of {Path(__file__).name}")
+def everything_below(package: str, below: dict[str, str]) -> set[str]:
+    found = set(below[package].split())
+    return found.union(*(everything_below(lower, below) for lower in found))
 
 
-MODULE = pytest.mark.parametrize("module", [name for name in SOURCES if name])
+def modules(*packages: str) -> list[str]:
+    """Modules of packages named in full, those of packages inside them too."""
+    return [
+        name
+        for name in SOURCES
+        if any(name == package or name.startswith(f"{package}.") for package in packages)
+    ]
 
 
-@MODULE
-def test_a_module_imports_only_from_its_left(module: str) -> None:
-    place, name = layer_of(module)
-    for used in own(SOURCES[module]):
-        before, of = layer_of(used)
-        within_package = name == of and module.partition(".")[0] == used.partition(".")[0]
-        assert before < place or within_package, f"sweep/{module} imports {used}"
+INSIDE = [name for name in modules("sweep") if name != "sweep"]
+INSIDE_CALIBRATION = [name for name in modules("calibration") if name != "calibration"]
 
 
-def in_layers(layers: tuple[tuple[str, ...], ...], module: str) -> bool:
-    return any(layer_of(module)[1] in names for names in layers)
+@pytest.mark.parametrize(("top", "below"), [("sweep", BELOW), ("calibration", CALIBRATION_BELOW)])
+def test_every_folder_has_its_place(top: str, below: dict[str, str]) -> None:
+    assert {package_of(name) for name in modules(top) if name != top} == set(below)
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if name and in_layers(KERNEL, name)])
-def test_the_kernel_imports_only_arrays_and_itself(module: str) -> None:
-    allowed = ALLOWED_IN_KERNEL | ({"numpy"} if module == "params" else set())
-    assert foreign(SOURCES[module]) <= allowed
-    assert all(in_layers(KERNEL, used) for used in own(SOURCES[module]))
+def test_the_top_level_holds_packages_only() -> None:
+    files = {path.stem for path in (ROOT / "sweep").glob("*.py")}
+    assert files == {"__init__", "__main__", "errors"}
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if name and in_layers(READING, name)])
-def test_reading_needs_no_more_of_the_kernel_than_the_normal_form(module: str) -> None:
-    used = {layer_of(name)[1] for name in own(SOURCES[module]) if in_layers(KERNEL, name)}
-    assert used <= READS_MODELS
+@pytest.mark.parametrize("module", INSIDE)
+def test_a_module_imports_only_from_below(module: str) -> None:
+    allowed = everything_below(package_of(module), BELOW) | {package_of(module)}
+    for used in IMPORTS[module]:
+        if used.startswith("sweep."):
+            assert package_of(used) in allowed, f"{module} imports {used}"
 
 
-@pytest.mark.parametrize("module", [n for n in SOURCES if n.startswith("operators.")])
-def test_an_operator_knows_no_machine_and_no_model(module: str) -> None:
-    assert own(SOURCES[module]) <= {"operators.cost"}
+@pytest.mark.parametrize("module", INSIDE_CALIBRATION)
+def test_calibration_imports_only_from_below(module: str) -> None:
+    allowed = everything_below(package_of(module), CALIBRATION_BELOW) | {package_of(module)}
+    for used in IMPORTS[module]:
+        if used.startswith("calibration."):
+            assert package_of(used) in allowed, f"{module} imports {used}"
+        if used.startswith("sweep.cli"):
+            assert package_of(module) == "cli", f"{module} imports {used}"
+            assert used in MODULES_OF_THE_COMMAND, f"{module} imports {used}"
 
 
-@pytest.mark.parametrize("module", [n for n in SOURCES if n.startswith("families.")])
-def test_a_family_knows_only_the_normal_form(module: str) -> None:
-    beyond = {used for used in own(SOURCES[module]) if not used.startswith("families.")}
-    assert beyond <= {"architecture", "errors"}
-
-
-def test_families_do_not_import_one_another_in_a_circle() -> None:
-    left = {name: own(SOURCES[name]) for name in SOURCES if name.startswith("families.")}
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    left = {name: used & set(SOURCES) for name, used in IMPORTS.items()}
     while left:
         free = {name for name, used in left.items() if not used & set(left)}
         assert free, f"a circle among {sorted(left)}"
         left = {name: used for name, used in left.items() if name not in free}
 
 
+def test_the_sweep_does_not_know_of_calibration() -> None:
+    assert not {
+        used for name in modules("sweep") for used in IMPORTS[name] if "calibration." in used
+    }
+
+
+@pytest.mark.parametrize("module", modules("sweep.kernel"))
+def test_the_kernel_imports_only_arrays_and_the_schema(module: str) -> None:
+    assert foreign(module) <= {"jax", "equinox", "jaxtyping", "numpy"}
+    if "numpy" in foreign(module):
+        assert module == "sweep.kernel.params"
+
+
+@pytest.mark.parametrize("module", modules("sweep.kernel.operators"))
+def test_an_operator_knows_no_machine_and_no_model(module: str) -> None:
+    own = {name for name in IMPORTS[module] if name.startswith("sweep.")}
+    assert own <= {"sweep.kernel.operators.cost"}
+
+
+@pytest.mark.parametrize("module", modules("sweep.models.families"))
+def test_a_family_knows_only_blocks(module: str) -> None:
+    own = {name for name in IMPORTS[module] if name.startswith("sweep.")}
+    assert all(name == "sweep.kernel.block" or package_of(name) == "models" for name in own)
+
+
+@pytest.mark.parametrize("module", [*INSIDE, *INSIDE_CALIBRATION])
+def test_a_module_is_short(module: str) -> None:
+    if module != "sweep.schema.variables":
+        lines = len(SOURCES[module].read_text(encoding="utf-8").splitlines())
+        assert lines <= LONGEST_MODULE, f"{module} has {lines} lines"
+
+
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("matplotlib", {"plots", "article_plots", "decision_plots"}),
-        ("click", {"cli", "cli_article", "cli_decide", "cli_export", "launch", "options"}),
-        ("yaml", {"catalog"}),
-        ("psutil", {"execution"}),
-        ("filelock", {"directory"}),
-        ("dask", {"opening", "cluster"}),
-        ("plotly", set()),
-        ("jinja2", set()),
-        ("distributed", {"cluster"}),
+        ("matplotlib", ("sweep.article.figures", "sweep.decisions.figures", "calibration.figures")),
+        ("click", ("sweep.cli", "calibration.cli")),
+        ("yaml", ("sweep.specs.files", "calibration.files")),
+        ("psutil", ("sweep.runs.limits",)),
+        ("filelock", ("sweep.runs.run_folder",)),
+        ("dask", ("sweep.runs.open_results", "sweep.runs.on_dask")),
+        ("distributed", ("sweep.runs.on_dask",)),
+        ("plotly", ()),
+        ("jinja2", ()),
     ],
 )
-def test_a_heavy_package_has_one_home(package: str, homes: set[str]) -> None:
-    users = {name for name, path in SOURCES.items() if package in foreign(path)}
-    assert users <= homes
+def test_a_heavy_package_has_one_home(package: str, homes: tuple[str, ...]) -> None:
+    users = {name for name in SOURCES if package in foreign(name)}
+    assert users <= set(modules(*homes))
 
 
-def test_types_are_checked_in_every_module_of_the_kernel() -> None:
-    kernel = {name.partition(".")[0] for names in KERNEL for name in names} - {"errors"}
-    assert {f"sweep.{name}" for name in kernel} <= set(MODULES)
+def test_what_runs_inside_the_kernel_is_type_checked() -> None:
+    assert {"sweep.schema", "sweep.kernel", "sweep.models"} == set(TYPE_CHECKED)
+
+
+def test_lists_of_packages_name_folders() -> None:
+    assert {*COMPUTING, *REDUCING} <= set(BELOW)
+    uncounted = everything_below("evaluation", BELOW) - {*COMPUTING, *REDUCING}
+    assert uncounted == {"errors", "files"}, "results follow from every other package below"
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -213,50 +215,11 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_every_public_name_has_its_home() -> None:
-    assert all(getattr(sweep, name).__module__.startswith("sweep.") for name in functions())
+    functions = [name for name in sweep.__all__ if name != "VARIABLES"]
+    assert all(getattr(sweep, name).__module__.startswith("sweep.") for name in functions)
     with pytest.raises(AttributeError, match="'sweep' has no attribute 'nothing'"):
         _ = sweep.nothing
 
 
-def functions() -> list[str]:
-    return [name for name in sweep.__all__ if name != "VARIABLES"]
-
-
-def test_no_name_of_the_package_hides_a_module() -> None:
-    assert not set(sweep.__all__) & {name for name in SOURCES if name}
-
-
-CALIBRATION = (
-    ("keys", "naming"),
-    ("reports",),
-    ("tools",),
-    ("measurements",),
-    ("observations", "parameters", "selection", "settings"),
-    ("forward",),
-    ("solver",),
-    ("dataset", "judgement"),
-    ("spreads",),
-    ("coverage",),
-    ("predictions", "validation"),
-    ("accuracy",),
-    ("result", "plots"),
-    ("cli",),
-    ("__main__",),
-)
-"""The same for the package beside it, which imports this one and is not imported by it."""
-
-
-def test_calibration_builds_on_the_sweep_and_not_the_other_way() -> None:
-    assert not {
-        name for path in SOURCES.values() for name in imports(path) if "calibration" in name
-    }
-
-
-def test_calibration_imports_one_way() -> None:
-    rank = {name: place for place, layer in enumerate(CALIBRATION) for name in layer}
-    folder = PACKAGE.parent / "calibration"
-    files = {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
-    assert set(files) == set(rank)
-    for name, path in files.items():
-        used = {n.split(".")[1] for n in imports(path) if n.startswith("calibration.")}
-        assert all(rank[other] < rank[name] for other in used), (name, used)
+def test_no_public_name_hides_a_package() -> None:
+    assert not set(sweep.__all__) & set(BELOW)

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from factories import CONFIGS, FP16, hardware, model, point, shipped_model
 
-from sweep import memory, phases
-from sweep.execution import run
-from sweep.grid import Grid
-from sweep.request import Request
-from sweep.specs import HardwareSpec
+from sweep.grid.grid import Grid
+from sweep.kernel import memory, phases
+from sweep.kernel.request import Request
+from sweep.runs.run import run
+from sweep.specs.hardware import HardwareSpec
 
 FREE = {
     "link_bandwidth_bytes_per_s": 1e30,

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from factories import shipped
 
-from calibration.measurements import Measurement, read_measurements, without_suspects
-from calibration.observations import layout_of, recipe_of
-from calibration.selection import matches
+from calibration.fit.points import layout_of, recipe_of
+from calibration.measurements.select import matches
+from calibration.measurements.table import Measurement, read_measurements, without_suspects
 from sweep.errors import SpecError, SpecWarning
-from sweep.families import read_blocks
+from sweep.models.read import read_blocks
 
 HEADER = "scenario,model,hardware,isl,osl,metric,value,batch_size\n"
 GOOD = "static_batch,llama-2-7b,a100-sxm-80gb,128,128,output_throughput,5353,256\n"

@@ -18,16 +18,19 @@ from factories import (
     shipped_model,
 )
 
-from sweep import memory, phases
-from sweep.architecture import Block
 from sweep.errors import GridError
-from sweep.execution import run
-from sweep.facts import model_facts
-from sweep.families import FAMILIES, read_blocks
-from sweep.grid import Grid
-from sweep.request import Request
-from sweep.specs import HardwareSpec, ModelSpec, PrecisionSpec
-from sweep.variables import INFEASIBLE_REASONS, VARIABLES
+from sweep.grid.grid import Grid
+from sweep.kernel import memory, phases
+from sweep.kernel.block import Block
+from sweep.kernel.request import Request
+from sweep.models.parameter_count import model_facts
+from sweep.models.read import FAMILIES, read_blocks
+from sweep.runs.run import run
+from sweep.schema.terms import INFEASIBLE_REASONS
+from sweep.schema.variables import VARIABLES
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec
+from sweep.specs.precision import PrecisionSpec
 
 SUPPORTED = [name for name in shipped().paths("models") if shipped_model(name).family in FAMILIES]
 LARGE = hardware(memory_bytes=1e15)

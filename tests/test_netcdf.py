@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 import sweep
-from sweep.checking import check_dataset
 from sweep.errors import ResultError
+from sweep.runs.check_results import check_dataset
 
 
 @pytest.fixture(scope="module")

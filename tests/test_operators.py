@@ -10,28 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from sweep import phases
-from sweep.families import read_blocks
-from sweep.operators.activation import activation
-from sweep.operators.attention import (
+from sweep.kernel import phases
+from sweep.kernel.operator_table import OPERATORS
+from sweep.kernel.operators.activation import activation
+from sweep.kernel.operators.attention import (
     causal_pairs,
     chunked_pairs,
     decode_attention,
     prefill_attention,
     windowed_pairs,
 )
-from sweep.operators.collectives import all_reduce, expert_exchange, pipeline_send
-from sweep.operators.cost import Cost
-from sweep.operators.embedding import embedding, position_embedding
-from sweep.operators.experts import distinct_experts, expert_combine, expert_gemm
-from sweep.operators.gemm import gemm
-from sweep.operators.kv_cache import kv_cache_append
-from sweep.operators.latent_attention import latent_decode_attention, latent_up_projection
-from sweep.operators.norm import norm
-from sweep.operators.residual import residual
-from sweep.operators.rotary import rotary
-from sweep.operators.sampling import sampling
-from sweep.transformer import OPERATORS
+from sweep.kernel.operators.collectives import all_reduce, expert_exchange, pipeline_send
+from sweep.kernel.operators.cost import Cost
+from sweep.kernel.operators.embedding import embedding, position_embedding
+from sweep.kernel.operators.experts import distinct_experts, expert_combine, expert_gemm
+from sweep.kernel.operators.gemm import gemm
+from sweep.kernel.operators.kv_cache import kv_cache_append
+from sweep.kernel.operators.latent_attention import latent_decode_attention, latent_up_projection
+from sweep.kernel.operators.norm import norm
+from sweep.kernel.operators.residual import residual
+from sweep.kernel.operators.rotary import rotary
+from sweep.kernel.operators.sampling import sampling
+from sweep.models.read import read_blocks
 
 HALF = {"input_bytes": 2.0, "output_bytes": 2.0}
 

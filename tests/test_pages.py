@@ -10,7 +10,8 @@ import pages
 import pytest
 
 import sweep
-from sweep.variables import AXES, LONGEST, VARIABLES
+from sweep.schema.axes import AXES, LONGEST
+from sweep.schema.variables import VARIABLES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

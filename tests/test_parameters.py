@@ -8,9 +8,9 @@ import pytest
 from factories import CONFIGS, config, model, shipped, shipped_model
 
 from sweep.errors import SpecError, SpecWarning
-from sweep.facts import model_facts
-from sweep.families import FAMILIES, read_blocks
-from sweep.specs import ModelSpec
+from sweep.models.parameter_count import model_facts
+from sweep.models.read import FAMILIES, read_blocks
+from sweep.specs.model import ModelSpec
 
 SHIPPED = {name: shipped().model(name) for name in shipped().paths("models")}
 SUPPORTED = {name: spec for name, spec in SHIPPED.items() if spec.family in FAMILIES}

@@ -12,26 +12,22 @@ import pytest
 from factories import model, shipped
 
 import sweep
-from sweep import advice, cli
-from sweep.candidates import (
-    INFLIGHT,
-    Candidates,
-    Known,
-    Offer,
-    loads,
-    read_candidates,
-    solid_hardware,
-    sweep_candidates,
-)
-from sweep.catalog import Catalog
-from sweep.decision_plots import front_figure
+from sweep.cli import main as cli
+from sweep.cli.catalog_tables import figure_rows
+from sweep.decisions import recommend_text as advice
+from sweep.decisions.candidate_sweep import loads, solid_hardware, sweep_candidates
+from sweep.decisions.candidate_table import read_candidates
+from sweep.decisions.candidates import INFLIGHT, Candidates, Known, Offer
+from sweep.decisions.figures.front import front_figure
+from sweep.decisions.figures.rooflines import roofline_figure
+from sweep.decisions.figures.style import save_figure
+from sweep.decisions.prices import parse_prices, price_of, read_prices
+from sweep.decisions.recommend import Demand, Limits, Recommendation, pareto_front, recommend
+from sweep.engines.calibration_file import load_efficiency
 from sweep.errors import ResultError, SpecError
-from sweep.fitted import load_efficiency
-from sweep.listing import figure_rows
-from sweep.plots import roofline_figure, save_figure
-from sweep.prices import parse_prices, price_of, read_prices
-from sweep.recommendation import Demand, Limits, Recommendation, pareto_front, recommend
-from sweep.specs import HardwareSpec, parse
+from sweep.specs.catalog import Catalog
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.parsing import parse
 
 MODEL, ISL, OSL = "llama-3.1-8b", 512, 128
 MACHINES = ("l20", "rtx-4090", "h100-sxm-80gb")

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sweep
-from sweep.asking import parse_reduction
-from sweep.checking import check_file
 from sweep.errors import ResultError
-from sweep.fronts import front, thin
-from sweep.outcome import labels
-from sweep.quantile import sorted_quantiles
-from sweep.reduction import finish, reduce_dataset
-from sweep.selection import Where
-from sweep.space import Space
-from sweep.variables import VARIABLES
+from sweep.files.categories import labels
+from sweep.queries.axes_of_grid import Space
+from sweep.queries.front_of_points import front, thin
+from sweep.queries.quantile import sorted_quantiles
+from sweep.queries.question import parse_reduction
+from sweep.queries.reduction import finish, reduce_dataset
+from sweep.queries.where import Where
+from sweep.runs.check_results import check_file
+from sweep.schema.variables import VARIABLES
 
 AXES = {
     "model": ["llama", "mixtral"],
@@ -349,7 +349,7 @@ def test_blocks_do_not_change_the_answer(results, monkeypatch) -> None:
     asked = parse_reduction("best:batch_size,hardware", Space.of(results), where="feasible")
     seen = []
     whole = reduce_dataset(results, asked)
-    monkeypatch.setattr("sweep.reduction.POINTS", 5)
+    monkeypatch.setattr("sweep.queries.reduction.POINTS", 5)
     blocked = reduce_dataset(
         results, asked, progress=lambda done, total: seen.append((done, total))
     )
@@ -357,7 +357,7 @@ def test_blocks_do_not_change_the_answer(results, monkeypatch) -> None:
     xr.testing.assert_identical(blocked.drop_attrs(deep=False), whole.drop_attrs(deep=False))
     for name, value in (("AT_ONCE", 3), ("WAITING_BYTES", 1)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"sweep.reduction.{name}", value)
+            patch.setattr(f"sweep.queries.reduction.{name}", value)
             few = reduce_dataset(results, asked)
         xr.testing.assert_identical(few.drop_attrs(deep=False), whole.drop_attrs(deep=False))
     pytest.importorskip("dask")

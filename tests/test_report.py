@@ -19,21 +19,21 @@ from chromium import chromium
 from factories import hardware, model
 
 import sweep
-from sweep import cli
-from sweep.catalog import Catalog, current_catalog
+from sweep.cli import main as cli
+from sweep.decisions.explain import explain
+from sweep.engines.calibration_file import load_efficiency
 from sweep.errors import ResultError
-from sweep.explanation import explain
-from sweep.fitted import load_efficiency
-from sweep.grid import Grid
-from sweep.reporting.bounds import with_bounds
-from sweep.reporting.bundle import rounded
-from sweep.reporting.fronts import offers
-from sweep.reporting.layers import anatomy, specs_of
-from sweep.reporting.making import html
-from sweep.reporting.quality import calibration_of
-from sweep.reporting.thinning import MOST_BYTES, fitting, grid_of
-from sweep.resources import shipped_configs
-from sweep.subset import subset
+from sweep.grid.grid import Grid
+from sweep.html_report.binding_map import with_bounds
+from sweep.html_report.calibration_quality import calibration_of
+from sweep.html_report.operator_tables import anatomy, specs_of
+from sweep.html_report.packed_arrays import rounded
+from sweep.html_report.report import html
+from sweep.html_report.thinning import MOST_BYTES, fitting, grid_of
+from sweep.html_report.user_vs_gpu import offers
+from sweep.queries.select import subset
+from sweep.specs.catalog import Catalog, current_catalog
+from sweep.specs.shipped import shipped_configs
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 SCRIPT = "<script>alert(1)</script>"

@@ -1,8 +1,8 @@
 """Reports of benchmarking tools: each key in its column, in SI units, and refusals in one line.
 
-The reports are written by hand from the keys that the tools document (see `calibration.tools`);
-their figures are made up, agree with one another by Little's law, and are chosen so that the rows
-can be worked out in the head.
+The reports are written by hand from the keys that the tools document (see
+`calibration.benchmark_reports.read`); their figures are made up, agree with one another by
+Little's law, and are chosen so that the rows can be worked out in the head.
 """
 
 import json
@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from calibration import cli
-from calibration.measurements import Measurement, read_measurements
-from calibration.naming import match_model
-from calibration.settings import read_settings
-from sweep.catalog import Catalog
+from calibration.benchmark_reports.model_names import match_model
+from calibration.cli import main as cli
+from calibration.measurements.column_defaults import read_settings
+from calibration.measurements.table import Measurement, read_measurements
 from sweep.errors import SpecError, SpecWarning
+from sweep.specs.catalog import Catalog
 
 TRTLLM: dict[str, Any] = {
     "engine": {

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import pytest
 from factories import PEAKS, hardware, precision, shipped
 
-from sweep.operators.cost import Cost
-from sweep.roofline import Seconds, fabric, peak_rate, resource_seconds
-from sweep.specs import PEAK_DTYPES
-from sweep.stacking import hardware_params, precision_params
-from sweep.variables import BOUNDS, ROLES
+from sweep.evaluation.kernel_inputs import hardware_params, precision_params
+from sweep.kernel.operators.cost import Cost
+from sweep.kernel.roofline import Seconds, fabric, peak_rate, resource_seconds
+from sweep.schema.terms import BOUNDS, ROLES
+from sweep.specs.dtypes import PEAK_DTYPES
 
 MACHINE = hardware_params(
     hardware(

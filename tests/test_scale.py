@@ -14,17 +14,22 @@ import xarray as xr
 from factories import UNEVEN, model, shipped
 
 import sweep
-from sweep import asking, evaluation, plan, running
-from sweep.asking import Question
-from sweep.checking import check_directory
-from sweep.directory import Directory, begun
 from sweep.errors import GridError, ResultError
-from sweep.evaluation import Evaluation
-from sweep.execution import check_piece_fits_memory, run_plan
-from sweep.export import export
-from sweep.grid import Grid, resolve
-from sweep.plan import Plan, make_plan
-from sweep.running import Sharding, run_reduced
+from sweep.evaluation import evaluator as evaluation
+from sweep.evaluation import plan
+from sweep.evaluation.evaluator import Evaluation
+from sweep.evaluation.plan import Plan, make_plan
+from sweep.files.export import export
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import resolve
+from sweep.queries import question as asking
+from sweep.queries.question import Question
+from sweep.runs import to_disk as running
+from sweep.runs.check_results import check_directory
+from sweep.runs.limits import check_piece_fits_memory
+from sweep.runs.run import run_plan
+from sweep.runs.run_folder import Directory, begun
+from sweep.runs.to_disk import Sharding, run_reduced
 
 ROOT = Path(__file__).parent.parent
 VARIABLES = ["output_throughput", "ttft", "weight_memory", "feasible"]
@@ -294,12 +299,12 @@ def test_workers_and_parts_answer_the_same(sweep_file, uninterrupted, tmp_path) 
 HANDED_OVER = """
 import json, resource, sys
 from click.testing import CliRunner
-import sweep.plan, sweep.storage, sweep.reduction
-from sweep.cli import cli
+import sweep.evaluation.plan, sweep.files.encoding, sweep.queries.reduction
+from sweep.cli.main import cli
 
 file, folder, peaks = sys.argv[1], sys.argv[2], {}
-sweep.plan.SHARD_BYTES, sweep.plan.REDUCED_BYTES = 2**20, 2**22
-sweep.storage.BLOCK_POINTS = sweep.reduction.POINTS = 2**18
+sweep.evaluation.plan.SHARD_BYTES, sweep.evaluation.plan.REDUCED_BYTES = 2**20, 2**22
+sweep.files.encoding.BLOCK_POINTS = sweep.queries.reduction.POINTS = 2**18
 pair = ["--hardware", "a100-sxm-80gb", "h20-96gb"]
 for words in (
     ["run", file, "-o", f"{folder}/asked.nc", "--reduce", "best:batch_size"],
@@ -349,10 +354,10 @@ def test_a_merged_folder_is_the_file_of_a_single_run(tmp_path) -> None:
 DEVICES = """
 import sys, jax, numpy as np
 from sweep import evaluation
-from sweep.cli import _resolved
-from sweep.catalog import Catalog
-from sweep.execution import compute
-from sweep.plan import make_plan
+from sweep.cli.main import _resolved
+from sweep.specs.catalog import Catalog
+from sweep.runs.run import compute
+from sweep.evaluation.plan import make_plan
 
 evaluation.BLOCK_BYTES = 500
 evaluation._memory_beside = lambda *given: float("inf")  # small blocks, not a large one

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from factories import CONFIGS, FP16, TOY, hardware, model, point, precision, shipped, shipped_model
 
-from sweep import phases
-from sweep.execution import run
-from sweep.grid import Grid
-from sweep.operators.cost import Scalar
-from sweep.params import Point
-from sweep.request import Request
-from sweep.server import Inflight, cycle
+from sweep.grid.grid import Grid
+from sweep.kernel import phases
+from sweep.kernel.inflight import Inflight, cycle
+from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.params import Point
+from sweep.kernel.request import Request
+from sweep.runs.run import run
 
 LATENCIES = ("iteration_latency", "ttft", "tpot", "request_latency")
 

@@ -1,5 +1,6 @@
 """Shards: the same bits as one file, whatever is killed, damaged or done elsewhere meanwhile."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tokenize
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,17 +24,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sweep
-from sweep import evaluation
-from sweep.checking import check_directory
-from sweep.cutting import Cut, cut_until
-from sweep.directory import Directory, begun
 from sweep.errors import GridError, ResultError, SweepError
-from sweep.execution import check_fits_disk, run_plan, run_shards
-from sweep.grid import Grid, resolve
-from sweep.opening import open_directory
-from sweep.plan import Plan, make_plan
-from sweep.record import FORMULAS
-from sweep.variables import AXES
+from sweep.evaluation import evaluator as evaluation
+from sweep.evaluation.plan import Plan, make_plan
+from sweep.evaluation.tiling import Cut, cut_until
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import resolve
+from sweep.runs.check_results import check_directory
+from sweep.runs.formulas import executed, formula_files, formulas_digest
+from sweep.runs.limits import check_fits_disk
+from sweep.runs.open_results import open_directory
+from sweep.runs.run import run_plan
+from sweep.runs.run_folder import Directory, begun
+from sweep.runs.shards import run_shards
+from sweep.schema.axes import AXES
 
 ROOT = Path(__file__).parent.parent
 PRECISION = [precision(), precision("fp8", name="other")]
@@ -316,22 +321,64 @@ def test_another_plan_is_refused_in_words(words, tmp_path, calibration) -> None:
 def test_other_formulas_are_refused(tmp_path, monkeypatch) -> None:
     sharded(tmp_path / "out", tiny())
     digest = Directory.load(tmp_path / "out").digest
-    for module in ("record", "directory"):
-        monkeypatch.setattr(f"sweep.{module}.formulas_digest", lambda **_: "0123")
+    for module in ("plan_file", "run_folder"):
+        monkeypatch.setattr(f"sweep.runs.{module}.formulas_digest", lambda **_: "0123")
     with pytest.raises(ResultError, match=r"other formulas.*0123"), begun(tmp_path / "out", tiny()):
         pass
     with pytest.raises(ResultError, match="install the same"):
         Directory.load(tmp_path / "out").check_reproducible(digest)
 
 
-def test_the_digest_of_the_formulas_covers_the_kernel() -> None:
-    from test_layers import KERNEL
+def test_the_digest_covers_every_module_that_results_follow_from() -> None:
+    covered = {path.relative_to(ROOT / "sweep").as_posix() for path in formula_files()}
+    assert {"kernel/request.py", "kernel/operators/gemm.py", "models/families/llama.py"} <= covered
+    assert not {name.partition("/")[0] for name in covered} & {"runs", "cli", "queries"}
+    reduced = {path.relative_to(ROOT / "sweep").as_posix() for path in formula_files(reduced=True)}
+    assert "queries/best.py" in reduced - covered
+    assert formulas_digest() != formulas_digest(reduced=True)
 
-    kernel = {name.partition(".")[0] for names in KERNEL for name in names}
-    kernel -= {"errors", "sensitivity"}  # of no sweep's results
-    assert kernel <= set(FORMULAS)
-    for name in FORMULAS:
-        assert (ROOT / "sweep" / name).is_dir() or (ROOT / "sweep" / f"{name}.py").is_file()
+
+SOURCE = '''"""A module."""
+
+LIMIT = 3  # of them
+"""How many."""
+
+
+def double(x: int) -> int:
+    """Twice `x`."""
+    # by adding
+    return x + x
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ('"""A module."""', '"""Another\n\nof two lines."""', True),
+        ("# of them", "# of those", True),
+        ("  # of them", "", True),
+        ('"""How many."""\n', "", True),
+        ("    # by adding\n", "\n\n", True),
+        ("x + x", "2 * x", False),
+        ("LIMIT = 3", "LIMIT = 4", False),
+        ("return x", 'return "#" or x', False),
+    ],
+)
+def test_the_digest_ignores_comments_and_docstrings_alone(old: str, new: str, same: bool) -> None:
+    assert old in SOURCE
+    assert (executed(SOURCE.replace(old, new)) == executed(SOURCE)) == same
+
+
+def test_the_digest_reads_whole_programs() -> None:
+    """What is read of each module is the module without its docstrings."""
+    for path in formula_files(reduced=True):
+        source = path.read_text("utf-8")
+        assert names_and_numbers(executed(source)) == names_and_numbers(source), path
+
+
+def names_and_numbers(source: str) -> list[str]:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [token.string for token in tokens if token.type in (tokenize.NAME, tokenize.NUMBER)]
 
 
 def test_every_shipped_specification_and_ratio_survives_the_plan_file(tmp_path) -> None:
@@ -412,7 +459,7 @@ def test_a_damaged_plan_is_refused_and_force_mends_it(content, tmp_path) -> None
 
 def test_two_runs_at_once_are_refused(tmp_path, monkeypatch) -> None:
     for name in ("PATIENCE", "PATIENCE_OF_PARTS"):
-        monkeypatch.setattr(f"sweep.directory.{name}", 0.05)
+        monkeypatch.setattr(f"sweep.runs.run_folder.{name}", 0.05)
     out, plan = tmp_path / "out", tiny()
     with begun(out, plan):
         for part in (None, (1, 2)):
@@ -456,7 +503,9 @@ def sweep_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def forked():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweep.cli", "sweep.execution", "sweep.cluster", "netCDF4"])
+    context.set_forkserver_preload(
+        ["sweep.cli.main", "sweep.runs.run", "sweep.runs.on_dask", "netCDF4"]
+    )
 
     def start(*arguments: object, limit: int | None = None) -> multiprocessing.Process:
         process = context.Process(target=command, args=([*map(str, arguments)], limit))
@@ -468,7 +517,7 @@ def forked():
 
 def command(arguments: list[str], limit: int | None) -> None:
     """Be `llm-sweep`, unable to write files longer than `limit`."""
-    from sweep.cli import main
+    from sweep.cli.main import main
 
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -599,7 +648,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch) -> None:
-    from sweep import cluster
+    from sweep.runs import on_dask as cluster
 
     assert cluster.REACH <= 10
     monkeypatch.setattr(cluster, "REACH", 0.5)
@@ -611,7 +660,7 @@ def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch) -> None:
 
 
 def test_without_dask_it_says_what_to_install(tmp_path, monkeypatch) -> None:
-    from sweep import cluster
+    from sweep.runs import on_dask as cluster
 
     sharded(tmp_path / "out", tiny(shards=2))
     for name in ("dask", "dask.array", "distributed"):
@@ -633,7 +682,7 @@ def call(capsys):
     """Run `llm-sweep` here: its exit status and what it said."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        from sweep.cli import main
+        from sweep.cli.main import main
 
         with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
             patch.setattr(sys, "argv", ["llm-sweep", *map(str, words)])
@@ -706,7 +755,7 @@ def test_wrong_words_are_refused(words, said, call, sweep_file, tmp_path) -> Non
 def test_a_large_plan_becomes_a_folder_whatever_its_name(
     call, sweep_file, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("sweep.plan.LARGE", 100)
+    monkeypatch.setattr("sweep.evaluation.plan.LARGE", 100)
     code, _, said = call("run", sweep_file, "-o", tmp_path / "out.nc")
     assert code == 0
     assert "out.nc: 800 bytes in a folder of 1 shards" in said

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROBE = (
-    "import sweep; from sweep.resources import shipped_configs;"
+    "import sweep; from sweep.specs.shipped import shipped_configs;"
     "print(sweep.hardware('h20-96gb').name, sweep.model('llama-2-7b').name, shipped_configs())"
 )
 

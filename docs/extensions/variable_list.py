@@ -5,7 +5,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from sweep.variables import LONGEST, VARIABLES, Variable
+from sweep.schema.axes import LONGEST
+from sweep.schema.variables import VARIABLES, Variable
 
 AXES_OF_LONGEST = "`context_len` or `isl` and `osl`"
 

@@ -8,7 +8,7 @@ intensity.
 """
 
 import sweep
-from sweep.plots import roofline_figure
+from sweep.decisions.figures.rooflines import roofline_figure
 
 NAMES = ["a100-sxm-80gb", "h20-96gb", "a800-sxm-80gb", "l40s", "l20", "rtx-4090"]
 

@@ -10,8 +10,8 @@ stands for the whole step.
 """
 
 import sweep
-from sweep.comparison import compare
-from sweep.plots import comparison_figure
+from sweep.decisions.compare import compare
+from sweep.decisions.figures.comparison import comparison_figure
 
 MODELS = ["llama-2-13b", "mistral-7b-v0.2"]
 PAIR = ("a100-sxm-80gb", "h20-96gb")

@@ -6,9 +6,9 @@ What takes the time when four H20 serve a batch of 32 requests with LLaMA-2 70B:
 bound by compute, and a decode step by reading weights.
 """
 
-from sweep.decision_plots import explanation_figure
-from sweep.explanation import explain
-from sweep.grid import Grid
+from sweep.decisions.explain import explain
+from sweep.decisions.figures.explanation import explanation_figure
+from sweep.grid.grid import Grid
 
 grid = Grid(
     models=["llama-2-70b"],

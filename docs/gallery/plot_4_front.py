@@ -8,11 +8,12 @@ the shipped calibration. On the front nothing serves a user faster without servi
 a GPU.
 """
 
-from sweep.candidates import Offer, sweep_candidates
-from sweep.catalog import Catalog
-from sweep.decision_plots import front_figure
-from sweep.fitted import load_efficiency
-from sweep.recommendation import Demand, Limits, recommend
+from sweep.decisions.candidate_sweep import sweep_candidates
+from sweep.decisions.candidates import Offer
+from sweep.decisions.figures.front import front_figure
+from sweep.decisions.recommend import Demand, Limits, recommend
+from sweep.engines.calibration_file import load_efficiency
+from sweep.specs.catalog import Catalog
 
 candidates = sweep_candidates(
     "llama-3.1-70b",

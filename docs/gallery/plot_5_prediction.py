@@ -10,11 +10,11 @@ on rows it has not seen.
 
 from matplotlib.figure import Figure
 
-from calibration.dataset import tabulate
-from calibration.measurements import read_measurements
-from calibration.predictions import predictions
-from sweep.catalog import Catalog
-from sweep.fitted import load_efficiency
+from calibration.fit.table import tabulate
+from calibration.measurements.table import read_measurements
+from calibration.validation.predictions import predictions
+from sweep.engines.calibration_file import load_efficiency
+from sweep.specs.catalog import Catalog
 
 WANTED = {
     "model": "llama-3.1-8b",

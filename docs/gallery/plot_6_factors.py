@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from calibration.plots import forest
-from sweep.fitted import load_efficiency
+from calibration.figures import forest
+from sweep.engines.calibration_file import load_efficiency
 
 fitted = load_efficiency("tensorrt-llm")
 factors = fitted.factors

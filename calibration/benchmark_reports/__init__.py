@@ -1,0 +1,1 @@
+"""Reports of benchmarking tools, read as rows of measurements."""

@@ -1,0 +1,45 @@
+"""Which model of the catalog a published identifier names."""
+
+import re
+
+from sweep.specs.catalog import Catalog
+
+TUNED = {"instruct", "it", "chat", "hf", "meta", "base"}
+"""Words of a model's name that change neither its shape nor its cost."""
+NARROW = re.compile(r"(nv|mx)?fp[48]|int[48]|awq|gptq|(quantized\.)?w\d+a\d+")
+"""Words of a model's name that say its weights have been narrowed."""
+WIDE = re.compile(r"bf16|fp16|dynamic|kv")
+"""Words on its types that do not."""
+
+
+def match_model(identifier: str, catalog: Catalog) -> str | None:
+    """The model of the catalog that an identifier names, or nothing where none or several do.
+
+    Case, what stands before the last slash, and words of tuning and number formats do not count:
+    `meta-llama/Llama-3.1-8B-Instruct` is `llama-3.1-8b`.
+    """
+    names = list(catalog.paths("models"))
+    wanted = _shape(identifier)
+    found = [name for name in names if _shape(name) == wanted]
+    if not found:
+        published = ((name, catalog.model(name).hugging_face_id) for name in names)
+        found = [name for name, other in published if other and _shape(other) == wanted]
+    return found[0] if len(found) == 1 else None
+
+
+def is_narrow(identifier: str) -> bool:
+    """Whether an identifier says that the weights have fewer than 16 bits."""
+    return any(NARROW.fullmatch(word) for word in _words(identifier))
+
+
+def _words(identifier: str) -> list[str]:
+    return identifier.rstrip("/").rpartition("/")[2].lower().split("-")
+
+
+def _shape(identifier: str) -> str:
+    """What of a model's name tells its shape."""
+    return "-".join(
+        word
+        for word in _words(identifier)
+        if word not in TUNED and not NARROW.fullmatch(word) and not WIDE.fullmatch(word)
+    )

@@ -1,0 +1,181 @@
+"""A finished fit: what it found, how sure it is, and the files that carry it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from calibration.fit.forward import Forward
+from calibration.fit.parameters import Array, Parameter, design
+from calibration.fit.priors import SETTINGS
+from calibration.fit.solver import Fit, solve
+from calibration.fit.table import Table
+from calibration.fit.verdicts import (
+    rows_by_regime,
+    told_together,
+    verdicts,
+)
+from calibration.validation.group_spreads import groups_of, spreads
+from calibration.validation.half_widths import by_scenario, halfwidths, left_out_errors, ranges
+from calibration.validation.held_out import summary
+from sweep.engines.calibration_file import Figure, FittedEfficiency
+from sweep.engines.traits import version_of
+from sweep.grid.dataset import package_version
+from sweep.kernel.efficiency import FACTORS
+
+STARTS = 3
+"""Points that a fit starts from: the priors' centres, and two draws from the priors. The shipped
+rows have several minima, within a hundredth of one another's cost. [count]"""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fit, and what it says in the form that sweeps read.
+
+    Attributes:
+        table: The rows.
+        fit: What the fit found.
+        fitted: The efficiency.
+        left_out: Logarithmic error of each row if its configuration were left out.
+    """
+
+    table: Table
+    fit: Fit
+    fitted: FittedEfficiency
+    left_out: Array
+
+
+def calibrate(
+    table: Table,
+    *,
+    name: str,
+    prior: FittedEfficiency | None = None,
+    suspects: int = 0,
+    free: Sequence[str] = (),
+    starts: int = STARTS,
+) -> Calibration:
+    """Fit the efficiency factors to all rows of `table`.
+
+    Args:
+        table: The rows.
+        name: What to call the result.
+        prior: A fit whose result is the prior of this one.
+        suspects: Rows that were left out, for the record. [count]
+        free: Patterns of the parameters to fit; all if empty, see `parameters.chosen`.
+        starts: Points to start from. [count]
+
+    Raises:
+        SpecError: A pattern names no parameter, or the prior lies beyond what is physical.
+    """
+    centres = None if prior is None else centres_of(prior)
+    layout = design(table.traits, centres=centres, free=free)
+    forward = Forward(table.groups, FACTORS)
+    usable = np.flatnonzero(np.isfinite(table.measured))
+    fit = solve(forward, layout, table.measured, usable, table.weights, starts=starts)
+    left_out = left_out_errors(fit, table.labels("configuration"))
+    fitted = _as_fitted(table, fit, left_out, name, prior, suspects)
+    return Calibration(table, fit, fitted, left_out)
+
+
+def centres_of(prior: FittedEfficiency) -> dict[str, tuple[float, float]]:
+    """What a fit found, as centres and widths of priors."""
+    found: dict[str, tuple[float, float]] = {}
+    for factor, figure in prior.factors.items():
+        found[factor] = _centre(figure)
+    for factor, traits in prior.deviations.items():
+        for trait, levels in traits.items():
+            for level, figure in levels.items():
+                found[Parameter(factor, trait, level, 0, 1).name] = _centre(figure)
+    return found
+
+
+def _centre(figure: Figure) -> tuple[float, float]:
+    centre = float(np.log(figure.value)) if figure.value > 0 else -np.inf
+    return centre, max(figure.standard_error or 0.1, 0.01)
+
+
+def standard_errors(fit: Fit) -> Array:
+    """Of each parameter; that of its prior where it was not free."""
+    return np.where(fit.design.free, np.sqrt(np.diag(fit.covariance)), fit.design.widths)
+
+
+def _as_fitted(
+    table: Table,
+    fit: Fit,
+    left_out: Array,
+    name: str,
+    prior: FittedEfficiency | None,
+    suspects: int,
+) -> FittedEfficiency:
+    factors = dict(prior.factors) if prior else {}
+    deviations: dict[str, Any] = (
+        {f: {t: dict(lv) for t, lv in ts.items()} for f, ts in prior.deviations.items()}
+        if prior
+        else {}
+    )
+    for parameter, value, error, word in zip(
+        fit.design.parameters, fit.vector, standard_errors(fit), verdicts(fit), strict=True
+    ):
+        figure = Figure(
+            value=float(f"{np.exp(value):.5g}"),
+            standard_error=float(f"{error:.3g}"),
+            verdict=word,
+        )
+        if parameter.trait:
+            levels = deviations.setdefault(parameter.factor, {}).setdefault(parameter.trait, {})
+            levels[parameter.level] = figure
+        else:
+            factors[parameter.factor] = figure
+    rows = table.rows
+    engines = Counter(row.engine for row in rows)
+    engine = engines.most_common(1)[0][0]
+    versions = sorted({r.engine_version for r in rows if r.engine == engine}, key=version_of)
+    seen = {
+        "hardware": sorted({r.hardware for r in rows} | _seen(prior, "hardware")),
+        "model": sorted({r.model for r in rows} | _seen(prior, "model")),
+        "dtype": sorted({t.dtype for t in table.traits} | _seen(prior, "dtype")),
+        "family": sorted({*table.families} | _seen(prior, "family")),
+    }
+    scenarios = np.asarray([row.scenario for row in rows])
+    spread = prior.spreads if prior else spreads(groups_of(table), scenarios, left_out)
+    return FittedEfficiency(
+        name=name,
+        engine=engine,
+        engine_version=versions[-1],
+        provenance={
+            "made_by": f"llm-sweep {package_version()}",
+            "made_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "rows": len(fit.fitted),
+            "suspect_rows_left_out": suspects,
+            "rows_set_aside": [rows[place].id for place in fit.set_aside],
+            "parameters": len(fit.design.parameters),
+            "free_parameters": int(fit.design.free.sum()),
+            "effective_parameters": round(fit.effective_parameters, 1),
+            "noise": round(fit.noise, 4),
+            "costs_of_starts": [round(cost, 3) for cost in fit.costs],
+            "rows_waiting_longest_for": rows_by_regime(fit),
+            "told_only_together": told_together(fit),
+            "errors_without_own_configuration": {
+                scenario: {
+                    k: round(v, 4)
+                    for k, v in summary(left_out[where], table.measured[where]).items()
+                }
+                for scenario, where in by_scenario(table).items()
+            },
+            **({"prior": f"{prior.name} {prior.digest}"} if prior else {}),
+        },
+        factors=factors,
+        deviations=deviations,
+        settings=SETTINGS,
+        halfwidths=halfwidths(table, fit, prior.halfwidths if prior else None, spread),
+        spreads=spread,
+        seen=seen,
+        ranges=ranges(table, prior.ranges if prior else {}),
+    )
+
+
+def _seen(prior: FittedEfficiency | None, what: str) -> set[str]:
+    return set(prior.seen.get(what, [])) if prior else set()

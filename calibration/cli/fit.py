@@ -1,0 +1,160 @@
+"""Commands that fit factors and show what was found."""
+
+import json
+from math import exp
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.cli.options import print_rows
+
+if TYPE_CHECKING:
+    from sweep.engines.calibration_file import FittedEfficiency
+from calibration.cli.options import (
+    configs_option,
+    force_option,
+    json_option,
+    load,
+    read_table,
+    select_option,
+    set_option,
+)
+
+
+@click.command()
+@click.argument("measurements", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
+@click.option("--from", "prior", default="ideal", help="A calibration to start from as a prior.")
+@click.option(
+    "--free",
+    multiple=True,
+    metavar="FACTOR[,FACTOR…]",
+    help="Fit only these and keep the rest at the prior's values: a factor with its deviations, "
+    "'gemm[]' without them, or some, as in 'weight_bandwidth[hardware=*]'. May be repeated.",
+)
+@select_option
+@set_option
+@force_option
+@configs_option
+def fit(
+    measurements: tuple[str, ...],
+    output: Path,
+    prior: str,
+    free: tuple[str, ...],
+    select: str,
+    settings: tuple[str, ...],
+    force: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Fit factors to measurements, all unless --free names some.
+
+    MEASUREMENTS are tables (CSV, Parquet, JSON, or a shipped table's name) and JSON reports of
+    trtllm-bench, vllm bench serve, AIPerf and GenAI-Perf.
+    """
+    from time import perf_counter
+
+    from sweep.engines.calibration_file import load_efficiency
+    from sweep.files.atomic import check_writable
+
+    if output.suffix != ".nc":
+        raise click.BadParameter(f"{output}: must end in .nc", param_hint="--output")
+    check_writable(output, force=force)
+    check_writable(output.with_suffix(".yaml"), force=force)
+    from calibration.fit.parameters import split_patterns
+
+    start_from = load_efficiency(prior)
+    table, left_out = read_table(measurements, select, settings, configs)
+    from calibration.calibrate import calibrate
+    from calibration.files import save
+    from sweep.runs.jit_cache import use_compilation_cache
+
+    use_compilation_cache()
+
+    start = perf_counter()
+    found = calibrate(
+        table,
+        name=output.stem,
+        prior=start_from,
+        suspects=left_out,
+        free=split_patterns(free),
+    )
+    spent = perf_counter() - start
+    twin = save(found, output, force=force)
+    click.echo(
+        f"{len(found.fit.fitted)} rows, {found.fit.design.free.sum()} parameters of which the rows "
+        f"determine {found.fit.effective_parameters:.0f}, {found.fit.evaluations} evaluations, "
+        f"{spent:.0f} s"
+    )
+    if left_out:
+        click.echo(f"{left_out} suspect rows left out")
+    for scenario, errors in found.fitted.provenance["errors_without_own_configuration"].items():
+        click.echo(
+            f"{scenario}: {errors['rows']} rows, without their own configuration "
+            f"{errors['mape']:.1%} mean and {errors['median']:.1%} median error"
+        )
+    _say(found.fitted)
+    click.echo(f"{output} and {twin}")
+
+
+def _say(fitted: "FittedEfficiency") -> None:
+    from calibration.fit.verdicts import sentences
+
+    for sentence in sentences(fitted.factors, fitted.provenance):
+        click.echo(sentence)
+
+
+@click.command()
+@click.argument("fitted")
+@click.option("--all", "everything", is_flag=True, help="Deviations too.")
+@json_option
+def show(fitted: str, everything: bool, as_json: bool) -> None:
+    """Show what a fit found: values, errors, and what the rows say of each."""
+    found = load(fitted)
+    rows = [{"factor": name, **_cells(figure)} for name, figure in sorted(found.factors.items())]
+    if everything:
+        rows += [
+            {"factor": f"{factor}[{trait}={level}]", **_cells(figure)}
+            for factor, traits in found.deviations.items()
+            for trait, levels in traits.items()
+            for level, figure in levels.items()
+        ]
+    if as_json:
+        click.echo(json.dumps(found.model_dump(mode="json", exclude_none=True), indent=2))
+        return
+    click.echo(f"{found.name} {found.digest}: {found.engine} {found.engine_version}")
+    print_rows(rows, as_json=False)
+    _say(found)
+
+
+def _cells(figure: Any) -> dict[str, Any]:
+    error = figure.standard_error or 0.0
+    return {
+        "value": f"{figure.value:.4g}",
+        "90 % from": f"{figure.value * exp(-1.645 * error):.4g}",
+        "to": f"{figure.value * exp(1.645 * error):.4g}",
+        "verdict": figure.verdict,
+    }
+
+
+@click.command()
+@click.argument("fitted", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Picture.")
+@click.option(
+    "--by",
+    type=click.Choice(["hardware", "model", "engine_version"]),
+    default="hardware",
+    show_default=True,
+    help="What to show errors by.",
+)
+@force_option
+def plot(fitted: Path, output: Path, by: str, force: bool) -> None:
+    """Draw predicted against measured, errors by group, and the factors with their errors."""
+    from calibration.figures import draw
+    from sweep.files.atomic import check_writable, replacing
+
+    check_writable(output, force=force)
+    figure = draw(fitted, by=by)
+    with replacing(output) as beside:
+        figure.savefig(beside, dpi=150, format=output.suffix.removeprefix(".") or "png")
+    click.echo(f"{output}")

@@ -1,0 +1,206 @@
+"""Commands that predict measurements: `validate` without them, `predict` any."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.cli.options import print_rows
+
+if TYPE_CHECKING:
+    pass
+from calibration.cli.options import (
+    PROGRAM,
+    configs_option,
+    force_option,
+    json_option,
+    read_table,
+    select_option,
+    set_option,
+)
+
+
+@click.command()
+@click.argument("measurements", nargs=-1, required=True)
+@click.option(
+    "--leave-out",
+    multiple=True,
+    type=click.Choice(["row", "model", "architecture", "family", "hardware", "version"]),
+    default=["row"],
+    show_default=True,
+    help="What each refit does not see; row means a tenth of the configurations, version those "
+    "from it on. May be repeated.",
+)
+@click.option(
+    "--by",
+    multiple=True,
+    type=click.Choice(["scenario", "hardware", "model", "engine_version"]),
+    default=["scenario"],
+    show_default=True,
+    help="How to group the errors; may be repeated.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Report of all splits, Markdown."
+)
+@select_option
+@set_option
+@json_option
+@force_option
+@configs_option
+def validate(
+    measurements: tuple[str, ...],
+    leave_out: tuple[str, ...],
+    by: tuple[str, ...],
+    output: Path | None,
+    select: str,
+    settings: tuple[str, ...],
+    as_json: bool,
+    force: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Refit without a part of the rows, again and again, and predict that part.
+
+    Doubtful rows are fitted, with a lower weight, and judge nothing.
+    """
+    import numpy as np
+
+    from sweep.files.atomic import check_writable, replacing
+
+    if output is not None:
+        check_writable(output, force=force)
+    table, _ = read_table(measurements, select, settings, configs)
+    from calibration.fit.forward import Forward
+    from calibration.validation.accuracy_report import as_markdown, figures, judge
+    from sweep.kernel.efficiency import FACTORS
+    from sweep.runs.jit_cache import use_compilation_cache
+    from sweep.runs.progress import progress_bar
+
+    use_compilation_cache()
+    forward = Forward(table.groups, FACTORS)
+    splits = []
+    for what in dict.fromkeys(leave_out):
+        with progress_bar(f"without each {what}") as progress:
+            splits.append(judge(table, what, forward, progress))
+    if output is not None:
+        with replacing(output) as beside:
+            beside.write_text(as_markdown(table, splits, _command()), encoding="utf-8")
+    names = np.asarray(["|".join(str(getattr(r, field)) for field in by) for r in table.rows])
+    whole = np.full(len(names), "all")
+    found: list[dict[str, Any]] = [
+        {
+            "leave_out": one.leave_out,
+            "groups": figures(table, one, names) + figures(table, one, whole),
+        }
+        for one in splits
+    ]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for split in found:
+        click.echo(f"without its {split['leave_out']}")
+        columns = dict.fromkeys(key for row in split["groups"] for key in row)
+        shown = [
+            _percentages({key: row.get(key, "") for key in columns}) for row in split["groups"]
+        ]
+        print_rows(shown, as_json=False)
+    if output is not None:
+        click.echo(f"{output}")
+
+
+def _command() -> str:
+    """The command line that runs, for whoever wants to run it again."""
+    import shlex
+    import sys
+
+    return shlex.join([PROGRAM, *sys.argv[1:]])
+
+
+def _percentages(row: dict[str, Any]) -> dict[str, Any]:
+    rank = row.get("spearman")
+    shown = {**row, "spearman": f"{rank:.3f}"} if isinstance(rank, float) else row
+    return {
+        key: f"{value:.1%}" if isinstance(value, float) else value for key, value in shown.items()
+    }
+
+
+@click.command()
+@click.argument("fitted")
+@click.argument("measurements")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV file.")
+@click.option(
+    "--by",
+    multiple=True,
+    type=click.Choice(["scenario", "hardware", "model", "engine_version"]),
+    default=["hardware", "engine_version"],
+    show_default=True,
+    help="How to group predicted over measured; may be repeated.",
+)
+@set_option
+@force_option
+@configs_option
+def predict(
+    fitted: str,
+    measurements: str,
+    output: Path | None,
+    by: tuple[str, ...],
+    settings: tuple[str, ...],
+    force: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Predict every row of a table or report with a fit, or with ideal rooflines.
+
+    FITTED may be `ideal`; MEASUREMENTS is what `fit` takes.
+    """
+    import pandas as pd
+
+    from calibration.fit.table import tabulate
+    from calibration.measurements.column_defaults import read_settings
+    from calibration.measurements.table import read_measurements
+    from calibration.validation.predictions import predictions
+    from sweep.engines.calibration_file import load_efficiency
+    from sweep.files.atomic import check_writable, replacing
+    from sweep.specs.catalog import Catalog
+
+    if output is not None:
+        check_writable(output, force=force)
+    efficiency = load_efficiency(fitted)
+    catalog = Catalog(configs)
+    rows = read_measurements(
+        measurements, need_value=False, settings=read_settings(settings), catalog=catalog
+    )
+    frame = predictions(tabulate(rows, catalog), efficiency)
+    if output is not None:
+        with replacing(output) as beside:
+            frame.to_csv(beside, index=False)
+        click.echo(f"{output}: {len(frame)} rows")
+    known = frame[frame["value"].notna() & (frame["quality"] != "suspect")]
+    if len(known) == 0:
+        return
+    ratio = known["predicted"] / known["value"]
+    grouped = ratio.groupby([known[name] for name in by])
+    table = pd.DataFrame(
+        {
+            "rows": grouped.size(),
+            "lowest": grouped.min(),
+            "median": grouped.median(),
+            "highest": grouped.max(),
+            "mean error": (ratio - 1).abs().groupby([known[name] for name in by]).mean(),
+        }
+    )
+    click.echo("predicted over measured")
+    print_rows(
+        [
+            {**dict(zip(by, name if len(by) > 1 else (name,), strict=True)), **_ratios(figures)}
+            for name, figures in zip(table.index.tolist(), table.to_dict("records"), strict=True)
+        ],
+        as_json=False,
+    )
+
+
+def _ratios(figures: Any) -> dict[str, Any]:
+    return {
+        "rows": int(figures["rows"]),
+        **{name: f"{figures[name]:.2f}" for name in ("lowest", "median", "highest")},
+        "mean error": f"{figures['mean error']:.1%}",
+    }

@@ -1,0 +1,30 @@
+"""The command `llm-calibrate`. Heavy packages are imported inside the commands that need them."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sweep.cli.launch import launch
+
+if TYPE_CHECKING:
+    pass
+from calibration.cli.fit import fit, plot, show
+from calibration.cli.judge import predict, validate
+from calibration.cli.options import PROGRAM
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def main() -> None:
+    """Run the command line; every expected error ends as one line on standard error."""
+    launch(cli, PROGRAM)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="llm-sweep", prog_name=PROGRAM)
+def cli() -> None:
+    """Fit efficiency factors to measured throughputs, judge them, and predict with them."""
+
+
+for command in (fit, plot, predict, show, validate):
+    cli.add_command(command)

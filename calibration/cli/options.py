@@ -1,0 +1,73 @@
+"""Options, tables and rows that several commands share."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from sweep.errors import SpecError
+
+if TYPE_CHECKING:
+    from calibration.fit.table import Table
+    from calibration.measurements.table import Measurement
+    from sweep.engines.calibration_file import FittedEfficiency
+
+PROGRAM = "llm-calibrate"
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
+configs_option = click.option(
+    "--configs", multiple=True, type=click.Path(), help="Folder with further specifications."
+)
+select_option = click.option(
+    "--select", default="", help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'."
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Fill a column where a table or report leaves it empty, as in tp=8; what it states "
+    "stands. May be repeated.",
+)
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
+
+
+def load(name: str) -> "FittedEfficiency":
+    """A calibration by name or path; `ideal` has nothing to show."""
+    from sweep.engines.calibration_file import load_efficiency
+
+    found = load_efficiency(name)
+    if found is None:
+        raise SpecError("ideal has no factors to show; every one is 1 or 0")
+    return found
+
+
+def read_table(
+    measurements: Sequence[str], select: str, settings: Sequence[str], configs: Sequence[str]
+) -> "tuple[Table, int]":
+    """The rows of several tables that a fit may use, and how many it must not."""
+    from calibration.fit.table import tabulate
+    from calibration.measurements.column_defaults import read_settings
+    from calibration.measurements.table import read_measurements, without_suspects
+    from sweep.specs.catalog import Catalog
+
+    catalog, filled = Catalog(configs), read_settings(settings)
+    rows: list[Measurement] = []
+    for path in measurements:
+        rows += read_measurements(path, settings=filled, catalog=catalog)
+    if select:
+        rows = _selected(rows, select)
+    kept, left_out = without_suspects(rows)
+    if not kept:
+        raise SpecError(f"no rows left to fit: {len(left_out)} are suspect")
+    return tabulate(kept, catalog), len(left_out)
+
+
+def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
+    """The rows for which a comparison of their columns holds; versions compare as versions."""
+    from calibration.measurements.select import matches
+
+    kept = [row for row in rows if matches(row, select)]
+    if not kept:
+        raise SpecError(f"--select: no row satisfies {select!r}")
+    return kept

@@ -1,0 +1,159 @@
+"""A calibration written as YAML and as NetCDF."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
+
+from calibration.calibrate import Calibration, standard_errors
+from calibration.fit.parameters import Array
+from calibration.fit.verdicts import (
+    RESOURCES,
+    SENSITIVE,
+    directions,
+    regimes,
+    sensitive_rows,
+)
+from sweep.engines.calibration_file import ATTRIBUTE, FittedEfficiency
+from sweep.files.atomic import check_writable, replacing
+from sweep.grid.dataset import package_version
+
+ROW_LABELS = ("scenario", "model", "hardware", "engine_version", "metric")
+"""Columns of the rows that the NetCDF file of a fit keeps."""
+
+
+# Files.
+
+
+def save(calibration: Calibration, path: Path, *, force: bool) -> Path:
+    """Write the fit as NetCDF, and beside it the twin that a person can read.
+
+    Returns:
+        The path of the plain text.
+
+    Raises:
+        ResultError: A file cannot be written, or exists.
+    """
+    twin = path.with_suffix(".yaml")
+    for file in (path, twin):
+        check_writable(file, force=force)
+    with replacing(path) as beside:
+        as_dataset(calibration).to_netcdf(beside, engine="netcdf4", format="NETCDF4")
+    with replacing(twin) as beside:
+        beside.write_text(as_text(calibration.fitted), encoding="utf-8")
+    return twin
+
+
+def as_text(fitted: FittedEfficiency) -> str:
+    """The plain-text twin: one line for each figure."""
+    data = fitted.model_dump(mode="json", exclude_none=True)
+    lines = ["# Fitted efficiency factors; read by llm-sweep run --efficiency FILE.", ""]
+    head = {k: data[k] for k in ("name", "engine", "engine_version", "provenance")}
+    lines.append(yaml.safe_dump(head, sort_keys=False, width=100).rstrip())
+    lines += [
+        "",
+        "# Value, error of its logarithm, and what the rows say of it.",
+        _heading("factors", data),
+    ]
+    lines += [f"  {name}: {_flow(figure)}" for name, figure in data["factors"].items()]
+    lines += ["", "# Multiples of the pooled value.", _heading("deviations", data)]
+    for factor, traits in data["deviations"].items():
+        lines.append(f"  {factor}:")
+        for trait, levels in traits.items():
+            lines.append(f"    {trait}:")
+            lines += [f"      {json.dumps(k)}: {_flow(v)}" for k, v in levels.items()]
+    for part in ("settings", "halfwidths", "seen"):
+        lines += ["", yaml.safe_dump({part: data[part]}, sort_keys=False, width=100).rstrip()]
+    lines += ["", "# Width of intervals over the usual.", _heading("spreads", data)]
+    lines += [f"  {by}: {_flow(levels)}" for by, levels in data["spreads"].items()]
+    lines += ["", "# Lowest and highest that the rows held.", _heading("ranges", data)]
+    for scenario, spans in data["ranges"].items():
+        lines.append(f"  {scenario}: {_flow(spans)}")
+    return "\n".join([*lines, ""])
+
+
+def _heading(name: str, data: dict[str, Any]) -> str:
+    return f"{name}:" if data[name] else f"{name}: {{}}"
+
+
+def _flow(figure: dict[str, Any]) -> str:
+    text = yaml.safe_dump(figure, default_flow_style=True, sort_keys=False, width=10_000)
+    return text.strip()
+
+
+def as_dataset(calibration: Calibration) -> xr.Dataset:
+    """Parameters, covariance, observations and residuals, labelled.
+
+    `direction` goes from the combination of pooled factors that the rows tell least to the one
+    they tell best, in units of the widths of the priors and with deviations taken out.
+    """
+    fit, table = calibration.fit, calibration.table
+    names = [parameter.name for parameter in fit.design.parameters]
+    rows = [row.id for row in table.rows]
+    fitted = np.zeros(len(rows), np.int8)
+    fitted[fit.fitted] = 1
+
+    pooled, singular, loadings = directions(fit)
+
+    def entry(dims: str | Sequence[str], values: Array, long_name: str, units: str = "1") -> Any:
+        return dims, values, {"long_name": long_name, "units": units}
+
+    def label(column: str) -> Any:
+        values = [str(getattr(row, column)) for row in table.rows]
+        return "row", values, {"long_name": column.replace("_", " ")}
+
+    dataset = xr.Dataset(
+        {
+            "estimate": entry("parameter", fit.vector, "logarithm of the parameter"),
+            "standard_error": entry("parameter", standard_errors(fit), "its standard error"),
+            "covariance": entry(("parameter", "parameter_2"), fit.covariance, "covariance"),
+            "measured": entry("row", np.exp(table.measured), "measured figure"),
+            "predicted": entry("row", np.exp(fit.predicted), "predicted figure"),
+            "residual": entry("row", fit.errors, "logarithm of predicted over measured"),
+            "left_out_residual": entry(
+                "row", calibration.left_out, "the same, had its configuration been left out"
+            ),
+            "fitted": entry("row", fitted, "1 where the fit used the row"),
+            "regime": (
+                "row",
+                regimes(fit),
+                {
+                    "long_name": "resource that the row waits for longest",
+                    "flag_values": np.arange(len(RESOURCES), dtype=np.int8),
+                    "flag_meanings": " ".join(RESOURCES),
+                },
+            ),
+            "sensitive_rows": entry(
+                "parameter",
+                sensitive_rows(fit).astype(np.int32),
+                f"fitted rows that move by {SENSITIVE:.0%} of what the parameter does, or more",
+            ),
+            "singular_value": entry(
+                "direction",
+                singular,
+                "what the rows tell of a combination of pooled factors over what its prior does",
+            ),
+            "loading": entry(
+                ("direction", "factor"), loadings, "share of a pooled factor in a combination"
+            ),
+            **{column: label(column) for column in ROW_LABELS},
+        },
+        {
+            "parameter": ("parameter", names, {"long_name": "parameter"}),
+            "parameter_2": ("parameter_2", names, {"long_name": "parameter"}),
+            "row": ("row", rows, {"long_name": "measurement"}),
+            "factor": ("factor", np.asarray(pooled, str), {"long_name": "pooled factor"}),
+        },
+    )
+    dataset.attrs = {
+        "Conventions": "CF-1.11",
+        "title": f"Efficiency factors {calibration.fitted.name}",
+        "source": f"llm-sweep {package_version()}",
+        "digest": calibration.fitted.digest,
+        ATTRIBUTE: json.dumps(calibration.fitted.model_dump(mode="json", exclude_none=True)),
+    }
+    return dataset

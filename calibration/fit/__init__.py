@@ -1,0 +1,1 @@
+"""Factors fitted to measurements, and the calibration file they are written to."""

@@ -1,0 +1,231 @@
+"""What a fit may vary: factors, what they are expected to be, and how far groups may depart.
+
+Every factor is fitted in logarithms: a pooled value, and a deviation for each level of some traits
+of a row. A deviation has a prior of its own width, so that a level with few rows stays near the
+pooled value, and one never seen has it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from calibration.fit.priors import BOUNDS, PRIORS, SETTINGS, Prior
+from sweep.engines.calibration_file import setting
+from sweep.engines.traits import Traits
+from sweep.errors import SpecError
+from sweep.kernel.efficiency import FACTORS
+from sweep.specs.parsing import nearest
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number of a fit, in logarithms.
+
+    Attributes:
+        factor: The factor it belongs to.
+        trait: The trait whose level it is for, empty for the pooled value.
+        level: The level.
+        centre: Mean of its prior.
+        width: Standard deviation of its prior.
+        free: Whether it is fitted; otherwise it stays at its centre.
+    """
+
+    factor: str
+    trait: str
+    level: str
+    centre: float
+    width: float
+    free: bool = True
+
+    @property
+    def name(self) -> str:
+        """What it is called: `gemm`, `gemm[hardware=l40s]`."""
+        return f"{self.factor}[{self.trait}={self.level}]" if self.trait else self.factor
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest logarithm that it may take."""
+        if self.trait or self.factor not in BOUNDS:
+            return -np.inf, np.inf
+        low, high = BOUNDS[self.factor]
+        return float(np.log(low)), float(np.log(high))
+
+
+@dataclass(frozen=True)
+class Design:
+    """How parameters make up the factors of each row.
+
+    Attributes:
+        parameters: The parameters in order.
+        factors: Names of the factors in the order of the columns of `values`.
+    """
+
+    parameters: tuple[Parameter, ...]
+    factors: tuple[str, ...]
+    _matrices: tuple[Any, ...]
+    _fixed: Array
+
+    @cached_property
+    def centres(self) -> Array:
+        """Means of the priors."""
+        return np.asarray([p.centre for p in self.parameters])
+
+    @cached_property
+    def widths(self) -> Array:
+        """Standard deviations of the priors."""
+        return np.asarray([p.width for p in self.parameters])
+
+    @cached_property
+    def free(self) -> Array:
+        """Whether each parameter is fitted."""
+        return np.asarray([p.free for p in self.parameters], bool)
+
+    @cached_property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lowest and highest logarithm of each parameter."""
+        ends = np.asarray([p.bounds for p in self.parameters], float).reshape(-1, 2)
+        return ends[:, 0], ends[:, 1]
+
+    def values(self, vector: Array) -> Array:
+        """Factors of each row under the parameters in `vector`."""
+        values = self._fixed.copy()
+        for column, matrix in enumerate(self._matrices):
+            if matrix is not None:
+                values[:, column] = np.exp(matrix @ vector)
+        return values
+
+    def slopes(self, values: Array, by_factor: Array) -> Any:
+        """Derivatives by the parameters, of what has derivatives `by_factor` by the factors."""
+        total = sparse.csr_array((len(values), len(self.parameters)))
+        for column, matrix in enumerate(self._matrices):
+            if matrix is not None:
+                total = (
+                    total + sparse.diags_array(by_factor[:, column] * values[:, column]) @ matrix
+                )
+        return total.tocsr()
+
+
+def design(
+    rows: Sequence[Traits],
+    *,
+    priors: dict[str, Prior] = PRIORS,
+    centres: dict[str, tuple[float, float]] | None = None,
+    free: Sequence[str] = (),
+) -> Design:
+    """Lay out the parameters of a fit of `rows`.
+
+    Args:
+        rows: Traits of each row.
+        priors: Factors to fit.
+        centres: Mean and width of the priors of some parameters by name, in place of those.
+        free: Patterns of the parameters to vary, as `chosen` reads them; all if empty.
+
+    Raises:
+        SpecError: A pattern names no parameter, or a centre lies outside the factor's bounds.
+    """
+    parameters: list[Parameter] = []
+    matrices: list[Any] = []
+    fixed = np.ones((len(rows), len(FACTORS)))
+    for column, factor in enumerate(FACTORS):
+        if factor not in priors:
+            fixed[:, column] = [setting(SETTINGS, factor, row.era) for row in rows]
+            matrices.append(None)
+            continue
+        first = len(parameters)
+        prior = priors[factor]
+        pooled = Parameter(factor, "", "", float(np.log(prior.typical)), prior.width)
+        members = [(pooled, np.arange(len(rows)))]
+        for trait, width in prior.deviations.items():
+            levels = np.asarray([getattr(row, trait) for row in rows])
+            for level in sorted(set(levels)):
+                parameter = Parameter(factor, trait, str(level), 0.0, width)
+                members.append((parameter, np.flatnonzero(levels == level)))
+        parameters += [parameter for parameter, _ in members]
+        places = np.concatenate([where for _, where in members])
+        columns = np.repeat(np.arange(len(members)) + first, [len(w) for _, w in members])
+        matrices.append((places, columns))
+    count = len(parameters)
+    built = [
+        None
+        if found is None
+        else sparse.csr_array((np.ones(len(found[0])), found), shape=(len(rows), count))
+        for found in matrices
+    ]
+    if centres:
+        parameters = [_centred(parameter, centres) for parameter in parameters]
+    if free:
+        names = chosen(free, parameters)
+        parameters = [dataclasses.replace(p, free=p.name in names) for p in parameters]
+    return Design(tuple(parameters), FACTORS, tuple(built), fixed)
+
+
+def chosen(patterns: Sequence[str], parameters: Sequence[Parameter]) -> set[str]:
+    """Names of the parameters that `patterns` mean.
+
+    A factor's name means its pooled value and all its deviations, `gemm[]` the pooled value alone;
+    `*` stands for any text, as in `weight_bandwidth[hardware=*]`.
+
+    Raises:
+        SpecError: A pattern means none of them.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        names = {p.name for p in parameters if _means(pattern, p)}
+        if not names:
+            raise SpecError(f"--free: {_no_such(pattern, parameters)}")
+        found |= names
+    return found
+
+
+def split_patterns(given: Sequence[str]) -> list[str]:
+    """Patterns one by one, of texts that join several by commas outside of brackets.
+
+    Raises:
+        SpecError: There are texts, and no pattern in them.
+    """
+    parts = [part for text in given for part in re.split(r",(?![^\[\]]*\])", text)]
+    patterns = [part.strip() for part in parts if part.strip()]
+    if given and not patterns:
+        raise SpecError("--free: names no factor; leave it out to fit all")
+    return patterns
+
+
+def _means(pattern: str, parameter: Parameter) -> bool:
+    whole = parameter.factor if "[" not in pattern else parameter.name
+    if not parameter.trait and "[" in pattern:
+        whole = f"{parameter.factor}[]"
+    parts = [re.escape(part) for part in pattern.split("*")]
+    return re.fullmatch(".*".join(parts), whole) is not None
+
+
+def _no_such(pattern: str, parameters: Sequence[Parameter]) -> str:
+    factors = list(dict.fromkeys(p.factor for p in parameters))
+    factor = pattern.partition("[")[0]
+    if factor in factors:
+        of_it = [p.name for p in parameters if p.factor == factor and p.trait]
+        guess = nearest(pattern, of_it) or f"; it has {', '.join(of_it) or 'no deviations'}"
+        return f"these rows have no {pattern!r}{guess:.300}"
+    guess = nearest(factor, factors) or f"; known: {', '.join(factors)}"
+    kind = "is a setting of the engine and is not fitted" if factor in SETTINGS else "is no factor"
+    return f"{factor!r} {kind}{guess}"
+
+
+def _centred(parameter: Parameter, centres: dict[str, tuple[float, float]]) -> Parameter:
+    if parameter.name not in centres:
+        return parameter
+    centre, width = centres[parameter.name]
+    low, high = parameter.bounds
+    if not low <= centre <= high or not np.isfinite(centre):
+        raise SpecError(
+            f"--from: {parameter.name} is {np.exp(centre):.4g}, and must be above 0 and within "
+            f"{np.exp(low):.4g} to {np.exp(high):.4g} to start a fit"
+        )
+    return dataclasses.replace(parameter, centre=centre, width=width)

@@ -1,0 +1,95 @@
+"""Priors, bounds and fixed values of the factors."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What a factor is expected to be before any row is seen.
+
+    Attributes:
+        typical: Its value.
+        width: Standard deviation of its logarithm. [1]
+        deviations: Width of the deviations by each trait that it may depart by. [1]
+    """
+
+    typical: float
+    width: float
+    deviations: dict[str, float]
+
+
+PRIORS: dict[str, Prior] = {
+    "software": Prior(1.0, 0.02, {"version": 0.04}),
+    "gemm": Prior(0.75, 0.3, {"architecture": 0.15, "hardware": 0.05, "dtype": 0.15, "era": 0.15}),
+    "power_limit": Prior(0.33, 0.4, {}),
+    "gemm_half_rows": Prior(20.0, 1.0, {"architecture": 0.4, "dtype": 0.4, "era": 0.4}),
+    "expert_half_rows": Prior(20.0, 1.0, {"era": 0.5}),
+    "expert_gemm": Prior(0.8, 0.3, {"era": 0.2, "hardware": 0.15, "dtype": 0.2}),
+    "attention": Prior(0.5, 0.5, {"architecture": 0.2, "era": 0.3}),
+    "weight_bandwidth": Prior(0.92, 0.05, {"hardware": 0.12, "era": 0.1}),
+    "kv_bandwidth": Prior(0.9, 0.1, {"architecture": 0.15, "hardware": 0.05, "era": 0.3}),
+    "kv_half_heads": Prior(30.0, 1.0, {"era": 0.7, "architecture": 0.5}),
+    "activation_bandwidth": Prior(0.8, 0.5, {"era": 0.3}),
+    "vector_attention": Prior(1.0, 1.5, {"decoding": 1.5, "attention": 0.4}),
+    "link_bandwidth": Prior(0.7, 0.4, {"fabric": 0.3, "hardware": 0.05}),
+    "exchange_overhead_s": Prior(8e-6, 0.7, {"fabric": 0.7, "hardware": 0.15, "era": 0.5}),
+    "link_crowding": Prior(0.1, 1.0, {"fabric": 1.0}),
+    "exchange_growth": Prior(0.5, 0.7, {"fabric": 0.7}),
+    "unhidden": Prior(0.1, 1.0, {"era": 0.5, "architecture": 0.3}),
+    "operator_overhead_s": Prior(4e-7, 0.4, {"era": 1.0, "hardware": 0.2}),
+    "step_overhead_s": Prior(4e-4, 0.5, {"era": 1.0, "host": 0.7, "hardware": 1.0}),
+    "sequence_overhead_s": Prior(5e-6, 0.5, {"era": 0.7, "host": 0.5}),
+    "pipeline_sequence_overhead_s": Prior(4e-5, 0.5, {}),
+    "expert_imbalance": Prior(1.1, 0.2, {"era": 0.2}),
+    "pipeline_idle": Prior(0.02, 0.7, {}),
+    "ramp": Prior(1.0, 0.3, {}),
+}
+"""Physical priors. Saturated rows alone do not tell fixed costs: about 6 µs for the dozen kernels
+of a layer and 0.4 ms for a pass come from profiles of engines with CUDA graphs; plain copies reach
+90 to 93 % of the memory bandwidth that a datasheet states. The widths were chosen by the errors of
+refits without the configurations, models and accelerators predicted: hosts differ, links and
+matrix units of different accelerators reach much the same share of their rates."""
+
+SHARE = (0.02, 1.5)
+"""A share above 1 says that the formula counts work the engine does not do; half as much again is
+more than any kernel is known to save. Below a fiftieth something else binds."""
+BOUNDS: dict[str, tuple[float, float]] = {
+    "software": (0.5, 1.5),
+    "gemm": SHARE,
+    "power_limit": (1e-2, 1.0),
+    "gemm_half_rows": (0.01, 1e4),
+    "expert_half_rows": (0.01, 1e4),
+    "expert_gemm": SHARE,
+    "attention": SHARE,
+    "weight_bandwidth": SHARE,
+    "kv_bandwidth": SHARE,
+    "kv_half_heads": (0.01, 1e4),
+    "activation_bandwidth": SHARE,
+    "vector_attention": (1e-3, 100.0),
+    "link_bandwidth": SHARE,
+    "link_crowding": (1e-3, 1.0),
+    "exchange_overhead_s": (1e-8, 1e-2),
+    "exchange_growth": (1e-2, 3.0),
+    "unhidden": (1e-4, 1.0),
+    "operator_overhead_s": (1e-9, 1e-4),
+    "step_overhead_s": (1e-7, 0.1),
+    "sequence_overhead_s": (1e-9, 1e-2),
+    "pipeline_sequence_overhead_s": (1e-9, 1e-2),
+    "expert_imbalance": (0.5, 8.0),
+    "pipeline_idle": (1e-3, 1.0),
+    "ramp": (0.2, 5.0),
+}
+"""Lowest and highest value that a pooled factor can have for physical reasons: parts of a whole lie
+between 0 and 1, an overhead is longer than a cycle of the clock and shorter than a pass. An
+imbalance of experts below 1 says that the layout's own is too high. Deviations are held by their
+priors alone."""
+
+SETTINGS: dict[str, dict[str, float]] = {
+    "dispatch_everywhere": {"default": 1.0},
+    "kept_context": {"default": 1.0},
+    "reserved_memory_bytes": {"default": 2.5e9},
+    "logit_copies": {"default": 1.0, "0.10": 5.0, "cpp-0.14": 5.0},
+}
+"""Habits of the engine that no slope tells, by era, else by default. Tokens are gathered
+to be dispatched, the cache keeps what stands behind a window, and samplers kept several copies of
+the logits until 0.15; the figures are those under which the rows of full caches fit best."""

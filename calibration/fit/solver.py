@@ -1,0 +1,312 @@
+"""The fit: robust least squares of logarithmic errors, with the kernel's own slopes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import least_squares
+from threadpoolctl import threadpool_limits
+
+from calibration.fit.forward import Forward
+from calibration.fit.parameters import Array, Design
+
+NOISE = 0.06
+"""Logarithmic error that a row of good quality is expected to have: re-runs differ by 2 to 5 %,
+and the formulas are not exact. [1]"""
+EXPECTED_ROWS = 20.0
+"""Rows whose errors weigh as much as `NOISE` does when the noise is estimated. [count]"""
+HALF_WITHIN = 0.6745
+"""Standard deviations within which half of a normal distribution lies. [1]"""
+DOUBTFUL_WEIGHT = 0.3
+"""Weight of a doubtful row's error against a good one's. [1]"""
+
+WILD = 10.0
+"""Times the noise beyond which a row is taken for a misprint, or for what the formulas lack. [1]"""
+REVIEWS = 2
+"""Times at most that the best start is followed without the rows that are wild by then. [count]"""
+NEAR, THERE = 1e-3, 1e-6
+"""Change of the cost, over the cost, at which a start is left, and at which a fit ends. [1]"""
+AT_BOUND = 1e-3
+"""How near its bound the logarithm of a parameter counts as at it. [1]"""
+EDGE = 0.01
+"""How far from its bounds a parameter starts, over their distance. [1]"""
+SEED = 0
+"""Of the draws from the prior that a fit starts from."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit found.
+
+    Attributes:
+        design: The parameters.
+        vector: Their values, logarithms.
+        predicted: Logarithm of the prediction of every row given, fitted or not.
+        errors: Logarithm of predicted over measured, NaN where nothing was measured.
+        fitted: Places of the rows the fit used.
+        slopes: Derivatives of the predictions by the parameters.
+        sensitivities: Derivatives of the predictions by the logarithm of each factor. [1]
+        weights: Weight of each fitted row's error, robustness included; 0 if set aside. [1]
+        noise: Logarithmic error that the rows turn out to have. [1]
+        bend: Inverse of the second derivatives of what is minimised, nought for parameters that
+            were not free.
+        covariance: Of the parameters' errors, nought for those that were not free.
+        costs: What was minimised, by start, in their order. [1]
+        evaluations: Times the kernel was asked. [count]
+    """
+
+    design: Design
+    vector: Array
+    predicted: Array
+    errors: Array
+    fitted: Array
+    slopes: Any
+    sensitivities: Array
+    weights: Array
+    noise: float
+    bend: Array
+    covariance: Array
+    costs: tuple[float, ...]
+    evaluations: int
+
+    @property
+    def set_aside(self) -> Array:
+        """Places of the rows that lie wildly off, and did not pull."""
+        places: Array = self.fitted[self.weights == 0]
+        return places
+
+    @property
+    def effective_parameters(self) -> float:
+        """Parameters that the rows rather than the priors determine. [count]"""
+        left = np.diag(self.bend) / self.design.widths**2
+        return float(np.sum((1 - left)[self.design.free]))
+
+    @property
+    def at_bound(self) -> Array:
+        """Whether each parameter ended where it may go no further."""
+        low, high = self.design.bounds
+        near = np.minimum(self.vector - low, high - self.vector)
+        stuck: Array = self.design.free & (near < AT_BOUND)
+        return stuck
+
+
+def solve(
+    forward: Forward,
+    design: Design,
+    measured: Array,
+    fitted: Sequence[int] | Array,
+    row_weights: Array,
+    *,
+    max_evaluations: int = 60,
+    starts: int = 1,
+) -> Fit:
+    """Fit the free parameters of `design` to some of the rows.
+
+    The residual of a row is log(predicted/measured) over the expected noise, under a pseudo-Huber
+    loss, quadratic below one and linear beyond, so that misprints pull little. The first start is
+    the centres of the priors, so that a fit without some rows knows nothing of them; others are
+    draws from the priors, always the same ones. The lowest cost is kept. What lies wildly off
+    there is set aside and pulls no more: misprints that pull a little each would move what few
+    rows tell. BLAS computes in one thread: its matrices are of a few hundred columns, and its
+    threads and XLA's would wait for one another.
+
+    Args:
+        forward: The kernel of all rows.
+        design: Parameters and how they make up factors.
+        measured: Logarithm of the figure of every row.
+        fitted: Places of the rows to fit.
+        row_weights: Weight of every row. [1]
+        max_evaluations: Steps at most, of each start. [count]
+        starts: Points to start from. [count]
+    """
+    problem = _Problem(forward, design, measured, np.asarray(fitted), row_weights)
+    with threadpool_limits(1, user_api="blas"):
+        found = [problem.minimise(each, max_evaluations, NEAR) for each in _starts(design, starts)]
+        best = min(found, key=lambda result: float(result.cost))
+        reviewed: list[Any] = []
+        while len(reviewed) < REVIEWS and (problem.set_aside(best.x) or not reviewed):
+            best = problem.minimise(best.x, max_evaluations, THERE)
+            reviewed.append(best)
+    return problem.fit_at(
+        problem.whole(best.x),
+        costs=tuple(float(result.cost) for result in found),
+        evaluations=sum(int(result.nfev) for result in (*found, *reviewed)),
+    )
+
+
+def _starts(design: Design, count: int) -> Iterator[Array]:
+    """The centres of the priors of the free parameters, then draws within their bounds."""
+    random = np.random.default_rng(SEED)
+    low, high = (ends[design.free] for ends in design.bounds)
+    for number in range(count):
+        drawn = random.normal(size=len(low)) if number else np.zeros(len(low))
+        start = design.centres[design.free] + drawn * design.widths[design.free]
+        yield _inside(start, low, high)
+
+
+def _inside(vector: Array, low: Array, high: Array) -> Array:
+    """The nearest place well within the bounds: steps from an edge lead nowhere."""
+    room = np.where(np.isfinite(high - low), EDGE * (high - low), 0.0)
+    return np.clip(vector, low + room, high - room)
+
+
+class _Problem:
+    """Residuals of rows and priors, and their slopes, as functions of the free parameters."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        design: Design,
+        measured: Array,
+        places: Array,
+        row_weights: Array,
+    ) -> None:
+        self.forward, self.design, self.measured, self.places = forward, design, measured, places
+        self.usual_scale = self.scale = row_weights[places] / NOISE
+        self.free = design.free
+        self._known: dict[bytes, tuple[Array, Any, Array]] = {}
+
+    def whole(self, part: Array) -> Array:
+        """All parameters, those that are not free at their centres."""
+        vector: Array = self.design.centres.copy()
+        vector[self.free] = part
+        return vector
+
+    def evaluate(self, vector: Array) -> tuple[Array, Any, Array]:
+        """Logarithms of the figures, their slopes by parameters and by logarithms of factors."""
+        key = vector.tobytes()
+        if key not in self._known:
+            values = self.design.values(vector)
+            figures, by_factor = self.forward.log_figures(values)
+            self._known.clear()
+            self._known[key] = figures, self.design.slopes(values, by_factor), by_factor * values
+        return self._known[key]
+
+    def plain(self, figures: Array) -> Array:
+        """Errors of the fitted rows over what is expected of them. [1]"""
+        return _weighed((figures - self.measured)[self.places], self.scale)
+
+    def residuals(self, part: Array) -> Array:
+        """What is squared and summed."""
+        figures, _, _ = self.evaluate(self.whole(part))
+        departures = (part - self.design.centres[self.free]) / self.design.widths[self.free]
+        return np.concatenate([_robust(self.plain(figures))[0], departures])
+
+    def jacobian(self, part: Array) -> Array:
+        """Slopes of the residuals by the free parameters."""
+        figures, slopes, _ = self.evaluate(self.whole(part))
+        _, steepness = _robust(self.plain(figures))
+        by_row = _weighed(slopes[self.places].toarray()[:, self.free], steepness * self.scale)
+        return np.vstack([by_row, np.diag(1 / self.design.widths[self.free])])
+
+    def set_aside(self, part: Array) -> bool:
+        """Let rows that are wildly off pull no more; whether others are than before."""
+        figures, _, _ = self.evaluate(self.whole(part))
+        errors = (figures - self.measured)[self.places]
+        wild = np.abs(errors) > WILD * self.noise(errors, 0.0)
+        before, self.scale = self.scale, np.where(wild, 0.0, self.usual_scale)
+        return bool(np.any(before != self.scale))
+
+    def noise(self, errors: Array, determined: float) -> float:
+        """Logarithmic error of a good row, from the middle half of `errors`. [1]
+
+        What is expected beforehand counts as much as `EXPECTED_ROWS` rows.
+
+        Args:
+            errors: Of the fitted rows.
+            determined: Parameters that the rows determine. [count]
+        """
+        evidence = (self.usual_scale * NOISE) ** 2
+        order = np.argsort(np.abs(errors))
+        passed = np.cumsum(evidence[order])
+        middle = order[np.searchsorted(passed, passed[-1] / 2)]
+        found = (np.abs(errors[middle]) / HALF_WITHIN) ** 2 * passed[-1]
+        rows = max(passed[-1] - determined, 0.0)
+        return float(np.sqrt((found + EXPECTED_ROWS * NOISE**2) / (rows + EXPECTED_ROWS)))
+
+    def _spread(self, part: Array) -> Array:
+        """A matrix of the free parameters as one of all."""
+        whole = np.zeros((len(self.free), len(self.free)))
+        whole[np.ix_(self.free, self.free)] = part
+        return whole
+
+    def minimise(self, start: Array, max_evaluations: int, change: float) -> Any:
+        """The nearest minimum within the bounds, downhill from `start` till little changes.
+
+        Bounds seldom bind, and steps that look out for them are three times as many: they are
+        taken only where a minimum without them lies beyond.
+        """
+        low, high = (ends[self.free] for ends in self.design.bounds)
+        found = self._downhill(start, max_evaluations, change, (-np.inf, np.inf))
+        if np.all((found.x >= low) & (found.x <= high)):
+            return found
+        return self._downhill(_inside(found.x, low, high), max_evaluations, change, (low, high))
+
+    def _downhill(self, start: Array, max_evaluations: int, change: float, bounds: Any) -> Any:
+        def found(how: Literal["exact", "lsmr"]) -> Any:
+            return least_squares(
+                self.residuals,
+                start,
+                self.jacobian,
+                bounds=bounds,
+                x_scale="jac",
+                tr_solver=how,
+                ftol=change,
+                xtol=1e-7,
+                max_nfev=max_evaluations,
+            )
+
+        try:
+            return found("exact")
+        except np.linalg.LinAlgError:
+            # The singular values of a few sound matrices are beyond LAPACK's divide and conquer.
+            return found("lsmr")
+
+    def fit_at(self, vector: Array, *, costs: tuple[float, ...], evaluations: int) -> Fit:
+        """The fit that ended at `vector`."""
+        figures, slopes, sensitivities = self.evaluate(vector)
+        weights = self.scale / np.sqrt(1 + self.plain(figures) ** 2) ** 0.5
+        information = _weighed(slopes[self.places].toarray()[:, self.free], weights)
+        prior = np.diag(1 / self.design.widths[self.free] ** 2)
+        told = information.T @ information
+        bend = np.linalg.inv(told + prior)
+        errors = figures - self.measured
+        determined = float(np.trace(bend @ told))
+        noise = self.noise(errors[self.places], determined)
+        return Fit(
+            design=self.design,
+            vector=vector,
+            predicted=figures,
+            errors=errors,
+            fitted=self.places,
+            slopes=slopes,
+            sensitivities=sensitivities,
+            weights=weights,
+            noise=noise,
+            bend=self._spread(bend),
+            # Exact for a truth drawn from the priors and figures off by `noise`.
+            covariance=self._spread(bend @ ((noise / NOISE) ** 2 * told + prior) @ bend),
+            costs=costs,
+            evaluations=evaluations,
+        )
+
+
+def _weighed(rows: Array, weights: Array) -> Array:
+    """Rows times their weights: nought where that is nought, whatever the row."""
+    by_row = weights.reshape(-1, *(1 for _ in rows.shape[1:]))
+    with np.errstate(invalid="ignore"):
+        return np.where(by_row == 0, 0.0, rows * by_row)
+
+
+def _robust(plain: Array) -> tuple[Array, Array]:
+    """Residuals whose squares are the pseudo-Huber loss, and their slopes by the plain ones.
+
+    The loss is 2·(√(1 + r²) − 1), so the residual is its root with the sign of r.
+    """
+    # A step too far may make a figure infinite: what is no number is refused by the caller.
+    with np.errstate(invalid="ignore", over="ignore"):
+        grown = np.sqrt(1 + plain**2)
+        # √(2(g − 1)) = |r|·√(2/(g + 1)), which does not cancel near nought.
+        shrink = np.sqrt(2 / (grown + 1))
+        return plain * shrink, 1 / (grown * shrink)

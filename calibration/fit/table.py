@@ -1,0 +1,137 @@
+"""A table of measurements ready to be fitted: points, traits, logarithms, weights."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from calibration.fit.parameters import Array
+from calibration.fit.points import Group, each, machines_of, named, observe, recipes_of
+from calibration.fit.solver import DOUBTFUL_WEIGHT
+from calibration.measurements.table import Measurement
+from sweep.engines.traits import Traits, experts_of, traits_of
+from sweep.kernel.block import Block
+from sweep.models.read import read_blocks
+from sweep.specs.catalog import Catalog
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and what a fit needs of them.
+
+    Attributes:
+        rows: The rows.
+        groups: Their points, by kernel.
+        traits: What each is pooled by.
+        families: The `model_type` of each one's model.
+        architectures: All models of the same layers and sizes as each one's.
+        experts: `routed` where each one's model is a mixture of experts, else `none`.
+        measured: Logarithm of each figure, NaN where there is none.
+        weights: Weight of each. [1]
+    """
+
+    rows: tuple[Measurement, ...]
+    groups: tuple[Group, ...]
+    traits: tuple[Traits, ...]
+    families: tuple[str, ...]
+    architectures: tuple[str, ...]
+    experts: tuple[str, ...]
+    measured: Array
+    weights: Array
+
+    def labels(self, by: str) -> Array:
+        """What each row is grouped by.
+
+        `configuration`, `model`, `hardware`, `version`, `architecture`: models of the same layers
+        and sizes, as releases of one are; `family`: models of one `model_type` in all sizes; or
+        `experts`.
+        """
+        if by == "configuration":
+            return np.asarray([configuration(row) for row in self.rows])
+        of_models = {
+            "architecture": self.architectures,
+            "family": self.families,
+            "experts": self.experts,
+        }
+        if by in of_models:
+            return np.asarray(of_models[by])
+        field = "engine_version" if by == "version" else by
+        return np.asarray([getattr(row, field) for row in self.rows])
+
+
+def configuration(row: Measurement) -> str:
+    """Everything but the engine's version: neighbours across versions are nearly copies."""
+    fields = (
+        *(row.engine, row.scenario, row.model, row.hardware, row.tp, row.pp, row.weight_dtype),
+        *(row.batch_size, row.concurrency, row.isl, row.osl, row.metric),
+    )
+    return "|".join(map(str, fields))
+
+
+def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
+    """Look up everything that `rows` name.
+
+    Raises:
+        SpecError: A row names what the catalog lacks.
+    """
+    blocks: dict[str, tuple[Block, ...]] = {}
+    families = {}
+    for row in rows:
+        if row.model not in blocks:
+            spec = named(row, catalog.model, row.model)
+            blocks[row.model] = read_blocks(spec.config, spec.where)
+            families[row.model] = spec.family
+    architectures = _architectures(blocks)
+    experts = {name: experts_of(blocks[name]) for name in blocks}
+    groups = tuple(observe(rows, catalog))
+    machines = machines_of(rows, catalog)
+    dtypes = [recipe.weight_dtype for recipe in recipes_of(rows, catalog)]
+
+    def traits(place: int) -> Traits:
+        row = rows[place]
+        return traits_of(
+            machines[place], dtypes[place], row.engine, row.engine_version, blocks[row.model]
+        )
+
+    configurations = [configuration(row) for row in rows]
+    # The same configuration measured again under the same version is no further evidence.
+    measured_as = [(c, r.engine_version) for c, r in zip(configurations, rows, strict=True)]
+    repeats = Counter(measured_as)
+    return Table(
+        rows=tuple(rows),
+        groups=groups,
+        traits=tuple(
+            each(
+                rows,
+                [
+                    (row.hardware, dtype, row.engine, row.engine_version, row.model)
+                    for row, dtype in zip(rows, dtypes, strict=True)
+                ],
+                traits,
+            )
+        ),
+        families=tuple(families[row.model] for row in rows),
+        architectures=tuple(architectures[row.model] for row in rows),
+        experts=tuple(experts[row.model] for row in rows),
+        measured=np.log([np.nan if row.value is None else row.value for row in rows]),
+        weights=np.asarray(
+            [_weight(row, repeats[what]) for row, what in zip(rows, measured_as, strict=True)]
+        ),
+    )
+
+
+def _architectures(blocks: Mapping[str, tuple[Block, ...]]) -> dict[str, str]:
+    """For each model the names of all that have the same layers and sizes."""
+    alike: dict[Any, list[str]] = {}
+    for name in sorted(blocks):
+        sizes, structure = jax.tree.flatten(blocks[name])
+        alike.setdefault((structure, *map(float, sizes)), []).append(name)
+    return {name: ", ".join(names) for names in alike.values() for name in names}
+
+
+def _weight(row: Measurement, repeats: int) -> float:
+    weight: float = (1.0 if row.quality == "ok" else DOUBTFUL_WEIGHT) / repeats**0.5
+    return weight

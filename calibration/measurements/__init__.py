@@ -1,0 +1,1 @@
+"""Measured throughputs and latencies as tables of checked rows."""

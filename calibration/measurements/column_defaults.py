@@ -1,0 +1,41 @@
+"""Values given on the command line for columns that a file leaves empty."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from calibration.measurements.table import COLUMNS, Measurement
+from sweep.errors import SpecError
+from sweep.specs.parsing import nearest
+
+MEASURED = ("id", "metric", "value", "unit")
+"""Columns that make a row what it is: no two share them."""
+
+
+def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Values for columns that a table or report leaves empty, from `COLUMN=VALUE` each.
+
+    Raises:
+        SpecError: One is malformed, or no row could hold it.
+    """
+    settings: dict[str, Any] = {}
+    open_columns = [name for name in COLUMNS if name not in MEASURED]
+    for pair in pairs:
+        column, sign, text = (part.strip() for part in pair.partition("="))
+        if not (column and sign and text):
+            raise SpecError(f"--set: {pair!r} must be COLUMN=VALUE, as in tp=8")
+        if column not in open_columns:
+            guess = nearest(column, open_columns) or f"; known: {', '.join(open_columns)}"
+            raise SpecError(f"--set: unknown column {column!r}{guess}")
+        if column in settings:
+            raise SpecError(f"--set: {column} is given twice")
+        annotation = Measurement.model_fields[column].rebuild_annotation()
+        try:
+            settings[column] = TypeAdapter(annotation).validate_python(text)
+        except ValidationError as error:
+            message = str(error.errors(include_url=False)[0]["msg"])
+            raise SpecError(
+                f"--set: {column}: {message[:1].lower()}{message[1:]}, not {text!r:.60}"
+            ) from None
+    return settings

@@ -1,0 +1,1 @@
+"""Predictions of measurements that a fit has not seen, and intervals from their errors."""

@@ -1,0 +1,205 @@
+"""How good predictions of unseen rows are, as a report that one command writes."""
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.fit.forward import Forward
+from calibration.fit.parameters import Array
+from calibration.fit.table import Table
+from calibration.validation.half_widths import ENOUGH
+from calibration.validation.held_out import held_out_errors, interval_coverage, summary
+from sweep.engines.calibration_file import INTERVAL
+from sweep.engines.traits import version_of
+from sweep.grid.dataset import package_version
+
+TITLES = {
+    "row": "Configurations left out, a tenth at a time",
+    "model": "Models left out, one at a time",
+    "architecture": "Architectures left out: all releases of the same sizes at a time",
+    "family": "Families left out: all sizes of one model type at a time",
+    "hardware": "Accelerators left out, one at a time",
+    "version": "Engine versions predicted from those before them",
+}
+MODELS = {"routed": "mixtures of experts", "none": "dense models"}
+HEADINGS = {
+    "rows": "rows",
+    "mape": "mean error",
+    "median": "median",
+    "p90": "90 % below",
+    "bias": "bias",
+    "spearman": "rank correlation",
+    "coverage": "within 90 % interval",
+    "lowest": "lowest of a group",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Predictions of rows by fits that had not seen them.
+
+    Attributes:
+        leave_out: What the fits had not seen, one of `validation.LEAVE_OUT`.
+        errors: Logarithm of predicted over measured of each row, NaN where none was made.
+        covered: Whether the interval of each row held its figure.
+    """
+
+    leave_out: str
+    errors: Array
+    covered: Array
+
+
+def judge(
+    table: Table,
+    leave_out: str,
+    forward: Forward,
+    progress: Callable[[int, int], None] | None = None,
+) -> Judged:
+    """Predict every row of `table` by fits that have not seen what `leave_out` names."""
+    errors = held_out_errors(table, leave_out, forward, progress=progress)
+    return Judged(leave_out, errors, interval_coverage(table, errors, leave_out))
+
+
+def kinds(table: Table) -> Array:
+    """What sort of run each row is, by which errors are told apart.
+
+    Version 0.10 of TensorRT-LLM, whose kernels were rewritten at once, stands by itself.
+    """
+    scenarios = {"static_batch": "static batches", "first_token": "first token"}
+
+    def kind(place: int) -> str:
+        row = table.rows[place]
+        if row.scenario in scenarios:
+            return scenarios[row.scenario]
+        if table.traits[place].era == "0.10":
+            return "in flight, version 0.10"
+        return f"in flight, {MODELS[table.experts[place]]}"
+
+    return np.asarray([kind(place) for place in range(len(table.rows))])
+
+
+def judged_rows(table: Table) -> Array:
+    """Whether each row is beyond doubt: doubtful ones are fitted, but judge nothing."""
+    return np.asarray([row.quality == "ok" for row in table.rows])
+
+
+def figures(table: Table, judged: Judged, groups: Array) -> list[dict[str, Any]]:
+    """One row of figures for each of `groups`, among rows that are beyond doubt.
+
+    `lowest` is the share of rows within their interval in the model, accelerator or version where
+    it is least.
+    """
+    found = []
+    usable = judged_rows(table) & np.isfinite(judged.errors)
+    for name in _ordered(groups[usable]):
+        where = usable & (groups == name)
+        metrics = {table.rows[place].metric for place in np.flatnonzero(where)}
+        measured = table.measured[where] if len(metrics) == 1 else None
+        worst, label = _lowest_coverage(table, judged, where)
+        found.append(
+            {
+                "group": str(name),
+                **summary(judged.errors[where], measured),
+                "coverage": float(judged.covered[where].mean()),
+                **({"lowest": worst, "lowest_group": label} if label else {}),
+            }
+        )
+    return found
+
+
+def _ordered(names: Array) -> list[str]:
+    """Names by alphabet, or as versions where all are such."""
+    found = sorted({str(name) for name in names})
+    versions = all(name[:1].isdigit() for name in found)
+    return sorted(found, key=version_of) if versions else found
+
+
+def _lowest_coverage(table: Table, judged: Judged, where: Array) -> tuple[float, str]:
+    shares = [
+        (float(judged.covered[inside].mean()), str(name))
+        for by in ("model", "hardware", "version")
+        for labels in [table.labels(by)]
+        for name in np.unique(labels[where])
+        for inside in [where & (labels == name)]
+        if inside.sum() >= ENOUGH
+    ]
+    return min(shares, default=(float("nan"), ""))
+
+
+def as_markdown(table: Table, splits: Sequence[Judged], command: str) -> str:
+    """The report, in Markdown: for each split errors by kind of run, then by what was left out."""
+    return "\n".join(_lines(table, splits, command)) + "\n"
+
+
+def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str]:
+    now = datetime.now(UTC).strftime("%Y-%m-%d")
+    sort_of, certain = kinds(table), judged_rows(table)
+    yield from ("# Accuracy of predictions of rows a fit had not seen", "")
+    of = f", commit {commit()}," if commit() else ""
+    yield f"Made on {now} with llm-sweep {package_version()}{of} by"
+    yield from ("", "```sh", command, "```", "")
+    yield (
+        f"{len(table.rows)} rows were fitted, all but those left out each time. Errors are of the "
+        f"{certain.sum()} that are not in doubt, as shares of the measured figure; bias is the "
+        "median of predicted over measured, less one. Rank correlation is Spearman's. An interval "
+        f"of {100 * INTERVAL:.0f} % is as wide as the errors of the other groups of its split "
+        "demand; the lowest of a group is the model, accelerator or version of at least "
+        f"{ENOUGH} rows in which it held least often."
+    )
+    yield from ("", "Rows:", "")
+    for name in _ordered(sort_of[certain]):
+        versions = sorted(
+            {table.rows[i].engine_version for i in np.flatnonzero(certain & (sort_of == name))},
+            key=version_of,
+        )
+        count = int((certain & (sort_of == name)).sum())
+        ends = dict.fromkeys([versions[0], versions[-1]])
+        yield f"- {name}: {count} rows, versions {' to '.join(ends)}"
+    for judged in splits:
+        yield from ("", f"## {TITLES[judged.leave_out]}", "")
+        yield from _table(figures(table, judged, sort_of), "kind of run")
+        if judged.leave_out == "row":
+            continue
+        labels = table.labels(judged.leave_out)
+        for name in _ordered(sort_of[certain & np.isfinite(judged.errors)]):
+            part = Judged(
+                judged.leave_out, np.where(sort_of == name, judged.errors, np.nan), judged.covered
+            )
+            yield from ("", f"### {name[0].upper()}{name[1:]}, by {judged.leave_out}", "")
+            yield from _table(figures(table, part, labels), judged.leave_out)
+
+
+def _table(rows: Sequence[dict[str, Any]], first: str) -> Iterator[str]:
+    yield f"| {first} | " + " | ".join(HEADINGS.values()) + " |"
+    yield "|---" + "|---:" * len(HEADINGS) + "|"
+    for row in rows:
+        yield f"| {row['group']} | " + " | ".join(_cell(row, key) for key in HEADINGS) + " |"
+
+
+def _cell(row: dict[str, Any], key: str) -> str:
+    if key not in row:
+        return ""
+    if key == "rows":
+        return f"{row[key]:,}"
+    if key == "spearman":
+        return f"{row[key]:.3f}"
+    text = f"{100 * row[key]:.1f} %"
+    return f"{text} ({row['lowest_group']})" if key == "lowest" else text
+
+
+def commit() -> str:
+    """The commit of the clone that runs, or nothing where it is no clone."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return ""
+    words = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said.stdout.strip()

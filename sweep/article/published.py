@@ -1,0 +1,160 @@
+"""Published figures beside ours: a shipped table, the sweep that holds its rows, the errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+from pydantic import Field
+
+from sweep.engines.calibration_file import load_efficiency
+from sweep.errors import SpecError
+from sweep.runs.run import load_grid, run
+from sweep.schema.intervals import ENDS
+from sweep.specs.catalog import Catalog
+from sweep.specs.files import read_mapping
+from sweep.specs.parsing import Spec, parse
+from sweep.specs.shipped import shipped_configs
+
+
+class Column(Spec):
+    """One published column: who says so, and where."""
+
+    name: str
+    source: str
+
+
+class Columns(Spec):
+    """The measured column, and another estimate of the same rows."""
+
+    measured: Column
+    estimated: Column
+
+
+class Row(Spec):
+    """One published row. [count, s-1]."""
+
+    batch_size: int
+    isl: int
+    osl: int
+    measured: float
+    estimated: float
+
+
+class PublishedTable(Spec):
+    """Published figures that a shipped sweep can be held against.
+
+    Attributes:
+        sweep: Name of the sweep.
+        efficiency: Name of the calibration for the engine that was measured.
+        engine_version: The engine's version.
+        variable: The quantity published.
+        point: Place along every axis that all rows share.
+        columns: Where the figures were read.
+        rows: The figures.
+    """
+
+    sweep: str
+    efficiency: str
+    engine_version: str
+    variable: str
+    point: dict[str, str | int]
+    columns: Columns
+    rows: list[Row] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    """A published row and our figure for it.
+
+    Attributes:
+        row: The published row.
+        ours: Our figure, not fitted to anything.
+        calibrated: Our figure under the calibration.
+        interval: Ends of its 90 % interval.
+    """
+
+    row: Row
+    ours: float
+    calibrated: float
+    interval: tuple[float, float]
+
+    @property
+    def our_error(self) -> float:
+        """Our figure over the measured one, less 1. [1]."""
+        return self.ours / self.row.measured - 1
+
+    @property
+    def calibrated_error(self) -> float:
+        """Our calibrated figure over the measured one, less 1. [1]."""
+        return self.calibrated / self.row.measured - 1
+
+    @property
+    def estimated_error(self) -> float:
+        """The other estimate over the measured one, less 1. [1]."""
+        return self.row.estimated / self.row.measured - 1
+
+
+def compare_published(name: str, catalog: Catalog) -> tuple[PublishedTable, list[ComparedRow]]:
+    """Run the sweep of a shipped table and set our figures beside the published ones.
+
+    The calibration was fitted to the published rows among thousands of others.
+
+    Raises:
+        SpecError: The table, its sweep or its calibration is malformed.
+    """
+    path = shipped_configs() / "measurements" / f"{name}.yaml"
+    table = parse(PublishedTable, read_mapping(path), str(path))
+    grid = load_grid(catalog.path("sweeps", table.sweep))
+    bounds = run(grid, catalog=catalog)
+    fitted = load_efficiency(table.efficiency)
+    if fitted is not None:
+        fitted = fitted.model_copy(update={"engine_version": table.engine_version})
+    real = run(grid, catalog=catalog, efficiency=fitted)
+    return table, [_compared(row, table, bounds, real) for row in table.rows]
+
+
+def published_rows(
+    table: PublishedTable, compared: Sequence[ComparedRow], *, as_json: bool
+) -> list[dict[str, Any]]:
+    """One row per published figure, errors beside the estimates."""
+    measured, estimated = table.columns.measured.name, table.columns.estimated.name
+    rows = []
+    for line in compared:
+        errors = line.estimated_error, line.our_error, line.calibrated_error
+        interval = list(line.interval)
+        rows.append(
+            {
+                "batch_size": line.row.batch_size,
+                "isl": line.row.isl,
+                "osl": line.row.osl,
+                f"{measured} (s-1)": line.row.measured,
+                f"{estimated} (s-1)": line.row.estimated,
+                f"{estimated} error": errors[0] if as_json else f"{errors[0]:+.0%}",
+                "ours, uncalibrated (s-1)": line.ours,
+                "our error": errors[1] if as_json else f"{errors[1]:+.0%}",
+                "ours, calibrated (s-1)": line.calibrated,
+                "calibrated error": errors[2] if as_json else f"{errors[2]:+.1%}",
+                "90 % interval (s-1)": interval
+                if as_json
+                else "{:.4g} to {:.4g}".format(*interval),
+            }
+        )
+    return rows
+
+
+def _compared(row: Row, table: PublishedTable, bounds: xr.Dataset, real: xr.Dataset) -> ComparedRow:
+    low, high = (_ours(real, table, row, f"{table.variable}_{end}") for end in ENDS)
+    ours, calibrated = (_ours(dataset, table, row, table.variable) for dataset in (bounds, real))
+    return ComparedRow(row, ours, calibrated, (low, high))
+
+
+def _ours(dataset: xr.Dataset, table: PublishedTable, row: Row, variable: str) -> float:
+    place = {**table.point, "batch_size": row.batch_size, "isl": row.isl, "osl": row.osl}
+    try:
+        return float(dataset[variable].sel(place))
+    except KeyError as error:
+        raise SpecError(
+            f"sweep {table.sweep!r} has no {variable} at {place}: {error.args[0]}; "
+            "a sweep of your own stands in for the shipped one"
+        ) from None

@@ -1,0 +1,116 @@
+"""The commands that draw an article's figures: `article-rooflines`, `-meshes` and `-table`.
+
+Heavy packages are imported inside the commands that need them.
+"""
+
+from pathlib import Path
+
+import click
+
+from sweep.cli.options import (
+    catalog_of,
+    check_picture,
+    configs_option,
+    force_picture_option,
+    json_option,
+    picture_option,
+    print_comparisons,
+    print_rows,
+)
+
+
+@click.command("article-rooflines")
+@click.option("--linear", is_flag=True, help="Linear axes rather than logarithmic.")
+@picture_option
+@force_picture_option
+@json_option
+@configs_option
+@click.pass_context
+def article_rooflines(
+    context: click.Context,
+    /,
+    linear: bool,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Tell the ridge points of A100, H20, A800, L40S, L20 and RTX 4090; draw their rooflines."""
+    check_picture(output, force=force)
+    from sweep.article.contents import roofs
+    from sweep.cli.catalog_tables import ridge_rows
+
+    specs = roofs(catalog_of(context, configs))
+    rows = ridge_rows(specs, "half")
+    if output is not None:
+        from sweep.decisions.figures.rooflines import roofline_figure
+        from sweep.decisions.figures.style import save_figure
+
+        save_figure(roofline_figure(specs, "half", linear=linear), output)
+    print_rows(rows, as_json=as_json)
+
+
+@click.command("article-meshes")
+@click.option(
+    "--model", "models", multiple=True, help="A model; repeat for more. Default: the article's."
+)
+@picture_option
+@force_picture_option
+@json_option
+@configs_option
+@click.pass_context
+def article_meshes(
+    context: click.Context,
+    /,
+    models: tuple[str, ...],
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Say where an A100 decodes faster than an H20 and where not, by two methods, and draw it.
+
+    Over batch size and context length, for LLaMA-2 13B and 70B, Mistral 7B and Mixtral 8x7B.
+    """
+    check_picture(output, force=force)
+    from sweep.article.contents import meshes
+    from sweep.runs.jit_cache import use_compilation_cache
+
+    use_compilation_cache()
+    comparisons = meshes(catalog_of(context, configs), models)
+    if output is not None:
+        from sweep.decisions.figures.comparison import comparison_figure
+        from sweep.decisions.figures.style import save_figure
+
+        save_figure(comparison_figure(comparisons), output)
+    print_comparisons(comparisons, as_json=as_json)
+
+
+@click.command("article-table")
+@picture_option
+@force_picture_option
+@json_option
+@configs_option
+@click.pass_context
+def article_table(
+    context: click.Context,
+    /,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    configs: tuple[str, ...],
+) -> None:
+    """Set four published TensorRT-LLM throughputs beside LLM-Viewer's estimates and ours."""
+    check_picture(output, force=force)
+    from sweep.article.contents import table
+    from sweep.article.published import published_rows
+    from sweep.runs.jit_cache import use_compilation_cache
+
+    use_compilation_cache()
+    published, compared = table(catalog_of(context, configs))
+    if output is not None:
+        from sweep.article.figures import published_figure
+        from sweep.decisions.figures.style import save_figure
+
+        save_figure(published_figure(published, compared), output)
+    print_rows(published_rows(published, compared, as_json=as_json), as_json=as_json)

@@ -1,0 +1,154 @@
+"""Tables of the models, accelerators, precisions and sweeps a user can name."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sweep.errors import SpecError
+from sweep.models.read import FAMILIES
+from sweep.specs.catalog import Catalog
+from sweep.specs.files import read_mapping
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec
+
+if TYPE_CHECKING:
+    pass
+from sweep.cli.print_tables import Row
+from sweep.models.parameter_count import model_facts
+
+
+def model_rows(catalog: Catalog) -> list[dict[str, Any]]:
+    """One row per model; one of a family not supported yet says so."""
+    rows = []
+    for name in catalog.paths("models"):
+        spec = catalog.model(name)
+        supported = spec.family in FAMILIES
+        facts = model_facts(spec) if supported else None
+        rows.append(
+            {
+                "name": name,
+                "family": spec.family,
+                "parameters": facts.parameters if facts else None,
+                "active_parameters": facts.active_parameters if facts else None,
+                "supported": "yes" if supported else "not yet",
+            }
+        )
+    return rows
+
+
+def model_summary(spec: ModelSpec) -> dict[str, Any]:
+    """What a model's config tells, in SI units.
+
+    Raises:
+        SpecError: Its family is not supported, or a key is missing or wrong.
+    """
+    facts = model_facts(spec)
+    summary: dict[str, Any] = {
+        "name": spec.name,
+        "family": spec.family,
+        "layers": facts.layers,
+        "parameters": facts.parameters,
+        "active_parameters": facts.active_parameters,
+        "weight_bytes_16_bit": 2 * facts.parameters,
+        "kv_cache_bytes_per_token": facts.kv_cache_bytes_per_token,
+    }
+    if spec.published is not None:
+        summary |= {
+            "published_parameters": spec.published.parameters,
+            "published_kind": spec.published.kind,
+            "parameters_with_all_stored_tensors": facts.stored_parameters,
+        }
+    if spec.note:
+        summary["note"] = spec.note
+    return summary | {f"{key}_source": text for key, text in spec.sources.items()}
+
+
+def hardware_rows(catalog: Catalog) -> list[Row]:
+    """One row per accelerator."""
+    rows = []
+    for name in catalog.paths("hardware"):
+        spec = catalog.hardware(name)
+        rows.append(
+            {
+                "name": name,
+                "vendor": spec.vendor,
+                "memory_bytes": spec.memory_bytes,
+                "memory_bandwidth_bytes_per_s": spec.memory_bandwidth_bytes_per_s,
+                "half_flops_per_s": spec.peaks.get("half"),
+                "fp8_flops_per_s": spec.peaks.get("fp8"),
+                "confidence": spec.confidence,
+            }
+        )
+    return rows
+
+
+def precision_rows(catalog: Catalog) -> list[Row]:
+    """One row per precision recipe."""
+    specs = [catalog.precision(name) for name in catalog.paths("precisions")]
+    return [
+        {
+            "name": spec.name,
+            "weight": spec.weight_dtype,
+            "activation": spec.activation_dtype,
+            "kv": spec.kv_dtype,
+            "computes_in": spec.compute_dtype,
+            "note": spec.note,
+        }
+        for spec in specs
+    ]
+
+
+def sweep_rows(catalog: Catalog) -> list[Row]:
+    """One row per sweep file."""
+    rows = []
+    for name, path in catalog.paths("sweeps").items():
+        data = read_mapping(path)
+        for key in ("models", "hardware"):
+            if not isinstance(data.get(key), list):
+                raise SpecError(f"{path}: {key}: must be a list of names")
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        rows.append(
+            {
+                "name": name,
+                "what": first.removeprefix("#").strip() if first.startswith("#") else "",
+                "models": len(data["models"]),
+                "hardware": len(data["hardware"]),
+            }
+        )
+    return rows
+
+
+def figure_rows(spec: HardwareSpec) -> list[Row]:
+    """One row per figure of an accelerator, with its source."""
+    rows: list[Row] = [
+        {"figure": name, "value": value, "source": spec.source_of(name)}
+        for name, value in spec.figures().items()
+    ]
+    price = spec.price_usd_per_hour
+    if price is not None:
+        source = f"{price.source}, {price.date}"
+        rows.append({"figure": "price_usd_per_hour", "value": price.value, "source": source})
+    return rows
+
+
+def ridge_rows(specs: Sequence[HardwareSpec], dtype: str) -> list[Row]:
+    """One row per accelerator: its peak, bandwidth, and the intensity where they meet.
+
+    Raises:
+        SpecError: One has no peak for `dtype`.
+    """
+    rows = []
+    for spec in specs:
+        if dtype not in spec.peaks:
+            known = ", ".join(spec.peaks)
+            raise SpecError(f"{spec.name!r} lists no peak for {dtype!r}; it lists {known}")
+        peak, bandwidth = spec.peaks[dtype], spec.memory_bandwidth_bytes_per_s
+        rows.append(
+            {
+                "hardware": spec.name,
+                "peak_flops_per_s": peak,
+                "memory_bandwidth_bytes_per_s": bandwidth,
+                "ridge_flop_per_byte": peak / bandwidth,
+                "confidence": spec.confidence,
+            }
+        )
+    return rows

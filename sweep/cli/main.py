@@ -1,0 +1,50 @@
+"""The command `llm-sweep`. Heavy packages are imported inside the commands that need them."""
+
+import click
+
+from sweep.cli.article import article_meshes, article_rooflines, article_table
+from sweep.cli.catalog import list_command, roofline, show
+from sweep.cli.decide import compare, explain, recommend, report
+from sweep.cli.launch import launch
+from sweep.cli.options import PROGRAM, configs_option
+from sweep.cli.results import export, merge, reduce
+from sweep.cli.run import check, plan, run
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def main() -> None:
+    """Run the command line; every expected error ends as one line on standard error."""
+    launch(cli, PROGRAM)
+
+
+@click.group(context_settings=CONTEXT, invoke_without_command=True)
+@configs_option
+@click.version_option(package_name="llm-sweep", prog_name=PROGRAM)
+@click.pass_context
+def cli(context: click.Context, configs: tuple[str, ...]) -> None:
+    """Rooflines of LLM inference over large grids of hardware, models and loads."""
+    context.obj = configs
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (
+    article_meshes,
+    article_rooflines,
+    article_table,
+    check,
+    compare,
+    explain,
+    export,
+    list_command,
+    merge,
+    plan,
+    recommend,
+    reduce,
+    report,
+    roofline,
+    run,
+    show,
+):
+    cli.add_command(command)

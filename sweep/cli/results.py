@@ -1,0 +1,220 @@
+"""The commands that hand results over: `merge`, `export` and `reduce`.
+
+Heavy packages are imported inside the commands that need them.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from sweep.files.encoding import Storage
+    from sweep.queries.question import Question
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+source_argument = click.argument("source", type=click.Path(path_type=Path))
+output_argument = click.argument("output", type=click.Path(path_type=Path))
+force_option = click.option("--force", is_flag=True, help="Replace what exists.")
+select_option = click.option(
+    "--select",
+    multiple=True,
+    metavar="AXIS=VALUES",
+    help="What to keep: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both ends included. "
+    "Repeat for more axes.",
+)
+ZSTD_CAVEAT = (
+    "zstd is read by netCDF-C from 4.9 on, where HDF5 finds its zstd plugin; it is written "
+    "without shuffle"
+)
+
+
+def storage_options(command: Command) -> Command:
+    """Options that say how values are stored."""
+    for option in (
+        click.option(
+            "--significant-digits",
+            "digits",
+            type=click.IntRange(1, 15),
+            help="Round quantities to so many decimal digits. Default: as computed.",
+        ),
+        click.option(
+            "--level", type=click.IntRange(1, 9), default=1, show_default=True, help="Its effort."
+        ),
+        click.option(
+            "--compression",
+            type=click.Choice(["none", "zlib", "zstd"]),
+            default="zlib",
+            show_default=True,
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@source_argument
+@output_argument
+@storage_options
+@force_option
+def merge(
+    source: Path, output: Path, compression: Any, level: int, digits: int | None, force: bool
+) -> None:
+    """Write a result as one compressed NetCDF file, however large."""
+    if output.suffix != ".nc":
+        raise click.UsageError(f"{output}: merge writes NetCDF, a name that ends in .nc")
+    _export(source, output, _storage(output, compression, level, digits), force, (), ())
+
+
+@click.command()
+@source_argument
+@output_argument
+@select_option
+@click.option("--variables", metavar="NAMES", help="Variables to keep, between commas.")
+@storage_options
+@force_option
+def export(
+    source: Path,
+    output: Path,
+    select: tuple[str, ...],
+    variables: str | None,
+    compression: Any,
+    level: int,
+    digits: int | None,
+    force: bool,
+) -> None:
+    """Write a result, or part of it, as .nc, .zarr, .parquet or .csv."""
+    storage = _storage(output, compression, level, digits)
+    _export(source, output, storage, force, select, _names(variables) or ())
+
+
+def question_options(*, required: bool) -> Callable[[Command], Command]:
+    """Options that say what to reduce a result to."""
+    options = (
+        click.option("--per", metavar="AXES", help="Axes that each have an extreme or front."),
+        click.option(
+            "--by", help="What is best, or has quantiles. Default: the first throughput or time."
+        ),
+        click.option(
+            "--where",
+            default="",
+            metavar="CONSTRAINTS",
+            help="What has to hold, as in 'ttft<0.5 and feasible'.",
+        ),
+        click.option(
+            "--reduce",
+            "asked",
+            required=required,
+            metavar="WHAT",
+            help="Keep the answer alone: best:AXES, argmax:VARIABLE, argmin:VARIABLE, "
+            "pareto:VARIABLES or quantile:SHARES:AXES.",
+        ),
+    )
+
+    def decorated(command: Command) -> Command:
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorated
+
+
+def question(asked: str | None, where: str, by: str | None, per: str | None) -> "Question | None":
+    """The question that these options ask, if any.
+
+    Raises:
+        UsageError: There is nothing that a constraint or an axis could go with.
+    """
+    from sweep.queries.question import Question
+
+    if asked is None:
+        if where or by or per:
+            raise click.UsageError("--where, --by and --per go with --reduce")
+        return None
+    names = _names(per)
+    return Question(text=asked, where=where, by=by, per=None if names is None else list(names))
+
+
+@click.command()
+@source_argument
+@output_argument
+@question_options(required=True)
+@select_option
+@force_option
+def reduce(
+    source: Path,
+    output: Path,
+    asked: str,
+    where: str,
+    by: str | None,
+    per: str | None,
+    select: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Reduce a result to what was asked of it: a small file from a large one.
+
+    best:AXES finds the best over these axes, in each cell of the others. argmax:VARIABLE and
+    argmin:VARIABLE find one place among all, or one for each of --per. pareto:VARIABLES finds what
+    cannot be had better in one without giving up another, for each model or each of --per.
+    quantile:SHARES:AXES takes quantiles, from 0 to 1, over these axes.
+    """
+    from sweep.files.atomic import check_writable
+    from sweep.files.netcdf import write_netcdf
+    from sweep.queries.question import reduce as reduce_result
+    from sweep.queries.select import subset
+    from sweep.runs.open_results import open_results
+    from sweep.runs.progress import progress_bar
+
+    check_writable(output, force=force)
+    with open_results(source) as dataset, progress_bar("reducing") as progress:
+        reduced = reduce_result(
+            subset(dataset, select=select),
+            asked,
+            where=where,
+            by=by,
+            per=_names(per),
+            progress=progress,
+        )
+    write_netcdf(reduced, output, force=force)
+    _tell(output, dict(reduced.sizes), reduced.nbytes)
+
+
+def _storage(output: Path, compression: Any, level: int, digits: int | None) -> "Storage":
+    from sweep.files.encoding import Storage
+
+    if compression == "zstd" and output.suffix == ".nc":
+        click.echo(f"{output}: {ZSTD_CAVEAT}", err=True)
+    return Storage(compression, level, digits)
+
+
+def _export(
+    source: Path,
+    output: Path,
+    storage: "Storage",
+    force: bool,
+    select: tuple[str, ...],
+    variables: tuple[str, ...],
+) -> None:
+    from sweep.files.export import export as export_dataset
+    from sweep.queries.select import subset
+    from sweep.runs.open_results import open_results
+    from sweep.runs.progress import progress_bar
+
+    with open_results(source) as dataset:
+        part = subset(dataset, select=select, variables=variables)
+        with progress_bar("writing") as progress:
+            export_dataset(part, output, storage, force=force, progress=progress)
+        _tell(output, dict(part.sizes), part.nbytes)
+
+
+def _tell(output: Path, sizes: dict[Any, int], size: int) -> None:
+    if sys.stdout.isatty():
+        axes = " × ".join(f"{size} {axis}" for axis, size in sizes.items())
+        click.echo(f"{output}: {axes or 'one place'}, {size:,} bytes before compression")
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(","))

@@ -1,0 +1,1 @@
+"""Compare, explain, recommend."""

@@ -1,0 +1,267 @@
+"""Two accelerators against each other: where one wins, by how much, and the answer in words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.engines.calibration_file import IDEAL_NAME
+from sweep.errors import ResultError
+from sweep.schema.axes import AXES, LENGTHS
+from sweep.schema.variables import VARIABLES
+
+METHODS = ("decode_step_latency", "global_decode_step_latency")
+"""The operator roofline and the global one, shown side by side where a file has both."""
+SETTINGS = [axis for axis in AXES if axis not in ("model", "hardware", "batch_size")]
+BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
+"""Which way a quantity is better, by its units."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much better one accelerator does than another over sequence length and batch.
+
+    Attributes:
+        model: The model compared on.
+        variable: The quantity compared.
+        hardware: The two accelerators; the ratio is above 1 where the first does better.
+        ratio: Over `batch_size` and one length axis.
+        fits: Where each of the two can run, or `None` if the file does not say.
+        place: What holds along the axes that do not vary, in words.
+        efficiency: The calibration that predicted both, `ideal` if they are bounds.
+        close: Where the 90 % intervals of the two overlap, or `None` if there are none.
+    """
+
+    model: str
+    variable: str
+    hardware: tuple[str, str]
+    ratio: xr.DataArray
+    fits: tuple[xr.DataArray, xr.DataArray] | None
+    place: str
+    efficiency: str = IDEAL_NAME
+    close: xr.DataArray | None = None
+
+    @property
+    def length_axis(self) -> str:
+        """The length axis the ratio varies over."""
+        return next(str(dim) for dim in self.ratio.dims if dim in LENGTHS)
+
+    def sentence(self) -> str:
+        """The answer in one sentence."""
+        first, second = self.hardware
+        runs = self.ratio.notnull()
+        if self.fits is not None:
+            runs = runs & self.fits[0] & self.fits[1]
+        judged = runs if bool(runs.any()) else self.ratio.notnull()
+        by = "" if self.efficiency == IDEAL_NAME else f" by {self.efficiency.split()[0]}"
+        start = f"{self.model}, {self.variable}{by}: "
+        if not bool(judged.any()):
+            return start + f"no cell can run on both {first} and {second}{self._alone_note()}."
+        ratio = self.ratio.where(judged)
+        cells = int(judged.sum())
+        wins = int((ratio > 1).sum())
+        if wins in (0, cells):
+            winner = first if wins else second
+            gain = ratio if wins else 1 / ratio
+            verdict = f"{winner} wins everywhere, by {float(gain.min()):.2f} to "
+            verdict += f"{float(gain.max()):.2f} times"
+        else:
+            verdict = (
+                f"{first} wins {100 * wins / cells:.0f} % of {cells} cells "
+                f"({self._region(ratio > 1)}), by up to {float(ratio.max()):.2f} times; "
+                f"{second} wins the rest, by up to {float((1 / ratio).max()):.2f} times"
+            )
+        return start + verdict + self._close_note(judged) + self._fit_note(runs) + "."
+
+    def _close_note(self, judged: xr.DataArray) -> str:
+        if self.close is None:
+            return ""
+        close = int((self.close & judged).sum())
+        if not close:
+            return ", beyond their 90 % intervals"
+        share = 100 * close / int(judged.sum())
+        return f"; in {share:.0f} % of the cells their 90 % intervals overlap"
+
+    def _region(self, where: xr.DataArray) -> str:
+        """The corner of the mesh that holds all cells of `where`."""
+        parts = []
+        for dim in ("batch_size", self.length_axis):
+            held = where.any([d for d in where.dims if d != dim])
+            values = where[dim].values[held.values]
+            low, high = values.min(), values.max()
+            at_start, at_end = low == where[dim].values[0], high == where[dim].values[-1]
+            if at_start and at_end:
+                continue
+            if at_end:
+                parts.append(f"{dim} from {low}")
+            elif at_start:
+                parts.append(f"{dim} up to {high}")
+            else:
+                parts.append(f"{dim} {low} to {high}")
+        return ", ".join(parts) or "scattered over the whole mesh"
+
+    def _fit_note(self, runs: xr.DataArray) -> str:
+        if self.fits is None:
+            return (
+                "; the file does not tell which cells can run at all, "
+                "as the variable feasible would"
+            )
+        left_out = int(runs.size - runs.sum())
+        if not left_out:
+            return ""
+        if left_out == runs.size:
+            both = "; but no cell can run on both, so this is arithmetic, not an offer"
+        else:
+            both = f"; {left_out} of {runs.size} cells cannot run on both"
+        return both + self._alone_note()
+
+    def _alone_note(self) -> str:
+        """How many cells run on one of the two alone."""
+        if self.fits is None:
+            return ""
+        pairs = zip(self.hardware, self.fits, self.fits[::-1], strict=True)
+        alone = {name: int((own & ~other).sum()) for name, own, other in pairs}
+        return "".join(f", {count} run on {name} alone" for name, count in alone.items() if count)
+
+
+def compare(
+    dataset: xr.Dataset,
+    hardware: tuple[str, str],
+    *,
+    model: str,
+    variable: str,
+    chosen: Mapping[str, Any],
+) -> Comparison:
+    """Set two accelerators of a result against each other.
+
+    Args:
+        dataset: A result.
+        hardware: The two accelerators.
+        model: The model to compare on.
+        variable: The quantity to compare.
+        chosen: Values along further axes, where the result has several.
+
+    Raises:
+        ResultError: The result lacks one of these, or leaves an axis open.
+    """
+    if variable not in dataset.data_vars or variable not in VARIABLES:
+        known = ", ".join(str(name) for name in dataset.data_vars)
+        raise ResultError(f"the file has no variable {variable!r}; it has {known}")
+    for axis, value in chosen.items():
+        if value is not None and axis not in dataset.dims:
+            raise ResultError(f"the file does not vary over {axis}; leave --{axis} out")
+    array = dataset[variable]
+    if array.dtype.kind not in "fi":
+        raise ResultError(f"variable {variable!r} is damaged; llm-sweep check tells more")
+    if variable not in comparable(dataset):
+        raise ResultError(
+            f"variable {variable!r} is no time, rate or energy of the hardware over batch sizes; "
+            f"the file has {', '.join(comparable(dataset)) or 'none'}"
+        )
+    pair = [_pick(array, {"hardware": name, "model": model, **chosen}) for name in hardware]
+    better, other = pair if BETTER[VARIABLES[variable].units] == "higher" else pair[::-1]
+    fits = None
+    if "feasible" in dataset and set(pair[0].dims) <= set(dataset["feasible"].dims):
+        able = [
+            _pick(dataset["feasible"], {"hardware": name, "model": model, **chosen}) == 1
+            for name in hardware
+        ]
+        fits = able[0], able[1]
+    place = {dim: array[dim].item() for dim in array.dims if array.sizes[dim] == 1}
+    place |= {axis: value for axis, value in chosen.items() if value is not None}
+    words = ", ".join(f"{axis} {value}" for axis, value in place.items() if axis in SETTINGS)
+    return Comparison(
+        model=model,
+        variable=variable,
+        hardware=hardware,
+        ratio=better / other,
+        fits=fits,
+        place=words,
+        efficiency=str(dataset.attrs.get("efficiency", IDEAL_NAME)),
+        close=_overlap(dataset, variable, hardware, {"model": model, **chosen}),
+    )
+
+
+def _overlap(
+    dataset: xr.Dataset, variable: str, hardware: tuple[str, str], chosen: Mapping[str, Any]
+) -> xr.DataArray | None:
+    """Where the intervals of the two overlap, if the result has intervals."""
+    bounds = [f"{variable}_lower", f"{variable}_upper"]
+    if not all(name in dataset for name in bounds):
+        return None
+    (low, high), (other_low, other_high) = (
+        [_pick(dataset[bound], {"hardware": name, **chosen}) for bound in bounds]
+        for name in hardware
+    )
+    return (low <= other_high) & (other_low <= high)
+
+
+def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
+    """The variables to show side by side: the one asked for, else both methods.
+
+    Raises:
+        ResultError: None was asked for, and the file has neither method's.
+    """
+    if variable is not None:
+        return METHODS if variable == METHODS[0] and METHODS[1] in dataset else (variable,)
+    present = tuple(name for name in METHODS if name in dataset)
+    if present:
+        return present
+    raise ResultError(
+        f"the file has no {METHODS[0]}; choose one with --variable: "
+        f"{', '.join(comparable(dataset))}"
+    )
+
+
+def comparable(dataset: xr.Dataset) -> list[str]:
+    """Variables of `dataset` by which accelerators can be compared."""
+    return [
+        str(name)
+        for name in dataset.data_vars
+        if str(name) in VARIABLES
+        and VARIABLES[str(name)].units in BETTER
+        and {"hardware", "batch_size"} <= set(dataset[name].dims)
+        and "operator" not in dataset[name].dims
+    ]
+
+
+def _pick(array: xr.DataArray, chosen: Mapping[str, Any]) -> xr.DataArray:
+    """Reduce `array` to batch size and one length, at the `chosen` values."""
+    for axis, value in chosen.items():
+        if axis not in array.dims or value is None:
+            continue
+        known = array[axis].values.tolist()
+        if value not in known:
+            raise ResultError(f"the file has no {axis} {value!r}; it has {_listed(known)}")
+        array = array.sel({axis: value}, drop=True)
+    longest = max(_open_lengths(array), key=lambda axis: array.sizes[axis], default=None)
+    kept = ("batch_size", longest)
+    array = array.squeeze(
+        [d for d in array.dims if array.sizes[d] == 1 and d not in kept], drop=True
+    )
+    open_dims = [d for d in array.dims if d not in ("batch_size", *LENGTHS)]
+    if open_dims:
+        choices = "; ".join(f"--{d} from {_listed(array[d].values)}" for d in open_dims)
+        raise ResultError(
+            f"the file varies over {' and '.join(map(str, open_dims))}; give {choices}"
+        )
+    lengths = _open_lengths(array)
+    if not lengths:
+        raise ResultError(f"variable {str(array.name)!r} varies over no length to compare along")
+    if len(lengths) > 1:
+        raise ResultError(
+            f"the file varies over {' and '.join(lengths)}; fix one, as in "
+            f"--{lengths[1]} {array[lengths[1]].values[-1]}"
+        )
+    return array.transpose("batch_size", *lengths)
+
+
+def _open_lengths(array: xr.DataArray) -> list[str]:
+    return [axis for axis in AXES if axis in LENGTHS and axis in array.dims]
+
+
+def _listed(values: Any) -> str:
+    texts = [str(value) for value in np.asarray(values).tolist()]
+    return ", ".join(texts) if len(texts) <= 12 else ", ".join(texts[:12]) + ", …"

@@ -1,0 +1,122 @@
+"""An explanation as tables and as JSON."""
+
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from sweep.decisions.explain import SPENT, Explanation, Phase
+from sweep.engines.calibration_file import IDEAL_NAME
+from sweep.kernel.elasticity import RESOURCES
+from sweep.schema.axes import LABELLED
+from sweep.schema.variables import VARIABLES
+
+
+def title(explanation: Explanation) -> str:
+    """What is explained, in one line."""
+    place = explanation.place
+    gpus = int(np.prod([place.get(axis, 1) for axis in ("tp", "pp", "dp_attention", "dp")]))
+    layout = ", ".join(
+        f"{axis} {value}" for axis, value in place.items() if axis not in LABELLED and axis != "tp"
+    )
+    kind = "bounds" if explanation.efficiency == IDEAL_NAME else f"by {explanation.efficiency}"
+    return (
+        f"{place['model']} in {place['precision']} on {gpus} {place['hardware']} "
+        f"(tp {place['tp']}, {layout}), {kind}"
+    )
+
+
+def operator_rows(phase: Phase) -> list[dict[str, Any]]:
+    """One row per operator of a phase that takes any time, and one for all of it."""
+    rows = [
+        {
+            "operator": part.operator,
+            "time (ms)": 1e3 * part.latency,
+            "share": f"{part.latency / phase.latency:.1%}",
+            "bound": part.bound or "host",
+            "GFLOP": part.flops / 1e9,
+            "memory (GB)": part.memory_bytes / 1e9,
+            "FLOP/byte": part.intensity,
+            "sent (GB)": part.network_bytes / 1e9,
+        }
+        for part in phase.parts
+        if part.latency
+    ]
+    flops = sum(part.flops for part in phase.parts)
+    moved = sum(part.memory_bytes for part in phase.parts)
+    whole = {
+        "operator": "all",
+        "time (ms)": 1e3 * phase.latency,
+        "share": "100.0%",
+        "bound": max(SPENT, key=phase.share),
+        "GFLOP": flops / 1e9,
+        "memory (GB)": moved / 1e9,
+        "FLOP/byte": flops / moved,
+        "sent (GB)": sum(part.network_bytes for part in phase.parts) / 1e9,
+    }
+    return [*rows, whole]
+
+
+def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
+    """One row per figure of the request and per kind of memory."""
+    rows = []
+    for name, value in {**explanation.figures, **explanation.memory}.items():
+        low, high = explanation.intervals.get(name, (None, None))
+        rows.append(
+            {
+                "figure": "memory of the device" if name == "device" else name,
+                "value": value if isfinite(value) else None,
+                "units": "byte" if name == "device" else VARIABLES[name].units,
+                "lower": low,
+                "upper": high,
+            }
+        )
+    if not explanation.intervals:
+        rows = [{key: row[key] for key in ("figure", "value", "units")} for row in rows]
+    return rows
+
+
+def elasticity_rows(explanation: Explanation) -> list[dict[str, Any]]:
+    """One row per resource: what one percent more of it moves, in percent."""
+    return [
+        {
+            "one percent more": resource.replace("_", " "),
+            **{
+                f"{quantity} (%)": f"{round(moved[resource], 3) + 0.0:+.3f}"
+                for quantity, moved in explanation.elasticities.items()
+            },
+        }
+        for resource in RESOURCES
+    ]
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """Everything, for machines; what is unknown is null."""
+    return {
+        "place": dict(explanation.place),
+        "efficiency": explanation.efficiency,
+        "phases": {
+            phase.name: {
+                "seconds": phase.latency,
+                "tokens": phase.tokens,
+                "operators": {
+                    part.operator: {
+                        "seconds": part.latency,
+                        "spent": dict(part.seconds),
+                        "bound": part.bound or None,
+                        "flops": part.flops,
+                        "memory_bytes": part.memory_bytes,
+                        "flops_per_byte": part.intensity,
+                        "network_bytes": part.network_bytes,
+                    }
+                    for part in phase.parts
+                },
+            }
+            for phase in explanation.phases
+        },
+        "figures": {k: v if isfinite(v) else None for k, v in explanation.figures.items()},
+        "intervals": {name: list(ends) for name, ends in explanation.intervals.items()},
+        "memory": dict(explanation.memory),
+        "infeasible_reasons": list(explanation.reasons),
+        "elasticities": {name: dict(by) for name, by in explanation.elasticities.items()},
+    }

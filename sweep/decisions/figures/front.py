@@ -1,0 +1,50 @@
+"""Throughput per GPU over throughput per user."""
+
+from itertools import cycle
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
+from sweep.decisions.figures.style import COLOURS, plain_text
+from sweep.decisions.recommend import Recommendation, pareto_front
+from sweep.decisions.recommend_text import sentence
+
+MARKS = "osD^vP"
+MOST_LINES = 6
+"""Accelerators that a picture of fronts tells apart; the best of them. [count]"""
+
+
+@plain_text
+def front_figure(found: Recommendation) -> Figure:
+    """What deployments give a user against what they give on a GPU, the front in black."""
+    figure = Figure(figsize=(8.5, 5.6), layout="constrained")
+    axes = figure.subplots()
+    known = found.allowed[found.allowed["per_user"].notna()]
+    axes.plot(
+        known["per_user"],
+        known["per_gpu"],
+        ".",
+        color="0.8",
+        markersize=3,
+        zorder=1,
+        label=f"all {len(known):,} within the limits",
+    )
+    best = found.ranked["hardware"].drop_duplicates()[:MOST_LINES]
+    for name, colour, mark in zip(best, cycle(COLOURS), cycle(MARKS), strict=False):
+        line = pareto_front(known[known["hardware"] == name])
+        axes.plot(
+            line["per_user"], line["per_gpu"], f"-{mark}", color=colour, label=name, markersize=5
+        )
+    line = found.front
+    axes.plot(line["per_user"], line["per_gpu"], "--", color="black", linewidth=2.2, label="front")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("output tokens per second of one user (1/s)")
+    axes.set_ylabel("output tokens per second and GPU (1/s)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.4)))
+    axes.grid(visible=True, which="both", alpha=0.25)
+    axes.legend(fontsize=8)
+    axes.set_title(sentence(found).partition(": ")[0], fontsize=10)
+    return figure

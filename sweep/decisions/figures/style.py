@@ -1,0 +1,24 @@
+"""Colours, line styles and saving of all figures."""
+
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from sweep.files.atomic import replacing
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, told apart by colour-blind readers."""
+LINES = ("-", "--", "-.", ":", (0, (4, 3)), (0, (3, 1, 1, 1)))
+plain_text = rc_context({"text.parse_math": False})
+"""Decorates a figure in which a name with dollar signs is a name and no formula."""
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, PDF or SVG, whole or not at all.
+
+    Raises:
+        ResultError: It cannot be written.
+    """
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=150, format=path.suffix.lstrip(".") or "png")

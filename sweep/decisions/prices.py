@@ -1,0 +1,72 @@
+"""What an hour of an accelerator costs: from its specification, a file, or the command line."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import SpecError
+from sweep.specs.files import read_mapping
+from sweep.specs.hardware import HardwareSpec
+
+COLUMNS = ("hardware", "price_usd_per_hour")
+"""Of a table of prices; it may have others."""
+
+Prices = dict[str, float]
+"""US dollars for an hour of one accelerator, by its name. [USD]"""
+
+
+def read_prices(path: Path) -> Prices:
+    """The prices of a YAML or JSON file, names and numbers, or of a table of `COLUMNS`.
+
+    Raises:
+        SpecError: It cannot be read, or something in it is no price.
+    """
+    if path.suffix != ".csv":
+        return {str(name): _price(v, f"{path}: {name}") for name, v in read_mapping(path).items()}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SpecError(f"{path}: cannot be read: {reason}") from None
+    if not rows or not set(COLUMNS) <= set(rows[0]):
+        raise SpecError(f"{path}: must have the columns {' and '.join(COLUMNS)}, and a row")
+    name, price = COLUMNS
+    twice = {row[name] for row in rows if [r[name] for r in rows].count(row[name]) > 1}
+    if twice:
+        raise SpecError(f"{path}: {min(twice)} stands twice")
+    return {row[name]: _price(row[price], f"{path}: {row[name]}") for row in rows}
+
+
+def parse_prices(texts: Iterable[str]) -> Prices:
+    """The prices that `NAME=USD` states, the last of a name.
+
+    Raises:
+        SpecError: One is something else.
+    """
+    found = {}
+    for text in texts:
+        name, equals, price = text.partition("=")
+        if not (name and equals):
+            raise SpecError(f"--price {text!r}: write NAME=USD, dollars an hour of one accelerator")
+        found[name.strip()] = _price(price, f"--price {name.strip()}")
+    return found
+
+
+def price_of(spec: HardwareSpec, given: Mapping[str, float]) -> float | None:
+    """What was given for an accelerator, or else what its specification says. [USD]"""
+    if spec.name in given:
+        return given[spec.name]
+    return None if spec.price_usd_per_hour is None else spec.price_usd_per_hour.value
+
+
+def _price(given: Any, where: str) -> float:
+    try:
+        price = float("nan") if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        price = float("nan")
+    if not (isfinite(price) and price > 0):
+        raise SpecError(f"{where}: dollars an hour are a number above 0, not {given!r:.40}")
+    return price

@@ -1,0 +1,1 @@
+"""Inference engines: their calibrations, and what is particular to each."""

@@ -1,0 +1,1 @@
+"""The kernel over a grid: plan, tiling, compiled calls, intervals."""

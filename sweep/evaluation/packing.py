@@ -1,0 +1,112 @@
+"""Pytrees of numbers as one array, since handing a device a hundred small ones takes its time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params
+from sweep.kernel.block import Block
+from sweep.kernel.operator_table import operator_names
+from sweep.kernel.params import Numbers
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.precision import PrecisionSpec
+
+
+class Packed(eqx.Module):
+    """Pytrees of one structure.
+
+    Attributes:
+        numbers: Their leaves one after another, tree by tree.
+        structure: The structure of a tree.
+        leaves: Shape and type of each leaf.
+    """
+
+    numbers: Float[Numbers, "*grid number"]
+    structure: jax.tree_util.PyTreeDef = eqx.field(static=True)
+    leaves: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...] = eqx.field(static=True)
+
+
+def packed(trees: Sequence[Any], dtype: np.dtype[Any]) -> Packed:
+    """The trees along a leading axis; whole numbers too as floats of `dtype`."""
+    leaves = [jax.tree.leaves(tree) for tree in trees]
+    first = [np.asarray(leaf) for leaf in leaves[0]]
+    return Packed(
+        numbers=np.array([list(_numbers(each)) for each in leaves], dtype),
+        structure=jax.tree.structure(trees[0]),
+        leaves=tuple((leaf.shape, _unpacked_type(leaf, dtype)) for leaf in first),
+    )
+
+
+def _numbers(leaves: Iterable[Any]) -> Iterator[float]:
+    for leaf in leaves:
+        yield from leaf.ravel().tolist() if isinstance(leaf, np.ndarray) else (leaf,)
+
+
+def _unpacked_type(leaf: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return leaf.dtype if leaf.dtype == np.int32 else dtype
+
+
+def unpacked(value: Any) -> Any:
+    """The tree in a packed one whose leading axis is mapped over; anything else as it is."""
+    if not isinstance(value, Packed):
+        return value
+    ends = np.cumsum([prod(shape) for shape, _ in value.leaves])
+    parts = jnp.split(jnp.asarray(value.numbers), ends[:-1])
+    leaves = [
+        part.reshape(shape).astype(dtype)
+        for part, (shape, dtype) in zip(parts, value.leaves, strict=True)
+    ]
+    return jax.tree.unflatten(value.structure, leaves)
+
+
+class Kind(NamedTuple):
+    """Models of one structure, which share a compiled kernel.
+
+    Attributes:
+        models: Their places in the grid.
+        operators: Names of their operators, in the order they run.
+        packed: What the kernel reads of them.
+    """
+
+    models: tuple[int, ...]
+    operators: tuple[str, ...]
+    packed: Packed
+
+
+class Inputs(NamedTuple):
+    """What the kernel reads of specifications."""
+
+    kinds: tuple[Kind, ...]
+    hardware: Packed
+    precision: Packed
+
+
+def inputs(
+    models: Sequence[tuple[Block, ...]],
+    hardware: Sequence[HardwareSpec],
+    precision: Sequence[PrecisionSpec],
+    dtype: np.dtype[Any],
+) -> Inputs:
+    """Specifications along the axes of a grid, models of one structure together."""
+    read = [model_params(blocks) for blocks in models]
+    alike: dict[Any, list[int]] = {}
+    for place, model in enumerate(read):
+        alike.setdefault(jax.tree.structure(model), []).append(place)
+    return Inputs(
+        kinds=tuple(
+            Kind(
+                models=tuple(places),
+                operators=tuple(operator_names(models[places[0]])),
+                packed=packed([read[place] for place in places], dtype),
+            )
+            for places in alike.values()
+        ),
+        hardware=packed([hardware_params(spec) for spec in hardware], dtype),
+        precision=packed([precision_params(spec) for spec in precision], dtype),
+    )

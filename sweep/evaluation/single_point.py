@@ -1,0 +1,47 @@
+"""One cell of a grid as the kernel reads it, outside any grid."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sweep.engines.calibration_file import FittedEfficiency
+from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params
+from sweep.kernel.block import Block
+from sweep.kernel.efficiency import Efficiency
+from sweep.kernel.params import Point
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.precision import PrecisionSpec
+
+
+def cell(
+    blocks: tuple[Block, ...],
+    hardware: HardwareSpec,
+    precision: PrecisionSpec,
+    numbers: Mapping[str, float],
+    efficiency: FittedEfficiency | None = None,
+) -> Point:
+    """One point; inside `jax.enable_x64` its numbers are float64.
+
+    Args:
+        blocks: Of the model.
+        hardware: The accelerator.
+        precision: The recipe.
+        numbers: By the names of the numeric axes; what is left out is absent.
+        efficiency: A calibration; ideal rooflines if not given.
+    """
+    parts = model_params(blocks), hardware_params(hardware), precision_params(precision)
+    known = {axis: float(value) for axis, value in numbers.items()}
+    point = Point(*jax.tree.map(_leaf, parts), **jax.tree.map(_leaf, known))
+    if efficiency is None:
+        return point
+    found = efficiency.grid([blocks], [hardware], [precision])
+    factors = {name: _leaf(array.reshape(())) for name, array in found.items()}
+    return Point(**{**vars(point), "efficiency": Efficiency(**factors)})
+
+
+def _leaf(value: Any) -> jax.Array:
+    array = np.asarray(value)
+    return jnp.asarray(array if array.dtype == np.int32 else array.astype(float))

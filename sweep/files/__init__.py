@@ -1,0 +1,1 @@
+"""Results as NetCDF, Zarr and tables."""

@@ -1,0 +1,124 @@
+"""Writes a result to CF NetCDF and opens it again, labels in place."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.errors import ResultError
+from sweep.files.atomic import check_writable, replacing
+from sweep.files.rounding import CONTAINER
+from sweep.grid.dataset import SCHEMA_VERSION
+from sweep.schema.axes import AXES, LABELLED
+
+LABEL_SUFFIX = "_name"
+"""Label variable of dimension d in a file: CF wants coordinate variables numeric."""
+
+
+def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> None:
+    """Write `dataset` as one CF NetCDF file, whole or not at all.
+
+    It is written beside its place and renamed, so that no reader sees half a file.
+
+    Args:
+        dataset: A result of `run`.
+        path: File to make.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        ResultError: The file exists, its folder does not, or it cannot be written.
+    """
+    path = Path(path)
+    check_writable(path, force=force)
+    with replacing(path) as beside:
+        save(dataset, beside)
+
+
+def save(dataset: xr.Dataset, path: Path) -> None:
+    """Write `dataset` to `path` as it stands, over whatever is there."""
+    with_label_variables(dataset).to_netcdf(
+        path, engine="netcdf4", format="NETCDF4", encoding=encoding(dataset)
+    )
+
+
+def open_file(path: str | Path) -> xr.Dataset:
+    """Open one result file, its data read when asked for, `sel` by label ready.
+
+    Raises:
+        ResultError: It does not exist, cannot be read, or is no result of this package.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ResultError(f"{path}: no such file")
+    try:
+        dataset = xr.open_dataset(
+            path, engine="netcdf4", decode_times=False, drop_variables=CONTAINER
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ResultError(f"{path}: not a readable NetCDF file: {reason:.160}") from None
+    schema = dataset.attrs.get("llm_sweep_schema")
+    if schema is None:
+        dataset.close()
+        raise ResultError(f"{path}: not a result of llm-sweep; it has no llm_sweep_schema")
+    if not isinstance(schema, int | np.integer) or schema < 1:
+        dataset.close()
+        raise ResultError(f"{path}: llm_sweep_schema is {schema!r}, not a number from 1 on")
+    if schema > SCHEMA_VERSION:
+        dataset.close()
+        raise ResultError(
+            f"{path}: written by a newer llm-sweep (schema {schema}); this one reads up to "
+            f"{SCHEMA_VERSION}: upgrade it"
+        )
+    try:
+        labelled = _sound(with_labels(dataset))
+    except ValueError as error:
+        dataset.close()
+        raise ResultError(f"{path}: damaged: {error}") from None
+    # A dataset that is derived from an open one does not close its file.
+    if labelled is not dataset:
+        labelled.set_close(dataset.close)
+    return labelled
+
+
+def _sound(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset, if every axis has its labels or increasing numbers.
+
+    Raises:
+        ValueError: One has not.
+    """
+    for dim in dataset.dims:
+        if dim not in dataset.coords:
+            raise ValueError(f"the axis {dim} has no values")
+        values = dataset[dim].values
+        if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
+            raise ValueError(f"the axis {dim} holds {values.dtype}")
+        if dim in AXES and dim not in LABELLED and not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f"the axis {dim} holds values that are no positive numbers")
+    return dataset
+
+
+def with_labels(dataset: xr.Dataset) -> xr.Dataset:
+    """Turn the label variables of a file back into indexes."""
+    for dim in LABELLED:
+        label = dim + LABEL_SUFFIX
+        if label in dataset.variables:
+            if dataset[label].dims != (dim,):
+                raise ValueError(f"{label} does not label the axis {dim}")
+            dataset = dataset.rename_vars({dim + LABEL_SUFFIX: dim}).set_xindex(dim)
+    return dataset
+
+
+def with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
+    """Turn labels into variables beside their dimension, as CF wants them in a file."""
+    for dim in LABELLED:
+        if dim in dataset.dims:
+            dataset = dataset.reset_index(dim).rename_vars({dim: dim + LABEL_SUFFIX})
+    return dataset
+
+
+def encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """How the variables of a file are stored: coordinates without a fill value."""
+    coordinates = {name: {"_FillValue": None} for name in dataset.coords if name not in LABELLED}
+    return {str(k): v for k, v in coordinates.items()}

@@ -1,0 +1,116 @@
+"""Writes a result as a Zarr v3 store, block by block."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.errors import ResultError
+from sweep.files.atomic import check_writable
+from sweep.files.encoding import Progress, Storage, chunk_sizes, encoded, encoded_blocks
+from sweep.files.optional import needed
+from sweep.files.rounding import ALGORITHM, bits_of
+
+CHUNK_POINTS = 2**21
+"""Points of a chunk, each of which is a file of its own: eight megabytes of float32."""
+
+
+def write_zarr(
+    dataset: xr.Dataset, path: Path, storage: Storage, force: bool, progress: Progress | None
+) -> None:
+    """Write a Zarr v3 store, whole or not at all.
+
+    Raises:
+        ResultError: It exists, cannot be written, or zarr is not installed.
+    """
+    zarr = needed("zarr", "zarr")
+    _check_store(path, force=force)
+    with _replacing_folder(path) as beside, warnings.catch_warnings():
+        # Labels are strings of any length, which Zarr v3 lists among its extensions.
+        warnings.filterwarnings("ignore", message=".*Zarr (V3|format 3).*")
+        frame = dataset.drop_vars(list(dataset.data_vars))
+        frame.to_zarr(beside, zarr_format=3, consolidated=False)
+        group = zarr.open_group(beside, mode="a")
+        group.attrs.pop("coordinates", None)
+        targets = {
+            str(name): _create(group, array, storage) for name, array in dataset.data_vars.items()
+        }
+        for name, region, values in encoded_blocks(dataset, CHUNK_POINTS, progress):
+            bits = bits_of(dataset[name], storage.significant_digits)
+            targets[name][region] = values if bits is None else _rounded(values, bits)
+
+
+def _create(group: Any, array: xr.DataArray, storage: Storage) -> Any:
+    stored = encoded(array.isel({dim: slice(0, 0) for dim in array.dims}))
+    bits = bits_of(array, storage.significant_digits)
+    told = dict(stored.attrs)
+    if bits is not None:
+        told |= {"quantization_algorithm": ALGORITHM, "quantization_nsb": bits}
+    told.pop("quantization", None)
+    beside = [str(n) for n, c in array.coords.items() if n not in c.dims]
+    if beside:
+        told["coordinates"] = " ".join(beside)
+    # What stands in floats where a value is missing is NaN, which a reader needs not be told.
+    fill = told.get("_FillValue", 0) if stored.dtype.kind == "i" else told.pop("_FillValue", np.nan)
+    chunks = chunk_sizes(array, CHUNK_POINTS) if array.size and array.ndim else array.sizes
+    return group.create_array(
+        str(array.name),
+        shape=array.shape,
+        chunks=tuple(max(1, extent) for extent in chunks.values()),
+        dtype=stored.dtype,
+        fill_value=fill,
+        compressors=_compressor(storage),
+        dimension_names=array.dims,
+        attributes={str(key): _plain(value) for key, value in told.items()},
+    )
+
+
+def _compressor(storage: Storage) -> Any:
+    from zarr.codecs import GzipCodec, ZstdCodec
+
+    if storage.compression == "none":
+        return None
+    kind = GzipCodec if storage.compression == "zlib" else ZstdCodec
+    return kind(level=storage.level)
+
+
+def _rounded(values: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
+    codec = needed("numcodecs.bitround", "zarr").BitRound(keepbits=bits)
+    rounded = codec.decode(codec.encode(np.ascontiguousarray(values)))
+    return np.frombuffer(rounded, values.dtype).reshape(values.shape)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=lambda number: number.tolist()))
+
+
+def _check_store(path: Path, *, force: bool) -> None:
+    if path.is_dir() and force:
+        if not (path / "zarr.json").is_file():
+            raise ResultError(f"{path}: is a folder but no Zarr store; choose another name")
+        return
+    if path.is_dir():
+        raise ResultError(f"{path}: exists; choose another name or give --force")
+    check_writable(path, force=force)
+
+
+@contextmanager
+def _replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, which takes its place if all goes well."""
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
+        new, old = Path(beside) / "new", Path(beside) / "old"
+        try:
+            yield new
+            if path.exists():
+                path.rename(old)
+            new.rename(path)
+        except OSError as error:
+            if old.exists():
+                old.rename(path)
+            raise ResultError(f"{path}: cannot be written: {error.strerror or error}") from None

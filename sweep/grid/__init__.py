@@ -1,0 +1,1 @@
+"""The axes of a sweep, the grid they span, and its results as labelled datasets."""

@@ -1,0 +1,110 @@
+"""The forms an axis can take in a sweep file."""
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BeforeValidator
+
+LARGEST_VALUE = 10**9
+LONGEST_AXIS = 10**6
+AXIS_FORMS = (
+    "a list of integers, {start, stop, step}, {start, stop, num, scale: log} "
+    "or {powers_of: 2, start, stop}"
+)
+
+
+def expand_axis(given: object) -> list[int]:
+    """The integers an axis stands for.
+
+    `{start, stop, step}` is half-open, as Python's range; `{start, stop, num, scale}` includes
+    both ends, rounds to integers and drops repeats (`scale` is `linear` or `log`);
+    `{powers_of: b, start, stop}` is every power of b from start to stop, both included.
+
+    Raises:
+        ValueError: It is none of these, is empty, or is not made of increasing positive integers.
+    """
+    values = _from_mapping(given) if isinstance(given, Mapping) else given
+    if not isinstance(values, list | tuple | np.ndarray | range):
+        raise ValueError(f"must be {AXIS_FORMS}")
+    values = [_integer(v, "every value") for v in values]
+    if not values:
+        raise ValueError("must not be empty")
+    if any(b <= a for a, b in pairwise(values)):
+        raise ValueError("must increase from value to value, without repeats")
+    return values
+
+
+def _from_mapping(given: Mapping[str, Any]) -> list[int]:
+    keys = set(given)
+    if keys in ({"start", "stop", "step"}, {"start", "stop"}):
+        start, stop = _integer(given["start"], "start"), _integer(given["stop"], "stop")
+        step = _integer(given.get("step", 1), "step")
+        _check_length((stop - start) / step)
+        return list(range(start, stop, step))
+    if keys in ({"start", "stop", "num", "scale"}, {"start", "stop", "num"}):
+        start, stop = _integer(given["start"], "start"), _integer(given["stop"], "stop")
+        num, scale = _integer(given["num"], "num"), given.get("scale", "linear")
+        _check_length(num)
+        if stop < start:
+            raise ValueError(f"stop must not be below start, and {stop} is below {start}")
+        if scale not in ("linear", "log"):
+            raise ValueError(f"scale must be linear or log, not {scale!r}")
+        spaced = (np.geomspace if scale == "log" else np.linspace)(start, stop, num)
+        return sorted({round(float(value)) for value in spaced})
+    if keys == {"powers_of", "start", "stop"}:
+        base, start = _integer(given["powers_of"], "powers_of"), _integer(given["start"], "start")
+        stop = _integer(given["stop"], "stop")
+        if base < 2:
+            raise ValueError("powers_of must be at least 2")
+        powers = [base**n for n in range(64) if base**n <= stop]
+        return [power for power in powers if power >= start]
+    raise ValueError(f"must be {AXIS_FORMS}; its keys are {', '.join(sorted(map(str, keys)))}")
+
+
+def _integer(value: object, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{what} must be an integer, and {value!r} is not")
+    if not 1 <= value <= LARGEST_VALUE:
+        raise ValueError(f"{what} must be from 1 to {LARGEST_VALUE}, and {value} is not")
+    return int(value)
+
+
+def _check_length(length: float) -> None:
+    if length > LONGEST_AXIS:
+        raise ValueError(f"must have at most {LONGEST_AXIS} values, and would have {length:.0f}")
+
+
+def check_ratios(given: object) -> list[float]:
+    """The ratios of an axis of numbers that are at least 1.
+
+    Raises:
+        ValueError: It is no list of increasing numbers from 1 on.
+    """
+    return _check_numbers(given, lambda value: 1 <= value < 1e6, "from 1 on")
+
+
+def check_shares(given: object) -> list[float]:
+    """The shares of an axis of numbers above 0 and at most 1.
+
+    Raises:
+        ValueError: It is no list of increasing numbers in that range.
+    """
+    return _check_numbers(given, lambda value: 0 < value <= 1, "above 0 and at most 1")
+
+
+def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) -> list[float]:
+    if not isinstance(given, list | tuple) or not given:
+        raise ValueError("must be a list of numbers, and not empty")
+    for value in given:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not allowed(value):
+            raise ValueError(f"every value must be a number {words}, and {value!r} is not")
+    if any(b <= a for a, b in pairwise(given)):
+        raise ValueError("must increase from value to value, without repeats")
+    return [float(value) for value in given]
+
+
+Axis = Annotated[list[int], BeforeValidator(expand_axis)]
+Ratios = Annotated[list[float], BeforeValidator(check_ratios)]
+Shares = Annotated[list[float], BeforeValidator(check_shares)]

@@ -1,0 +1,157 @@
+"""From arrays and labels to a labelled xarray Dataset, as the table of variables says."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.errors import ResultError
+from sweep.grid.resolved import Resolved
+from sweep.schema.axes import AXIS_LONG_NAMES, LABELLED
+from sweep.schema.variables import VARIABLES, Variable
+
+SCHEMA_VERSION = 1
+"""Raised when a reader of older files would misread newer ones."""
+CONVENTIONS = "CF-1.11"
+ABSENT = "absent"
+"""Meaning of a category's value where the model has no such operator."""
+
+
+@cache
+def package_version() -> str:
+    """Version of the installed distribution, or `unknown` in a bare clone."""
+    try:
+        return version("llm-sweep")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """When a result was made and by what.
+
+    Attributes:
+        created: Coordinated universal time, ISO 8601.
+        version: Of this package.
+    """
+
+    created: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
+    version: str = field(default_factory=package_version)
+
+
+def build_dataset(
+    grid: Resolved,
+    operators: Sequence[str],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    origin: Origin | None = None,
+) -> xr.Dataset:
+    """Label `arrays` with the dimensions, units and meanings of `VARIABLES`.
+
+    Args:
+        grid: The resolved grid.
+        operators: Names along the `operator` axis.
+        arrays: One per variable of the grid, in the dimensions `grid.dims` gives it.
+        origin: When and by what it was made; now and by this package if not given.
+    """
+    used = dict.fromkeys(dim for name in arrays for dim in grid.dims(name))
+    variables = {
+        name: (grid.dims(name), array, variable_attributes(VARIABLES[name], arrays))
+        for name, array in arrays.items()
+    }
+    attributes = global_attributes(grid, origin or Origin())
+    return xr.Dataset(variables, _coordinates(grid, tuple(operators), tuple(used)), attributes)
+
+
+@lru_cache(maxsize=8)
+def _coordinates(
+    grid: Resolved, operators: tuple[str, ...], dims: tuple[str, ...]
+) -> xr.Coordinates:
+    """Labels and numbers along `dims`, indexed; a Dataset takes its own copy of what can change."""
+    labels = {**grid.labels, "operator": list(operators)}
+    return xr.Coordinates(
+        {
+            dim: (
+                (dim,),
+                labels[dim] if dim in LABELLED else _coordinate(grid.numbers[dim]),
+                axis_attributes(dim),
+            )
+            for dim in dims
+        }
+    )
+
+
+def _coordinate(values: Sequence[float]) -> np.ndarray[Any, Any]:
+    whole = all(isinstance(value, int) for value in values)
+    return np.asarray(values, np.int32 if whole else np.float64)
+
+
+def axis_attributes(dim: str) -> dict[str, Any]:
+    """Attributes of a coordinate."""
+    long_name = {"long_name": AXIS_LONG_NAMES[dim]}
+    return long_name if dim in LABELLED else {**long_name, "units": "1"}
+
+
+def variable_attributes(variable: Variable, present: Mapping[str, Any]) -> dict[str, Any]:
+    """CF attributes of a variable in a dataset with the variables `present`."""
+    attributes: dict[str, Any] = {"long_name": variable.long_name, "units": variable.units}
+    comment = variable.comment
+    if variable.masked:
+        comment += " NaN where the configuration cannot run; the variable feasible says where."
+    if comment:
+        attributes["comment"] = comment
+    if variable.flag_values:
+        meanings = list(variable.flag_values)
+        values = list(range(len(meanings)))
+        if "operator" in variable.dims:
+            meanings, values = [ABSENT, *meanings], [-1, *values]
+        attributes["flag_values"] = np.asarray(values, np.int8)
+        attributes["flag_meanings"] = " ".join(meanings)
+    if variable.flag_masks:
+        bits = np.asarray([bit for _, bit in variable.flag_masks], variable.dtype)
+        attributes["flag_masks"] = bits if bits.size > 1 else bits[0]
+        attributes["flag_meanings"] = " ".join(meaning for meaning, _ in variable.flag_masks)
+    ancillary = [name for name in variable.ancillary if name in present]
+    if ancillary:
+        attributes["ancillary_variables"] = " ".join(ancillary)
+    return attributes
+
+
+def global_attributes(grid: Resolved, origin: Origin) -> dict[str, Any]:
+    """Attributes that tell a stranger what the file is, and how to make it again."""
+    source = f"llm-sweep {origin.version}"
+    doubtful = [s.name for s in grid.hardware if s.confidence == "doubtful"]
+    caution = f" Figures of {', '.join(doubtful)} are doubtful." if doubtful else ""
+    return {
+        "Conventions": CONVENTIONS,
+        "title": "Roofline estimates of LLM inference",
+        "institution": "not stated",
+        "source": f"{source}, per-operator and global rooflines",
+        "history": f"{origin.created} computed by {source}",
+        "references": "Williams, Waterman, Patterson, Roofline, CACM 52(4), 2009",
+        "comment": "Bounds on what the hardware allows, not measurements." + caution,
+        "efficiency": "ideal",
+        "llm_sweep_schema": SCHEMA_VERSION,
+        "llm_sweep_variables": " ".join(grid.variables),
+        "llm_sweep_grid": json.dumps({**grid.labels, **grid.numbers}, separators=(",", ":")),
+    }
+
+
+def recorded_grid(dataset: xr.Dataset) -> dict[str, list[Any]]:
+    """Labels and numbers along every axis, as a result records them; empty if it does not.
+
+    Raises:
+        ResultError: Its record is no JSON object of lists.
+    """
+    try:
+        found = json.loads(str(dataset.attrs.get("llm_sweep_grid", "{}")))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(held, list) for held in found.values()):
+        raise ResultError("llm_sweep_grid is no JSON object of lists; make the result again")
+    return found

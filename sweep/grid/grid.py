@@ -1,0 +1,93 @@
+"""What a sweep asks for: its axes and variables, checked, and the specifications they name."""
+
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from sweep.errors import SpecError
+from sweep.grid.axis_forms import Axis, Ratios, Shares
+from sweep.schema.axes import AXES, LABELLED
+from sweep.schema.variables import COMPUTED
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec
+from sweep.specs.parsing import Spec, explain, nearest
+from sweep.specs.precision import PrecisionSpec
+
+Names = Field(min_length=1)
+
+
+class Grid(Spec):
+    """The outer product of some axes, and the variables wanted on it.
+
+    `grid.py`'s `expand_axis` tells what an axis may be.
+
+    Attributes:
+        models: Names, or specifications.
+        hardware: Names, specifications, or `{base: …, name: …}` with fields to replace.
+        precision: Names or specifications of precision recipes.
+        tp: Tensor-parallel widths. [count]
+        pp: Pipeline stages. [count]
+        ep: GPUs that experts are spread over whole. [count]
+        dp_attention: Groups that run attention for their own sequences. [count]
+        dp: Replicas of the whole deployment. [count]
+        expert_imbalance: Loads of the busiest expert GPU over the mean. [1]
+        batch_size: Sequences decoded together. [count]
+        kv_cache_fraction: Shares of the free memory that the KV cache may take. [1]
+        reserved_osl: Shares of the output tokens reserved on admission. [1]
+        max_batch_size: Sequences in one iteration of a server. [count]
+        max_num_tokens: Tokens in one iteration of a server. [count]
+        num_requests: Requests of a run. [count]
+        concurrency: Requests that clients keep open. [count]
+        context_len: Tokens each sequence attends to in one decode step. [count]
+        isl: Input tokens of each request. [count]
+        osl: Output tokens of each request. [count]
+        variables: Names in `variables.VARIABLES`.
+    """
+
+    models: list[str | ModelSpec] = Names
+    hardware: list[str | HardwareSpec | dict[str, Any]] = Names
+    precision: list[str | PrecisionSpec] = Field(default=["fp16"], min_length=1)
+    tp: Axis = Field(default=[1])
+    pp: Axis | None = None
+    ep: Axis | None = None
+    dp_attention: Axis | None = None
+    dp: Axis | None = None
+    expert_imbalance: Ratios | None = None
+    batch_size: Axis | None = None
+    kv_cache_fraction: Shares | None = None
+    reserved_osl: Shares | None = None
+    max_batch_size: Axis | None = None
+    max_num_tokens: Axis | None = None
+    num_requests: Axis | None = None
+    concurrency: Axis | None = None
+    context_len: Axis | None = None
+    isl: Axis | None = None
+    osl: Axis | None = None
+    variables: list[str] = Names
+
+    def __init__(self, **keys: Any) -> None:
+        """Check and expand the axes.
+
+        Raises:
+            SpecError: A key is unknown or its value wrong; the message names it.
+        """
+        try:
+            super().__init__(**keys)
+        except ValidationError as error:
+            raise SpecError(explain(type(self), error)) from None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Grid":
+        for name in self.variables:
+            if name not in COMPUTED:
+                guess = nearest(name, list(COMPUTED)) or f"; known: {', '.join(COMPUTED)}"
+                raise ValueError(f"variables: unknown variable {name!r}{guess}")
+        if len(set(self.variables)) < len(self.variables):
+            raise ValueError("variables: the same variable twice")
+        return self
+
+    @property
+    def numbers(self) -> dict[str, list[Any]]:
+        """The numeric axes the grid has."""
+        given = {axis: getattr(self, axis) for axis in AXES if axis not in LABELLED}
+        return {axis: values for axis, values in given.items() if values is not None}

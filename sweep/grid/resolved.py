@@ -1,0 +1,153 @@
+"""A grid with every name looked up."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from sweep.errors import SpecError
+from sweep.grid.grid import Grid
+from sweep.kernel.block import Block
+from sweep.kernel.operator_table import operator_names
+from sweep.models.read import read_blocks
+from sweep.schema.axes import AXES
+from sweep.schema.variables import COMPUTED, VARIABLES, dims_of
+from sweep.specs.catalog import Catalog
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec
+from sweep.specs.precision import PrecisionSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Resolved:
+    """A grid with every name looked up, and what is laid out once for all that is asked of it.
+
+    Attributes:
+        models: Specifications along the `model` axis, with their blocks.
+        hardware: Specifications along the `hardware` axis.
+        precision: Specifications along the `precision` axis.
+        numbers: The numeric axes by name.
+        variables: What to compute, with the variables that explain it.
+    """
+
+    models: tuple[tuple[ModelSpec, tuple[Block, ...]], ...]
+    hardware: tuple[HardwareSpec, ...]
+    precision: tuple[PrecisionSpec, ...]
+    numbers: dict[str, list[Any]]
+    variables: tuple[str, ...]
+
+    @cached_property
+    def operators(self) -> tuple[str, ...]:
+        """Names along the `operator` axis: every model's, in the order they run."""
+        return tuple(merged([operator_names(blocks) for _, blocks in self.models]))
+
+    @cached_property
+    def labels(self) -> dict[str, list[str]]:
+        """Names along the labelled axes."""
+        return {
+            "model": [spec.name for spec, _ in self.models],
+            "hardware": [spec.name for spec in self.hardware],
+            "precision": [spec.name for spec in self.precision],
+        }
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Length of every axis, in the order of `AXES`. [count]"""
+        lengths = {axis: len(labels) for axis, labels in self.labels.items()}
+        lengths |= {axis: len(values) for axis, values in self.numbers.items()}
+        return {axis: lengths[axis] for axis in AXES if axis in lengths}
+
+    @property
+    def points(self) -> int:
+        """Cells of the outer product. [count]"""
+        return math.prod(self.sizes.values())
+
+    def dims(self, variable: str) -> tuple[str, ...]:
+        """Dimensions of a variable on this grid."""
+        return dims_of(variable, self.sizes)
+
+    def part(self, places: Mapping[str, range]) -> "Resolved":
+        """The grid of `places` along each axis; an axis without places stays whole."""
+        if all(len(where) == self.sizes[axis] for axis, where in places.items()):
+            return self
+
+        def cut(axis: str, values: Any) -> Any:
+            where = places.get(axis)
+            return values if where is None else values[where.start : where.stop]
+
+        return replace(
+            self,
+            models=cut("model", self.models),
+            hardware=cut("hardware", self.hardware),
+            precision=cut("precision", self.precision),
+            numbers={axis: cut(axis, values) for axis, values in self.numbers.items()},
+        )
+
+
+def resolve(grid: Grid, catalog: Catalog) -> Resolved:
+    """Look up every name of `grid`.
+
+    Raises:
+        SpecError: A name is unknown or given twice, a model's family is not supported, or an
+            accelerator has no rate for a type that a precision computes in.
+        GridError: A variable needs an axis the grid lacks.
+    """
+    models = tuple(m if isinstance(m, ModelSpec) else catalog.model(m) for m in grid.models)
+    hardware = tuple(
+        h if isinstance(h, HardwareSpec) else catalog.hardware(h) for h in grid.hardware
+    )
+    precision = tuple(
+        p if isinstance(p, PrecisionSpec) else catalog.precision(p) for p in grid.precision
+    )
+    for axis, specs in (("models", models), ("hardware", hardware), ("precision", precision)):
+        names = [spec.name for spec in specs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise SpecError(f"{axis}: {twice!r} stands twice; every name must be its own")
+    for machine in hardware:
+        for recipe in precision:
+            check_dtypes(machine, recipe)
+    wanted = dict.fromkeys(grid.variables)
+    extras = [extra for name in wanted for extra in VARIABLES[name].ancillary]
+    extras += [more for name in extras for more in VARIABLES[name].ancillary]
+    wanted |= dict.fromkeys(extra for extra in extras if extra in COMPUTED)
+    resolved = Resolved(
+        models=tuple((spec, read_blocks(spec.config, spec.where)) for spec in models),
+        hardware=hardware,
+        precision=precision,
+        numbers=grid.numbers,
+        variables=tuple(wanted),
+    )
+    for name in resolved.variables:
+        resolved.dims(name)
+    return resolved
+
+
+def check_dtypes(hardware: HardwareSpec, precision: PrecisionSpec) -> None:
+    """See that `hardware` has a matrix rate for every type `precision` computes in.
+
+    Raises:
+        SpecError: It lacks one; the message names both and what there is.
+    """
+    for dtype in precision.compute_dtypes.values():
+        if dtype not in hardware.peaks:
+            raise SpecError(
+                f"precision {precision.name!r} computes in {dtype}, for which {hardware.name!r} "
+                f"lists no peak_flops_per_s; it lists {', '.join(hardware.peak_flops_per_s)}: "
+                "drop one of them, or add the figure with its source"
+            )
+
+
+def merged(lists: Sequence[Sequence[str]]) -> list[str]:
+    """Names of several ordered lists in one order that keeps each list's own where it can."""
+    found: list[str] = []
+    for names in lists:
+        place = 0
+        for name in names:
+            if name in found:
+                place = found.index(name) + 1
+            else:
+                found.insert(place, name)
+                place += 1
+    return found

@@ -1,0 +1,162 @@
+"""How good the calibration behind a result is: its errors, its intervals, its factors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency, load_efficiency
+from sweep.errors import ResultError, SpecError
+
+ERRORS = "errors_without_own_configuration"
+"""Key of a calibration's provenance."""
+OBSERVED = ("measured", "predicted", "left_out_residual", "metric", "hardware")
+"""Variables of the NetCDF file of a fit that a page shows."""
+SHARES = (0.05, 0.5, 0.95)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a calibration tells of itself.
+
+    Attributes:
+        title: Its name, engine and version.
+        accuracy: A row for each kind of measurement; errors of rows it had not seen.
+        intervals: A row for each kind of measurement; half-widths of the 90 % intervals.
+        factors: A row for each pooled factor.
+        groups: A row for each accelerator of the measurements, if they are known.
+        measured: Output tokens per second of measurements, if they are known. [1/s]
+        predicted: What the fit has for them. [1/s]
+        hardware: Their accelerators.
+    """
+
+    title: str
+    accuracy: list[Row]
+    intervals: list[Row]
+    factors: list[Row]
+    groups: list[Row]
+    measured: np.ndarray[Any, Any]
+    predicted: np.ndarray[Any, Any]
+    hardware: list[str]
+
+
+def calibration_of(
+    dataset: xr.Dataset, given: str | Path | None
+) -> tuple[FittedEfficiency | None, str]:
+    """The calibration that predicted a result, and why there is none if there should be.
+
+    Args:
+        dataset: A result.
+        given: The calibration's name or file; by the name that the result has if not given.
+
+    Raises:
+        ResultError: What was given is not the calibration of the result.
+        SpecError: What was given is unknown or malformed.
+    """
+    recorded = str(dataset.attrs.get("efficiency", IDEAL_NAME))
+    name, _, digest = recorded.rpartition(" ")
+    if not name:
+        if given is not None and str(given) != recorded:
+            raise ResultError(
+                f"--efficiency {given}: the result has the efficiency {recorded!r}; leave it out"
+            )
+        return None, ""
+    try:
+        found = load_efficiency(name if given is None else given)
+    except SpecError:
+        if given is not None:
+            raise
+        found = None
+    if found is not None and found.digest == digest:
+        return found, ""
+    if given is not None:
+        mine = IDEAL_NAME if found is None else f"{found.name} {found.digest}"
+        raise ResultError(
+            f"--efficiency {given}: is {mine!r}, and the result was predicted by {recorded!r}"
+        )
+    return None, f"The calibration {recorded} is not at hand; give its file with --efficiency."
+
+
+def quality_of(efficiency: FittedEfficiency, path: str | Path | None) -> Quality:
+    """What a calibration tells of itself.
+
+    Args:
+        efficiency: The calibration.
+        path: Where it was read; a NetCDF file of a fit holds its measurements too.
+    """
+    measured = _measurements(path)
+    rates = measured["metric"] == "output_throughput"
+    return Quality(
+        title=f"{efficiency.name}, for {efficiency.engine} {efficiency.engine_version}".strip(),
+        accuracy=[
+            {"rows of": scenario, **{k: _percent(k, v) for k, v in errors.items()}}
+            for scenario, errors in _errors(efficiency).items()
+        ],
+        intervals=[
+            {"rows of": scenario, **{k: _span(v) for k, v in widths.items()}}
+            for scenario, widths in efficiency.halfwidths.items()
+        ],
+        factors=[
+            {
+                "factor": name,
+                "value": f"{figure.value:.4g}",
+                "error": "" if figure.standard_error is None else f"± {figure.standard_error:.0%}",
+                "verdict": figure.verdict,
+            }
+            for name, figure in efficiency.factors.items()
+        ],
+        groups=_groups(measured),
+        measured=measured["measured"][rates],
+        predicted=measured["predicted"][rates],
+        hardware=measured["hardware"][rates].tolist(),
+    )
+
+
+def _errors(efficiency: FittedEfficiency) -> Mapping[str, Mapping[str, Any]]:
+    """Errors by kind of row, as far as a provenance that anyone may write has them."""
+    found = efficiency.provenance.get(ERRORS, {})
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(k): v for k, v in found.items() if isinstance(v, Mapping)}
+
+
+def _percent(key: str, value: Any) -> str:
+    if key in ("mape", "median", "p90", "bias") and isinstance(value, int | float):
+        return f"{value:.1%}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _span(halfwidth: float) -> str:
+    """An interval of a logarithm, as what it multiplies a prediction by."""
+    return f"{np.exp(-halfwidth):.2f} to {np.exp(halfwidth):.2f} times"
+
+
+def _measurements(path: str | Path | None) -> dict[str, np.ndarray[Any, Any]]:
+    """Variables of `OBSERVED`, empty unless `path` is the NetCDF file of a fit."""
+    if path is not None and Path(path).suffix == ".nc":
+        with xr.open_dataset(path, engine="netcdf4") as fit:
+            if all(name in fit and fit[name].dims == ("row",) for name in OBSERVED):
+                return {name: fit[name].values for name in OBSERVED}
+    return {name: np.zeros(0, str if name in OBSERVED[3:] else float) for name in OBSERVED}
+
+
+def _groups(measured: Mapping[str, np.ndarray[Any, Any]]) -> list[Row]:
+    errors = np.expm1(measured["left_out_residual"])
+    known = np.isfinite(errors)
+    rows = []
+    for name in sorted(set(measured["hardware"][known].tolist())):
+        mine = errors[known & (measured["hardware"] == name)]
+        low, middle, high = np.quantile(mine, SHARES)
+        rows.append(
+            {
+                "accelerator": name,
+                "rows": f"{mine.size:,}",
+                "median": f"{middle:+.1%}",
+                "90 % of rows": f"{low:+.1%} to {high:+.1%}",
+            }
+        )
+    return rows

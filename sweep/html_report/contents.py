@@ -1,0 +1,263 @@
+"""Everything a page tells of a result: names and notes as JSON, figures as packed arrays."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.decisions.compare import BETTER, compare
+from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency
+from sweep.errors import ResultError
+from sweep.grid.dataset import package_version
+from sweep.html_report.binding_map import with_bounds
+from sweep.html_report.calibration_quality import Quality
+from sweep.html_report.operator_tables import AMOUNTS, PHASES, Anatomy, anatomy, specs_of
+from sweep.html_report.packed_arrays import Bundle, Note
+from sweep.html_report.thinning import fitting, grid_of
+from sweep.html_report.user_vs_gpu import offers
+from sweep.schema.axes import AXES, LABELLED, LAYOUT, LENGTHS
+from sweep.schema.intervals import ENDS
+from sweep.schema.variables import VARIABLES
+from sweep.specs.catalog import Catalog
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.precision import PrecisionSpec
+
+FIRST = (
+    "output_throughput",
+    "inflight_output_throughput",
+    "output_throughput_per_gpu",
+    "inflight_output_throughput_per_gpu",
+    "decode_step_latency",
+    "e2e_latency",
+    "tpot",
+    "ttft",
+)
+"""Variables to begin with, the first that there is."""
+UP = ("batch_size", "concurrency")
+"""Axes that stand upright in a map, where there are any."""
+DTYPE_NAMES = {"half": "fp16 or bf16"}
+MOST_SENTENCES = 12
+UNKNOWN = -1
+"""Stands for what binds where nothing is known."""
+AXIS_UNITS = {
+    **dict.fromkeys(LENGTHS, "tokens"),
+    "batch_size": "sequences",
+    "concurrency": "requests",
+    "num_requests": "requests",
+    "max_batch_size": "sequences",
+    "max_num_tokens": "tokens",
+    "tp": "GPUs",
+    "ep": "GPUs",
+    "pp": "stages",
+    "dp_attention": "groups",
+    "dp": "replicas",
+}
+"""What is counted along an axis; the others are shares and ratios."""
+
+
+def contents(
+    dataset: xr.Dataset,
+    *,
+    catalog: Catalog,
+    efficiency: FittedEfficiency | None,
+    quality: Quality | None,
+    caution: str = "",
+) -> tuple[dict[str, Any], str]:
+    """What the page's JSON says and, as text, the figures that it points into.
+
+    Args:
+        dataset: A result.
+        catalog: Where the names in it are looked up.
+        efficiency: What predicted it; ideal rooflines if not given.
+        quality: What that tells of itself.
+        caution: What the reader should know of it.
+
+    Raises:
+        ResultError: It holds nothing that a page could show.
+    """
+    kept, left_out = fitting(dataset)
+    grid = grid_of(kept)
+    bundle = Bundle()
+    told: dict[str, Any] = {"left_out": left_out, "cautions": [caution] if caution else []}
+    specs, taken_apart = specs_of(grid, catalog), None
+    gone = [axis for axis in AXES if len(grid.get(axis, [])) > 1 and axis not in kept.dims]
+    if gone:
+        told["cautions"].append(
+            f"The result was reduced over {' and '.join(gone)}, so that its cells are not taken "
+            "apart here; llm-sweep explain takes any one apart."
+        )
+    elif not caution:
+        kept = with_bounds(kept, grid, specs, efficiency)
+        taken_apart = anatomy(kept, grid, specs, efficiency)
+    if taken_apart is not None and taken_apart.notes:
+        told["cautions"].append(
+            "Not taken apart, for their specifications are not at hand or are not those of the "
+            f"result: {', '.join(taken_apart.notes)}."
+        )
+    shown = [str(name) for name, array in kept.data_vars.items() if _is_shown(array)]
+    if not shown:
+        raise ResultError("it holds flags alone; give a result with a time, rate or amount too")
+    start = next((name for name in FIRST if name in shown), shown[0])
+    told |= {
+        "title": str(dataset.attrs.get("title", "Results")),
+        "about": _about(dataset),
+        "axes": {axis: _axis(axis, values) for axis, values in grid.items()},
+        "variables": {str(n): _variable(a, kept, bundle) for n, a in kept.data_vars.items()},
+        "shown": shown,
+        "start": {"variable": start, **_start(kept, start)},
+        "sentences": _sentences(kept, start),
+        "front": _front(kept, bundle),
+        "hardware": {
+            name: _machine(spec, specs.precision) for name, spec in specs.hardware.items()
+        },
+        "layers": _anatomy(taken_apart, bundle) if taken_apart and taken_apart.models else None,
+        "quality": None if quality is None else _quality(quality, bundle),
+        "bounded": efficiency is None and not caution,
+    }
+    return told, bundle.text()
+
+
+def _is_shown(array: xr.DataArray) -> bool:
+    """Whether a reader would choose it: a quantity over accelerators, no end of an interval."""
+    name = str(array.name)
+    end = name.endswith(tuple(f"_{end}" for end in ENDS))
+    flag = name in VARIABLES and VARIABLES[name].is_flag
+    return {"model", "hardware"} <= set(array.dims) and not (end or flag)
+
+
+def _about(dataset: xr.Dataset) -> dict[str, str]:
+    named = ("efficiency", "source", "history", "comment", "references")
+    found = {name: str(dataset.attrs[name]) for name in named if name in dataset.attrs}
+    return {"efficiency": IDEAL_NAME, **found, "report": f"made by llm-sweep {package_version()}"}
+
+
+def _axis(axis: str, values: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "title": f"{axis.replace('_', ' ')} ({AXIS_UNITS.get(axis, '1')})",
+        "values": list(values),
+        "labelled": axis in LABELLED,
+    }
+
+
+def _variable(array: xr.DataArray, dataset: xr.Dataset, bundle: Bundle) -> dict[str, Any]:
+    name, attrs = str(array.name), array.attrs
+    units = str(attrs.get("units", "1"))
+    dims = [str(dim) for dim in array.dims]
+    meanings = {
+        key: np.atleast_1d(attrs[key]).tolist()
+        for key in ("flag_values", "flag_masks")
+        if key in attrs
+    }
+    return {
+        "title": str(attrs.get("long_name", name)),
+        "units": units,
+        "comment": str(attrs.get("comment", "")),
+        "better": None if meanings else BETTER.get(units),
+        "ends": [f"{name}_{end}" for end in ENDS] if f"{name}_{ENDS[0]}" in dataset else None,
+        "meanings": str(attrs.get("flag_meanings", "")).split(),
+        **meanings,
+        "values": bundle.add(array.values, dims),
+    }
+
+
+def _start(dataset: xr.Dataset, variable: str) -> dict[str, Any]:
+    """What to show first: the axes of the map, and a place along each of the others."""
+    array = dataset[variable]
+    numeric = [
+        str(d) for d in array.dims if d not in LABELLED and (d in AXES) and array.sizes[d] > 1
+    ]
+    across = max(
+        (d for d in numeric if d in LENGTHS), key=lambda d: array.sizes[d], default=None
+    ) or next((d for d in numeric if d not in UP), None)
+    up = next((d for d in (*UP, *numeric) if d in numeric and d != across), None)
+    last = {d: array.sizes[d] - 1 for d in numeric if d in LENGTHS}
+    return {"across": across, "up": up, "places": {**last, **_roomiest(dataset, variable)}}
+
+
+def _roomiest(dataset: xr.Dataset, variable: str) -> dict[str, int]:
+    """Places of the layout at which most cells of the first model run on the first two."""
+    name = "inflight_feasible" if variable.startswith("inflight_") else "feasible"
+    if name not in dataset or not {"model", "hardware"} <= set(dataset[name].dims):
+        return {}
+    able = (dataset[name].isel(model=0, hardware=slice(2)) == 1).all("hardware")
+    cells = able.sum([dim for dim in able.dims if dim not in LAYOUT])
+    return {str(dim): int(place) for dim, place in cells.argmax(...).items()}
+
+
+def _sentences(dataset: xr.Dataset, variable: str) -> list[str]:
+    """What `compare` says of the first two accelerators, for each model."""
+    machines = [str(name) for name in dataset["hardware"].values]
+    if len(machines) < 2:
+        return []
+    begin = _start(dataset, variable)
+    chosen = {
+        str(dim): dataset[dim].values.tolist()[begin["places"].get(str(dim), 0)]
+        for dim in dataset[variable].dims
+        if dim not in ("model", "hardware", "batch_size", begin["across"], begin["up"])
+    }
+    found = []
+    for model in dataset["model"].values.tolist()[:MOST_SENTENCES]:
+        with suppress(ResultError):
+            pair = compare(
+                dataset, (machines[0], machines[1]), model=model, variable=variable, chosen=chosen
+            )
+            found.append(pair.sentence())
+    return found
+
+
+def _front(dataset: xr.Dataset, bundle: Bundle) -> Note | None:
+    found = offers(dataset)
+    if found is None:
+        return None
+    dims = [str(dim) for dim in found.per_user.dims]
+    return {
+        "title": found.title,
+        "per_user": bundle.add(found.per_user.values, dims),
+        "per_gpu": bundle.add(found.per_gpu.values, dims),
+    }
+
+
+def _machine(spec: HardwareSpec, recipes: Mapping[str, PrecisionSpec]) -> dict[str, Any]:
+    """Bandwidth, and for each recipe the peak of every type that it computes in."""
+    peaks = {
+        name: {
+            DTYPE_NAMES.get(dtype, dtype): spec.peaks[dtype]
+            for dtype in dict.fromkeys(recipe.compute_dtypes.values())
+            if dtype in spec.peaks
+        }
+        for name, recipe in recipes.items()
+    }
+    return {"bandwidth": spec.memory_bandwidth_bytes_per_s, "peaks": peaks}
+
+
+def _anatomy(found: Anatomy, bundle: Bundle) -> dict[str, Any]:
+    models = {}
+    for one in found.models:
+        amounts: dict[str, dict[str, Note]] = {phase: {} for phase in PHASES}
+        for phase in PHASES:
+            for what in AMOUNTS:
+                values = one.amounts[phase][what]
+                if what == "bound":
+                    values = np.nan_to_num(values, nan=UNKNOWN).astype(np.int8)
+                amounts[phase][what] = bundle.add(values, found.dims)
+        models[one.model] = {"groups": [asdict(group) for group in one.groups], **amounts}
+    return {"axes": {axis: list(values) for axis, values in found.axes.items()}, "models": models}
+
+
+def _quality(quality: Quality, bundle: Bundle) -> dict[str, Any]:
+    machines = sorted(set(quality.hardware))
+    codes = np.asarray([machines.index(name) for name in quality.hardware], np.int16)
+    return {
+        "title": quality.title,
+        "accuracy": quality.accuracy,
+        "intervals": quality.intervals,
+        "factors": quality.factors,
+        "groups": quality.groups,
+        "machines": machines,
+        "measured": bundle.add(quality.measured, ["row"]),
+        "predicted": bundle.add(quality.predicted, ["row"]),
+        "hardware": bundle.add(codes, ["row"]),
+    }

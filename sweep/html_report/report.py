@@ -1,0 +1,93 @@
+"""Makes the page of a result: one HTML file that opens without a network."""
+
+import base64
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+import xarray as xr
+
+from sweep.files.atomic import check_writable, replacing
+from sweep.files.optional import needed
+from sweep.html_report.calibration_quality import calibration_of, quality_of
+from sweep.html_report.contents import contents
+from sweep.html_report.packed_arrays import compressed
+from sweep.specs.catalog import Catalog, current_catalog
+
+SCRIPTS = ("figures", "words", "theme", "map", "roofline", "layers", "front", "quality", "main")
+"""Files of the page's own script, in the order they run."""
+EXTRA = "report"
+
+
+def report(
+    dataset: xr.Dataset,
+    path: str | Path,
+    *,
+    catalog: Catalog | None = None,
+    efficiency: str | Path | None = None,
+    force: bool = False,
+) -> None:
+    """Write a result as one interactive HTML page, whole or not at all.
+
+    Args:
+        dataset: A result of `run`.
+        path: File to make.
+        catalog: Where names in the result are looked up, to take its cells apart; the user's and
+            the shipped configs by default.
+        efficiency: The calibration that predicted the result, by name or file; by the name that
+            the result has if not given. The NetCDF file of a fit adds its measurements.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        ResultError: The file exists or cannot be written, the result holds nothing to show, the
+            calibration is another, or Plotly is not installed.
+        SpecError: The calibration is unknown or malformed.
+    """
+    path = Path(path)
+    check_writable(path, force=force)
+    text = html(dataset, catalog=catalog, efficiency=efficiency)
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def html(
+    dataset: xr.Dataset,
+    *,
+    catalog: Catalog | None = None,
+    efficiency: str | Path | None = None,
+) -> str:
+    """The page as text; arguments and errors as of `report`."""
+    plotly: str = needed("plotly.offline", EXTRA).get_plotlyjs()
+    jinja2 = needed("jinja2", EXTRA)
+    fitted, caution = calibration_of(dataset, efficiency)
+    told, figures = contents(
+        dataset,
+        catalog=catalog or current_catalog(),
+        efficiency=fitted,
+        quality=None if fitted is None else quality_of(fitted, efficiency),
+        caution=caution,
+    )
+    script = "\n".join(_page_file(f"{name}.js") for name in SCRIPTS)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    page: str = environment.from_string(_page_file("page.html")).render(
+        told=told,
+        figures=figures,
+        plotly=compressed(plotly.encode()),
+        hashes=[_hash(script), _hash(plotly)],
+        style=jinja2.utils.markupsafe.Markup(_page_file("page.css")),
+        script=jinja2.utils.markupsafe.Markup(script),
+    )
+    return page
+
+
+def _page_file(name: str) -> str:
+    return files("sweep.html_report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """What a content security policy allows a script by, so that the page runs no other."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"

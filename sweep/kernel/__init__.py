@@ -1,0 +1,1 @@
+"""The price of one request on one machine: pure JAX, no files and no names."""

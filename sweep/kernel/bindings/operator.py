@@ -1,0 +1,153 @@
+"""What a binding is: an operator as a block runs it, in one step, with its weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from sweep.kernel.block import Block
+from sweep.kernel.operators.cost import Cost, Scalar
+from sweep.kernel.params import Layout, Precision
+from sweep.schema.terms import Role
+
+Span = Literal["all", "window", "chunk"]
+
+
+class Step(eqx.Module):
+    """One pass of one microbatch through the model, as one attention group sees it.
+
+    Attributes:
+        decoding: Whether each sequence adds one token; else a prompt, or a chunk of one.
+        sequences: Sequences of the group in the microbatch. [count]
+        query_len: New tokens of each. [count]
+        layout: How the replica is laid out.
+        precision: Storage types.
+        cache: On-chip cache. [byte]
+        chunks: Chunks that each prompt is cut into; the pass is a mean one of them. [count]
+        prompt_tokens: Prompt tokens that pass beside sequences that decode. [count]
+        prompts_ended: Prompts that end with them. [count]
+        dispatch_everywhere: See `Efficiency`. [1]
+    """
+
+    decoding: bool = eqx.field(static=True)
+    sequences: Scalar
+    query_len: Scalar
+    layout: Layout
+    precision: Precision
+    cache: Scalar
+    chunks: Scalar = 1.0
+    prompt_tokens: Scalar = 0.0
+    prompts_ended: Scalar = 0.0
+    dispatch_everywhere: Scalar = 0.0
+
+    @property
+    def own_tokens(self) -> Scalar:
+        """New tokens of the sequences themselves. [count]"""
+        return self.sequences * self.query_len
+
+    @property
+    def tokens(self) -> Scalar:
+        """New tokens of the group. [count]"""
+        return self.own_tokens + self.prompt_tokens
+
+    @property
+    def sampled(self) -> Scalar:
+        """Sequences that get their next token in this pass. [count]"""
+        return self.sequences + self.prompts_ended
+
+    @property
+    def tp(self) -> Scalar:
+        """GPUs that share each layer. [count]"""
+        return self.layout.tp
+
+    @property
+    def expert_tokens(self) -> Scalar:
+        """New tokens of all groups, which meet at the experts. [count]"""
+        return self.tokens * self.layout.dp_attention
+
+    @property
+    def expert_tp(self) -> Scalar:
+        """GPUs that share each expert. [count]"""
+        return self.layout.stage_gpus / self.layout.ep
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A stored weight.
+
+    Attributes:
+        shape: Elements along each side, of the whole model. [count]
+        role: What it is part of.
+        sharding: One of `params.SHARDING`.
+        expert_choice: Experts used and experts kept, for a tensor of routed experts. [count]
+    """
+
+    shape: tuple[int, ...]
+    role: Role
+    sharding: str = "split"
+    expert_choice: tuple[int, int] = (1, 1)
+
+    @property
+    def elements(self) -> int:
+        """Stored elements. [count]"""
+        return prod(self.shape)
+
+    @property
+    def active_elements(self) -> int:
+        """Elements one token uses. [count]"""
+        used, kept = self.expert_choice
+        return self.elements * used // kept
+
+
+def no_weights(_: Block) -> tuple[Tensor, ...]:
+    """The weights of an operator that keeps none."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How an operator that attends to the context does so.
+
+    Attributes:
+        cached: Elements of the KV cache of one token in one layer on each GPU.
+        span: Whether it attends to the whole context, to a sliding window of it, or to the
+            chunk that the newest token is in.
+    """
+
+    cached: Callable[[Block, Scalar], Scalar]
+    span: Span = "all"
+
+    def reach(self, block: Block, context: Scalar) -> Scalar:
+        """Tokens attended to when the context holds `context`. [count]"""
+        if self.span == "all":
+            return context
+        if self.span == "window":
+            return jnp.minimum(context, block.window)
+        return jnp.mod(context - 1, block.window) + 1
+
+    def kept(self, block: Block, tokens: Scalar) -> Scalar:
+        """Tokens kept in the cache of a sequence of `tokens`. [count]"""
+        return tokens if self.span == "all" else jnp.minimum(tokens, block.window)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator as a block runs it.
+
+    Attributes:
+        cost: Its cost at a block's sizes, a step, and the tokens each sequence attends to.
+        weights: The tensors it keeps.
+        engine: The part of the recipe whose operand types set the rate of its matrix FLOPs;
+            attention over the cache computes in the type of the residual stream.
+        exchanges: Whether GPUs exchange data in it.
+        attention: How it attends to the context, or `None` if its cost does not depend on it.
+    """
+
+    cost: Callable[[Block, Step, Scalar], Cost]
+    weights: Callable[[Block], tuple[Tensor, ...]] = no_weights
+    engine: Role = "hidden"
+    attention: Attention | None = None
+    exchanges: bool = False

@@ -1,0 +1,86 @@
+"""The normal form of every model: blocks of identical layers, each a list of operators.
+
+How a published config becomes this form stands in `families/`, what an operator costs in
+`operators/`, how the two are bound in `transformer.py`.
+"""
+
+from collections.abc import Iterable
+
+import equinox as eqx
+
+from sweep.kernel.operators.cost import Scalar
+
+
+def is_routed(blocks: Iterable["Block"]) -> bool:
+    """Whether a model of these blocks is a mixture of experts."""
+    return any("router" in block.operators for block in blocks)
+
+
+class Block(eqx.Module):
+    """Layers that run the same operators at the same sizes.
+
+    Sizes are integers in a specification, where parameters are counted exactly, and float
+    arrays once they meet JAX. A size that no operator of the block reads is 0.
+
+    Attributes:
+        operators: Names in `transformer.OPERATORS`, in the order they run.
+        in_transformer: Whether it is a transformer layer rather than embedding or head.
+        count: Layers of this kind. [count]
+        hidden_size: Width of the residual stream. [count]
+        norm_vectors: Weight vectors of each norm: 1 (RMSNorm) or 2 (LayerNorm). [count]
+        heads: Query heads. [count]
+        kv_heads: KV heads. [count]
+        head_dim: Width of one head. [count]
+        rotary_dim: Rotated elements of each head. [count]
+        value_dim: Width of one head's values under latent attention, where `head_dim` is the
+            unrotated width of its keys. [count]
+        latent_dim: Width of the latent that stands for keys and values in the cache. [count]
+        query_rank: Width that queries are projected through. [count]
+        sinks: 1 if each head keeps an attention sink. [1]
+        window: Tokens of a sliding window, or of a chunk. [count]
+        qkv_bias: 1 if the query, key and value projections have a bias. [1]
+        output_bias: 1 if the output projection has one. [1]
+        ffn_size: Width of the feed-forward, or of one expert. [count]
+        ffn_bias: 1 if the feed-forward projections have a bias. [1]
+        experts: Experts of the layer. [count]
+        experts_per_token: Experts each token is routed to. [count]
+        shared_size: Width of the feed-forward every token takes beside its experts. [count]
+        expert_bias: 1 if the router and the experts' projections have a bias. [1]
+        router_bias: 1 if the router's scores are corrected by a bias. [1]
+        vocab_size: Rows of the embedding or the head. [count]
+        embedding_size: Width of the embedding or the head. [count]
+        positions: Rows of a learned position table. [count]
+        reserved_positions: Those of them that no token uses. [count]
+        untied: 1 if the head has weights of its own, 0 if it shares the embedding's. [1]
+        head_bias: 1 if the head has a bias. [1]
+    """
+
+    operators: tuple[str, ...] = eqx.field(static=True)
+    in_transformer: bool = eqx.field(static=True, default=True)
+    count: Scalar = 1
+    hidden_size: Scalar = 0
+    norm_vectors: Scalar = 0
+    heads: Scalar = 0
+    kv_heads: Scalar = 0
+    head_dim: Scalar = 0
+    rotary_dim: Scalar = 0
+    value_dim: Scalar = 0
+    latent_dim: Scalar = 0
+    query_rank: Scalar = 0
+    sinks: Scalar = 0
+    window: Scalar = 0
+    qkv_bias: Scalar = 0
+    output_bias: Scalar = 0
+    ffn_size: Scalar = 0
+    ffn_bias: Scalar = 0
+    experts: Scalar = 0
+    experts_per_token: Scalar = 0
+    shared_size: Scalar = 0
+    expert_bias: Scalar = 0
+    router_bias: Scalar = 0
+    vocab_size: Scalar = 0
+    embedding_size: Scalar = 0
+    positions: Scalar = 0
+    reserved_positions: Scalar = 0
+    untied: Scalar = 0
+    head_bias: Scalar = 0

@@ -1,0 +1,85 @@
+"""How far real software falls short of the rooflines: factors that a calibration fits."""
+
+import dataclasses
+
+import equinox as eqx
+
+from sweep.kernel.operators.cost import Scalar
+
+
+class Efficiency(eqx.Module):
+    """Factors between the rooflines and a real engine; the defaults are ideal.
+
+    Shares multiply a rate or a bandwidth of the specification, which stays as published. A share
+    above 1 says that the formula counts work the engine does not do.
+
+    Attributes:
+        software: Share of the rate at which everything runs. [1]
+        gemm: Share of the dense matrix rate that a large matrix product reaches. [1]
+        power_limit: Power of the rated power for each FLOP/s with which matrix rates grow, since
+            what runs hot is clocked down. [1]
+        gemm_half_rows: Rows at which a product reaches half of that share. [count]
+        expert_half_rows: The same for each routed expert's product. [count]
+        expert_gemm: Share that products of routed experts reach of what others do. [1]
+        attention: Share of the dense matrix rate that attention over a prompt reaches. [1]
+        weight_bandwidth: Share of the memory bandwidth at which weights are read. [1]
+        kv_bandwidth: Share at which the KV cache is read and written. [1]
+        kv_half_heads: KV heads of all sequences at which decode attention reads the cache at half
+            of that share: few heads do not keep all of a GPU busy. [count]
+        activation_bandwidth: Share at which activations are. [1]
+        vector_attention: Time that decode attention takes on the vector units over that of heads
+            of 128 elements at their full rate; 0 if it computes on the matrix units. [1]
+        link_bandwidth: Share of the fabric's bandwidth that exchanges reach. [1]
+        link_crowding: Power of the number of GPUs, over two, with which that share falls. [1]
+        exchange_overhead_s: Time of an exchange between two GPUs beyond its hops and bytes. [s]
+        exchange_growth: Power of the number of GPUs, over two, with which that time grows. [1]
+        unhidden: Share of the time of the resources that do not bind an operator which is not
+            hidden behind the one that does: 0 for a roofline, 1 for their sum. [1]
+        operator_overhead_s: Time to launch one operator of one layer. [s]
+        step_overhead_s: Host time of one pass through the model. [s]
+        sequence_overhead_s: Host time of a pass for each sequence that gets a token. [s]
+        pipeline_sequence_overhead_s: The same for each pipeline stage after the first. [s]
+        expert_imbalance: Load of the busiest expert GPU over the mean, on top of the layout's. [1]
+        pipeline_idle: Time that each further pipeline stage adds to a pass, over the pass. [1]
+        ramp: Time that the ends of a run cost over what the closed form says. [1]
+        dispatch_everywhere: Share of the way from sending a token to its experts' GPUs only to
+            sending it to all: 0 for a routed exchange, 1 for gathering all tokens. [1]
+        kept_context: Share of the tokens behind a window or chunk that the cache keeps. [1]
+        logit_copies: Copies of the logits of a full batch that sampling keeps. [count]
+        reserved_memory_bytes: Memory of each GPU that the engine keeps for itself. [byte]
+    """
+
+    software: Scalar = 1.0
+    gemm: Scalar = 1.0
+    power_limit: Scalar = 0.0
+    gemm_half_rows: Scalar = 0.0
+    expert_half_rows: Scalar = 0.0
+    expert_gemm: Scalar = 1.0
+    attention: Scalar = 1.0
+    weight_bandwidth: Scalar = 1.0
+    kv_bandwidth: Scalar = 1.0
+    kv_half_heads: Scalar = 0.0
+    activation_bandwidth: Scalar = 1.0
+    vector_attention: Scalar = 0.0
+    link_bandwidth: Scalar = 1.0
+    link_crowding: Scalar = 0.0
+    exchange_overhead_s: Scalar = 0.0
+    exchange_growth: Scalar = 0.0
+    unhidden: Scalar = 0.0
+    operator_overhead_s: Scalar = 0.0
+    step_overhead_s: Scalar = 0.0
+    sequence_overhead_s: Scalar = 0.0
+    pipeline_sequence_overhead_s: Scalar = 0.0
+    expert_imbalance: Scalar = 1.0
+    pipeline_idle: Scalar = 0.0
+    ramp: Scalar = 1.0
+    dispatch_everywhere: Scalar = 0.0
+    kept_context: Scalar = 0.0
+    logit_copies: Scalar = 1.0
+    reserved_memory_bytes: Scalar = 0.0
+
+
+IDEAL = Efficiency()
+"""Every resource at its published rate, and nothing else spent."""
+FACTORS = tuple(field.name for field in dataclasses.fields(Efficiency))
+"""Names of the factors."""

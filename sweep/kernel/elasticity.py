@@ -1,0 +1,100 @@
+"""What each rate of a machine is worth: elasticities of times and throughputs, by JAX.
+
+An elasticity says by how many percent a quantity moves for one percent more of a resource. Where
+all rates double and all fixed times halve, every time halves; so the elasticities of a time by
+the rates, less those by the fixed times, sum to −1.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sweep.kernel import memory
+from sweep.kernel.efficiency import Efficiency
+from sweep.kernel.operators.cost import Scalar, is_nothing
+from sweep.kernel.params import Hardware, Numbers, Point
+from sweep.kernel.request import Request
+
+RATES = (
+    "memory_bandwidth",
+    "matrix_rate",
+    "vector_rate",
+    "special_function_rate",
+    "link_bandwidth",
+)
+FIXED_TIMES = ("hop_latency", "software_overhead")
+RESOURCES = (*RATES, *FIXED_TIMES, "memory_size")
+"""What is varied: rates, times that no rate shortens, and the size of the device memory.
+
+More matrix rate comes with the power to hold it."""
+OVERHEADS = tuple(
+    field.name for field in dataclasses.fields(Efficiency) if field.name.endswith("overhead_s")
+)
+"""Fixed times of a fitted efficiency."""
+
+Quantities = dict[str, Scalar]
+
+
+def scaled(point: Point, factors: Float[Array, "resource"]) -> Point:
+    """The point on a machine whose resources, in the order of `RESOURCES`, are so many times."""
+    by = dict(zip(RESOURCES, factors, strict=True))
+    return dataclasses.replace(
+        point,
+        hardware=_scaled_hardware(point.hardware, by),
+        efficiency=_scaled_overheads(point.efficiency, by["software_overhead"]),
+    )
+
+
+def _scaled_hardware(hardware: Hardware, by: dict[str, Array]) -> Hardware:
+    def times(value: Float[Numbers, "..."] | float, resource: str) -> Array:
+        # An unknown rate is infinite, and its derivative must not become infinite too.
+        known = jnp.asarray(value)
+        return jnp.where(jnp.isfinite(known), known * by[resource], known)
+
+    return dataclasses.replace(
+        hardware,
+        bandwidth=times(hardware.bandwidth, "memory_bandwidth"),
+        peaks=times(hardware.peaks, "matrix_rate"),
+        vector_rate=times(hardware.vector_rate, "vector_rate"),
+        special_rate=times(hardware.special_rate, "special_function_rate"),
+        fabric_bandwidth=times(hardware.fabric_bandwidth, "link_bandwidth"),
+        fabric_latency=times(hardware.fabric_latency, "hop_latency"),
+        memory=times(hardware.memory, "memory_size"),
+    )
+
+
+def _scaled_overheads(efficiency: Efficiency, factor: Array) -> Efficiency:
+    spent = {name: getattr(efficiency, name) for name in OVERHEADS}
+    longer = {name: time * factor for name, time in spent.items() if not is_nothing(time)}
+    return dataclasses.replace(efficiency, **longer)
+
+
+def elasticities(
+    point: Point, quantities: Callable[[Request], Quantities]
+) -> dict[str, Float[Array, "resource"]]:
+    """Elasticity of each quantity by each of `RESOURCES`. [1]
+
+    Exact derivatives at the point; beyond the next change of what binds they are others.
+
+    Args:
+        point: What runs where.
+        quantities: What to take them of, from the price of a point; positive numbers.
+    """
+
+    def logarithms(of_factors: Float[Array, "resource"]) -> dict[str, Array]:
+        request = Request(scaled(point, jnp.exp(of_factors)), keep_infeasible=True)
+        return {name: jnp.log(value) for name, value in quantities(request).items()}
+
+    found: dict[str, Array] = jax.jacfwd(logarithms)(jnp.zeros(len(RESOURCES)))
+    return found
+
+
+def sequences_that_fit(request: Request) -> Scalar:
+    """Sequences whose KV cache fits beside the weights and this batch's activations. [count]"""
+    point = request.point
+    taken = request.memory_required - request.kv_cache_memory
+    each = memory.kv_bytes_per_sequence(point, memory.longest(point))
+    return point.layout.dp_attention * (point.hardware.memory - taken) / each

@@ -1,0 +1,84 @@
+"""Sums over decode steps, whose context grows by a token each, in closed form."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from sweep.kernel.block import Block
+from sweep.kernel.operator_table import OPERATORS
+from sweep.kernel.operator_time import Pricing
+from sweep.kernel.operators.cost import Scalar, is_nothing
+
+
+def sum_of_larger(
+    one: tuple[Scalar, Scalar], other: tuple[Scalar, Scalar], first: Scalar, terms: Scalar
+) -> Scalar:
+    """Sum of max(a₁ + b₁·x, a₂ + b₂·x) over `terms` integers x from `first` on.
+
+    The line of smaller slope is the larger one up to the crossing, the other beyond it. For
+    max(x, 3) over the five integers from 1 the sum is 3 + 3 + 3 + 4 + 5 = 18. Terms are counted
+    from the first, so that float32 stays exact far beyond the lengths it can count to.
+
+    Args:
+        one: Intercept a₁ and slope b₁.
+        other: Intercept a₂ and slope b₂.
+        first: First integer.
+        terms: How many; none or fewer sum to 0. [count]
+    """
+    (a1, b1), (a2, b2) = one, other
+    at1, at2 = a1 + b1 * first, a2 + b2 * first
+    flat_first = (b1 < b2) | ((b1 == b2) & (at1 >= at2))
+    at_flat, flat = jnp.where(flat_first, at1, at2), jnp.where(flat_first, b1, b2)
+    at_steep, steep = jnp.where(flat_first, at2, at1), jnp.where(flat_first, b2, b1)
+    parallel = steep == flat
+    slope = jnp.where(parallel, 1.0, steep - flat)
+    crossing = jnp.where(parallel, jnp.inf, (at_flat - at_steep) / slope)
+    terms = jnp.maximum(terms, 0.0)
+    before = jnp.clip(jnp.floor(crossing) + 1, 0.0, terms)
+    after = terms - before
+    return _affine_sum(at_flat, flat, before) + _affine_sum(at_steep + steep * before, steep, after)
+
+
+def _affine_sum(start: Scalar, slope: Scalar, terms: Scalar) -> Scalar:
+    return terms * (start + slope * (terms - 1) / 2)
+
+
+def growing_seconds(
+    pricing: Pricing, block: Block, name: str, first: Scalar, terms: Scalar
+) -> Scalar:
+    """Sum over contexts of an operator's time, whose resources are affine in the context."""
+    at_zero, at_one = (
+        pricing.price_attended(block, name, attended)[1]
+        for attended in (jnp.zeros(()), jnp.ones(()))
+    )
+    slope = jax.tree.map(jnp.subtract, at_one, at_zero)
+
+    def total(start: Scalar, count: Scalar) -> Scalar:
+        memory, compute = (at_zero.memory, slope.memory), (at_zero.compute, slope.compute)
+        larger = sum_of_larger(memory, compute, start, count)
+        if is_nothing(at_zero.unhidden) and is_nothing(at_zero.overhead):
+            return larger
+        both = _affine_sum(
+            memory[0] + compute[0] + (memory[1] + compute[1]) * start, memory[1] + compute[1], count
+        )
+        return larger + at_zero.unhidden * (both - larger) + at_zero.overhead * count
+
+    attention = OPERATORS[name].attention
+    if attention is None or attention.span == "all":
+        return total(first, terms)
+    if attention.span == "window":
+        within = jnp.clip(block.window - first + 1, 0.0, terms)
+        return total(first, within) + (terms - within) * total(block.window, 1.0)
+    return _sum_over_chunks(total, first, terms, block.window)
+
+
+def _sum_over_chunks(
+    total: Callable[[Scalar, Scalar], Scalar], first: Scalar, terms: Scalar, chunk: Scalar
+) -> Scalar:
+    """Sum where each step attends to its place in its chunk: a rest, whole chunks, a rest."""
+    begun = jnp.mod(first - 1, chunk)
+    finishing = jnp.minimum(terms, chunk - begun)
+    whole = jnp.floor((terms - finishing) / chunk)
+    rest = terms - finishing - whole * chunk
+    return total(begun + 1, finishing) + whole * total(1.0, chunk) + total(1.0, rest)

@@ -1,0 +1,200 @@
+"""What a configuration keeps in device memory, and whether it can run at all."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from sweep.kernel.bindings.common import kv_heads_per_gpu
+from sweep.kernel.bindings.operator import Step
+from sweep.kernel.operator_table import OPERATORS, attentions
+from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.params import Linear, Point
+from sweep.kernel.roofline import fabric
+from sweep.schema.terms import INFEASIBLE_REASONS, PARTS
+
+LOGIT_BYTES = 4.0
+"""Storage of one logit as it is sampled. [byte]"""
+
+
+def weight_memory(point: Point) -> Scalar:
+    """Weights on each GPU, of the fullest pipeline stage. [byte]
+
+    A weight is split over the tensor-parallel group, keys' and values' only down to one KV
+    head, experts over all GPUs of the stage; norms, output biases and routers are copied.
+    """
+    layout, precision = point.layout, point.precision
+    kv_heads = jnp.stack([jnp.asarray(b.kv_heads, float) for b in point.model.blocks]).max()
+    storage = _vector(*(precision.part(part).weight for part in PARTS), precision.hidden)
+    share = _vector(
+        1 / layout.tp, jnp.maximum(1 / layout.tp, 1 / kv_heads), 1.0, 1 / layout.stage_gpus
+    )
+    held = jnp.sum(
+        point.model.elements * storage[None, :, None] * share[None, None, :], axis=(1, 2)
+    )
+    before, layers, after = held[0], held[1], held[2]
+    stage = layers * jnp.ceil(point.model.layers / layout.pp) / point.model.layers
+    return stage + jnp.where(layout.pp > 1, jnp.maximum(before, after), before + after)
+
+
+def _vector(*values: Scalar) -> Array:
+    return jnp.stack([jnp.asarray(value, float) for value in values])
+
+
+def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
+    """KV cache of one sequence of `tokens` tokens on each GPU of its group. [byte]
+
+    Windowed and chunked layers keep their window or chunk and no more.
+    """
+    total = jnp.zeros(())
+    for block in point.model.blocks:
+        for attention in attentions(block):
+            kept = attention.kept(block, tokens)
+            held = kept + point.efficiency.kept_context * (tokens - kept)
+            elements = attention.cached(block, point.tp) * held
+            total = total + block.count * elements * point.precision.kv
+    return total / point.layout.pp
+
+
+def longest(point: Point) -> Scalar:
+    """Tokens of a sequence at its longest: input and output, or else the context. [count]"""
+    if point.isl is None:
+        return point.length("context_len")
+    return point.isl if point.osl is None else point.isl + point.osl
+
+
+def kv_cache_memory(point: Point) -> Scalar:
+    """KV cache of the whole batch at its longest on each GPU. [byte]"""
+    return point.group_sequences * kv_bytes_per_sequence(point, longest(point))
+
+
+def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
+    """Activations and buffers of a pass on each GPU. [byte]
+
+    The residual stream, an operator's input and its output live together; the widest output
+    is a fused projection's. At the end the logits of each sequence are gathered to be sampled in
+    32 bits. What GPUs exchange in one operator stands in a buffer of its
+    own, as large as the largest exchange.
+
+    Args:
+        point: What runs where.
+        tokens: Tokens of the pass in one attention group. [count]
+        sampled: Sequences of it that get a token. [count]
+    """
+    tp = point.tp
+    width = jnp.zeros(())
+    logits: Scalar = 0.0
+    for block in point.model.blocks:
+        heads = block.heads / tp + 2 * kv_heads_per_gpu(block, tp)
+        routed = jnp.maximum(block.experts_per_token, 1.0)
+        outputs = jnp.maximum(heads * block.head_dim, 2 * routed * block.ffn_size / tp)
+        if block.in_transformer:
+            width = jnp.maximum(width, 2 * block.hidden_size + outputs)
+        if "lm_head" in block.operators:
+            logits = sampled * block.vocab_size
+    hidden, copies = point.precision.hidden, point.efficiency.logit_copies
+    sampling = logits * (hidden / tp + LOGIT_BYTES * copies)
+    activations = jnp.maximum(tokens * width * hidden, sampling)
+    return activations + _exchanged(point, tokens)
+
+
+def _exchanged(point: Point, tokens: Scalar) -> Scalar:
+    """The most that one operator of a pass sends from a GPU. [byte]"""
+    step = Step(
+        decoding=False,
+        sequences=tokens,
+        query_len=1.0,
+        layout=point.layout,
+        precision=point.precision,
+        cache=point.hardware.cache,
+    )
+    most = jnp.zeros(())
+    for block in point.model.blocks:
+        for operator in (OPERATORS[name] for name in block.operators):
+            if operator.exchanges:
+                most = jnp.maximum(most, operator.cost(block, step, 1.0).network_bytes)
+    return most
+
+
+def memory_required(point: Point) -> Scalar:
+    """Weights, KV cache, activations and buffers of a static batch on each GPU. [byte]"""
+    sequences = point.group_sequences / point.microbatches
+    tokens = sequences * (1.0 if point.isl is None else point.isl)
+    working = working_memory(point, tokens, sequences)
+    return weight_memory(point) + kv_cache_memory(point) + working
+
+
+def max_concurrency(point: Point) -> Scalar:
+    """Requests that fit in the memory and the limits of one replica's server. [count]
+
+    The cache takes its share of what weights and the widest iteration leave. Each of the
+    pipeline's microbatches is an iteration of its own.
+    """
+    server, layout = point.server, point.layout
+    limit = jnp.minimum(server.max_batch_size, server.max_num_tokens)
+    widest = working_memory(point, server.max_num_tokens, limit)
+    usable = point.hardware.memory - point.efficiency.reserved_memory_bytes
+    left = usable - weight_memory(point) - widest
+    reserved = point.length("isl") + server.reserved_osl * point.length("osl")
+    room = server.kv_cache_fraction * left / kv_bytes_per_sequence(point, reserved)
+    held = jnp.minimum(jnp.floor(jnp.maximum(room, 0.0)), limit * layout.pp)
+    return layout.dp_attention * held
+
+
+def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, ""]:
+    """Sum of the bits of `variables.INFEASIBLE_REASONS` that hold; 0 if the point can run."""
+    layout, precision = point.layout, point.precision
+    tp, stage = layout.tp, layout.stage_gpus
+    layers = [block for block in point.model.blocks if block.in_transformer]
+    routed = [block for block in layers if "router" in block.operators]
+    dense = [block for block in layers if "router" not in block.operators]
+    positions = sum(b.positions - b.reserved_positions for b in point.model.blocks)
+
+    def heads_split(kv_heads: Scalar) -> Array:
+        return jnp.where(tp <= kv_heads, _indivisible(kv_heads, tp), _indivisible(tp, kv_heads))
+
+    def splits_group(recipe: Linear, size: Scalar, parts: Scalar) -> Array:
+        return (recipe.group > 0) & _indivisible(size / parts, jnp.maximum(recipe.group, 1.0))
+
+    expert_tp = stage / layout.ep
+    holds = {
+        "exceeds_memory": exceeds_memory,
+        "tp_does_not_divide_heads": _any(
+            *(_indivisible(b.heads, tp) for b in layers), *(heads_split(b.kv_heads) for b in layers)
+        ),
+        "tp_does_not_divide_ffn": _any(
+            *(_indivisible(b.ffn_size, tp) for b in dense),
+            *(_indivisible(b.ffn_size, expert_tp) for b in routed),
+        ),
+        "tp_splits_quantisation_group": _any(
+            *(splits_group(precision.ffn, b.ffn_size, tp) for b in dense),
+            *(splits_group(precision.experts, b.ffn_size, expert_tp) for b in routed),
+            *(splits_group(precision.attention, b.heads * b.head_dim, tp) for b in layers),
+        ),
+        "exceeds_learned_positions": (positions > 0) & (longest(point) > positions),
+        "no_link_between_gpus": _any(
+            *(_unlinked(point, span) for span in (tp, stage, layout.gpus))
+        ),
+        "experts_not_divisible": _any(
+            _indivisible(stage, layout.ep),
+            *(_indivisible(b.experts, layout.ep) for b in routed),
+            *((layout.ep > 1,) if not routed else ()),
+        ),
+        "pp_exceeds_layers": layout.pp > point.model.layers,
+    }
+    return sum(
+        (jnp.where(holds[name], bit, 0) for name, bit in INFEASIBLE_REASONS.items()),
+        start=jnp.zeros((), int),
+    )
+
+
+def _indivisible(size: Scalar, parts: Scalar) -> Array:
+    return jnp.mod(size, parts) != 0
+
+
+def _any(*tests: Array | bool) -> Array:
+    return jnp.any(jnp.stack([jnp.asarray(test) for test in tests]))
+
+
+def _unlinked(point: Point, span: Scalar) -> Array:
+    """Whether nobody knows the bandwidth that `span` GPUs of this kind have."""
+    which = fabric(point.hardware, span)
+    return (span > 1) & jnp.isinf(jnp.asarray(point.hardware.fabric_bandwidth)[which])

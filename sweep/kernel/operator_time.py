@@ -1,0 +1,125 @@
+"""Time of one operator on one accelerator, efficiency factors applied."""
+
+import dataclasses
+from functools import cached_property
+
+import jax.numpy as jnp
+
+from sweep.kernel.bindings.operator import Step
+from sweep.kernel.block import Block
+from sweep.kernel.operator_table import OPERATORS
+from sweep.kernel.operators.cost import Cost, Scalar, is_nothing
+from sweep.kernel.params import Point
+from sweep.kernel.roofline import Seconds, peak_rate, resource_seconds
+from sweep.schema.terms import Role
+
+
+class Pricing:
+    """Prices of the operators of one step; what many of them share is computed once."""
+
+    def __init__(self, point: Point, step: Step) -> None:
+        """Price the operators of `step` at `point`."""
+        self.point, self.step = point, step
+        self._peaks: dict[Role, Scalar] = {}
+
+    @cached_property
+    def _stage(self) -> Scalar:
+        """Layers of the fullest stage over their mean, and what stages wait for one another. [1]"""
+        pp, layers = self.point.layout.pp, self.point.model.layers
+        idle = self.point.efficiency.pipeline_idle
+        waiting = 1.0 if is_nothing(idle) else 1 + idle * (pp - 1)
+        return jnp.ceil(layers / pp) * pp / layers * waiting
+
+    def uneven(self, block: Block) -> Scalar:
+        """Time of the layers of `block` over that of an even share without a wait. [1]"""
+        return self._stage if block.in_transformer else 1.0
+
+    def layers_in_turn(self, block: Block) -> Scalar:
+        """Layers of `block` that the step waits for, one after another. [count]
+
+        A stage holds its share of the layers, rounded up. In decode every microbatch passes all
+        stages before it starts again; a prefill ends when its last microbatch has followed the
+        others through, (m + pp − 1)/pp of the time of one [1].
+
+        References:
+            [1] Huang et al., "GPipe", NeurIPS 2019.
+        """
+        layers = block.count * self.uneven(block)
+        if self.step.decoding:
+            return layers
+        pp = self.point.layout.pp
+        return layers * (self.point.microbatches + pp - 1) / pp
+
+    def peak(self, role: Role) -> Scalar:
+        """Dense matrix rate of the type that `role` computes in, at the clock held. [FLOP/s]"""
+        if role not in self._peaks:
+            rate = peak_rate(self.point.hardware, self.point.precision.peak(role))
+            self._peaks[role] = rate * self._clock
+        return self._peaks[role]
+
+    def _kv_heads(self, block: Block) -> Scalar:
+        """KV heads of all sequences that a GPU works on. [count]"""
+        return self.step.sequences * jnp.maximum(block.kv_heads / self.step.tp, 1.0)
+
+    @cached_property
+    def _clock(self) -> Scalar:
+        """Clock that is held under full load over that of the published rate. [1]"""
+        limit = self.point.efficiency.power_limit
+        if is_nothing(limit):
+            return 1.0
+        return jnp.power(self.point.hardware.power_headroom, limit)
+
+    def price(self, block: Block, name: str, context_len: Scalar) -> tuple[Cost, Seconds]:
+        """Cost and time of an operator in one layer when sequences hold `context_len` tokens."""
+        attention = OPERATORS[name].attention
+        reached = context_len if attention is None else attention.reach(block, context_len)
+        return self.price_attended(block, name, reached)
+
+    def price_attended(self, block: Block, name: str, attended: Scalar) -> tuple[Cost, Seconds]:
+        """Cost and time of an operator in one layer whose sequences attend to `attended` tokens."""
+        operator, efficiency = OPERATORS[name], self.point.efficiency
+        cost = operator.cost(block, self.step, attended)
+        share = efficiency.gemm if operator.attention is None else efficiency.attention
+        if operator.engine == "experts":
+            share = share * efficiency.expert_gemm
+        if operator.attention is not None and self.step.decoding and "latent" not in name:
+            cost = _on_vector_units(cost, efficiency.vector_attention)
+            cost = _few_heads(cost, self._kv_heads(block), efficiency.kv_half_heads)
+        rate = self.peak(operator.engine) * share
+        return cost, resource_seconds(cost, rate, self.point.hardware, efficiency)
+
+
+VECTOR_FLOPS_PER_SCORE = 512.0
+"""Element-wise work of a score of a head of 128 elements: a multiply-add with each of K and V. A
+narrower head saves none of it: the threads that work on a score are as many. [count]"""
+
+
+def _on_vector_units(cost: Cost, share: Scalar) -> Cost:
+    """The cost where attention computes on the vector units, `share` times as long."""
+    if is_nothing(share):
+        return cost
+    flops = VECTOR_FLOPS_PER_SCORE * cost.special_ops
+    return dataclasses.replace(cost, vector_flops=cost.vector_flops + share * flops)
+
+
+def _few_heads(cost: Cost, heads: Scalar, half_heads: Scalar) -> Cost:
+    """The cost where the cache of `half_heads` heads is read at half the bandwidth."""
+    if is_nothing(half_heads):
+        return cost
+    return dataclasses.replace(cost, kv_bytes=cost.kv_bytes * (1 + half_heads / heads))
+
+
+def host_latency(point: Point, sampled: Scalar) -> Scalar:
+    """Host time of a pass in which `sampled` sequences of a group get a token. [s]
+
+    The host of a pipeline also waits for what the others do with each sequence.
+    """
+    efficiency, total = point.efficiency, jnp.zeros(())
+    if not is_nothing(efficiency.step_overhead_s):
+        total = total + efficiency.step_overhead_s
+    if not is_nothing(efficiency.sequence_overhead_s):
+        total = total + efficiency.sequence_overhead_s * sampled
+    if not is_nothing(efficiency.pipeline_sequence_overhead_s):
+        waited = efficiency.pipeline_sequence_overhead_s * (point.layout.pp - 1)
+        total = total + waited * sampled
+    return total

@@ -1,0 +1,274 @@
+"""What the kernel reads: pytrees of numbers, one per model, accelerator and precision.
+
+They hold no checks, since JAX rebuilds them with placeholders inside; checks live in `specs.py`.
+"""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from sweep.errors import GridError
+from sweep.kernel.block import Block
+from sweep.kernel.efficiency import IDEAL, Efficiency
+from sweep.kernel.operators.cost import Scalar
+from sweep.schema.terms import Part, Role
+
+Numbers = Array | np.ndarray[Any, Any]
+"""NumPy's while specifications are stacked, JAX's inside the kernel."""
+SHARDING = ("split", "kv_heads", "copied", "experts")
+"""How a weight is laid out: split over tp, split up to the KV heads, copied, or split over all
+GPUs of a stage as the experts are."""
+PLACES = ("before", "layers", "after")
+"""Which pipeline stages hold a weight: the first, each its share, or the last."""
+
+
+class Model(eqx.Module):
+    """One model.
+
+    Attributes:
+        blocks: Embedding, layers and head in the order they run.
+        elements: Stored weights by place, role and sharding. [count]
+        layers: Transformer layers. [count]
+        layer_parameters: Linear layers of the transformer layers by part, all experts. [count]
+        active_layer_parameters: The same, the experts of one token. [count]
+    """
+
+    blocks: tuple[Block, ...]
+    elements: Float[Numbers, "*grid place role sharding"]
+    layers: Scalar
+    layer_parameters: Float[Numbers, "*grid part"]
+    active_layer_parameters: Float[Numbers, "*grid part"]
+
+
+class Hardware(eqx.Module):
+    """One accelerator.
+
+    Attributes:
+        peaks: Dense matrix rate of each of `specs.PEAK_DTYPES`, 0 where there is none. [FLOP/s]
+        vector_rate: Element-wise rate, infinite where unknown. [FLOP/s]
+        special_rate: Special-function rate, infinite where unknown. [op/s]
+        memory: Device memory that programs can use. [byte]
+        bandwidth: Device-memory bandwidth. [byte/s]
+        cache: On-chip cache, infinite where unknown. [byte]
+        fabric_bandwidth: Bandwidth to other GPUs in one direction over the link, PCIe and the
+            network, infinite where unknown. [byte/s]
+        fabric_latency: Time of one hop over each of them. [s]
+        fabric_reach: GPUs that the link and that PCIe join. [count]
+        power: Rated power, NaN where unknown. [W]
+        power_headroom: Rated power for the rate in 16 bits, over that of `stacking.TYPICAL_POWER`;
+            1 where unknown. [1]
+    """
+
+    peaks: Float[Numbers, "*grid dtype"]
+    vector_rate: Scalar
+    special_rate: Scalar
+    memory: Scalar
+    bandwidth: Scalar
+    cache: Scalar
+    fabric_bandwidth: Float[Numbers, "*grid fabric"]
+    fabric_latency: Float[Numbers, "*grid fabric"]
+    fabric_reach: Float[Numbers, "*grid reach"]
+    power: Scalar
+    power_headroom: Scalar
+
+
+class Linear(eqx.Module):
+    """How the linear layers of one part are stored and computed.
+
+    Attributes:
+        weight: Storage of one weight, scales included. [byte]
+        activation: Storage of one input element. [byte]
+        group: Weights of one row that share a scale, 0 if they are not grouped. [count]
+        peak: Index into `Hardware.peaks` of the type they compute in.
+    """
+
+    weight: Scalar
+    activation: Scalar
+    group: Scalar
+    peak: Int[Numbers, "*grid"]
+
+
+class Precision(eqx.Module):
+    """One precision recipe.
+
+    Attributes:
+        attention: Projections around attention.
+        ffn: The feed-forward that every token takes.
+        experts: Routed experts.
+        head: The head.
+        hidden: Storage of one element of the residual stream, of outputs, of other weights. [byte]
+        hidden_peak: Index into `Hardware.peaks` for attention over the cache and other weights.
+        kv: Storage of one element of the KV cache. [byte]
+    """
+
+    attention: Linear
+    ffn: Linear
+    experts: Linear
+    head: Linear
+    hidden: Scalar
+    hidden_peak: Int[Numbers, "*grid"]
+    kv: Scalar
+
+    def part(self, name: Part) -> Linear:
+        """How the linear layers of part `name` are stored and computed."""
+        found: Linear = getattr(self, name)
+        return found
+
+    def peak(self, role: Role) -> Int[Numbers, "*grid"]:
+        """Index into `Hardware.peaks` of the type that matrices of `role` compute in."""
+        return self.hidden_peak if role == "hidden" else self.part(role).peak
+
+
+class Layout(eqx.Module):
+    """How one replica is laid out over GPUs.
+
+    Attributes:
+        tp: GPUs that share each layer. [count]
+        pp: Pipeline stages. [count]
+        ep: GPUs that experts are spread over whole, of the tp · dp_attention of a stage. [count]
+        dp_attention: Groups of tp GPUs that run attention for their own sequences. [count]
+        expert_imbalance: Load of the busiest expert GPU over the mean. [1]
+    """
+
+    tp: Scalar = 1.0
+    pp: Scalar = 1.0
+    ep: Scalar = 1.0
+    dp_attention: Scalar = 1.0
+    expert_imbalance: Scalar = 1.0
+
+    @property
+    def stage_gpus(self) -> Scalar:
+        """GPUs of one pipeline stage, which share its experts. [count]"""
+        return self.tp * self.dp_attention
+
+    @property
+    def gpus(self) -> Scalar:
+        """GPUs of one replica. [count]"""
+        return self.stage_gpus * self.pp
+
+
+class Server(eqx.Module):
+    """Settings of a server with in-flight batching.
+
+    What is not given is as TensorRT-LLM has it by default [1].
+
+    Attributes:
+        kv_cache_fraction: Share of the memory left by weights and activations that the KV cache
+            may take. [1]
+        reserved_osl: Share of a request's output tokens whose place in the cache is reserved when
+            it is admitted: 1 if none is ever evicted, half if the cache is filled to the
+            average. [1]
+        max_batch_size: Sequences that one attention group takes into an iteration. [count]
+        max_num_tokens: Tokens that it takes into one. [count]
+
+    References:
+        [1] NVIDIA, TensorRT-LLM documentation, "Tuning max batch size and max num tokens" and
+        "Useful runtime flags".
+    """
+
+    kv_cache_fraction: Scalar = 0.9
+    reserved_osl: Scalar = 1.0
+    max_batch_size: Scalar = 2048.0
+    max_num_tokens: Scalar = 8192.0
+
+
+class Point(eqx.Module):
+    """One cell of a grid, or one observation; an axis that is absent is `None`.
+
+    Attributes:
+        model: What is served.
+        hardware: On which accelerator.
+        precision: In which storage types.
+        tp: GPUs that share each layer. [count]
+        pp: Pipeline stages. [count]
+        ep: GPUs that experts are spread over whole. [count]
+        dp_attention: Groups that run attention for their own sequences. [count]
+        dp: Replicas of the whole deployment. [count]
+        expert_imbalance: Load of the busiest expert GPU over the mean. [1]
+        batch_size: Sequences in the batch of one replica. [count]
+        kv_cache_fraction: See `Server`. [1]
+        reserved_osl: See `Server`. [1]
+        max_batch_size: See `Server`. [count]
+        max_num_tokens: See `Server`. [count]
+        num_requests: Requests of a run of one replica, all sent at once; without end if not
+            given. [count]
+        concurrency: Requests that clients keep open at one replica; as many as fit if not
+            given. [count]
+        context_len: Tokens each sequence attends to in one decode step. [count]
+        isl: Input tokens of each request. [count]
+        osl: Output tokens of each request. [count]
+        efficiency: What of the hardware's rates is reached.
+    """
+
+    model: Model
+    hardware: Hardware
+    precision: Precision
+    tp: Scalar = 1.0
+    pp: Scalar | None = None
+    ep: Scalar | None = None
+    dp_attention: Scalar | None = None
+    dp: Scalar | None = None
+    expert_imbalance: Scalar | None = None
+    batch_size: Scalar | None = None
+    kv_cache_fraction: Scalar | None = None
+    reserved_osl: Scalar | None = None
+    max_batch_size: Scalar | None = None
+    max_num_tokens: Scalar | None = None
+    num_requests: Scalar | None = None
+    concurrency: Scalar | None = None
+    context_len: Scalar | None = None
+    isl: Scalar | None = None
+    osl: Scalar | None = None
+    efficiency: Efficiency = IDEAL
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of one replica."""
+        return Layout(
+            tp=self.tp,
+            pp=_one_if_absent(self.pp),
+            ep=_one_if_absent(self.ep),
+            dp_attention=_one_if_absent(self.dp_attention),
+            expert_imbalance=_one_if_absent(self.expert_imbalance)
+            * self.efficiency.expert_imbalance,
+        )
+
+    @property
+    def server(self) -> Server:
+        """The server's settings."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Server)}
+        return Server(**{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def replicas(self) -> Scalar:
+        """Replicas of the whole deployment. [count]"""
+        return _one_if_absent(self.dp)
+
+    @property
+    def group_sequences(self) -> Scalar:
+        """Sequences of the batch that each attention group serves, one at least. [count]"""
+        return jnp.maximum(self.length("batch_size") / self.layout.dp_attention, 1.0)
+
+    @property
+    def microbatches(self) -> Scalar:
+        """Parts the batch is cut into so that all pipeline stages work at once. [count]"""
+        return jnp.minimum(self.layout.pp, self.group_sequences)
+
+    def length(self, axis: str) -> Scalar:
+        """The value of an axis that not every grid has. [count]
+
+        Raises:
+            GridError: The grid has no such axis.
+        """
+        value: Scalar | None = getattr(self, axis)
+        if value is None:
+            raise GridError(f"the grid has no axis {axis}")
+        return value
+
+
+def _one_if_absent(value: Scalar | None) -> Scalar:
+    return 1.0 if value is None else value

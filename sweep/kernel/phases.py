@@ -1,0 +1,192 @@
+"""Prefill, one decode step, and the decode summed exactly over a growing context."""
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from sweep.kernel.bindings.operator import Step
+from sweep.kernel.block import Block
+from sweep.kernel.growing_context import growing_seconds
+from sweep.kernel.operator_table import OPERATORS
+from sweep.kernel.operator_time import Pricing, host_latency
+from sweep.kernel.operators.cost import Cost, Scalar
+from sweep.kernel.params import Point
+from sweep.kernel.roofline import Seconds
+
+
+class Work(eqx.Module):
+    """What the layers of one block spend on one operator.
+
+    Attributes:
+        name: The operator.
+        count: Layers run one after another until the step is done. [count]
+        executed: Layers each GPU runs in the step, for all microbatches. [count]
+        cost: Its cost in one layer.
+        seconds: The time it keeps each resource busy in one layer.
+    """
+
+    name: str = eqx.field(static=True)
+    count: Scalar
+    executed: Scalar
+    cost: Cost
+    seconds: Seconds
+
+
+def prefill(point: Point) -> list[Work]:
+    """Work of one pass over the prompts of the whole batch."""
+    isl = point.length("isl")
+    return _works(point, _step(point, query_len=isl, decoding=False), isl)
+
+
+def decode_step(point: Point) -> list[Work]:
+    """Work of one decode step in which each sequence attends to `context_len` tokens."""
+    step = _step(point, query_len=1.0, decoding=True)
+    return _works(point, step, point.length("context_len"))
+
+
+def latency(works: list[Work], host: Scalar = 0.0) -> Scalar:
+    """Time of all `works`, one after another, and of the host. [s]
+
+    Attention comes last: what does not vary with the context is then summed before the loop over
+    contexts, and not in it.
+    """
+    in_turn = sorted(works, key=lambda work: OPERATORS[work.name].attention is not None)
+    return sum((w.count * w.seconds.latency for w in in_turn), start=jnp.zeros(()) + host)
+
+
+def batch_latency(point: Point, works: list[Work]) -> Scalar:
+    """Time of a pass of the whole batch through the model. [s]"""
+    return latency(works, host_latency(point, point.group_sequences / point.microbatches))
+
+
+class Pass(eqx.Module):
+    """Time of one decode pass, averaged over a growing context. [s]
+
+    Attributes:
+        others: Operators whose cost does not grow with the context.
+        attention: Those whose cost does.
+    """
+
+    others: Scalar
+    attention: Scalar
+
+    @property
+    def latency(self) -> Scalar:
+        """Time of the pass. [s]"""
+        return self.others + self.attention
+
+
+def decode_latency(point: Point) -> Scalar:
+    """Time of the osl − 1 decode steps of a static batch after the first token. [s]"""
+    steps = point.length("osl") - 1
+    step = _step(point, query_len=1.0, decoding=True)
+    return steps * _others(point, step) + _growing_attention(point, step)
+
+
+def decode_pass(point: Point, sequences: Scalar) -> Pass:
+    """A decode step of `sequences`, averaged over the osl − 1 of a request.
+
+    Args:
+        point: What runs where.
+        sequences: Sequences of one microbatch in one attention group. [count]
+    """
+    step = _step(point, query_len=1.0, decoding=True, sequences=sequences)
+    steps = jnp.maximum(point.length("osl") - 1, 1.0)
+    return Pass(_others(point, step), _growing_attention(point, step) / steps)
+
+
+def mixed_latency(
+    point: Point, sequences: Scalar, *, prompt_tokens: Scalar = 0.0, prompts_ended: Scalar = 0.0
+) -> Scalar:
+    """Time of a pass that decodes, and prefills beside it, without its attention. [s]
+
+    Args:
+        point: What runs where.
+        sequences: Sequences that decode. [count]
+        prompt_tokens: Prompt tokens. [count]
+        prompts_ended: Prompts whose last tokens are among them. [count]
+    """
+    step = _step(point, query_len=1.0, decoding=True, sequences=sequences)
+    mixed = dataclasses.replace(step, prompt_tokens=prompt_tokens, prompts_ended=prompts_ended)
+    return _others(point, mixed)
+
+
+def prefill_attention_latency(
+    point: Point, *, sequences: Scalar, chunk: Scalar, chunks: Scalar
+) -> Scalar:
+    """Time of attention over prompts in a pass beside sequences that decode. [s]
+
+    Args:
+        point: What runs where.
+        sequences: Prompts in the pass. [count]
+        chunk: Tokens of each in the pass. [count]
+        chunks: Passes that each prompt takes; this is a mean one. [count]
+    """
+    step = _step(point, query_len=chunk, decoding=False, sequences=sequences)
+    pricing = Pricing(point, dataclasses.replace(step, chunks=chunks))
+    total = jnp.zeros(())
+    for block in point.model.blocks:
+        # Stages work on other microbatches meanwhile: no bubble as at a prefill of its own.
+        layers = block.count * pricing.uneven(block)
+        for name in _attending(block):
+            total = total + layers * pricing.price(block, name, chunk)[1].latency
+    return total
+
+
+def _others(point: Point, step: Step) -> Scalar:
+    """Time of the host, and of the operators whose cost does not grow with the context. [s]"""
+    pricing = Pricing(point, step)
+    total = jnp.zeros(()) + host_latency(point, step.sampled)
+    for block in point.model.blocks:
+        names = [name for name in block.operators if OPERATORS[name].attention is None]
+        one_layer = [pricing.price(block, name, 1.0)[1].latency for name in names]
+        total = total + pricing.layers_in_turn(block) * sum(one_layer)
+    return total
+
+
+def _growing_attention(point: Point, step: Step) -> Scalar:
+    """Time of attention in the osl − 1 decode steps after the first token. [s]
+
+    Step i attends to isl + i tokens and takes the larger of two times that are affine in the
+    context, which `sum_of_larger` adds up exactly.
+    """
+    pricing = Pricing(point, step)
+    first, steps = point.length("isl") + 1, point.length("osl") - 1
+    total = jnp.zeros(())
+    for block in point.model.blocks:
+        for name in _attending(block):
+            spent = growing_seconds(pricing, block, name, first, steps)
+            total = total + pricing.layers_in_turn(block) * spent
+    return total
+
+
+def _attending(block: Block) -> list[str]:
+    return [name for name in block.operators if OPERATORS[name].attention is not None]
+
+
+def _step(
+    point: Point, *, query_len: Scalar, decoding: bool, sequences: Scalar | None = None
+) -> Step:
+    """A pass of one microbatch of the batch, or of `sequences`."""
+    return Step(
+        decoding=decoding,
+        sequences=point.group_sequences / point.microbatches if sequences is None else sequences,
+        query_len=query_len,
+        layout=point.layout,
+        precision=point.precision,
+        cache=point.hardware.cache,
+        dispatch_everywhere=point.efficiency.dispatch_everywhere,
+    )
+
+
+def _works(point: Point, step: Step, context_len: Scalar) -> list[Work]:
+    pricing = Pricing(point, step)
+    works = []
+    for block in point.model.blocks:
+        count = pricing.layers_in_turn(block)
+        executed = block.count * point.microbatches / point.layout.pp
+        for name in block.operators:
+            cost, seconds = pricing.price(block, name, context_len)
+            works.append(Work(name, count, executed, cost, seconds))
+    return works

@@ -1,0 +1,232 @@
+"""The kernel: everything a sweep can say about one point, each quantity under its own name.
+
+The sweep maps it over the outer product of its axes, calibration over a list of observations.
+A quantity is worked out when it is first asked for, and shared by those that build on it.
+"""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sweep.kernel import global_roofline, memory, phases
+from sweep.kernel.inflight import Inflight
+from sweep.kernel.operator_table import operator_names
+from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.params import Point
+from sweep.kernel.phases import Work
+from sweep.kernel.roofline import slowest
+
+
+class Request:
+    """Price of one point: what `variables.VARIABLES` defines, by attribute.
+
+    Attributes:
+        point: Model, machine, precision, layout, batch and lengths.
+        keep_infeasible: Whether throughputs stand where the point cannot run.
+    """
+
+    def __init__(self, point: Point, *, keep_infeasible: bool = False) -> None:
+        """Price `point` as far as it is asked for."""
+        self.point = point
+        self.keep_infeasible = keep_infeasible
+
+    @cached_property
+    def _prefill(self) -> list[Work]:
+        return phases.prefill(self.point)
+
+    @cached_property
+    def _decode_step(self) -> list[Work]:
+        return phases.decode_step(self.point)
+
+    @cached_property
+    def _decode_latency(self) -> Scalar:
+        return phases.decode_latency(self.point)
+
+    @cached_property
+    def prefill_latency(self) -> Scalar:
+        return phases.batch_latency(self.point, self._prefill)
+
+    @cached_property
+    def prefill_flops(self) -> Scalar:
+        return _total(work.executed * work.cost.flops for work in self._prefill)
+
+    @cached_property
+    def prefill_bytes(self) -> Scalar:
+        return _total(work.executed * work.cost.memory_bytes for work in self._prefill)
+
+    @cached_property
+    def prefill_operator_latency(self) -> Float[Array, "operator"]:
+        return jnp.stack([phases.latency(works) for works in self._by_operator(self._prefill)])
+
+    @cached_property
+    def prefill_operator_bound(self) -> Int[Array, "operator"]:
+        return jnp.stack([_bound(works) for works in self._by_operator(self._prefill)])
+
+    @cached_property
+    def decode_step_latency(self) -> Scalar:
+        return phases.batch_latency(self.point, self._decode_step)
+
+    @cached_property
+    def decode_step_flops(self) -> Scalar:
+        return _total(work.executed * work.cost.flops for work in self._decode_step)
+
+    @cached_property
+    def decode_step_bytes(self) -> Scalar:
+        return _total(work.executed * work.cost.memory_bytes for work in self._decode_step)
+
+    @cached_property
+    def decode_operator_latency(self) -> Float[Array, "operator"]:
+        return jnp.stack([phases.latency(works) for works in self._by_operator(self._decode_step)])
+
+    @cached_property
+    def decode_operator_bound(self) -> Int[Array, "operator"]:
+        return jnp.stack([_bound(works) for works in self._by_operator(self._decode_step)])
+
+    @cached_property
+    def bound(self) -> Int[Array, ""]:
+        return _bound(self._decode_step)
+
+    @cached_property
+    def global_arithmetic_intensity(self) -> Scalar:
+        return global_roofline.arithmetic_intensity(self.point)
+
+    @cached_property
+    def global_attainable_flops(self) -> Scalar:
+        return global_roofline.attainable_flops(self.point)
+
+    @cached_property
+    def global_decode_step_latency(self) -> Scalar:
+        return global_roofline.step_latency(self.point)
+
+    @cached_property
+    def ttft(self) -> Scalar:
+        return self.prefill_latency
+
+    @cached_property
+    def tpot(self) -> Scalar:
+        steps = self.point.length("osl") - 1
+        return jnp.where(steps > 0, self._decode_latency / jnp.maximum(steps, 1.0), jnp.nan)
+
+    @cached_property
+    def e2e_latency(self) -> Scalar:
+        return self.ttft + self._decode_latency
+
+    @cached_property
+    def output_throughput(self) -> Scalar:
+        tokens = self.point.length("batch_size") * self.point.length("osl")
+        return self._masked(self.point.replicas * tokens / self.e2e_latency)
+
+    @cached_property
+    def output_throughput_per_gpu(self) -> Scalar:
+        return self.output_throughput / (self.point.replicas * self.point.layout.gpus)
+
+    @cached_property
+    def output_throughput_per_user(self) -> Scalar:
+        return self._masked(1 / self.tpot)
+
+    @cached_property
+    def energy_per_output_token(self) -> Scalar:
+        tokens = self.point.length("batch_size") * self.point.length("osl")
+        power = self.point.layout.gpus * self.point.hardware.power
+        return power * self.e2e_latency / tokens
+
+    @cached_property
+    def weight_memory(self) -> Scalar:
+        return memory.weight_memory(self.point)
+
+    @cached_property
+    def kv_cache_memory(self) -> Scalar:
+        return memory.kv_cache_memory(self.point)
+
+    @cached_property
+    def memory_required(self) -> Scalar:
+        return memory.memory_required(self.point)
+
+    @cached_property
+    def infeasible_reason(self) -> Int[Array, ""]:
+        exceeds_memory = self.memory_required > self.point.hardware.memory
+        return memory.infeasible_reason(self.point, exceeds_memory)
+
+    @cached_property
+    def feasible(self) -> Int[Array, ""]:
+        return jnp.where(self.infeasible_reason == 0, 1, 0)
+
+    @cached_property
+    def max_concurrency(self) -> Scalar:
+        return memory.max_concurrency(self.point)
+
+    @cached_property
+    def inflight_infeasible_reason(self) -> Int[Array, ""]:
+        return memory.infeasible_reason(self.point, self.max_concurrency < 1)
+
+    @cached_property
+    def inflight_feasible(self) -> Int[Array, ""]:
+        return jnp.where(self.inflight_infeasible_reason == 0, 1, 0)
+
+    @cached_property
+    def _inflight(self) -> Inflight:
+        return Inflight(self.point)
+
+    @cached_property
+    def inflight_concurrency(self) -> Scalar:
+        return self._inflight.concurrency
+
+    @cached_property
+    def inflight_iteration_latency(self) -> Scalar:
+        return self._served(self._inflight.iteration_latency)
+
+    @cached_property
+    def inflight_output_throughput(self) -> Scalar:
+        tokens = self.point.replicas * self.point.length("osl")
+        return self._served(tokens * self._inflight.request_rate)
+
+    @cached_property
+    def inflight_output_throughput_per_gpu(self) -> Scalar:
+        gpus = self.point.replicas * self.point.layout.gpus
+        return self.inflight_output_throughput / gpus
+
+    @cached_property
+    def inflight_output_throughput_per_user(self) -> Scalar:
+        return 1 / self.inflight_tpot
+
+    @cached_property
+    def inflight_ttft(self) -> Scalar:
+        return self._served(self._inflight.ttft)
+
+    @cached_property
+    def inflight_tpot(self) -> Scalar:
+        return self._served(self._inflight.tpot)
+
+    @cached_property
+    def inflight_request_latency(self) -> Scalar:
+        return self._served(self._inflight.request_latency)
+
+    def _masked(self, value: Scalar) -> Scalar:
+        if self.keep_infeasible:
+            return value
+        return jnp.where(self.feasible == 1, value, jnp.nan)
+
+    def _served(self, value: Scalar) -> Scalar:
+        """The value where the server can run; kept, it is that of one request at least."""
+        if self.keep_infeasible:
+            return value
+        return jnp.where(self.inflight_feasible == 1, value, jnp.nan)
+
+    def _by_operator(self, works: list[Work]) -> list[list[Work]]:
+        """The works of each operator, in the order operators first run."""
+        names = operator_names(self.point.model.blocks)
+        return [[work for work in works if work.name == name] for name in names]
+
+
+def _bound(works: list[Work]) -> Int[Array, ""]:
+    """The resource on which most of the time of `works` is booked."""
+    booked = [[work.count * share for share in work.seconds.shares] for work in works]
+    return slowest(*(_total(shares) for shares in zip(*booked, strict=True)))
+
+
+def _total(parts: Iterable[Any]) -> Array:
+    total: Array = sum(parts, start=jnp.zeros(()))
+    return total

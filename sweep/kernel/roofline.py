@@ -1,0 +1,140 @@
+"""The roofline: an operator takes as long as its slowest resource."""
+
+from functools import reduce
+from operator import add
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from sweep.kernel.efficiency import IDEAL, Efficiency
+from sweep.kernel.operators.cost import Cost, Scalar, is_nothing
+from sweep.kernel.params import Hardware, Numbers
+
+
+class Seconds(eqx.Module):
+    """Time each resource needs on its own, in the order of `variables.BOUNDS`. [s]
+
+    Attributes:
+        memory: Device memory.
+        compute: The busiest of the matrix, vector and special-function units.
+        communication: The fabric between GPUs.
+        unhidden: Share of what does not bind that is not hidden behind what does. [1]
+        overhead: Time beyond all resources.
+    """
+
+    memory: Scalar
+    compute: Scalar
+    communication: Scalar
+    unhidden: Scalar = 0.0
+    overhead: Scalar = 0.0
+
+    @property
+    def latency(self) -> Scalar:
+        """Time of the operator. [s]"""
+        every = self.memory, self.compute, self.communication
+        times = [time for time in every if not is_nothing(time)]
+        longest = _slowest(*times)
+        if len(times) > 1 and not is_nothing(self.unhidden):
+            longest = longest + self.unhidden * (reduce(add, times) - longest)
+        return longest if is_nothing(self.overhead) else longest + self.overhead
+
+    @property
+    def shares(self) -> tuple[Scalar, ...]:
+        """The latency, booked on the resource that binds. [s]"""
+        binds = slowest(self.memory, self.compute, self.communication)
+        return tuple(jnp.where(binds == place, self.latency, 0.0) for place in range(3))
+
+
+def slowest(memory: Scalar, compute: Scalar, communication: Scalar) -> Int[Array, ""]:
+    """Place of the largest in `variables.BOUNDS`, the first of them where several are equal.
+
+    By comparisons, which XLA fuses into the loop over a grid; an argmax it would store first.
+    """
+    memory, compute = jnp.asarray(memory), jnp.asarray(compute)
+    by_memory = jnp.logical_and(memory >= compute, memory >= communication)
+    return jnp.where(by_memory, 0, jnp.where(compute >= communication, 1, 2))
+
+
+def resource_seconds(
+    cost: Cost, peak: Scalar, hardware: Hardware, efficiency: Efficiency = IDEAL
+) -> Seconds:
+    """Time `cost` keeps each resource of `hardware` busy.
+
+    Matrix, vector and special-function units work side by side, so the busiest sets the
+    compute time [1].
+
+    Args:
+        cost: Work on one GPU.
+        peak: Dense matrix rate for its operand types, as far as it is reached. [FLOP/s]
+        hardware: Rates and bandwidths.
+        efficiency: What of them is reached.
+
+    References:
+        [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
+    """
+    e = efficiency
+    moved = (
+        (cost.weight_bytes, e.weight_bandwidth),
+        (cost.kv_bytes, e.kv_bandwidth),
+        (cost.activation_bytes, e.activation_bandwidth),
+    )
+    rated = [amount / share for amount, share in moved if not is_nothing(amount)]
+    tensor_flops = cost.tensor_flops
+    for half_rows, row_flops in (
+        (e.gemm_half_rows, cost.row_flops),
+        (e.expert_half_rows, cost.expert_row_flops),
+    ):
+        if not (is_nothing(half_rows) or is_nothing(row_flops)):
+            tensor_flops = tensor_flops + half_rows * row_flops
+    alone = is_nothing(cost.network_span)
+    return Seconds(
+        memory=reduce(add, rated) / hardware.bandwidth / e.software if rated else 0.0,
+        compute=_slowest(
+            _seconds(tensor_flops, peak),
+            _seconds(cost.vector_flops, hardware.vector_rate),
+            _seconds(cost.special_ops, hardware.special_rate),
+        )
+        / e.software,
+        communication=0.0 if alone else network_seconds(cost, hardware, e),
+        unhidden=e.unhidden,
+        overhead=e.operator_overhead_s,
+    )
+
+
+def _seconds(work: Scalar, rate: Scalar) -> Scalar:
+    return 0.0 if is_nothing(work) else work / rate
+
+
+def _slowest(*times: Scalar) -> Scalar:
+    spent = [time for time in times if not is_nothing(time)]
+    return reduce(jnp.maximum, spent) if spent else 0.0
+
+
+def fabric(hardware: Hardware, span: Scalar) -> Int[Array, ""]:
+    """Which fabric joins `span` GPUs: 0 the link, 1 PCIe, 2 the network."""
+    return jnp.sum(jnp.asarray(span) > jnp.asarray(hardware.fabric_reach), dtype=jnp.int32)
+
+
+def network_seconds(cost: Cost, hardware: Hardware, efficiency: Efficiency = IDEAL) -> Scalar:
+    """Time of an exchange: its hops, and its bytes at the bandwidth of the fabric it needs. [s]"""
+    which = fabric(hardware, cost.network_span)
+    bandwidth = jnp.asarray(hardware.fabric_bandwidth)[which]
+    hop = jnp.asarray(hardware.fabric_latency)[which]
+    # In this order an unknown, infinite bandwidth has a slope of nought.
+    moved = cost.network_bytes / bandwidth / efficiency.link_bandwidth
+    pairs = cost.network_span / 2
+    if not is_nothing(efficiency.link_crowding):
+        moved = moved * jnp.power(pairs, efficiency.link_crowding)
+    spent = moved + cost.network_hops * hop
+    overhead = efficiency.exchange_overhead_s
+    if is_nothing(overhead):
+        return spent
+    if not is_nothing(efficiency.exchange_growth):
+        overhead = overhead * jnp.power(pairs, efficiency.exchange_growth)
+    return spent + jnp.minimum(cost.network_hops, 1.0) * overhead
+
+
+def peak_rate(hardware: Hardware, dtype_index: Int[Numbers, ""]) -> Scalar:
+    """Dense matrix rate for one operand type. [FLOP/s]"""
+    return jnp.asarray(hardware.peaks)[dtype_index]

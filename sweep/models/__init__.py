@@ -1,0 +1,1 @@
+"""From a published config.json to the kernel's blocks."""

@@ -1,0 +1,1 @@
+"""One module per family of models that a published config can name."""

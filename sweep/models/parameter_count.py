@@ -1,0 +1,58 @@
+"""What a model's shape alone tells: how many parameters it keeps, uses and caches."""
+
+from dataclasses import dataclass
+
+from sweep.kernel.block import Block
+from sweep.kernel.operator_table import attentions, tensors
+from sweep.models.read import read_blocks
+from sweep.specs.model import ModelSpec
+
+CACHE_BYTES = 2
+"""Storage of one cached element in the figures below. [byte]"""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Sizes of a model, exact.
+
+    Attributes:
+        parameters: Weights of the text decoder. [count]
+        active_parameters: Those one token uses. [count]
+        stored_parameters: The same and what else the published weights hold. [count]
+        kv_cache_bytes_per_token: 16-bit KV cache of one token in all layers. [byte]
+        layers: Transformer layers. [count]
+    """
+
+    parameters: int
+    active_parameters: int
+    stored_parameters: int
+    kv_cache_bytes_per_token: int
+    layers: int
+
+
+def model_facts(spec: ModelSpec) -> ModelFacts:
+    """Count what `spec` describes.
+
+    Raises:
+        SpecError: Its family is not supported, or a key is missing or wrong.
+    """
+    blocks = read_blocks(spec.config, spec.where)
+    parameters = sum(int(block.count) * tensor.elements for block, tensor in tensors(blocks))
+    active = sum(int(block.count) * tensor.active_elements for block, tensor in tensors(blocks))
+    beyond = spec.published.beyond_decoder if spec.published else []
+    return ModelFacts(
+        parameters=parameters,
+        active_parameters=active,
+        stored_parameters=parameters + sum(tensor.elements for tensor in beyond),
+        kv_cache_bytes_per_token=CACHE_BYTES * cached_elements_per_token(blocks),
+        layers=sum(int(block.count) for block in blocks if block.in_transformer),
+    )
+
+
+def cached_elements_per_token(blocks: tuple[Block, ...]) -> int:
+    """Elements that one token adds to the KV cache of all layers. [count]"""
+    return sum(
+        int(block.count * attention.cached(block, 1))
+        for block in blocks
+        for attention in attentions(block)
+    )

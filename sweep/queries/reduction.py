@@ -1,0 +1,134 @@
+"""Reductions that work inside a part of the grid and combine exactly across parts.
+
+`within` a part gives a partial, `combine` joins partials in any order, `finish` tells the result.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Protocol
+
+import xarray as xr
+
+from sweep.files.chunks import block_sizes, stored_chunks, tiles
+from sweep.grid.dataset import package_version
+from sweep.queries.axes_of_grid import Space
+from sweep.queries.select import present_only
+from sweep.queries.where import Where
+
+AT_ONCE = 1024
+"""Partials that wait to be joined, at most."""
+WAITING_BYTES = 2**28
+"""Size of the partials that wait to be joined, or that of what is joined already if larger."""
+POINTS = 2**23
+"""Points of a block; what a reduction keeps of each takes some tens of bytes."""
+
+
+class Reduction(Protocol):
+    """What a reduction can do; a partial is a Dataset that can be written and opened again."""
+
+    @property
+    def space(self) -> Space:
+        """The whole grid."""
+
+    @property
+    def where(self) -> Where:
+        """What a place has to satisfy."""
+
+    @property
+    def text(self) -> str:
+        """How the user asked for it."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Axes of which each place has its own answer."""
+
+    @property
+    def reduced(self) -> tuple[str, ...]:
+        """Axes that are gone from the answer."""
+
+    @property
+    def axes_needed_whole(self) -> tuple[str, ...]:
+        """Axes that no part may cut."""
+
+    def within(self, part: xr.Dataset) -> xr.Dataset:
+        """The partial of one part of the grid."""
+
+    def combine(self, *parts: xr.Dataset) -> xr.Dataset:
+        """One partial from several, the same in whatever order they come."""
+
+    def finish(self, partial: xr.Dataset) -> xr.Dataset:
+        """The result from the partial of the whole grid."""
+
+
+def finish(reduction: Reduction, partial: xr.Dataset) -> xr.Dataset:
+    """The result of a reduction as it goes into a file: its record in the global attributes."""
+    result = present_only(reduction.finish(partial))
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    before = str(result.attrs.get("history", ""))
+    under = f" where {reduction.where.text}" if reduction.where.text else ""
+    history = f"{before}\n{now} reduced by llm-sweep {package_version()}: {reduction.text}{under}"
+    grid = {axis: list(values) for axis, values in reduction.space.axes.items()}
+    grid.pop("operator", None)
+    return result.assign_attrs(
+        llm_sweep_grid=json.dumps(grid, separators=(",", ":")),
+        history=history.strip(),
+        llm_sweep_reduction=reduction.text,
+        llm_sweep_where=reduction.where.text or "none",
+    )
+
+
+def reduce_dataset(
+    dataset: xr.Dataset,
+    reduction: Reduction,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """Reduce a dataset block by block, so that memory does not grow with it.
+
+    Args:
+        dataset: The whole grid, in memory, in a file or in many.
+        reduction: What to do.
+        progress: Called with blocks done and blocks in all.
+    """
+    return finish(reduction, joined(reduction, partials(reduction, dataset, progress)))
+
+
+def partials(
+    reduction: Reduction,
+    dataset: xr.Dataset,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[xr.Dataset]:
+    """The partials of a part of the grid, block by block.
+
+    Args:
+        reduction: What to do.
+        dataset: The part.
+        progress: Called with blocks done and blocks in all.
+    """
+    sizes = {axis: dataset.sizes[axis] for axis in (*reduction.kept, *reduction.reduced)}
+    block = block_sizes(
+        sizes, POINTS, whole=reduction.axes_needed_whole, chunks=stored_chunks(dataset)
+    )
+    cuts = list(tiles(sizes, block))
+    for done, cut in enumerate(cuts, start=1):
+        yield reduction.within(dataset.isel(cut))
+        if progress is not None:
+            progress(done, len(cuts))
+
+
+def joined(reduction: Reduction, partials: Iterable[xr.Dataset]) -> xr.Dataset:
+    """One partial from many, few of which are in memory at a time.
+
+    Args:
+        reduction: What made them.
+        partials: At least one.
+    """
+    waiting: list[xr.Dataset] = []
+    fresh = 0
+    for partial in partials:
+        waiting.append(partial)
+        fresh += partial.nbytes
+        if len(waiting) == AT_ONCE or fresh > max(WAITING_BYTES, waiting[0].nbytes):
+            waiting, fresh = [reduction.combine(*waiting)], 0
+    return reduction.combine(*waiting)

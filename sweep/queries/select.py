@@ -1,0 +1,96 @@
+"""Part of a result by labels and variables, its own record of what it holds kept true."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.errors import ResultError
+from sweep.grid.dataset import recorded_grid
+from sweep.queries.axes_of_grid import Space
+from sweep.queries.where import label_among, number_among, number_of
+from sweep.schema.axes import LABELLED
+from sweep.schema.variables import VARIABLES
+
+
+def subset(
+    dataset: xr.Dataset, *, select: Sequence[str] = (), variables: Sequence[str] = ()
+) -> xr.Dataset:
+    """The part of a result with these labels and variables, still lazy.
+
+    Args:
+        dataset: A result.
+        select: `AXIS=LABEL,LABEL` or, for numbers, `AXIS=FIRST:LAST`, both ends included.
+        variables: Names; all if none are given.
+
+    Raises:
+        ResultError: A name, label or number is not there, or nothing is left.
+    """
+    space = Space.of(dataset)
+    for name in variables:
+        space.check_variable(name, "--variables")
+    if variables:
+        dataset = dataset[list(dict.fromkeys(variables))]
+    chosen = parse_select(select, space)
+    used = {axis: places for axis, places in chosen.items() if axis in dataset.dims}
+    return present_only(dataset.isel(used))
+
+
+def parse_select(select: Sequence[str], space: Space) -> dict[str, list[int]]:
+    """Places to keep along each axis that is named, in the order of the grid.
+
+    Raises:
+        ResultError: As `subset`.
+    """
+    chosen: dict[str, list[int]] = {}
+    for text in select:
+        axis, equals, wanted = (part.strip() for part in text.partition("="))
+        if not (equals and wanted):
+            raise ResultError(f"--select {text!r}: write axis=label,label or axis=first:last")
+        space.check_axis(axis, f"--select {text}")
+        if axis in chosen:
+            raise ResultError(f"--select: {axis} is given twice; join its values by commas")
+        chosen[axis] = _places(axis, wanted, space.axes[axis])
+    return chosen
+
+
+def _places(axis: str, wanted: str, values: Sequence[Any]) -> list[int]:
+    where = f"--select {axis}"
+    if axis in LABELLED:
+        labels = [label_among(where, word.strip(), values) for word in wanted.split(",")]
+        return sorted({values.index(label) for label in labels})
+    first, colon, last = wanted.partition(":")
+    if not colon:
+        numbers = [number_among(where, word, values) for word in wanted.split(",")]
+        return sorted({values.index(number) for number in numbers})
+    low = number_of(where, first) if first.strip() else -np.inf
+    high = number_of(where, last) if last.strip() else np.inf
+    inside = [place for place, value in enumerate(values) if low <= value <= high]
+    if not inside:
+        raise ResultError(
+            f"--select {axis}={wanted}: nothing between; {axis} goes from {values[0]:g} "
+            f"to {values[-1]:g}"
+        )
+    return inside
+
+
+def present_only(dataset: xr.Dataset) -> xr.Dataset:
+    """The same dataset, its attributes naming only the variables and labels that it holds."""
+    dataset = dataset.copy()
+    for array in dataset.data_vars.values():
+        beside = str(array.attrs.pop("ancillary_variables", "")).split()
+        there = [name for name in beside if name in dataset.data_vars]
+        if there:
+            array.attrs["ancillary_variables"] = " ".join(there)
+    recorded = str(dataset.attrs.get("llm_sweep_variables", "")).split()
+    known = [name for name in recorded if name in dataset.data_vars and name in VARIABLES]
+    held = {
+        axis: dataset[axis].values.tolist() if axis in dataset.dims else values
+        for axis, values in recorded_grid(dataset).items()
+    }
+    return dataset.assign_attrs(
+        llm_sweep_variables=" ".join(known),
+        llm_sweep_grid=json.dumps(held, separators=(",", ":")),
+    )

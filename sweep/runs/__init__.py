@@ -1,0 +1,1 @@
+"""Runs to memory and to disk: shards, resume, Dask, checks of what was written."""

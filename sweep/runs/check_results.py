@@ -1,0 +1,222 @@
+"""Holds a result file against the table of variables and the CF conventions."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.errors import GridError, ResultError
+from sweep.files.netcdf import open_file
+from sweep.grid.dataset import CONVENTIONS, axis_attributes, recorded_grid, variable_attributes
+from sweep.queries.best import BEST
+from sweep.queries.pareto import FRONT
+from sweep.queries.quantile import QUANTILE
+from sweep.runs.open_results import open_directory
+from sweep.runs.run_folder import Directory
+from sweep.schema.axes import AXES, LABELLED
+from sweep.schema.variables import VARIABLES, dims_of
+
+CF_TEST = "cf:1.11"
+GLOBAL_ATTRIBUTES = (
+    "Conventions",
+    "title",
+    "institution",
+    "source",
+    "history",
+    "references",
+    "comment",
+    "efficiency",
+    "llm_sweep_schema",
+    "llm_sweep_grid",
+    "llm_sweep_variables",
+)
+
+
+def check_file(path: Path) -> list[str]:
+    """Everything wrong with the result at `path`, one line each.
+
+    Raises:
+        ResultError: It cannot be read, or is no result of this package.
+    """
+    with open_file(path) as dataset:
+        problems = check_dataset(dataset)
+    return problems + (check_cf(path) if has_compliance_checker() else [])
+
+
+def check_directory(path: Path) -> list[str]:
+    """Everything wrong with the shards at `path`, one line each; CF rules on the first alone.
+
+    Shards that are reduced are no results of their own: their seal is verified, and the answer
+    of them all is held against the schema.
+
+    Raises:
+        ResultError: It is no directory of shards.
+    """
+    directory = Directory.load(path)
+    problems = []
+    for shard in directory.shards():
+        file, wrong = directory.shard_path(shard), directory.fault(shard)
+        if wrong:
+            problems.append(f"{file.name} {wrong}")
+            continue
+        if directory.recorded.question is not None:
+            continue
+        with open_file(file) as dataset:
+            problems += [f"{file.name}: {problem}" for problem in check_dataset(dataset)]
+        if shard == 0 and has_compliance_checker():
+            problems += [f"{file.name}: {problem}" for problem in check_cf(file)]
+    if directory.recorded.question is not None and not problems:
+        problems += check_dataset(open_directory(path))
+    return problems
+
+
+def check_dataset(dataset: xr.Dataset) -> list[str]:
+    """Where `dataset` departs from the table of variables, one line each."""
+    problems = [
+        f"global attribute {name} is missing"
+        for name in GLOBAL_ATTRIBUTES
+        if name not in dataset.attrs
+    ]
+    problems += _recorded_problems(dataset)
+    if str(dataset.attrs.get("Conventions", CONVENTIONS)) != CONVENTIONS:
+        problems.append(f"Conventions is {dataset.attrs['Conventions']!r}, not {CONVENTIONS!r}")
+    if "llm_sweep_reduction" in dataset.attrs:
+        return problems + _reduced_problems(dataset)
+    axes = [axis for axis in AXES if axis in dataset.dims]
+    if not dataset.data_vars:
+        problems.append("the file has no variables")
+    for name in dataset.coords:
+        problems += _coordinate_problems(dataset[name], str(name))
+    for name, array in dataset.data_vars.items():
+        problems += _variable_problems(dataset, str(name), array, axes)
+    return problems
+
+
+def _recorded_problems(dataset: xr.Dataset) -> list[str]:
+    """Where the file lacks what its own record of the grid says it holds."""
+    recorded = str(dataset.attrs.get("llm_sweep_variables", "")).split()
+    problems = [f"variable {n} is missing" for n in recorded if n not in dataset.data_vars]
+    try:
+        axes = recorded_grid(dataset)
+    except ResultError as error:
+        return [*problems, str(error)]
+    used = {dim for array in dataset.data_vars.values() for dim in array.dims}
+    return problems + [
+        f"axis {axis} does not hold the values that llm_sweep_grid records"
+        for axis, values in axes.items()
+        if axis in used and dataset[axis].values.tolist() != values
+    ]
+
+
+def _reduced_problems(dataset: xr.Dataset) -> list[str]:
+    """Where what is left of a reduction departs from the variables it was made of."""
+    problems = [
+        f"axis {dim} is unknown"
+        for dim in dataset.dims
+        if dim not in (*AXES, *LABELLED, FRONT, QUANTILE)
+    ]
+    for axis in AXES:
+        if axis in dataset.dims:
+            problems += _coordinate_problems(dataset[axis], axis)
+    for name, array in dataset.data_vars.items():
+        place = str(name).removeprefix(BEST)
+        if name in VARIABLES:
+            table = VARIABLES[str(name)]
+            wanted = {"long_name": table.long_name, "units": table.units}
+            problems += _attribute_problems(str(name), array.attrs, wanted)
+        elif place == name or place not in (*AXES, *LABELLED):
+            problems.append(f"variable {name} is unknown")
+    return problems
+
+
+def has_compliance_checker() -> bool:
+    """Whether the IOOS compliance checker is installed, as the extra `check` does."""
+    return find_spec("compliance_checker") is not None
+
+
+def check_cf(path: Path) -> list[str]:
+    """What the IOOS compliance checker finds wrong at CF-1.11, one line each."""
+    from compliance_checker.runner import CheckSuite, ComplianceChecker
+
+    CheckSuite.load_all_available_checkers()
+    with TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        ComplianceChecker.run_checker(
+            str(path), [CF_TEST], 0, "normal", output_filename=str(report), output_format="json"
+        )
+        found = json.loads(report.read_text(encoding="utf-8"))
+    return [
+        f"CF: {message}"
+        for priority in ("high_priorities", "medium_priorities")
+        for test in found[CF_TEST][priority]
+        for message in test["msgs"]
+    ]
+
+
+def _coordinate_problems(coordinate: xr.DataArray, name: str) -> list[str]:
+    if name not in (*AXES, *LABELLED):
+        return [f"coordinate {name} is unknown"]
+    problems = _attribute_problems(name, coordinate.attrs, axis_attributes(name))
+    values = coordinate.values
+    if name in LABELLED:
+        if len(set(values.tolist())) < values.size:
+            problems.append(f"coordinate {name} has the same label twice")
+    elif values.size > 1 and not np.all(np.diff(values) > 0):
+        problems.append(f"coordinate {name} does not increase")
+    return problems
+
+
+def _variable_problems(
+    dataset: xr.Dataset, name: str, array: xr.DataArray, axes: list[str]
+) -> list[str]:
+    if name not in VARIABLES:
+        return [f"variable {name} is unknown"]
+    variable = VARIABLES[name]
+    try:
+        dims = dims_of(name, axes)
+    except GridError as error:
+        return [str(error)]
+    problems = []
+    if array.dims != dims:
+        problems.append(f"variable {name} has dimensions {array.dims}, not {dims}")
+    expected = variable_attributes(variable, dict.fromkeys(map(str, dataset.data_vars)))
+    problems += _attribute_problems(name, array.attrs, expected)
+    stored = (variable.dtype,) if variable.dtype else ("float32", "float64")
+    if array.dtype not in stored:
+        return [*problems, f"variable {name} is stored as {array.dtype}"]
+    if variable.is_flag and problems:
+        return problems
+    if variable.is_flag:
+        problems += _flag_problems(name, array)
+    else:
+        problems += _quantity_problems(name, array)
+    return problems
+
+
+def _flag_problems(name: str, array: xr.DataArray) -> list[str]:
+    present = np.unique(array.values)
+    if "flag_masks" in array.attrs:
+        allowed = np.bitwise_or.reduce(np.atleast_1d(array.attrs["flag_masks"]))
+        strange = [int(v) for v in present if v & ~allowed]
+    else:
+        strange = [int(v) for v in present if v not in np.atleast_1d(array.attrs["flag_values"])]
+    return [f"variable {name} holds {strange[0]}, which no flag means"] if strange else []
+
+
+def _quantity_problems(name: str, array: xr.DataArray) -> list[str]:
+    values = array.values
+    if np.any(values < 0) or np.any(np.isinf(values)):
+        return [f"variable {name} holds values below 0 or infinite"]
+    return []
+
+
+def _attribute_problems(name: str, given: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}: attribute {key} is {given.get(key)!r}, not {value!r}"
+        for key, value in wanted.items()
+        if key not in given or not np.array_equal(np.atleast_1d(given[key]), np.atleast_1d(value))
+    ]

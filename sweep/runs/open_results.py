@@ -1,0 +1,106 @@
+"""Opens results, a file or a directory of shards, as one lazy Dataset."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.errors import ResultError
+from sweep.files.netcdf import open_file
+from sweep.queries.reduction import Reduction, finish, joined
+from sweep.runs.plan_file import MARK
+from sweep.runs.run_folder import PARTIAL, Directory
+from sweep.runs.shard_file import read_variable
+
+
+def open_results(path: str | Path) -> xr.Dataset:
+    """Open a result, a file or a directory of shards, its data read when asked for.
+
+    Raises:
+        ResultError: It does not exist, cannot be read, lacks shards, or is none of ours.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return open_directory(path)
+    dataset = open_file(path)
+    if PARTIAL in dataset.attrs:
+        dataset.close()
+        raise ResultError(
+            f"{path}: part of an answer to {dataset.attrs[PARTIAL]}; open its folder {path.parent}"
+        )
+    return dataset
+
+
+def open_directory(path: Path) -> xr.Dataset:
+    """The shards of a directory as one Dataset of Dask arrays, one chunk to a shard.
+
+    What does not vary along a cut axis is taken from the first shard along it. Where shards hold
+    what a reduction found in them, the Dataset is the answer of them all, in memory.
+
+    Raises:
+        ResultError: It is no directory of shards, lacks some, or Dask is not installed.
+    """
+    directory = Directory.load(path)
+    present = {file.name for file in path.glob("shard-*.nc")}
+    missing = [k for k in directory.shards() if directory.shard_path(k).name not in present]
+    if missing:
+        raise ResultError(
+            f"{path}: {len(missing)} of {directory.recorded.cut.shards} shards are missing, "
+            f"the first is {directory.shard_path(missing[0]).name}; run the sweep again to add them"
+        )
+    if directory.plan.reduction is not None:
+        return _answer(directory, directory.plan.reduction)
+    with open_file(directory.shard_path(0)) as first:
+        variables = {
+            str(name): (array.dims, _lazy(directory, array), array.attrs)
+            for name, array in first.data_vars.items()
+        }
+        coords = {str(dim): _whole_axis(directory, first[dim]) for dim in first.coords}
+    return xr.Dataset(variables, coords, dict(directory.recorded.attributes))
+
+
+def _answer(directory: Directory, reduction: Reduction) -> xr.Dataset:
+    """The result of a reduction, from what was found in each shard."""
+
+    def partials() -> Iterator[xr.Dataset]:
+        for shard in directory.shards():
+            with open_file(directory.shard_path(shard)) as partial:
+                yield partial.load()
+
+    partial = joined(reduction, partials())
+    partial.attrs = dict(directory.recorded.attributes)
+    return finish(reduction, partial).assign_attrs({MARK: directory.digest})
+
+
+def _whole_axis(directory: Directory, piece: xr.DataArray) -> tuple[str, Any, dict[str, Any]]:
+    """A coordinate in full, from its piece in the first shard."""
+    dim = str(piece.dims[0])
+    axes = json.loads(str(directory.recorded.attributes["llm_sweep_grid"]))
+    labelled = piece.dtype.kind in "UO"
+    values = np.asarray(axes.get(dim, piece.values), None if labelled else piece.dtype)
+    return dim, values, piece.attrs
+
+
+def _lazy(directory: Directory, first: xr.DataArray) -> Any:
+    """A variable over all shards, from its share of the first one."""
+    try:
+        import dask.array
+    except ImportError:
+        raise ResultError(
+            f"{directory.path}: a directory of shards needs Dask: pip install 'llm-sweep[dask]'"
+        ) from None
+    cut, name = directory.recorded.cut, str(first.name)
+    dims = [str(dim) for dim in first.dims]
+    chunks = tuple(cut.lengths(dim) if dim in cut.pieces else (first.sizes[dim],) for dim in dims)
+
+    def read(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        at = {dim: place for dim, place in zip(dims, block_id, strict=True) if dim in cut.pieces}
+        return read_variable(directory.shard_path(cut.shard(at)), name)
+
+    empty = np.empty((0,) * len(dims), first.dtype)
+    return dask.array.map_blocks(
+        read, chunks=chunks, dtype=first.dtype, meta=empty, name=f"{name}-{directory.digest}"
+    )

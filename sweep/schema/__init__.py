@@ -1,0 +1,1 @@
+"""The vocabulary of results: axes, terms, output variables, and which have intervals."""

@@ -1,0 +1,44 @@
+"""Axes of a sweep: their order and meaning."""
+
+LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp", "expert_imbalance")
+CONFIGURATION = ("model", "hardware", "precision", *LAYOUT)
+SERVER = ("kv_cache_fraction", "reserved_osl", "max_batch_size", "max_num_tokens")
+LENGTHS = ("context_len", "isl", "osl")
+AXES = (
+    *CONFIGURATION,
+    "batch_size",
+    *SERVER,
+    "num_requests",
+    "concurrency",
+    *LENGTHS,
+)
+OPTIONAL = (*LAYOUT[1:], *SERVER, "num_requests", "concurrency")
+"""Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
+default or no limit."""
+LABELLED = ("model", "hardware", "precision", "operator")
+
+LONGEST = "longest"
+"""Stands for `context_len`, or for `isl` and `osl` where a grid has those instead."""
+
+AXIS_LONG_NAMES = {
+    "model": "model",
+    "hardware": "accelerator",
+    "precision": "precision recipe",
+    "tp": "tensor-parallel width, in GPUs",
+    "pp": "pipeline stages",
+    "ep": "GPUs that experts are spread over whole",
+    "dp_attention": "groups that each run attention for their own sequences",
+    "dp": "replicas of the whole deployment",
+    "expert_imbalance": "load of the busiest expert GPU over the mean",
+    "batch_size": "sequences decoded together in one replica",
+    "kv_cache_fraction": "share of the free memory that the KV cache may take",
+    "reserved_osl": "share of the output tokens reserved on admission",
+    "max_batch_size": "sequences in one iteration of an attention group",
+    "max_num_tokens": "tokens in one iteration of an attention group",
+    "num_requests": "requests of a run of one replica",
+    "concurrency": "requests that clients keep open at one replica",
+    "context_len": "tokens each sequence attends to in one decode step",
+    "isl": "input tokens of each request",
+    "osl": "output tokens of each request",
+    "operator": "operator of one step",
+}

@@ -1,0 +1,389 @@
+"""The axes of a sweep and every variable it can compute: dims, units and meaning.
+
+This table drives the mapping of the kernel, the labels of the Dataset and the documentation.
+How a variable is computed stands in `request.py`, in a function of the same name.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from sweep.errors import GridError
+from sweep.schema.axes import CONFIGURATION, LAYOUT, LENGTHS, LONGEST, OPTIONAL, SERVER
+from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
+from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What one output means.
+
+    Attributes:
+        dims: Axes it varies over, in the order of `AXES`; `LONGEST` is resolved by `dims_of`.
+        units: UDUNITS string; what is counted stands in `long_name`.
+        long_name: One line for a plot's axis.
+        comment: The exact definition.
+        flag_values: Meaning of each integer, for a category.
+        flag_masks: Bit of each meaning, for a mask.
+        masked: Whether it is NaN where the configuration is infeasible.
+        ancillary: Variables that say more about this one.
+    """
+
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+    comment: str = ""
+    flag_values: tuple[str, ...] = ()
+    flag_masks: tuple[tuple[str, int], ...] = ()
+    masked: bool = False
+    ancillary: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> str | None:
+        """Integer type of a category or mask, `None` for a quantity."""
+        if not self.is_flag:
+            return None
+        return "int8" if sum(bit for _, bit in self.flag_masks) < 2**7 else "int16"
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the values are small integers rather than quantities."""
+        return bool(self.flag_values or self.flag_masks)
+
+
+_CELL = (*CONFIGURATION, "batch_size")
+_DECODE = (*_CELL, "context_len")
+_PREFILL = (*_CELL, "isl")
+_REQUEST = (*_CELL, "isl", "osl")
+_FOOTPRINT = (*_CELL, LONGEST)
+_HELD = ("model", "hardware", "precision", *LAYOUT[:4], *SERVER, "isl", "osl")
+_INFLIGHT = (*CONFIGURATION, *SERVER, "num_requests", "concurrency", "isl", "osl")
+_PER_GPU = "Per GPU."
+_OPERATORS_NOTE = "Summed over the layers; NaN where the model has no such operator."
+
+VARIABLES: dict[str, Variable] = {
+    "prefill_latency": Variable(
+        _PREFILL,
+        "s",
+        "time to prefill the whole batch",
+        "Operator roofline: the sum over operators and layers of the slowest resource of each.",
+    ),
+    "prefill_flops": Variable(
+        ("model", *LAYOUT, "batch_size", "isl"),
+        "1",
+        "floating-point operations to prefill the batch",
+        _PER_GPU,
+    ),
+    "prefill_bytes": Variable(
+        _PREFILL, "byte", "device-memory traffic to prefill the batch", _PER_GPU
+    ),
+    "decode_step_latency": Variable(
+        _DECODE,
+        "s",
+        "time of one decode step",
+        "Operator roofline: the sum over operators and layers of the slowest resource of each.",
+    ),
+    "decode_step_flops": Variable(
+        ("model", *LAYOUT, "batch_size", "context_len"),
+        "1",
+        "floating-point operations of one decode step",
+        _PER_GPU,
+    ),
+    "decode_step_bytes": Variable(
+        ("model", "precision", *LAYOUT, "batch_size", "context_len"),
+        "byte",
+        "device-memory traffic of one decode step",
+        _PER_GPU,
+    ),
+    "global_arithmetic_intensity": Variable(
+        ("model", "precision", "batch_size", "context_len"),
+        "byte-1",
+        "floating-point operations per byte of one decode step",
+        "Transformer layers only: operations over parameter bytes and KV-cache bytes.",
+    ),
+    "global_attainable_flops": Variable(
+        ("model", "hardware", "precision", "batch_size", "context_len"),
+        "s-1",
+        "attainable floating-point operations per second of one GPU",
+        "Global roofline: the lower of the peak and intensity times memory bandwidth.",
+    ),
+    "global_decode_step_latency": Variable(
+        _DECODE,
+        "s",
+        "time of one decode step by the global roofline",
+        "Transformer layers only; operations over the attainable rate of a replica.",
+    ),
+    "decode_operator_latency": Variable(
+        (*_DECODE, "operator"), "s", "time of one decode step by operator", _OPERATORS_NOTE
+    ),
+    "decode_operator_bound": Variable(
+        (*_DECODE, "operator"),
+        "1",
+        "resource that binds each operator of one decode step",
+        "Missing where the model has no such operator.",
+        flag_values=BOUNDS,
+    ),
+    "prefill_operator_latency": Variable(
+        (*_PREFILL, "operator"), "s", "time to prefill the batch by operator", _OPERATORS_NOTE
+    ),
+    "prefill_operator_bound": Variable(
+        (*_PREFILL, "operator"),
+        "1",
+        "resource that binds each operator of the prefill",
+        "Missing where the model has no such operator.",
+        flag_values=BOUNDS,
+    ),
+    "bound": Variable(
+        _DECODE,
+        "1",
+        "resource that binds most of one decode step",
+        "The resource whose operators take the largest share of the step's time.",
+        flag_values=BOUNDS,
+    ),
+    "ttft": Variable(
+        _PREFILL,
+        "s",
+        "time to first token",
+        "Static batch: the prefill of all its requests, which yields the first token of each.",
+    ),
+    "tpot": Variable(
+        _REQUEST,
+        "s",
+        "time per output token",
+        "Static batch: (e2e_latency - ttft) / (osl - 1); missing for an osl of 1.",
+    ),
+    "e2e_latency": Variable(
+        _REQUEST,
+        "s",
+        "time from arrival to last token",
+        "Static batch: ttft and osl - 1 decode steps over a growing context.",
+    ),
+    "output_throughput": Variable(
+        _REQUEST,
+        "s-1",
+        "output tokens per second of all GPUs",
+        "dp * batch_size * osl / e2e_latency: output tokens only, the clock includes the prefill.",
+        masked=True,
+    ),
+    "output_throughput_per_gpu": Variable(
+        _REQUEST,
+        "s-1",
+        "output tokens per second of one GPU",
+        "output_throughput over the GPUs of all replicas, tp * pp * dp_attention * dp.",
+        masked=True,
+    ),
+    "output_throughput_per_user": Variable(
+        _REQUEST,
+        "s-1",
+        "output tokens per second of one request",
+        "1 / tpot.",
+        masked=True,
+    ),
+    "energy_per_output_token": Variable(
+        _REQUEST,
+        "J",
+        "energy per output token at rated power",
+        "GPUs of a replica * tdp_w * e2e_latency / (batch_size * osl): rated power for the whole "
+        "run, which a memory-bound run stays below; missing where the rated power is unknown.",
+    ),
+    "weight_memory": Variable(
+        ("model", "precision", *LAYOUT[:4]), "byte", "memory of the weights", _PER_GPU
+    ),
+    "kv_cache_memory": Variable(
+        ("model", "precision", "tp", "pp", "dp_attention", "batch_size", LONGEST),
+        "byte",
+        "memory of the KV cache",
+        "Per GPU, every sequence at its longest: context_len, or isl + osl.",
+    ),
+    "memory_required": Variable(
+        ("model", "precision", *LAYOUT[:4], "batch_size", LONGEST),
+        "byte",
+        "memory of weights, KV cache, activations and communication buffers",
+        "Per GPU; activations are the widest moment of the step: the prefill of the whole "
+        "batch, or one decode step where the grid has a context_len.",
+    ),
+    "feasible": Variable(
+        _FOOTPRINT,
+        "1",
+        "whether the configuration can run",
+        "1 where it can; infeasible_reason says why it cannot.",
+        flag_masks=(("feasible", 1),),
+        ancillary=("infeasible_reason",),
+    ),
+    "infeasible_reason": Variable(
+        _FOOTPRINT,
+        "1",
+        "why the configuration cannot run",
+        "Each bit is one reason; 0 where it can run.",
+        flag_masks=tuple(INFEASIBLE_REASONS.items()),
+    ),
+    "max_concurrency": Variable(
+        _HELD,
+        "1",
+        "requests that fit in the memory and the limits of one replica",
+        "Requests whose reserved tokens, isl + reserved_osl * osl, fit in kv_cache_fraction of "
+        "the memory that weights, activations and buffers leave; at most max_batch_size and "
+        "max_num_tokens in each attention group and pipeline stage.",
+    ),
+    "inflight_concurrency": Variable(
+        _INFLIGHT,
+        "1",
+        "requests that one replica holds under in-flight batching",
+        "max_concurrency, unless clients keep fewer open or the run has fewer.",
+    ),
+    "inflight_iteration_latency": Variable(
+        _INFLIGHT,
+        "s",
+        "time of an iteration under in-flight batching",
+        "Steady state: the mean over iterations with and without prompt tokens.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_output_throughput": Variable(
+        _INFLIGHT,
+        "s-1",
+        "output tokens per second of all GPUs under in-flight batching",
+        "Output tokens only; of a run of num_requests from first arrival to last token, or of "
+        "the steady state.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_output_throughput_per_gpu": Variable(
+        _INFLIGHT,
+        "s-1",
+        "output tokens per second of one GPU under in-flight batching",
+        "inflight_output_throughput over the GPUs of all replicas, tp * pp * dp_attention * dp.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_output_throughput_per_user": Variable(
+        _INFLIGHT,
+        "s-1",
+        "output tokens per second of one request under in-flight batching",
+        "1 / inflight_tpot.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_ttft": Variable(
+        _INFLIGHT,
+        "s",
+        "time to first token under in-flight batching",
+        "Steady state, from admission: the iterations that prefill the prompt, and the wait for "
+        "them where prompts queue for max_num_tokens.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_tpot": Variable(
+        _INFLIGHT,
+        "s",
+        "time per output token under in-flight batching",
+        "Steady state: (inflight_request_latency - inflight_ttft) / (osl - 1); missing for an "
+        "osl of 1.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_request_latency": Variable(
+        _INFLIGHT,
+        "s",
+        "time from admission to last token under in-flight batching",
+        "Steady state: requests held over requests completed per second.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_feasible": Variable(
+        _HELD,
+        "1",
+        "whether the server can run",
+        "1 where it can; inflight_infeasible_reason says why it cannot.",
+        flag_masks=(("feasible", 1),),
+        ancillary=("inflight_infeasible_reason",),
+    ),
+    "inflight_infeasible_reason": Variable(
+        _HELD,
+        "1",
+        "why the server cannot run",
+        "Each bit is one reason; 0 where it can run. exceeds_memory: not one request fits.",
+        flag_masks=tuple(INFEASIBLE_REASONS.items()),
+    ),
+}
+
+
+def _end(name: str, end: str) -> Variable:
+    whole = VARIABLES[name]
+    return Variable(
+        whole.dims,
+        whole.units,
+        f"{end} end of the 90 % interval of {name}",
+        CALIBRATED[name].basis,
+        masked=whole.masked,
+    )
+
+
+VARIABLES |= {
+    name: replace(
+        VARIABLES[name],
+        ancillary=(
+            *VARIABLES[name].ancillary,
+            *(f"{name}_{end}" for end in ENDS),
+            judged.mask,
+        ),
+    )
+    for name, judged in CALIBRATED.items()
+}
+VARIABLES |= {f"{name}_{end}": _end(name, end) for name in CALIBRATED for end in ENDS} | {
+    mask: Variable(
+        axes,
+        "1",
+        f"what the prediction of {what} reaches beyond",
+        "Each bit widens the intervals; 0 within what measurements covered.",
+        flag_masks=tuple(EXTRAPOLATION.items()),
+    )
+    for mask, (what, axes) in EXTRAPOLATIONS.items()
+}
+COMPUTED = tuple(
+    name
+    for name in VARIABLES
+    if name not in EXTRAPOLATIONS and not name.endswith(("_lower", "_upper"))
+)
+"""Variables that a grid can ask for."""
+
+
+def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
+    """Dimensions of variable `name` on a grid with these `axes`.
+
+    Raises:
+        GridError: The grid lacks an axis, or has two ways to tell the longest sequence.
+    """
+    variable = VARIABLES[name]
+    needed = ("batch_size", *LENGTHS)
+    missing = [dim for dim in variable.dims if dim in needed and dim not in axes]
+    if missing:
+        raise GridError(
+            f"variables: {name!r} needs the axis {' and '.join(missing)}, which the grid lacks; "
+            f"add {'it' if len(missing) == 1 else 'them'} or drop the variable"
+        )
+    dims = tuple(dim for dim in variable.dims if dim not in OPTIONAL or dim in axes)
+    if LONGEST not in dims:
+        return dims
+    if "context_len" in axes and "isl" in axes:
+        raise GridError(
+            f"variables: {name!r} sizes memory at context_len or at isl + osl, and the grid has "
+            "both; keep one of them or drop the variable"
+        )
+    longest = tuple(dim for dim in LENGTHS if dim in axes)
+    if not {"context_len", "isl"} & set(longest):
+        raise GridError(f"variables: {name!r} needs the axis context_len, or isl and osl")
+    return tuple(d for dim in dims for d in (longest if dim == LONGEST else (dim,)))
+
+
+LARGER, SMALLER = ("s-1",), ("s", "byte", "J")
+"""Units of what is better large and of what is better small."""
+COUNTS = ("max_concurrency", "inflight_concurrency")
+"""Counts that are better large."""
+
+
+def larger_is_better(name: str) -> bool | None:
+    """Whether one wants more of a variable or less; `None` where nobody can say."""
+    if name in COUNTS:
+        return True
+    units = VARIABLES[name].units if name in VARIABLES else None
+    return True if units in LARGER else False if units in SMALLER else None

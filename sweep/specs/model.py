@@ -1,0 +1,71 @@
+"""Specification of a model: its published config and what was published of its sizes."""
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field
+
+from sweep.specs.parsing import Spec
+
+
+class StoredTensor(Spec):
+    """A tensor that a published total counts beside the decoder's own."""
+
+    name: str
+    shape: list[int]
+    copies: int = 1
+
+    @property
+    def elements(self) -> int:
+        """Elements of all copies. [count]"""
+        return self.copies * math.prod(self.shape)
+
+
+class Published(Spec):
+    """What the model's makers say of its size.
+
+    Attributes:
+        kind: `exact` for a count to the last parameter, `marketing` for a round figure.
+        parameters: Total. [count]
+        active_parameters: Used for each token. [count]
+        source: Where it was read.
+        beyond_decoder: Tensors in the total that are no part of the text decoder.
+    """
+
+    kind: Literal["exact", "marketing"]
+    parameters: int
+    active_parameters: int
+    source: str
+    beyond_decoder: list[StoredTensor] = Field(default_factory=list)
+
+
+class ModelSpec(Spec):
+    """A published model config, with a name and where it was read.
+
+    Attributes:
+        name: Slug used on the `model` axis.
+        hugging_face_id: Repository it is published in.
+        note: What to know before using it.
+        sources: Where the config was read.
+        published: Parameter counts its makers state.
+        config: The keys of its `config.json`.
+        file: Where it was read from, for messages.
+    """
+
+    name: str = Field(min_length=1)
+    hugging_face_id: str | None = None
+    note: str = ""
+    sources: dict[str, str] = Field(default_factory=dict)
+    published: Published | None = None
+    config: dict[str, Any]
+    file: str = Field(default="", exclude=True)
+
+    @property
+    def where(self) -> str:
+        """What to call it in an error."""
+        return self.file or self.name
+
+    @property
+    def family(self) -> str:
+        """The config's `model_type`."""
+        return str(self.config.get("model_type"))

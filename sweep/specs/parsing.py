@@ -1,0 +1,81 @@
+"""Parsing of plain data into frozen specifications, with errors that name key and value."""
+
+import difflib
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sweep.errors import SpecError
+
+Positive = Annotated[float, Field(ge=1e-30, le=1e300, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Spec(BaseModel):
+    """Base of every specification: frozen, strictly typed, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def parse(kind: type[S], data: object, where: str) -> S:
+    """Check `data` against `kind`.
+
+    Raises:
+        SpecError: With the file, the key and what is allowed, in one line.
+    """
+    if not isinstance(data, Mapping):
+        raise SpecError(f"{where}: must be a mapping of keys, not {_short(data)}")
+    try:
+        return kind.model_validate(dict(data))
+    except ValidationError as error:
+        raise SpecError(f"{where}: {explain(kind, error)}") from None
+    except SpecError as error:
+        raise SpecError(f"{where}: {error}") from None
+
+
+def explain(kind: type[BaseModel], error: ValidationError) -> str:
+    """The first of the problems pydantic found, in one line, and how many more there are."""
+    problems = error.errors(include_url=False)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return _explain(kind, problems[0]) + more
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A guess at what a misspelt `name` meant, as the end of a sentence, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _explain(kind: type[BaseModel], problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "file"
+    if problem["type"] == "extra_forbidden":
+        known = [f.alias or n for n, f in kind.model_fields.items()]
+        hint = nearest(str(problem["loc"][-1]), known)
+        return f"{key}: unknown key{hint or '; allowed: ' + ', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"{key}: missing"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    given = problem.get("input")
+    if isinstance(given, str) and _looks_like_number(given):
+        message += f" (YAML reads {given} as text; write a decimal point and a signed exponent)"
+    return f"{key}: {message[:1].lower()}{message[1:]}, not {_short(given)}"
+
+
+def _looks_like_number(text: str) -> bool:
+    try:
+        Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return False
+    return True

@@ -1,0 +1,95 @@
+"""Specification of a precision recipe: the format of weights, activations and KV cache."""
+
+from pydantic import Field, model_validator
+
+from sweep.schema.terms import PARTS, Part
+from sweep.specs.dtypes import COMPUTED_AS, DTYPE_BYTES, PEAK_DTYPES, StoredDtype
+from sweep.specs.parsing import Positive, Spec
+
+
+class LinearSpec(Spec):
+    """How some linear layers are stored, and so at which rate they compute.
+
+    A matrix product runs at the rate of the wider of its two operand types, so that 4-bit
+    weights with 16-bit activations gain memory but no rate.
+
+    Attributes:
+        weight_dtype: Weights.
+        activation_dtype: Inputs.
+        weight_group_size: Weights of one row that share a scale. [count]
+        weight_scale_bytes: Storage of one such scale. [byte]
+    """
+
+    weight_dtype: StoredDtype
+    activation_dtype: StoredDtype
+    weight_group_size: int | None = Field(default=None, gt=0)
+    weight_scale_bytes: Positive | None = None
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> "LinearSpec":
+        if (self.weight_group_size is None) != (self.weight_scale_bytes is None):
+            raise ValueError("weight_group_size and weight_scale_bytes come together or not at all")
+        return self
+
+    @property
+    def weight_bytes(self) -> float:
+        """Storage of one weight, its share of a scale included. [byte]"""
+        scale = (self.weight_scale_bytes or 0.0) / (self.weight_group_size or 1)
+        return DTYPE_BYTES[self.weight_dtype] + scale
+
+    @property
+    def compute_dtype(self) -> str:
+        """Type its products run in."""
+        weight, activation = self.weight_dtype, self.activation_dtype
+        wider = weight if DTYPE_BYTES[weight] > DTYPE_BYTES[activation] else activation
+        return COMPUTED_AS.get(wider, wider)
+
+
+class PrecisionSpec(LinearSpec):
+    """A precision recipe: how each kind of number is stored.
+
+    The fields of `LinearSpec` stand for all linear layers but the head; `attention` and
+    `experts` replace them for those parts, as published mixed checkpoints do.
+
+    Attributes:
+        name: Slug used on the `precision` axis.
+        attention: The projections around attention, if they differ.
+        experts: Routed experts, if they differ.
+        hidden_dtype: Residual stream, outputs of linear layers, embeddings and norms.
+        kv_dtype: KV cache.
+        head_dtype: Weights of the head.
+        note: Which published scheme this is.
+    """
+
+    name: str = Field(min_length=1)
+    attention: LinearSpec | None = None
+    experts: LinearSpec | None = None
+    hidden_dtype: StoredDtype
+    kv_dtype: StoredDtype
+    head_dtype: StoredDtype
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _check_types(self) -> "PrecisionSpec":
+        for part, dtype in self.compute_dtypes.items():
+            if dtype not in PEAK_DTYPES:
+                raise ValueError(f"no matrix unit computes in {dtype}, the {part} layers' type")
+        return self
+
+    def part(self, name: Part) -> LinearSpec:
+        """How the linear layers of one part are stored."""
+        if name == "head":
+            return LinearSpec(weight_dtype=self.head_dtype, activation_dtype=self.hidden_dtype)
+        parts: dict[str, LinearSpec | None] = {
+            "attention": self.attention,
+            "experts": self.experts,
+        }
+        return parts.get(name) or self
+
+    @property
+    def compute_dtypes(self) -> dict[str, str]:
+        """Type that each part computes in, and attention over the cache (`hidden`)."""
+        return {
+            **{part: self.part(part).compute_dtype for part in PARTS},
+            "hidden": COMPUTED_AS.get(self.hidden_dtype, self.hidden_dtype),
+        }
