@@ -1,5 +1,9 @@
 """Axes of a sweep: their order and meaning."""
 
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
 LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp", "expert_imbalance")
 CONFIGURATION = ("model", "hardware", "precision", *LAYOUT)
 SERVER = ("kv_cache_fraction", "reserved_osl", "max_batch_size", "max_num_tokens")
@@ -15,6 +19,10 @@ AXES = (
 OPTIONAL = (*LAYOUT[1:], *SERVER, "num_requests", "concurrency")
 """Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
 default or no limit."""
+REPLICA_GPUS = ("tp", "pp", "dp_attention")
+"""Axes whose product is the GPUs of one replica."""
+GPUS = (*REPLICA_GPUS, "dp")
+"""Axes whose product is the GPUs of a deployment."""
 LABELLED = ("model", "hardware", "precision", "operator")
 
 LONGEST = "longest"
@@ -42,3 +50,13 @@ AXIS_LONG_NAMES = {
     "osl": "output tokens of each request",
     "operator": "operator of one step",
 }
+
+
+def gpus_of(layout: Mapping[str, Any], axes: tuple[str, ...] = GPUS) -> Any:
+    """GPUs of a deployment, all its replicas together. [count]
+
+    Args:
+        layout: Numbers, arrays or columns by name of an axis; an axis that is absent counts as 1.
+        axes: The axes to multiply; `REPLICA_GPUS` for one replica.
+    """
+    return prod(layout[axis] for axis in axes if axis in layout)
