@@ -353,7 +353,7 @@ def test_a_merged_folder_is_the_file_of_a_single_run(tmp_path) -> None:
 
 DEVICES = """
 import sys, jax, numpy as np
-from sweep import evaluation
+from sweep.evaluation import evaluator as evaluation
 from sweep.cli.run import _resolved
 from sweep.specs.catalog import Catalog
 from sweep.runs.run import compute
