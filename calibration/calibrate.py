@@ -24,7 +24,7 @@ from calibration.validation.held_out import summary
 from sweep.engines.calibration_file import Figure, FittedEfficiency
 from sweep.engines.traits import version_of
 from sweep.grid.dataset import package_version
-from sweep.kernel.efficiency import FACTORS
+from sweep.kernel.factors import FACTORS
 
 STARTS = 3
 """Points that a fit starts from: the priors' centres, and two draws from the priors. The shipped

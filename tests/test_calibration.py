@@ -26,7 +26,7 @@ from sweep.decisions.compare import compare
 from sweep.engines.calibration_file import FittedEfficiency, load_efficiency
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
-from sweep.kernel.efficiency import FACTORS, IDEAL
+from sweep.kernel.factors import FACTORS, IDEAL
 from sweep.runs.run import run
 
 SMALL = {name: dataclasses.replace(prior, deviations={}) for name, prior in PRIORS.items()}

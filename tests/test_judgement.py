@@ -37,7 +37,7 @@ from calibration.validation.predictions import predictions
 from sweep.engines.calibration_file import UNTOLD, FittedEfficiency, load_efficiency
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
-from sweep.kernel.efficiency import FACTORS
+from sweep.kernel.factors import FACTORS
 from sweep.runs.check_results import check_dataset
 from sweep.runs.run import run
 from sweep.schema.intervals import BEYOND, CALIBRATED, UNSEEN

@@ -72,7 +72,7 @@ def validate(
     table, _ = read_table(measurements, select, settings, configs)
     from calibration.fit.forward import Forward
     from calibration.validation.accuracy_report import as_markdown, figures, judge
-    from sweep.kernel.efficiency import FACTORS
+    from sweep.kernel.factors import FACTORS
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.progress import progress_bar
 

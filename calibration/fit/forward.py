@@ -13,7 +13,7 @@ import numpy as np
 
 from calibration.fit.points import Group
 from sweep.evaluation.buffers import give_back
-from sweep.kernel.efficiency import Efficiency
+from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 
@@ -54,8 +54,8 @@ def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
     """Logarithm of the figure of rows of a group, and its slopes if asked for, as traced."""
 
     def logarithm(values: jax.Array, point: Point) -> jax.Array:
-        efficiency = Efficiency(**dict(zip(factors, values, strict=True)))
-        return jnp.log(_figure(dataclasses.replace(point, efficiency=efficiency), group.variable))
+        own = Factors(**dict(zip(factors, values, strict=True)))
+        return jnp.log(_figure(dataclasses.replace(point, factors=own), group.variable))
 
     def one_row(values: jax.Array, point: Point) -> tuple[jax.Array, jax.Array]:
         if not slopes:

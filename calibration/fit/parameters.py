@@ -19,7 +19,7 @@ from calibration.fit.priors import BOUNDS, PRIORS, SETTINGS, Prior
 from sweep.engines.calibration_file import setting
 from sweep.engines.traits import Traits
 from sweep.errors import SpecError
-from sweep.kernel.efficiency import FACTORS
+from sweep.kernel.factors import FACTORS
 from sweep.specs.parsing import nearest
 
 Array = np.ndarray[Any, Any]

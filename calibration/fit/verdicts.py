@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.fit.parameters import Array, Parameter
-from sweep.kernel.efficiency import FACTORS
+from sweep.kernel.factors import FACTORS
 
 if TYPE_CHECKING:
     from calibration.fit.solver import Fit

@@ -11,7 +11,7 @@ from calibration.measurements.table import Measurement
 from calibration.validation.half_widths import ranged_numbers
 from sweep.engines.calibration_file import FittedEfficiency
 from sweep.evaluation.intervals import SCENARIO_OF_MASK
-from sweep.kernel.efficiency import FACTORS
+from sweep.kernel.factors import FACTORS
 from sweep.schema.intervals import CALIBRATED, EXTRAPOLATION, Judged
 
 

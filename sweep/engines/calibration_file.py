@@ -12,7 +12,7 @@ from pydantic import Field
 from sweep.engines.traits import AXES_OF_TRAITS, Traits, traits_of
 from sweep.errors import SpecError
 from sweep.kernel.block import Block
-from sweep.kernel.efficiency import FACTORS, IDEAL
+from sweep.kernel.factors import FACTORS, IDEAL
 from sweep.schema.intervals import BEYOND, EXTRAPOLATION, UNSEEN
 from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec

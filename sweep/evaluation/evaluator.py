@@ -19,7 +19,7 @@ from sweep.evaluation.plan import Plan
 from sweep.evaluation.tiles import FACTOR, Blocks, Family, Places, common, every, within
 from sweep.evaluation.vmapped_kernel import kernel
 from sweep.grid.resolved import Resolved
-from sweep.kernel.efficiency import FACTORS
+from sweep.kernel.factors import FACTORS
 from sweep.schema.axes import AXES
 from sweep.schema.variables import VARIABLES
 

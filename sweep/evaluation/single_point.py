@@ -10,7 +10,7 @@ import numpy as np
 from sweep.engines.calibration_file import FittedEfficiency
 from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params
 from sweep.kernel.block import Block
-from sweep.kernel.efficiency import Efficiency
+from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import PrecisionSpec
@@ -39,7 +39,7 @@ def cell(
         return point
     found = efficiency.grid([blocks], [hardware], [precision])
     factors = {name: _leaf(array.reshape(())) for name, array in found.items()}
-    return Point(**{**vars(point), "efficiency": Efficiency(**factors)})
+    return Point(**{**vars(point), "factors": Factors(**factors)})
 
 
 def _leaf(value: Any) -> jax.Array:

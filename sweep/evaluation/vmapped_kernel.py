@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sweep.evaluation.packing import unpacked
-from sweep.kernel.efficiency import Efficiency
+from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.schema.axes import AXES
@@ -36,14 +36,14 @@ def kernel(
         factors: Efficiency factors, each with the axes it varies along; none for the ideal.
     """
 
-    def one_point(efficiency: dict[str, Any], *axes: Any) -> dict[str, jax.Array]:
+    def one_point(factor_values: dict[str, Any], *axes: Any) -> dict[str, jax.Array]:
         given = {name: unpacked(value) for name, value in zip(AXES, axes, strict=True)}
-        point = Point(**given, efficiency=Efficiency(**efficiency))
+        point = Point(**given, factors=Factors(**factor_values))
         request = Request(point, keep_infeasible=keep_infeasible)
         return {name: _stored(getattr(request, name), name) for name, _ in dims}
 
     def outer_product(
-        buffers: dict[str, jax.Array], efficiency: dict[str, Any], *axes: Any
+        buffers: dict[str, jax.Array], factor_values: dict[str, Any], *axes: Any
     ) -> dict[str, jax.Array]:
         del buffers
         mapped: Callable[..., dict[str, jax.Array]] = one_point
@@ -54,7 +54,7 @@ def kernel(
             in_axes = (over_factors, *(0 if i == place else None for i in range(len(AXES))))
             out_axes = {name: 0 if axis in over else None for name, over in dims}
             mapped = jax.vmap(mapped, in_axes, out_axes)
-        return mapped(efficiency, *axes)
+        return mapped(factor_values, *axes)
 
     return jax.jit(
         outer_product, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sweep.kernel import memory
-from sweep.kernel.efficiency import Efficiency
+from sweep.kernel.factors import Factors
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Hardware, Numbers, Point
 from sweep.kernel.request import Request
@@ -31,9 +31,9 @@ RESOURCES = (*RATES, *FIXED_TIMES, "memory_size")
 
 More matrix rate comes with the power to hold it."""
 OVERHEADS = tuple(
-    field.name for field in dataclasses.fields(Efficiency) if field.name.endswith("overhead_s")
+    field.name for field in dataclasses.fields(Factors) if field.name.endswith("overhead_s")
 )
-"""Fixed times of a fitted efficiency."""
+"""Factors that are fixed times."""
 
 Quantities = dict[str, Scalar]
 
@@ -44,7 +44,7 @@ def scaled(point: Point, factors: Float[Array, "resource"]) -> Point:
     return dataclasses.replace(
         point,
         hardware=_scaled_hardware(point.hardware, by),
-        efficiency=_scaled_overheads(point.efficiency, by["software_overhead"]),
+        factors=_scaled_overheads(point.factors, by["software_overhead"]),
     )
 
 
@@ -66,10 +66,10 @@ def _scaled_hardware(hardware: Hardware, by: dict[str, Array]) -> Hardware:
     )
 
 
-def _scaled_overheads(efficiency: Efficiency, factor: Array) -> Efficiency:
-    spent = {name: getattr(efficiency, name) for name in OVERHEADS}
+def _scaled_overheads(factors: Factors, factor: Array) -> Factors:
+    spent = {name: getattr(factors, name) for name in OVERHEADS}
     longer = {name: time * factor for name, time in spent.items() if not is_nothing(time)}
-    return dataclasses.replace(efficiency, **longer)
+    return dataclasses.replace(factors, **longer)
 
 
 def elasticities(

@@ -190,7 +190,7 @@ class Inflight:
         missing = jnp.ceil(waves) - waves
         staggered = jnp.maximum(c.lumps * c.stay * (1 - missing) - c.chunks, 0.0)
         iterations = jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
-        return self.point.efficiency.ramp * empty * iterations
+        return self.point.factors.ramp * empty * iterations
 
 
 def concurrency(point: Point) -> Scalar:

@@ -48,7 +48,7 @@ def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
     for block in point.model.blocks:
         for attention in attentions(block):
             kept = attention.kept(block, tokens)
-            held = kept + point.efficiency.kept_context * (tokens - kept)
+            held = kept + point.factors.kept_context * (tokens - kept)
             elements = attention.cached(block, point.tp) * held
             total = total + block.count * elements * point.precision.kv
     return total / point.layout.pp
@@ -90,7 +90,7 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
             width = jnp.maximum(width, 2 * block.hidden_size + outputs)
         if "lm_head" in block.operators:
             logits = sampled * block.vocab_size
-    hidden, copies = point.precision.hidden, point.efficiency.logit_copies
+    hidden, copies = point.precision.hidden, point.factors.logit_copies
     sampling = logits * (hidden / tp + LOGIT_BYTES * copies)
     activations = jnp.maximum(tokens * width * hidden, sampling)
     return activations + _exchanged(point, tokens)
@@ -131,7 +131,7 @@ def max_concurrency(point: Point) -> Scalar:
     server, layout = point.server, point.layout
     limit = jnp.minimum(server.max_batch_size, server.max_num_tokens)
     widest = working_memory(point, server.max_num_tokens, limit)
-    usable = point.hardware.memory - point.efficiency.reserved_memory_bytes
+    usable = point.hardware.memory - point.factors.reserved_memory_bytes
     left = usable - weight_memory(point) - widest
     reserved = point.length("isl") + server.reserved_osl * point.length("osl")
     room = server.kv_cache_fraction * left / kv_bytes_per_sequence(point, reserved)

@@ -26,7 +26,7 @@ class Pricing:
     def _stage(self) -> Scalar:
         """Layers of the fullest stage over their mean, and what stages wait for one another. [1]"""
         pp, layers = self.point.layout.pp, self.point.model.layers
-        idle = self.point.efficiency.pipeline_idle
+        idle = self.point.factors.pipeline_idle
         waiting = 1.0 if is_nothing(idle) else 1 + idle * (pp - 1)
         return jnp.ceil(layers / pp) * pp / layers * waiting
 
@@ -64,7 +64,7 @@ class Pricing:
     @cached_property
     def _clock(self) -> Scalar:
         """Clock that is held under full load over that of the published rate. [1]"""
-        limit = self.point.efficiency.power_limit
+        limit = self.point.factors.power_limit
         if is_nothing(limit):
             return 1.0
         return jnp.power(self.point.hardware.power_headroom, limit)
@@ -77,16 +77,16 @@ class Pricing:
 
     def price_attended(self, block: Block, name: str, attended: Scalar) -> tuple[Cost, Seconds]:
         """Cost and time of an operator in one layer whose sequences attend to `attended` tokens."""
-        operator, efficiency = OPERATORS[name], self.point.efficiency
+        operator, factors = OPERATORS[name], self.point.factors
         cost = operator.cost(block, self.step, attended)
-        share = efficiency.gemm if operator.attention is None else efficiency.attention
+        share = factors.gemm if operator.attention is None else factors.attention
         if operator.engine == "experts":
-            share = share * efficiency.expert_gemm
+            share = share * factors.expert_gemm
         if operator.attention is not None and self.step.decoding and "latent" not in name:
-            cost = _on_vector_units(cost, efficiency.vector_attention)
-            cost = _few_heads(cost, self._kv_heads(block), efficiency.kv_half_heads)
+            cost = _on_vector_units(cost, factors.vector_attention)
+            cost = _few_heads(cost, self._kv_heads(block), factors.kv_half_heads)
         rate = self.peak(operator.engine) * share
-        return cost, resource_seconds(cost, rate, self.point.hardware, efficiency)
+        return cost, resource_seconds(cost, rate, self.point.hardware, factors)
 
 
 VECTOR_FLOPS_PER_SCORE = 512.0
@@ -114,12 +114,12 @@ def host_latency(point: Point, sampled: Scalar) -> Scalar:
 
     The host of a pipeline also waits for what the others do with each sequence.
     """
-    efficiency, total = point.efficiency, jnp.zeros(())
-    if not is_nothing(efficiency.step_overhead_s):
-        total = total + efficiency.step_overhead_s
-    if not is_nothing(efficiency.sequence_overhead_s):
-        total = total + efficiency.sequence_overhead_s * sampled
-    if not is_nothing(efficiency.pipeline_sequence_overhead_s):
-        waited = efficiency.pipeline_sequence_overhead_s * (point.layout.pp - 1)
+    factors, total = point.factors, jnp.zeros(())
+    if not is_nothing(factors.step_overhead_s):
+        total = total + factors.step_overhead_s
+    if not is_nothing(factors.sequence_overhead_s):
+        total = total + factors.sequence_overhead_s * sampled
+    if not is_nothing(factors.pipeline_sequence_overhead_s):
+        waited = factors.pipeline_sequence_overhead_s * (point.layout.pp - 1)
         total = total + waited * sampled
     return total

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from sweep.errors import GridError
 from sweep.kernel.block import Block
-from sweep.kernel.efficiency import IDEAL, Efficiency
+from sweep.kernel.factors import IDEAL, Factors
 from sweep.kernel.operators.cost import Scalar
 from sweep.schema.terms import Part, Role
 
@@ -201,7 +201,7 @@ class Point(eqx.Module):
         context_len: Tokens each sequence attends to in one decode step. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
-        efficiency: What of the hardware's rates is reached.
+        factors: Shares of the published rates, and fixed costs, of a real engine.
     """
 
     model: Model
@@ -223,7 +223,7 @@ class Point(eqx.Module):
     context_len: Scalar | None = None
     isl: Scalar | None = None
     osl: Scalar | None = None
-    efficiency: Efficiency = IDEAL
+    factors: Factors = IDEAL
 
     @property
     def layout(self) -> Layout:
@@ -233,8 +233,7 @@ class Point(eqx.Module):
             pp=_one_if_absent(self.pp),
             ep=_one_if_absent(self.ep),
             dp_attention=_one_if_absent(self.dp_attention),
-            expert_imbalance=_one_if_absent(self.expert_imbalance)
-            * self.efficiency.expert_imbalance,
+            expert_imbalance=_one_if_absent(self.expert_imbalance) * self.factors.expert_imbalance,
         )
 
     @property

@@ -176,7 +176,7 @@ def _step(
         layout=point.layout,
         precision=point.precision,
         cache=point.hardware.cache,
-        dispatch_everywhere=point.efficiency.dispatch_everywhere,
+        dispatch_everywhere=point.factors.dispatch_everywhere,
     )
 
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from sweep.kernel.efficiency import IDEAL, Efficiency
+from sweep.kernel.factors import IDEAL, Factors
 from sweep.kernel.operators.cost import Cost, Scalar, is_nothing
 from sweep.kernel.params import Hardware, Numbers
 
@@ -57,7 +57,7 @@ def slowest(memory: Scalar, compute: Scalar, communication: Scalar) -> Int[Array
 
 
 def resource_seconds(
-    cost: Cost, peak: Scalar, hardware: Hardware, efficiency: Efficiency = IDEAL
+    cost: Cost, peak: Scalar, hardware: Hardware, factors: Factors = IDEAL
 ) -> Seconds:
     """Time `cost` keeps each resource of `hardware` busy.
 
@@ -68,12 +68,12 @@ def resource_seconds(
         cost: Work on one GPU.
         peak: Dense matrix rate for its operand types, as far as it is reached. [FLOP/s]
         hardware: Rates and bandwidths.
-        efficiency: What of them is reached.
+        factors: Shares of those rates that a real engine reaches.
 
     References:
         [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
-    e = efficiency
+    e = factors
     moved = (
         (cost.weight_bytes, e.weight_bandwidth),
         (cost.kv_bytes, e.kv_bandwidth),
@@ -116,22 +116,22 @@ def fabric(hardware: Hardware, span: Scalar) -> Int[Array, ""]:
     return jnp.sum(jnp.asarray(span) > jnp.asarray(hardware.fabric_reach), dtype=jnp.int32)
 
 
-def network_seconds(cost: Cost, hardware: Hardware, efficiency: Efficiency = IDEAL) -> Scalar:
+def network_seconds(cost: Cost, hardware: Hardware, factors: Factors = IDEAL) -> Scalar:
     """Time of an exchange: its hops, and its bytes at the bandwidth of the fabric it needs. [s]"""
     which = fabric(hardware, cost.network_span)
     bandwidth = jnp.asarray(hardware.fabric_bandwidth)[which]
     hop = jnp.asarray(hardware.fabric_latency)[which]
     # In this order an unknown, infinite bandwidth has a slope of nought.
-    moved = cost.network_bytes / bandwidth / efficiency.link_bandwidth
+    moved = cost.network_bytes / bandwidth / factors.link_bandwidth
     pairs = cost.network_span / 2
-    if not is_nothing(efficiency.link_crowding):
-        moved = moved * jnp.power(pairs, efficiency.link_crowding)
+    if not is_nothing(factors.link_crowding):
+        moved = moved * jnp.power(pairs, factors.link_crowding)
     spent = moved + cost.network_hops * hop
-    overhead = efficiency.exchange_overhead_s
+    overhead = factors.exchange_overhead_s
     if is_nothing(overhead):
         return spent
-    if not is_nothing(efficiency.exchange_growth):
-        overhead = overhead * jnp.power(pairs, efficiency.exchange_growth)
+    if not is_nothing(factors.exchange_growth):
+        overhead = overhead * jnp.power(pairs, factors.exchange_growth)
     return spent + jnp.minimum(cost.network_hops, 1.0) * overhead
 
 

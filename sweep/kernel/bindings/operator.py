@@ -29,7 +29,7 @@ class Step(eqx.Module):
         chunks: Chunks that each prompt is cut into; the pass is a mean one of them. [count]
         prompt_tokens: Prompt tokens that pass beside sequences that decode. [count]
         prompts_ended: Prompts that end with them. [count]
-        dispatch_everywhere: See `Efficiency`. [1]
+        dispatch_everywhere: See `Factors`. [1]
     """
 
     decoding: bool = eqx.field(static=True)

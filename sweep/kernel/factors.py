@@ -7,7 +7,7 @@ import equinox as eqx
 from sweep.kernel.operators.cost import Scalar
 
 
-class Efficiency(eqx.Module):
+class Factors(eqx.Module):
     """Factors between the rooflines and a real engine; the defaults are ideal.
 
     Shares multiply a rate or a bandwidth of the specification, which stays as published. A share
@@ -79,7 +79,7 @@ class Efficiency(eqx.Module):
     reserved_memory_bytes: Scalar = 0.0
 
 
-IDEAL = Efficiency()
+IDEAL = Factors()
 """Every resource at its published rate, and nothing else spent."""
-FACTORS = tuple(field.name for field in dataclasses.fields(Efficiency))
+FACTORS = tuple(field.name for field in dataclasses.fields(Factors))
 """Names of the factors."""
