@@ -113,6 +113,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "phi3": LLAMA | {"sliding_window": 48},
     "qwen2": LLAMA | {"sliding_window": 48, "max_window_layers": 2, "use_sliding_window": True},
     "qwen3": LLAMA | {"head_dim": 16},
+    "seed_oss": LLAMA | {"attention_bias": True, "attention_out_bias": False},
     "Yi": LLAMA,
 }
 """A tiny model of every family, with the keys its published configs have."""

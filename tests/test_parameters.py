@@ -202,6 +202,23 @@ PUBLISHED = {
         llama_config(2048, 8192, 16, 32, 8, 128_256, head_dim=64, **TIED),
         1_235_814_400,
     ),
+    "seed-oss-36b": (
+        "seed_oss",
+        llama_config(
+            5120,
+            27_648,
+            64,
+            80,
+            8,
+            155_136,
+            head_dim=128,
+            attention_bias=True,
+            attention_out_bias=False,
+            mlp_bias=False,
+            **UNTIED,
+        ),
+        36_151_104_512,
+    ),
     "tinyllama-1.1b": (
         "llama",
         llama_config(2048, 5632, 22, 32, 4, 32_000, **UNTIED),
@@ -292,6 +309,35 @@ def test_biases_are_counted_where_the_config_has_them(family: str, key: str, ext
     assert model_facts(model(family, **{key: True})).parameters - without == extra
 
 
+@pytest.mark.parametrize(
+    ("said", "biased"), [({}, 64), ({"attention_out_bias": False}, 0), ({"mlp_bias": False}, 64)]
+)
+def test_a_bias_that_is_off_counts_as_said(said: dict[str, bool], biased: int) -> None:
+    # 3 layers; query 64, key and value 16 each, and the output projection's own 64.
+    without = model_facts(model("llama")).parameters
+    found = model_facts(model("llama", attention_bias=True, **said)).parameters
+    assert found - without == 3 * (64 + 2 * 16 + biased)
+
+
+@pytest.mark.parametrize(
+    ("step", "routed", "parameters"),
+    [
+        # Attention: queries 8·24·64, latent 40·64 and its norm 32, keys and values 8·32·32, output
+        # 64·128, two norms of 64: 31 392. Dense: 3·64·160 = 30 720 more; routed: 9 experts of
+        # 3·64·32 and a router of 8·64, 55 808 more. Embedding, head and norm: 2·512·64 + 64.
+        (1, 4, 62_112 + 4 * 87_200 + 65_600),
+        (2, 2, 3 * 62_112 + 2 * 87_200 + 65_600),
+        (3, 1, 4 * 62_112 + 87_200 + 65_600),
+    ],
+)
+def test_experts_are_in_every_nth_layer_after_the_dense_ones(step, routed, parameters) -> None:
+    # Of layers 0 to 4 the first is dense; of the rest those whose index `step` divides are routed.
+    spec = model("deepseek_v2", num_hidden_layers=5, moe_layer_freq=step)
+    layers = read_blocks(spec.config, "x")
+    assert sum(int(b.count) for b in layers if b.experts) == routed
+    assert model_facts(spec).parameters == parameters
+
+
 # Configs that cannot be read.
 
 
@@ -372,7 +418,7 @@ REQUIRED = {
         "max_position_embeddings",
     ],
     **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text", "qwen2", "qwen3"), LLAMA_KEYS),
-    **dict.fromkeys(("internlm", "internlm2", "llama", "Yi"), LLAMA_KEYS),
+    **dict.fromkeys(("internlm", "internlm2", "llama", "seed_oss", "Yi"), LLAMA_KEYS),
     **dict.fromkeys(("mistral", "mixtral", "phi3"), LLAMA_KEYS),
     "gpt_oss": [*LLAMA_KEYS, "num_local_experts", "num_experts_per_tok", "sliding_window"],
     "qwen3_moe": [*LLAMA_KEYS, "num_experts", "num_experts_per_tok", "moe_intermediate_size"],

@@ -55,6 +55,7 @@ FAMILIES: dict[str, Callable[[Config], tuple[Block, ...]]] = {
     "qwen2": read_qwen2,
     "qwen3": read_qwen3,
     "qwen3_moe": read_qwen3_moe,
+    "seed_oss": read_llama,
     "Yi": read_llama,
 }
 

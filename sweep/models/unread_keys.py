@@ -29,7 +29,7 @@ TELLING = re.compile(
       .*experts?.* | moe_.* | .*lora_rank | qk_(nope|rope)_head_dim | v_head_dim
     | .*(mamba|ssm|conv|recurrent|linear_attn|linear_(key|value|num)).* | state_size
     | is_encoder_decoder | add_cross_attention | encoder_.* | decoder_(layers|ffn_dim)
-    | (mlp|attention|ffn|use)_bias | add_bias_linear | use_qk_norm | qk_(layer)?norm
+    | (mlp|attention|attention_out|ffn|use)_bias | add_bias_linear | use_qk_norm | qk_(layer)?norm
     | attention_chunk_size | hybrid.* | altup.* | laurel.*
     """,
     re.VERBOSE,

@@ -13,10 +13,14 @@ from sweep.models.layers import (
 
 
 def read_llama(config: Config) -> tuple[Block, ...]:
-    """Llama 1 to 3, and Yi, which is published as Llama."""
+    """Read Llama 1 to 3, Yi and Seed-OSS, which states the bias of its output projection apart."""
     bias = config.flag("attention_bias", False)
-    ffn_bias = config.flag("mlp_bias", False)
-    layer = gated_layer(config, qkv_bias=bias, output_bias=bias, ffn_bias=ffn_bias)
+    layer = gated_layer(
+        config,
+        qkv_bias=bias,
+        output_bias=config.flag("attention_out_bias", bias),
+        ffn_bias=config.flag("mlp_bias", False),
+    )
     return decoder(config, [layer] * layer_count(config))
 
 
