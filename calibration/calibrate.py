@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from calibration.fit.forward import Forward
-from calibration.fit.parameters import Array, Parameter, design
-from calibration.fit.priors import SETTINGS
+from calibration.fit.parameters import Array, Parameter, design, settings_of
 from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.fit.verdicts import (
@@ -22,7 +21,7 @@ from calibration.validation.group_spreads import groups_of, spreads
 from calibration.validation.half_widths import by_scenario, halfwidths, left_out_errors, ranges
 from calibration.validation.held_out import summary
 from sweep.engines.calibration_file import Figure, FittedEfficiency
-from sweep.engines.traits import version_of
+from sweep.engines.versions import version_of
 from sweep.grid.dataset import package_version
 from sweep.kernel.factors import FACTORS
 
@@ -169,7 +168,7 @@ def _as_fitted(
         },
         factors=factors,
         deviations=deviations,
-        settings=SETTINGS,
+        settings=settings_of(table.traits),
         halfwidths=halfwidths(table, fit, prior.halfwidths if prior else None, spread),
         spreads=spread,
         seen=seen,

@@ -54,7 +54,6 @@ def test_the_shipped_table_is_whole() -> None:
         (HEADER + GOOD.replace(",256", ","), ["line 2", "batch_size: missing"]),
         (HEADER + GOOD.replace("static_batch", "static"), ["line 2", "scenario", "static"]),
         (HEADER + GOOD.replace("output_throughput", "goodput"), ["line 2", "metric"]),
-        ("tp,attention_dp," + HEADER + "4,3," + GOOD, ["line 2", "attention_dp"]),
         ("id," + HEADER + "a," + GOOD + "a," + GOOD, ["line 3", "'a' stands twice"]),
     ],
 )
@@ -105,26 +104,80 @@ def row(**changes: object) -> Measurement:
 @pytest.mark.parametrize(
     ("changes", "layout"),
     [
-        # Experts from 1.0 on: attention data-parallel, experts over the same GPUs.
-        ({}, (1, 1, 8, 8, 1)),
-        ({"engine_version": "0.21.0"}, (8, 1, 1, 1, 1)),
-        ({"engine": "vllm"}, (8, 1, 1, 1, 1)),
-        ({"model": "llama-3.1-8b"}, (8, 1, 1, 1, 1)),
-        ({"attention_dp": 1}, (8, 1, 1, 1, 1)),
-        ({"attention_dp": 4, "ep": 8}, (2, 1, 8, 4, 1)),
+        ({}, (8, 1, 1, 1, 1)),
+        ({"dp_attention": 1}, (8, 1, 1, 1, 1)),
+        # Beside attention groups, experts are spread over all GPUs of the stage.
+        ({"tp": 1, "dp_attention": 8}, (1, 1, 8, 8, 1)),
+        ({"tp": 2, "dp_attention": 4}, (2, 1, 8, 4, 1)),
+        ({"tp": 2, "dp_attention": 4, "ep": 4}, (2, 1, 4, 4, 1)),
+        ({"model": "llama-3.1-8b", "tp": 2, "dp_attention": 4}, (2, 1, 1, 4, 1)),
         # Sixteen GPUs hold two replicas of eight.
-        ({"num_gpus": 16}, (1, 1, 8, 8, 2)),
+        ({"num_gpus": 16}, (8, 1, 1, 1, 2)),
+        ({"tp": 1, "pp": 2, "dp_attention": 4, "num_gpus": 16}, (1, 2, 4, 4, 2)),
     ],
 )
-def test_layouts_are_completed_as_the_engine_has_them(changes, layout) -> None:
+def test_a_row_and_a_sweep_mean_the_same_by_tp(changes, layout) -> None:
     given = row(**changes)
     blocks = read_blocks(shipped().model(given.model).config, given.model)
     found = layout_of(given, blocks)
     assert (found.tp, found.pp, found.ep, found.dp_attention, found.dp) == layout
 
 
+def former(tmp_path: Path, columns: str, values: str, model: str = "mixtral-8x7b", **engine: str):
+    """The row of a table with the former column `attention_dp`, all of whose `tp` is 8."""
+    named = {"engine": "tensorrt-llm", "engine_version": "1.0.0"} | engine
+    cells = dict(zip(HEADER.strip().split(","), GOOD.strip().split(","), strict=True))
+    cells |= {"model": model, "tp": "8", **named}
+    cells |= dict(zip(columns.split(","), values.split(","), strict=True))
+    text = ",".join(cells) + "\n" + ",".join(cells.values()) + "\n"
+    with pytest.warns(SpecWarning, match="attention_dp is the former name of dp_attention"):
+        (found,) = read(tmp_path, text)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "changes", "layout"),
+    [
+        ("4", {}, (2, 4)),
+        ("1", {}, (8, 1)),
+        # Published mixtures of experts of TensorRT-LLM 1.0 have a group on each GPU.
+        ("", {}, (1, 8)),
+        ("", {"engine_version": "0.21.0"}, (8, 1)),
+        ("", {"engine": "vllm"}, (8, 1)),
+        ("", {"model": "llama-3.1-8b"}, (8, 1)),
+    ],
+)
+def test_the_former_column_is_read_with_its_former_meaning(
+    tmp_path: Path, value: str, changes: dict[str, str], layout
+) -> None:
+    found = former(tmp_path, "attention_dp", value, **changes)
+    assert (found.tp, found.dp_attention) == layout
+    assert found.replica_gpus == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*former name:sweep.errors.SpecWarning")
+@pytest.mark.parametrize(
+    ("columns", "values", "words"),
+    [
+        ("tp,attention_dp", "8,3", ["line 2", "attention_dp: 3 groups do not divide 8"]),
+        ("tp,attention_dp", "8,two", ["line 2", "attention_dp: must be a whole number", "'two'"]),
+        ("tp,attention_dp", "8,0.5", ["line 2", "attention_dp: must be a whole number"]),
+        ("tp,attention_dp", "many,2", ["line 2", "tp", "'many'"]),
+        ("tp,attention_dp,dp_attention", "8,2,2", ["attention_dp and dp_attention mean the same"]),
+    ],
+)
+def test_a_former_column_that_makes_no_sense_is_refused(
+    tmp_path: Path, columns: str, values: str, words: list[str]
+) -> None:
+    with pytest.raises(SpecError) as refusal:
+        read(tmp_path, f"{columns}," + HEADER + f"{values}," + GOOD)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
 def test_gpus_that_no_replica_fills_are_refused() -> None:
-    with pytest.raises(SpecError, match="num_gpus: 12 is no multiple of tp 8"):
+    with pytest.raises(
+        SpecError, match="num_gpus: 12 is no multiple of tp 8 · pp 1 · dp_attention 1"
+    ):
         layout_of(row(num_gpus=12), read_blocks(shipped().model("mixtral-8x7b").config, ""))
 
 

@@ -197,9 +197,13 @@ def test_experts_are_spread_as_the_report_says(tmp_path: Path) -> None:
 def test_attention_beside_experts_is_asked_for(tmp_path: Path) -> None:
     report = changed(TRTLLM, "engine.model", "mistralai/Mixtral-8x7B-Instruct-v0.1")
     message = refusal(tmp_path, report)
-    assert "--set attention_dp=4 if enable_attention_dp" in message
-    assert read(tmp_path, report, attention_dp=1)[0].attention_dp == 1
-    assert read(tmp_path, changed(report, "world_info.tp_size", 1))[0].attention_dp is None
+    assert "--set dp_attention=4 if enable_attention_dp" in message
+    for groups, tp in ((1, 4), (2, 2), (4, 1)):
+        row = read(tmp_path, report, dp_attention=groups)[0]
+        assert (row.tp, row.dp_attention) == (tp, groups)
+    with pytest.raises(SpecError, match="dp_attention: 3 groups do not divide 4 GPUs"):
+        read(tmp_path, report, dp_attention=3)
+    assert read(tmp_path, changed(report, "world_info.tp_size", 1))[0].tp == 1
 
 
 def test_a_limited_run_of_trtllm_bench_must_be_told_its_limit(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ column                    trtllm-bench [1]            vllm bench serve [2]    AI
 model                     engine.model                model_id                model of input_config
 engine, engine_version    engine.version              backend                 not stated
 hardware                  not stated                  not stated              not stated
-tp, pp, ep, num_gpus      tp_size, pp_size, ep_size,  not stated              not stated
+tp · dp_attention, pp,    tp_size, pp_size, ep_size,  not stated              not stated
                           world_size of world_info
 weight_dtype,             engine.quantization, or     not stated              not stated
 activation_dtype          engine.dtype without one
@@ -43,7 +43,7 @@ failed or were cancelled. Requests that arrive at a given rate, however fast the
 that rate: they are refused, or `doubtful` where a highest concurrency was given too.
 
 Types that a report does not state are those of the schema, 16 bits, unless the model's name or
-config says that its weights are narrower; then they must be given. So must attention_dp for a
+config says that its weights are narrower; then they must be given. So must dp_attention for a
 mixture of experts on several GPUs of TensorRT-LLM, and the concurrency of trtllm-bench where the
 requests that were open tell that it had one.
 

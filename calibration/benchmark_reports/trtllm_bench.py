@@ -47,7 +47,7 @@ def read_trtllm_bench(keys: Keys, catalog: Catalog) -> Report:
         "engine": "tensorrt-llm",
         "engine_version": keys.get("engine.version"),
         "num_gpus": keys.count("world_info.world_size"),
-        "tp": keys.count("world_info.tp_size"),
+        "stage_gpus": keys.count("world_info.tp_size"),
         "pp": keys.count("world_info.pp_size"),
         # TensorRT-LLM writes -1 where it chooses for itself.
         "ep": None if keys.get("world_info.ep_size") == -1 else keys.count("world_info.ep_size"),
@@ -71,7 +71,7 @@ def read_trtllm_bench(keys: Keys, catalog: Catalog) -> Report:
         unstated=ask_hardware(keys, str(keys.get("machine.name") or "")),
         foreign=["speculative decoding"] if keys.get("decoding_stats") else [],
     )
-    if columns["tp"] is None:
+    if columns["stage_gpus"] is None:
         report.unstated["tp"] = ask_tp(keys)
     name_model(report, "engine.model", keys.get("engine.model"), catalog)
     _type_engine(report)
@@ -121,14 +121,14 @@ def _limit_engine(report: Report) -> None:
 
 
 def _ask_attention(report: Report, catalog: Catalog) -> None:
-    """Ask how attention ran beside experts, which decides the layout and stands in no report."""
-    name, tp = report.columns["model"], report.columns["tp"] or 1
-    if name is None or tp == 1:
+    """Ask how attention ran beside experts, which decides the layout and which no report states."""
+    name, gpus = report.columns["model"], report.columns["stage_gpus"] or 1
+    if name is None or gpus == 1:
         return
     spec = catalog.model(name)
     if is_routed(read_blocks(spec.config, spec.where)):
-        report.unstated["attention_dp"] = (
-            f"{report.keys.where}: attention_dp: the report does not state whether attention ran "
-            f"data-parallel; give --set attention_dp={tp} if enable_attention_dp was set, else "
-            "--set attention_dp=1"
+        report.unstated["dp_attention"] = (
+            f"{report.keys.where}: dp_attention: the report does not state whether attention ran "
+            f"data-parallel; give --set dp_attention={gpus} if enable_attention_dp was set, else "
+            "--set dp_attention=1"
         )

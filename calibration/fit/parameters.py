@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from calibration.fit.priors import BOUNDS, PRIORS, SETTINGS, Prior
+from calibration.fit.priors import BOUNDS, PRIORS, Prior
 from sweep.engines.calibration_file import setting
+from sweep.engines.known import engine_of
 from sweep.engines.traits import Traits
 from sweep.errors import SpecError
 from sweep.kernel.factors import FACTORS
@@ -136,7 +137,9 @@ def design(
     fixed = np.ones((len(rows), len(FACTORS)))
     for column, factor in enumerate(FACTORS):
         if factor not in priors:
-            fixed[:, column] = [setting(SETTINGS, factor, row.era) for row in rows]
+            fixed[:, column] = [
+                setting(engine_of(row.engine).settings, factor, row.era) for row in rows
+            ]
             matrices.append(None)
             continue
         first = len(parameters)
@@ -165,6 +168,24 @@ def design(
         names = chosen(free, parameters)
         parameters = [dataclasses.replace(p, free=p.name in names) for p in parameters]
     return Design(tuple(parameters), FACTORS, tuple(built), fixed)
+
+
+def settings_of(rows: Sequence[Traits]) -> dict[str, dict[str, float]]:
+    """Settings of the engines of `rows`, by factor and era.
+
+    `default` is that of the first engine; the eras of other engines are written out.
+    """
+    if not rows:
+        return {}
+    settings = {
+        factor: dict(by_era) for factor, by_era in engine_of(rows[0].engine).settings.items()
+    }
+    for engine, era in dict.fromkeys((row.engine, row.era) for row in rows):
+        if engine != rows[0].engine:
+            own = engine_of(engine).settings
+            for factor in {**settings, **own}:
+                settings.setdefault(factor, {})[era] = setting(own, factor, era)
+    return settings
 
 
 def chosen(patterns: Sequence[str], parameters: Sequence[Parameter]) -> set[str]:
@@ -214,7 +235,7 @@ def _no_such(pattern: str, parameters: Sequence[Parameter]) -> str:
         guess = nearest(pattern, of_it) or f"; it has {', '.join(of_it) or 'no deviations'}"
         return f"these rows have no {pattern!r}{guess:.300}"
     guess = nearest(factor, factors) or f"; known: {', '.join(factors)}"
-    kind = "is a setting of the engine and is not fitted" if factor in SETTINGS else "is no factor"
+    kind = "is a habit of the engine and is not fitted" if factor in FACTORS else "is no factor"
     return f"{factor!r} {kind}{guess}"
 
 

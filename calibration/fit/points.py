@@ -1,8 +1,8 @@
 """From measured rows to points of the kernel: specifications looked up, stacked, gathered."""
 
-from collections.abc import Callable, Hashable, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from calibration.measurements.table import Measurement
-from sweep.engines.traits import version_of
-from sweep.errors import SpecError
+from sweep.engines.engine import Types
+from sweep.engines.known import engine_of
+from sweep.errors import SpecError, SpecWarning
 from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params, stack
 from sweep.grid.resolved import check_dtypes
 from sweep.kernel.block import Block, is_routed
@@ -19,17 +20,12 @@ from sweep.kernel.params import Point, Server
 from sweep.models.read import read_blocks
 from sweep.schema.axes import SERVER
 from sweep.specs.catalog import Catalog
-from sweep.specs.dtypes import DTYPE_BYTES
 from sweep.specs.hardware import HardwareSpec
-from sweep.specs.model import ModelSpec
-from sweep.specs.precision import LinearSpec, PrecisionSpec
+from sweep.specs.precision import PrecisionSpec
 
 T = TypeVar("T")
 ENDLESS = 1e9
 """Requests of a run whose number is not stated: its ends weigh nothing. [count]"""
-BLOCK_FORMAT = {"fp4": "nvfp4"}
-"""What a table means by a 4-bit float: without scales nobody publishes one."""
-HALF = {"fp16": "half", "bf16": "half"}
 VARIABLES = {
     ("static_batch", "output_throughput"): "output_throughput",
     ("static_batch", "ttft"): "ttft",
@@ -62,7 +58,7 @@ LAYOUT_AXES = ("tp", "pp", "ep", "dp_attention", "dp")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a row's GPUs stand. [count]"""
+    """How the GPUs of a row are used. [count]"""
 
     tp: int
     pp: int
@@ -72,32 +68,47 @@ class Layout:
 
 
 def layout_of(row: Measurement, blocks: tuple[Block, ...]) -> Layout:
-    """The layout a row states, completed as its engine has it.
-
-    TensorRT-LLM runs mixtures of experts attention data-parallel from version 1.0 on, by the
-    options its published figures were measured with, and spreads the experts over the same GPUs.
-    Other rows are tensor-parallel in all their layers.
+    """The layout a row states; experts are spread over the GPUs of attention groups.
 
     Raises:
-        SpecError: num_gpus is no multiple of what one replica takes.
+        SpecError: num_gpus is no multiple of the GPUs of one replica.
     """
-    routed = is_routed(blocks)
-    groups = row.attention_dp
-    if groups is None:
-        modern = row.engine == "tensorrt-llm" and version_of(row.engine_version) >= (1, 0)
-        groups = row.tp if routed and modern else 1
-    spread = row.tp if groups > 1 and routed else 1
-    replica = row.tp * row.pp
+    groups = row.dp_attention or 1
+    spread = row.tp * groups if groups > 1 and is_routed(blocks) else 1
+    replica = row.replica_gpus
     gpus = row.num_gpus or replica
     if gpus % replica:
-        raise SpecError(f"{row.id}: num_gpus: {gpus} is no multiple of tp {row.tp} · pp {row.pp}")
-    return Layout(
-        tp=row.tp // groups,
-        pp=row.pp,
-        ep=row.ep or spread,
-        dp_attention=groups,
-        dp=gpus // replica,
-    )
+        raise SpecError(
+            f"{row.id}: num_gpus: {gpus} is no multiple of "
+            f"tp {row.tp} · pp {row.pp} · dp_attention {groups}"
+        )
+    return Layout(row.tp, row.pp, row.ep or spread, groups, gpus // replica)
+
+
+def warn_of_layouts(rows: Sequence[Measurement], routed: Mapping[str, bool]) -> None:
+    """Warn once of rows whose engine is usually run with attention groups that they do not state.
+
+    Args:
+        rows: The rows.
+        routed: Whether each model is a mixture of experts.
+    """
+    silent = [row for row in rows if row.dp_attention is None and row.tp > 1]
+    unusual = [
+        row.id
+        for row in silent
+        if engine_of(row.engine).attention_groups(
+            row.engine_version, row.tp, routed=routed[row.model]
+        )
+        > 1
+    ]
+    if unusual:
+        warnings.warn(
+            f"{unusual[0]}: dp_attention is not stated and counts as 1, in {len(unusual)} rows; "
+            "published runs of this engine use one attention group per GPU: tp 1, "
+            "dp_attention = the GPUs of a stage",
+            SpecWarning,
+            stacklevel=2,
+        )
 
 
 def recipe_of(row: Measurement, catalog: Catalog) -> PrecisionSpec:
@@ -108,36 +119,8 @@ def recipe_of(row: Measurement, catalog: Catalog) -> PrecisionSpec:
     """
     if row.precision is not None:
         return catalog.precision(row.precision)
-    types = row.weight_dtype, row.activation_dtype, row.kv_dtype
-    return _recipe(*types, keeps_attention="deepseek" in row.model)
-
-
-@lru_cache(maxsize=256)
-def _recipe(
-    weight: str, activation: str | None, kv: str | None, *, keeps_attention: bool
-) -> PrecisionSpec:
-    """The recipe of three types; head, hidden state and attention stay in 16 bits.
-
-    4-bit checkpoints of DeepSeek models keep the projections around attention in 16 bits.
-    """
-    weight = BLOCK_FORMAT.get(weight, weight)
-    activation = BLOCK_FORMAT.get(activation or "", activation) or weight
-    hidden = activation if DTYPE_BYTES[activation] >= 2 else "half"
-    narrow = DTYPE_BYTES[activation] < 2
-    four_bits = DTYPE_BYTES[weight] < 1
-    half = LinearSpec(weight_dtype="half", activation_dtype="half")
-    group = {"weight_group_size": 128, "weight_scale_bytes": 2.0} if weight == "int4" else {}
-    fields: dict[str, Any] = {
-        "name": f"{weight}-{activation}-{kv or 'default'}",
-        "weight_dtype": weight,
-        "activation_dtype": activation,
-        "hidden_dtype": hidden,
-        "kv_dtype": kv or ("fp8" if narrow else hidden),
-        "head_dtype": hidden,
-        "attention": half if keeps_attention and four_bits and narrow else None,
-        **group,
-    }
-    return PrecisionSpec(**fields)
+    types = Types(row.weight_dtype, row.activation_dtype, row.kv_dtype)
+    return engine_of(row.engine).recipe(row.model, types)
 
 
 def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
@@ -146,41 +129,33 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
     Raises:
         SpecError: A row names what the catalog lacks, or a layout or recipe that cannot be.
     """
-    models: dict[str, tuple[ModelSpec, tuple[Block, ...]]] = {}
+    served: dict[tuple[str, str], tuple[Block, ...]] = {}
     for row in rows:
-        if row.model not in models:
-            spec = _as_run(row, named(row, catalog.model, row.model))
-            models[row.model] = spec, read_blocks(spec.config, spec.where)
-    structures = {
-        name: jax.tree.structure(model_params(blocks)) for name, (_, blocks) in models.items()
-    }
+        if _served(row) not in served:
+            spec = engine_of(row.engine).as_run(named(row, catalog.model, row.model))
+            served[_served(row)] = read_blocks(spec.config, spec.where)
+    structures = {key: jax.tree.structure(model_params(blocks)) for key, blocks in served.items()}
     members: dict[Any, list[int]] = {}
-    for place, row in enumerate(rows):
-        key = VARIABLES[row.scenario, row.metric], structures[row.model]
-        members.setdefault(key, []).append(place)
+    for index, row in enumerate(rows):
+        key = VARIABLES[row.scenario, row.metric], structures[_served(row)]
+        members.setdefault(key, []).append(index)
     return [
-        Group(key[0], np.asarray(places), _points([rows[i] for i in places], models, catalog))
-        for key, places in members.items()
+        Group(key[0], np.asarray(indices), _points([rows[i] for i in indices], served, catalog))
+        for key, indices in members.items()
     ]
 
 
-def _as_run(row: Measurement, spec: ModelSpec) -> ModelSpec:
-    """The model as the row's engine runs it.
-
-    TensorRT-LLM attends to the whole context in models with one sliding window for all layers,
-    unless a run asks for the window.
-    """
-    if row.engine != "tensorrt-llm" or spec.family not in ("mistral", "mixtral"):
-        return spec
-    return spec.model_copy(update={"config": {**spec.config, "sliding_window": None}})
+def _served(row: Measurement) -> tuple[str, str]:
+    """Engine and model: engines run the same model in different ways."""
+    return row.engine, row.model
 
 
 def _points(
     rows: Sequence[Measurement],
-    models: dict[str, tuple[ModelSpec, tuple[Block, ...]]],
+    served: Mapping[tuple[str, str], tuple[Block, ...]],
     catalog: Catalog,
 ) -> Point:
-    layouts = [layout_of(row, models[row.model][1]) for row in rows]
+    layouts = [layout_of(row, served[_served(row)]) for row in rows]
     recipes = recipes_of(rows, catalog)
     machines = machines_of(rows, catalog)
     pairs = list(zip(machines, recipes, strict=True))
@@ -205,7 +180,7 @@ def _points(
     }
     empty: dict[str, Any] = dict.fromkeys(numbers, 0.0)
     scalar = Point(
-        model=_gather([row.model for row in rows], lambda n: model_params(models[n][1])),
+        model=_gather([_served(row) for row in rows], lambda key: model_params(served[key])),
         hardware=_gather(machines, hardware_params),
         precision=_gather(recipes, precision_params),
         **empty,
@@ -218,16 +193,17 @@ def _points(
 
 
 def _gather(keys: Sequence[Any], params: Any) -> Any:
-    """Parameters of each row, worked out once for each that differs."""
-    places: dict[Any, int] = {}
+    """Parameters of each row, computed once for each specification that differs."""
+    indices: dict[Any, int] = {}
     order: list[int] = []
     distinct: list[Any] = []
     for key in keys:
-        name = getattr(key, "name", key)
-        if name not in places:
-            places[name] = len(distinct)
+        # Specifications are not hashable; rows of one key share one object.
+        known = key if isinstance(key, tuple) else id(key)
+        if known not in indices:
+            indices[known] = len(distinct)
             distinct.append(params(key))
-        order.append(places[name])
+        order.append(indices[known])
     stacked = stack(distinct, np.float64)
     return jax.tree.map(lambda leaf: leaf[np.asarray(order)], stacked)
 
@@ -248,7 +224,10 @@ def recipes_of(rows: Sequence[Measurement], catalog: Catalog) -> list[PrecisionS
     Raises:
         SpecError: One cannot be; the message names the first row that has it.
     """
-    keys = [(r.precision, r.weight_dtype, r.activation_dtype, r.kv_dtype, r.model) for r in rows]
+    keys = [
+        (r.engine, r.precision, r.weight_dtype, r.activation_dtype, r.kv_dtype, r.model)
+        for r in rows
+    ]
     return each(rows, keys, lambda place: recipe_of(rows[place], catalog))
 
 

@@ -1,4 +1,4 @@
-"""Priors, bounds and fixed values of the factors."""
+"""Priors and bounds of the factors."""
 
 from dataclasses import dataclass
 
@@ -44,11 +44,12 @@ PRIORS: dict[str, Prior] = {
     "pipeline_idle": Prior(0.02, 0.7, {}),
     "ramp": Prior(1.0, 0.3, {}),
 }
-"""Physical priors. Saturated rows alone do not tell fixed costs: about 6 µs for the dozen kernels
-of a layer and 0.4 ms for a pass come from profiles of engines with CUDA graphs; plain copies reach
-90 to 93 % of the memory bandwidth that a datasheet states. The widths were chosen by the errors of
-refits without the configurations, models and accelerators predicted: hosts differ, links and
-matrix units of different accelerators reach much the same share of their rates."""
+"""Physical priors. Saturated rows alone do not determine fixed costs: about 6 µs for the dozen
+kernels of a layer and 0.4 ms for a pass come from profiles of engines with CUDA graphs; plain
+copies reach 90 to 93 % of the memory bandwidth that a datasheet states. The widths were chosen
+by the errors of refits without the configurations, models and accelerators predicted: hosts
+differ, links and matrix units of different accelerators reach much the same share of their
+rates."""
 
 SHARE = (0.02, 1.5)
 """A share above 1 says that the formula counts work the engine does not do; half as much again is
@@ -83,13 +84,3 @@ BOUNDS: dict[str, tuple[float, float]] = {
 between 0 and 1, an overhead is longer than a cycle of the clock and shorter than a pass. An
 imbalance of experts below 1 says that the layout's own is too high. Deviations are held by their
 priors alone."""
-
-SETTINGS: dict[str, dict[str, float]] = {
-    "dispatch_everywhere": {"default": 1.0},
-    "kept_context": {"default": 1.0},
-    "reserved_memory_bytes": {"default": 2.5e9},
-    "logit_copies": {"default": 1.0, "0.10": 5.0, "cpp-0.14": 5.0},
-}
-"""Habits of the engine that no slope tells, by era, else by default. Tokens are gathered
-to be dispatched, the cache keeps what stands behind a window, and samplers kept several copies of
-the logits until 0.15; the figures are those under which the rows of full caches fit best."""

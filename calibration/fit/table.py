@@ -9,11 +9,19 @@ import jax
 import numpy as np
 
 from calibration.fit.parameters import Array
-from calibration.fit.points import Group, each, machines_of, named, observe, recipes_of
+from calibration.fit.points import (
+    Group,
+    each,
+    machines_of,
+    named,
+    observe,
+    recipes_of,
+    warn_of_layouts,
+)
 from calibration.fit.solver import DOUBTFUL_WEIGHT
 from calibration.measurements.table import Measurement
 from sweep.engines.traits import Traits, experts_of, traits_of
-from sweep.kernel.block import Block
+from sweep.kernel.block import Block, is_routed
 from sweep.models.read import read_blocks
 from sweep.specs.catalog import Catalog
 
@@ -63,9 +71,13 @@ class Table:
 
 
 def configuration(row: Measurement) -> str:
-    """Everything but the engine's version: neighbours across versions are nearly copies."""
+    """Everything but the engine's version: neighbours across versions are nearly copies.
+
+    Rows that differ only in how attention is laid out over the GPUs of a stage count as one.
+    """
+    stage = row.replica_gpus // row.pp
     fields = (
-        *(row.engine, row.scenario, row.model, row.hardware, row.tp, row.pp, row.weight_dtype),
+        *(row.engine, row.scenario, row.model, row.hardware, stage, row.pp, row.weight_dtype),
         *(row.batch_size, row.concurrency, row.isl, row.osl, row.metric),
     )
     return "|".join(map(str, fields))
@@ -86,6 +98,7 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
             families[row.model] = spec.family
     architectures = _architectures(blocks)
     experts = {name: experts_of(blocks[name]) for name in blocks}
+    warn_of_layouts(rows, {name: is_routed(blocks[name]) for name in blocks})
     groups = tuple(observe(rows, catalog))
     machines = machines_of(rows, catalog)
     dtypes = [recipe.weight_dtype for recipe in recipes_of(rows, catalog)]

@@ -3,7 +3,7 @@
 import re
 
 from calibration.measurements.table import COLUMNS, Measurement
-from sweep.engines.traits import version_of
+from sweep.engines.versions import version_of
 from sweep.errors import SpecError
 from sweep.queries.where import COMPARISONS
 from sweep.specs.parsing import nearest

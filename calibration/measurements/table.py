@@ -10,7 +10,16 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from calibration.benchmark_reports.read import read_report, tool_of
+from calibration.measurements.stage_gpus import (
+    FORMER,
+    STAGE,
+    Routed,
+    has_former_column,
+    with_stage,
+    with_tp,
+)
 from sweep.errors import SpecError, SpecWarning
+from sweep.schema.axes import REPLICA_GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.dtypes import StoredDtype
 from sweep.specs.parsing import nearest
@@ -43,14 +52,14 @@ class Measurement(BaseModel):
             `first_token` (one output token).
         model: Name in the catalog.
         hardware: Name in the catalog.
-        num_gpus: GPUs of the whole deployment; tp · pp where not given. [count]
+        num_gpus: GPUs of the whole deployment; tp · pp · dp_attention if not given. [count]
         tp: GPUs that share each layer. [count]
         pp: Pipeline stages. [count]
         ep: GPUs that experts are spread over whole. [count]
-        attention_dp: Groups that tp GPUs form to run attention for their own sequences. [count]
+        dp_attention: Groups of tp GPUs that run attention for their own sequences. [count]
         weight_dtype: Storage of the weights.
         activation_dtype: Type the linear layers compute in; that of the weights if not given.
-        kv_dtype: Storage of the KV cache; 8 bits beside 8- or 4-bit activations if not given.
+        kv_dtype: Storage of the KV cache; if not given, as the engine stores it by default.
         precision: A recipe of the catalog in place of the three types.
         batch_size: Requests of a static batch. [count]
         concurrency: Requests kept open by clients; as many as fit if not given. [count]
@@ -81,7 +90,7 @@ class Measurement(BaseModel):
     tp: Count = 1
     pp: Count = 1
     ep: Count | None = None
-    attention_dp: Count | None = None
+    dp_attention: Count | None = None
     weight_dtype: StoredDtype = "half"
     activation_dtype: StoredDtype | None = None
     kv_dtype: StoredDtype | None = None
@@ -112,9 +121,13 @@ class Measurement(BaseModel):
             raise ValueError("osl: must be at least 2 for tpot")
         if self.scenario == "first_token" and self.metric != "ttft":
             raise ValueError("metric: must be ttft for first_token")
-        if self.attention_dp is not None and self.tp % self.attention_dp:
-            raise ValueError(f"attention_dp: {self.attention_dp} groups do not divide {self.tp}")
         return self
+
+    @property
+    def replica_gpus(self) -> int:
+        """GPUs of one replica. [count]"""
+        layout = {"tp": self.tp, "pp": self.pp, "dp_attention": self.dp_attention or 1}
+        return int(gpus_of(layout, REPLICA_GPUS))
 
 
 COLUMNS = tuple(Measurement.model_fields)
@@ -141,13 +154,15 @@ def read_measurements(
     """
     path = _find(path)
     settings = settings or {}
-    records = _records(path, settings, catalog)
+    catalog = catalog or Catalog()
+    records, routed = _records(path, settings, catalog), Routed(catalog)
     # The header is line 1 of a CSV; other formats count rows from 1.
     first = 2 if path.suffix == ".csv" else 1
     word = "line" if path.suffix == ".csv" else "row"
     rows = [
-        _parse(record, f"{path}: {word} {place}", need_value, f"{path.stem}-{place}")
-        for place, record in enumerate(records, start=first)
+        _parse(with_tp(record, where, routed), where, need_value, f"{path.stem}-{number}")
+        for number, record in enumerate(records, start=first)
+        for where in [f"{path}: {word} {number}"]
     ]
     if not rows:
         raise SpecError(f"{path}: no rows; a table needs at least one below its header")
@@ -171,21 +186,25 @@ def _find(path: str | Path) -> Path:
     return Path(path)
 
 
-def _records(path: Path, settings: Settings, catalog: Catalog | None) -> list[dict[str, Any]]:
+def _records(path: Path, settings: Settings, catalog: Catalog) -> list[dict[str, Any]]:
     """What each row states, with `settings` where it states nothing."""
     reports = _read_objects(path) if path.suffix == ".json" else []
     if reports:
-        stated, asked = _read_reports(path, reports, catalog or Catalog())
+        stated, asked = _read_reports(path, reports, catalog)
+        former = False
     else:
         frame = _read_frame(path)
-        known = _check_columns(path, [str(column) for column in frame.columns], settings)
+        given = [str(column) for column in frame.columns]
+        former = has_former_column(path, given)
+        known = _check_columns(path, given, settings)
         stated = [
             {key: value for key, value in zip(known, values, strict=True) if not _is_empty(value)}
             for values in zip(*(frame[column].tolist() for column in known), strict=True)
         ]
         asked = [{}] * len(stated)
     for column, value in settings.items():
-        if stated and all(column in record for record in stated):
+        fills = {column, STAGE} if column == "tp" else {column}
+        if stated and all(fills & set(record) for record in stated):
             warnings.warn(
                 f"{path}: --set {column}={value} fills nothing; every row states its {column}",
                 SpecWarning,
@@ -195,7 +214,8 @@ def _records(path: Path, settings: Settings, catalog: Catalog | None) -> list[di
         for column, sentence in sentences.items():
             if column not in record and column not in settings:
                 raise SpecError(sentence)
-    return [{**settings, **record} for record in stated]
+    merged = [{**settings, **record} for record in stated]
+    return [with_stage(record) for record in merged] if former else merged
 
 
 def _read_reports(
@@ -262,7 +282,7 @@ def _read_frame(path: Path) -> pd.DataFrame:
 
 def _check_columns(path: Path, given: list[str], settings: Settings) -> list[str]:
     """Columns that are read; one that is nearly a known name is a slip, others are passed over."""
-    extra = [column for column in given if column not in COLUMNS]
+    extra = [column for column in given if column not in (*COLUMNS, FORMER)]
     for column in extra:
         guess = nearest(column, [name for name in COLUMNS if name not in given])
         if guess:
@@ -277,7 +297,7 @@ def _check_columns(path: Path, given: list[str], settings: Settings) -> list[str
     missing = [name for name in required if name not in given and name not in settings]
     if missing:
         raise SpecError(f"{path}: column {missing[0]} is missing; required: {', '.join(required)}")
-    return [column for column in given if column in COLUMNS]
+    return [column for column in given if column in (*COLUMNS, FORMER)]
 
 
 def _parse(record: Mapping[str, Any], where: str, need_value: bool, name: str) -> Measurement:

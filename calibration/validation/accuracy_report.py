@@ -15,7 +15,8 @@ from calibration.fit.table import Table
 from calibration.validation.half_widths import ENOUGH
 from calibration.validation.held_out import held_out_errors, interval_coverage, summary
 from sweep.engines.calibration_file import INTERVAL
-from sweep.engines.traits import version_of
+from sweep.engines.known import engine_of
+from sweep.engines.versions import version_of
 from sweep.grid.dataset import package_version
 
 TITLES = {
@@ -66,19 +67,15 @@ def judge(
 
 
 def kinds(table: Table) -> Array:
-    """What sort of run each row is, by which errors are told apart.
-
-    Version 0.10 of TensorRT-LLM, whose kernels were rewritten at once, stands by itself.
-    """
+    """Kind of run of each row, by which errors are grouped."""
     scenarios = {"static_batch": "static batches", "first_token": "first token"}
 
     def kind(place: int) -> str:
         row = table.rows[place]
         if row.scenario in scenarios:
             return scenarios[row.scenario]
-        if table.traits[place].era == "0.10":
-            return "in flight, version 0.10"
-        return f"in flight, {MODELS[table.experts[place]]}"
+        apart = engine_of(row.engine).reported_apart(table.traits[place].era)
+        return f"in flight, {apart or MODELS[table.experts[place]]}"
 
     return np.asarray([kind(place) for place in range(len(table.rows))])
 

@@ -166,7 +166,7 @@ def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
         return np.asarray([np.nan if value is None else value for value in values], float)
 
     inflight = np.asarray([row.scenario == "inflight" for row in table.rows])
-    gpus = np.asarray([row.tp * row.pp for row in table.rows], float)
+    gpus = np.asarray([row.replica_gpus for row in table.rows], float)
     return {
         "batch_size": np.where(inflight, np.nan, column("batch_size")),
         "concurrency": np.where(inflight, _held(table) if held else column("concurrency"), np.nan),

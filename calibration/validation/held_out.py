@@ -11,7 +11,7 @@ from calibration.fit.solver import solve
 from calibration.fit.table import Table
 from calibration.validation.group_spreads import groups_of, multiples, spreads
 from calibration.validation.half_widths import by_scenario, conformal_halfwidth
-from sweep.engines.traits import version_of
+from sweep.engines.versions import version_of
 
 FOLDS = 10
 LEAVE_OUT = ("row", "model", "architecture", "family", "hardware", "version")

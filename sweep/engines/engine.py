@@ -1,0 +1,103 @@
+"""What an inference engine can be particular in; this class knows of no engine in particular."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweep.specs.dtypes import DTYPE_BYTES
+from sweep.specs.model import ModelSpec
+from sweep.specs.precision import LinearSpec, PrecisionSpec
+
+BLOCK_FORMAT = {"fp4": "nvfp4"}
+"""Format meant by a 4-bit float in a table: without scales nobody publishes one."""
+INT4_SCALES: dict[str, Any] = {"weight_group_size": 128, "weight_scale_bytes": 2.0}
+"""Scales of 4-bit integers as AWQ and GPTQ checkpoints store them."""
+
+
+@dataclass(frozen=True)
+class Types:
+    """Storage types that a measurement states; `None` for what it leaves open.
+
+    Attributes:
+        weight: Of the weights.
+        activation: That linear layers compute in.
+        kv: Of the KV cache.
+    """
+
+    weight: str
+    activation: str | None = None
+    kv: str | None = None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An inference engine; a subclass overrides what is particular to its engine.
+
+    Attributes:
+        name: Name in measurements and calibrations.
+        settings: Factors that are habits of the engine and are not fitted: value by era, with
+            `default` for all other eras.
+    """
+
+    name: str
+    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def era(self, version: str) -> str:
+        """Name of the range of versions, around `version`, that share their kernels."""
+        del version
+        return self.name
+
+    def decoding(self, era: str, sharing: int) -> str:
+        """Kind of kernel of decode attention when `sharing` query heads share a KV head."""
+        del era
+        return "single heads" if sharing == 1 else "shared heads together"
+
+    def attention_groups(self, version: str, stage_gpus: int, *, routed: bool) -> int:
+        """Attention groups of a published row that does not state them. [count]
+
+        Args:
+            version: Version of the engine.
+            stage_gpus: GPUs of one pipeline stage. [count]
+            routed: Whether the model is a mixture of experts.
+        """
+        del version, stage_gpus, routed
+        return 1
+
+    def as_run(self, spec: ModelSpec) -> ModelSpec:
+        """The model as the engine runs it."""
+        return spec
+
+    def kv_dtype(self, activation: str, hidden: str) -> str:
+        """Type of the KV cache of a run that does not state one."""
+        del activation
+        return hidden
+
+    def attention(self, model: str, types: Types) -> LinearSpec | None:
+        """Projections around attention where their types differ from the other layers'."""
+        del model, types
+        return None
+
+    def recipe(self, model: str, types: Types) -> PrecisionSpec:
+        """The precision recipe of a run that states `types`.
+
+        The head and the hidden state keep at least 16 bits.
+        """
+        weight = BLOCK_FORMAT.get(types.weight, types.weight)
+        activation = BLOCK_FORMAT.get(types.activation or "", types.activation) or weight
+        hidden = activation if DTYPE_BYTES[activation] >= 2 else "half"
+        fields: dict[str, Any] = {
+            "name": f"{weight}-{activation}-{types.kv or 'default'}",
+            "weight_dtype": weight,
+            "activation_dtype": activation,
+            "hidden_dtype": hidden,
+            "kv_dtype": types.kv or self.kv_dtype(activation, hidden),
+            "head_dtype": hidden,
+            "attention": self.attention(model, Types(weight, activation, types.kv)),
+            **(INT4_SCALES if weight == "int4" else {}),
+        }
+        return PrecisionSpec(**fields)
+
+    def reported_apart(self, era: str) -> str | None:
+        """Heading under which an accuracy report lists the runs of an era, if apart from others."""
+        del era
+        return None

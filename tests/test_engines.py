@@ -1,0 +1,194 @@
+"""Engines: what is particular to one belongs to it alone, and a second takes one class."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+from factories import shipped
+from test_measurements import row
+
+from calibration.fit.parameters import design, settings_of
+from calibration.fit.points import observe, recipe_of
+from calibration.fit.table import tabulate
+from calibration.validation.accuracy_report import kinds
+from sweep.engines import known
+from sweep.engines.engine import Engine, Types
+from sweep.engines.known import engine_of
+from sweep.engines.traits import traits_of
+from sweep.engines.versions import version_of
+from sweep.errors import SpecWarning
+from sweep.kernel.factors import FACTORS
+from sweep.models.read import read_blocks
+from sweep.specs.model import ModelSpec
+
+TENSORRT = engine_of("tensorrt-llm")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0.19.0", (0, 19, 0)),
+        ("v1.0rc2", (1, 2)),
+        ("1.x.3", (1,)),
+        ("", ()),
+        ("0.7.1+cu12", (0, 7, 112)),
+    ],
+)
+def test_versions_are_numbers(text: str, number: tuple[int, ...]) -> None:
+    assert version_of(text) == number
+
+
+@pytest.mark.parametrize(
+    ("last", "era", "first", "following"),
+    [
+        ("0.7.1", "static-0.7", "0.8.0", "static"),
+        ("0.9.0", "static", "0.10.0", "0.10"),
+        ("0.10.0", "0.10", "0.11.0", "cpp-0.14"),
+        ("0.14.0", "cpp-0.14", "0.15.0", "cpp"),
+        ("0.18.2", "cpp", "0.19.0", "pytorch"),
+        ("0.21.0", "pytorch", "1.2.0", "pytorch"),
+    ],
+)
+def test_both_sides_of_each_bound_of_an_era(last, era, first, following) -> None:
+    assert (TENSORRT.era(last), TENSORRT.era(first)) == (era, following)
+
+
+@pytest.mark.parametrize(
+    ("era", "single", "four", "eight"),
+    [
+        ("static-0.7", "single heads", "shared heads one by one", "shared heads one by one"),
+        ("static", "single heads", "shared heads one by one", "shared heads together"),
+        ("0.10", "single heads", "shared heads one by one", "shared heads together"),
+        ("cpp-0.14", "single heads", "shared heads together", "shared heads together"),
+        ("pytorch", "single heads", "shared heads together", "shared heads together"),
+    ],
+)
+def test_kernels_of_decode_attention_by_era(era, single, four, eight) -> None:
+    assert [TENSORRT.decoding(era, sharing) for sharing in (1, 4, 8)] == [single, four, eight]
+
+
+@pytest.mark.parametrize(
+    ("version", "routed", "groups"),
+    [("0.21.0", True, 1), ("1.0.0", True, 8), ("1.2.0", True, 8), ("1.0.0", False, 1)],
+)
+def test_attention_groups_of_published_rows(version: str, routed: bool, groups: int) -> None:
+    assert TENSORRT.attention_groups(version, 8, routed=routed) == groups
+
+
+def test_habits_of_recipes() -> None:
+    fp8, fp4 = Types("fp8"), Types("fp4")
+    assert TENSORRT.recipe("llama", fp8).kv_dtype == "fp8"
+    assert TENSORRT.recipe("deepseek-r1", fp4).part("attention").weight_dtype == "half"
+    assert TENSORRT.recipe("llama", fp4).part("attention").weight_dtype == "nvfp4"
+    assert TENSORRT.recipe("deepseek-r1", fp8).part("attention").weight_dtype == "fp8"
+    # 4-bit weights beside 16-bit inputs are another kind of checkpoint.
+    assert (
+        TENSORRT.recipe("deepseek-r1", Types("fp4", "half")).part("attention").weight_dtype
+        == "nvfp4"
+    )
+    plain = engine_of("vllm")
+    assert plain.recipe("llama", fp8).kv_dtype == "half"
+    assert plain.recipe("deepseek-r1", fp4).part("attention").weight_dtype == "nvfp4"
+
+
+def test_an_unknown_engine_inherits_nothing() -> None:
+    """Whatever `TensorRTLLM` overrides, another name gets the neutral form of."""
+    other = engine_of("vllm")
+    assert type(other) is Engine
+    for version in ("0.7.0", "0.10.0", "1.0.0"):
+        assert other.era(version) == "vllm"
+        assert other.attention_groups(version, 8, routed=True) == 1
+    assert other.decoding("0.10", 4) == "shared heads together"
+    assert other.reported_apart("0.10") is None
+    assert other.settings == {}
+    windowed = shipped().model("mistral-7b-v0.1")
+    assert other.as_run(windowed) is windowed
+    assert TENSORRT.as_run(windowed).config["sliding_window"] is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Other(Engine):
+    """An engine with habits of its own, as one file would define it."""
+
+    name: str = "other"
+    settings: dict = dataclasses.field(default_factory=lambda: {"kept_context": {"default": 0.5}})
+
+    def era(self, version: str) -> str:
+        return "old" if version_of(version) < (2,) else "new"
+
+    def decoding(self, era: str, sharing: int) -> str:
+        return f"{era} kernels"
+
+    def attention_groups(self, version: str, stage_gpus: int, *, routed: bool) -> int:
+        return 2
+
+    def as_run(self, spec: ModelSpec) -> ModelSpec:
+        return spec.model_copy(update={"config": {**spec.config, "sliding_window": 64}})
+
+    def kv_dtype(self, activation: str, hidden: str) -> str:
+        return "int8"
+
+    def reported_apart(self, era: str) -> str | None:
+        return "long ago" if era == "old" else None
+
+
+@pytest.fixture
+def with_other(monkeypatch):
+    monkeypatch.setattr(known, "ENGINES", {**known.ENGINES, "other": Other()})
+
+
+def of_other(**changes: object):
+    return row(**{"engine": "other", "model": "mistral-7b-v0.1", "value": 9.0, "tp": 1} | changes)
+
+
+def test_a_second_engine_takes_one_class(with_other) -> None:
+    rows = [of_other(id="a", engine_version="1.0"), of_other(id="b", engine_version="2.0")]
+    table = tabulate(rows, shipped())
+    assert [traits.era for traits in table.traits] == ["old", "new"]
+    assert [traits.decoding for traits in table.traits] == ["old kernels", "new kernels"]
+    assert kinds(table).tolist() == ["in flight, long ago", "in flight, dense models"]
+    assert recipe_of(rows[0], shipped()).kv_dtype == "int8"
+    (group,) = table.groups
+    windows = {float(w) for block in group.point.model.blocks for w in np.atleast_1d(block.window)}
+    assert 64.0 in windows
+    kept = design(table.traits)._fixed[:, FACTORS.index("kept_context")]
+    assert kept.tolist() == [0.5, 0.5]
+
+
+def test_rows_of_two_engines_keep_their_own_windows_and_settings(with_other) -> None:
+    """One model, three engines: each row is run as its own engine runs it."""
+    engines = ("tensorrt-llm", "other", "vllm")
+    rows = [of_other(id=engine, engine=engine) for engine in engines]
+    windows = {
+        rows[row].id: max(float(block.window[at]) for block in group.point.model.blocks)
+        for group in observe(rows, shipped())
+        for at, row in enumerate(group.rows)
+    }
+    assert windows == {"tensorrt-llm": 0.0, "other": 64.0, "vllm": 4096.0}  # 0: no window
+    traits = tabulate(rows, shipped()).traits
+    kept = design(traits)._fixed[:, FACTORS.index("kept_context")]
+    assert kept.tolist() == [1.0, 0.5, 0.0]
+    settings = settings_of(traits)
+    assert settings["kept_context"] == {"default": 1.0, "old": 0.5, "vllm": 0.0}
+    assert settings["logit_copies"]["vllm"] == 1.0
+    assert settings["reserved_memory_bytes"] == {"default": 2.5e9, "old": 0.0, "vllm": 0.0}
+
+
+def test_a_layout_that_is_unusual_for_its_engine_is_remarked_upon() -> None:
+    silent = row(value=9.0)
+    with pytest.warns(SpecWarning, match="dp_attention is not stated and counts as 1, in 2 rows"):
+        tabulate([silent.model_copy(update={"id": name}) for name in "ab"], shipped())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tabulate([row(value=9.0, dp_attention=1)], shipped())
+        tabulate([row(value=9.0, engine="vllm")], shipped())
+        tabulate([row(value=9.0, engine_version="0.21.0")], shipped())
+
+
+def test_traits_name_their_engine() -> None:
+    catalog = shipped()
+    blocks = read_blocks(catalog.model("llama-3.1-8b").config, "")
+    found = traits_of(catalog.hardware("h100-sxm-80gb"), "fp8", "vllm", "0.10.0", blocks)
+    assert (found.engine, found.era, found.version) == ("vllm", "vllm", "vllm 0.10.0")
+    assert found.attention == "vllm, 4 to 1"
