@@ -4,8 +4,9 @@ A100 or H20, by batch and length
 
 The ratio of the times of one decode step. In purple cells the A100 is ahead: at large batches of
 short sequences the matrix units bind, and the A100 has twice the rate. In the others, reads of
-weights and KV cache bind, and the H20 has twice the bandwidth. Hatched cells do not fit in the memory
-of both. The left column uses one roofline per operator, the right column one for the whole step.
+weights and KV cache bind, and the H20 has twice the bandwidth. Hatched cells do not fit in the
+memory of both. The left column uses one roofline per operator, the right column one for the whole
+step.
 """
 
 import sweep
