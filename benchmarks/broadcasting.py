@@ -1,9 +1,8 @@
 """The kernel's own formulas in NumPy broadcasting, operation by operation.
 
-What someone would write who has no compiler: each quantity an array that keeps to the axes it
-depends on. JAX spells the formulas of one point out as a list of primitives; here each primitive is
-a NumPy function. What is worked out twice is kept and used again, and arrays are freed after their
-last use, as a careful writer would.
+Code as one would write it without a compiler: each quantity is an array with only the axes it
+depends on. JAX lists the primitives of the formulas of one point; here each primitive is a NumPy
+function. Common results are computed once, and arrays are freed after their last use.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,11 +60,11 @@ class Program:
     """A function of one point, as a list of NumPy operations on whole axes.
 
     Attributes:
-        steps: Function, places of its arguments, place of its result, places free afterwards.
+        steps: Function, slots of its arguments, slot of its result, slots free afterwards.
     """
 
     def __init__(self, function: Callable[..., Any], *axes: Any) -> None:
-        """Spell `function` out for arguments like one place of each of `axes`."""
+        """Trace `function` for arguments like one entry of each of `axes`."""
         one = [jax.tree.map(lambda leaf: leaf[0], axis) for axis in axes]
         closed = jax.make_jaxpr(function)(*one)
         self._values: list[Array | None] = []
@@ -78,21 +77,21 @@ class Program:
         self._drop_dead()
 
     def __call__(self, *axes: Any) -> list[Array]:
-        """Evaluate it over the outer product of `axes`, each with a leading dimension."""
+        """Evaluate the function over the outer product of `axes`, each with a leading dimension."""
         values = list(self._values)
         leaves = [
-            np.expand_dims(leaf, [d for d in range(self._dims) if d != place])
-            for place, axis in enumerate(axes)
+            np.expand_dims(leaf, [d for d in range(self._dims) if d != own])
+            for own, axis in enumerate(axes)
             for leaf in jax.tree.leaves(axis)
         ]
-        for place, leaf in zip(self._inputs, leaves, strict=True):
-            values[place] = leaf
+        for slot, leaf in zip(self._inputs, leaves, strict=True):
+            values[slot] = leaf
         with np.errstate(all="ignore"):
             for function, arguments, result, free in self.steps:
-                values[result] = function(*(values[place] for place in arguments))
-                for place in free:
-                    values[place] = None
-        return [np.asarray(values[place]) for place in self._outputs]
+                values[result] = function(*(values[slot] for slot in arguments))
+                for slot in free:
+                    values[slot] = None
+        return [np.asarray(values[slot]) for slot in self._outputs]
 
     def _new(self, value: Array | None = None) -> int:
         self._values.append(value)
@@ -106,14 +105,14 @@ class Program:
         return self._seen[key]
 
     def _spell(self, jaxpr: Any, consts: Sequence[int], arguments: Sequence[int]) -> list[int]:
-        """Append the operations of `jaxpr`; the places of its results."""
-        places = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+        """Append the operations of `jaxpr`, and return the slots of its results."""
+        slots = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
-        def place(atom: Any) -> int:
-            return self._constant(atom.val) if isinstance(atom, Literal) else places[atom]
+        def slot(atom: Any) -> int:
+            return self._constant(atom.val) if isinstance(atom, Literal) else slots[atom]
 
         for equation in jaxpr.eqns:
-            given = [place(atom) for atom in equation.invars]
+            given = [slot(atom) for atom in equation.invars]
             if equation.primitive.name in NESTED:
                 inner = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
                 inner_consts = [self._constant(value) for value in inner.consts]
@@ -125,11 +124,11 @@ class Program:
                     function = self._numpy(equation)
                     self.steps.append((function, given, self._seen[key], []))
                 found = [self._seen[key]]
-            places.update(zip(equation.outvars, found, strict=True))
-        return [place(atom) for atom in jaxpr.outvars]
+            slots.update(zip(equation.outvars, found, strict=True))
+        return [slot(atom) for atom in jaxpr.outvars]
 
     def _numpy(self, equation: Any) -> Callable[..., Any]:
-        """The NumPy function of one primitive.
+        """The NumPy equivalent of one primitive.
 
         Raises:
             ValueError: The formulas use a primitive that this file has no rule for.
@@ -166,23 +165,25 @@ class Program:
             axes = tuple(self._dims + axis for axis in params["axes"])
             return lambda x: REDUCTIONS[name](x, axis=axes).astype(equation.outvars[0].aval.dtype)
         if name in ("gather", "dynamic_slice") and own in ((), (1,)):
-            return lambda table, place: self._look_up(table, place).reshape(
-                np.broadcast_shapes(table.shape[: self._dims], place.shape[: self._dims]) + own
+            return lambda table, index: self._look_up(table, index).reshape(
+                np.broadcast_shapes(table.shape[: self._dims], index.shape[: self._dims]) + own
             )
-        raise ValueError(f"{name}: no rule in broadcasting.py says what NumPy does for it")
+        raise ValueError(
+            f"{name}: broadcasting.py has no NumPy function for this primitive; add one"
+        )
 
-    def _look_up(self, table: Array, place: Array) -> Array:
-        """The entry of each table, a vector, at a place of its own."""
-        lead = np.broadcast_shapes(table.shape[: self._dims], place.shape[: self._dims])
-        places = np.broadcast_to(place.reshape(*place.shape[: self._dims], 1), (*lead, 1))
-        return np.take_along_axis(np.broadcast_to(table, (*lead, table.shape[-1])), places, -1)
+    def _look_up(self, table: Array, index: Array) -> Array:
+        """The entry of each table, a vector, at its own index."""
+        lead = np.broadcast_shapes(table.shape[: self._dims], index.shape[: self._dims])
+        indices = np.broadcast_to(index.reshape(*index.shape[: self._dims], 1), (*lead, 1))
+        return np.take_along_axis(np.broadcast_to(table, (*lead, table.shape[-1])), indices, -1)
 
     def _drop_dead(self) -> None:
-        """Drop what nothing uses, and free every other array after its last use."""
+        """Drop unused operations, and free every other array after its last use."""
         needed, kept = set(self._outputs), []
         for function, arguments, result, _ in reversed(self.steps):
             if result in needed:
-                last = [place for place in dict.fromkeys(arguments) if place not in needed]
+                last = [slot for slot in dict.fromkeys(arguments) if slot not in needed]
                 needed.update(last)
                 kept.append((function, arguments, result, last))
         self.steps = kept[::-1]

@@ -1,4 +1,4 @@
-"""Times whole processes: the command line with an empty and with a filled compilation cache.
+"""Wall time of whole processes: the command line with an empty and a filled compilation cache.
 
 Run as `python -m benchmarks.cold_start`.
 """
@@ -19,7 +19,7 @@ from benchmarks.report import machine, print_table
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 SWEEP = "a100-vs-h20"
 COMMAND = ["-c", "from sweep.cli.main import main; main()"]
-"""What the console script `llm-sweep` runs."""
+"""Equivalent of the console script `llm-sweep`."""
 
 
 def seconds(arguments: list[str], cache: Path) -> float:
@@ -33,7 +33,7 @@ def seconds(arguments: list[str], cache: Path) -> float:
 
 
 def one_round(folder: Path) -> dict[str, float]:
-    """Every process once; `folder` is empty before and holds a filled cache after."""
+    """Time every process once; `folder` is empty before and contains a filled cache after."""
     cache, output = folder / "cache", folder / "result.nc"
     run = [*COMMAND, "run", SWEEP, "-o", str(output), "--force"]
     return {

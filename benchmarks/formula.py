@@ -1,7 +1,7 @@
 """Decode step and prefill of Llama-like models in 16 bits on one GPU, in NumPy and plain Python.
 
-What the kernel is timed against, and checked against: the formulas of `sweep/operators`, written
-as someone would who has no kernel. Nothing here is mapped, compiled or traced.
+The benchmarks time and check the kernel against these: the formulas of `sweep/kernel/operators` as
+one would write them without a kernel. Nothing here is mapped, compiled or traced.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ import numpy as np
 BYTES = 2
 """Storage of one element of anything. [byte]"""
 Cost = dict[str, Any]
-"""What an operator asks of each resource, by the name of its rate in `Machine`."""
+"""Work of an operator for each resource, by the name of its rate in `Machine`."""
 
 
 class Model(NamedTuple):
@@ -125,9 +125,9 @@ def one_point(m: Model, machine: Machine, batch: float, context: float) -> float
 
 
 def broadcast(m: Model, machine: Machine, batch: Any, context: Any) -> np.ndarray:
-    """Decode steps along axes (model, machine, batch, context), the formula as it reads.
+    """Decode steps along axes (model, machine, batch, context), the formula transcribed directly.
 
-    Each quantity keeps to the axes it depends on, so that only attention meets every point.
+    Each quantity has only the axes it depends on, so only attention is computed at every point.
     """
     attention = seconds(decode_attention(m, batch, context), machine)
     return m.layers * attention + total(operators(m, batch, batch), machine)
@@ -158,7 +158,7 @@ def in_blocks(m: Model, machine: Machine, batch: Any, context: Any) -> np.ndarra
 
 
 def in_blocks_factored(m: Model, machine: Machine, batch: Any, context: Any) -> np.ndarray:
-    """The same blocks with the algebra done by hand: five passes without a division.
+    """The same blocks with the algebra simplified by hand: five passes without a division.
 
     The memory time of attention is affine in the context, its compute time proportional to it.
     """
@@ -172,12 +172,12 @@ def in_blocks_factored(m: Model, machine: Machine, batch: Any, context: Any) -> 
     )
     result = np.empty((*rest.shape[:3], context.size), np.float32)
     other = np.empty(result.shape[2:], np.float32)
-    for place in np.ndindex(result.shape[:2]):
-        np.multiply(memory[place], context, out=result[place])
-        result[place] += start[place]
-        np.multiply(compute[place], context, out=other)
-        other += rest[place]
-        np.maximum(result[place], other, out=result[place])
+    for index in np.ndindex(result.shape[:2]):
+        np.multiply(memory[index], context, out=result[index])
+        result[index] += start[index]
+        np.multiply(compute[index], context, out=other)
+        other += rest[index]
+        np.maximum(result[index], other, out=result[index])
     return result
 
 
@@ -189,7 +189,7 @@ def _finish(cost: Cost, machine: Machine, layers: Any, memory: Any, other: Any) 
 
 
 def prefill_in_blocks(m: Model, machine: Machine, batch: Any, isl: Any) -> np.ndarray:
-    """Prefills, one model and machine at a time; every operator meets every point."""
+    """Prefills, one model and machine at a time; every operator is computed at every point."""
     shape = (m.layers.size, machine.peak.size, batch.size, isl.size)
     result = np.empty(shape, np.float32)
     for i in range(shape[0]):

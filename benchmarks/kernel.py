@@ -1,6 +1,6 @@
-"""Times the kernel against NumPy and a Python loop on one grid, and checks that all agree.
+"""Speed of the kernel against NumPy and a Python loop on one grid; all must agree.
 
-Run as `python -m benchmarks.kernel`; what the rows mean stands in `benchmarks/README.md`.
+Run as `python -m benchmarks.kernel`; `benchmarks/README.md` explains the rows.
 """
 
 import json
@@ -43,7 +43,7 @@ HARDWARE = [
 ]
 TOLERANCE = 1e-4
 SAMPLE = 2000
-"""Points the Python loop evaluates. [count]"""
+"""Points that the Python loop evaluates. [count]"""
 
 
 class Case(NamedTuple):
@@ -52,8 +52,8 @@ class Case(NamedTuple):
     Attributes:
         points: Grid points it evaluates. [count]
         run: Evaluates them; its result is complete when it returns.
-        question: What it asks, where others ask the same.
-        values: Its latencies, of the given result, and the places of their points in the grid.
+        question: Computation that several implementations share; empty if only this one has it.
+        values: Latencies in a result, and the indices of their points in the grid.
     """
 
     points: int
@@ -69,7 +69,7 @@ class Size(NamedTuple):
     context: int
 
     def grid(self, **changes: Any) -> Resolved:
-        """The grid all implementations share, or one with some axes changed."""
+        """The grid that all implementations share, or one with some axes changed."""
         axes = {
             "models": MODELS,
             "hardware": HARDWARE,
@@ -81,11 +81,11 @@ class Size(NamedTuple):
 
 
 def _every(step: int, length: int) -> list[int]:
-    return [step * (place + 1) for place in range(length)]
+    return [step * (index + 1) for index in range(length)]
 
 
 def dataset(size: Size, question: str = "", **changes: Any) -> Case:
-    """The public route: a fresh, labelled Dataset each time."""
+    """The public interface: a fresh, labelled Dataset each time."""
     grid = size.grid(**changes)
     shape = (len(MODELS), len(HARDWARE), size.batch, size.context)
 
@@ -123,7 +123,7 @@ def bare(size: Size) -> Case:
 def by_hand(
     size: Size,
 ) -> tuple[list[formula.Model], list[formula.Machine], np.ndarray, np.ndarray]:
-    """Models, machines, batch sizes and contexts as the hand-written formula takes them."""
+    """Models, machines, batch sizes and contexts in the form of the hand-written formula."""
     grid = size.grid()
     models = [
         formula.Model(
@@ -155,13 +155,15 @@ def loop(size: Size) -> Case:
     """Plain Python, on a sample of the points."""
     models, machines, batch, context = by_hand(size)
     shape = (len(models), len(machines), batch.size, context.size)
-    places = np.random.default_rng(0).integers(shape, size=(SAMPLE, 4))
-    sample = [(models[m], machines[h], float(batch[b]), float(context[c])) for m, h, b, c in places]
+    indices = np.random.default_rng(0).integers(shape, size=(SAMPLE, 4))
+    sample = [
+        (models[m], machines[h], float(batch[b]), float(context[c])) for m, h, b, c in indices
+    ]
     return Case(
         SAMPLE,
         lambda: [formula.one_point(*point) for point in sample],
         DECODE,
-        lambda result: (np.asarray(result), tuple(places.T)),
+        lambda result: (np.asarray(result), tuple(indices.T)),
     )
 
 
@@ -216,8 +218,8 @@ def check(cases: dict[str, Case]) -> float:
     worst = 0.0
     for name, case in cases.items():
         if case.question:
-            values, places = case.values(case.run())
-            difference = float(np.max(np.abs(values / expected[case.question][places] - 1)))
+            values, indices = case.values(case.run())
+            difference = float(np.max(np.abs(values / expected[case.question][indices] - 1)))
             if not difference < TOLERANCE:
                 raise SystemExit(f"{name}: differs from the kernel by {difference:.2g}, relative")
             worst = max(worst, difference)
@@ -243,13 +245,13 @@ def peak_memory(name: str, *, small: bool) -> float:
 
 
 def _ratio(seconds: dict[str, np.ndarray], name: str, question: str) -> float | None:
-    """Median over the rounds of how much faster than NumPy an implementation was. [1]"""
+    """Speed relative to NumPy, the median over the rounds. [1]"""
     return float(np.median(seconds[BASELINE[question]] / seconds[name])) if question else None
 
 
 @click.command()
 @click.option("--repeats", type=click.IntRange(1), help="Rounds, in each of which all run once.")
-@click.option("--small", is_flag=True, help="A small grid, to see that it works; no true figures.")
+@click.option("--small", is_flag=True, help="Use a small grid, as a check; no true figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 @click.option("--only", hidden=True, help="Run one implementation once, print its peak memory.")
 def main(repeats: int | None, small: bool, as_json: bool, only: str | None) -> None:
@@ -296,7 +298,7 @@ def main(repeats: int | None, small: bool, as_json: bool, only: str | None) -> N
     if as_json:
         click.echo(json.dumps({"machine": facts, "repeats": repeats, "rows": rows}, indent=2))
         return
-    note = "; the grid is too small for true figures" if small else ""
+    note = "; the grid is too small for meaningful figures" if small else ""
     print_table(f"Median of {repeats} rounds{note}", rows, facts)
 
 

@@ -1,7 +1,7 @@
 """The formulas of `formula.py` as loops for numba: compiled, parallel, free to reorder sums.
 
-What someone would write who has a compiler and one question: what does not vary in the inner loop
-is worked out before it, by hand.
+Written as one would for a single variable: terms that do not vary in the inner loop are computed
+before it, by hand.
 """
 
 from typing import Any
@@ -55,7 +55,7 @@ def _others(m, h, tokens, sequences):
 
 @njit(fastmath=True)
 def _attention(m, h, batch, scores, read):
-    """Time of attention in all layers: `read` keys for each head of keys, and one query. [s]"""
+    """Time of attention in all layers; `read` keys and queries per sequence. [s]"""
     elements = TWO * batch * m[4] * read
     return m[0] * max(max(FOUR * m[4] * scores / h[0], scores / h[2]), BYTES * elements / h[3])
 
@@ -80,10 +80,10 @@ def decode(models: Array, machines: Array, batches: Array, contexts: Array, resu
         i, j, k = row // (shape[1] * shape[2]), row // shape[2] % shape[1], row % shape[2]
         m, h, batch = _model(models, i), _machine(machines, j), batches[k]
         rest, heads, kv_heads = _others(m, h, batch, batch), m[2], m[3]
-        for place in range(shape[3]):
-            context = contexts[place]
+        for n in range(shape[3]):
+            context = contexts[n]
             scores, read = batch * heads * context, kv_heads * context + heads
-            result[i, j, k, place] = rest + _attention(m, h, batch, scores, read)
+            result[i, j, k, n] = rest + _attention(m, h, batch, scores, read)
 
 
 @njit(parallel=True, fastmath=True)
@@ -94,9 +94,9 @@ def prefill(models: Array, machines: Array, batches: Array, isls: Array, result:
         i, j, k = row // (shape[1] * shape[2]), row // shape[2] % shape[1], row % shape[2]
         m, h, batch = _model(models, i), _machine(machines, j), batches[k]
         heads, kv_heads = m[2], m[3]
-        for place in range(shape[3]):
-            isl = isls[place]
+        for n in range(shape[3]):
+            isl = isls[n]
             passes = max(ONE, isl * (m[4] * heads / kv_heads * BYTES) / h[4])
             scores, read = batch * heads * (isl * (isl + ONE) * HALF), passes * kv_heads + heads
             attention = _attention(m, h, batch * isl, scores, read)
-            result[i, j, k, place] = _others(m, h, batch * isl, batch) + attention
+            result[i, j, k, n] = _others(m, h, batch * isl, batch) + attention

@@ -1,4 +1,4 @@
-"""The machine a benchmark ran on, and the table it prints."""
+"""Description of the machine that a benchmark runs on, and the table it prints."""
 
 import os
 import platform
@@ -13,8 +13,8 @@ from rich.table import Table
 
 
 def machine() -> dict[str, Any]:
-    """Date, commit, processor, cores this process may use, load, and versions of what computes."""
-    # Here, so that what it imports weighs on no peak of memory.
+    """Date, commit, processor, usable cores, load, and versions of Python, JAX and NumPy."""
+    # Imported here, so that its imports do not raise measured peaks of memory.
     from calibration.validation.accuracy_report import commit
 
     return {
@@ -47,7 +47,7 @@ def _cpu() -> str:
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """Print the facts in a line and `rows` as a table, numbers to the right."""
+    """Print `rows` as a table, numbers aligned to the right, with the facts as its caption."""
     table = Table(title=title, caption=", ".join(f"{k} {v}" for k, v in facts.items()))
     for key, value in rows[0].items():
         table.add_column(key, justify="left" if isinstance(value, str) else "right")

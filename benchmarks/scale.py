@@ -1,6 +1,6 @@
-"""How near large sweeps come to what the machine allows: kernel, files, workers, memory, size.
+"""Large sweeps against the limits of the machine: kernel, files, workers, memory, size.
 
-Run as `python -m benchmarks.scale`; what the rows mean stands in `docs/performance.md`.
+Run as `python -m benchmarks.scale`; `docs/performance.md` explains the rows.
 """
 
 import json
@@ -109,7 +109,7 @@ def rounds(runs: dict[str, Run], repeats: int) -> dict[str, np.ndarray]:
 
 
 def ratio(times: dict[str, np.ndarray], name: str, baseline: str) -> float:
-    """How many times as fast as the baseline, the median over the rounds. [1]"""
+    """Speed relative to the baseline, the median over the rounds. [1]"""
     return float(np.median(times[baseline] / times[name]))
 
 
@@ -336,7 +336,7 @@ def peak_memory(points: int, folder: Path) -> float:
 
 
 def share_rows(points: int, per_shard: int, folder: Path) -> Iterator[Row]:
-    """Where the time of a sweep to disk goes, one thing after another."""
+    """Shares of the time of a sweep to disk, with all steps in sequence."""
     made = decode_plan(points, per_shard=per_shard)
     spent = dict.fromkeys(("compute", "copy", "encode and checksum", "write"), 0.0)
     whole = 0.0
@@ -383,7 +383,7 @@ def _booked(function: Callable[..., Any], spent: dict[str, float], book: str) ->
 
 
 def machine_rows(folder: Path, size: int) -> Iterator[Row]:
-    """What the machine itself does with memory and disk."""
+    """Bandwidth of the machine's memory and disk."""
     one, other = (np.zeros(size // 4, np.float32) for _ in range(2))
     copy = float(np.median([clock(lambda: np.copyto(one, other)) for _ in range(9)]))
     yield Row("memory, copied", f"{size / copy / 1e9:.1f} GB/s")

@@ -1,6 +1,6 @@
-"""Times the kernel against NumPy on models of several structures, static and in flight.
+"""Speed of the kernel against NumPy on models of several structures, static and in flight.
 
-Run as `python -m benchmarks.structures`; what the rows mean stands in `benchmarks/README.md`.
+Run as `python -m benchmarks.structures`; `benchmarks/README.md` explains the rows.
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ MODELS = {
     "chunked attention and experts": "llama-4-scout",
 }
 TOLERANCE = 2e-3
-"""Beyond it results differ: in float32 another order of the same operations may move a number of
-iterations, which is rounded up, by one. [1]"""
+"""Largest relative difference accepted. In float32 another order of the same operations may change
+a number of iterations, which is rounded up, by one. [1]"""
 DECODE, REQUEST, INFLIGHT = "decode_step_latency", "output_throughput", "inflight_output_throughput"
 
 
@@ -65,9 +65,9 @@ class Case(NamedTuple):
 
     Attributes:
         points: Points of the grid. [count]
-        kernel: The compiled kernel, into memory it uses again and again.
-        dataset: The public route: a fresh, labelled Dataset.
-        numpy: The same formulas in NumPy broadcasting, spelt out beforehand.
+        kernel: The compiled kernel, into reused memory.
+        dataset: The public interface: a fresh, labelled Dataset.
+        numpy: The same formulas in NumPy broadcasting, prepared beforehand.
     """
 
     points: int
@@ -83,7 +83,7 @@ class Case(NamedTuple):
 
 
 def case(variable: str, model: str, length: int) -> Case:
-    """`variable` of `model` on 16 accelerators, whether they can hold it or not."""
+    """`variable` of `model` on 16 accelerators, whether or not it fits in their memory."""
     numbers = axes_of(variable, length)
     asked = Grid(models=[model], hardware=HARDWARE, variables=[variable], **numbers)
     grid = dataclasses.replace(resolve(asked, current_catalog()), variables=(variable,))
@@ -127,7 +127,7 @@ def clock(run: Callable[[], Any]) -> float:
 
 @click.command()
 @click.option("--repeats", type=click.IntRange(1), default=7, help="Rounds.")
-@click.option("--small", is_flag=True, help="A small grid, to see that it works; no true figures.")
+@click.option("--small", is_flag=True, help="Use a small grid, as a check; no true figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 def main(repeats: int, small: bool, as_json: bool) -> None:
     """Time dense models, experts, latent attention and in-flight batching."""

@@ -1,4 +1,4 @@
-"""How the documentation site is built: `sphinx-build -W --keep-going -b html docs docs/_build`."""
+"""Configuration of the documentation site, built by `sphinx-build -W -b html docs docs/_build`."""
 
 import sys
 from pathlib import Path
@@ -30,8 +30,8 @@ html_theme_options = {"navigation_with_keys": True}
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# Single backticks in docstrings are code, the attributes of classes stand in one list, and what
-# libraries say of methods that classes have from them is left out.
+# Single backticks in docstrings are code, the attributes of a class are one list, and docstrings of
+# inherited methods are omitted.
 default_role = "code"
 napoleon_use_ivar = True
 autodoc_class_signature = "separated"

@@ -40,6 +40,13 @@ def test_a_page_runs(page: Path, folder: Path, monkeypatch) -> None:
     assert Path.cwd() == folder
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_of_a_page_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
+    files = [name for name in targets if not name.startswith(("https://", "auto_gallery/"))]
+    assert {name for name in files if not (page.parent / name).exists()} == set()
+
+
 @pytest.mark.parametrize(
     ("block", "told"),
     [

@@ -1,4 +1,4 @@
-"""Hands the gallery the matplotlib figures of a script; our functions make them without pyplot."""
+"""Scraper of a gallery script's matplotlib figures, which our functions create without pyplot."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
 
 RESOLUTION = 130
-"""Of a picture. [dots per inch]"""
+"""Resolution of a figure. [dots per inch]"""
 
 
 def scrape(block: Any, block_vars: Mapping[str, Any], gallery_conf: Mapping[str, Any]) -> str:
-    """Save each figure that a block of a script has named, and tell where they are."""
+    """Save each figure that a block of a script has named; return their reStructuredText."""
     del block
     paths = []
     for found in block_vars["example_globals"].values():
@@ -24,5 +24,5 @@ def scrape(block: Any, block_vars: Mapping[str, Any], gallery_conf: Mapping[str,
 
 
 def _get_sg_image_scraper() -> Any:
-    """What sphinx-gallery asks a module for that it knows by name."""
+    """Return the scraper; sphinx-gallery looks this function up by name."""
     return scrape

@@ -1,4 +1,4 @@
-"""A directive that lists all variables of a sweep, from the table that the code reads too."""
+"""Directive that lists all variables of a sweep, from the table that the code uses."""
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -15,12 +15,12 @@ class Variables(SphinxDirective):
     """Name, units, meaning and axes of each variable."""
 
     def run(self) -> list[nodes.Node]:
-        """The list in the page's own markup."""
+        """Parse the list as part of the page."""
         return self.parse_text_to_nodes(markdown())
 
 
 def markdown() -> str:
-    """A definition list in Markdown."""
+    """Definition list in Markdown."""
     return "\n\n".join(
         f"`{name}` [{variable.units}]\n: {meaning(variable)} Over {axes(variable)}."
         for name, variable in VARIABLES.items()
@@ -28,18 +28,18 @@ def markdown() -> str:
 
 
 def meaning(variable: Variable) -> str:
-    """What a variable is, its exact definition after it."""
+    """Name of a variable in words, followed by its definition."""
     title = variable.long_name[0].upper() + variable.long_name[1:]
     return f"{title}. {variable.comment}".strip().replace("*", "·")
 
 
 def axes(variable: Variable) -> str:
-    """The axes over which a variable can vary."""
+    """Axes over which a variable can vary."""
     named = [AXES_OF_LONGEST if dim == LONGEST else f"`{dim}`" for dim in variable.dims]
     return ", ".join(named)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """What Sphinx asks of an extension."""
+    """Register the directive with Sphinx."""
     app.add_directive("variables", Variables)
     return {"parallel_read_safe": True}

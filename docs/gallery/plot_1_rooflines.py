@@ -2,9 +2,8 @@
 Rooflines of six accelerators
 =============================
 
-Below its ridge point an operator waits for the memory, above it for the matrix units. The H20 has
-the highest bandwidth of the six and the lowest peak but one, and so reaches its peak at the lowest
-intensity.
+Below the ridge point memory binds, above it the matrix units bind. The H20 has the highest
+bandwidth of the six and the second-lowest peak, so it reaches its peak at the lowest intensity.
 """
 
 import sweep

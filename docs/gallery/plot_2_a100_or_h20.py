@@ -2,11 +2,11 @@
 A100 or H20, by batch and length
 ================================
 
-The ratio of the times of one decode step. Where the colour is purple the A100 is ahead: at large
-batches of short sequences the matrix units bind, and the A100 has twice the rate. Elsewhere reading
-weights and the KV cache binds, and the H20 has twice the bandwidth. Hatched cells do not fit in the
-memory of both. On the left every operator has a roofline of its own, on the right one roofline
-stands for the whole step.
+The ratio of the times of one decode step. In purple cells the A100 is ahead: at large batches of
+short sequences the matrix units bind, and the A100 has twice the rate. In the others, reads of
+weights and KV cache bind, and the H20 has twice the bandwidth. Hatched cells do not fit in the
+memory of both. The left column uses one roofline per operator, the right column one for the whole
+step.
 """
 
 import sweep

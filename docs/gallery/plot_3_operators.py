@@ -2,8 +2,8 @@
 One cell, operator by operator
 ==============================
 
-What takes the time when four H20 serve a batch of 32 requests with LLaMA-2 70B: the prefill is
-bound by compute, and a decode step by reading weights.
+Time of each operator when four H20 serve a batch of 32 requests with LLaMA-2 70B. Compute binds in
+the prefill, reads of the weights bind in a decode step.
 """
 
 from sweep.decisions.explain import explain
@@ -23,7 +23,7 @@ explanation = explain(grid)
 figure = explanation_figure(explanation)
 
 # %%
-# By how many percent the throughput moves for one percent more of each resource:
+# Change of the throughput, in percent, for one percent more of each resource:
 
 for resource, moved in explanation.elasticities["output_throughput"].items():
     print(f"{resource:24s} {moved:+.2f}")

@@ -1,11 +1,10 @@
 """
-What a user gets against what a GPU gives
-=========================================
+Throughput per user against throughput per GPU
+==============================================
 
-More requests at once give more tokens on each GPU and fewer to each user. Each point is a
-deployment: an accelerator, a layout and a number of requests, as TensorRT-LLM would serve them by
-the shipped calibration. On the front nothing serves a user faster without serving fewer tokens on
-a GPU.
+More concurrent requests give more tokens per GPU and fewer per user. Each point is a deployment: an
+accelerator, a layout and a number of requests, as the shipped calibration predicts it for
+TensorRT-LLM. On the front, no deployment serves a user faster without serving fewer tokens per GPU.
 """
 
 from sweep.decisions.candidate_sweep import sweep_candidates

@@ -2,10 +2,10 @@
 Predictions with their intervals
 ================================
 
-Output throughput of LLaMA-3.1 8B in fp8 on one H100 under TensorRT-LLM, at each length for which
-one was published: the bound, the prediction by the shipped calibration with its 90 % interval, and
-the published figures. The calibration has seen these rows; :doc:`/accuracy` tells how far off it is
-on rows it has not seen.
+Output throughput of LLaMA-3.1 8B in fp8 on one H100 under TensorRT-LLM, at each pair of published
+lengths: the bound, the prediction by the shipped calibration with its 90 % interval, and the
+published figure. The calibration was fitted to these rows; :doc:`/accuracy` reports its errors on
+rows that it has not seen.
 """
 
 from matplotlib.figure import Figure
@@ -29,25 +29,25 @@ published = read_measurements("tensorrt-llm")
 rows = [row for row in published if all(getattr(row, k) == v for k, v in WANTED.items())]
 table = tabulate(sorted(rows, key=lambda row: (row.isl, row.osl)), Catalog())
 bounds = predictions(table, None)["predicted"]
-told = predictions(table, load_efficiency("tensorrt-llm"))
-places = range(len(told))
-below, above = told["predicted"] - told["lower"], told["upper"] - told["predicted"]
+result = predictions(table, load_efficiency("tensorrt-llm"))
+positions = range(len(result))
+below, above = result["predicted"] - result["lower"], result["upper"] - result["predicted"]
 
 figure = Figure(figsize=(8.5, 5), layout="constrained")
 axes = figure.subplots()
-axes.plot(places, bounds, "_", color="#000000", markersize=18, label="bound")
+axes.plot(positions, bounds, "_", color="#000000", markersize=18, label="bound")
 axes.errorbar(
-    places,
-    told["predicted"],
+    positions,
+    result["predicted"],
     yerr=[below, above],
     fmt="o",
     color="#0072B2",
     capsize=4,
     label="prediction, 90 % interval",
 )
-axes.plot(places, told["value"], "D", color="#D55E00", label="published")
-lengths = [f"{isl} in\n{osl} out" for isl, osl in zip(told["isl"], told["osl"], strict=True)]
-axes.set_xticks(places, lengths, fontsize=8)
+axes.plot(positions, result["value"], "D", color="#D55E00", label="published")
+lengths = [f"{isl} in\n{osl} out" for isl, osl in zip(result["isl"], result["osl"], strict=True)]
+axes.set_xticks(positions, lengths, fontsize=8)
 axes.set_ylabel("output tokens per second (1/s)")
 axes.set_yscale("log")
 axes.set_yticks([1000, 2000, 5000, 10_000, 20_000, 50_000])

@@ -2,8 +2,8 @@
 The factors of the shipped calibration
 ======================================
 
-Each factor with its 90 % interval, as the fit found them. A wide interval says that the published
-rows tell little of a factor; what stands there is then mostly what was expected beforehand.
+Each factor of the fit with its 90 % interval. If the interval is wide, the published rows hardly
+constrain the factor, and its value is mostly the prior's.
 """
 
 import numpy as np

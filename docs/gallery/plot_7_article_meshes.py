@@ -2,8 +2,8 @@
 An article's meshes
 ===================
 
-A100 over H20 for the four models of an article on choosing GPUs, which :doc:`/article` sets beside
-these pictures.
+The ratio of A100 to H20 for the four models of an article on choosing GPUs; :doc:`/article`
+compares its meshes with these.
 """
 
 import sweep

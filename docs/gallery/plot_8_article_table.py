@@ -2,8 +2,8 @@
 An article's table
 ==================
 
-Throughputs of TensorRT-LLM on LLaMA 7B and one A100, with the estimates of LLM-Viewer and ours,
-before and after calibration; :doc:`/article` tells where they differ, and why.
+Throughputs of LLaMA 7B under TensorRT-LLM on one A100, with the estimates of LLM-Viewer and ours,
+before and after calibration; :doc:`/article` explains the differences.
 """
 
 import sweep
