@@ -89,8 +89,8 @@ class Page(HTMLParser):
             self.scripts[self._script] += data
 
     @property
-    def told(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.scripts["told"])
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.scripts["data"])
         return found
 
     def array(self, note: dict[str, Any]) -> np.ndarray:
@@ -135,11 +135,11 @@ def hostile_page(tmp_path_factory) -> str:
 
 def test_the_page_holds_what_the_result_holds(article, article_page) -> None:
     page = Page(article_page)
-    assert set(page.told["variables"]) == set(article.data_vars)
-    for name, told in page.told["variables"].items():
-        assert told["values"]["dims"] == list(article[name].dims)
-        assert told["units"] == article[name].attrs["units"]
-        np.testing.assert_allclose(page.array(told["values"]), article[name].values, rtol=5e-6)
+    assert set(page.data["variables"]) == set(article.data_vars)
+    for name, shown in page.data["variables"].items():
+        assert shown["values"]["dims"] == list(article[name].dims)
+        assert shown["units"] == article[name].attrs["units"]
+        np.testing.assert_allclose(page.array(shown["values"]), article[name].values, rtol=5e-6)
 
 
 def test_the_page_loads_nothing(article_page) -> None:
@@ -168,8 +168,8 @@ def test_only_its_own_scripts_may_run(article_page) -> None:
 
 def test_names_are_text(hostile_page, article_page) -> None:
     hostile, plain = Page(hostile_page), Page(article_page)
-    assert hostile.told["axes"]["model"]["values"][1] == SCRIPT
-    assert hostile.told["axes"]["hardware"]["values"] == [IMAGE, SCRIPT]
+    assert hostile.data["axes"]["model"]["values"][1] == SCRIPT
+    assert hostile.data["axes"]["hardware"]["values"] == [IMAGE, SCRIPT]
     assert SCRIPT not in hostile_page
     tags = [tag for tag, _ in hostile.tags]
     assert tags.count("script") == [tag for tag, _ in plain.tags].count("script")
@@ -196,14 +196,14 @@ def test_what_is_too_large_is_thinned_and_says_so(article, most) -> None:
     assert stored <= most
     assert "decode_step_latency" in kept
     for axis in ("batch_size", "context_len"):
-        places, whole = kept[axis].values, article[axis].values
-        if places.size > 1:
-            assert (places[0], places[-1]) == (whole[0], whole[-1])
-        if places.size < whole.size:
-            assert any(f"{axis}: {places.size} of {whole.size} values" in n for n in notes)
+        values, whole = kept[axis].values, article[axis].values
+        if values.size > 1:
+            assert (values[0], values[-1]) == (whole[0], whole[-1])
+        if values.size < whole.size:
+            assert any(f"{axis}: {values.size} of {whole.size} values" in n for n in notes)
     gone = set(article.data_vars) - set(kept.data_vars)
-    told = " ".join(notes)
-    assert all(str(name) in told for name in gone)
+    listed = " ".join(notes)
+    assert all(str(name) in listed for name in gone)
     assert notes[-1] == "The file has all of them."
     xr.testing.assert_equal(kept, article[list(kept)].sel(kept.coords))
 
@@ -218,23 +218,23 @@ def test_a_page_of_part_of_a_result_shows_what_was_left_out() -> None:
         variables=["decode_step_latency"],
     )
     page = html(sweep.run(grid))
-    told = Page(page).told
-    assert "batch_size: 128 of 999 values, evenly spaced, both ends included." in told["left_out"]
-    assert "context_len: 128 of 500 values, evenly spaced, both ends included." in told["left_out"]
+    data = Page(page).data
+    assert "batch_size: 128 of 999 values, evenly spaced, both ends included." in data["left_out"]
+    assert "context_len: 128 of 500 values, evenly spaced, both ends included." in data["left_out"]
     assert "<li>batch_size: 128 of 999 values" in page
-    size = np.prod(told["variables"]["decode_step_latency"]["values"]["shape"]) * 4
+    size = np.prod(data["variables"]["decode_step_latency"]["values"]["shape"]) * 4
     assert size <= MOST_BYTES
     assert len(page.encode()) < 5e6
 
 
-def taken_apart(dataset: xr.Dataset, efficiency: str = "ideal"):
+def broken_down(dataset: xr.Dataset, efficiency: str = "ideal"):
     grid = grid_of(dataset)
     specs = SpecsByName.of(grid, current_catalog())
     return operator_tables(dataset.compute(), grid, specs, load_efficiency(efficiency))
 
 
 def test_operators_make_up_the_steps_of_the_result(article) -> None:
-    found = taken_apart(article)
+    found = broken_down(article)
     assert found.unknown == ()
     places = {axis: list(found.axes[axis]) for axis in ("batch_size", "context_len")}
     for one in found.models:
@@ -257,7 +257,7 @@ def test_operators_make_up_the_steps_of_the_result(article) -> None:
 
 
 def test_operators_are_those_that_explain_tells(served) -> None:
-    found = taken_apart(served, "tensorrt-llm")
+    found = broken_down(served, "tensorrt-llm")
     assert found.unknown == ()
     place = {"tp": 2, "batch_size": 16, "isl": 2048, "osl": 128}
     names: dict[str, Any] = {"models": ["mixtral-8x7b"], "hardware": ["h100-sxm-80gb"]}
@@ -292,7 +292,7 @@ def test_a_specification_that_changed_since_is_not_taken_for_the_old_one() -> No
         context_len=[128, 1024],
         variables=["decode_step_latency"],
     )
-    found = taken_apart(sweep.run(grid))
+    found = broken_down(sweep.run(grid))
     assert found.unknown == ("llama-2-7b on h20-96gb",)
     seconds = found.models[0].amounts["decode_step"]["seconds"]
     assert np.isfinite(seconds[0]).all()
@@ -364,8 +364,8 @@ def test_the_calibration_of_a_result_is_found_by_name_and_digest(served, article
 
 
 def test_the_page_tells_how_good_the_predictions_are(served_page, article_page) -> None:
-    assert Page(article_page).told["quality"] is None
-    quality = Page(served_page).told["quality"]
+    assert Page(article_page).data["quality"] is None
+    quality = Page(served_page).data["quality"]
     fitted = load_efficiency("tensorrt-llm")
     assert fitted is not None
     errors = fitted.provenance["errors_without_own_configuration"]
@@ -389,26 +389,26 @@ def test_measurements_of_a_fit_are_shown(served, tmp_path) -> None:
     fit.attrs["llm_sweep_efficiency"] = fitted.model_dump_json()
     fit.to_netcdf(tmp_path / "fit.nc")
     page = Page(html(served, efficiency=tmp_path / "fit.nc"))
-    quality = page.told["quality"]
+    quality = page.data["quality"]
     np.testing.assert_allclose(page.array(quality["measured"]), [100, 2000], rtol=1e-5)
     np.testing.assert_allclose(page.array(quality["predicted"]), [110, 1900], rtol=1e-5)
     assert quality["groups"][0]["accelerator"] == "h100-sxm-80gb"
     assert quality["groups"][1]["rows"] == "2"
 
 
-def test_a_reduced_result_is_shown_but_not_taken_apart(served) -> None:
+def test_a_reduced_result_is_shown_but_not_broken_down(served) -> None:
     best = sweep.reduce(served, "best:batch_size,tp", by="output_throughput")
-    told = Page(html(best)).told
-    assert told["layers"] is None
-    assert "reduced over tp and batch_size" in told["cautions"][0]
-    assert "best_tp" in told["variables"]
+    data = Page(html(best)).data
+    assert data["layers"] is None
+    assert "reduced over tp and batch_size" in data["cautions"][0]
+    assert "best_tp" in data["variables"]
     with pytest.raises(ResultError, match="varies over model and hardware"):
         html(sweep.reduce(served, "argmax:output_throughput"))
 
 
 def test_one_batch_size_is_compared_too(article) -> None:
-    told = Page(html(article.isel(batch_size=[3]))).told
-    assert [text.partition(",")[0] for text in told["sentences"]] == article.model.values.tolist()
+    data = Page(html(article.isel(batch_size=[3]))).data
+    assert [text.partition(",")[0] for text in data["sentences"]] == article.model.values.tolist()
 
 
 def test_flags_alone_make_no_page(article) -> None:
@@ -533,7 +533,7 @@ UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "/s": 1.0}
 
 
 def figure(line: str) -> float:
-    """The first number with a unit, as in `h20-96gb: 15.07 ms, memory binds`."""
+    """The first number with a unit, as in `h20-96gb: 15.07 ms, bound by memory`."""
     number, unit = re.search(r": ([\d,.]+) ?(ms|µs|s|/s)\b", line).groups()
     return float(number.replace(",", "")) * UNITS[unit]
 
@@ -568,7 +568,7 @@ def test_the_map_tells_the_figures_of_the_result(article, article_page, opened) 
         np.testing.assert_allclose([figure(first), figure(second)], latencies, rtol=1e-3)
         assert float(ratio.split()[-1]) == pytest.approx(latencies[1] / latencies[0], rel=5e-3)
         for line, code in zip((first, second), here.bound.values, strict=True):
-            assert f"{('memory', 'compute')[int(code)]} binds" in line
+            assert f"bound by {('memory', 'compute')[int(code)]}" in line
 
 
 def test_intervals_are_told_too(served, served_page, opened) -> None:
