@@ -12,8 +12,9 @@ import pytest
 from factories import FP16, TOY, hardware, model, shipped
 
 from sweep.cli import main as cli
-from sweep.decisions.explain import HOST, MOVED, Explanation, explain
+from sweep.decisions.explain import QUANTITIES, Explanation, explain
 from sweep.decisions.explain_text import figure_rows, operator_rows
+from sweep.decisions.operator_breakdown import HOST
 from sweep.engines.calibration_file import load_efficiency
 from sweep.errors import GridError
 from sweep.evaluation.single_point import cell
@@ -205,7 +206,7 @@ def test_one_output_token_has_no_decode() -> None:
     found = told("llama", {"tp": 1, "batch_size": 4, "isl": 90, "osl": 1})
     assert [phase.name for phase in found.phases] == ["prefill"]
     assert "tpot" not in found.elasticities
-    assert set(found.elasticities) == set(MOVED) - {"tpot"}
+    assert set(found.elasticities) == set(QUANTITIES) - {"tpot"}
 
 
 def test_shares_of_a_phase_are_whole() -> None:
@@ -216,7 +217,7 @@ def test_shares_of_a_phase_are_whole() -> None:
 
 
 def test_several_cells_are_refused() -> None:
-    with pytest.raises(GridError, match="one cell is explained; give one batch_size"):
+    with pytest.raises(GridError, match="explain takes one cell; give one batch_size"):
         explain(
             Grid(
                 models=[model()],
@@ -260,7 +261,7 @@ def test_the_command_tells_and_draws(call, tmp_path) -> None:
     code, out, err = call("-o", picture)
     assert (code, err) == (0, "")
     assert "llama-3.1-8b in fp16 on 1 h100-sxm-80gb" in out
-    for word in ("gate_up_projection", "memory of the device", "hop latency", "FLOP/byte"):
+    for word in ("gate_up_projection", "device memory", "hop latency", "FLOP/byte"):
         assert word in out
     assert picture.read_bytes().startswith(b"\x89PNG")
     code, _, err = call("-o", picture)

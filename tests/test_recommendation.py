@@ -15,14 +15,15 @@ import sweep
 from sweep.cli import main as cli
 from sweep.cli.catalog_tables import figure_rows
 from sweep.decisions import recommend_text as advice
-from sweep.decisions.candidate_sweep import loads, solid_hardware, sweep_candidates
-from sweep.decisions.candidate_table import read_candidates
-from sweep.decisions.candidates import INFLIGHT, Candidates, Known, Offer
+from sweep.decisions.deployment_sweep import loads, solid_hardware, sweep_deployments
+from sweep.decisions.deployment_table import read_deployments
+from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
 from sweep.decisions.figures.front import front_figure
 from sweep.decisions.figures.rooflines import roofline_figure
 from sweep.decisions.figures.style import save_figure
 from sweep.decisions.prices import parse_prices, price_of, read_prices
 from sweep.decisions.recommend import Demand, Limits, Recommendation, pareto_front, recommend
+from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import load_efficiency
 from sweep.errors import ResultError, SpecError
 from sweep.specs.catalog import Catalog
@@ -38,8 +39,8 @@ POWER = {name: shipped().hardware(name).tdp_w or math.nan for name in MACHINES}
 
 
 @pytest.fixture(scope="module")
-def candidates() -> Candidates:
-    return sweep_candidates(
+def deployments() -> Deployments:
+    return sweep_deployments(
         MODEL,
         OFFER,
         isl=ISL,
@@ -68,8 +69,8 @@ def swept():
     )
 
 
-def found(candidates: Candidates, demand: Demand, **more: Any) -> Recommendation:
-    return recommend(candidates, demand, prices=PRICES, **more)
+def found(deployments: Deployments, demand: Demand, **more: Any) -> Recommendation:
+    return recommend(deployments, demand, prices=PRICES, **more)
 
 
 def by_brute_force(swept, demand: Demand) -> dict[tuple[str, str], tuple[float, int, int]]:
@@ -122,9 +123,9 @@ DEMANDS = [
 
 
 @pytest.mark.parametrize("demand", DEMANDS)
-def test_it_ranks_as_a_search_by_brute_force(candidates, swept, demand: Demand) -> None:
+def test_it_ranks_as_a_search_by_brute_force(deployments, swept, demand: Demand) -> None:
     wanted = by_brute_force(swept, demand)
-    ranked = found(candidates, demand).ranked
+    ranked = found(deployments, demand).ranked
     mine = {
         (row["hardware"], row["precision"]): (row["score"], row["tp"], row["asked"])
         for row in ranked.to_dict("records")
@@ -145,9 +146,9 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("limits", "column", "most"), LIMITS)
-def test_every_limit_is_respected_and_excludes_something(candidates, limits, column, most) -> None:
-    free = found(candidates, Demand(requests_per_s=20.0))
-    bound = found(candidates, Demand(limits, requests_per_s=20.0))
+def test_every_limit_is_respected_and_excludes_something(deployments, limits, column, most) -> None:
+    free = found(deployments, Demand(requests_per_s=20.0))
+    bound = found(deployments, Demand(limits, requests_per_s=20.0))
     assert bound.allowed[column].max() <= most
     assert 0 < len(bound.allowed) < len(free.allowed)
     for frame in (bound.ranked, bound.front):
@@ -155,7 +156,7 @@ def test_every_limit_is_respected_and_excludes_something(candidates, limits, col
 
 
 def test_a_replica_must_hold_the_requests_asked_for() -> None:
-    asked = sweep_candidates(
+    asked = sweep_deployments(
         MODEL,
         Offer(("l20",), tp=(1,), pp=(1,)),
         isl=2048,
@@ -174,10 +175,12 @@ def test_a_replica_must_hold_the_requests_asked_for() -> None:
 # A table by hand.
 
 
-KNOWN = Known(hardware={n: shipped().hardware(n) for n in ("h20-96gb", "a800-sxm-80gb", "l20")})
+SPECS = SpecsByName(
+    hardware={n: shipped().hardware(n) for n in ("h20-96gb", "a800-sxm-80gb", "l20")}
+)
 
 
-def table(**columns: Any) -> Candidates:
+def table(**columns: Any) -> Deployments:
     """Deployments of one GPU each, with some columns replaced."""
     size = max(len(values) for values in columns.values())
     plain: dict[str, Any] = {
@@ -200,7 +203,7 @@ def table(**columns: Any) -> Candidates:
         "gpus": [1],
     }
     whole = {k: (v * size if len(v) == 1 else v) for k, v in (plain | columns).items()}
-    return Candidates("toy", 100, 100, INFLIGHT, pd.DataFrame(whole), "toy 0", KNOWN)
+    return Deployments("toy", 100, 100, INFLIGHT, pd.DataFrame(whole), "toy 0", SPECS)
 
 
 def test_replicas_and_costs_by_hand() -> None:
@@ -266,9 +269,7 @@ def test_the_nearest_deployment_says_what_it_fails_and_by_how_much() -> None:
 def test_where_nothing_runs_the_reasons_are_counted() -> None:
     none = table(runs=[False, False], reason=[1, 3], throughput=[math.nan, math.nan])
     text = advice.sentence(recommend(none, Demand()))
-    assert text == (
-        "none of 2 configurations can run: exceeds_memory 2, tp_does_not_divide_heads 1"
-    )
+    assert text == ("none of 2 deployments can run: exceeds_memory 2, tp_does_not_divide_heads 1")
 
 
 def test_a_small_score_keeps_its_digits() -> None:
@@ -283,8 +284,8 @@ def test_one_output_token_has_no_tpot_to_limit() -> None:
     assert not len(answer.front)
 
 
-def test_no_point_of_the_front_is_beaten(candidates) -> None:
-    frame = found(candidates, Demand()).allowed
+def test_no_point_of_the_front_is_beaten(deployments) -> None:
+    frame = found(deployments, Demand()).allowed
     front = pareto_front(frame)
     points, every = (f[["per_user", "per_gpu"]].to_numpy() for f in (front, frame))
     beaten = [((every >= p).all(axis=1) & (every > p).any(axis=1)).any() for p in points]
@@ -294,9 +295,9 @@ def test_no_point_of_the_front_is_beaten(candidates) -> None:
     }
 
 
-def test_what_binds_is_told_of_each(candidates) -> None:
-    answer = found(candidates, Demand())
-    moved = advice.binding(answer, answer.ranked.head(2))
+def test_what_binds_is_told_of_each(deployments) -> None:
+    answer = found(deployments, Demand())
+    moved = advice.throughput_elasticities(answer, answer.ranked.head(2))
     for row, one in zip(answer.ranked.to_dict("records"), moved, strict=False):
         assert one["memory_bandwidth"] > 0
         first = max(one, key=lambda name: abs(one[name])).replace("_", " ")
@@ -304,7 +305,7 @@ def test_what_binds_is_told_of_each(candidates) -> None:
         assert advice.bound(named, one).startswith(f"{first} (")
 
 
-def test_candidates_unasked_are_solid_and_of_vendors_the_calibration_saw() -> None:
+def test_deployments_unasked_are_solid_and_of_vendors_the_calibration_saw() -> None:
     ideal, fitted = (
         solid_hardware(shipped()),
         solid_hardware(shipped(), load_efficiency("tensorrt-llm")),
@@ -320,7 +321,7 @@ def test_files_of_ones_own_are_priced_and_told_of(tmp_path) -> None:
     price = {"value": 2.0, "source": "an offer", "date": "2026-01-31"}
     machine.write_text(json.dumps(whole | {"name": "mine", "price_usd_per_hour": price}))
     config.write_text(json.dumps(model().config))
-    own = sweep_candidates(
+    own = sweep_deployments(
         str(config),
         Offer((str(machine),), tp=(1,), pp=(1,)),
         isl=64,
@@ -333,7 +334,7 @@ def test_files_of_ones_own_are_priced_and_told_of(tmp_path) -> None:
     row = answer.ranked.iloc[0]
     assert (row["hardware"], row["price"]) == ("mine", 2.0)
     assert row["power"] == shipped().hardware("l20").tdp_w
-    assert advice.binding(answer, answer.ranked)[0]
+    assert advice.throughput_elasticities(answer, answer.ranked)[0]
 
 
 # From a result.
@@ -357,16 +358,16 @@ def static():
     )
 
 
-def test_a_result_answers_as_the_sweep_does(candidates, swept) -> None:
-    read = read_candidates(swept, Offer(), catalog=shipped())
+def test_a_result_answers_as_the_sweep_does(deployments, swept) -> None:
+    read = read_deployments(swept, Offer(), catalog=shipped())
     for demand in DEMANDS[:2]:
-        one, other = found(candidates, demand).ranked, found(read, demand).ranked
+        one, other = found(deployments, demand).ranked, found(read, demand).ranked
         assert one["hardware"].tolist() == other["hardware"].tolist()
         assert np.allclose(one["score"], other["score"], rtol=1e-5)
 
 
 def test_a_result_of_static_batches_will_do(static) -> None:
-    read = read_candidates(static, Offer(), catalog=shipped(), model=MODEL, isl=512)
+    read = read_deployments(static, Offer(), catalog=shipped(), model=MODEL, isl=512)
     best = recommend(read, Demand()).ranked.iloc[0]
     part = static.sel(model=MODEL, isl=512)
     per_gpu = part["output_throughput"] / part["tp"]
@@ -382,12 +383,12 @@ def test_a_result_must_have_what_is_asked(static) -> None:
         ({"model": MODEL, "isl": 512, "concurrency": 9}, "no batch_size 9"),
     ):
         with pytest.raises(ResultError, match=words):
-            read_candidates(static, Offer(), catalog=shipped(), **given)
+            read_deployments(static, Offer(), catalog=shipped(), **given)
     reduced = sweep.reduce(static, "best:tp")
     with pytest.raises(ResultError, match="reduced already, by best:tp"):
-        read_candidates(reduced, Offer(), catalog=shipped(), model=MODEL, isl=512)
+        read_deployments(reduced, Offer(), catalog=shipped(), model=MODEL, isl=512)
     with pytest.raises(ResultError, match="must have inflight_output_throughput"):
-        read_candidates(static[["ttft"]], Offer(), catalog=shipped(), model=MODEL, isl=512)
+        read_deployments(static[["ttft"]], Offer(), catalog=shipped(), model=MODEL, isl=512)
 
 
 # Prices.
@@ -410,10 +411,10 @@ def test_a_table_as_a_spreadsheet_writes_it(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("p.yaml", "h20-96gb: free\n", "h20-96gb: dollars an hour are a number above 0"),
+        ("p.yaml", "h20-96gb: free\n", "h20-96gb: the hourly price must be a number above 0"),
         ("p.yaml", "h20-96gb: -1\n", "above 0"),
         ("p.csv", "name,usd\nl20,1\n", "must have the columns"),
-        ("p.csv", "hardware,price_usd_per_hour\nl20,1\nl20,2\n", "l20 stands twice"),
+        ("p.csv", "hardware,price_usd_per_hour\nl20,1\nl20,2\n", "l20 is listed twice"),
         ("p.csv", "hardware,price_usd_per_hour\nl20,\n", "above 0"),
     ],
 )
@@ -442,16 +443,16 @@ def test_a_price_of_a_specification_has_a_source_and_a_date() -> None:
         spec_with(whole | {"date": "last year"})
 
 
-def test_a_price_decides_by_dollar(candidates) -> None:
+def test_a_price_decides_by_dollar(deployments) -> None:
     cheap = {**PRICES, "rtx-4090": 0.01}
     for prices, first in ((cheap, "rtx-4090"), ({**cheap, "l20": 1e-4}, "l20")):
-        best = recommend(candidates, Demand(by="dollar"), prices=prices)
+        best = recommend(deployments, Demand(by="dollar"), prices=prices)
         assert best.ranked["hardware"].iloc[0] == first
-    some = recommend(candidates, Demand(by="dollar"), prices={"l20": 1.0})
+    some = recommend(deployments, Demand(by="dollar"), prices={"l20": 1.0})
     assert set(some.ranked["hardware"]) == {"l20"}
-    assert "left out, their price being unknown: rtx-4090" in advice.notes(some)[0]
-    with pytest.raises(SpecError, match="no price of any candidate"):
-        recommend(candidates, Demand(by="dollar"))
+    assert "left out, price unknown: rtx-4090" in advice.notes(some)[0]
+    with pytest.raises(SpecError, match="no accelerator on offer has a known price"):
+        recommend(deployments, Demand(by="dollar"))
 
 
 def test_no_shipped_accelerator_has_a_price() -> None:
@@ -499,7 +500,7 @@ def test_the_command_ranks_and_draws(call, tmp_path) -> None:
     picture = tmp_path / "front.png"
     code, out, err = call(*ASKED, "--front", "-o", picture)
     assert (code, err) == (0, "")
-    for word in ("by tensorrt-llm", "rtx-4090", "bound by", "unseen_hardware", "the front:"):
+    for word in ("by tensorrt-llm", "rtx-4090", "bound by", "unseen_hardware", "Pareto front"):
         assert word in out
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -539,10 +540,10 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
     [
         (("--hardware", "rtx-409"), "did you mean 'rtx-4090'"),
         (("--precision", "mxfp4"), "no peak rate"),
-        (("--tp", "1,x"), "positive integers between commas"),
-        (("--by", "dollar"), "no price of any candidate"),
+        (("--tp", "1,x"), "positive integers separated by commas"),
+        (("--by", "dollar"), "no accelerator on offer has a known price"),
         (("--price", "l20"), "write NAME=USD"),
-        (("--price", "l40=1"), "no candidate of that name"),
+        (("--price", "l40=1"), "no deployment uses this accelerator"),
         (("--max-ttft", "0"), "max-ttft"),
         (("--max-ttft", "nan"), "'nan' is not a finite number above 0"),
         (("--requests-per-s", "inf"), "'inf' is not a finite number above 0"),
@@ -566,7 +567,7 @@ def test_what_is_needed_is_asked_for(call) -> None:
 
 
 def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
-    one = sweep_candidates(
+    one = sweep_deployments(
         MODEL,
         Offer(("h100-nvl",)),
         isl=64,
@@ -578,7 +579,7 @@ def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
     assert one.frame["gpus"].max() == shipped().hardware("h100-nvl").gpus_per_node
     assert set(one.frame["dp_attention"]) == {1}
     with pytest.raises(SpecError, match=r"every layout takes 64 GPUs or more, .* h100-nvl has "):
-        sweep_candidates(
+        sweep_deployments(
             MODEL,
             Offer(("h100-nvl",), tp=(64,)),
             isl=64,
@@ -588,7 +589,7 @@ def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
             efficiency=None,
         )
     wide = replace(OFFER, hardware=("h100-nvl",), precision=(), tp=(8,), pp=(4,))
-    asked = sweep_candidates(
+    asked = sweep_deployments(
         MODEL, wide, isl=64, osl=16, concurrency=1, catalog=shipped(), efficiency=None
     )
     assert asked.frame["gpus"].tolist() == [32]

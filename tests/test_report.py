@@ -21,16 +21,17 @@ from factories import hardware, model
 import sweep
 from sweep.cli import main as cli
 from sweep.decisions.explain import explain
+from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import load_efficiency
 from sweep.errors import ResultError
 from sweep.grid.grid import Grid
 from sweep.html_report.binding_map import with_bounds
 from sweep.html_report.calibration_quality import calibration_of
-from sweep.html_report.operator_tables import anatomy, specs_of
+from sweep.html_report.operator_tables import operator_tables
 from sweep.html_report.packed_arrays import rounded
 from sweep.html_report.report import html
 from sweep.html_report.thinning import MOST_BYTES, fitting, grid_of
-from sweep.html_report.user_vs_gpu import offers
+from sweep.html_report.user_vs_gpu import throughputs
 from sweep.queries.select import subset
 from sweep.specs.catalog import Catalog, current_catalog
 from sweep.specs.shipped import shipped_configs
@@ -88,8 +89,8 @@ class Page(HTMLParser):
             self.scripts[self._script] += data
 
     @property
-    def told(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.scripts["told"])
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.scripts["data"])
         return found
 
     def array(self, note: dict[str, Any]) -> np.ndarray:
@@ -134,11 +135,11 @@ def hostile_page(tmp_path_factory) -> str:
 
 def test_the_page_holds_what_the_result_holds(article, article_page) -> None:
     page = Page(article_page)
-    assert set(page.told["variables"]) == set(article.data_vars)
-    for name, told in page.told["variables"].items():
-        assert told["values"]["dims"] == list(article[name].dims)
-        assert told["units"] == article[name].attrs["units"]
-        np.testing.assert_allclose(page.array(told["values"]), article[name].values, rtol=5e-6)
+    assert set(page.data["variables"]) == set(article.data_vars)
+    for name, shown in page.data["variables"].items():
+        assert shown["values"]["dims"] == list(article[name].dims)
+        assert shown["units"] == article[name].attrs["units"]
+        np.testing.assert_allclose(page.array(shown["values"]), article[name].values, rtol=5e-6)
 
 
 def test_the_page_loads_nothing(article_page) -> None:
@@ -167,8 +168,8 @@ def test_only_its_own_scripts_may_run(article_page) -> None:
 
 def test_names_are_text(hostile_page, article_page) -> None:
     hostile, plain = Page(hostile_page), Page(article_page)
-    assert hostile.told["axes"]["model"]["values"][1] == SCRIPT
-    assert hostile.told["axes"]["hardware"]["values"] == [IMAGE, SCRIPT]
+    assert hostile.data["axes"]["model"]["values"][1] == SCRIPT
+    assert hostile.data["axes"]["hardware"]["values"] == [IMAGE, SCRIPT]
     assert SCRIPT not in hostile_page
     tags = [tag for tag, _ in hostile.tags]
     assert tags.count("script") == [tag for tag, _ in plain.tags].count("script")
@@ -195,15 +196,15 @@ def test_what_is_too_large_is_thinned_and_says_so(article, most) -> None:
     assert stored <= most
     assert "decode_step_latency" in kept
     for axis in ("batch_size", "context_len"):
-        places, whole = kept[axis].values, article[axis].values
-        if places.size > 1:
-            assert (places[0], places[-1]) == (whole[0], whole[-1])
-        if places.size < whole.size:
-            assert any(f"Of {axis}, {places.size} of {whole.size} places" in n for n in notes)
+        values, whole = kept[axis].values, article[axis].values
+        if values.size > 1:
+            assert (values[0], values[-1]) == (whole[0], whole[-1])
+        if values.size < whole.size:
+            assert any(f"{axis}: {values.size} of {whole.size} values" in n for n in notes)
     gone = set(article.data_vars) - set(kept.data_vars)
-    told = " ".join(notes)
-    assert all(str(name) in told for name in gone)
-    assert notes[-1] == "The file itself has it all."
+    listed = " ".join(notes)
+    assert all(str(name) in listed for name in gone)
+    assert notes[-1] == "The file has all of them."
     xr.testing.assert_equal(kept, article[list(kept)].sel(kept.coords))
 
 
@@ -217,24 +218,24 @@ def test_a_page_of_part_of_a_result_shows_what_was_left_out() -> None:
         variables=["decode_step_latency"],
     )
     page = html(sweep.run(grid))
-    told = Page(page).told
-    assert "Of batch_size, 128 of 999 places, evenly picked with both ends." in told["left_out"]
-    assert "Of context_len, 128 of 500 places, evenly picked with both ends." in told["left_out"]
-    assert "<li>Of batch_size, 128 of 999 places" in page
-    size = np.prod(told["variables"]["decode_step_latency"]["values"]["shape"]) * 4
+    data = Page(page).data
+    assert "batch_size: 128 of 999 values, evenly spaced, both ends included." in data["left_out"]
+    assert "context_len: 128 of 500 values, evenly spaced, both ends included." in data["left_out"]
+    assert "<li>batch_size: 128 of 999 values" in page
+    size = np.prod(data["variables"]["decode_step_latency"]["values"]["shape"]) * 4
     assert size <= MOST_BYTES
     assert len(page.encode()) < 5e6
 
 
-def taken_apart(dataset: xr.Dataset, efficiency: str = "ideal"):
+def broken_down(dataset: xr.Dataset, efficiency: str = "ideal"):
     grid = grid_of(dataset)
-    specs = specs_of(grid, current_catalog())
-    return anatomy(dataset.compute(), grid, specs, load_efficiency(efficiency))
+    specs = SpecsByName.of(grid, current_catalog())
+    return operator_tables(dataset.compute(), grid, specs, load_efficiency(efficiency))
 
 
 def test_operators_make_up_the_steps_of_the_result(article) -> None:
-    found = taken_apart(article)
-    assert found.notes == ()
+    found = broken_down(article)
+    assert found.unknown == ()
     places = {axis: list(found.axes[axis]) for axis in ("batch_size", "context_len")}
     for one in found.models:
         mine = article.sel(model=one.model, **places)
@@ -256,8 +257,8 @@ def test_operators_make_up_the_steps_of_the_result(article) -> None:
 
 
 def test_operators_are_those_that_explain_tells(served) -> None:
-    found = taken_apart(served, "tensorrt-llm")
-    assert found.notes == ()
+    found = broken_down(served, "tensorrt-llm")
+    assert found.unknown == ()
     place = {"tp": 2, "batch_size": 16, "isl": 2048, "osl": 128}
     names: dict[str, Any] = {"models": ["mixtral-8x7b"], "hardware": ["h100-sxm-80gb"]}
     axes: dict[str, Any] = {axis: [value] for axis, value in place.items()}
@@ -291,8 +292,8 @@ def test_a_specification_that_changed_since_is_not_taken_for_the_old_one() -> No
         context_len=[128, 1024],
         variables=["decode_step_latency"],
     )
-    found = taken_apart(sweep.run(grid))
-    assert found.notes == ("llama-2-7b on h20-96gb",)
+    found = broken_down(sweep.run(grid))
+    assert found.unknown == ("llama-2-7b on h20-96gb",)
     seconds = found.models[0].amounts["decode_step"]["seconds"]
     assert np.isfinite(seconds[0]).all()
     assert np.isnan(seconds[1]).all()
@@ -300,7 +301,7 @@ def test_a_specification_that_changed_since_is_not_taken_for_the_old_one() -> No
 
 def test_what_binds_is_told_where_the_result_does_not(served) -> None:
     grid = grid_of(served)
-    specs = specs_of(grid, current_catalog())
+    specs = SpecsByName.of(grid, current_catalog())
     bound = with_bounds(served, grid, specs, load_efficiency("tensorrt-llm"))["bound"]
     steps = sweep.run(
         Grid(
@@ -329,22 +330,22 @@ def test_offers_of_steps_alone() -> None:
         },
         {"tp": [2], "batch_size": [8, 9]},
     )
-    found = offers(dataset)
+    found = throughputs(dataset)
     assert found is not None
     np.testing.assert_allclose(found.per_user.values.ravel(), [10, np.nan])
     np.testing.assert_allclose(found.per_gpu.values.ravel(), [40, np.nan])
 
 
 def test_offers_of_requests_come_from_what_there_is(served) -> None:
-    found = offers(served)
+    found = throughputs(served)
     assert found is not None
     expected = (served.output_throughput / served.tp).where(served.feasible == 1)
     np.testing.assert_allclose(found.per_gpu.values, expected.values)
     expected = (1 / served.tpot).where(served.feasible == 1)
     np.testing.assert_allclose(found.per_user.values, expected.values)
-    assert offers(served[["ttft"]]) is None
+    assert throughputs(served[["ttft"]]) is None
     # How many GPUs the best of several widths takes does not follow from the axes.
-    assert offers(sweep.reduce(served, "best:tp", by="output_throughput")) is None
+    assert throughputs(sweep.reduce(served, "best:tp", by="output_throughput")) is None
 
 
 def test_the_calibration_of_a_result_is_found_by_name_and_digest(served, article) -> None:
@@ -352,19 +353,19 @@ def test_the_calibration_of_a_result_is_found_by_name_and_digest(served, article
     found, caution = calibration_of(served, None)
     assert found is not None
     assert (found.name, caution) == ("tensorrt-llm", "")
-    with pytest.raises(ResultError, match="--efficiency ideal: is 'ideal', and the result was"):
+    with pytest.raises(ResultError, match="--efficiency ideal is 'ideal', but the result was"):
         calibration_of(served, "ideal")
-    with pytest.raises(ResultError, match="the result has the efficiency 'ideal'; leave it out"):
+    with pytest.raises(ResultError, match="was predicted by 'ideal'; leave the option out"):
         calibration_of(article, "tensorrt-llm")
     other = served.assign_attrs(efficiency="mine 0123456789abcdef")
     found, caution = calibration_of(other, None)
     assert found is None
-    assert "mine 0123456789abcdef is not at hand" in caution
+    assert "mine 0123456789abcdef was not found" in caution
 
 
 def test_the_page_tells_how_good_the_predictions_are(served_page, article_page) -> None:
-    assert Page(article_page).told["quality"] is None
-    quality = Page(served_page).told["quality"]
+    assert Page(article_page).data["quality"] is None
+    quality = Page(served_page).data["quality"]
     fitted = load_efficiency("tensorrt-llm")
     assert fitted is not None
     errors = fitted.provenance["errors_without_own_configuration"]
@@ -388,30 +389,30 @@ def test_measurements_of_a_fit_are_shown(served, tmp_path) -> None:
     fit.attrs["llm_sweep_efficiency"] = fitted.model_dump_json()
     fit.to_netcdf(tmp_path / "fit.nc")
     page = Page(html(served, efficiency=tmp_path / "fit.nc"))
-    quality = page.told["quality"]
+    quality = page.data["quality"]
     np.testing.assert_allclose(page.array(quality["measured"]), [100, 2000], rtol=1e-5)
     np.testing.assert_allclose(page.array(quality["predicted"]), [110, 1900], rtol=1e-5)
     assert quality["groups"][0]["accelerator"] == "h100-sxm-80gb"
     assert quality["groups"][1]["rows"] == "2"
 
 
-def test_a_reduced_result_is_shown_but_not_taken_apart(served) -> None:
+def test_a_reduced_result_is_shown_but_not_broken_down(served) -> None:
     best = sweep.reduce(served, "best:batch_size,tp", by="output_throughput")
-    told = Page(html(best)).told
-    assert told["layers"] is None
-    assert "reduced over tp and batch_size" in told["cautions"][0]
-    assert "best_tp" in told["variables"]
+    data = Page(html(best)).data
+    assert data["layers"] is None
+    assert "reduced over tp and batch_size" in data["cautions"][0]
+    assert "best_tp" in data["variables"]
     with pytest.raises(ResultError, match="varies over model and hardware"):
         html(sweep.reduce(served, "argmax:output_throughput"))
 
 
 def test_one_batch_size_is_compared_too(article) -> None:
-    told = Page(html(article.isel(batch_size=[3]))).told
-    assert [text.partition(",")[0] for text in told["sentences"]] == article.model.values.tolist()
+    data = Page(html(article.isel(batch_size=[3]))).data
+    assert [text.partition(",")[0] for text in data["sentences"]] == article.model.values.tolist()
 
 
 def test_flags_alone_make_no_page(article) -> None:
-    with pytest.raises(ResultError, match="holds flags alone"):
+    with pytest.raises(ResultError, match="has only flags"):
         html(article[["feasible"]])
 
 
@@ -459,7 +460,7 @@ def test_wrong_input_of_the_command_is_one_line(served, tmp_path, capsys, monkey
 
     assert "no such file" in told(tmp_path / "none.nc", "-o", page)
     assert "not a readable NetCDF" in told(tmp_path / "text.nc", "-o", page)
-    assert "ends in .html" in told(result, "-o", tmp_path / "served.png")
+    assert "end in .html" in told(result, "-o", tmp_path / "served.png")
     assert "ideal" in told(result, "-o", page, "--efficiency", "ideal")
     for package in ("plotly.offline", "jinja2"):
         with monkeypatch.context() as patch:
@@ -532,7 +533,7 @@ UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "/s": 1.0}
 
 
 def figure(line: str) -> float:
-    """The first number with a unit, as in `h20-96gb: 15.07 ms, memory binds`."""
+    """The first number with a unit, as in `h20-96gb: 15.07 ms, bound by memory`."""
     number, unit = re.search(r": ([\d,.]+) ?(ms|µs|s|/s)\b", line).groups()
     return float(number.replace(",", "")) * UNITS[unit]
 
@@ -567,7 +568,7 @@ def test_the_map_tells_the_figures_of_the_result(article, article_page, opened) 
         np.testing.assert_allclose([figure(first), figure(second)], latencies, rtol=1e-3)
         assert float(ratio.split()[-1]) == pytest.approx(latencies[1] / latencies[0], rel=5e-3)
         for line, code in zip((first, second), here.bound.values, strict=True):
-            assert f"{('memory', 'compute')[int(code)]} binds" in line
+            assert f"bound by {('memory', 'compute')[int(code)]}" in line
 
 
 def test_intervals_are_told_too(served, served_page, opened) -> None:

@@ -7,14 +7,14 @@ accelerator, a layout and a number of requests, as the shipped calibration predi
 TensorRT-LLM. On the front, no deployment serves a user faster without serving fewer tokens per GPU.
 """
 
-from sweep.decisions.candidate_sweep import sweep_candidates
-from sweep.decisions.candidates import Offer
+from sweep.decisions.deployment_sweep import sweep_deployments
+from sweep.decisions.deployments import Offer
 from sweep.decisions.figures.front import front_figure
 from sweep.decisions.recommend import Demand, Limits, recommend
 from sweep.engines.calibration_file import load_efficiency
 from sweep.specs.catalog import Catalog
 
-candidates = sweep_candidates(
+deployments = sweep_deployments(
     "llama-3.1-70b",
     Offer(("h100-sxm-80gb", "h200-sxm-141gb", "b200-sxm"), precision=("fp8",)),
     isl=1024,
@@ -23,5 +23,5 @@ candidates = sweep_candidates(
     catalog=Catalog(),
     efficiency=load_efficiency("tensorrt-llm"),
 )
-found = recommend(candidates, Demand(Limits(max_ttft=2.0)))
+found = recommend(deployments, Demand(Limits(max_ttft=2.0)))
 figure = front_figure(found)

@@ -1,4 +1,4 @@
-"""The commands that draw an article's figures: `article-rooflines`, `-meshes` and `-table`.
+"""Commands that reproduce the figures of an article: `article-rooflines`, `-meshes`, `-table`.
 
 Heavy packages are imported inside the commands that need them.
 """
@@ -20,7 +20,7 @@ from sweep.cli.options import (
 
 
 @click.command("article-rooflines")
-@click.option("--linear", is_flag=True, help="Linear axes rather than logarithmic.")
+@click.option("--linear", is_flag=True, help="Draw linear axes instead of logarithmic ones.")
 @picture_option
 @force_picture_option
 @json_option
@@ -35,7 +35,7 @@ def article_rooflines(
     as_json: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Tell the ridge points of A100, H20, A800, L40S, L20 and RTX 4090; draw their rooflines."""
+    """Print the ridge points of A100, H20, A800, L40S, L20 and RTX 4090; draw their rooflines."""
     check_picture(output, force=force)
     from sweep.article.contents import roofs
     from sweep.cli.catalog_tables import ridge_rows
@@ -52,7 +52,7 @@ def article_rooflines(
 
 @click.command("article-meshes")
 @click.option(
-    "--model", "models", multiple=True, help="A model; repeat for more. Default: the article's."
+    "--model", "models", multiple=True, help="Model; may be repeated. Default: the article's four."
 )
 @picture_option
 @force_picture_option
@@ -68,9 +68,10 @@ def article_meshes(
     as_json: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Say where an A100 decodes faster than an H20 and where not, by two methods, and draw it.
+    """Compare decode on A100 and H20 by two methods: print who is ahead where, and draw maps.
 
-    Over batch size and context length, for LLaMA-2 13B and 70B, Mistral 7B and Mixtral 8x7B.
+    The maps are over batch size and context length, for LLaMA-2 13B and 70B, Mistral 7B and
+    Mixtral 8x7B.
     """
     check_picture(output, force=force)
     from sweep.article.contents import meshes
@@ -100,7 +101,7 @@ def article_table(
     as_json: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Set four published TensorRT-LLM throughputs beside LLM-Viewer's estimates and ours."""
+    """Compare four published TensorRT-LLM throughputs with LLM-Viewer's estimates and ours."""
     check_picture(output, force=force)
     from sweep.article.contents import table
     from sweep.article.published import published_rows

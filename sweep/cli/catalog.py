@@ -1,4 +1,4 @@
-"""Commands that show what the catalog holds."""
+"""Commands that show the catalog: `list`, `show` and `roofline`."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def list_command(
     context: click.Context, kind: str, as_json: bool, configs: tuple[str, ...]
 ) -> None:
-    """List what the catalog holds."""
+    """List the entries of the catalog."""
     print_rows(_rows_of(kind)(catalog_of(context, configs)), as_json=as_json)
 
 
@@ -46,7 +46,7 @@ def _rows_of(kind: str) -> "Callable[[Catalog], list[dict[str, Any]]]":
 
 @click.group()
 def show() -> None:
-    """Show one accelerator or model, each figure with its source."""
+    """Show an accelerator or a model, with the source of each figure."""
 
 
 @show.command("hardware")
@@ -66,7 +66,7 @@ def show_hardware(
         return
     known = (spec.product, spec.form_factor, spec.year)
     click.echo(", ".join([f"{spec.name}: {spec.vendor}", *(str(what) for what in known if what)]))
-    click.echo(f"figures are {spec.confidence}. {spec.note}".strip())
+    click.echo(f"confidence: {spec.confidence}. {spec.note}".strip())
     print_rows(figure_rows(spec), as_json=False)
 
 
@@ -89,8 +89,13 @@ def show_model(context: click.Context, name: str, as_json: bool, configs: tuple[
 
 @click.command()
 @click.argument("hardware", nargs=-1, required=True)
-@click.option("--dtype", default="half", help="Operand type of the peaks; half is fp16 or bf16.")
-@click.option("--linear", is_flag=True, help="Linear axes rather than logarithmic.")
+@click.option(
+    "--dtype",
+    default="half",
+    show_default=True,
+    help="Operand type of the peak rates; half is fp16 or bf16.",
+)
+@click.option("--linear", is_flag=True, help="Draw linear axes instead of logarithmic ones.")
 @picture_option
 @force_picture_option
 @json_option
@@ -106,7 +111,7 @@ def roofline(
     as_json: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Tell the ridge points of accelerators, and draw their rooflines."""
+    """Print the ridge points of accelerators, and draw their rooflines."""
     from sweep.cli.catalog_tables import ridge_rows
 
     check_picture(output, force=force)

@@ -1,23 +1,20 @@
-"""Tables of the models, accelerators, precisions and sweeps a user can name."""
+"""Tables of the models, accelerators, precision recipes and sweeps of a catalog."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sweep.cli.print_tables import Row
 from sweep.errors import SpecError
+from sweep.models.parameter_count import model_facts
 from sweep.models.read import FAMILIES
 from sweep.specs.catalog import Catalog
 from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
 
-if TYPE_CHECKING:
-    pass
-from sweep.cli.print_tables import Row
-from sweep.models.parameter_count import model_facts
 
-
-def model_rows(catalog: Catalog) -> list[dict[str, Any]]:
-    """One row per model; one of a family not supported yet says so."""
+def model_rows(catalog: Catalog) -> list[Row]:
+    """One row per model, and whether its family is supported."""
     rows = []
     for name in catalog.paths("models"):
         spec = catalog.model(name)
@@ -36,7 +33,7 @@ def model_rows(catalog: Catalog) -> list[dict[str, Any]]:
 
 
 def model_summary(spec: ModelSpec) -> dict[str, Any]:
-    """What a model's config tells, in SI units.
+    """Facts about a model from its config, in SI units.
 
     Raises:
         SpecError: Its family is not supported, or a key is missing or wrong.
@@ -131,7 +128,7 @@ def figure_rows(spec: HardwareSpec) -> list[Row]:
 
 
 def ridge_rows(specs: Sequence[HardwareSpec], dtype: str) -> list[Row]:
-    """One row per accelerator: its peak, bandwidth, and the intensity where they meet.
+    """One row per accelerator: peak rate, bandwidth and ridge point.
 
     Raises:
         SpecError: One has no peak for `dtype`.

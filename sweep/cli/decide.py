@@ -24,21 +24,34 @@ from sweep.cli.options import (
 from sweep.errors import SweepError
 
 DEFAULT_EFFICIENCY = "tensorrt-llm"
-"""What a recommendation is predicted by; bounds would favour what software reaches least of."""
+"""Default calibration of `recommend`: bounds would favour the hardware that software uses worst."""
 
 
 @click.command()
-@click.option("--model", required=True, help="A model by name, or its config.json.")
-@click.option("--hardware", required=True, help="An accelerator.")
-@click.option("--precision", default="fp16", show_default=True, help="A precision recipe.")
-@click.option("--tp", type=int, default=1, show_default=True, help="Tensor-parallel width.")
-@click.option("--pp", type=int, help="Pipeline stages.")
-@click.option("--ep", type=int, help="GPUs that experts are spread over whole.")
-@click.option("--dp-attention", type=int, help="Groups that run attention for themselves.")
-@click.option("--batch-size", type=int, required=True, help="Sequences decoded together.")
-@click.option("--isl", type=int, required=True, help="Input tokens of each.")
-@click.option("--osl", type=int, required=True, help="Output tokens of each.")
-@click.option("--efficiency", default="ideal", show_default=True, help="A calibration.")
+@click.option("--model", required=True, help="Model: name, or path of a config.json.")
+@click.option("--hardware", required=True, help="Accelerator: name, or path of a specification.")
+@click.option("--precision", default="fp16", show_default=True, help="Precision recipe.")
+@click.option(
+    "--tp", type=int, default=1, show_default=True, help="Tensor-parallel width, in GPUs."
+)
+@click.option("--pp", type=int, help="Pipeline stages. Default: 1.")
+@click.option("--ep", type=int, help="GPUs that whole experts are spread over. Default: 1.")
+@click.option(
+    "--dp-attention",
+    type=int,
+    help="Attention groups, each with its own sequences. Default: 1.",
+)
+@click.option(
+    "--batch-size", type=int, required=True, help="Sequences decoded together in a replica."
+)
+@click.option("--isl", type=int, required=True, help="Input tokens of each request.")
+@click.option("--osl", type=int, required=True, help="Output tokens of each request.")
+@click.option(
+    "--efficiency",
+    default="ideal",
+    show_default=True,
+    help="Calibration: name or file; ideal for bounds.",
+)
 @picture_option
 @force_picture_option
 @json_option
@@ -57,10 +70,11 @@ def explain(
     configs: tuple[str, ...],
     **numbers: int | None,
 ) -> None:
-    """Take one cell apart: time by operator, what binds it, and what each resource is worth.
+    """Explain one cell: time by operator, the resource that binds each, and sensitivities.
 
-    A static batch: its prefill, one decode step at the mean context, memory, and by how many
-    percent times and throughput move for one percent more bandwidth, compute and so on.
+    The cell is a static batch. The command prints its prefill, one decode step at the mean
+    context, its memory, and by how many percent times and throughput change for one percent more
+    of each resource.
     """
     check_picture(output, force=force)
     from sweep.decisions import explain_text
@@ -85,7 +99,7 @@ def explain(
         return
     click.echo(explain_text.title(found))
     if found.reasons:
-        click.echo(f"cannot run: {', '.join(found.reasons)}; figures are arithmetic, not an offer")
+        click.echo(f"cannot run: {', '.join(found.reasons)}; the figures are theoretical")
     for phase in found.phases:
         click.echo(f"{phase.name}, {phase.tokens:,.0f} tokens of context, per GPU:")
         print_rows(explain_text.operator_rows(phase), as_json=False)
@@ -94,29 +108,33 @@ def explain(
 
 
 class Numbers(click.ParamType[tuple[int, ...]]):
-    """Positive integers between commas."""
+    """Positive integers separated by commas."""
 
     name = "N,N"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """The integers."""
+        """Return the integers."""
         if isinstance(value, tuple):
             return value
         words = [word.strip() for word in str(value).split(",")]
         if not all(word.isdecimal() and int(word) > 0 for word in words):
-            self.fail(f"{value!r} is not positive integers between commas, as in 1,2,4", param, ctx)
+            self.fail(
+                f"{value!r} is not a list of positive integers separated by commas, such as 1,2,4",
+                param,
+                ctx,
+            )
         return tuple(map(int, words))
 
 
 class Positive(click.FloatRange):
-    """A finite number above 0, which NaN passes for in a range."""
+    """A finite number above 0; a plain range would let NaN pass."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The number."""
+        """Return the number."""
         number: float = super().convert(value, param, ctx)
         if not isfinite(number):
             self.fail(f"{value!r} is not a finite number above 0", param, ctx)
@@ -128,34 +146,103 @@ COUNT = click.IntRange(1)
 
 
 @click.command()
-@click.option("--model", help="A model by name, or its config.json; needed but with --from.")
-@click.option("--isl", type=COUNT, help="Input tokens of each request.")
-@click.option("--osl", type=COUNT, help="Output tokens of each request.")
-@click.option("--concurrency", type=COUNT, help="Requests that a replica must hold at once.")
-@click.option("--requests-per-s", type=POSITIVE, help="Requests that all replicas must serve.")
-@click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in seconds.")
-@click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in seconds.")
-@click.option("--max-price-per-hour", type=POSITIVE, help="Of all accelerators, in US dollars.")
-@click.option("--max-gpus", type=COUNT, help="Accelerators of all replicas.")
 @click.option(
-    "--hardware", multiple=True, help="A candidate; may be repeated. Default: all solid ones."
+    "--model", help="Model: name, or path of a config.json. Required unless --from is given."
 )
 @click.option(
-    "--precision", multiple=True, help="May be repeated. Default: fp16, or all of --from."
+    "--isl",
+    type=COUNT,
+    help="Input tokens of each request. Required unless --from is given.",
 )
-@click.option("--tp", type=Numbers(), default=(), help="Default: powers of two in a machine.")
-@click.option("--pp", type=Numbers(), default=(), help="Default: powers of two in a machine.")
-@click.option("--dp-attention", type=Numbers(), default=(), help="Default: 1 without experts.")
 @click.option(
-    "--by", type=click.Choice(["gpu", "dollar", "watt"]), default="gpu", show_default=True
+    "--osl",
+    type=COUNT,
+    help="Output tokens of each request. Required unless --from is given.",
 )
-@click.option("--price", multiple=True, metavar="NAME=USD", help="For an hour of one accelerator.")
-@click.option("--prices", type=click.Path(path_type=Path), help="The same as YAML or CSV.")
-@click.option("--efficiency", help="A calibration, or ideal for bounds. Default: tensorrt-llm.")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="A result to choose from.")
-@click.option("--every-layout", is_flag=True, help="Rank each layout, not each accelerator's best.")
-@click.option("--top", type=COUNT, default=10, show_default=True, help="Ranks to show.")
-@click.option("--front", is_flag=True, help="Show the front of user against GPU throughput too.")
+@click.option(
+    "--concurrency",
+    type=COUNT,
+    help="Requests that a replica must hold at once. Default: the best number is searched.",
+)
+@click.option(
+    "--requests-per-s",
+    type=POSITIVE,
+    help="Requests per second that all replicas must serve together. Default: one replica.",
+)
+@click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in s.")
+@click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in s.")
+@click.option(
+    "--max-price-per-hour",
+    type=POSITIVE,
+    help="Highest hourly price of all accelerators together, in USD.",
+)
+@click.option("--max-gpus", type=COUNT, help="Largest number of accelerators in all replicas.")
+@click.option(
+    "--hardware",
+    multiple=True,
+    help="Accelerator to consider; may be repeated. Default: all with solid figures.",
+)
+@click.option(
+    "--precision",
+    multiple=True,
+    help="Precision recipe; may be repeated. Default: fp16, or all of --from.",
+)
+@click.option(
+    "--tp",
+    type=Numbers(),
+    default=(),
+    help="Tensor-parallel widths to consider, in GPUs. Default: powers of two within a machine.",
+)
+@click.option(
+    "--pp",
+    type=Numbers(),
+    default=(),
+    help="Pipeline stages to consider. Default: powers of two within a machine.",
+)
+@click.option(
+    "--dp-attention",
+    type=Numbers(),
+    default=(),
+    help="Attention groups to consider. Default: powers of two within a machine if the model has "
+    "experts, else 1.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["gpu", "dollar", "watt"]),
+    default="gpu",
+    show_default=True,
+    help="What throughput is divided by for the ranking.",
+)
+@click.option(
+    "--price",
+    multiple=True,
+    metavar="NAME=USD",
+    help="Hourly price of one accelerator, in USD; may be repeated.",
+)
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    help="YAML, JSON or CSV file of hourly prices, in USD.",
+)
+@click.option(
+    "--efficiency",
+    help="Calibration: name or file; ideal for bounds. Default: tensorrt-llm.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    help="Result to choose from, instead of a new sweep.",
+)
+@click.option(
+    "--every-layout", is_flag=True, help="Rank every layout, not only the best per accelerator."
+)
+@click.option("--top", type=COUNT, default=10, show_default=True, help="Number of ranks to show.")
+@click.option(
+    "--front",
+    is_flag=True,
+    help="Also print the Pareto front of throughput per user and per GPU.",
+)
 @picture_option
 @force_picture_option
 @json_option
@@ -190,18 +277,20 @@ def recommend(
 ) -> int:
     """Rank deployments of a model under limits; exit status 1 if none meets them.
 
-    It sweeps servers with in-flight batching, or chooses from a result by --from. What is
-    predicted is what TensorRT-LLM delivers, unless --efficiency says otherwise.
+    The command sweeps servers with in-flight batching, or reads a result given by --from.
+    Predictions are for TensorRT-LLM unless --efficiency names another calibration.
     """
     check_picture(output, force=force)
     if source is None and (model is None or isl is None or osl is None):
         raise click.UsageError("give --model, --isl and --osl, or --from with a result")
     if source is not None and efficiency is not None:
-        raise click.UsageError("--from has its own efficiency; leave --efficiency out")
-    from sweep.decisions import recommend_text as advice
-    from sweep.decisions.candidate_sweep import sweep_candidates
-    from sweep.decisions.candidate_table import read_candidates
-    from sweep.decisions.candidates import Offer
+        raise click.UsageError(
+            "the result of --from has its own calibration; leave --efficiency out"
+        )
+    from sweep.decisions import recommend_text
+    from sweep.decisions.deployment_sweep import sweep_deployments
+    from sweep.decisions.deployment_table import read_deployments
+    from sweep.decisions.deployments import Offer
     from sweep.decisions.prices import parse_prices, read_prices
     from sweep.decisions.recommend import Demand, Limits, check_prices
     from sweep.decisions.recommend import recommend as recommend_from
@@ -211,12 +300,12 @@ def recommend(
 
     use_compilation_cache()
     catalog = catalog_of(context, configs)
-    stated = parse_prices(price)
-    known = ({} if prices is None else read_prices(prices)) | stated
+    given = parse_prices(price)
+    known = ({} if prices is None else read_prices(prices)) | given
     offer = Offer(hardware, precision, tp, pp, dp_attention)
     if source is not None:
         with open_results(source) as dataset:
-            candidates = read_candidates(
+            deployments = read_deployments(
                 dataset,
                 offer,
                 catalog=catalog,
@@ -226,7 +315,7 @@ def recommend(
                 concurrency=concurrency,
             )
     else:
-        candidates = sweep_candidates(
+        deployments = sweep_deployments(
             str(model),
             offer,
             isl=int(isl or 0),
@@ -235,25 +324,25 @@ def recommend(
             catalog=catalog,
             efficiency=load_efficiency(efficiency or DEFAULT_EFFICIENCY),
         )
-    check_prices(stated, candidates)
+    check_prices(given, deployments)
     demand = Demand(Limits(**limits), by, concurrency, requests_per_s)
-    found = recommend_from(candidates, demand, prices=known, every_layout=every_layout)
+    found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
     shown = found.ranked.head(top)
-    moved = advice.binding(found, shown)
+    elasticities = recommend_text.throughput_elasticities(found, shown)
     if output is not None and len(found.ranked):
         from sweep.decisions.figures.front import front_figure
         from sweep.decisions.figures.style import save_figure
 
         save_figure(front_figure(found), output)
     if as_json:
-        click.echo(json.dumps(advice.as_json(found, moved), indent=2))
+        click.echo(json.dumps(recommend_text.as_json(found, elasticities), indent=2))
     else:
-        click.echo(advice.sentence(found))
-        _print_ranks(advice.rows(found, shown, moved))
+        click.echo(recommend_text.sentence(found))
+        _print_ranks(recommend_text.rows(found, shown, elasticities))
         if front:
-            click.echo("tokens per second of a user against those on a GPU, the front:")
-            _print_ranks(advice.rows(found, found.front))
-        for note in advice.notes(found):
+            click.echo("Pareto front of output tokens per second per user and per GPU:")
+            _print_ranks(recommend_text.rows(found, found.front))
+        for note in recommend_text.notes(found):
             click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
 
@@ -266,12 +355,12 @@ def _print_ranks(rows: list[dict[str, Any]]) -> None:
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="HTML file to make."
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="HTML file to write."
 )
 @click.option(
     "--efficiency",
-    help="The calibration that predicted it, where its name alone does not find it. The NetCDF "
-    "file of a fit adds predicted against measured.",
+    help="Calibration that predicted the result: name or file. Default: the name in the result. "
+    "The NetCDF file of a fit adds a plot of predicted against measured.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @configs_option
@@ -284,16 +373,16 @@ def report(
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Make one HTML page of a result, to look at in a browser and to hand around.
+    """Write a result as one HTML page for a browser.
 
-    It needs no network: maps of two accelerators with break-even and bounds, rooflines, operators
-    layer by layer, Pareto fronts and the quality of the calibration. What is too large for a page
-    is thinned out, and the page says so.
+    The page works without a network. It shows maps of two accelerators with break-even and bounds,
+    rooflines, operators layer by layer, Pareto fronts and the quality of the calibration. A result
+    that is too large for a page is thinned; the page lists what is left out.
     """
     from sweep.files.atomic import check_writable
 
     if output.suffix not in (".html", ".htm"):
-        raise click.UsageError(f"{output}: a report's name ends in .html")
+        raise click.UsageError(f"{output}: the name of a report must end in .html")
     check_writable(output, force=force)
     from sweep.html_report.report import report as make_report
     from sweep.runs.jit_cache import use_compilation_cache
@@ -315,13 +404,20 @@ def report(
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--hardware", nargs=2, required=True, help="The two accelerators.")
-@click.option("--model", "models", multiple=True, help="A model; repeat for more. Default: all.")
-@click.option("--variable", help="What to compare by. Default: decode step latency, both methods.")
-@click.option("--precision", help="Where the file has several.")
-@click.option("--tp", type=int, help="Where the file has several.")
-@click.option("--isl", type=int, help="Where the file varies over isl and osl.")
-@click.option("--osl", type=int, help="Where the file varies over isl and osl.")
+@click.option("--hardware", nargs=2, required=True, help="The two accelerators to compare.")
+@click.option("--model", "models", multiple=True, help="Model; may be repeated. Default: all.")
+@click.option(
+    "--variable",
+    help="Quantity to compare. Default: latency of a decode step, by both methods.",
+)
+@click.option("--precision", help="Precision recipe. Required if the file has several.")
+@click.option("--tp", type=int, help="Tensor-parallel width. Required if the file has several.")
+@click.option(
+    "--isl", type=int, help="Input tokens. Fix isl or osl if the file has several of both."
+)
+@click.option(
+    "--osl", type=int, help="Output tokens. Fix isl or osl if the file has several of both."
+)
 @picture_option
 @force_picture_option
 @json_option
@@ -335,7 +431,7 @@ def compare(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Say which of two accelerators is ahead where, and draw it."""
+    """Compare two accelerators: print where each is ahead, and draw a map."""
     from sweep.decisions.compare import compare as compare_pair
     from sweep.decisions.compare import methods_in
     from sweep.runs.open_results import open_results

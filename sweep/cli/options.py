@@ -1,4 +1,4 @@
-"""What several commands of `llm-sweep` share: options, the catalog they name, and their tables.
+"""Options, catalog and tables that several commands of `llm-sweep` share.
 
 Heavy packages are imported inside the functions that need them.
 """
@@ -21,35 +21,35 @@ configs_option = click.option(
     "configs",
     multiple=True,
     type=click.Path(),
-    help="Folder with further hardware/, models/, precisions/ and sweeps/; may be repeated.",
+    help="Folder with more hardware/, models/, precisions/ and sweeps/; may be repeated.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 force_picture_option = click.option("--force", is_flag=True, help="Replace an existing picture.")
 picture_option = click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Picture to draw."
+    "-o", "--output", type=click.Path(path_type=Path), help="Picture to write: .png, .pdf or .svg."
 )
 
 
 def catalog_of(context: click.Context, configs: tuple[str, ...]) -> "Catalog":
-    """The catalog of the folders that a command and the program were given."""
+    """The catalog of the folders given to the command and to the program."""
     from sweep.specs.catalog import Catalog
 
     return Catalog([*configs, *context.obj])
 
 
 def check_picture(output: Path | None, *, force: bool) -> None:
-    """See that a picture can be drawn, before anything is computed for it.
+    """Check that a picture can be written, before anything is computed for it.
 
     Raises:
-        UsageError: Its name says no format of a picture.
-        ResultError: It exists or cannot be made.
+        UsageError: Its name has another ending than .png, .pdf or .svg.
+        ResultError: It exists or cannot be written.
     """
     if output is None:
         return
     from sweep.files.atomic import check_writable
 
     if output.suffix not in (".png", ".pdf", ".svg"):
-        raise click.UsageError(f"{output}: a picture's name ends in .png, .pdf or .svg")
+        raise click.UsageError(f"{output}: the name of a picture must end in .png, .pdf or .svg")
     check_writable(output, force=force)
 
 
@@ -64,7 +64,7 @@ def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def print_comparisons(comparisons: "Sequence[Sequence[Comparison]]", *, as_json: bool) -> None:
-    """Print what each comparison says in a sentence, or as JSON."""
+    """Print the sentence of each comparison, or all as JSON."""
     flat = [comparison for row in comparisons for comparison in row]
     if as_json:
         answers = [{"model": c.model, "variable": c.variable, "answer": c.sentence()} for c in flat]

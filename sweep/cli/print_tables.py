@@ -1,4 +1,4 @@
-"""Rows of the tables that the command line prints, and how they are printed."""
+"""Print tables on a terminal or into a pipe."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,16 +10,16 @@ Row = dict[str, Any]
 GAP = 3
 """Characters between two columns of a table. [count]"""
 LONGEST_WORD = 24
-"""Characters beyond which a word of a text may be broken. [count]"""
+"""Length beyond which a word of a text may be broken. [count]"""
 PLAIN = (1e3, 1e7)
-"""Numbers from and below which no exponent is wanted."""
+"""Range of numbers that are printed without an exponent."""
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print rows as an aligned table, as wide as it needs to be outside a terminal.
+    """Print rows as an aligned table; outside a terminal it is as wide as it needs to be.
 
-    In a terminal that is too narrow for it the columns stand in several tables, one below the
-    other, each with the first column; no number is ever broken.
+    In a narrow terminal the columns are split into several tables, one below the other, each with
+    the first column. Numbers are never broken.
     """
     from rich.console import Console
 
@@ -31,7 +31,7 @@ def print_table(rows: Sequence[Row]) -> None:
 
 
 def _side_by_side(rows: Sequence[Row], width: int) -> "list[Table]":
-    """Tables of at most `width` characters, unless one column and the first take more."""
+    """Tables of at most `width` characters, unless the first column and one more are wider."""
     from rich import box
     from rich.table import Table
 
@@ -48,7 +48,7 @@ def _side_by_side(rows: Sequence[Row], width: int) -> "list[Table]":
 
 
 def _groups(rows: Sequence[Row], width: int) -> list[dict[str, int]]:
-    """Which columns stand side by side, and the width of each. [count]"""
+    """Columns of each table, and their widths. [count]"""
     least = {key: _least_width(rows, key) for key in (rows[0] if rows else ())}
     groups: list[dict[str, int]] = [{}]
     for key in least:
@@ -72,7 +72,7 @@ def _is_numeric(rows: Sequence[Row], key: str) -> bool:
 
 
 def _least_width(rows: Sequence[Row], key: str) -> int:
-    """Characters of the longest word of a column, of which texts but not numbers may be broken."""
+    """Length of the longest word of a column; long words of a text may be broken. [count]"""
     words = [word for row in rows for word in _cell(row[key]).split()]
     longest = max(map(len, words), default=0)
     if not _is_numeric(rows, key):

@@ -1,4 +1,4 @@
-"""The commands that hand results over: `merge`, `export` and `reduce`.
+"""Commands that convert and reduce results: `merge`, `export` and `reduce`.
 
 Heavy packages are imported inside the commands that need them.
 """
@@ -18,37 +18,42 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 source_argument = click.argument("source", type=click.Path(path_type=Path))
 output_argument = click.argument("output", type=click.Path(path_type=Path))
-force_option = click.option("--force", is_flag=True, help="Replace what exists.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 select_option = click.option(
     "--select",
     multiple=True,
     metavar="AXIS=VALUES",
-    help="What to keep: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both ends included. "
-    "Repeat for more axes.",
+    help="Values to keep along an axis: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both "
+    "ends included. Repeat for more axes.",
 )
 ZSTD_CAVEAT = (
-    "zstd is read by netCDF-C from 4.9 on, where HDF5 finds its zstd plugin; it is written "
+    "reading zstd requires netCDF-C 4.9 or newer and the zstd plugin of HDF5; the file is written "
     "without shuffle"
 )
 
 
 def storage_options(command: Command) -> Command:
-    """Options that say how values are stored."""
+    """Options for the storage of values."""
     for option in (
         click.option(
             "--significant-digits",
             "digits",
             type=click.IntRange(1, 15),
-            help="Round quantities to so many decimal digits. Default: as computed.",
+            help="Significant decimal digits to round quantities to. Default: no rounding.",
         ),
         click.option(
-            "--level", type=click.IntRange(1, 9), default=1, show_default=True, help="Its effort."
+            "--level",
+            type=click.IntRange(1, 9),
+            default=1,
+            show_default=True,
+            help="Compression effort.",
         ),
         click.option(
             "--compression",
             type=click.Choice(["none", "zlib", "zstd"]),
             default="zlib",
             show_default=True,
+            help="Compression method.",
         ),
     ):
         command = option(command)
@@ -63,9 +68,9 @@ def storage_options(command: Command) -> Command:
 def merge(
     source: Path, output: Path, compression: Any, level: int, digits: int | None, force: bool
 ) -> None:
-    """Write a result as one compressed NetCDF file, however large."""
+    """Write a result of any size as one compressed NetCDF file."""
     if output.suffix != ".nc":
-        raise click.UsageError(f"{output}: merge writes NetCDF, a name that ends in .nc")
+        raise click.UsageError(f"{output}: merge writes NetCDF; the name must end in .nc")
     _export(source, output, _storage(output, compression, level, digits), force, (), ())
 
 
@@ -73,7 +78,9 @@ def merge(
 @source_argument
 @output_argument
 @select_option
-@click.option("--variables", metavar="NAMES", help="Variables to keep, between commas.")
+@click.option(
+    "--variables", metavar="NAMES", help="Variables to keep, separated by commas. Default: all."
+)
 @storage_options
 @force_option
 def export(
@@ -92,24 +99,30 @@ def export(
 
 
 def question_options(*, required: bool) -> Callable[[Command], Command]:
-    """Options that say what to reduce a result to."""
+    """Options of a reduction."""
     options = (
-        click.option("--per", metavar="AXES", help="Axes that each have an extreme or front."),
         click.option(
-            "--by", help="What is best, or has quantiles. Default: the first throughput or time."
+            "--per",
+            metavar="AXES",
+            help="Axes, separated by commas, with an extreme or front of their own for each value.",
+        ),
+        click.option(
+            "--by",
+            help="Variable that must be best, or whose quantiles are taken. Default: the first "
+            "throughput, else the first time.",
         ),
         click.option(
             "--where",
             default="",
             metavar="CONSTRAINTS",
-            help="What has to hold, as in 'ttft<0.5 and feasible'.",
+            help="Constraints on a cell, such as 'ttft<0.5 and feasible'. Default: none.",
         ),
         click.option(
             "--reduce",
             "asked",
             required=required,
             metavar="WHAT",
-            help="Keep the answer alone: best:AXES, argmax:VARIABLE, argmin:VARIABLE, "
+            help="Write only the reduced result: best:AXES, argmax:VARIABLE, argmin:VARIABLE, "
             "pareto:VARIABLES or quantile:SHARES:AXES.",
         ),
     )
@@ -123,16 +136,16 @@ def question_options(*, required: bool) -> Callable[[Command], Command]:
 
 
 def question(asked: str | None, where: str, by: str | None, per: str | None) -> "Question | None":
-    """The question that these options ask, if any.
+    """The reduction that these options describe, if any.
 
     Raises:
-        UsageError: There is nothing that a constraint or an axis could go with.
+        UsageError: --where, --by or --per is given without --reduce.
     """
     from sweep.queries.question import Question
 
     if asked is None:
         if where or by or per:
-            raise click.UsageError("--where, --by and --per go with --reduce")
+            raise click.UsageError("--where, --by and --per require --reduce")
         return None
     names = _names(per)
     return Question(text=asked, where=where, by=by, per=None if names is None else list(names))
@@ -154,12 +167,12 @@ def reduce(
     select: tuple[str, ...],
     force: bool,
 ) -> None:
-    """Reduce a result to what was asked of it: a small file from a large one.
+    """Reduce a large result to a small file.
 
-    best:AXES finds the best over these axes, in each cell of the others. argmax:VARIABLE and
-    argmin:VARIABLE find one place among all, or one for each of --per. pareto:VARIABLES finds what
-    cannot be had better in one without giving up another, for each model or each of --per.
-    quantile:SHARES:AXES takes quantiles, from 0 to 1, over these axes.
+    best:AXES finds the best cell over these axes, for each cell of the other axes.
+    argmax:VARIABLE and argmin:VARIABLE find one cell of the whole grid, or one for each value of
+    --per. pareto:VARIABLES finds the Pareto front of these variables, for each model or each value
+    of --per. quantile:SHARES:AXES computes quantiles, shares from 0 to 1, over these axes.
     """
     from sweep.files.atomic import check_writable
     from sweep.files.netcdf import write_netcdf
@@ -179,7 +192,7 @@ def reduce(
             progress=progress,
         )
     write_netcdf(reduced, output, force=force)
-    _tell(output, dict(reduced.sizes), reduced.nbytes)
+    _print_size(output, dict(reduced.sizes), reduced.nbytes)
 
 
 def _storage(output: Path, compression: Any, level: int, digits: int | None) -> "Storage":
@@ -207,13 +220,13 @@ def _export(
         part = subset(dataset, select=select, variables=variables)
         with progress_bar("writing") as progress:
             export_dataset(part, output, storage, force=force, progress=progress)
-        _tell(output, dict(part.sizes), part.nbytes)
+        _print_size(output, dict(part.sizes), part.nbytes)
 
 
-def _tell(output: Path, sizes: dict[Any, int], size: int) -> None:
+def _print_size(output: Path, sizes: dict[Any, int], size: int) -> None:
     if sys.stdout.isatty():
         axes = " × ".join(f"{size} {axis}" for axis, size in sizes.items())
-        click.echo(f"{output}: {axes or 'one place'}, {size:,} bytes before compression")
+        click.echo(f"{output}: {axes or 'one cell'}, {size:,} bytes before compression")
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

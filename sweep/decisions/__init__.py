@@ -1,1 +1,1 @@
-"""Compare, explain, recommend."""
+"""Compare accelerators, explain a cell, recommend a deployment."""

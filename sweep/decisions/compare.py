@@ -1,4 +1,4 @@
-"""Two accelerators against each other: where one wins, by how much, and the answer in words."""
+"""Compare two accelerators: where each wins, by how much, and the answer in words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,28 +10,29 @@ import xarray as xr
 from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.errors import ResultError
 from sweep.schema.axes import AXES, LENGTHS
+from sweep.schema.intervals import ENDS
 from sweep.schema.variables import VARIABLES
 
 METHODS = ("decode_step_latency", "global_decode_step_latency")
-"""The operator roofline and the global one, shown side by side where a file has both."""
+"""The operator roofline and the global roofline, shown side by side where a file has both."""
 SETTINGS = [axis for axis in AXES if axis not in ("model", "hardware", "batch_size")]
 BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
-"""Which way a quantity is better, by its units."""
+"""Better direction of a quantity, by its units."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much better one accelerator does than another over sequence length and batch.
+    """Advantage of one accelerator over another, by sequence length and batch size.
 
     Attributes:
-        model: The model compared on.
-        variable: The quantity compared.
+        model: The model.
+        variable: The quantity.
         hardware: The two accelerators; the ratio is above 1 where the first does better.
         ratio: Over `batch_size` and one length axis.
-        fits: Where each of the two can run, or `None` if the file does not say.
-        place: What holds along the axes that do not vary, in words.
+        fits: Cells that each of the two can run, or `None` if the file does not say.
+        setting: Values along the axes that do not vary, in words.
         efficiency: The calibration that predicted both, `ideal` if they are bounds.
-        close: Where the 90 % intervals of the two overlap, or `None` if there are none.
+        close: Cells in which the 90 % intervals overlap, or `None` if there are none.
     """
 
     model: str
@@ -39,7 +40,7 @@ class Comparison:
     hardware: tuple[str, str]
     ratio: xr.DataArray
     fits: tuple[xr.DataArray, xr.DataArray] | None
-    place: str
+    setting: str
     efficiency: str = IDEAL_NAME
     close: xr.DataArray | None = None
 
@@ -54,13 +55,13 @@ class Comparison:
         runs = self.ratio.notnull()
         if self.fits is not None:
             runs = runs & self.fits[0] & self.fits[1]
-        judged = runs if bool(runs.any()) else self.ratio.notnull()
+        counted = runs if bool(runs.any()) else self.ratio.notnull()
         by = "" if self.efficiency == IDEAL_NAME else f" by {self.efficiency.split()[0]}"
         start = f"{self.model}, {self.variable}{by}: "
-        if not bool(judged.any()):
+        if not bool(counted.any()):
             return start + f"no cell can run on both {first} and {second}{self._alone_note()}."
-        ratio = self.ratio.where(judged)
-        cells = int(judged.sum())
+        ratio = self.ratio.where(counted)
+        cells = int(counted.sum())
         wins = int((ratio > 1).sum())
         if wins in (0, cells):
             winner = first if wins else second
@@ -73,15 +74,15 @@ class Comparison:
                 f"({self._region(ratio > 1)}), by up to {float(ratio.max()):.2f} times; "
                 f"{second} wins the rest, by up to {float((1 / ratio).max()):.2f} times"
             )
-        return start + verdict + self._close_note(judged) + self._fit_note(runs) + "."
+        return start + verdict + self._close_note(counted) + self._fit_note(runs) + "."
 
-    def _close_note(self, judged: xr.DataArray) -> str:
+    def _close_note(self, counted: xr.DataArray) -> str:
         if self.close is None:
             return ""
-        close = int((self.close & judged).sum())
+        close = int((self.close & counted).sum())
         if not close:
             return ", beyond their 90 % intervals"
-        share = 100 * close / int(judged.sum())
+        share = 100 * close / int(counted.sum())
         return f"; in {share:.0f} % of the cells their 90 % intervals overlap"
 
     def _region(self, where: xr.DataArray) -> str:
@@ -105,20 +106,19 @@ class Comparison:
     def _fit_note(self, runs: xr.DataArray) -> str:
         if self.fits is None:
             return (
-                "; the file does not tell which cells can run at all, "
-                "as the variable feasible would"
+                "; the file lacks the variable feasible, so cells that cannot run may be among them"
             )
         left_out = int(runs.size - runs.sum())
         if not left_out:
             return ""
         if left_out == runs.size:
-            both = "; but no cell can run on both, so this is arithmetic, not an offer"
+            both = "; no cell can run on both, so the comparison is theoretical"
         else:
             both = f"; {left_out} of {runs.size} cells cannot run on both"
         return both + self._alone_note()
 
     def _alone_note(self) -> str:
-        """How many cells run on one of the two alone."""
+        """The number of cells that run on only one of the two."""
         if self.fits is None:
             return ""
         pairs = zip(self.hardware, self.fits, self.fits[::-1], strict=True)
@@ -134,13 +134,13 @@ def compare(
     variable: str,
     chosen: Mapping[str, Any],
 ) -> Comparison:
-    """Set two accelerators of a result against each other.
+    """Compare two accelerators of a result.
 
     Args:
         dataset: A result.
         hardware: The two accelerators.
-        model: The model to compare on.
-        variable: The quantity to compare.
+        model: The model.
+        variable: The quantity.
         chosen: Values along further axes, where the result has several.
 
     Raises:
@@ -154,10 +154,10 @@ def compare(
             raise ResultError(f"the file does not vary over {axis}; leave --{axis} out")
     array = dataset[variable]
     if array.dtype.kind not in "fi":
-        raise ResultError(f"variable {variable!r} is damaged; llm-sweep check tells more")
+        raise ResultError(f"variable {variable!r} is damaged; run llm-sweep check for details")
     if variable not in comparable(dataset):
         raise ResultError(
-            f"variable {variable!r} is no time, rate or energy of the hardware over batch sizes; "
+            f"variable {variable!r} is not a time, rate or energy over hardware and batch size; "
             f"the file has {', '.join(comparable(dataset)) or 'none'}"
         )
     pair = [_pick(array, {"hardware": name, "model": model, **chosen}) for name in hardware]
@@ -169,16 +169,16 @@ def compare(
             for name in hardware
         ]
         fits = able[0], able[1]
-    place = {dim: array[dim].item() for dim in array.dims if array.sizes[dim] == 1}
-    place |= {axis: value for axis, value in chosen.items() if value is not None}
-    words = ", ".join(f"{axis} {value}" for axis, value in place.items() if axis in SETTINGS)
+    fixed = {dim: array[dim].item() for dim in array.dims if array.sizes[dim] == 1}
+    fixed |= {axis: value for axis, value in chosen.items() if value is not None}
+    setting = ", ".join(f"{axis} {value}" for axis, value in fixed.items() if axis in SETTINGS)
     return Comparison(
         model=model,
         variable=variable,
         hardware=hardware,
         ratio=better / other,
         fits=fits,
-        place=words,
+        setting=setting,
         efficiency=str(dataset.attrs.get("efficiency", IDEAL_NAME)),
         close=_overlap(dataset, variable, hardware, {"model": model, **chosen}),
     )
@@ -187,22 +187,21 @@ def compare(
 def _overlap(
     dataset: xr.Dataset, variable: str, hardware: tuple[str, str], chosen: Mapping[str, Any]
 ) -> xr.DataArray | None:
-    """Where the intervals of the two overlap, if the result has intervals."""
-    bounds = [f"{variable}_lower", f"{variable}_upper"]
-    if not all(name in dataset for name in bounds):
+    """Cells in which the intervals of the two overlap, if the result has intervals."""
+    ends = [f"{variable}_{end}" for end in ENDS]
+    if not all(name in dataset for name in ends):
         return None
     (low, high), (other_low, other_high) = (
-        [_pick(dataset[bound], {"hardware": name, **chosen}) for bound in bounds]
-        for name in hardware
+        [_pick(dataset[end], {"hardware": name, **chosen}) for end in ends] for name in hardware
     )
     return (low <= other_high) & (other_low <= high)
 
 
 def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
-    """The variables to show side by side: the one asked for, else both methods.
+    """Variables to show side by side: the one asked for, else both methods.
 
     Raises:
-        ResultError: None was asked for, and the file has neither method's.
+        ResultError: No variable was asked for, and the file has neither method.
     """
     if variable is not None:
         return METHODS if variable == METHODS[0] and METHODS[1] in dataset else (variable,)
@@ -216,7 +215,7 @@ def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
 
 
 def comparable(dataset: xr.Dataset) -> list[str]:
-    """Variables of `dataset` by which accelerators can be compared."""
+    """Variables by which accelerators can be compared."""
     return [
         str(name)
         for name in dataset.data_vars

@@ -3,31 +3,29 @@
 from math import isfinite
 from typing import Any
 
-import numpy as np
-
-from sweep.decisions.explain import SPENT, Explanation, Phase
+from sweep.decisions.explain import Explanation, Phase
+from sweep.decisions.operator_breakdown import SPENT
 from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.kernel.elasticity import RESOURCES
-from sweep.schema.axes import LABELLED
+from sweep.schema.axes import LABELLED, gpus_of
 from sweep.schema.variables import VARIABLES
 
 
 def title(explanation: Explanation) -> str:
-    """What is explained, in one line."""
-    place = explanation.place
-    gpus = int(np.prod([place.get(axis, 1) for axis in ("tp", "pp", "dp_attention", "dp")]))
+    """The cell and the kind of prediction, in one line."""
+    cell = explanation.cell
     layout = ", ".join(
-        f"{axis} {value}" for axis, value in place.items() if axis not in LABELLED and axis != "tp"
+        f"{axis} {value}" for axis, value in cell.items() if axis not in LABELLED and axis != "tp"
     )
     kind = "bounds" if explanation.efficiency == IDEAL_NAME else f"by {explanation.efficiency}"
     return (
-        f"{place['model']} in {place['precision']} on {gpus} {place['hardware']} "
-        f"(tp {place['tp']}, {layout}), {kind}"
+        f"{cell['model']} in {cell['precision']} on {gpus_of(cell)} {cell['hardware']} "
+        f"(tp {cell['tp']}, {layout}), {kind}"
     )
 
 
 def operator_rows(phase: Phase) -> list[dict[str, Any]]:
-    """One row per operator of a phase that takes any time, and one for all of it."""
+    """One row per operator that takes any time, and one for the whole phase."""
     rows = [
         {
             "operator": part.operator,
@@ -58,13 +56,13 @@ def operator_rows(phase: Phase) -> list[dict[str, Any]]:
 
 
 def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
-    """One row per figure of the request and per kind of memory."""
+    """One row per figure and per kind of memory."""
     rows = []
     for name, value in {**explanation.figures, **explanation.memory}.items():
         low, high = explanation.intervals.get(name, (None, None))
         rows.append(
             {
-                "figure": "memory of the device" if name == "device" else name,
+                "figure": "device memory" if name == "device" else name,
                 "value": value if isfinite(value) else None,
                 "units": "byte" if name == "device" else VARIABLES[name].units,
                 "lower": low,
@@ -77,13 +75,13 @@ def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
 
 
 def elasticity_rows(explanation: Explanation) -> list[dict[str, Any]]:
-    """One row per resource: what one percent more of it moves, in percent."""
+    """One row per resource: the change of each quantity for one percent more of it, in percent."""
     return [
         {
             "one percent more": resource.replace("_", " "),
             **{
-                f"{quantity} (%)": f"{round(moved[resource], 3) + 0.0:+.3f}"
-                for quantity, moved in explanation.elasticities.items()
+                f"{quantity} (%)": f"{round(by_resource[resource], 3) + 0.0:+.3f}"
+                for quantity, by_resource in explanation.elasticities.items()
             },
         }
         for resource in RESOURCES
@@ -91,9 +89,9 @@ def elasticity_rows(explanation: Explanation) -> list[dict[str, Any]]:
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
-    """Everything, for machines; what is unknown is null."""
+    """The whole explanation for JSON; unknown values are null."""
     return {
-        "place": dict(explanation.place),
+        "place": dict(explanation.cell),
         "efficiency": explanation.efficiency,
         "phases": {
             phase.name: {

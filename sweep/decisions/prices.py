@@ -1,4 +1,4 @@
-"""What an hour of an accelerator costs: from its specification, a file, or the command line."""
+"""Hourly prices of accelerators: from a specification, a file, or the command line."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -11,17 +11,17 @@ from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec
 
 COLUMNS = ("hardware", "price_usd_per_hour")
-"""Of a table of prices; it may have others."""
+"""Required columns of a table of prices; others are ignored."""
 
 Prices = dict[str, float]
-"""US dollars for an hour of one accelerator, by its name. [USD]"""
+"""Price of one hour of one accelerator, by its name. [USD]"""
 
 
 def read_prices(path: Path) -> Prices:
-    """The prices of a YAML or JSON file, names and numbers, or of a table of `COLUMNS`.
+    """Read prices from a YAML or JSON mapping of names to numbers, or from a CSV of `COLUMNS`.
 
     Raises:
-        SpecError: It cannot be read, or something in it is no price.
+        SpecError: It cannot be read, names an accelerator twice, or has a value that is no price.
     """
     if path.suffix != ".csv":
         return {str(name): _price(v, f"{path}: {name}") for name, v in read_mapping(path).items()}
@@ -32,19 +32,21 @@ def read_prices(path: Path) -> Prices:
         reason = getattr(error, "strerror", None) or error
         raise SpecError(f"{path}: cannot be read: {reason}") from None
     if not rows or not set(COLUMNS) <= set(rows[0]):
-        raise SpecError(f"{path}: must have the columns {' and '.join(COLUMNS)}, and a row")
+        raise SpecError(
+            f"{path}: must have the columns {' and '.join(COLUMNS)}, and at least one row"
+        )
     name, price = COLUMNS
     twice = {row[name] for row in rows if [r[name] for r in rows].count(row[name]) > 1}
     if twice:
-        raise SpecError(f"{path}: {min(twice)} stands twice")
+        raise SpecError(f"{path}: {min(twice)} is listed twice; keep one row")
     return {row[name]: _price(row[price], f"{path}: {row[name]}") for row in rows}
 
 
 def parse_prices(texts: Iterable[str]) -> Prices:
-    """The prices that `NAME=USD` states, the last of a name.
+    """Parse prices of the form `NAME=USD`; the last one of a name counts.
 
     Raises:
-        SpecError: One is something else.
+        SpecError: A text has another form.
     """
     found = {}
     for text in texts:
@@ -56,7 +58,7 @@ def parse_prices(texts: Iterable[str]) -> Prices:
 
 
 def price_of(spec: HardwareSpec, given: Mapping[str, float]) -> float | None:
-    """What was given for an accelerator, or else what its specification says. [USD]"""
+    """The given hourly price of an accelerator, else that of its specification. [USD]"""
     if spec.name in given:
         return given[spec.name]
     return None if spec.price_usd_per_hour is None else spec.price_usd_per_hour.value
@@ -68,5 +70,5 @@ def _price(given: Any, where: str) -> float:
     except (TypeError, ValueError):
         price = float("nan")
     if not (isfinite(price) and price > 0):
-        raise SpecError(f"{where}: dollars an hour are a number above 0, not {given!r:.40}")
+        raise SpecError(f"{where}: the hourly price must be a number above 0, not {given!r:.40}")
     return price

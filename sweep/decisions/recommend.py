@@ -1,6 +1,6 @@
-"""Ranks deployments of a model under limits: by throughput for a GPU, a dollar or a watt.
+"""Rank deployments of a model under limits: by throughput per GPU, dollar or watt.
 
-How the answer is told stands in `advice.py`.
+The words and tables of the answer are in `recommend_text.py`.
 """
 
 from collections.abc import Mapping
@@ -10,26 +10,27 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sweep.decisions.candidates import Candidates
+from sweep.decisions.deployments import Deployments
 from sweep.decisions.prices import price_of
 from sweep.errors import SpecError
 from sweep.queries.front_of_points import front
+from sweep.schema.axes import REPLICA_GPUS
 from sweep.specs.parsing import nearest
 
 By = Literal["gpu", "dollar", "watt"]
 TOKENS_PRICED = 1e6
-"""Output tokens that a cost is told of. [count]"""
+"""Output tokens that `cost` is the price of. [count]"""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a deployment may not exceed; `None` is no limit.
+    """Largest allowed figures of a deployment; `None` is no limit.
 
     Attributes:
         max_ttft: Time to first token. [s]
         max_tpot: Time per output token. [s]
-        max_price_per_hour: Of all its accelerators. [USD]
-        max_gpus: Of all its replicas. [count]
+        max_price_per_hour: Price of all its accelerators. [USD]
+        max_gpus: GPUs of all its replicas. [count]
     """
 
     max_ttft: float | None = None
@@ -44,18 +45,19 @@ LIMITED = {
     "max_price_per_hour": ("price", "USD an hour"),
     "max_gpus": ("total_gpus", "GPUs"),
 }
-"""The column that each limit holds for, and its unit."""
+"""The column that each limit applies to, and its unit."""
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What is asked of the deployments.
+    """Requirements on a deployment, and the criterion of the ranking.
 
     Attributes:
-        limits: What none may exceed.
-        by: What they are ranked by.
+        limits: Largest allowed figures.
+        by: What throughput is divided by.
         concurrency: Requests that a replica must hold at once. [count]
-        requests_per_s: Requests that all replicas serve together; one replica if not given. [s-1]
+        requests_per_s: Requests that all replicas must serve together; one replica if not
+            given. [s-1]
     """
 
     limits: Limits = Limits()
@@ -66,56 +68,55 @@ class Demand:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The answer.
+    """A ranking of deployments.
 
     Attributes:
-        candidates: What there was to choose from.
-        demand: What was asked.
+        deployments: The deployments to choose from.
+        demand: The requirements.
         ranked: The best deployment of each accelerator and precision, best first, with the columns
-            of `Candidates.frame` and those of `judged`.
-        front: Deployments of which no other serves a user faster without serving fewer tokens on
-            a GPU, the fastest for a user last.
-        allowed: All deployments within the limits, in the order of the candidates.
-        judged: All deployments, with what they exceed the limits by in `over_` columns.
+            of `Deployments.frame` and those of `scored`.
+        front: Pareto front of output tokens per second of one user and of one GPU, the fastest for
+            a user last.
+        allowed: All deployments within the limits, in the order of `deployments`.
+        scored: All deployments; the columns `over_…` divide a limited figure by its limit.
     """
 
-    candidates: Candidates
+    deployments: Deployments
     demand: Demand
     ranked: pd.DataFrame
     front: pd.DataFrame
     allowed: pd.DataFrame
-    judged: pd.DataFrame
+    scored: pd.DataFrame
 
 
 def recommend(
-    candidates: Candidates,
+    deployments: Deployments,
     demand: Demand,
     *,
     prices: Mapping[str, float] | None = None,
     every_layout: bool = False,
 ) -> Recommendation:
-    """Rank what there is to choose from.
+    """Rank deployments.
 
     Args:
-        candidates: Deployments.
-        demand: Limits, load and what counts.
-        prices: Dollars for an hour of one accelerator, before those of specifications. [USD]
-        every_layout: Whether each layout has its own rank.
+        deployments: What to choose from.
+        demand: Limits, load and criterion.
+        prices: Hourly prices of one accelerator, which replace those of specifications. [USD]
+        every_layout: Whether to rank each layout, not only the best of each accelerator.
 
     Raises:
-        SpecError: No price or rated power is known where one is needed, or a price is of
-            something else.
+        SpecError: A price or rated power is required and none is known.
     """
-    frame = judged(candidates, demand, prices or {})
+    frame = scored(deployments, demand, prices or {})
     _check_known(frame, demand)
     excess = excess_of(frame, demand)
     allowed = frame[frame["runs"] & (excess.max(axis=1) <= 1) & frame["score"].notna()]
     best = ["hardware", "precision"]
     if every_layout:
-        best += list(dict.fromkeys(("tp", "pp", "dp_attention", *_present(frame))))
+        best += [*REPLICA_GPUS, *(axis for axis in ("ep", "dp") if axis in frame)]
     ranked = in_order(allowed).drop_duplicates(best).reset_index(drop=True)
     return Recommendation(
-        candidates,
+        deployments,
         demand,
         ranked,
         pareto_front(allowed),
@@ -124,20 +125,16 @@ def recommend(
     )
 
 
-def _present(frame: pd.DataFrame) -> list[str]:
-    return [axis for axis in ("ep", "dp") if axis in frame]
-
-
-def judged(candidates: Candidates, demand: Demand, prices: Mapping[str, float]) -> pd.DataFrame:
-    """The candidates with replicas, prices and scores.
+def scored(deployments: Deployments, demand: Demand, prices: Mapping[str, float]) -> pd.DataFrame:
+    """The deployments with replicas, prices and scores.
 
     Adds `replicas` with `fewest_replicas` and `most_replicas` at the ends of the interval,
     `total_gpus`, `price` in dollars an hour, `power` in watts, `per_gpu` and `per_user` in output
-    tokens per second, `cost` in dollars for a million output tokens, `energy` in joules for one,
-    and `score` with `score_lower` and `score_upper`.
+    tokens per second, `cost` in dollars per million output tokens, `energy` in joules per output
+    token, and `score` with `score_lower` and `score_upper`.
     """
-    frame, osl = candidates.frame.copy(), candidates.osl
-    known = candidates.known.hardware
+    frame, osl = deployments.frame.copy(), deployments.osl
+    known = deployments.specs.hardware
     dollars = {**prices, **{name: price_of(spec, prices) for name, spec in known.items()}}
     watts = {name: spec.tdp_w for name, spec in known.items()}
     rate = demand.requests_per_s
@@ -168,52 +165,55 @@ def judged(candidates: Candidates, demand: Demand, prices: Mapping[str, float]) 
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Best first; of equals that with more throughput to spare, fewer GPUs, the first."""
+    """Sort by score, best first; ties by throughput per GPU, then by fewer GPUs."""
     keys = np.arange(len(frame)), frame["total_gpus"], -frame["per_gpu"], -frame["score"]
     return frame.iloc[np.lexsort(keys)]
 
 
 def pareto_front(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that no other beats in tokens per second of a user and of a GPU at once."""
+    """Rows on the Pareto front of tokens per second of one user and of one GPU."""
     known = frame[frame["per_user"].notna()]
     costs = -known[["per_gpu", "per_user"]].to_numpy().T
-    zeros = np.zeros(len(known), np.int64)
-    places = front(costs, zeros, np.arange(len(known)))
-    return known.iloc[places].reset_index(drop=True)
+    one_group = np.zeros(len(known), np.int64)
+    rows = front(costs, one_group, np.arange(len(known)))
+    return known.iloc[rows].reset_index(drop=True)
 
 
 def _unit_cost(frame: pd.DataFrame, by: By) -> pd.Series:
-    """What a score is divided by: GPUs, dollars a second or watts."""
+    """Divisor of a score: GPUs, dollars a second or watts."""
     column: pd.Series = frame[{"gpu": "total_gpus", "dollar": "price", "watt": "power"}[by]]
     return column / 3600 if by == "dollar" else column
 
 
-def check_prices(prices: Mapping[str, float], candidates: Candidates) -> None:
-    """See that every price is of a candidate.
+def check_prices(prices: Mapping[str, float], deployments: Deployments) -> None:
+    """Check that every price is of an accelerator of some deployment.
 
     Raises:
         SpecError: One is not.
     """
-    known = candidates.frame["hardware"].unique().tolist()
+    known = deployments.frame["hardware"].unique().tolist()
     for name in prices:
         if name not in known:
-            guess = nearest(name, known) or f"; candidates: {', '.join(known)}"
-            raise SpecError(f"--price {name}: no candidate of that name{guess}")
+            guess = nearest(name, known) or f"; they use {', '.join(known)}"
+            raise SpecError(f"--price {name}: no deployment uses this accelerator{guess}")
 
 
 def _check_known(frame: pd.DataFrame, demand: Demand) -> None:
     priced = demand.by == "dollar" or demand.limits.max_price_per_hour is not None
     if priced and frame["price"].isna().all():
         raise SpecError(
-            "no price of any candidate is known: give --price NAME=USD for an hour of one "
+            "no accelerator on offer has a known price: give --price NAME=USD for an hour of one "
             "accelerator, --prices FILE, or price_usd_per_hour in its specification"
         )
     if demand.by == "watt" and frame["power"].isna().all():
-        raise SpecError("no rated power of any candidate is known; add tdp_w with its source")
+        raise SpecError(
+            "no accelerator on offer has a known rated power; add tdp_w with its source to its "
+            "specification"
+        )
 
 
 def excess_of(frame: pd.DataFrame, demand: Demand) -> pd.DataFrame:
-    """Each limited figure over its limit, over 1 where it is too high; unknown is too high."""
+    """Each limited figure divided by its limit: above 1 where it fails, infinite if unknown."""
     over = {}
     for limit, (column, _) in LIMITED.items():
         most = getattr(demand.limits, limit)

@@ -1,4 +1,4 @@
-"""Tells a recommendation: the answer in words, tables, and what binds each deployment."""
+"""A recommendation in words, tables and JSON, with the resource that binds each deployment."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sweep.decisions.candidates import Candidates, beyond, settings
+from sweep.decisions.deployments import Deployments, extrapolations, settings
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
 from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency, load_efficiency
 from sweep.errors import SweepError
@@ -18,42 +18,43 @@ from sweep.evaluation.single_point import cell
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_blocks
+from sweep.schema.axes import REPLICA_GPUS
 from sweep.schema.terms import INFEASIBLE_REASONS
 
 Row = Mapping[str, Any]
-"""One deployment, by the columns of `recommendation.judged`."""
+"""One deployment, by the columns of `Recommendation.scored`."""
 SCORES: dict[By, str] = {
     "gpu": "output tokens per second and GPU",
     "dollar": "output tokens per dollar",
     "watt": "output tokens per joule of rated power",
 }
 ENERGY_CAVEAT = (
-    "joules are those of rated power all the time, which a run that memory binds stays below; "
+    "joules assume rated power all the time, which a memory-bound run stays below; "
     "hosts and cooling are left out"
 )
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table, columns by name."""
+    """Rows of a table as mappings from column to value."""
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def refusal(found: Recommendation) -> str:
-    """Which limits the nearest deployment fails, and by how much; empty if there is an answer."""
+    """The limits that the nearest deployment fails, and by how much; empty if one meets them."""
     if len(found.ranked):
         return ""
-    able = found.judged[found.judged["runs"]]
+    able = found.scored[found.scored["runs"]]
     if not len(able):
-        return _why_none_runs(found.judged)
+        return _why_none_runs(found.scored)
     excess = able.filter(like="over_").rename(columns=lambda name: name.removeprefix("over_"))
-    place = int(np.argmin(excess.max(axis=1).to_numpy()))
-    row, over, demand = _records(able.iloc[[place]])[0], excess.iloc[place], found.demand
+    index = int(np.argmin(excess.max(axis=1).to_numpy()))
+    row, over, demand = _records(able.iloc[[index]])[0], excess.iloc[index], found.demand
     failed = [
         _failure(str(limit), row, float(over[limit]), demand)
         for limit in over.index
         if over[limit] > 1
     ]
-    return f"nothing meets the limits; nearest is {placed(row)}: {'; '.join(failed)}"
+    return f"nothing meets the limits; nearest is {described(row)}: {'; '.join(failed)}"
 
 
 def _failure(limit: str, row: Row, over: float, demand: Demand) -> str:
@@ -63,24 +64,24 @@ def _failure(limit: str, row: Row, over: float, demand: Demand) -> str:
     option, most = limit.replace("_", "-"), getattr(demand.limits, limit)
     name = column.replace("total_gpus", "size")
     if not isfinite(row[column]):
-        return f"its {name} is unknown, so that --{option} cannot be met"
-    told = f"its {name} of {row[column]:.4g} {unit} is"
+        return f"its {name} is unknown, so it cannot meet --{option}"
+    start = f"its {name} of {row[column]:.4g} {unit} is"
     if over >= 2:
-        return f"{told} {over:.3g} times --{option} {most:g}"
+        return f"{start} {over:.3g} times --{option} {most:g}"
     percent = f"{100 * (over - 1):.0f}" if over >= 1.01 else f"{100 * (over - 1):.2g}"
-    return f"{told} {percent} % over --{option} {most:g}"
+    return f"{start} {percent} % over --{option} {most:g}"
 
 
 def _why_none_runs(frame: pd.DataFrame) -> str:
     counts = {
         why: int(((frame["reason"] & bit) > 0).sum()) for why, bit in INFEASIBLE_REASONS.items()
     }
-    told = ", ".join(f"{why} {count}" for why, count in counts.items() if count)
-    return f"none of {len(frame):,} configurations can run" + (f": {told}" if told else "")
+    reasons = ", ".join(f"{why} {count}" for why, count in counts.items() if count)
+    return f"none of {len(frame):,} deployments can run" + (f": {reasons}" if reasons else "")
 
 
-def placed(row: Row) -> str:
-    """A deployment in words."""
+def described(row: Row) -> str:
+    """A deployment in words: `2 × l40s in fp8 (tp 2) at 96 requests`."""
     layout = ", ".join(f"{axis} {_plain(value)}" for axis, value in settings(row).items())
     gpus = row["total_gpus"] if isfinite(row["total_gpus"]) else row["gpus"]
     plural = "s" if row["held"] > 1 else ""
@@ -98,11 +99,11 @@ def sentence(found: Recommendation) -> str:
     if not len(found.ranked):
         return refusal(found)
     best, by = _records(found.ranked)[0], SCORES[found.demand.by]
-    given = found.candidates
-    told = given.efficiency.partition(" ")[0]
-    kind = "bounds" if told == IDEAL_NAME else f"by {told}"
+    given = found.deployments
+    calibration = given.efficiency.partition(" ")[0]
+    kind = "bounds" if calibration == IDEAL_NAME else f"by {calibration}"
     text = (
-        f"{given.model}, {given.isl} in and {given.osl} out, {kind}: {placed(best)} "
+        f"{given.model}, {given.isl} in and {given.osl} out, {kind}: {described(best)} "
         f"{'give' if best['total_gpus'] > 1 else 'gives'} the most {by}, {_score(best)}"
     )
     if len(found.ranked) == 1:
@@ -110,7 +111,7 @@ def sentence(found: Recommendation) -> str:
     second = _records(found.ranked)[1]
     behind = 100 * (1 - second["score"] / best["score"])
     verb = "are" if second["total_gpus"] > 1 else "is"
-    text += f"; next {verb} {placed(second)}, {_percent(behind)} behind"
+    text += f"; next {verb} {described(second)}, {_percent(behind)} behind"
     if np.isnan(best["score_lower"]):
         return f"{text}."
     apart = second["score_upper"] < best["score_lower"]
@@ -122,19 +123,19 @@ def _percent(share: float) -> str:
 
 
 def notes(found: Recommendation) -> list[str]:
-    """What to know beside the answer: who was left out, and what energy stands for."""
-    told = []
+    """Caveats of an answer: accelerators left out, and what energy assumes."""
+    found_notes = []
     column = {"dollar": "price", "watt": "power"}.get(found.demand.by)
     if column is None and found.demand.limits.max_price_per_hour is not None:
         column = "price"
     if column is not None:
-        runs = found.judged[found.judged["runs"]]
+        runs = found.scored[found.scored["runs"]]
         unknown = runs.loc[runs[column].isna(), "hardware"].unique()
         if len(unknown):
-            told.append(f"left out, their {column} being unknown: {', '.join(unknown)}")
+            found_notes.append(f"left out, {column} unknown: {', '.join(unknown)}")
     if len(found.ranked) and found.ranked["energy"].notna().any():
-        told.append(ENERGY_CAVEAT)
-    return told
+        found_notes.append(ENERGY_CAVEAT)
+    return found_notes
 
 
 def _score(row: Row) -> str:
@@ -143,7 +144,7 @@ def _score(row: Row) -> str:
 
 
 def _three(value: float) -> str:
-    """Three significant digits, without an exponent from 1 on."""
+    """Three significant digits; no exponent for values of 1 or more."""
     if value < 1:
         return f"{value:.3g}"
     digits = 3 - len(f"{value:.0f}")
@@ -151,21 +152,21 @@ def _three(value: float) -> str:
 
 
 def rows(
-    found: Recommendation, frame: pd.DataFrame, moved: Sequence[Mapping[str, float]] = ()
+    found: Recommendation, frame: pd.DataFrame, elasticities: Sequence[Mapping[str, float]] = ()
 ) -> list[dict[str, Any]]:
-    """The rows of a table; columns in which nothing is known are left out.
+    """Rows of the printed table; columns without any known value are left out.
 
     Args:
         found: The answer.
         frame: Its `ranked` or `front`.
-        moved: What `binding` says of each.
+        elasticities: Those that `throughput_elasticities` returns for the first rows.
     """
     shown = []
-    for place, row in enumerate(_records(frame)):
+    for index, row in enumerate(_records(frame)):
         layout = " ".join(f"{axis} {_plain(value)}" for axis, value in settings(row).items())
         shown.append(
             {
-                "rank": place + 1,
+                "rank": index + 1,
                 "hardware": row["hardware"],
                 "precision": row["precision"],
                 "layout": layout,
@@ -180,20 +181,22 @@ def rows(
                 "tpot (s)": row["tpot"],
                 "USD/hour": row["price"],
                 "USD/M tokens": row["cost"],
-                "rated J/token": row["energy"],
-                "bound by": bound(row, moved[place]) if place < len(moved) else "",
-                "beyond the data": " ".join(beyond(int(row["beyond"]))),
+                "J per token at rated power": row["energy"],
+                "bound by": bound(row, elasticities[index]) if index < len(elasticities) else "",
+                "extrapolation": " ".join(extrapolations(int(row["beyond"]))),
             }
         )
-    known = [key for key in (shown[0] if shown else ()) if any(_there(row[key]) for row in shown)]
-    return [{key: _whole(row[key]) for key in known} for row in shown]
+    known = [
+        key for key in (shown[0] if shown else ()) if any(_is_known(row[key]) for row in shown)
+    ]
+    return [{key: _plain_value(row[key]) for key in known} for row in shown]
 
 
-def _there(value: Any) -> bool:
+def _is_known(value: Any) -> bool:
     return bool(value) if isinstance(value, str) else bool(np.isfinite(value))
 
 
-def _whole(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, str):
         return value
     if not np.isfinite(value):
@@ -201,86 +204,92 @@ def _whole(value: Any) -> Any:
     return int(value) if float(value).is_integer() else float(value)
 
 
-def binding(found: Recommendation, frame: pd.DataFrame) -> list[dict[str, float]]:
-    """Elasticities of the throughput of each row, empty where its parts are not known here. [1]
+def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[dict[str, float]]:
+    """Elasticities of each row's throughput by resource; empty if a specification is missing. [1]
 
     Args:
         found: The answer.
         frame: Some rows of it.
     """
-    fitted = _calibration(found.candidates.efficiency)
-    told: list[dict[str, float]] = []
+    calibration = _calibration(found.deployments.efficiency)
+    each: list[dict[str, float]] = []
     for row in _records(frame):
-        point = None if isinstance(fitted, str) else _point(found.candidates, row, fitted)
+        point = (
+            None if isinstance(calibration, str) else _point(found.deployments, row, calibration)
+        )
         if point is None:
-            told.append({})
+            each.append({})
             continue
-        moved = np.asarray(_moved(point, found.candidates.scheme.throughput))
-        told.append(dict(zip(RESOURCES, moved.tolist(), strict=True)))
-    return told
+        values = np.asarray(_elasticities(point, found.deployments.scheme.throughput))
+        each.append(dict(zip(RESOURCES, values.tolist(), strict=True)))
+    return each
 
 
-def bound(row: Row, moved: Mapping[str, float]) -> str:
-    """In words, what binds a deployment: its first resource, and memory where requests are cut."""
-    if not moved:
+def bound(row: Row, elasticities: Mapping[str, float]) -> str:
+    """The resource with the largest elasticity, and memory size where it limits the requests."""
+    if not elasticities:
         return ""
-    first = max(moved, key=lambda resource: abs(moved[resource]))
+    first = max(elasticities, key=lambda resource: abs(elasticities[resource]))
     full = " and memory size" if row["held"] < row["asked"] else ""
-    return f"{first.replace('_', ' ')} ({moved[first]:+.2f} %/%){full}"
+    return f"{first.replace('_', ' ')} ({elasticities[first]:+.2f} %/%){full}"
 
 
-def _point(given: Candidates, row: Row, fitted: FittedEfficiency | None) -> Point | None:
-    known = given.known
-    spec = known.model
-    machine = known.hardware.get(row["hardware"])
-    recipe = known.precision.get(row["precision"])
-    if spec is None or machine is None or recipe is None:
+def _point(given: Deployments, row: Row, calibration: FittedEfficiency | None) -> Point | None:
+    spec = given.specs.models.get(given.model)
+    hardware = given.specs.hardware.get(row["hardware"])
+    precision = given.specs.precision.get(row["precision"])
+    if spec is None or hardware is None or precision is None:
         return None
     numbers = {axis: float(value) for axis, value in settings(row).items()}
     return cell(
         read_blocks(spec.config, spec.where),
-        machine,
-        recipe,
+        hardware,
+        precision,
         {
-            **{axis: float(row[axis]) for axis in ("pp", "dp_attention")},
+            **{axis: float(row[axis]) for axis in REPLICA_GPUS},
             **numbers,
             given.scheme.load: row["held"],
             "isl": given.isl,
             "osl": given.osl,
         },
-        fitted,
+        calibration,
     )
 
 
 @eqx.filter_jit
-def _moved(point: Point, throughput: str) -> jax.Array:
-    return elasticities(point, lambda request: {"moved": getattr(request, throughput)})["moved"]
+def _elasticities(point: Point, throughput: str) -> jax.Array:
+    return elasticities(point, lambda request: {"value": getattr(request, throughput)})["value"]
 
 
-def _calibration(told: str) -> FittedEfficiency | str | None:
-    """The calibration of a name and digest, or those where it is no longer to be had."""
-    name, _, digest = told.partition(" ")
+def _calibration(recorded: str) -> FittedEfficiency | str | None:
+    """Load a recorded calibration; return its name and digest where another has its name now."""
+    name, _, digest = recorded.partition(" ")
     try:
-        fitted = load_efficiency(name)
+        found = load_efficiency(name)
     except SweepError:
-        return told
-    return told if fitted is not None and fitted.digest != digest else fitted
+        return recorded
+    return recorded if found is not None and found.digest != digest else found
 
 
-def as_json(found: Recommendation, moved: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Everything, for machines; what is unknown is null."""
+def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """The whole recommendation for JSON; unknown values are null.
+
+    Args:
+        found: The answer.
+        each: Those that `throughput_elasticities` returns for the first rows of `ranked`.
+    """
     demand = {field.name: getattr(found.demand, field.name) for field in fields(found.demand)}
     demand["limits"] = vars(found.demand.limits)
     return {
-        "model": found.candidates.model,
-        "isl": found.candidates.isl,
-        "osl": found.candidates.osl,
-        "efficiency": found.candidates.efficiency,
+        "model": found.deployments.model,
+        "isl": found.deployments.isl,
+        "osl": found.deployments.osl,
+        "efficiency": found.deployments.efficiency,
         "demand": demand,
         "answer": sentence(found),
         "notes": notes(found),
         "ranked": [
-            {**_clean(row), "elasticities": dict(moved[i]) if i < len(moved) else {}}
+            {**_clean(row), "elasticities": dict(each[i]) if i < len(each) else {}}
             for i, row in enumerate(_records(found.ranked))
         ],
         "front": [_clean(row) for row in _records(found.front)],
@@ -288,5 +297,7 @@ def as_json(found: Recommendation, moved: Sequence[Mapping[str, float]]) -> dict
 
 
 def _clean(row: Row) -> dict[str, Any]:
-    plain = {str(key): _whole(value) for key, value in row.items() if key not in ("feasible",)}
-    return {**plain, "beyond": list(beyond(int(row["beyond"])))}
+    plain = {
+        str(key): _plain_value(value) for key, value in row.items() if key not in ("feasible",)
+    }
+    return {**plain, "beyond": list(extrapolations(int(row["beyond"])))}

@@ -1,1 +1,1 @@
-"""A result as one page to hand around; `page/` holds what the browser gets."""
+"""One-page HTML report of a result; `page/` has the scripts, style and template."""

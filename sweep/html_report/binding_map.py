@@ -1,4 +1,4 @@
-"""What binds the decode steps of a result that does not say so itself."""
+"""The resource that binds decode steps, for results that lack the variable `bound`."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -6,29 +6,29 @@ from typing import Any
 
 import xarray as xr
 
-from sweep.decisions.candidate_sweep import computes
-from sweep.decisions.explain import mean_context
+from sweep.decisions.deployment_sweep import computes
+from sweep.decisions.operator_breakdown import mean_context
+from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import FittedEfficiency
 from sweep.grid.grid import Grid
-from sweep.html_report.operator_tables import LOADS, Specs
+from sweep.html_report.operator_tables import LOADS
 from sweep.runs.run import run
 from sweep.schema.axes import LAYOUT
 
-COMMENT = "Of a static decode step at the mean context of the request; computed for this page."
+COMMENT = "For a static decode step at the mean context of the request; computed for this page."
 
 
 def with_bounds(
     dataset: xr.Dataset,
     grid: Mapping[str, Sequence[Any]],
-    specs: Specs,
+    specs: SpecsByName,
     efficiency: FittedEfficiency | None,
 ) -> xr.Dataset:
-    """The result with `bound` over its lengths, if it has none and its names are all known."""
+    """Add `bound` over the lengths of a result that lacks it, if all its names are known."""
     load = next((axis for axis in LOADS if axis in grid), None)
-    known = {"model": specs.models, "hardware": specs.hardware, "precision": specs.precision}
-    if "bound" in dataset or load is None or not {"isl", "osl", *known} <= set(grid):
+    if "bound" in dataset or load is None or not {"isl", "osl", *specs.by_axis} <= set(grid):
         return dataset
-    if any(name not in found for axis, found in known.items() for name in grid[axis]):
+    if any(name not in known for axis, known in specs.by_axis.items() for name in grid[axis]):
         return dataset
     pairs = product(specs.hardware.values(), specs.precision.values())
     if not all(computes(machine, recipe) for machine, recipe in pairs):
@@ -49,5 +49,5 @@ def with_bounds(
         {"isl": grid["isl"], "osl": grid["osl"]},
         ["isl", "osl"],
     )
-    there = bound.sel(context_len=where).drop_vars("context_len")
-    return dataset.assign(bound=there.assign_attrs(bound.attrs | {"comment": COMMENT}))
+    by_length = bound.sel(context_len=where).drop_vars("context_len")
+    return dataset.assign(bound=by_length.assign_attrs(bound.attrs | {"comment": COMMENT}))

@@ -1,4 +1,4 @@
-"""How good the calibration behind a result is: its errors, its intervals, its factors."""
+"""Quality of the calibration behind a result: errors, intervals and factors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,26 +12,26 @@ from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency, load_ef
 from sweep.errors import ResultError, SpecError
 
 ERRORS = "errors_without_own_configuration"
-"""Key of a calibration's provenance."""
+"""Key of the errors in a calibration's provenance."""
 OBSERVED = ("measured", "predicted", "left_out_residual", "metric", "hardware")
-"""Variables of the NetCDF file of a fit that a page shows."""
+"""Variables that a page shows from the NetCDF file of a fit."""
 SHARES = (0.05, 0.5, 0.95)
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What a calibration tells of itself.
+    """Figures of a calibration, ready to show.
 
     Attributes:
         title: Its name, engine and version.
-        accuracy: A row for each kind of measurement; errors of rows it had not seen.
+        accuracy: A row for each kind of measurement; errors on rows that the fit had not seen.
         intervals: A row for each kind of measurement; half-widths of the 90 % intervals.
         factors: A row for each pooled factor.
         groups: A row for each accelerator of the measurements, if they are known.
         measured: Output tokens per second of measurements, if they are known. [1/s]
-        predicted: What the fit has for them. [1/s]
-        hardware: Their accelerators.
+        predicted: Predictions of the fit for the same rows. [1/s]
+        hardware: Accelerators of the same rows.
     """
 
     title: str
@@ -47,22 +47,23 @@ class Quality:
 def calibration_of(
     dataset: xr.Dataset, given: str | Path | None
 ) -> tuple[FittedEfficiency | None, str]:
-    """The calibration that predicted a result, and why there is none if there should be.
+    """The calibration that predicted a result, and a caution if it cannot be loaded.
 
     Args:
         dataset: A result.
-        given: The calibration's name or file; by the name that the result has if not given.
+        given: The calibration's name or file; the name that the result records if not given.
 
     Raises:
-        ResultError: What was given is not the calibration of the result.
-        SpecError: What was given is unknown or malformed.
+        ResultError: `given` is not the calibration of the result.
+        SpecError: `given` is unknown or malformed.
     """
     recorded = str(dataset.attrs.get("efficiency", IDEAL_NAME))
     name, _, digest = recorded.rpartition(" ")
     if not name:
         if given is not None and str(given) != recorded:
             raise ResultError(
-                f"--efficiency {given}: the result has the efficiency {recorded!r}; leave it out"
+                f"--efficiency {given}: the result was predicted by {recorded!r}; "
+                "leave the option out"
             )
         return None, ""
     try:
@@ -76,17 +77,17 @@ def calibration_of(
     if given is not None:
         mine = IDEAL_NAME if found is None else f"{found.name} {found.digest}"
         raise ResultError(
-            f"--efficiency {given}: is {mine!r}, and the result was predicted by {recorded!r}"
+            f"--efficiency {given} is {mine!r}, but the result was predicted by {recorded!r}"
         )
-    return None, f"The calibration {recorded} is not at hand; give its file with --efficiency."
+    return None, f"The calibration {recorded} was not found; give its file with --efficiency."
 
 
 def quality_of(efficiency: FittedEfficiency, path: str | Path | None) -> Quality:
-    """What a calibration tells of itself.
+    """Collect the figures of a calibration that a page shows.
 
     Args:
         efficiency: The calibration.
-        path: Where it was read; a NetCDF file of a fit holds its measurements too.
+        path: The file it was read from; the NetCDF file of a fit also has the measurements.
     """
     measured = _measurements(path)
     rates = measured["metric"] == "output_throughput"
@@ -117,7 +118,7 @@ def quality_of(efficiency: FittedEfficiency, path: str | Path | None) -> Quality
 
 
 def _errors(efficiency: FittedEfficiency) -> Mapping[str, Mapping[str, Any]]:
-    """Errors by kind of row, as far as a provenance that anyone may write has them."""
+    """Errors by kind of row; empty if the provenance, which anyone may write, has none."""
     found = efficiency.provenance.get(ERRORS, {})
     if not isinstance(found, Mapping):
         return {}
@@ -131,7 +132,7 @@ def _percent(key: str, value: Any) -> str:
 
 
 def _span(halfwidth: float) -> str:
-    """An interval of a logarithm, as what it multiplies a prediction by."""
+    """Half-width of a logarithm as factors on a prediction: `0.90 to 1.11 times`."""
     return f"{np.exp(-halfwidth):.2f} to {np.exp(halfwidth):.2f} times"
 
 

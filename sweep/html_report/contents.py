@@ -1,4 +1,4 @@
-"""Everything a page tells of a result: names and notes as JSON, figures as packed arrays."""
+"""Contents of a page: names and notes as JSON, figures as packed arrays."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,15 +9,17 @@ import numpy as np
 import xarray as xr
 
 from sweep.decisions.compare import BETTER, compare
+from sweep.decisions.operator_breakdown import NO_BOUND, PHASES
+from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency
 from sweep.errors import ResultError
 from sweep.grid.dataset import package_version
 from sweep.html_report.binding_map import with_bounds
 from sweep.html_report.calibration_quality import Quality
-from sweep.html_report.operator_tables import AMOUNTS, PHASES, Anatomy, anatomy, specs_of
+from sweep.html_report.operator_tables import AMOUNTS, OperatorTables, operator_tables
 from sweep.html_report.packed_arrays import Bundle, Note
 from sweep.html_report.thinning import fitting, grid_of
-from sweep.html_report.user_vs_gpu import offers
+from sweep.html_report.user_vs_gpu import throughputs
 from sweep.schema.axes import AXES, LABELLED, LAYOUT, LENGTHS
 from sweep.schema.intervals import ENDS
 from sweep.schema.variables import VARIABLES
@@ -35,13 +37,11 @@ FIRST = (
     "tpot",
     "ttft",
 )
-"""Variables to begin with, the first that there is."""
+"""Variables to show first: the first of these that the result has."""
 UP = ("batch_size", "concurrency")
-"""Axes that stand upright in a map, where there are any."""
+"""Axes that are vertical in a map, if the result has them."""
 DTYPE_NAMES = {"half": "fp16 or bf16"}
 MOST_SENTENCES = 12
-UNKNOWN = -1
-"""Stands for what binds where nothing is known."""
 AXIS_UNITS = {
     **dict.fromkeys(LENGTHS, "tokens"),
     "batch_size": "sequences",
@@ -55,7 +55,7 @@ AXIS_UNITS = {
     "dp_attention": "groups",
     "dp": "replicas",
 }
-"""What is counted along an axis; the others are shares and ratios."""
+"""Unit of each axis; the others are shares and ratios."""
 
 
 def contents(
@@ -66,42 +66,46 @@ def contents(
     quality: Quality | None,
     caution: str = "",
 ) -> tuple[dict[str, Any], str]:
-    """What the page's JSON says and, as text, the figures that it points into.
+    """The JSON of a page, and the text of the packed arrays that it refers to.
 
     Args:
         dataset: A result.
         catalog: Where the names in it are looked up.
-        efficiency: What predicted it; ideal rooflines if not given.
-        quality: What that tells of itself.
-        caution: What the reader should know of it.
+        efficiency: The calibration that predicted it; ideal rooflines if not given.
+        quality: Figures of the calibration.
+        caution: A caution for the reader.
 
     Raises:
-        ResultError: It holds nothing that a page could show.
+        ResultError: The result has nothing that a page could show.
     """
     kept, left_out = fitting(dataset)
     grid = grid_of(kept)
     bundle = Bundle()
-    told: dict[str, Any] = {"left_out": left_out, "cautions": [caution] if caution else []}
-    specs, taken_apart = specs_of(grid, catalog), None
+    cautions = [caution] if caution else []
+    specs, tables = SpecsByName.of(grid, catalog), None
     gone = [axis for axis in AXES if len(grid.get(axis, [])) > 1 and axis not in kept.dims]
     if gone:
-        told["cautions"].append(
-            f"The result was reduced over {' and '.join(gone)}, so that its cells are not taken "
-            "apart here; llm-sweep explain takes any one apart."
+        cautions.append(
+            f"The result was reduced over {' and '.join(gone)}, so this page has no breakdown by "
+            "operator; llm-sweep explain computes one for any cell."
         )
     elif not caution:
         kept = with_bounds(kept, grid, specs, efficiency)
-        taken_apart = anatomy(kept, grid, specs, efficiency)
-    if taken_apart is not None and taken_apart.notes:
-        told["cautions"].append(
-            "Not taken apart, for their specifications are not at hand or are not those of the "
-            f"result: {', '.join(taken_apart.notes)}."
+        tables = operator_tables(kept, grid, specs, efficiency)
+    if tables is not None and tables.unknown:
+        cautions.append(
+            "No breakdown by operator, because the specification is missing or differs from that "
+            f"of the result: {', '.join(tables.unknown)}."
         )
     shown = [str(name) for name, array in kept.data_vars.items() if _is_shown(array)]
     if not shown:
-        raise ResultError("it holds flags alone; give a result with a time, rate or amount too")
+        raise ResultError(
+            "the result has only flags; give one that also has a time, rate or amount"
+        )
     start = next((name for name in FIRST if name in shown), shown[0])
-    told |= {
+    data = {
+        "left_out": left_out,
+        "cautions": cautions,
         "title": str(dataset.attrs.get("title", "Results")),
         "about": _about(dataset),
         "axes": {axis: _axis(axis, values) for axis, values in grid.items()},
@@ -113,15 +117,15 @@ def contents(
         "hardware": {
             name: _machine(spec, specs.precision) for name, spec in specs.hardware.items()
         },
-        "layers": _anatomy(taken_apart, bundle) if taken_apart and taken_apart.models else None,
+        "layers": _layers(tables, bundle) if tables and tables.models else None,
         "quality": None if quality is None else _quality(quality, bundle),
         "bounded": efficiency is None and not caution,
     }
-    return told, bundle.text()
+    return data, bundle.text()
 
 
 def _is_shown(array: xr.DataArray) -> bool:
-    """Whether a reader would choose it: a quantity over accelerators, no end of an interval."""
+    """Whether a reader can choose it: a quantity over accelerators, no end of an interval."""
     name = str(array.name)
     end = name.endswith(tuple(f"_{end}" for end in ENDS))
     flag = name in VARIABLES and VARIABLES[name].is_flag
@@ -164,7 +168,7 @@ def _variable(array: xr.DataArray, dataset: xr.Dataset, bundle: Bundle) -> dict[
 
 
 def _start(dataset: xr.Dataset, variable: str) -> dict[str, Any]:
-    """What to show first: the axes of the map, and a place along each of the others."""
+    """The first view: the axes of the map, and an index along each of the others."""
     array = dataset[variable]
     numeric = [
         str(d) for d in array.dims if d not in LABELLED and (d in AXES) and array.sizes[d] > 1
@@ -174,27 +178,27 @@ def _start(dataset: xr.Dataset, variable: str) -> dict[str, Any]:
     ) or next((d for d in numeric if d not in UP), None)
     up = next((d for d in (*UP, *numeric) if d in numeric and d != across), None)
     last = {d: array.sizes[d] - 1 for d in numeric if d in LENGTHS}
-    return {"across": across, "up": up, "places": {**last, **_roomiest(dataset, variable)}}
+    return {"across": across, "up": up, "indices": {**last, **_most_feasible(dataset, variable)}}
 
 
-def _roomiest(dataset: xr.Dataset, variable: str) -> dict[str, int]:
-    """Places of the layout at which most cells of the first model run on the first two."""
+def _most_feasible(dataset: xr.Dataset, variable: str) -> dict[str, int]:
+    """Indices of the layout for which most cells of the first model run on the first two."""
     name = "inflight_feasible" if variable.startswith("inflight_") else "feasible"
     if name not in dataset or not {"model", "hardware"} <= set(dataset[name].dims):
         return {}
     able = (dataset[name].isel(model=0, hardware=slice(2)) == 1).all("hardware")
     cells = able.sum([dim for dim in able.dims if dim not in LAYOUT])
-    return {str(dim): int(place) for dim, place in cells.argmax(...).items()}
+    return {str(dim): int(index) for dim, index in cells.argmax(...).items()}
 
 
 def _sentences(dataset: xr.Dataset, variable: str) -> list[str]:
-    """What `compare` says of the first two accelerators, for each model."""
+    """The answer of `compare` for the first two accelerators, for each model."""
     machines = [str(name) for name in dataset["hardware"].values]
     if len(machines) < 2:
         return []
     begin = _start(dataset, variable)
     chosen = {
-        str(dim): dataset[dim].values.tolist()[begin["places"].get(str(dim), 0)]
+        str(dim): dataset[dim].values.tolist()[begin["indices"].get(str(dim), 0)]
         for dim in dataset[variable].dims
         if dim not in ("model", "hardware", "batch_size", begin["across"], begin["up"])
     }
@@ -209,7 +213,7 @@ def _sentences(dataset: xr.Dataset, variable: str) -> list[str]:
 
 
 def _front(dataset: xr.Dataset, bundle: Bundle) -> Note | None:
-    found = offers(dataset)
+    found = throughputs(dataset)
     if found is None:
         return None
     dims = [str(dim) for dim in found.per_user.dims]
@@ -221,7 +225,7 @@ def _front(dataset: xr.Dataset, bundle: Bundle) -> Note | None:
 
 
 def _machine(spec: HardwareSpec, recipes: Mapping[str, PrecisionSpec]) -> dict[str, Any]:
-    """Bandwidth, and for each recipe the peak of every type that it computes in."""
+    """Bandwidth, and for each recipe the peak rate of every type that it computes in."""
     peaks = {
         name: {
             DTYPE_NAMES.get(dtype, dtype): spec.peaks[dtype]
@@ -233,7 +237,7 @@ def _machine(spec: HardwareSpec, recipes: Mapping[str, PrecisionSpec]) -> dict[s
     return {"bandwidth": spec.memory_bandwidth_bytes_per_s, "peaks": peaks}
 
 
-def _anatomy(found: Anatomy, bundle: Bundle) -> dict[str, Any]:
+def _layers(found: OperatorTables, bundle: Bundle) -> dict[str, Any]:
     models = {}
     for one in found.models:
         amounts: dict[str, dict[str, Note]] = {phase: {} for phase in PHASES}
@@ -241,7 +245,7 @@ def _anatomy(found: Anatomy, bundle: Bundle) -> dict[str, Any]:
             for what in AMOUNTS:
                 values = one.amounts[phase][what]
                 if what == "bound":
-                    values = np.nan_to_num(values, nan=UNKNOWN).astype(np.int8)
+                    values = np.nan_to_num(values, nan=NO_BOUND).astype(np.int8)
                 amounts[phase][what] = bundle.add(values, found.dims)
         models[one.model] = {"groups": [asdict(group) for group in one.groups], **amounts}
     return {"axes": {axis: list(values) for axis, values in found.axes.items()}, "models": models}

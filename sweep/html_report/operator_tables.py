@@ -1,7 +1,7 @@
-"""The layers of a model at some cells of a result: what each operator costs, and what binds it.
+"""Operator breakdowns of selected cells of a result.
 
-A result keeps times of whole steps; the operators are computed anew for the page, from the
-specifications that its names stand for.
+A result has the times of whole steps. The report recomputes the operators of selected cells from
+the specifications in the catalog.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,47 +16,47 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from sweep.decisions.candidate_sweep import computes
-from sweep.decisions.candidate_table import look_up
-from sweep.decisions.explain import mean_context
+from sweep.decisions.deployment_sweep import computes
+from sweep.decisions.operator_breakdown import (
+    PHASES,
+    Amounts,
+    break_down,
+    mean_context,
+    row_names,
+)
+from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import FittedEfficiency
 from sweep.evaluation.single_point import cell
-from sweep.kernel import phases
 from sweep.kernel.block import Block
-from sweep.kernel.operator_time import host_latency
 from sweep.kernel.params import Point
-from sweep.kernel.phases import Work
-from sweep.kernel.roofline import Seconds, slowest
 from sweep.models.read import read_blocks
 from sweep.schema.axes import LAYOUT, LENGTHS
-from sweep.specs.catalog import Catalog
-from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
-from sweep.specs.precision import PrecisionSpec
 
 MOST_CELLS = 1500
-"""Cells of all models, accelerators and layouts that are taken apart. [count]"""
-PLACES = {"load": 6, "length": 5}
-"""Places of an axis that are taken apart, both ends among them. [count]"""
+"""Largest number of cells of all models, accelerators and layouts that are broken down. [count]"""
+MOST_VALUES = {"load": 6, "length": 5}
+"""Values of an axis that are broken down, both ends included. [count]"""
 LOADS = ("batch_size", "concurrency")
-"""Axes that say how many sequences a pass takes, the first that a result has."""
+"""Axes that give the sequences of a pass: the first of these that a result has."""
 USUAL_LOADS = [1, 8, 64, 256]
-"""Sequences where a result has no such axis. [count]"""
+"""Sequences of a pass if a result has no such axis. [count]"""
 CLOSE = 0.01
-"""Share by which a time may be off that of the result; beyond, the specification is another. [1]"""
-PHASES = ("prefill", "decode_step")
+"""Largest relative difference from a time of the result; a larger one means that the specification
+is not that of the result. [1]"""
 AMOUNTS = ("seconds", "flops", "memory_bytes", "network_bytes", "bound")
+"""Fields of `Amounts` that a page shows."""
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that run the same operators one after another.
+    """Layers of one block.
 
     Attributes:
-        title: What they are.
-        layers: How many run one after another. [count]
-        operators: In the order they run.
+        title: Kind of layer.
+        layers: Number of layers. [count]
+        operators: Names in running order.
     """
 
     title: str
@@ -65,16 +65,15 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Layers:
-    """One model taken apart.
+class ModelTable:
+    """Operator breakdowns of one model.
 
     Attributes:
         model: Its name.
-        groups: Its layers, in the order they run.
-        amounts: By phase and amount of `AMOUNTS`, over hardware, precision, the axes of the
-            layout, the load, the lengths, and `node`: the operators of all groups in turn, then
-            the host. Missing where a combination could not be computed. In SI units, of all
-            layers on each GPU.
+        groups: Its layers in running order.
+        amounts: By phase and name of `AMOUNTS`, over hardware, precision, the axes of the layout,
+            the load, the lengths, and `node`: the operators of all groups in turn, then the host.
+            NaN where a combination could not be computed. In SI units, of all layers, per GPU.
     """
 
     model: str
@@ -83,18 +82,18 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """All models taken apart.
+class OperatorTables:
+    """Operator breakdowns of all models.
 
     Attributes:
         axes: Labels and numbers of every axis but `model` and `node`.
-        models: Those that could be computed.
-        notes: What could not be, in words.
+        models: Models whose specification is known.
+        unknown: Names whose specification is missing, or is not that of the result.
     """
 
     axes: Mapping[str, Sequence[Any]]
-    models: tuple[Layers, ...]
-    notes: tuple[str, ...]
+    models: tuple[ModelTable, ...]
+    unknown: tuple[str, ...]
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -102,52 +101,40 @@ class Anatomy:
         return (*self.axes, "node")
 
 
-@dataclass(frozen=True)
-class Specs:
-    """Specifications behind the names of a result, as far as a catalog has them."""
-
-    models: Mapping[str, ModelSpec]
-    hardware: Mapping[str, HardwareSpec]
-    precision: Mapping[str, PrecisionSpec]
-
-
-def specs_of(grid: Mapping[str, Sequence[Any]], catalog: Catalog) -> Specs:
-    """Look up what a result names, which may be from elsewhere."""
-    return Specs(
-        look_up(catalog.model, grid["model"]),
-        look_up(catalog.hardware, grid["hardware"]),
-        look_up(catalog.precision, grid.get("precision", [])),
-    )
-
-
-def anatomy(
+def operator_tables(
     dataset: xr.Dataset,
     grid: Mapping[str, Sequence[Any]],
-    specs: Specs,
+    specs: SpecsByName,
     efficiency: FittedEfficiency | None,
-) -> Anatomy | None:
-    """Take the cells of a result apart, evenly picked along load and lengths.
+) -> OperatorTables | None:
+    """Break cells of a result down, evenly spaced along load and lengths.
 
     Args:
         dataset: A result, in memory.
         grid: Labels and numbers along its axes.
-        specs: What its names stand for.
-        efficiency: What predicted it; ideal rooflines if not given.
+        specs: Specifications of its names.
+        efficiency: The calibration that predicted it; ideal rooflines if not given.
+
+    Returns:
+        None if the result has no context or input length, or no precision.
     """
     if not any(axis in grid for axis in LENGTHS[:2]) or "precision" not in grid:
         return None
     axes, load = _axes(grid)
-    models, notes = [], _unknown(grid, specs)
+    models = []
+    unknown = [
+        name for axis, known in specs.by_axis.items() for name in grid[axis] if name not in known
+    ]
     for name, spec in specs.models.items():
-        found = _layers(name, spec, axes, load, specs, efficiency)
-        strange = _strange(dataset, found, axes, load)
-        notes += [f"{name} on {', '.join(strange)}"] if strange else []
-        models.append(found)
-    return Anatomy(axes, tuple(models), tuple(notes))
+        table = _model_table(name, spec, axes, load, specs, efficiency)
+        changed = _drop_changed(dataset, table, axes, load)
+        unknown += [f"{name} on {', '.join(changed)}"] if changed else []
+        models.append(table)
+    return OperatorTables(axes, tuple(models), tuple(unknown))
 
 
 def _axes(grid: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[Any]], str]:
-    """The axes of the cells to take apart, as many as `MOST_CELLS` allows."""
+    """Axes of the cells to break down, at most `MOST_CELLS`, and which of them is the load."""
     load = next((axis for axis in LOADS if axis in grid), LOADS[0])
     known = {**grid, load: grid.get(load, USUAL_LOADS)}
     kept = ("hardware", "precision", *LAYOUT, load, *LENGTHS)
@@ -156,34 +143,28 @@ def _axes(grid: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[Any]], str]
     combinations = len(grid["model"]) * prod(
         len(values) for axis, values in axes.items() if axis not in (load, *lengths)
     )
-    places = {load: PLACES["load"], **dict.fromkeys(lengths, PLACES["length"])}
-    places = {axis: min(most, len(axes[axis])) for axis, most in places.items()}
-    while combinations * prod(places.values()) > MOST_CELLS and max(places.values()) > 1:
-        longest = max(places, key=lambda axis: places[axis])
-        places[longest] -= 1
-    for axis, most in places.items():
-        picked = np.linspace(0, len(axes[axis]) - 1, most).round().astype(int)
-        axes[axis] = [axes[axis][place] for place in picked]
+    most = {load: MOST_VALUES["load"], **dict.fromkeys(lengths, MOST_VALUES["length"])}
+    sizes = {axis: min(size, len(axes[axis])) for axis, size in most.items()}
+    while combinations * prod(sizes.values()) > MOST_CELLS and max(sizes.values()) > 1:
+        longest = max(sizes, key=lambda axis: sizes[axis])
+        sizes[longest] -= 1
+    for axis, size in sizes.items():
+        picked = np.linspace(0, len(axes[axis]) - 1, size).round().astype(int)
+        axes[axis] = [axes[axis][index] for index in picked]
     return axes, load
 
 
-def _unknown(grid: Mapping[str, Sequence[Any]], specs: Specs) -> list[str]:
-    known = {"model": specs.models, "hardware": specs.hardware, "precision": specs.precision}
-    return [name for axis, found in known.items() for name in grid[axis] if name not in found]
-
-
-def _layers(
+def _model_table(
     name: str,
     spec: ModelSpec,
     axes: Mapping[str, Sequence[Any]],
     load: str,
-    specs: Specs,
+    specs: SpecsByName,
     efficiency: FittedEfficiency | None,
-) -> Layers:
+) -> ModelTable:
     blocks = read_blocks(spec.config, spec.where)
     numbers = _cells({axis: axes[axis] for axis in axes if axis not in ("hardware", "precision")})
-    nodes = sum(len(block.operators) for block in blocks) + 1
-    shape = *(len(values) for values in axes.values()), nodes
+    shape = *(len(values) for values in axes.values()), len(row_names(blocks))
     amounts = {phase: {what: np.full(shape, np.nan) for what in AMOUNTS} for phase in PHASES}
     for (i, machine), (j, recipe) in product(
         enumerate(axes["hardware"]), enumerate(axes["precision"])
@@ -191,16 +172,18 @@ def _layers(
         hardware, precision = specs.hardware.get(machine), specs.precision.get(recipe)
         if hardware is None or precision is None or not computes(hardware, precision):
             continue
-        one = {axis: float(values[0]) for axis, values in numbers.items()}
-        point = cell(blocks, hardware, precision, _as_pass(one, load), efficiency)
-        apart = _apart(point, {k: jnp.asarray(v) for k, v in _as_pass(numbers, load).items()})
+        first = {axis: float(values[0]) for axis, values in numbers.items()}
+        point = cell(blocks, hardware, precision, _as_pass(first, load), efficiency)
+        every = {axis: jnp.asarray(values) for axis, values in _as_pass(numbers, load).items()}
+        found = _break_down_each(point, every)
         for phase, what in product(PHASES, AMOUNTS):
-            amounts[phase][what][i, j] = np.asarray(apart[phase][what]).reshape(shape[2:])
-    return Layers(name, tuple(map(_group, blocks, range(len(blocks)))), amounts)
+            values = np.asarray(getattr(found[phase], what))
+            amounts[phase][what][i, j] = values.reshape(shape[2:])
+    return ModelTable(name, tuple(map(_group, blocks, range(len(blocks)))), amounts)
 
 
-def _group(block: Block, place: int) -> Group:
-    title = "layer" if block.in_transformer else ("head" if place else "embedding")
+def _group(block: Block, index: int) -> Group:
+    title = "layer" if block.in_transformer else ("head" if index else "embedding")
     return Group(title, int(block.count), block.operators)
 
 
@@ -211,7 +194,7 @@ def _cells(axes: Mapping[str, Sequence[float]]) -> dict[str, Array]:
 
 
 def _as_pass(numbers: Mapping[str, Any], load: str) -> dict[str, Any]:
-    """The axes of a static batch: sequences, a prompt to prefill, a context to decode at."""
+    """The axes of a static batch: sequences, input tokens, context of the decode step."""
     found = {axis: numbers[axis] for axis in LAYOUT if axis in numbers}
     context = numbers.get("context_len")
     isl = numbers.get("isl", context)
@@ -221,60 +204,38 @@ def _as_pass(numbers: Mapping[str, Any], load: str) -> dict[str, Any]:
 
 
 @eqx.filter_jit
-def _apart(point: Point, numbers: Mapping[str, jax.Array]) -> dict[str, dict[str, jax.Array]]:
-    """Amounts of every node by phase, over the cells in `numbers`."""
-
-    def one(numbers: Mapping[str, jax.Array]) -> dict[str, dict[str, jax.Array]]:
-        here = Point(**{**vars(point), **numbers})
-        host = host_latency(here, here.group_sequences / here.microbatches)
-        every = {"prefill": phases.prefill(here), "decode_step": phases.decode_step(here)}
-        return {name: _amounts(works, jnp.asarray(host)) for name, works in every.items()}
-
-    return jax.vmap(one)(numbers)
+def _break_down_each(point: Point, numbers: Mapping[str, jax.Array]) -> dict[str, Amounts]:
+    """Amounts by phase, over the cells in `numbers`."""
+    return jax.vmap(lambda here: break_down(Point(**{**vars(point), **here})))(dict(numbers))
 
 
-def _amounts(works: Sequence[Work], host: jax.Array) -> dict[str, jax.Array]:
-    found: dict[str, list[Any]] = {
-        "seconds": [*(w.count * w.seconds.latency for w in works), host],
-        "flops": [*(w.executed * w.cost.flops for w in works), 0.0],
-        "memory_bytes": [*(w.executed * w.cost.memory_bytes for w in works), 0.0],
-        "network_bytes": [*(w.executed * w.cost.network_bytes for w in works), 0.0],
-        "bound": [*(_binds(w.seconds) for w in works), jnp.nan],
-    }
-    return {
-        what: jnp.stack([jnp.asarray(value, jnp.float32) for value in values])
-        for what, values in found.items()
-    }
-
-
-def _binds(spent: Seconds) -> jax.Array:
-    return slowest(spent.memory, spent.compute, spent.communication)
-
-
-def _strange(
-    dataset: xr.Dataset, layers: Layers, axes: Mapping[str, Sequence[Any]], load: str
+def _drop_changed(
+    dataset: xr.Dataset, table: ModelTable, axes: Mapping[str, Sequence[Any]], load: str
 ) -> list[str]:
-    """Accelerators on which the result has other times; their amounts are taken out.
+    """Set the amounts to NaN on accelerators for which the result has other times.
 
     Their specification, or the model's, is not the one that the result was computed from.
+
+    Returns:
+        Names of these accelerators.
     """
-    told = {"decode_step": "decode_step_latency", "prefill": "ttft"}
-    strange: dict[str, None] = {}
-    for phase, variable in told.items():
+    variables = {"decode_step": "decode_step_latency", "prefill": "ttft"}
+    changed: dict[str, None] = {}
+    for phase, variable in variables.items():
         if variable not in dataset or load not in dataset[variable].dims:
             continue
         if phase == "decode_step" and "context_len" not in axes:
             continue
-        mine = np.asarray(layers.amounts[phase]["seconds"]).sum(-1)
-        places = {axis: axes[axis] for axis in axes if axis in dataset[variable].dims}
-        theirs = dataset[variable].sel({"model": layers.model, **places})
-        whole = xr.DataArray(mine, {axis: list(axes[axis]) for axis in axes}, list(axes))
-        off = abs(whole / theirs - 1) > CLOSE
+        recomputed = np.asarray(table.amounts[phase]["seconds"]).sum(-1)
+        labels = {axis: axes[axis] for axis in axes if axis in dataset[variable].dims}
+        recorded = dataset[variable].sel({"model": table.model, **labels})
+        whole = xr.DataArray(recomputed, {axis: list(axes[axis]) for axis in axes}, list(axes))
+        differs = abs(whole / recorded - 1) > CLOSE
         for name in axes["hardware"]:
-            if bool(off.sel(hardware=name).any()):
-                strange[name] = None
-    for name in strange:
-        place = list(axes["hardware"]).index(name)
+            if bool(differs.sel(hardware=name).any()):
+                changed[name] = None
+    for name in changed:
+        index = list(axes["hardware"]).index(name)
         for phase, what in product(PHASES, AMOUNTS):
-            layers.amounts[phase][what][place] = np.nan
-    return list(strange)
+            table.amounts[phase][what][index] = np.nan
+    return list(changed)

@@ -1,4 +1,4 @@
-"""Arrays as a page carries them: one compressed run of bytes, and a note of what lies where."""
+"""Pack arrays for a page: one compressed string of bytes, and a note of where each array is."""
 
 import base64
 import gzip
@@ -10,24 +10,24 @@ import numpy as np
 from sweep.files.rounding import kept_bits
 
 DIGITS = 5
-"""Significant decimal digits that a page keeps of a quantity. [count]"""
+"""Significant decimal digits of a quantity on a page. [count]"""
 ALIGNED = 4
 """Every array starts at a multiple of this, as the browser's typed arrays want it. [byte]"""
 INTEGERS = ("int8", "int16", "int32")
-"""Types that a page stores as they are."""
+"""Types that a page stores without rounding."""
 Note = dict[str, Any]
 
 
 class Bundle:
-    """Arrays one after another, little-endian."""
+    """Arrays stored one after another, little-endian."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start without arrays."""
         self._parts: list[bytes] = []
         self._size = 0
 
     def add(self, values: Any, dims: Sequence[str]) -> Note:
-        """Append an array; what is returned tells the page where and what it is.
+        """Append an array; return a note of its place and type for the page.
 
         Args:
             values: Rounded to `DIGITS`, unless they are of `INTEGERS`: categories or masks.
@@ -50,17 +50,17 @@ class Bundle:
         return note
 
     def text(self) -> str:
-        """All of it, compressed, in the characters of base64."""
+        """All arrays: gzip in base64."""
         return compressed(b"".join(self._parts))
 
 
 def compressed(data: bytes) -> str:
-    """Bytes by gzip in the characters of base64; the same bytes give the same text."""
+    """Bytes as gzip in base64; the same bytes give the same text."""
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode("ascii")
 
 
 def rounded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Float32 rounded to `DIGITS`, its last bits nought, so that it compresses."""
+    """Round float32 to `DIGITS` and set its last bits to 0, so that it compresses."""
     spare = np.finfo(np.float32).nmant - (kept_bits(DIGITS, values.dtype) or 23)
     bits = values.view(np.uint32)
     half = np.uint32((1 << spare) >> 1)

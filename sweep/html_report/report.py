@@ -1,4 +1,4 @@
-"""Makes the page of a result: one HTML file that opens without a network."""
+"""Write a result as one HTML page that opens without a network."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from sweep.html_report.packed_arrays import compressed
 from sweep.specs.catalog import Catalog, current_catalog
 
 SCRIPTS = ("figures", "words", "theme", "map", "roofline", "layers", "front", "quality", "main")
-"""Files of the page's own script, in the order they run."""
+"""Files of the page's script, in the order they run."""
 EXTRA = "report"
 
 
@@ -27,20 +27,20 @@ def report(
     efficiency: str | Path | None = None,
     force: bool = False,
 ) -> None:
-    """Write a result as one interactive HTML page, whole or not at all.
+    """Write a result as one interactive HTML page, atomically.
 
     Args:
         dataset: A result of `run`.
-        path: File to make.
-        catalog: Where names in the result are looked up, to take its cells apart; the user's and
-            the shipped configs by default.
-        efficiency: The calibration that predicted the result, by name or file; by the name that
-            the result has if not given. The NetCDF file of a fit adds its measurements.
+        path: The HTML file.
+        catalog: Where names in the result are looked up, to break its cells down by operator; the
+            user's and the shipped configs by default.
+        efficiency: Name or file of the calibration that predicted the result; the name that the
+            result records if not given. The NetCDF file of a fit adds its measurements.
         force: Whether an existing file may be replaced.
 
     Raises:
-        ResultError: The file exists or cannot be written, the result holds nothing to show, the
-            calibration is another, or Plotly is not installed.
+        ResultError: The file exists or cannot be written, the result has nothing to show, the
+            calibration is not that of the result, or Plotly is not installed.
         SpecError: The calibration is unknown or malformed.
     """
     path = Path(path)
@@ -56,11 +56,11 @@ def html(
     catalog: Catalog | None = None,
     efficiency: str | Path | None = None,
 ) -> str:
-    """The page as text; arguments and errors as of `report`."""
+    """The page as text; for arguments and errors see `report`."""
     plotly: str = needed("plotly.offline", EXTRA).get_plotlyjs()
     jinja2 = needed("jinja2", EXTRA)
     fitted, caution = calibration_of(dataset, efficiency)
-    told, figures = contents(
+    data, figures = contents(
         dataset,
         catalog=catalog or current_catalog(),
         efficiency=fitted,
@@ -73,7 +73,7 @@ def html(
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     page: str = environment.from_string(_page_file("page.html")).render(
-        told=told,
+        data=data,
         figures=figures,
         plotly=compressed(plotly.encode()),
         hashes=[_hash(script), _hash(plotly)],
@@ -88,6 +88,6 @@ def _page_file(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """What a content security policy allows a script by, so that the page runs no other."""
+    """Hash by which the content security policy allows a script; others do not run."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""Cuts a result down to what one page can hold, and says in words what was left out."""
+"""Thin a result to the size of one page, and describe what is left out."""
 
 from collections.abc import Sequence
 from math import prod
@@ -15,34 +15,34 @@ from sweep.schema.intervals import ENDS
 from sweep.schema.variables import VARIABLES
 
 MOST_BYTES = 3_000_000
-"""Figures of a page before they are compressed. [byte]"""
-MOST_PLACES = 128
-"""Places of a numeric axis, as many as a map on a screen tells apart. [count]"""
+"""Size of a page's arrays before compression. [byte]"""
+MOST_VALUES = 128
+"""Values of a numeric axis: as many as a map on a screen can show. [count]"""
 COMFORTABLE = 17
-"""Places to which a numeric axis is thinned before any variable is dropped. [count]"""
+"""Values to which a numeric axis is thinned before any variable is dropped. [count]"""
 FEWEST = 5
-"""Places that a numeric axis keeps while labels can be dropped. [count]"""
+"""Values that a numeric axis keeps while labels can be dropped. [count]"""
 NEEDED = ("feasible", "infeasible_reason", "inflight_feasible", "bound")
 FLOAT_BYTES = 4
 
 
 def fitting(dataset: xr.Dataset, most_bytes: int = MOST_BYTES) -> tuple[xr.Dataset, list[str]]:
-    """The part of a result that fits into a page, in memory, and what was left out.
+    """Select the part of a result that fits on a page, in memory, and describe the rest.
 
-    Numeric axes keep `MOST_PLACES`, then lose every other place, the longest first, both ends
-    kept; then variables that the page could do without are dropped, then the last labels of the
+    Numeric axes are first limited to `MOST_VALUES`, then thinned by half, the longest first, both
+    ends kept; then variables that the page does not need are dropped, then the last labels of the
     longest axes.
 
     Args:
         dataset: A result.
-        most_bytes: What figures may take as the page stores them. [byte]
+        most_bytes: Size of the arrays as the page stores them. [byte]
 
     Raises:
-        ResultError: Nothing in it varies over models and accelerators.
+        ResultError: No variable varies over models and accelerators.
     """
     shown, notes = _shown(dataset)
     sizes = {
-        str(dim): size if dim in LABELLED else min(size, MOST_PLACES)
+        str(dim): size if dim in LABELLED else min(size, MOST_VALUES)
         for dim, size in dataset[shown].sizes.items()
     }
 
@@ -58,8 +58,8 @@ def fitting(dataset: xr.Dataset, most_bytes: int = MOST_BYTES) -> tuple[xr.Datas
         sizes[axis] = (sizes[axis] + 1) // 2
     while too_large() and (axis := _longest(sizes, 1, labelled=False)):
         sizes[axis] = (sizes[axis] + 1) // 2
-    kept = dataset[shown].isel({dim: _places(dim, dataset, sizes) for dim in sizes}).compute()
-    return kept, [*notes, *_told(dataset, kept)]
+    kept = dataset[shown].isel({dim: _kept(dim, dataset, sizes) for dim in sizes}).compute()
+    return kept, [*notes, *_left_out(dataset, kept)]
 
 
 def _shown(dataset: xr.Dataset) -> tuple[list[str], list[str]]:
@@ -68,15 +68,15 @@ def _shown(dataset: xr.Dataset) -> tuple[list[str], list[str]]:
     shown = [name for name in numbers if "operator" not in dataset[name].dims]
     if not any({"model", "hardware"} <= set(dataset[name].dims) for name in shown):
         raise ResultError(
-            "no variable of it varies over model and hardware, as a report needs; give the result "
-            "of a sweep rather than one reduced over these"
+            "a report requires a variable that varies over model and hardware; give the result of "
+            "a sweep, or one that is not reduced over these"
         )
     by_operator = [name for name in numbers if name not in shown]
-    return shown, [f"Left out: {', '.join(by_operator)}."] if by_operator else []
+    return shown, [f"Variables left out: {', '.join(by_operator)}."] if by_operator else []
 
 
 def _bytes(dataset: xr.Dataset, shown: Sequence[str], sizes: dict[str, int]) -> int:
-    """What the variables take, and what is derived from them: two more of the largest."""
+    """Size of the variables, and of two derived arrays as large as the largest. [byte]"""
     each = [
         prod(sizes[str(dim)] for dim in dataset[name].dims)
         * min(dataset[name].dtype.itemsize, FLOAT_BYTES)
@@ -86,41 +86,41 @@ def _bytes(dataset: xr.Dataset, shown: Sequence[str], sizes: dict[str, int]) -> 
 
 
 def _longest(sizes: dict[str, int], least: int, *, labelled: bool) -> str | None:
-    """The axis with the most places among those with more than `least`, if there is one."""
+    """The longest of the axes with more than `least` values, if there is one."""
     long = [dim for dim in sizes if sizes[dim] > least and (dim in LABELLED) == labelled]
     return max(long, key=lambda dim: sizes[dim], default=None)
 
 
 def _spare(shown: Sequence[str]) -> str | None:
-    """The last variable that nothing else on the page needs."""
-    judged = [name for name in shown if name in VARIABLES and VARIABLES[name].units in BETTER]
-    main = judged[0] if judged else shown[0]
+    """The last variable that no other one on the page depends on."""
+    ranked = [name for name in shown if name in VARIABLES and VARIABLES[name].units in BETTER]
+    main = ranked[0] if ranked else shown[0]
     needed = {main, *NEEDED, *(f"{main}_{end}" for end in ENDS)}
     return next((name for name in reversed(shown) if name not in needed), None)
 
 
-def _places(dim: str, dataset: xr.Dataset, sizes: dict[str, int]) -> Any:
+def _kept(dim: str, dataset: xr.Dataset, sizes: dict[str, int]) -> Any:
     size = dataset.sizes[dim]
     if dim in LABELLED:
         return slice(sizes[dim])
     return np.unique(np.linspace(0, size - 1, sizes[dim]).round().astype(int))
 
 
-def _told(dataset: xr.Dataset, kept: xr.Dataset) -> list[str]:
+def _left_out(dataset: xr.Dataset, kept: xr.Dataset) -> list[str]:
     notes = []
     for dim, size in kept.sizes.items():
         whole = dataset.sizes[dim]
         if size < whole and dim in LABELLED:
             gone = [str(label) for label in dataset[dim].values[size:]]
-            notes.append(f"Left out of {dim}, {whole - size} of {whole}: {_listed(gone)}.")
+            notes.append(f"{dim}: {whole - size} of {whole} left out: {_listed(gone)}.")
         elif size < whole:
-            notes.append(f"Of {dim}, {size:,} of {whole:,} places, evenly picked with both ends.")
-    there = {str(name) for name in dataset.data_vars if "operator" not in dataset[name].dims}
-    gone = [name for name in map(str, dataset.data_vars) if name in there - set(kept.data_vars)]
+            notes.append(f"{dim}: {size:,} of {whole:,} values, evenly spaced, both ends included.")
+    possible = {str(name) for name in dataset.data_vars if "operator" not in dataset[name].dims}
+    gone = [name for name in map(str, dataset.data_vars) if name in possible - set(kept.data_vars)]
     if gone:
-        notes.append(f"Left out: {', '.join(gone)}.")
+        notes.append(f"Variables left out: {', '.join(gone)}.")
     if notes:
-        notes.append("The file itself has it all.")
+        notes.append("The file has all of them.")
     return notes
 
 
@@ -129,9 +129,9 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 
 def grid_of(dataset: xr.Dataset) -> dict[str, list[Any]]:
-    """Labels and numbers along every axis of the grid, those that no variable varies over too.
+    """Labels and numbers along every axis of the grid, also those that were reduced.
 
     Raises:
-        ResultError: What the result records of it is damaged.
+        ResultError: The record of the grid in the result is damaged.
     """
     return recorded_grid(dataset) | {str(dim): dataset[dim].values.tolist() for dim in dataset.dims}

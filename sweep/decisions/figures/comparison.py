@@ -1,4 +1,4 @@
-"""Pictures of comparisons and rooflines, and what pictures share."""
+"""Maps of a comparison over sequence length and batch size."""
 
 from collections.abc import Sequence
 
@@ -17,9 +17,9 @@ from sweep.engines.calibration_file import IDEAL_NAME
 
 DIVERGING = "PuOr"
 MOST_TICKS = 9
-"""Values of an axis up to which each has its tick."""
+"""Number of values of an axis up to which each has a tick."""
 HATCHES = ("//", "..")
-"""For cells that run on neither accelerator, and on one of them alone."""
+"""Hatching of cells that run on neither accelerator, and of cells that run on one alone."""
 HATCH_COLOUR = "0.6"
 AXIS_LABELS = {
     "context_len": "context length (tokens)",
@@ -32,7 +32,7 @@ METHOD_TITLES = {
     "global_decode_step_latency": "global roofline",
 }
 SMALLEST_SPREAD = 1.25
-"""Ratio at the ends of the colour scale where all ratios are nearer to 1."""
+"""Smallest ratio at the end of the colour scale, for ratios that are all close to 1."""
 
 
 @plain_text
@@ -50,20 +50,20 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     figure = Figure(figsize=(1.6 + 4.6 * columns, 1.0 + 3.5 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex="row", sharey="row")
     norm = _symmetric_norm([c.ratio.values for row in comparisons for c in row])
-    places = {comparison.place for row in comparisons for comparison in row}
+    settings = {comparison.setting for row in comparisons for comparison in row}
     mesh = None
     for axes_row, row in zip(panels, comparisons, strict=True):
         for axes, comparison in zip(axes_row, row, strict=True):
             mesh = _draw_mesh(axes, comparison, norm)
             method = METHOD_TITLES.get(comparison.variable, comparison.variable)
-            own = f"\n{comparison.place}" if len(places) > 1 else ""
+            own = f"\n{comparison.setting}" if len(settings) > 1 else ""
             axes.set_title(f"{comparison.model}, {method}{own}", fontsize=9)
         axes_row[0].set_ylabel("batch size (sequences)")
     for axes, comparison in zip(panels[-1], comparisons[-1], strict=True):
         axes.set_xlabel(AXIS_LABELS[comparison.length_axis])
     by = comparisons[0][0].efficiency
     basis = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
-    what = ", ".join([basis, *(places if len(places) == 1 else ())])
+    what = ", ".join([basis, *(settings if len(settings) == 1 else ())])
     figure.suptitle(
         f"{first} against {second}: above 1, {first} is ahead\n{what}",
         fontsize=12 if columns > 1 else 10,
@@ -86,14 +86,14 @@ def _draw_mesh(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh:
     x, y = _edges(lengths), _edges(batches)
     values = ratio.values
     mesh = axes.pcolormesh(x, y, values, norm=norm, cmap=DIVERGING, rasterized=True)
-    for axis, set_scale, places in (
+    for axis, set_scale, ticks in (
         (axes.xaxis, axes.set_xscale, lengths),
         (axes.yaxis, axes.set_yscale, batches),
     ):
-        if _is_logarithmic(places):
+        if _is_logarithmic(ticks):
             set_scale("log", base=2)
-        if len(places) <= MOST_TICKS:
-            axis.set_ticks(places, labels=[str(place) for place in places])
+        if len(ticks) <= MOST_TICKS:
+            axis.set_ticks(ticks, labels=[str(tick) for tick in ticks])
             axis.set_minor_locator(NullLocator())
     if min(values.shape) > 1 and np.nanmin(values) < 1 < np.nanmax(values):
         line = axes.contour(*_to_edges(x, y, ratio), levels=[1.0], colors="black", linewidths=1.8)
@@ -134,7 +134,7 @@ def _hatch(axes: Axes, x: np.ndarray, y: np.ndarray, cells: np.ndarray, hatch: s
 def _to_edges(
     x: np.ndarray, y: np.ndarray, array: xr.DataArray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cell centres and values, with the outermost values carried on to the mesh's edges."""
+    """Cell centres and values, with the outermost values repeated at the edges of the mesh."""
     batches, lengths = (array[dim].values for dim in array.dims)
     return (
         np.concatenate([x[:1], lengths, x[-1:]]),
@@ -164,11 +164,12 @@ def _is_logarithmic(values: np.ndarray) -> bool:
 
 
 def _edges(values: np.ndarray) -> np.ndarray:
-    """Cell edges halfway between neighbours, in the logarithm where they are spaced so."""
+    """Cell edges halfway between neighbours, on a logarithmic scale where values are so spaced."""
     if len(values) == 1:
         return np.array([values[0] * 0.5, values[0] * 1.5])
     logarithmic = _is_logarithmic(values)
-    places = np.log(values) if logarithmic else np.asarray(values, float)
-    middles = (places[1:] + places[:-1]) / 2
-    edges = np.concatenate([[2 * places[0] - middles[0]], middles, [2 * places[-1] - middles[-1]]])
+    centres = np.log(values) if logarithmic else np.asarray(values, float)
+    middles = (centres[1:] + centres[:-1]) / 2
+    ends = [2 * centres[0] - middles[0]], [2 * centres[-1] - middles[-1]]
+    edges = np.concatenate([ends[0], middles, ends[1]])
     return np.exp(edges) if logarithmic else edges

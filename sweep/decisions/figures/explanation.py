@@ -1,26 +1,27 @@
-"""Pictures of one cell taken apart, and of what deployments offer users and owners."""
+"""Bars of the time of each operator of one cell."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweep.decisions.explain import HOST, SPENT, Explanation, Phase
+from sweep.decisions.explain import Explanation, Phase
 from sweep.decisions.explain_text import title
 from sweep.decisions.figures.style import COLOURS, plain_text
+from sweep.decisions.operator_breakdown import HOST, SPENT
 
 SPENT_COLOURS = dict(zip(SPENT, (*COLOURS[:3], COLOURS[4], "#999999"), strict=True))
 SPENT_HATCHES = dict(zip(SPENT, ("", "//", "..", "xx", ""), strict=True))
 SPENT_LABELS = {
-    "memory": "device memory binds",
-    "compute": "compute binds",
-    "communication": "exchange between GPUs binds",
-    "unhidden": "not hidden behind what binds",
+    "memory": "bound by device memory",
+    "compute": "bound by compute",
+    "communication": "bound by exchange between GPUs",
+    "unhidden": "not overlapped",
     "overhead": "launches and host",
 }
 PHASE_TITLES = {"prefill": "prefill of the batch", "decode_step": "one decode step"}
 SHOWN = 0.002
 """Share of a phase below which an operator gets no bar of its own. [1]"""
 UNITS = ((1.0, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "µs"))
-"""Least time, factor and name of a unit."""
+"""Smallest time, factor and name of each unit."""
 
 
 @plain_text
@@ -44,7 +45,7 @@ def explanation_figure(explanation: Explanation) -> Figure:
 
 
 def _bars(phase: Phase) -> list[tuple[str, dict[str, float]]]:
-    """Operators of some length and their times; the others as one, at the end. [s]"""
+    """Operators and their times; those shorter than `SHOWN` are one bar at the end. [s]"""
     least = SHOWN * phase.latency
     bars = [(p.operator, dict(p.seconds)) for p in phase.parts if p.latency >= least]
     small = [p for p in phase.parts if 0 < p.latency < least]
@@ -70,11 +71,11 @@ def _draw_phase(axes: Axes, phase: Phase) -> None:
             linewidth=0.0,
         )
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
-    for place, end in enumerate(ends):
+    for index, end in enumerate(ends):
         share = end / factor / phase.latency
         axes.annotate(
             f"{share:.1%}",
-            (end, place),
+            (end, index),
             xytext=(3, 0),
             textcoords="offset points",
             fontsize=7,

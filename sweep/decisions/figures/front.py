@@ -1,4 +1,4 @@
-"""Throughput per GPU over throughput per user."""
+"""Pareto front of throughput per GPU against throughput per user."""
 
 from itertools import cycle
 
@@ -11,12 +11,12 @@ from sweep.decisions.recommend_text import sentence
 
 MARKS = "osD^vP"
 MOST_LINES = 6
-"""Accelerators that a picture of fronts tells apart; the best of them. [count]"""
+"""Largest number of accelerators with a line of their own, the best ones. [count]"""
 
 
 @plain_text
 def front_figure(found: Recommendation) -> Figure:
-    """What deployments give a user against what they give on a GPU, the front in black."""
+    """Draw throughput per GPU against throughput per user, the overall front in black."""
     figure = Figure(figsize=(8.5, 5.6), layout="constrained")
     axes = figure.subplots()
     known = found.allowed[found.allowed["per_user"].notna()]
@@ -27,7 +27,7 @@ def front_figure(found: Recommendation) -> Figure:
         color="0.8",
         markersize=3,
         zorder=1,
-        label=f"all {len(known):,} within the limits",
+        label=f"all {len(known):,} deployments within the limits",
     )
     best = found.ranked["hardware"].drop_duplicates()[:MOST_LINES]
     for name, colour, mark in zip(best, cycle(COLOURS), cycle(MARKS), strict=False):
@@ -40,7 +40,7 @@ def front_figure(found: Recommendation) -> Figure:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("output tokens per second of one user (1/s)")
-    axes.set_ylabel("output tokens per second and GPU (1/s)")
+    axes.set_ylabel("output tokens per second per GPU (1/s)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.4)))

@@ -1,4 +1,4 @@
-"""Rooflines of accelerators, with operators on them."""
+"""Rooflines of accelerators."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -13,7 +13,7 @@ from sweep.specs.hardware import HardwareSpec
 
 @plain_text
 def roofline_figure(specs: Sequence[HardwareSpec], dtype: str, *, linear: bool = False) -> Figure:
-    """Attainable rate over arithmetic intensity, one roof per accelerator, ridge points marked.
+    """Draw attainable rate over arithmetic intensity: a roof and its ridge point per accelerator.
 
     Args:
         specs: Accelerators, each with a peak for `dtype`.

@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 from sweep.files.atomic import replacing
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, told apart by colour-blind readers."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 LINES = ("-", "--", "-.", ":", (0, (4, 3)), (0, (3, 1, 1, 1)))
 plain_text = rc_context({"text.parse_math": False})
-"""Decorates a figure in which a name with dollar signs is a name and no formula."""
+"""Decorator of a figure: text with dollar signs is not read as a formula."""
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, PDF or SVG, whole or not at all.
+    """Write a figure as PNG, PDF or SVG, atomically.
 
     Raises:
         ResultError: It cannot be written.

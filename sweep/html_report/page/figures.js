@@ -1,11 +1,11 @@
 "use strict";
-// What the page carries: `told` says what there is, the packed figures hold the numbers.
+// Data of the page: `data` has names and notes, the packed arrays have the numbers.
 
-const told = JSON.parse(document.getElementById("told").textContent);
+const data = JSON.parse(document.getElementById("data").textContent);
 const KINDS = { float32: Float32Array, int8: Int8Array, int16: Int16Array, int32: Int32Array };
 let packed = null;
 
-/** The bytes behind the text of an element: base64 of gzip. */
+/** Decode the text of an element: base64 of gzip. */
 async function unpacked(id) {
   const element = document.getElementById(id);
   const text = atob(element.textContent.trim());
@@ -23,37 +23,37 @@ function numbers(note) {
   return note.numbers;
 }
 
-/** The number of a packed array at a place along each of its axes; NaN if there is none. */
-function figure(note, places) {
+/** The number of a packed array at an index along each of its axes; NaN if there is none. */
+function figure(note, indices) {
   let index = 0;
-  note.dims.forEach((dim, k) => { index = index * note.shape[k] + places[dim]; });
+  note.dims.forEach((dim, k) => { index = index * note.shape[k] + indices[dim]; });
   return numbers(note)[index] ?? NaN;
 }
 
-const valuesOf = (axis) => told.axes[axis].values;
+const valuesOf = (axis) => data.axes[axis].values;
 const nameOf = (machine) => valuesOf("hardware")[machine];
 
-/** The number of a variable on an accelerator at the chosen places, some replaced. */
-function value(name, machine, places) {
-  const variable = told.variables[name];
+/** The value of a variable on an accelerator in the chosen cell, with some indices replaced. */
+function value(name, machine, indices) {
+  const variable = data.variables[name];
   if (!variable) return NaN;
-  return figure(variable.values, { ...state.places, hardware: machine, ...places });
+  return figure(variable.values, { ...state.indices, hardware: machine, ...indices });
 }
 
 /** Whether a cell can run; unknown counts as yes. */
-function runs(machine, places) {
+function runs(machine, indices) {
   const name = state.variable.startsWith("inflight_") ? "inflight_feasible" : "feasible";
-  const known = value(name, machine, places);
+  const known = value(name, machine, indices);
   return Number.isNaN(known) || known === 1;
 }
 
-/** The words of a category or of the bits of a mask. */
+/** Names of a category, or of the bits of a mask. */
 function meanings(name, number) {
-  const variable = told.variables[name];
+  const variable = data.variables[name];
   if (!variable || Number.isNaN(number)) return [];
   if (variable.flag_values) return variable.meanings.filter((_, k) => variable.flag_values[k] === number);
   return variable.meanings.filter((_, k) => variable.flag_masks[k] & number);
 }
 
-/** What binds on an accelerator, or nothing where that is unknown. */
-const binding = (machine, places) => meanings("bound", value("bound", machine, places))[0];
+/** The resource that binds on an accelerator; undefined where it is unknown. */
+const binding = (machine, indices) => meanings("bound", value("bound", machine, indices))[0];

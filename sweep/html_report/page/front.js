@@ -1,34 +1,34 @@
-// What a user gets against what a GPU delivers, and which cells no other beats in both.
+// Throughput per user against throughput per GPU, and the Pareto front of the two.
 
 const MOST_FRONTS = 6;
 
-/** Every cell of the chosen model, precision and lengths, as points. */
-function offersOf(machine) {
-  const { per_user: user, per_gpu: gpu } = told.front;
+/** A point for every cell of the chosen model, precision and lengths. */
+function pointsOf(machine) {
+  const { per_user: user, per_gpu: gpu } = data.front;
   const fixed = ["model", "precision", "context_len", "isl", "osl"];
   const free = user.dims.filter((dim) => dim !== "hardware" && !fixed.includes(dim));
   let cells = [{}];
   for (const dim of free) cells = cells.flatMap((cell) => valuesOf(dim).map((_, k) => ({ ...cell, [dim]: k })));
   return cells
-    .map((cell) => ({ cell, machine, x: figure(user, { ...state.places, hardware: machine, ...cell }), y: figure(gpu, { ...state.places, hardware: machine, ...cell }) }))
+    .map((cell) => ({ cell, machine, x: figure(user, { ...state.indices, hardware: machine, ...cell }), y: figure(gpu, { ...state.indices, hardware: machine, ...cell }) }))
     .filter((point) => point.x > 0 && point.y > 0);
 }
 
-/** The points that no other point beats in both. */
+/** The points on the Pareto front. */
 function frontOf(points) {
   const sorted = [...points].sort((a, b) => b.x - a.x || b.y - a.y);
   let best = 0;
   return sorted.filter((point) => point.y > best && (best = point.y));
 }
 
-const offerWords = (point) => [
+const pointWords = (point) => [
   `<b>${plain(nameOf(point.machine))}</b>`,
   Object.entries(point.cell).filter(([axis]) => valuesOf(axis).length > 1).map(([axis, k]) => plain(`${spaced(axis)} ${valuesOf(axis)[k]}`)).join(", "),
-  `${digits(point.x)}/s for a user, ${digits(point.y)}/s and GPU`,
+  `${digits(point.x)}/s per user, ${digits(point.y)}/s per GPU`,
 ].join("<br>");
 
 function drawFront() {
-  const every = along("hardware").map((machine) => offersOf(machine));
+  const every = along("hardware").map((machine) => pointsOf(machine));
   const whole = frontOf(every.flat());
   const order = [...machines(), ...along("hardware").filter((machine) => !machines().includes(machine))].slice(0, MOST_FRONTS);
   const traces = order.flatMap((machine, k) => {
@@ -36,17 +36,17 @@ function drawFront() {
     const look = { color: lines()[k], symbol: SYMBOLS[k] };
     return [
       { type: "scatter", mode: "markers", x: every[machine].map((p) => p.x), y: every[machine].map((p) => p.y), marker: { ...look, size: 4, opacity: 0.35 }, hoverinfo: "skip", showlegend: false },
-      { type: "scatter", mode: "lines+markers", name: plain(nameOf(machine)), x: front.map((p) => p.x), y: front.map((p) => p.y), marker: { ...look, size: 8 }, line: { color: lines()[k] }, text: front.map(offerWords), hovertemplate: "%{text}<extra></extra>" },
+      { type: "scatter", mode: "lines+markers", name: plain(nameOf(machine)), x: front.map((p) => p.x), y: front.map((p) => p.y), marker: { ...look, size: 8 }, line: { color: lines()[k] }, text: front.map(pointWords), hovertemplate: "%{text}<extra></extra>" },
     ];
   });
-  const best = { type: "scatter", mode: "lines", name: "best of all accelerators", x: whole.map((p) => p.x), y: whole.map((p) => p.y), line: { color: colour("text"), dash: "dot", width: 3 }, hoverinfo: "skip" };
+  const best = { type: "scatter", mode: "lines", name: "front of all accelerators", x: whole.map((p) => p.x), y: whole.map((p) => p.y), line: { color: colour("text"), dash: "dot", width: 3 }, hoverinfo: "skip" };
   draw("front", [...traces, best], {
     xaxis: axisStyle("output tokens per second for one user (1/s)", logTicks(every.flat().map((p) => p.x))),
-    yaxis: axisStyle("output tokens per second<br>and GPU (1/s)", logTicks(every.flat().map((p) => p.y))),
+    yaxis: axisStyle("output tokens per second<br>per GPU (1/s)", logTicks(every.flat().map((p) => p.y))),
   });
-  const at = ["precision", "context_len", "isl", "osl"].filter((axis) => told.front.per_user.dims.includes(axis)).map((axis) => `${spaced(axis)} ${valuesOf(axis)[state.places[axis]]}`);
-  const what = [valuesOf("model")[state.places.model], ...at].join(", ");
+  const at = ["precision", "context_len", "isl", "osl"].filter((axis) => data.front.per_user.dims.includes(axis)).map((axis) => `${spaced(axis)} ${valuesOf(axis)[state.indices[axis]]}`);
+  const what = [valuesOf("model")[state.indices.model], ...at].join(", ");
   document.getElementById("front-hint").textContent = whole.length
-    ? `${what}; ${told.front.title}. Further up and to the right is better; only cells that can run.`
+    ? `${what}; ${data.front.title}. Up and to the right is better. Only cells that can run are shown.`
     : `${what}: no cell can run.`;
 }

@@ -1,36 +1,36 @@
-// The operators of the chosen cell in running order, with their costs.
+// Operators of the chosen cell in running order, with their costs.
 
 const BOUNDS = ["memory", "compute", "communication"];
-const LEAST_SHARE = 1e-5; // Of a step's time, below which a share is not told.
+const LEAST_SHARE = 1e-5; // Of a step's time; a smaller share is shown as "< 0.001 %".
 
-/** The place in `values` that is nearest to a number, as a ratio. */
+/** Index of the value that is nearest to a number, as a ratio. */
 function nearest(values, number) {
   const off = values.map((one) => Math.abs(Math.log(one / number)));
   return off.indexOf(Math.min(...off));
 }
 
-/** A share in words, and no more digits of a small one than can matter. */
+/** A share in percent; a small one has fewer digits. */
 function percent(share) {
   if (share > 0 && share < LEAST_SHARE) return `< ${digits(100 * LEAST_SHARE)} %`;
   return `${digits(100 * share, share < 0.001 ? 1 : 2)} %`;
 }
 
-/** The cell taken apart that is nearest to the chosen one. */
-function takenApart() {
-  const places = {};
-  for (const [axis, values] of Object.entries(told.layers.axes)) {
-    const chosen = told.axes[axis]?.values[state.places[axis]];
-    places[axis] = typeof values[0] === "string" ? state.places[axis] : nearest(values, chosen ?? values[Math.floor(values.length / 2)]);
+/** Indices of the broken-down cell that is nearest to the chosen one. */
+function brokenDown() {
+  const indices = {};
+  for (const [axis, values] of Object.entries(data.layers.axes)) {
+    const chosen = data.axes[axis]?.values[state.indices[axis]];
+    indices[axis] = typeof values[0] === "string" ? state.indices[axis] : nearest(values, chosen ?? values[Math.floor(values.length / 2)]);
   }
-  return places;
+  return indices;
 }
 
 function nodesOf(phase, machine) {
-  const model = told.layers.models[valuesOf("model")[state.places.model]];
+  const model = data.layers.models[valuesOf("model")[state.indices.model]];
   if (!model) return [];
-  const places = { ...takenApart(), hardware: machine };
+  const indices = { ...brokenDown(), hardware: machine };
   const names = model.groups.flatMap((group) => group.operators);
-  const amount = (what, node) => figure(model[phase][what], { ...places, node });
+  const amount = (what, node) => figure(model[phase][what], { ...indices, node });
   return [...names, "host"].map((name, node) => {
     const [seconds, flops, bytes, sent] = ["seconds", "flops", "memory_bytes", "network_bytes"].map((what) => amount(what, node));
     const busy = flops + bytes + sent > 0;
@@ -39,20 +39,20 @@ function nodesOf(phase, machine) {
 }
 
 function cellTitle() {
-  const numeric = Object.entries(takenApart()).filter(([axis]) => typeof told.layers.axes[axis][0] !== "string");
-  const said = numeric.map(([axis, place]) => `${spaced(axis)} ${told.layers.axes[axis][place]}`).join(", ");
-  const other = numeric.some(([axis, place]) => told.axes[axis]?.values[state.places[axis]] !== told.layers.axes[axis][place]);
-  return `${valuesOf("model")[state.places.model]} at ${said}${other ? ", the nearest cell that was taken apart" : ""}.`;
+  const numeric = Object.entries(brokenDown()).filter(([axis]) => typeof data.layers.axes[axis][0] !== "string");
+  const said = numeric.map(([axis, k]) => `${spaced(axis)} ${data.layers.axes[axis][k]}`).join(", ");
+  const other = numeric.some(([axis, k]) => data.axes[axis]?.values[state.indices[axis]] !== data.layers.axes[axis][k]);
+  return `${valuesOf("model")[state.indices.model]} at ${said}${other ? ", the nearest cell with a breakdown" : ""}.`;
 }
 
 function phaseTable(phase) {
-  const model = told.layers.models[valuesOf("model")[state.places.model]];
+  const model = data.layers.models[valuesOf("model")[state.indices.model]];
   const each = machines().map((machine) => nodesOf(phase, machine));
   const [main] = each;
   const totals = each.map((nodes) => nodes.reduce((sum, node) => sum + node.seconds, 0));
   const table = document.createElement("table");
   const head = ["operator", "operations", "memory traffic", "sent", "FLOP/byte"];
-  for (const machine of machines()) head.push(nameOf(machine), "share, what binds");
+  for (const machine of machines()) head.push(nameOf(machine), "share, bound by");
   const rows = [];
   let node = 0;
   const amount = (number, units) => (number > 0 ? worded(number, units) : "");
@@ -82,21 +82,21 @@ function phaseTable(phase) {
 
 function drawLayers() {
   document.getElementById("layers-hint").textContent =
-    `${cellTitle()} Each row is one operator of one GPU, all layers of its kind together. The prefill is of the whole batch; the decode step is at the context of the cell, or at the middle of its output.`;
-  const place = document.getElementById("layers");
-  place.replaceChildren();
+    `${cellTitle()} Each row is one operator on one GPU, summed over the layers of its kind. The prefill is for the whole batch. The decode step is at the context of the cell, or at the middle of the output.`;
+  const element = document.getElementById("layers");
+  element.replaceChildren();
   if (!nodesOf("prefill", state.first).some((node) => node.seconds > 0)) {
-    place.textContent = "This combination was not taken apart; llm-sweep explain tells the same of any cell.";
+    element.textContent = "There is no breakdown for this combination; llm-sweep explain computes one for any cell.";
     return;
   }
   for (const phase of Object.keys(PHASES)) {
     const title = document.createElement("h3");
     title.textContent = phase === "prefill" ? "Prefill of the batch" : "One decode step";
-    place.append(title, phaseTable(phase));
+    element.append(title, phaseTable(phase));
   }
 }
 
-/** Fill a table with text, without empty columns; a row is cells, or says it is a group or a total. */
+/** Fill a table without empty columns; a row is a list of cells, a group heading or a total. */
 function fillTable(table, head, rows) {
   const textsOf = (row) => row.total ?? row.cells ?? row;
   const used = head.map((_, k) => rows.some((row) => !row.group && textsOf(row)[k] !== ""));

@@ -1,26 +1,26 @@
-// What is chosen, the controls to choose it, and the first drawing.
+// State of the page, its controls, and the first drawing.
 
-const AMID = 0.7; // Rather a large batch than a small one.
+const AMID = 0.7; // Share of the cells before the first choice: prefer a large batch.
 const state = begin();
 
 function begin() {
-  const { variable, across, up, places } = told.start;
-  const all = Object.fromEntries(Object.keys(told.axes).map((axis) => [axis, places[axis] ?? 0]));
+  const { variable, across, up, indices } = data.start;
+  const all = Object.fromEntries(Object.keys(data.axes).map((axis) => [axis, indices[axis] ?? 0]));
   const second = valuesOf("hardware").length > 1 ? 1 : -1;
-  return { variable, first: 0, second, shown: second < 0 ? "first" : "ratio", across, up, places: all };
+  return { variable, first: 0, second, shown: second < 0 ? "first" : "ratio", across, up, indices: all };
 }
 
-/** Choose a cell to begin with: one amid those that run, taken apart if any was. */
+/** Choose the first cell: among those that run, and with a breakdown if any has one. */
 function chooseCell() {
-  const apart = (places) => Object.entries(places)
-    .every(([axis, k]) => !told.layers?.axes[axis] || told.layers.axes[axis].includes(valuesOf(axis)[k]));
-  const cells = everyCell().filter(apart);
-  const able = cells.filter((places) => machines().every((machine) => runs(machine, places)));
+  const hasBreakdown = (indices) => Object.entries(indices)
+    .every(([axis, k]) => !data.layers?.axes[axis] || data.layers.axes[axis].includes(valuesOf(axis)[k]));
+  const cells = everyCell().filter(hasBreakdown);
+  const able = cells.filter((indices) => machines().every((machine) => runs(machine, indices)));
   const from = able.length ? able : cells;
-  Object.assign(state.places, from[Math.floor(AMID * from.length)]);
+  Object.assign(state.indices, from[Math.floor(AMID * from.length)]);
 }
 
-/** A labelled list to choose from. */
+/** A labelled selection list. */
 function control(title, options, chosen, choose) {
   const label = document.createElement("label");
   const select = document.createElement("select");
@@ -37,39 +37,39 @@ function control(title, options, chosen, choose) {
 }
 
 const choices = (axis) => valuesOf(axis).map((value, k) => [String(k), String(value)]);
-const openAxes = () => told.variables[state.variable].values.dims.filter((dim) => !told.axes[dim].labelled && valuesOf(dim).length > 1);
+const openAxes = () => data.variables[state.variable].values.dims.filter((dim) => !data.axes[dim].labelled && valuesOf(dim).length > 1);
 
 function drawControls() {
-  const place = document.getElementById("controls");
+  const element = document.getElementById("controls");
   const found = [
-    control("model", choices("model"), String(state.places.model), (k) => { state.places.model = Number(k); }),
+    control("model", choices("model"), String(state.indices.model), (k) => { state.indices.model = Number(k); }),
     control("accelerator", choices("hardware"), String(state.first), (k) => choosePair(Number(k), state.second)),
     control("against", [["-1", "none"], ...choices("hardware")], String(state.second), (k) => choosePair(state.first, Number(k))),
-    control("variable", told.shown.map((name) => [name, spaced(name)]), state.variable, chooseVariable),
+    control("variable", data.shown.map((name) => [name, spaced(name)]), state.variable, chooseVariable),
     control("shown", shownChoices(), state.shown, (shown) => { state.shown = shown; }),
   ];
-  for (const axis of told.variables[state.variable].values.dims) {
+  for (const axis of data.variables[state.variable].values.dims) {
     if (["model", "hardware", state.across, state.up].includes(axis) || valuesOf(axis).length < 2) continue;
-    found.push(control(spaced(axis), choices(axis), String(state.places[axis]), (k) => { state.places[axis] = Number(k); }));
+    found.push(control(spaced(axis), choices(axis), String(state.indices[axis]), (k) => { state.indices[axis] = Number(k); }));
   }
   if (openAxes().length > 2) {
     const axes = openAxes().map((axis) => [axis, spaced(axis)]);
     found.push(control("across", axes, state.across, (axis) => chooseAxes(axis, state.up)));
     found.push(control("up", axes, state.up, (axis) => chooseAxes(state.across, axis)));
   }
-  place.replaceChildren(...found);
+  element.replaceChildren(...found);
   const cell = [state.up, state.across].filter(Boolean)
-    .map((axis) => control(spaced(axis), choices(axis), String(state.places[axis]), (k) => { state.places[axis] = Number(k); }));
+    .map((axis) => control(spaced(axis), choices(axis), String(state.indices[axis]), (k) => { state.indices[axis] = Number(k); }));
   document.getElementById("cell-controls").replaceChildren(...cell);
 }
 
 function shownChoices() {
   const each = machines().map((machine, k) => [k ? "second" : "first", nameOf(machine)]);
-  const bounds = told.variables.bound ? each.map(([which, name]) => [`bound-${which}`, `what binds on ${name}`]) : [];
+  const bounds = data.variables.bound ? each.map(([which, name]) => [`bound-${which}`, `binding resource on ${name}`]) : [];
   return [...(state.second < 0 ? [] : [["ratio", "ratio of the two"]]), ...each, ...bounds];
 }
 
-/** Choose two accelerators; one that is chosen in both places swaps them. */
+/** Choose two accelerators; choosing the same one twice swaps them. */
 function choosePair(first, second) {
   const alone = state.second < 0;
   [state.first, state.second] = first === second ? [state.second, state.first] : [first, second];
@@ -89,25 +89,25 @@ function chooseAxes(across, up) {
   [state.across, state.up] = across === up ? [state.up, state.across] : [across, up];
 }
 
-/** What needs no pictures: choices, sentences and tables. */
+/** Draw controls, sentences and tables, which need no plotting library. */
 function drawWords() {
   drawControls();
   const pair = machines().map(nameOf);
-  document.getElementById("question").textContent = `${pair.join(" or ")} for ${valuesOf("model")[state.places.model]}?`;
+  document.getElementById("question").textContent = `${pair.join(" or ")} for ${valuesOf("model")[state.indices.model]}?`;
   document.getElementById("answer").textContent = answer();
   drawHint();
   drawReadout();
-  for (const id of ["roofline-section", "layers-section"]) document.getElementById(id).hidden = !told.layers;
-  document.getElementById("front-section").hidden = !told.front;
-  if (told.layers) drawLayers();
+  for (const id of ["roofline-section", "layers-section"]) document.getElementById(id).hidden = !data.layers;
+  document.getElementById("front-section").hidden = !data.front;
+  if (data.layers) drawLayers();
   drawQuality();
 }
 
 function drawPictures() {
   drawMap();
-  if (told.layers) drawRooflines();
-  if (told.front) drawFront();
-  if (told.quality?.machines.length) drawScatter(told.quality);
+  if (data.layers) drawRooflines();
+  if (data.front) drawFront();
+  if (data.quality?.machines.length) drawScatter(data.quality);
 }
 
 function drawAll() {
@@ -135,6 +135,6 @@ async function open() {
 }
 
 open().catch((error) => {
-  document.getElementById("answer").textContent = `This page could not be drawn (${error.message}); it needs a browser of 2023 or later.`;
+  document.getElementById("answer").textContent = `This page could not be drawn (${error.message}); it requires a browser from 2023 or later.`;
   throw error;
 });

@@ -1,21 +1,21 @@
-// What the calibration behind the figures tells of itself.
+// Quality of the calibration behind the figures.
 
 const TABLES = {
-  accuracy: "Errors of predictions of rows that the fit had not seen",
-  intervals: "90 % intervals, by what is new about a configuration",
-  groups: "Errors by accelerator, own configuration left out",
-  factors: "Pooled factors, and what the rows say of them",
+  accuracy: "Errors on rows that the fit had not seen",
+  intervals: "90 % intervals, by what is new about a deployment",
+  groups: "Errors by accelerator, with the row's own configuration left out of the fit",
+  factors: "Pooled factors, and how well the rows determine them",
 };
 
 function drawQuality() {
-  const quality = told.quality;
+  const quality = data.quality;
   document.getElementById("quality-hint").textContent = quality
     ? `Predicted by ${quality.title}.`
-    : told.bounded ? "No calibration was used: these are bounds on what the hardware allows, and software reaches less." : "";
+    : data.bounded ? "No calibration was used. The figures are bounds that the hardware allows; software reaches less." : "";
   document.getElementById("scatter").hidden = !quality || !quality.machines.length;
   if (!quality) return;
-  const place = document.getElementById("quality");
-  place.replaceChildren();
+  const element = document.getElementById("quality");
+  element.replaceChildren();
   for (const [name, title] of Object.entries(TABLES)) {
     if (!quality[name].length) continue;
     const heading = document.createElement("h3");
@@ -23,7 +23,7 @@ function drawQuality() {
     const table = document.createElement("table");
     const head = [...new Set(quality[name].flatMap(Object.keys))];
     fillTable(table, head.map(spaced), quality[name].map((row) => head.map((key) => row[key] ?? "")));
-    place.append(heading, table);
+    element.append(heading, table);
   }
 }
 

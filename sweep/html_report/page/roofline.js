@@ -1,7 +1,7 @@
 // Rooflines of the chosen accelerators, with the operators of the chosen cell.
 
 const PHASES = { decode_step: "decode step", prefill: "prefill" };
-const BEYOND = 12; // Ridges to the right of one, where the name of an operator left of it has room.
+const BEYOND = 12; // The roof extends this many ridges to the right, to leave room for names.
 
 function roofTraces(machine, precision, low, high) {
   return Object.entries(machine.peaks[precision] ?? {}).map(([dtype, peak], k) => {
@@ -29,7 +29,7 @@ function operatorTraces(machine) {
       },
       text: nodes.map((node) => (node === longest ? plain(spaced(node.name)) : "")), cliponaxis: false,
       textposition: nodes.map((node) => (node.bound === "compute" ? "bottom left" : "bottom right")),
-      customdata: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${PHASES[phase]}<br>${worded(node.seconds, "s")}, ${node.bound} binds<br>` +
+      customdata: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${PHASES[phase]}<br>${worded(node.seconds, "s")}, bound by ${node.bound}<br>` +
         `${worded(node.flops, "flop")}, ${worded(node.bytes, "byte")}, ${digits(node.flops / node.bytes, 3)} FLOP/byte`),
       hovertemplate: "%{customdata}<extra></extra>",
     };
@@ -38,19 +38,19 @@ function operatorTraces(machine) {
 
 function drawRoofline(id, index) {
   const name = nameOf(index);
-  const machine = told.hardware[name];
-  const place = document.getElementById(id);
+  const machine = data.hardware[name];
+  const element = document.getElementById(id);
   const points = operatorTraces(index);
   const seen = points.flatMap((trace) => trace.x);
   if (!machine || !seen.length) {
-    Plotly.purge(place);
-    place.style.minHeight = 0;
-    place.textContent = `${name}: its specification is not at hand, so there is no roofline.`;
+    Plotly.purge(element);
+    element.style.minHeight = 0;
+    element.textContent = `${name}: no roofline, because its specification is missing.`;
     return;
   }
-  if (!place.data) place.replaceChildren();
-  place.style.minHeight = "";
-  const precision = valuesOf("precision")[state.places.precision];
+  if (!element.data) element.replaceChildren();
+  element.style.minHeight = "";
+  const precision = valuesOf("precision")[state.indices.precision];
   draw(id, [...roofTraces(machine, precision, Math.min(...seen) / 2, 2 * Math.max(...seen)), ...points], {
     title: { text: plain(name), font: { size: 14 } }, margin: { t: 40 },
     xaxis: axisStyle("arithmetic intensity (FLOP/byte)", logTicks(seen)),
@@ -60,9 +60,9 @@ function drawRoofline(id, index) {
 
 function drawRooflines() {
   document.getElementById("roofline-hint").textContent =
-    `${cellTitle()} Larger marks take longer. Blue: memory binds; orange: compute; green: exchange between GPUs. ` +
-    "Operators on the vector units, such as norms, stay below the matrix units' roof." +
-    (told.bounded ? "" : " Fitted factors may carry an operator above it.");
+    `${cellTitle()} Larger marks take longer. Blue: bound by memory; orange: by compute; green: by exchange between GPUs. ` +
+    "Operators on the vector units, such as norms, stay below the roof of the matrix units." +
+    (data.bounded ? "" : " Fitted factors can place an operator above it.");
   drawRoofline("roofline-first", state.first);
   document.getElementById("roofline-second").hidden = state.second < 0;
   if (state.second >= 0) drawRoofline("roofline-second", state.second);

@@ -1,9 +1,9 @@
-// Colours and sizes of the pictures, from the page's style: light, dark or print.
+// Colours and sizes of the plots, from the style of the page: light, dark or print.
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const print = matchMedia("print");
-const PAGE_WIDTH = 680; // Of a printed sheet between its margins, in CSS pixels.
-// ColorBrewer's PuOr, and the same with a dark middle: told apart by colour-blind readers.
+const PAGE_WIDTH = 680; // Printed width between the margins, in CSS pixels.
+// ColorBrewer's PuOr, and the same with a dark middle; colour-blind readers can distinguish both.
 const DIVERGING = ["#7f3b08", "#b35806", "#e08214", "#fdb863", "#fee0b6", "#f7f7f7", "#d8daeb", "#b2abd2", "#8073ac", "#542788", "#2d004b"];
 const DIVERGING_DARK = ["#fee0b6", "#fdb863", "#e08214", "#a8590f", "#5e3613", "#26282d", "#3d3560", "#5f5191", "#8f83bd", "#b9b2d8", "#e4e2f1"];
 // Okabe and Ito's palette; black and white follow the text.
@@ -25,7 +25,7 @@ function axisStyle(title, more) {
   };
 }
 
-/** Ticks at powers of ten, and between them where these are few. */
+/** Ticks at powers of ten, and between them where there are few. */
 function logTicks(numbers) {
   const logs = numbers.filter((number) => number > 0 && number < Infinity).map(Math.log10);
   const [low, high] = [Math.floor(Math.min(...logs)), Math.ceil(Math.max(...logs))];
@@ -37,9 +37,9 @@ function logTicks(numbers) {
 }
 
 const LEGEND_LINE = 20; // Heights and widths in pixels.
-const MARGIN = { l: 64, r: 16, t: 32, b: 54 }; // At the top stand the buttons.
+const MARGIN = { l: 64, r: 16, t: 32, b: 54 }; // The buttons are at the top.
 
-/** Lines that a legend takes below a picture. */
+/** Number of lines of a legend below a plot. */
 function legendLines(traces, width) {
   let [lines, left] = [0, 0];
   for (const { name } of traces.filter((trace) => trace.name && trace.showlegend !== false)) {
@@ -50,12 +50,12 @@ function legendLines(traces, width) {
   return lines;
 }
 
-/** Draw a picture with its legend below, in the colours of the page. */
+/** Draw a plot with its legend below, in the colours of the page. */
 function draw(id, traces, { margin, ...layout }) {
-  const place = document.getElementById(id);
-  const width = print.matches ? PAGE_WIDTH : place.clientWidth;
+  const element = document.getElementById(id);
+  const width = print.matches ? PAGE_WIDTH : element.clientWidth;
   const below = LEGEND_LINE * legendLines(traces, width);
-  const inner = place.classList.contains("tall") ? 400 : 310;
+  const inner = element.classList.contains("tall") ? 400 : 310;
   const around = { ...MARGIN, ...margin };
   const whole = {
     width, height: inner + around.t + around.b + below, margin: { ...around, b: around.b + below },
@@ -66,7 +66,7 @@ function draw(id, traces, { margin, ...layout }) {
     ...layout,
   };
   const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-  // Not react: it leaves a colour bar behind when that moves from beside the map to above it.
-  Plotly.newPlot(place, traces, whole, config);
-  return place;
+  // Not Plotly.react: it leaves the old colour bar when that moves from beside the map to above it.
+  Plotly.newPlot(element, traces, whole, config);
+  return element;
 }

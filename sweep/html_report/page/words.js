@@ -9,9 +9,9 @@ const SCALES = {
   "byte-1": [[1e-3, "1/byte"]],
   flop: [[1e12, "TFLOP"], [1e9, "GFLOP"], [1e6, "MFLOP"], [1, "FLOP"]],
 };
-const ONE = 1e-3; // Scales from here on stand for 1.
+const ONE = 1e-3; // Factor of units without a prefix.
 
-/** Factor and name of the unit in which a size is best read. */
+/** Factor and name of the most readable unit for a size. */
 function scaleFor(size, units) {
   const scales = SCALES[units] ?? [[ONE, units]];
   const [least, name] = scales.find(([from]) => size >= from) ?? scales[scales.length - 1];
@@ -20,7 +20,7 @@ function scaleFor(size, units) {
 
 const formats = [];
 
-/** Some significant digits, with separators. */
+/** A number with at most so many significant digits and with separators. */
 function digits(number, most = 4) {
   if (!Number.isFinite(number)) return "–";
   if (number === 0) return "0";
@@ -36,7 +36,7 @@ function worded(number, units) {
   return name === "1/s" ? `${digits(number)}/s` : `${digits(number * factor)} ${name}`.trim();
 }
 
-/** A name as Plotly takes it, which reads some of HTML and of TeX in texts. */
+/** Escape a name for Plotly, which interprets some HTML and TeX. */
 function plain(text) {
   return String(text)
     .replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&#34;").replaceAll("$", "&#36;");
@@ -44,35 +44,35 @@ function plain(text) {
 
 const spaced = (name) => name.replaceAll("_", " ");
 
-/** How much better the first accelerator does; the plain ratio where neither way is better. */
-function ratioOf(places) {
-  const [first, second] = [value(state.variable, state.first, places), value(state.variable, state.second, places)];
-  return told.variables[state.variable].better === "lower" ? second / first : first / second;
+/** Advantage of the first accelerator; the plain ratio where neither direction is better. */
+function ratioOf(indices) {
+  const [first, second] = [value(state.variable, state.first, indices), value(state.variable, state.second, indices)];
+  return data.variables[state.variable].better === "lower" ? second / first : first / second;
 }
 
-/** Whether the 90 % intervals of the two overlap, where there are any. */
-function overlap(places) {
-  const ends = told.variables[state.variable].ends;
+/** Whether the 90 % intervals of the two overlap; false without intervals. */
+function overlap(indices) {
+  const ends = data.variables[state.variable].ends;
   if (!ends) return false;
-  const [low, high] = ends.map((end) => value(end, state.first, places));
-  const [otherLow, otherHigh] = ends.map((end) => value(end, state.second, places));
+  const [low, high] = ends.map((end) => value(end, state.first, indices));
+  const [otherLow, otherHigh] = ends.map((end) => value(end, state.second, indices));
   return low <= otherHigh && otherLow <= high;
 }
 
-/** Which accelerator is ahead on the map, in a sentence. */
+/** One sentence that says which accelerator is ahead on the map. */
 function answer() {
-  const variable = told.variables[state.variable];
-  const model = valuesOf("model")[state.places.model];
-  const by = told.about.efficiency === "ideal" ? "as bounds" : `as ${told.about.efficiency.split(" ")[0]} delivers`;
+  const variable = data.variables[state.variable];
+  const model = valuesOf("model")[state.indices.model];
+  const by = data.about.efficiency === "ideal" ? "as bounds" : `by ${data.about.efficiency.split(" ")[0]}`;
   if (state.second < 0) return `${model}: ${variable.title} on ${nameOf(state.first)}, ${by}.`;
   const [first, second] = [nameOf(state.first), nameOf(state.second)];
   const all = everyCell();
-  const known = all.filter((places) => Number.isFinite(ratioOf(places)));
-  const both = known.filter((places) => runs(state.first, places) && runs(state.second, places));
-  const judged = both.length ? both : known;
-  if (!variable.better) return `${model}: ${variable.title}, ${first} over ${second}.`;
-  if (!judged.length) return `${model}: no cell can run on both ${first} and ${second}${alone(all)}.`;
-  const ratios = judged.map(ratioOf);
+  const known = all.filter((indices) => Number.isFinite(ratioOf(indices)));
+  const both = known.filter((indices) => runs(state.first, indices) && runs(state.second, indices));
+  const counted = both.length ? both : known;
+  if (!variable.better) return `${model}: ${variable.title}, ${first} / ${second}.`;
+  if (!counted.length) return `${model}: no cell can run on both ${first} and ${second}${alone(all)}.`;
+  const ratios = counted.map(ratioOf);
   const wins = ratios.filter((ratio) => ratio > 1).length;
   const [low, high] = [Math.min(...ratios), Math.max(...ratios)];
   const times = (ratio) => digits(ratio, 3);
@@ -83,20 +83,20 @@ function answer() {
   else if (!wins) verdict = `${second} is ahead everywhere, by ${span(1 / high, 1 / low)} times`;
   else {
     const share = digits((100 * wins) / ratios.length, 2);
-    verdict = `${first} is ahead in ${share} % of ${judged.length} cells, by up to ${times(high)} times; ` +
+    verdict = `${first} is ahead in ${share} % of ${counted.length} cells, by up to ${times(high)} times; ` +
       `${second} in the others, by up to ${times(1 / low)} times`;
   }
   if (variable.ends) {
-    const close = judged.filter(overlap).length / judged.length;
+    const close = counted.filter(overlap).length / counted.length;
     verdict += `; in ${digits(100 * close, 2)} % of the cells their 90 % intervals overlap`;
   }
-  if (!both.length) verdict += "; but no cell can run on both, so this is arithmetic, not an offer";
+  if (!both.length) verdict += "; no cell can run on both, so the comparison is theoretical";
   else if (both.length < all.length) verdict += `; ${all.length - both.length} of ${all.length} cells cannot run on both`;
   return `${model}, ${variable.title}, ${by}: ${verdict}${alone(all)}.`;
 }
 
 function alone(all) {
-  const able = all.map((places) => [runs(state.first, places), runs(state.second, places)]);
+  const able = all.map((indices) => [runs(state.first, indices), runs(state.second, indices)]);
   const count = (one) => able.filter((pair) => pair[one] && !pair[1 - one]).length;
   return [0, 1].filter(count)
     .map((one) => `, ${count(one)} run on ${nameOf([state.first, state.second][one])} alone`).join("");

@@ -1,12 +1,13 @@
-"""Deployments computed by a sweep over all that is on offer."""
+"""Compute deployments by a sweep of servers with in-flight batching."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from sweep.decisions.candidate_table import as_table
-from sweep.decisions.candidates import INFLIGHT, Candidates, Known, Offer
+from sweep.decisions.deployment_table import as_table
+from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
+from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import FittedEfficiency
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
@@ -20,12 +21,20 @@ from sweep.specs.model import ModelSpec
 from sweep.specs.precision import PrecisionSpec
 
 MOST_REQUESTS = 2048
-"""Requests in flight up to which `loads` are tried. [count]"""
+"""Largest number of requests in flight that is tried. [count]"""
 WIDEST = 64
-"""GPUs of a machine up to which layouts are tried unasked. [count]"""
+"""Largest layout that is tried unless the offer names one. [GPUs]"""
+VARIABLES = [
+    INFLIGHT.throughput,
+    INFLIGHT.ttft,
+    INFLIGHT.tpot,
+    "inflight_concurrency",
+    "max_concurrency",
+]
+"""Variables of the sweep."""
 
 
-def sweep_candidates(
+def sweep_deployments(
     model: str,
     offer: Offer,
     *,
@@ -34,20 +43,21 @@ def sweep_candidates(
     concurrency: int | None,
     catalog: Catalog,
     efficiency: FittedEfficiency | None,
-) -> Candidates:
-    """Run a sweep of servers with in-flight batching over all that is on offer.
+) -> Deployments:
+    """Run a sweep over every deployment on offer.
 
     Args:
         model: Name, or path of a config.json.
-        offer: What there is to choose from.
+        offer: What to choose from.
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
-        concurrency: Requests in flight at a replica; `loads` are tried if not given. [count]
+        concurrency: Requests in flight at a replica; those of `loads` if not given. [count]
         catalog: Where to look names up.
         efficiency: A calibration; ideal rooflines if not given.
 
     Raises:
-        SpecError: A name is unknown, or no accelerator computes in any of the types.
+        SpecError: A name is unknown, no accelerator computes in any of the types, or no layout
+            fits in one machine.
     """
     spec = catalog.model(model)
     recipes = [catalog.precision(name) for name in offer.precision or ("fp16",)]
@@ -56,7 +66,7 @@ def sweep_candidates(
     )
     axes = _layout_axes(offer, machines, spec)
     requests: Any = [concurrency] if concurrency else loads(MOST_REQUESTS)
-    parts, told = [], ""
+    tables, recorded = [], ""
     for recipe in recipes:
         able = [machine for machine in machines if computes(machine, recipe)]
         if not able:
@@ -69,30 +79,31 @@ def sweep_candidates(
             concurrency=requests,
             isl=[isl],
             osl=[osl],
-            variables=[
-                INFLIGHT.throughput,
-                INFLIGHT.ttft,
-                INFLIGHT.tpot,
-                "inflight_concurrency",
-                "max_concurrency",
-            ],
+            variables=VARIABLES,
         )
         dataset = run(grid, catalog=catalog, efficiency=efficiency)
-        told = str(dataset.attrs["efficiency"])
-        parts.append(as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT))
-    if not parts:
+        recorded = str(dataset.attrs["efficiency"])
+        tables.append(as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT))
+    if not tables:
         names, types = (", ".join(spec.name for spec in specs) for specs in (machines, recipes))
         raise SpecError(f"no peak rate for {types} on any of {names}; choose another precision")
-    frame = pd.concat(parts, ignore_index=True)
+    frame = pd.concat(tables, ignore_index=True)
     kept = frame[_within_machines(frame, machines, offer)].reset_index(drop=True)
-    known = Known(spec, {m.name: m for m in machines}, {r.name: r for r in recipes})
-    return Candidates(spec.name, isl, osl, INFLIGHT, kept, told, known)
+    specs = SpecsByName(
+        {spec.name: spec}, {m.name: m for m in machines}, {r.name: r for r in recipes}
+    )
+    return Deployments(spec.name, isl, osl, INFLIGHT, kept, recorded, specs)
 
 
 def solid_hardware(
     catalog: Catalog, efficiency: FittedEfficiency | None = None
 ) -> list[HardwareSpec]:
-    """Accelerators with solid figures, under a calibration of vendors that its rows were of."""
+    """Accelerators whose figures are solid.
+
+    Args:
+        catalog: Where to look.
+        efficiency: A calibration; only accelerators of the vendors that it was fitted to are kept.
+    """
     specs = [catalog.hardware(name) for name in catalog.paths("hardware")]
     seen = [] if efficiency is None else efficiency.seen.get("hardware", [])
     vendors = {spec.vendor for spec in specs if spec.name in seen or not seen}
@@ -105,7 +116,7 @@ def powers_of_two(most: int) -> list[int]:
 
 
 def loads(most: int) -> list[int]:
-    """Powers of two up to `most`, and half as much again in between: 1, 2, 3, 4, 6, 8 and so on."""
+    """Powers of two up to `most` and the numbers halfway between: 1, 2, 3, 4, 6, 8 and so on."""
     powers = powers_of_two(most)
     return sorted({*powers, *(3 * n // 2 for n in powers[1:] if 3 * n // 2 < most)})
 
@@ -114,16 +125,15 @@ def _layout_axes(
     offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
 ) -> dict[str, list[int]]:
     blocks = read_blocks(model.config, model.where)
-    mixed = is_routed(blocks)
-    within = powers_of_two(min(max(_node(machine) for machine in machines), WIDEST))
+    within = powers_of_two(min(max(_machine_gpus(machine) for machine in machines), WIDEST))
     return {
         "tp": sorted(set(offer.tp)) or within,
         "pp": sorted(set(offer.pp)) or within,
-        "dp_attention": sorted(set(offer.dp_attention)) or (within if mixed else [1]),
+        "dp_attention": sorted(set(offer.dp_attention)) or (within if is_routed(blocks) else [1]),
     }
 
 
-def _node(spec: HardwareSpec) -> int:
+def _machine_gpus(spec: HardwareSpec) -> int:
     """GPUs of one machine. [count]"""
     return spec.fabric_reach[1]
 
@@ -131,19 +141,19 @@ def _node(spec: HardwareSpec) -> int:
 def _within_machines(
     frame: pd.DataFrame, machines: Iterable[HardwareSpec], offer: Offer
 ) -> pd.Series:
-    """Deployments that fit in one machine; all where every axis of the layout was given.
+    """Mask of deployments that fit in one machine; all if the offer gives both tp and pp.
 
     Raises:
         SpecError: None fits.
     """
     if offer.tp and offer.pp:
         return pd.Series(True, frame.index)
-    sizes = {machine.name: _node(machine) for machine in machines}
+    sizes = {machine.name: _machine_gpus(machine) for machine in machines}
     within: pd.Series = frame["gpus"] <= frame["hardware"].map(sizes)
     if not within.any():
-        told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        known = ", ".join(f"{name} has {size}" for name, size in sizes.items())
         raise SpecError(
-            f"every layout takes {frame['gpus'].min():.0f} GPUs or more, and a machine of {told}; "
+            f"every layout takes {frame['gpus'].min():.0f} GPUs or more, and a machine of {known}; "
             "give both tp and pp for layouts over several machines"
         )
     return within

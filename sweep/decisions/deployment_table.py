@@ -1,0 +1,166 @@
+"""Read deployments from a result, one row each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sweep.decisions.deployments import (
+    DEPLOYMENT_AXES,
+    INFLIGHT,
+    STATIC,
+    Deployments,
+    Offer,
+    Scheme,
+)
+from sweep.decisions.specs_by_name import SpecsByName
+from sweep.errors import ResultError
+from sweep.schema.axes import GPUS, REPLICA_GPUS, gpus_of
+from sweep.specs.catalog import Catalog
+from sweep.specs.parsing import nearest
+
+
+def read_deployments(
+    dataset: xr.Dataset,
+    offer: Offer,
+    *,
+    catalog: Catalog,
+    model: str | None = None,
+    isl: int | None = None,
+    osl: int | None = None,
+    concurrency: int | None = None,
+) -> Deployments:
+    """Read the deployments of a result: with in-flight batching if it has that, else static.
+
+    Args:
+        dataset: A result of a sweep.
+        offer: Values of its axes to choose from; all values of an axis that is empty.
+        catalog: Where to look up the specifications behind its names.
+        model: Required if the result has several.
+        isl: Required if the result has several. [count]
+        osl: Required if the result has several. [count]
+        concurrency: Requests held at once; all that the result has if not given. [count]
+
+    Raises:
+        ResultError: The result lacks a required variable or value, or varies over an axis that is
+            no choice of a deployment.
+    """
+    if "llm_sweep_reduction" in dataset.attrs:
+        raise ResultError(
+            f"reduced already, by {dataset.attrs['llm_sweep_reduction']}; recommend from the sweep "
+            "itself"
+        )
+    scheme = next(
+        (s for s in (INFLIGHT, STATIC) if {s.throughput, s.ttft, s.tpot} <= set(dataset.data_vars)),
+        None,
+    )
+    if scheme is None:
+        raise ResultError(
+            "the result must have inflight_output_throughput, inflight_ttft and inflight_tpot, "
+            "or output_throughput, ttft and tpot, to recommend from"
+        )
+    fixed = {
+        axis: _only(dataset, axis, value)
+        for axis, value in (("model", model), ("isl", isl), ("osl", osl))
+    }
+    wanted = {
+        axis: list(getattr(offer, axis)) for axis in DEPLOYMENT_AXES if getattr(offer, axis, ())
+    }
+    if concurrency is not None:
+        wanted[scheme.load] = [concurrency]
+    for axis, values in wanted.items():
+        dataset = dataset.sel({axis: [_known(dataset, axis, value) for value in values]})
+    selected = dataset.sel(fixed)
+    open_axes = [
+        str(axis)
+        for axis in selected[scheme.throughput].dims
+        if axis not in (*DEPLOYMENT_AXES, scheme.load) and selected.sizes[axis] > 1
+    ]
+    if open_axes:
+        raise ResultError(
+            f"the result has several {' and '.join(open_axes)}, which are no choice of a "
+            "deployment; export one of them first, with llm-sweep export --select"
+        )
+    frame = as_table(selected, scheme)
+    names = {"model": [fixed["model"]]} | {
+        axis: frame[axis].unique().tolist() for axis in ("hardware", "precision")
+    }
+    efficiency = str(dataset.attrs.get("efficiency", ""))
+    specs = SpecsByName.of(names, catalog)
+    return Deployments(fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, efficiency, specs)
+
+
+def _only(dataset: xr.Dataset, axis: str, value: Any) -> Any:
+    """The value of an axis that was asked for, or its only one."""
+    values = dataset[axis].values.tolist()
+    if value is not None:
+        return _known(dataset, axis, value)
+    if len(values) > 1:
+        raise ResultError(f"the result has several {axis}: {_listed(values)}; choose by --{axis}")
+    return values[0]
+
+
+def _known(dataset: xr.Dataset, axis: str, value: Any) -> Any:
+    values = dataset[axis].values.tolist() if axis in dataset.dims else [1]
+    if value not in values:
+        guess = nearest(str(value), list(map(str, values))) or f"; it has {_listed(values)}"
+        raise ResultError(f"the result has no {axis} {value}{guess}")
+    return value
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
+    """One row for each deployment and load, in the order of the grid.
+
+    Args:
+        selected: A result for one model and one pair of lengths.
+        scheme: Which variables to read.
+    """
+    columns = {
+        scheme.throughput: "throughput",
+        f"{scheme.throughput}_lower": "lower",
+        f"{scheme.throughput}_upper": "upper",
+        scheme.ttft: "ttft",
+        scheme.tpot: "tpot",
+        scheme.feasible: "feasible",
+        scheme.reason: "reason",
+        scheme.mask: "beyond",
+        "inflight_concurrency": "held",
+        "max_concurrency": "fit",
+    }
+    axes = (*DEPLOYMENT_AXES, scheme.load)
+    present = selected[[name for name in columns if name in selected.data_vars]]
+    present = present.compute().squeeze(drop=True)
+    missing = [axis for axis in ("hardware", "precision") if axis not in present.dims]
+    present = present.expand_dims({axis: np.atleast_1d(selected[axis].values) for axis in missing})
+    order = [axis for axis in axes if axis in present.dims]
+    frame = present.to_dataframe(dim_order=order).reset_index().rename(columns=columns)
+    for axis in axes:
+        if axis not in frame and axis in selected.coords:
+            frame[axis] = selected[axis].values.item()
+    return _completed(frame, scheme)
+
+
+def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
+    """Add the columns that the result lacks and those that follow from others."""
+    for axis in REPLICA_GPUS:
+        frame[axis] = frame[axis].astype(int) if axis in frame else 1
+    frame = frame.rename(columns={scheme.load: "asked"})
+    if "asked" not in frame:
+        frame["asked"] = frame.get("held", np.nan)
+    if "held" not in frame:
+        frame["held"] = frame["asked"]
+    for name in ("lower", "upper", "fit"):
+        frame[name] = frame.get(name, np.nan)
+    for name in ("reason", "beyond"):
+        frame[name] = frame[name].fillna(0).astype(int) if name in frame else 0
+    able = frame["feasible"] == 1 if "feasible" in frame else frame["throughput"].notna()
+    frame["runs"] = able & frame["throughput"].notna()
+    frame["gpus"] = gpus_of({axis: frame[axis].astype(int) for axis in GPUS if axis in frame})
+    floats = ("throughput", "lower", "upper", "ttft", "tpot", "held", "fit")
+    return frame.astype(dict.fromkeys(floats, float))

@@ -1,0 +1,117 @@
+"""Deployments to choose from, one row of a table each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sweep.decisions.specs_by_name import SpecsByName
+from sweep.schema.axes import LAYOUT, SERVER
+from sweep.schema.intervals import EXTRAPOLATION
+
+LAYOUT_AXES = tuple(axis for axis in LAYOUT if axis != "expert_imbalance")
+"""Axes of a layout that one can choose."""
+DEPLOYMENT_AXES = ("hardware", "precision", *LAYOUT_AXES, *SERVER)
+"""Axes that one can choose along, besides the load."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How requests are batched, and the variables of a result that describe it.
+
+    Attributes:
+        load: Axis of requests held at once.
+        throughput: Output tokens per second.
+        ttft: Time to first token.
+        tpot: Time per output token.
+        feasible: Whether the deployment can run.
+        reason: Why it cannot.
+        mask: In what ways a calibrated prediction extrapolates.
+    """
+
+    load: str
+    throughput: str
+    ttft: str
+    tpot: str
+    feasible: str
+    reason: str
+    mask: str
+
+
+INFLIGHT = Scheme(
+    "concurrency",
+    "inflight_output_throughput",
+    "inflight_ttft",
+    "inflight_tpot",
+    "inflight_feasible",
+    "inflight_infeasible_reason",
+    "inflight_extrapolation",
+)
+STATIC = Scheme(
+    "batch_size",
+    "output_throughput",
+    "ttft",
+    "tpot",
+    "feasible",
+    "infeasible_reason",
+    "extrapolation",
+)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Restrictions on the deployments to choose from.
+
+    Attributes:
+        hardware: Accelerators; empty for all whose figures are solid.
+        precision: Precision recipes; empty for `fp16`, or for all of a result.
+        tp: Tensor-parallel widths; empty for powers of two within a machine. [count]
+        pp: Pipeline stages; empty for powers of two within a machine. [count]
+        dp_attention: Attention groups; empty for powers of two within a machine if the model has
+            experts, else for 1. [count]
+    """
+
+    hardware: tuple[str, ...] = ()
+    precision: tuple[str, ...] = ()
+    tp: tuple[int, ...] = ()
+    pp: tuple[int, ...] = ()
+    dp_attention: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deployments:
+    """Deployments of one model for one kind of request.
+
+    Attributes:
+        model: Name of the model.
+        isl: Input tokens of each request. [count]
+        osl: Output tokens of each request. [count]
+        scheme: How requests are batched.
+        frame: One row per deployment and load, in a fixed order. Columns: `hardware`,
+            `precision`, those axes of the layout and of the server that there are, `asked` and
+            `held` requests, `fit` (requests whose cache fits, if known), `throughput` with
+            `lower` and `upper`, `ttft`, `tpot`, `runs`, `reason`, `beyond` (in what ways the
+            prediction extrapolates), `gpus`.
+        efficiency: The calibration's name and digest, or `ideal`.
+        specs: The specifications behind the names.
+    """
+
+    model: str
+    isl: int
+    osl: int
+    scheme: Scheme
+    frame: pd.DataFrame
+    efficiency: str
+    specs: SpecsByName
+
+
+def extrapolations(mask: int) -> tuple[str, ...]:
+    """Names of the bits of an extrapolation mask."""
+    return tuple(name for name, bit in EXTRAPOLATION.items() if mask & bit)
+
+
+def settings(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Layout and server settings of a row: `tp`, and all that differ from 1."""
+    found = {axis: row[axis] for axis in (*LAYOUT_AXES, *SERVER) if axis in row}
+    return {axis: value for axis, value in found.items() if axis == "tp" or value != 1}

@@ -1,0 +1,56 @@
+"""Specifications behind the names in a result, as far as a catalog has them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sweep.errors import SpecError
+from sweep.specs.catalog import Catalog
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec
+from sweep.specs.precision import PrecisionSpec
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SpecsByName:
+    """Specifications by name; a name that the catalog lacks is absent.
+
+    Attributes:
+        models: Models.
+        hardware: Accelerators.
+        precision: Precision recipes.
+    """
+
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    hardware: Mapping[str, HardwareSpec] = field(default_factory=dict)
+    precision: Mapping[str, PrecisionSpec] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, names: Mapping[str, Iterable[Any]], catalog: Catalog) -> "SpecsByName":
+        """Look up the names along the axes `model`, `hardware` and `precision`.
+
+        Args:
+            names: By axis; a result may have been computed from another catalog.
+            catalog: Where to look names up.
+        """
+        return cls(
+            _found(catalog.model, names.get("model", ())),
+            _found(catalog.hardware, names.get("hardware", ())),
+            _found(catalog.precision, names.get("precision", ())),
+        )
+
+    @property
+    def by_axis(self) -> dict[str, Mapping[str, Any]]:
+        """The specifications by axis and name."""
+        return {"model": self.models, "hardware": self.hardware, "precision": self.precision}
+
+
+def _found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+    found = {}
+    for name in names:
+        with suppress(SpecError):
+            found[name] = find(name)
+    return found
