@@ -54,7 +54,7 @@ def test_the_shipped_table_is_whole() -> None:
         (HEADER + GOOD.replace(",256", ","), ["line 2", "batch_size: missing"]),
         (HEADER + GOOD.replace("static_batch", "static"), ["line 2", "scenario", "static"]),
         (HEADER + GOOD.replace("output_throughput", "goodput"), ["line 2", "metric"]),
-        ("id," + HEADER + "a," + GOOD + "a," + GOOD, ["line 3", "'a' stands twice"]),
+        ("id," + HEADER + "a," + GOOD + "a," + GOOD, ["line 3", "'a' is used twice"]),
     ],
 )
 def test_bad_tables_are_refused_by_line_and_column(tmp_path: Path, text: str, words) -> None:

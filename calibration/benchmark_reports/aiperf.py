@@ -57,20 +57,20 @@ def read_aiperf(keys: Keys, catalog: Catalog) -> Report:
     return report
 
 
-PLACES = {
+KEYS = {
     # AIPerf with a flat and with a phased configuration; GenAI-Perf with a file and with options.
     "model": ("endpoint.model_names", "models.items", "models", "model_names", "model"),
     "concurrency": ("loadgen.concurrency", "perf_analyzer.stimulus.concurrency", "concurrency"),
     "request rate": ("loadgen.request_rate", "perf_analyzer.stimulus.request_rate", "request_rate"),
 }
-"""Where versions of `input_config` keep the model and the load."""
+"""Keys of the model and the load in versions of `input_config`."""
 
 
 def _load(keys: Keys) -> Row:
     """Model, concurrency and request rate of `input_config`."""
     stated = {
-        name: [keys.get(f"input_config.{place}") for place in places]
-        for name, places in PLACES.items()
+        name: [keys.get(f"input_config.{key}") for key in spellings]
+        for name, spellings in KEYS.items()
     }
     phase = _profiled_phase(keys)
     stated["concurrency"].append(phase.get("concurrency"))
@@ -86,7 +86,7 @@ def _load(keys: Keys) -> Row:
 
 
 def _profiled_phase(keys: Keys) -> Mapping[str, Any]:
-    """The one phase of an AIPerf run that was measured, empty where it knows no phases."""
+    """The measured phase of an AIPerf run; empty if the run has no phases."""
     phases = keys.get("input_config.phases")
     measured = [
         phase

@@ -1,4 +1,4 @@
-"""Values of a parsed JSON report, asked for by dotted key; every error names file and key."""
+"""Values of a parsed JSON report by dotted key; every error names file and key."""
 
 import math
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from sweep.errors import SpecError
 SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 PER_SECOND = {"tokens/sec": 1.0}
 TOKENS = {"tokens": 1.0}
-"""Units that a metric may be stated in, with what one of them is in ours."""
+"""Accepted units of a metric, with the factor that converts each to SI."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """A report that is read by dotted keys, as in `request_info.num_requests`.
+    """A report, read by dotted keys such as `request_info.num_requests`.
 
     Attributes:
         data: The parsed JSON object.
-        where: What to call it in errors.
-        tool: Who wrote it.
+        where: Its name in errors.
+        tool: The tool that wrote it.
     """
 
     data: Mapping[str, Any]
@@ -28,18 +28,18 @@ class Keys:
     tool: str
 
     def get(self, key: str) -> Any:
-        """What stands at a key, or nothing."""
+        """The value of a key, or `None`."""
         value: Any = self.data
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
     def refuse(self, key: str, why: str) -> SpecError:
-        """The error to raise over a key."""
+        """An error about a key."""
         return SpecError(f"{self.where}: {key}: {why}")
 
     def number(self, key: str) -> float | None:
-        """A finite number from zero up, or nothing where the key is absent or null.
+        """A finite number of at least 0, or `None` where the key is absent or null.
 
         Raises:
             SpecError: It is something else.
@@ -66,7 +66,7 @@ class Keys:
         return value
 
     def count(self, key: str) -> int | None:
-        """A whole number of at least 1, or nothing where the key is absent or null. [count]
+        """A whole number of at least 1, or `None` where the key is absent or null. [count]
 
         Raises:
             SpecError: It is something else.
@@ -87,19 +87,19 @@ class Keys:
         return round(tokens)
 
     def seconds(self, key: str) -> float | None:
-        """A latency stated in ms, or nothing where it is absent or was not measured. [s]"""
+        """A latency stated in ms; `None` where it is absent or was not measured. [s]"""
         milliseconds = self.number(key)
         return milliseconds * 1e-3 if milliseconds else None
 
     def average(self, metric: str, units: Mapping[str, float]) -> float | None:
-        """The mean of `{unit: …, avg: …}`, or nothing where it is absent or was not measured.
+        """The mean of `{unit: …, avg: …}`; `None` where it is absent or was not measured.
 
         Args:
             metric: Its key.
-            units: What one of each unit is in the unit asked for.
+            units: Accepted units, with the factor that converts each.
 
         Raises:
-            SpecError: Its unit is another.
+            SpecError: Its unit is none of `units`.
         """
         average = self.number(f"{metric}.avg")
         if not average:

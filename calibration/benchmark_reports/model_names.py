@@ -1,21 +1,21 @@
-"""Which model of the catalog a published identifier names."""
+"""Models of the catalog that published identifiers name."""
 
 import re
 
 from sweep.specs.catalog import Catalog
 
 TUNED = {"instruct", "it", "chat", "hf", "meta", "base"}
-"""Words of a model's name that change neither its shape nor its cost."""
+"""Words of a model's name that change neither its sizes nor its cost."""
 NARROW = re.compile(r"(nv|mx)?fp[48]|int[48]|awq|gptq|(quantized\.)?w\d+a\d+")
-"""Words of a model's name that say its weights have been narrowed."""
+"""Words of a model's name that mean weights of fewer than 16 bits."""
 WIDE = re.compile(r"bf16|fp16|dynamic|kv")
-"""Words on its types that do not."""
+"""Words about types that do not."""
 
 
 def match_model(identifier: str, catalog: Catalog) -> str | None:
-    """The model of the catalog that an identifier names, or nothing where none or several do.
+    """The model of the catalog that an identifier names; `None` if none or several match.
 
-    Case, what stands before the last slash, and words of tuning and number formats do not count:
+    Case, text before the last slash, and words of tuning and number formats do not count:
     `meta-llama/Llama-3.1-8B-Instruct` is `llama-3.1-8b`.
     """
     names = list(catalog.paths("models"))
@@ -37,7 +37,7 @@ def _words(identifier: str) -> list[str]:
 
 
 def _shape(identifier: str) -> str:
-    """What of a model's name tells its shape."""
+    """The words of a model's name that determine its sizes."""
     return "-".join(
         word
         for word in _words(identifier)

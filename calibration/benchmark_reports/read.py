@@ -1,7 +1,7 @@
 """Reports of benchmarking tools, read as rows of measurements; no file is opened here.
 
-A report is a JSON object that one tool wrote about one run. Its keys are mapped by the names the
-tool documents; what it does not state is left to the caller, with a sentence on what to do.
+A report is a JSON object that one tool wrote about one run. Its keys are mapped by the names that
+the tool documents. What it does not state, the caller must give; the error says how.
 
 ========================  ==========================  ======================  ===================
 column                    trtllm-bench [1]            vllm bench serve [2]    AIPerf [3],
@@ -35,17 +35,17 @@ tpot [s]                  streaming_metrics           mean_tpot_ms            in
                           .avg_tpot_ms                                        latency.avg
 ========================  ==========================  ======================  ===================
 
-Every row is `inflight`. Lengths are means over requests, rounded. Latencies of zero are what tools
-write where nothing was streamed, and make no row. `suspect`, and so left out of a fit, are runs
-with speculative decoding, and times to first token of requests that were all sent at once: they
-count the wait before admission, which the kernel does not. `doubtful` are runs in which requests
-failed or were cancelled. Requests that arrive at a given rate, however fast the server is, measure
-that rate: they are refused, or `doubtful` where a highest concurrency was given too.
+Every row is `inflight`. Lengths are means over requests, rounded. Tools write a latency of 0 where
+nothing was streamed; it makes no row. Runs with speculative decoding are `suspect` and left out of
+a fit, and so are times to first token of requests that were all sent at once: they include the
+wait before admission, which the kernel does not price. Runs in which requests failed or were
+cancelled are `doubtful`. Requests that arrive at a given rate measure that rate, however fast the
+server is: they are refused, or `doubtful` if the report states a highest concurrency too.
 
-Types that a report does not state are those of the schema, 16 bits, unless the model's name or
-config says that its weights are narrower; then they must be given. So must dp_attention for a
-mixture of experts on several GPUs of TensorRT-LLM, and the concurrency of trtllm-bench where the
-requests that were open tell that it had one.
+Types that a report does not state are 16 bits wide, the default of the schema, unless the model's
+name or config says that its weights are narrower; then the caller must give them. The caller must
+also give dp_attention for a mixture of experts on several GPUs of TensorRT-LLM, and the
+concurrency of trtllm-bench if the number of open requests shows that it had one.
 
 References:
     [1] https://nvidia.github.io/TensorRT-LLM/commands/trtllm-bench.html and, for the keys,
@@ -83,7 +83,7 @@ TELLING: dict[str, tuple[str, ...]] = {
 
 
 def tool_of(data: Mapping[str, Any]) -> str | None:
-    """The tool that wrote a JSON object, or nothing where no tool is known by its keys."""
+    """The tool that wrote a JSON object; `None` if its keys are of no known tool."""
     for tool, keys in TELLING.items():
         if all(key in data for key in keys):
             return tool
@@ -95,7 +95,7 @@ def read_report(data: Mapping[str, Any], where: str, catalog: Catalog) -> Report
 
     Args:
         data: The parsed JSON object.
-        where: What to call it in errors.
+        where: Its name in errors.
         catalog: Where to look for the model it names.
 
     Raises:

@@ -1,6 +1,6 @@
 """One report of a benchmarking tool, in the columns of measurements.
 
-What each tool's keys mean is in `tools.py`.
+`read.py` says what each tool's keys mean.
 """
 
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ Row = dict[str, Any]
 
 @dataclass
 class Report:
-    """What one report says.
+    """One report.
 
     Attributes:
         keys: The report itself.
-        columns: What all its measurements have in common; `None` where it leaves a column open.
-        figures: Value by metric, in s-1 or s; `None` for what was not measured.
-        unstated: What to say about each column that a row needs and the report cannot state.
+        columns: Columns that all its measurements share; `None` where it states nothing.
+        figures: Value by metric, in s-1 or s; `None` if not measured.
+        unstated: Error for each column that a row needs and the report does not state.
         doubts: Reasons to doubt the run.
-        foreign: What it measured that the kernel does not price.
+        foreign: Features of the run that the kernel does not price.
         at_once: Whether all requests were sent at once.
     """
 
@@ -37,7 +37,7 @@ class Report:
     at_once: bool = False
 
     def rows(self) -> list[Row]:
-        """One row for each figure that was measured."""
+        """One row for each measured figure."""
         measured = {m: value for m, value in self.figures.items() if value is not None}
         if self.columns["osl"] < 2:
             measured.pop("tpot", None)
@@ -67,7 +67,7 @@ def arrive(report: Report, key: str, rate: float, limit: int | None) -> None:
     """Doubt requests that arrived at a given rate, in s-1, up to `limit` open at once.
 
     Raises:
-        SpecError: Nothing held them back.
+        SpecError: No limit was given.
     """
     if limit is None:
         raise report.keys.refuse(
@@ -79,7 +79,7 @@ def arrive(report: Report, key: str, rate: float, limit: int | None) -> None:
 
 
 def ask_hardware(keys: Keys, called: str = "") -> dict[str, str]:
-    """What to say of the accelerator, which the report calls `called` if anything."""
+    """Error for the accelerator, which the report calls `called` if it names one."""
     name = f"calls it {called!r}, which is no name of the catalog" if called else "does not name it"
     return {
         "hardware": f"{keys.where}: hardware: a report of {keys.tool} {name}; "
@@ -88,7 +88,7 @@ def ask_hardware(keys: Keys, called: str = "") -> dict[str, str]:
 
 
 def ask_tp(keys: Keys) -> str:
-    """What to say of the GPUs that share each layer."""
+    """Error for the GPUs that share each layer."""
     return (
         f"{keys.where}: tp: a report of {keys.tool} does not state the GPUs that share each "
         "layer; give them with --set tp=N"
@@ -96,7 +96,7 @@ def ask_tp(keys: Keys) -> str:
 
 
 def name_model(report: Report, key: str, identifier: Any, catalog: Catalog) -> None:
-    """Find the model in the catalog, or say that it is not there."""
+    """Find the model in the catalog, or record that it is missing."""
     name = match_model(identifier, catalog) if isinstance(identifier, str) else None
     report.columns["model"] = name
     if name is None:
@@ -108,7 +108,7 @@ def name_model(report: Report, key: str, identifier: Any, catalog: Catalog) -> N
 
 
 def ask_narrow(report: Report, key: str, identifier: Any, catalog: Catalog) -> None:
-    """Ask for the type of weights that are known to be narrower than 16 bits."""
+    """Require the type of weights that are known to have fewer than 16 bits."""
     name = report.columns["model"]
     published = name is not None and "quantization_config" in catalog.model(name).config
     if published or is_narrow(str(identifier)):

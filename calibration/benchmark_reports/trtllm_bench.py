@@ -81,7 +81,7 @@ def read_trtllm_bench(keys: Keys, catalog: Catalog) -> Report:
 
 
 def _type_engine(report: Report) -> None:
-    """Types of weights, activations and cache from what TensorRT-LLM calls them."""
+    """Types of weights, activations and cache by their names in TensorRT-LLM."""
     keys, columns = report.keys, report.columns
     plain = PLAIN.get(str(keys.get("engine.dtype")).removeprefix("torch."))
     scheme, cache = keys.get("engine.quantization"), keys.get("engine.kv_cache_dtype")
@@ -104,7 +104,7 @@ def _type_engine(report: Report) -> None:
 
 
 def _limit_engine(report: Report) -> None:
-    """Tell whether trtllm-bench sent all requests at once; it does unless told a concurrency.
+    """Record whether trtllm-bench sent all requests at once, as it does without a concurrency.
 
     Of requests sent at once and served evenly at least half are open on average; of those of a
     limited run about as many as the limit. Below a quarter there is no doubt.
@@ -121,7 +121,7 @@ def _limit_engine(report: Report) -> None:
 
 
 def _ask_attention(report: Report, catalog: Catalog) -> None:
-    """Ask how attention ran beside experts, which decides the layout and which no report states."""
+    """Require the layout of attention beside experts, which no report states."""
     name, gpus = report.columns["model"], report.columns["stage_gpus"] or 1
     if name is None or gpus == 1:
         return

@@ -1,4 +1,4 @@
-"""From measured rows to points of the kernel: specifications looked up, stacked, gathered."""
+"""Points of the kernel for measured rows: specifications are looked up, stacked, gathered."""
 
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -25,7 +25,7 @@ from sweep.specs.precision import PrecisionSpec
 
 T = TypeVar("T")
 ENDLESS = 1e9
-"""Requests of a run whose number is not stated: its ends weigh nothing. [count]"""
+"""Requests of a run that does not state them: so many that ramp and drain vanish. [count]"""
 VARIABLES = {
     ("static_batch", "output_throughput"): "output_throughput",
     ("static_batch", "ttft"): "ttft",
@@ -35,7 +35,7 @@ VARIABLES = {
     ("inflight", "tpot"): "inflight_tpot",
     ("first_token", "ttft"): "ttft",
 }
-"""What the kernel calls a scenario's metric."""
+"""Variable of the kernel for a scenario and metric."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Group:
     """Rows that share a compiled kernel: one structure of model, one variable.
 
     Attributes:
-        variable: What the kernel computes for them.
-        rows: Their places among all rows. [count]
-        point: Their points, with a leading axis.
+        variable: Variable that the kernel computes for them.
+        rows: Their indices among all rows. [count]
+        point: Their points, with a leading axis over the rows.
     """
 
     variable: str
@@ -58,7 +58,7 @@ LAYOUT_AXES = ("tp", "pp", "ep", "dp_attention", "dp")
 
 @dataclass(frozen=True)
 class Layout:
-    """How the GPUs of a row are used. [count]"""
+    """Layout of a row over its GPUs. [count]"""
 
     tp: int
     pp: int
@@ -127,7 +127,7 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
     """The points of `rows`, in groups that share a kernel.
 
     Raises:
-        SpecError: A row names what the catalog lacks, or a layout or recipe that cannot be.
+        SpecError: The catalog lacks a name, or a layout or recipe is impossible.
     """
     served: dict[tuple[str, str], tuple[Block, ...]] = {}
     for row in rows:
@@ -159,7 +159,7 @@ def _points(
     recipes = recipes_of(rows, catalog)
     machines = machines_of(rows, catalog)
     pairs = list(zip(machines, recipes, strict=True))
-    each(rows, [(m.name, r.name) for m, r in pairs], lambda place: check_dtypes(*pairs[place]))
+    each(rows, [(m.name, r.name) for m, r in pairs], lambda index: check_dtypes(*pairs[index]))
 
     def given(name: str, default: float) -> np.ndarray[Any, Any]:
         values = [getattr(row, name) for row in rows]
@@ -212,45 +212,45 @@ def machines_of(rows: Sequence[Measurement], catalog: Catalog) -> list[HardwareS
     """The accelerator of every row.
 
     Raises:
-        SpecError: The catalog lacks one; the message names the first row that has it.
+        SpecError: The catalog lacks one; the message names the first such row.
     """
     names = [row.hardware for row in rows]
-    return each(rows, names, lambda place: catalog.hardware(names[place]))
+    return each(rows, names, lambda index: catalog.hardware(names[index]))
 
 
 def recipes_of(rows: Sequence[Measurement], catalog: Catalog) -> list[PrecisionSpec]:
     """The precision recipe of every row.
 
     Raises:
-        SpecError: One cannot be; the message names the first row that has it.
+        SpecError: A row states an impossible one; the message names the first such row.
     """
     keys = [
         (r.engine, r.precision, r.weight_dtype, r.activation_dtype, r.kv_dtype, r.model)
         for r in rows
     ]
-    return each(rows, keys, lambda place: recipe_of(rows[place], catalog))
+    return each(rows, keys, lambda index: recipe_of(rows[index], catalog))
 
 
 def each(
     rows: Sequence[Measurement], keys: Sequence[Hashable], find: Callable[[int], T]
 ) -> list[T]:
-    """What `find` makes of the place of each row, asked once for all rows of one key.
+    """Results of `find` for the index of each row, called once for all rows of one key.
 
     Raises:
-        SpecError: What `find` raised, the row named.
+        SpecError: `find` raised one; the message names the row.
     """
     known: dict[Hashable, T] = {}
-    for place, key in enumerate(keys):
+    for index, key in enumerate(keys):
         if key not in known:
-            known[key] = named(rows[place], find, place)
+            known[key] = named(rows[index], find, index)
     return [known[key] for key in keys]
 
 
 def named(row: Measurement, find: Callable[..., T], *arguments: Any) -> T:
-    """What `find` makes of `arguments`, its errors naming the row.
+    """Result of `find(*arguments)`, with errors that name the row.
 
     Raises:
-        SpecError: What `find` raised.
+        SpecError: `find` raised one.
     """
     try:
         return find(*arguments)

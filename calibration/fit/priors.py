@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Prior:
-    """What a factor is expected to be before any row is seen.
+    """Expectation of a factor before any row is seen.
 
     Attributes:
         typical: Its value.
         width: Standard deviation of its logarithm. [1]
-        deviations: Width of the deviations by each trait that it may depart by. [1]
+        deviations: Width of its deviations by trait. [1]
     """
 
     typical: float

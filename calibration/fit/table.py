@@ -1,4 +1,4 @@
-"""A table of measurements ready to be fitted: points, traits, logarithms, weights."""
+"""Table of measurements, ready to fit: points, traits, logarithms, weights."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,15 +28,15 @@ from sweep.specs.catalog import Catalog
 
 @dataclass(frozen=True)
 class Table:
-    """Rows and what a fit needs of them.
+    """Rows with the data that a fit needs.
 
     Attributes:
         rows: The rows.
         groups: Their points, by kernel.
-        traits: What each is pooled by.
-        families: The `model_type` of each one's model.
-        architectures: All models of the same layers and sizes as each one's.
-        experts: `routed` where each one's model is a mixture of experts, else `none`.
+        traits: Traits of each row, by which factors are pooled.
+        families: The `model_type` of each row's model.
+        architectures: All models with the layers and sizes of each row's model.
+        experts: `routed` if the row's model is a mixture of experts, else `none`.
         measured: Logarithm of each figure, NaN where there is none.
         weights: Weight of each. [1]
     """
@@ -51,7 +51,7 @@ class Table:
     weights: Array
 
     def labels(self, by: str) -> Array:
-        """What each row is grouped by.
+        """Label of each row, by which rows are grouped.
 
         `configuration`, `model`, `hardware`, `version`, `architecture`: models of the same layers
         and sizes, as releases of one are; `family`: models of one `model_type` in all sizes; or
@@ -110,7 +110,7 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
         )
 
     configurations = [configuration(row) for row in rows]
-    # The same configuration measured again under the same version is no further evidence.
+    # A configuration measured twice under one version is no further evidence.
     measured_as = [(c, r.engine_version) for c, r in zip(configurations, rows, strict=True)]
     repeats = Counter(measured_as)
     return Table(

@@ -1,4 +1,4 @@
-"""Values given on the command line for columns that a file leaves empty."""
+"""Values from the command line for columns that a file leaves empty."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from sweep.errors import SpecError
 from sweep.specs.parsing import nearest
 
 MEASURED = ("id", "metric", "value", "unit")
-"""Columns that make a row what it is: no two share them."""
+"""Columns that identify a row and cannot be shared by several."""
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Values for columns that a table or report leaves empty, from `COLUMN=VALUE` each.
+    """Parse `COLUMN=VALUE` pairs for columns that a table or report leaves empty.
 
     Raises:
-        SpecError: One is malformed, or no row could hold it.
+        SpecError: A pair is malformed, or the column does not allow the value.
     """
     settings: dict[str, Any] = {}
     open_columns = [name for name in COLUMNS if name not in MEASURED]

@@ -1,4 +1,4 @@
-"""Choosing rows by a comparison of their columns, as in `engine_version<=1.0.0 and tp==8`."""
+"""Selection of rows by comparisons of columns, as in `engine_version<=1.0.0 and tp==8`."""
 
 import re
 

@@ -52,7 +52,7 @@ def with_tp(record: Record, where: str, routed: Callable[[str], bool]) -> Record
 
     Args:
         record: Stated values by column, and `STAGE`; other records are returned as they are.
-        where: What to call the record in errors.
+        where: Name of the record in errors.
         routed: Whether a model of that name is a mixture of experts.
 
     Raises:
@@ -94,7 +94,7 @@ def _whole(value: Any) -> int | None:
 
 
 class Routed:
-    """Whether models are mixtures of experts, each looked up once."""
+    """Look-up of whether models are mixtures of experts."""
 
     def __init__(self, catalog: Catalog) -> None:
         """Look models up in `catalog`."""

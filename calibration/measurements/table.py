@@ -1,4 +1,4 @@
-"""Measured throughputs and latencies: what a table of them may say, and reading one."""
+"""Tables of measured throughputs and latencies."""
 
 import json
 import warnings
@@ -37,14 +37,14 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "inflight": ("osl",),
     "first_token": ("batch_size",),
 }
-"""Columns that a scenario cannot do without."""
+"""Columns that a scenario requires."""
 
 
 class Measurement(BaseModel):
     """One published or measured figure.
 
     Attributes:
-        id: Unique name of the row; made from its place where it is not given.
+        id: Unique name of the row; made from its number if not given.
         engine: Inference engine.
         engine_version: Its version, as `major.minor.patch`.
         scenario: `static_batch` (one batch of equal requests from start to end), `inflight`
@@ -75,7 +75,7 @@ class Measurement(BaseModel):
         kv_cache_fraction: Share of the free memory that the KV cache may take. [1]
         quality: `ok`, `doubtful` or `suspect`; suspect rows are left out of a fit.
         source: Where it was read.
-        note: What to know about it.
+        note: Remark.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -169,7 +169,7 @@ def read_measurements(
     seen: set[str] = set()
     for place, row in enumerate(rows, start=first):
         if row.id in seen:
-            raise SpecError(f"{path}: {word} {place}: id: {row.id!r} stands twice")
+            raise SpecError(f"{path}: {word} {place}: id: {row.id!r} is used twice")
         seen.add(row.id)
     return rows
 
@@ -187,7 +187,7 @@ def _find(path: str | Path) -> Path:
 
 
 def _records(path: Path, settings: Settings, catalog: Catalog) -> list[dict[str, Any]]:
-    """What each row states, with `settings` where it states nothing."""
+    """Stated values of each row, with `settings` where it states none."""
     reports = _read_objects(path) if path.suffix == ".json" else []
     if reports:
         stated, asked = _read_reports(path, reports, catalog)
@@ -221,7 +221,7 @@ def _records(path: Path, settings: Settings, catalog: Catalog) -> list[dict[str,
 def _read_reports(
     path: Path, reports: list[dict[str, Any]], catalog: Catalog
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Rows of reports, and for each what to say about columns that are still open."""
+    """Rows of reports, and for each the errors for columns that are still empty."""
     stated, asked = [], []
     for place, data in enumerate(reports, start=1):
         where = f"{path}: report {place}" if len(reports) > 1 else str(path)
@@ -233,7 +233,7 @@ def _read_reports(
 
 
 def _read_objects(path: Path) -> list[dict[str, Any]]:
-    """The reports in a JSON file, none if it holds a table.
+    """The reports in a JSON file; none if the file is a table.
 
     `vllm bench serve --append-result` writes several, one to a line.
     """
@@ -281,7 +281,7 @@ def _read_frame(path: Path) -> pd.DataFrame:
 
 
 def _check_columns(path: Path, given: list[str], settings: Settings) -> list[str]:
-    """Columns that are read; one that is nearly a known name is a slip, others are passed over."""
+    """Columns to read; a near miss of a known name is an error, other columns are ignored."""
     extra = [column for column in given if column not in (*COLUMNS, FORMER)]
     for column in extra:
         guess = nearest(column, [name for name in COLUMNS if name not in given])
@@ -326,7 +326,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def without_suspects(rows: Iterable[Measurement]) -> tuple[list[Measurement], list[Measurement]]:
-    """The rows that a fit may use, and those it must leave out."""
+    """Rows that a fit may use, and rows that it must leave out."""
     kept: list[Measurement] = []
     left_out: list[Measurement] = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""What an inference engine can be particular in; this class knows of no engine in particular."""
+"""Interface of an inference engine, with neutral defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -21,7 +21,7 @@ AXES_OF_TRAITS = {
 
 @dataclass(frozen=True)
 class Traits:
-    """What a row or a cell is pooled by.
+    """Traits of a row or a cell.
 
     Attributes:
         hardware: The accelerator.
