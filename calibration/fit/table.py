@@ -73,7 +73,7 @@ class Table:
 def configuration(row: Measurement) -> str:
     """Everything but the engine's version: neighbours across versions are nearly copies.
 
-    Rows that differ only in how attention is laid out over the GPUs of a stage count as one.
+    Rows that differ only in the attention groups of a stage count as one.
     """
     stage = row.replica_gpus // row.pp
     fields = (
