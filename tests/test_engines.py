@@ -13,6 +13,7 @@ from calibration.fit.points import observe, recipe_of
 from calibration.fit.table import tabulate
 from calibration.validation.accuracy_report import kinds
 from sweep.engines import known
+from sweep.engines.calibration_file import load_calibration
 from sweep.engines.engine import Engine, Types
 from sweep.engines.known import engine_of
 from sweep.engines.traits import traits_of
@@ -192,3 +193,31 @@ def test_traits_name_their_engine() -> None:
     found = traits_of(catalog.hardware("h100-sxm-80gb"), "fp8", "vllm", "0.10.0", blocks)
     assert (found.engine, found.era, found.version) == ("vllm", "vllm", "vllm 0.10.0")
     assert found.attention == "vllm, 4 to 1"
+
+
+def test_traits_are_built_once_per_level(monkeypatch) -> None:
+    """Of 2 models, 3 accelerators and 2 recipes: 7 levels, not 12 cells for each factor."""
+    from sweep.engines import traits
+
+    built = []
+    whole = traits.traits_of
+    monkeypatch.setattr(traits, "traits_of", lambda *given: built.append(1) or whole(*given))
+    catalog = shipped()
+    models = [read_blocks(catalog.model(n).config, "") for n in ("llama-3.1-8b", "mixtral-8x7b")]
+    machines = [catalog.hardware(n) for n in ("h100-sxm-80gb", "a100-sxm-80gb", "l40s")]
+    recipes = [catalog.precision(n) for n in ("fp16", "fp8")]
+    calibration = load_calibration("tensorrt-llm")
+    assert calibration is not None
+    found = calibration.grid(models, machines, recipes)
+    assert len(built) == 7
+    version = calibration.engine, calibration.engine_version
+    for name, array in found.items():
+        for where in np.ndindex(array.shape):
+            place = dict(zip(calibration.axes(name), where, strict=True))
+            one = whole(
+                machines[place.get("hardware", 0)],
+                recipes[place.get("precision", 0)].weight_dtype,
+                *version,
+                models[place.get("model", 0)],
+            )
+            assert array[where] == calibration.factor(name, one)

@@ -34,7 +34,14 @@ from calibration.validation.group_spreads import multiples, spreads
 from calibration.validation.half_widths import conformal_halfwidth, ranges
 from calibration.validation.held_out import rank_correlation, splits, summary
 from calibration.validation.predictions import predictions
-from sweep.engines.calibration_file import UNTOLD, FittedEfficiency, load_efficiency
+from sweep.engines.calibration_file import FittedEfficiency, load_efficiency
+from sweep.engines.prediction_interval import (
+    UNMEASURED,
+    Subjects,
+    beyond_bits,
+    halfwidth,
+    unseen_bits,
+)
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.kernel.factors import FACTORS
@@ -416,18 +423,20 @@ def calibration(**changes: object) -> FittedEfficiency:
 
 
 def test_intervals_widen_with_what_is_new() -> None:
-    mine = calibration()
-    assert mine.halfwidth(("static_batch",), 0) == 0.1
-    assert mine.halfwidth(("static_batch",), BEYOND["beyond_batch"]) == pytest.approx(0.2)
-    # In squares: 0.1² + (0.2² − 0.1²) + (0.15² − 0.1²), the last for what no rows tell.
+    widths = calibration().halfwidths
+    assert halfwidth(widths, ("static_batch",), 0) == 0.1
+    assert halfwidth(widths, ("static_batch",), BEYOND["beyond_batch"]) == pytest.approx(0.2)
+    # In squares: 0.1² + (0.2² − 0.1²) + (0.15² − 0.1²), the last for what no row measures.
     both = BEYOND["beyond_batch"] | BEYOND["beyond_gpus"]
-    assert UNTOLD == 1.5
-    assert mine.halfwidth(("static_batch",), both) == pytest.approx(np.sqrt(0.0525))
+    assert UNMEASURED == 1.5
+    assert halfwidth(widths, ("static_batch",), both) == pytest.approx(np.sqrt(0.0525))
     # A model of a new family is new for one reason, not for two.
     family = UNSEEN["unseen_family"]
-    assert mine.halfwidth(("static_batch",), family | UNSEEN["unseen_model"]) == pytest.approx(0.3)
-    assert mine.halfwidth(("inflight", "first_token"), 0) == 0.4
-    assert np.isnan(calibration(halfwidths={}).halfwidth(("inflight",), 0))
+    assert halfwidth(widths, ("static_batch",), family | UNSEEN["unseen_model"]) == pytest.approx(
+        0.3
+    )
+    assert halfwidth(widths, ("inflight", "first_token"), 0) == 0.4
+    assert np.isnan(halfwidth({}, ("inflight",), 0))
 
 
 def swept(efficiency: FittedEfficiency) -> xr.Dataset:
@@ -495,8 +504,9 @@ def test_a_row_and_a_sweep_get_the_same_flags() -> None:
 
 def test_an_older_calibration_flags_no_range_and_no_family() -> None:
     mine = calibration(ranges={}, seen={"model": [], "hardware": ["h"], "dtype": ["half"]})
-    assert mine.unseen(model="m", hardware="h", dtype="half", family="f") == UNSEEN["unseen_model"]
-    assert mine.beyond("static_batch", batch_size=1e9) == 0
+    one = Subjects(*map(np.asarray, ("m", "f", "none", "h", "half", "0.21.0")))
+    assert unseen_bits(mine.seen, one) == UNSEEN["unseen_model"]
+    assert beyond_bits({}, {"batch_size": np.asarray(1e9)}) == 0
     assert load_efficiency("tensorrt-llm") is not None
 
 

@@ -235,7 +235,7 @@ def _no_such(pattern: str, parameters: Sequence[Parameter]) -> str:
         guess = nearest(pattern, of_it) or f"; it has {', '.join(of_it) or 'no deviations'}"
         return f"these rows have no {pattern!r}{guess:.300}"
     guess = nearest(factor, factors) or f"; known: {', '.join(factors)}"
-    kind = "is a habit of the engine and is not fitted" if factor in FACTORS else "is no factor"
+    kind = "is a setting of the engine and is not fitted" if factor in FACTORS else "is no factor"
     return f"{factor!r} {kind}{guess}"
 
 

@@ -14,8 +14,8 @@ from calibration.fit.parameters import Array
 from calibration.fit.table import Table
 from calibration.validation.half_widths import ENOUGH
 from calibration.validation.held_out import held_out_errors, interval_coverage, summary
-from sweep.engines.calibration_file import INTERVAL
 from sweep.engines.known import engine_of
+from sweep.engines.prediction_interval import INTERVAL
 from sweep.engines.versions import version_of
 from sweep.grid.dataset import package_version
 

@@ -10,7 +10,7 @@ from calibration.fit.parameters import Array
 from calibration.fit.solver import Fit
 from calibration.fit.table import Table
 from calibration.validation.group_spreads import Spreads, groups_of, multiples
-from sweep.engines.calibration_file import INTERVAL, RANGED
+from sweep.engines.prediction_interval import INTERVAL, RANGED
 
 END = 0.1
 """Share of the rows of a scenario, at least, that stand for what lies beyond the others. [1]"""

@@ -14,6 +14,10 @@ INT4_SCALES: dict[str, Any] = {"weight_group_size": 128, "weight_scale_bytes": 2
 """Scales of 4-bit integers as AWQ and GPTQ checkpoints store them."""
 
 
+Settings = Mapping[str, Mapping[str, float]]
+"""Values of factors by era; `default` is for every other era."""
+
+
 @dataclass(frozen=True)
 class Types:
     """Storage types that a measurement states; `None` for what it leaves open.
@@ -40,7 +44,7 @@ class Engine:
     """
 
     name: str
-    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
 
     def era(self, version: str) -> str:
         """Name of the range of versions, around `version`, that share their kernels."""

@@ -1,9 +1,8 @@
 """TensorRT-LLM: eras of its kernels, and the habits of its published figures."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sweep.engines.engine import Engine, Types
+from sweep.engines.engine import Engine, Settings, Types
 from sweep.engines.versions import version_of
 from sweep.specs.dtypes import DTYPE_BYTES
 from sweep.specs.model import ModelSpec
@@ -42,7 +41,7 @@ class TensorRTLLM(Engine):
     """NVIDIA TensorRT-LLM."""
 
     name: str = "tensorrt-llm"
-    settings: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: SETTINGS)
+    settings: Settings = field(default_factory=lambda: SETTINGS)
 
     def era(self, version: str) -> str:
         """Name of the range of versions, around `version`, that share their kernels."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sweep.engines.known import engine_of
 from sweep.kernel.block import Block, is_routed
 from sweep.specs.hardware import HardwareSpec
+from sweep.specs.precision import PrecisionSpec
 
 AXES_OF_TRAITS = {
     "hardware": "hardware",
@@ -17,6 +18,9 @@ AXES_OF_TRAITS = {
     "decoding": "model",
 }
 """Axis along which a trait varies in a sweep; the other traits are the same for all its cells."""
+
+SAME_DTYPES = {"fp4": "nvfp4", "bf16": "half", "fp16": "half"}
+"""Types that are pooled under another's name."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,7 @@ def traits_of(
         blocks: Blocks of the model.
     """
     particulars = engine_of(engine)
-    era = particulars.era(version)
-    sharing = round(max(int(b.heads) / max(int(b.kv_heads), 1) for b in blocks))
+    era, sharing = particulars.era(version), query_heads_per_kv_head(blocks)
     return Traits(
         hardware=hardware.name,
         architecture=hardware.architecture or hardware.name,
@@ -76,7 +79,37 @@ def traits_of(
         engine=engine,
         era=era,
         version=f"{engine} {version}",
-        dtype={"fp4": "nvfp4", "bf16": "half", "fp16": "half"}.get(dtype, dtype),
+        dtype=pooled_dtype(dtype),
         attention=f"{era}, {sharing} to 1",
         decoding=particulars.decoding(era, sharing),
     )
+
+
+def traits_of_levels(
+    models: Sequence[Sequence[Block]],
+    hardware: Sequence[HardwareSpec],
+    precision: Sequence[PrecisionSpec],
+    engine: str,
+    version: str,
+) -> dict[str, list[Traits]]:
+    """Traits of each level of each axis, by axis; only traits that vary along the axis count."""
+    machine, recipe, blocks = hardware[0], precision[0], models[0]
+
+    def traits(machine: HardwareSpec, recipe: PrecisionSpec, blocks: Sequence[Block]) -> Traits:
+        return traits_of(machine, recipe.weight_dtype, engine, version, blocks)
+
+    return {
+        "model": [traits(machine, recipe, each) for each in models],
+        "hardware": [traits(each, recipe, blocks) for each in hardware],
+        "precision": [traits(machine, each, blocks) for each in precision],
+    }
+
+
+def pooled_dtype(dtype: str) -> str:
+    """The type under whose name weights of type `dtype` are pooled."""
+    return SAME_DTYPES.get(dtype, dtype)
+
+
+def query_heads_per_kv_head(blocks: Sequence[Block]) -> int:
+    """The most query heads that share a KV head in any block. [count]"""
+    return round(max(int(block.heads) / max(int(block.kv_heads), 1) for block in blocks))

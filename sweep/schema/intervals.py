@@ -1,17 +1,17 @@
-"""What a calibrated sweep says of its own predictions: intervals, and how far they reach.
+"""Intervals of a calibrated sweep: which variables have one, from which errors, and its flags.
 
-Calibration judges these by measurements that a fit had not seen; `variables.py` makes variables of
-them.
+A calibration takes the widths from errors of measurements that a fit had not seen; `variables.py`
+makes variables of the ends and the masks.
 """
 
 from dataclasses import dataclass
 
 UNSEEN = {"unseen_hardware": 1, "unseen_model": 2, "unseen_dtype": 4, "unseen_family": 8}
-"""What a calibrated prediction names that no measurement did, as bits."""
+"""Labels of a calibrated prediction that no measurement has, as bits."""
 BEYOND = {"beyond_batch": 16, "beyond_length": 32, "beyond_gpus": 64}
-"""What lies outside the range of the measurements, below or above, as bits."""
+"""Numbers of a calibrated prediction outside the range of the measurements, as bits."""
 EXTRAPOLATION = UNSEEN | BEYOND
-"""What a calibrated prediction reaches beyond, as bits."""
+"""Everything that makes a calibrated prediction an extrapolation, as bits."""
 
 _WHERE = ("model", "hardware", "precision", "tp", "pp", "dp_attention")
 EXTRAPOLATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -19,17 +19,23 @@ EXTRAPOLATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ttft_extrapolation": ("a static batch's first token", (*_WHERE, "batch_size", "isl")),
     "inflight_extrapolation": ("an in-flight batch", (*_WHERE, "concurrency", "isl", "osl")),
 }
-"""Masks that say what a prediction reaches beyond: of what, and the axes that decide it."""
+"""Masks of extrapolation: what each is of, and the axes that decide it."""
+SCENARIO_OF_MASK = {
+    "extrapolation": "static_batch",
+    "ttft_extrapolation": "first_token",
+    "inflight_extrapolation": "inflight",
+}
+"""Kind of measurement whose ranges each mask compares with."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """How the interval of a calibrated variable is come by.
+    """How the interval of a calibrated variable is derived.
 
     Attributes:
-        scenarios: Kinds of measurements whose errors it is made of, the largest where several.
-        mask: What says how far the prediction reaches beyond them.
-        basis: The same in words.
+        scenarios: Kinds of measurements whose errors give its width; the widest of several.
+        mask: The mask that flags extrapolation.
+        basis: The derivation in words, for the attributes of a result.
     """
 
     scenarios: tuple[str, ...]

@@ -1,0 +1,175 @@
+"""Interval of a calibrated prediction: what it extrapolates to, and how wide that makes it.
+
+The functions read the tables of a calibration file; `Calibration.intervals` calls them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from sweep.schema.intervals import BEYOND, CALIBRATED, EXTRAPOLATION, SCENARIO_OF_MASK, UNSEEN
+
+INTERVAL = 0.9
+"""Share of figures that an interval is meant to contain. [1]"""
+UNMEASURED = 1.5
+"""Width of an interval, relative to `seen`, for an extrapolation that no row measures. [1]"""
+RANGED = {
+    "batch_size": "beyond_batch",
+    "concurrency": "beyond_batch",
+    "isl": "beyond_length",
+    "osl": "beyond_length",
+    "gpus": "beyond_gpus",
+}
+"""Numbers whose ranges a calibration records, and the flag for a value outside."""
+
+Array = np.ndarray[Any, Any]
+Numbers = Mapping[str, Array]
+Tables = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Labels of predictions, as arrays of text that broadcast against one another.
+
+    Attributes:
+        model: Names of the models.
+        family: Their `model_type`.
+        experts: `routed` for a mixture of experts, else `none`.
+        hardware: Names of the accelerators.
+        dtype: Types of the weights, as they are pooled.
+        version: Engine and version.
+    """
+
+    model: Array
+    family: Array
+    experts: Array
+    hardware: Array
+    dtype: Array
+    version: Array
+
+    def at(self, rows: Array) -> "Subjects":
+        """The labels of some rows, if each label has one axis, over rows."""
+        return Subjects(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Intervals of predicted variables, all over the same cells.
+
+    Attributes:
+        extrapolation: Sums of the bits of `EXTRAPOLATION`, by mask.
+        usual: Half-width by sum of bits, by variable. [1]
+        spread: Width relative to the default, for the accelerator, model and version. [1]
+    """
+
+    extrapolation: dict[str, Array]
+    usual: dict[str, Array]
+    spread: Array
+
+    def halfwidth(self, variable: str, dtype: Any = np.float64) -> Array:
+        """Half of the 90 % interval of the logarithm of `variable`. [1]"""
+        flags = self.extrapolation[CALIBRATED[variable].mask]
+        widths: Array = self.usual[variable].astype(dtype)[flags] * self.spread.astype(dtype)
+        return widths
+
+
+def unseen_bits(seen: Mapping[str, Sequence[str]], subjects: Subjects) -> Array:
+    """Sums of the bits of `UNSEEN` for labels that no measurement has.
+
+    A calibration that does not list the families it has seen counts none as new.
+    """
+    bits: Any = np.int8(0)
+    for flag, bit in UNSEEN.items():
+        label = flag.removeprefix("unseen_")
+        if label == "family" and label not in seen:
+            continue
+        new = ~np.isin(getattr(subjects, label), list(seen.get(label, [])))
+        bits = bits | np.int8(bit) * new
+    return np.asarray(bits)
+
+
+def beyond_bits(ranges: Mapping[str, Sequence[float]], numbers: Numbers) -> Array:
+    """Sums of the bits of `BEYOND` for numbers outside the ranges of the measurements.
+
+    Args:
+        ranges: Lowest and highest value, by the names of `RANGED`. [count]
+        numbers: Arrays that broadcast, by the names of `RANGED`. [count]
+    """
+    bits: Any = np.int8(0)
+    for name, given in numbers.items():
+        if name in ranges:
+            low, high = ranges[name]
+            bits = bits | np.int8(BEYOND[RANGED[name]]) * ((given < low) | (given > high))
+    return np.asarray(bits)
+
+
+def spread_of(spreads: Tables, subjects: Subjects) -> Array:
+    """Interval width relative to the default: a product over groupings, 1 for unlisted groups."""
+    product: Any = np.float64(1.0)
+    for grouping, groups in spreads.items():
+        labels = np.asarray(getattr(subjects, grouping, ""))
+        factors = [groups.get(str(label), 1.0) for label in labels.ravel()]
+        product = product * np.reshape(factors, labels.shape)
+    return np.asarray(product)
+
+
+def halfwidth(halfwidths: Tables, scenarios: Sequence[str], extrapolation: int) -> float:
+    """Half of the 90 % interval of a logarithm where errors have their usual spread. [1]
+
+    Extrapolations add up in squares of what each exceeds `seen` by. A new family includes its new
+    models. An extrapolation that no row measures is `UNMEASURED` times as wide as `seen`.
+
+    Args:
+        halfwidths: Half-widths by scenario and kind of extrapolation. [1]
+        scenarios: Kinds of measurements, of which the widest counts.
+        extrapolation: Sum of bits of `EXTRAPOLATION`.
+
+    Returns:
+        The half-width; NaN if none of these scenarios was measured.
+    """
+    new = [flag for flag, bit in EXTRAPOLATION.items() if extrapolation & bit]
+    if "unseen_family" in new and "unseen_model" in new:
+        new.remove("unseen_model")
+    widths = [_widened(halfwidths[s], new) for s in scenarios if halfwidths.get(s)]
+    return max(widths, default=float("nan"))
+
+
+def _widened(known: Mapping[str, float], new: Sequence[str]) -> float:
+    seen = known.get("seen", max(known.values()))
+    extra = [max(known.get(flag, UNMEASURED * seen) ** 2 - seen**2, 0.0) for flag in new]
+    return float(np.sqrt(seen**2 + sum(extra)))
+
+
+def usual_halfwidths(halfwidths: Tables, variables: Sequence[str]) -> dict[str, Array]:
+    """Half-widths by variable and sum of the bits of `EXTRAPOLATION`. [1]"""
+    sums = range(sum(EXTRAPOLATION.values()) + 1)
+    found: dict[tuple[str, ...], Array] = {}
+    for name in variables:
+        scenarios = CALIBRATED[name].scenarios
+        if scenarios not in found:
+            found[scenarios] = np.asarray([halfwidth(halfwidths, scenarios, n) for n in sums])
+    return {name: found[CALIBRATED[name].scenarios] for name in variables}
+
+
+def extrapolations(
+    seen: Mapping[str, Sequence[str]],
+    ranges: Mapping[str, Mapping[str, Sequence[float]]],
+    subjects: Subjects,
+    numbers: Mapping[str, Numbers],
+) -> dict[str, Array]:
+    """Sums of the bits of `EXTRAPOLATION`, by mask.
+
+    Args:
+        seen: Labels that the measurements have.
+        ranges: Lowest and highest number of the measurements, by scenario. [count]
+        subjects: Labels of the predictions.
+        numbers: By mask, the numbers that decide it; an axis that is absent raises no flag: a
+            server without a limit holds as many requests as fit, as the measured ones did. [count]
+    """
+    new = unseen_bits(seen, subjects)
+    return {
+        mask: new | beyond_bits(ranges.get(SCENARIO_OF_MASK[mask], {}), given)
+        for mask, given in numbers.items()
+    }
