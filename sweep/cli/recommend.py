@@ -77,7 +77,7 @@ COUNT = click.IntRange(1)
 @click.option(
     "--concurrency",
     type=COUNT,
-    help="Requests that a replica must hold at once. Default: the best number is searched.",
+    help="Requests that a replica must hold at once. Default: search for the best number.",
 )
 @click.option(
     "--requests-per-s",

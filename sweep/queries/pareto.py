@@ -123,7 +123,7 @@ class Pareto:
         return self._on_front(xr.Dataset(variables, attrs=partials[0].attrs))
 
     def finish(self, partial: xr.Dataset) -> xr.Dataset:
-        """The result, with the coordinates of each point beside `front`."""
+        """The result, with the coordinates of each point along `front`."""
         indices = {
             **self.grid.unravel(self.kept, partial[GROUP].values),
             **self.grid.unravel(self.reduced, partial[POSITION].values),

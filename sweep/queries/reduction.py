@@ -122,7 +122,7 @@ def joined(reduction: Reduction, partials: Iterable[xr.Dataset]) -> xr.Dataset:
     """One partial from many, few of which are in memory at a time.
 
     Args:
-        reduction: What made them.
+        reduction: The reduction that made them.
         partials: At least one.
     """
     waiting: list[xr.Dataset] = []
