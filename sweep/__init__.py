@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sweep.files.netcdf import write_netcdf as write_netcdf
     from sweep.grid.grid import Grid as Grid
     from sweep.html_report.report import report as report
-    from sweep.queries.question import reduce as reduce
+    from sweep.queries.reduction_request import reduce as reduce
     from sweep.runs.open_results import open_results as open_results
     from sweep.runs.run import load_grid as load_grid
     from sweep.runs.run import run as run
@@ -40,7 +40,7 @@ _HOMES = {
     "files.netcdf": ("write_netcdf",),
     "grid.grid": ("Grid",),
     "html_report.report": ("report",),
-    "queries.question": ("reduce",),
+    "queries.reduction_request": ("reduce",),
     "runs.open_results": ("open_results",),
     "runs.run": ("load_grid", "run"),
     "schema.variables": ("VARIABLES",),

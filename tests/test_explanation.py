@@ -19,7 +19,7 @@ from sweep.engines.calibration_file import load_efficiency
 from sweep.errors import GridError
 from sweep.evaluation.single_point import cell
 from sweep.grid.grid import Grid
-from sweep.kernel.elasticity import FIXED_TIMES, RATES, RESOURCES
+from sweep.kernel.elasticity import FIXED_TIMES, RATES, RESOURCES, sequences_that_fit
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.models.read import read_blocks
@@ -188,6 +188,17 @@ def test_memory_buys_sequences_by_hand() -> None:
     assert found.elasticities["output_throughput"]["memory_size"] == 0
 
 
+def test_sequences_that_fit_by_hand() -> None:
+    # A token of the tiny Llama takes 2·3·2·8·2 = 192 bytes of cache, a sequence of 90 + 20 tokens
+    # 21 120. A group has 1e12 bytes, of which weights and activations take less than a millionth.
+    for groups, expected in ((1, 1e12 / 21_120), (2, 2e12 / 21_120)):
+        with jax.enable_x64(True):
+            blocks = read_blocks(model("llama").config, "llama")
+            numbers = {"dp_attention": groups, "batch_size": 8, "isl": 90, "osl": 20}
+            one = cell(blocks, hardware(memory_bytes=1e12), FP16, numbers)
+            assert float(sequences_that_fit(Request(one))) == pytest.approx(expected, rel=1e-5)
+
+
 def test_more_of_an_engines_overhead_costs() -> None:
     found = told(*CASES["a pipeline of experts"]).elasticities
     assert found["output_throughput"]["software_overhead"] < -0.1
@@ -214,6 +225,34 @@ def test_shares_of_a_phase_are_whole() -> None:
         assert sum(phase.share(spent) for spent in phase.parts[0].seconds) == pytest.approx(1)
         rows = operator_rows(phase)
         assert sum(row["time (ms)"] for row in rows[:-1]) == pytest.approx(rows[-1]["time (ms)"])
+
+
+def test_a_what_if_with_more_memory_can_use_all_of_it() -> None:
+    # The base has 80 GB, of which the driver reports 85.5 GB as usable; that says nothing about
+    # another size. 140 GB of weights fit in 160 GB.
+    base = shipped().hardware("h100-sxm-80gb")
+    assert base.usable_memory_bytes == 8.5521e10
+
+    def explained(**changes: float) -> Explanation:
+        what_if = {"base": base.name, "name": "large", **changes}
+        return explain(
+            Grid(
+                models=["llama-2-70b"],
+                hardware=[what_if],
+                precision=["fp16"],
+                batch_size=[1],
+                isl=[64],
+                osl=[1],
+                variables=["ttft"],
+            )
+        )
+
+    large = explained(memory_bytes=1.6e11)
+    assert large.memory["device"] == 1.6e11
+    assert large.reasons == ()
+    stated = explained(memory_bytes=1.6e11, usable_memory_bytes=1.2e11)
+    assert stated.memory["device"] == 1.2e11
+    assert stated.reasons == ("exceeds_memory",)
 
 
 def test_several_cells_are_refused() -> None:

@@ -249,6 +249,19 @@ def test_tokens_travel_to_the_experts_that_are_elsewhere() -> None:
     assert split.network_span == 8
 
 
+def test_sending_tokens_to_all_groups_is_never_less_than_to_their_experts() -> None:
+    # Two experts each on 8 GPUs: 2·7/8 = 1.75 copies leave, 7 if all groups get the token;
+    # halfway is 1.75 + 5.25/2 = 4.375.
+    halfway = expert_exchange(10.0, 4096.0, 2.0, ep=8.0, everywhere_share=0.5, **EXCHANGE)
+    assert halfway.network_bytes == 10 * 4.375 * 4096 * 2
+    # Two groups of 4 GPUs, eight experts each: 7 copies leave, of which the other group's 4 GPUs
+    # need one each. That is more than the one copy of a token that all groups get.
+    wide = EXCHANGE | {"dp_attention": 2.0, "tp": 4.0}
+    for share in (0.0, 0.5, 1.0):
+        cost = expert_exchange(10.0, 4096.0, 8.0, ep=8.0, everywhere_share=share, **wide)
+        assert cost.network_bytes == 10 / 4 * 4 * 4096 * 2
+
+
 def test_one_attention_group_exchanges_nothing() -> None:
     alone = EXCHANGE | {"dp_attention": 1.0, "tp": 4.0}
     assert spent(expert_exchange(10.0, 4096.0, 8.0, ep=4.0, **alone)) == {}

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 import sweep
 from sweep.errors import ResultError
 from sweep.files.categories import labels
-from sweep.queries.axes_of_grid import Space
 from sweep.queries.front_of_points import front, thin
+from sweep.queries.grid_axes import GridAxes
 from sweep.queries.quantile import sorted_quantiles
-from sweep.queries.question import parse_reduction
 from sweep.queries.reduction import finish, reduce_dataset
+from sweep.queries.reduction_request import parse_reduction
 from sweep.queries.where import Where
 from sweep.runs.check_results import check_file
 from sweep.schema.variables import VARIABLES
@@ -87,7 +87,7 @@ def cut_anyhow(dataset, random, whole) -> list[xr.Dataset]:
 @given(seed=st.integers(0, 10**6), random=st.randoms(use_true_random=False))
 def test_parts_combine_to_the_whole(text, options, seed, random) -> None:
     dataset = random_dataset(seed)
-    reduction = parse_reduction(text, Space.of(dataset), **options)
+    reduction = parse_reduction(text, GridAxes.of(dataset), **options)
     whole = reduction.within(dataset)
     partials = [
         reduction.within(p) for p in cut_anyhow(dataset, random, reduction.axes_needed_whole)
@@ -104,7 +104,7 @@ def test_parts_combine_to_the_whole(text, options, seed, random) -> None:
 def test_best_agrees_with_a_search_of_every_cell(seed, missing) -> None:
     dataset = random_dataset(seed, share_missing=missing)
     asked = parse_reduction(
-        "best:hardware,batch_size", Space.of(dataset), where="ttft<4 and feasible"
+        "best:hardware,batch_size", GridAxes.of(dataset), where="ttft<4 and feasible"
     )
     found = asked.finish(asked.within(dataset))
     assert found.output_throughput.dims == ("model", "isl", "osl")
@@ -131,7 +131,7 @@ def test_best_agrees_with_a_search_of_every_cell(seed, missing) -> None:
 
 def test_of_equal_values_the_first_place_is_best_however_cut() -> None:
     dataset = random_dataset(0, levels=1, share_missing=0)
-    asked = parse_reduction("best:hardware,batch_size", Space.of(dataset))
+    asked = parse_reduction("best:hardware,batch_size", GridAxes.of(dataset))
     parts = [dataset.isel(hardware=[i], batch_size=[j]) for i in (2, 0, 1) for j in (1, 2, 0)]
     result = asked.finish(asked.combine(*map(asked.within, parts)))
     assert set(labels(result.best_hardware).values.ravel()) == {"a100"}
@@ -141,14 +141,14 @@ def test_of_equal_values_the_first_place_is_best_however_cut() -> None:
 def test_what_is_small_is_best_for_times_and_memory() -> None:
     dataset = random_dataset(1)
     for name in ("ttft", "memory_required"):
-        asked = parse_reduction("best:batch_size", Space.of(dataset), by=name)
+        asked = parse_reduction("best:batch_size", GridAxes.of(dataset), by=name)
         found = asked.finish(asked.within(dataset))[name]
         xr.testing.assert_equal(found, dataset[name].min("batch_size"))
 
 
 def test_argmax_finds_one_place_in_the_grid() -> None:
     dataset = random_dataset(2, levels=10**6)
-    asked = parse_reduction("argmax:tpot", Space.of(dataset))
+    asked = parse_reduction("argmax:tpot", GridAxes.of(dataset))
     found = asked.finish(asked.within(dataset))
     place = dataset.tpot.where(dataset.tpot == dataset.tpot.max(), drop=True)
     assert found.tpot == dataset.tpot.max()
@@ -203,7 +203,7 @@ def test_pareto_of_large_groups_is_that_of_their_points() -> None:
         },
         {"model": ["a", "b"], "isl": isl},
     )
-    asked = parse_reduction("pareto:ttft,output_throughput", Space.of(dataset), where="isl>=10")
+    asked = parse_reduction("pareto:ttft,output_throughput", GridAxes.of(dataset), where="isl>=10")
     found = asked.finish(asked.within(dataset))
     for model in ("a", "b"):
         points = dataset.sel(model=model, isl=slice(10, None))
@@ -231,9 +231,11 @@ def test_quantiles_are_those_of_numpy() -> None:
 
 def test_quantiles_refuse_parts_of_their_axis() -> None:
     dataset = random_dataset(0)
-    asked = parse_reduction("quantile:0.5:isl,osl", Space.of(dataset))
+    asked = parse_reduction("quantile:0.5:isl,osl", GridAxes.of(dataset))
     assert asked.axes_needed_whole == ("isl", "osl")
-    with pytest.raises(ResultError, match=r"isl is cut.*cut along model, hardware, batch_size"):
+    with pytest.raises(
+        ResultError, match=r"isl is divided.*divide only model, hardware, batch_size"
+    ):
         asked.within(dataset.isel(isl=[0]))
 
 
@@ -251,7 +253,7 @@ def test_quantiles_refuse_parts_of_their_axis() -> None:
 def test_constraints_mean_what_they_say(where, by_hand) -> None:
     dataset = random_dataset(3)
     mask, expected = xr.broadcast(
-        Where.parse(where, Space.of(dataset)).mask(dataset), by_hand(dataset)
+        Where.parse(where, GridAxes.of(dataset)).mask(dataset), by_hand(dataset)
     )
     assert 0 < int(mask.sum()) < mask.size
     np.testing.assert_array_equal(mask, expected.transpose(*mask.dims))
@@ -273,11 +275,11 @@ def test_constraints_mean_what_they_say(where, by_hand) -> None:
         ("pareto:ttft", {}, "two variables"),
         ("quantile:1.5:isl", {}, "from 0 to 1"),
         ("quantile:0.5", {}, "write best:AXIS"),
-        ("best:isl", {"where": "ttft<"}, "no comparison"),
+        ("best:isl", {"where": "ttft<"}, "not a comparison"),
         ("best:isl", {"where": "ttft"}, "compare it"),
-        ("best:isl", {"where": "ttft<fast"}, "'fast' is no number"),
+        ("best:isl", {"where": "ttft<fast"}, "'fast' is not a number"),
         ("best:isl", {"where": "tfft<1"}, "did you mean 'ttft'"),
-        ("best:isl", {"where": "ttft<1 or tpot<1"}, "no comparison"),
+        ("best:isl", {"where": "ttft<1 or tpot<1"}, "not a comparison"),
         ("best:isl", {"where": "hardware == h200"}, "did you mean 'h20'"),
         ("best:isl", {"where": "hardware < h20"}, "by == or !="),
         ("best:isl", {"where": "isl == 500"}, "the nearest is 512"),
@@ -286,7 +288,7 @@ def test_constraints_mean_what_they_say(where, by_hand) -> None:
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(text, options, words) -> None:
     with pytest.raises(ResultError, match=words) as refused:
-        parse_reduction(text, Space.of(random_dataset(0)), **options)
+        parse_reduction(text, GridAxes.of(random_dataset(0)), **options)
     assert "\n" not in str(refused.value)
 
 
@@ -319,7 +321,7 @@ def results() -> xr.Dataset:
 def test_a_reduced_file_is_sound_and_gives_back_what_was_written(
     results, tmp_path, text, options
 ) -> None:
-    reduced = reduce_dataset(results, parse_reduction(text, Space.of(results), **options))
+    reduced = reduce_dataset(results, parse_reduction(text, GridAxes.of(results), **options))
     path = tmp_path / "reduced.nc"
     sweep.write_netcdf(reduced, path)
     assert check_file(path) == []
@@ -331,8 +333,8 @@ def test_a_reduced_file_is_sound_and_gives_back_what_was_written(
 
 
 def test_a_partial_survives_a_file(results, tmp_path) -> None:
-    asked = parse_reduction("best:batch_size", Space.of(results), where="ttft<0.5")
-    front_of = parse_reduction("pareto:ttft,tpot", Space.of(results))
+    asked = parse_reduction("best:batch_size", GridAxes.of(results), where="ttft<0.5")
+    front_of = parse_reduction("pareto:ttft,tpot", GridAxes.of(results))
     for i, reduction in enumerate((asked, front_of)):
         halves = []
         for j in range(2):
@@ -346,7 +348,7 @@ def test_a_partial_survives_a_file(results, tmp_path) -> None:
 
 
 def test_blocks_do_not_change_the_answer(results, monkeypatch) -> None:
-    asked = parse_reduction("best:batch_size,hardware", Space.of(results), where="feasible")
+    asked = parse_reduction("best:batch_size,hardware", GridAxes.of(results), where="feasible")
     seen = []
     whole = reduce_dataset(results, asked)
     monkeypatch.setattr("sweep.queries.reduction.POINTS", 5)
@@ -365,13 +367,13 @@ def test_blocks_do_not_change_the_answer(results, monkeypatch) -> None:
     xr.testing.assert_identical(lazy.drop_attrs(deep=False), whole.drop_attrs(deep=False))
 
 
-def test_a_grid_that_is_not_computed_yet_has_the_space_of_its_results(results) -> None:
-    known = Space.of(results)
-    axes = {axis: known.axes[axis] for axis in reversed(known.axes)}
-    planned = Space.of_axes(axes, known.dims)
+def test_a_grid_that_is_not_computed_yet_has_the_axes_of_its_results(results) -> None:
+    known = GridAxes.of(results)
+    axes = {axis: known.labels[axis] for axis in reversed(known.labels)}
+    planned = GridAxes.of_axes(axes, known.dims)
     assert planned == known
     text, where = "best:batch_size", "ttft<0.5 and feasible"
-    here, there = (parse_reduction(text, space, where=where) for space in (planned, known))
+    here, there = (parse_reduction(text, grid, where=where) for grid in (planned, known))
     xr.testing.assert_identical(here.within(results), there.within(results))
 
 

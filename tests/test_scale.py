@@ -22,8 +22,8 @@ from sweep.evaluation.plan import Plan, make_plan
 from sweep.files.export import export
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
-from sweep.queries import question as asking
-from sweep.queries.question import Question
+from sweep.queries import reduction_request
+from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs import to_disk as running
 from sweep.runs.check_results import check_directory
 from sweep.runs.limits import check_piece_fits_memory
@@ -34,18 +34,18 @@ from sweep.runs.to_disk import Sharding, run_reduced
 ROOT = Path(__file__).parent.parent
 VARIABLES = ["output_throughput", "ttft", "weight_memory", "feasible"]
 QUESTIONS = [
-    Question(text="best:batch_size,tp", where="ttft<0.05 and feasible"),
-    Question(text="best:model,hardware,isl", by="ttft"),
-    Question(text="argmax:output_throughput"),
-    Question(text="argmin:ttft", per=["hardware", "isl"], where="weight_memory>1e5"),
-    Question(text="pareto:ttft,output_throughput", where="feasible"),
-    Question(text="pareto:ttft,output_throughput", per=[], where="ttft<1e-12"),
-    Question(text="quantile:0.1,0.5:isl,osl", by="ttft"),
-    Question(text="quantile:0.5:model,hardware"),
+    ReductionRequest(text="best:batch_size,tp", where="ttft<0.05 and feasible"),
+    ReductionRequest(text="best:model,hardware,isl", by="ttft"),
+    ReductionRequest(text="argmax:output_throughput"),
+    ReductionRequest(text="argmin:ttft", per=["hardware", "isl"], where="weight_memory>1e5"),
+    ReductionRequest(text="pareto:ttft,output_throughput", where="feasible"),
+    ReductionRequest(text="pareto:ttft,output_throughput", per=[], where="ttft<1e-12"),
+    ReductionRequest(text="quantile:0.1,0.5:isl,osl", by="ttft"),
+    ReductionRequest(text="quantile:0.5:model,hardware"),
 ]
 
 
-def planned(question: Question | None, **changes: object) -> Plan:
+def planned(question: ReductionRequest | None, **changes: object) -> Plan:
     options = {n: changes.pop(n) for n in ("efficiency", "shards", "shard_bytes") if n in changes}
     grid = resolve(Grid(**{**UNEVEN, "variables": VARIABLES, **changes}), shipped())
     return make_plan(grid, question=question, **options)
@@ -85,7 +85,7 @@ def test_reducing_each_shard_answers_as_reducing_the_whole(
     monkeypatch.setattr(plan, "SHARD_BYTES", 500)
     made = planned(question, shards=shards)
     found = answered(made, tmp_path / "answer.nc")
-    wanted = asking.reduce(
+    wanted = reduction_request.reduce(
         whole, question.text, where=question.where, by=question.by, per=question.per
     )
     same_answer(found, wanted, tmp_path)
@@ -99,14 +99,16 @@ def test_intervals_and_operators_are_reduced_too(tmp_path) -> None:
         **{"efficiency": fitted, "variables": variables, "models": [model("llama")], "isl": [128]},
         "osl": [10],
     }
-    question = Question(text="best:batch_size", by="ttft_upper")
+    question = ReductionRequest(text="best:batch_size", by="ttft_upper")
     found = answered(planned(question, shards=9, **changes), tmp_path / "answer.nc")
-    wanted = asking.reduce(run_plan(planned(None, **changes)), question.text, by=question.by)
+    wanted = reduction_request.reduce(
+        run_plan(planned(None, **changes)), question.text, by=question.by
+    )
     same_answer(found, wanted, tmp_path)
 
 
 def test_axes_needed_whole_are_not_cut() -> None:
-    made = planned(Question(text="quantile:0.5:model,isl"), shards=1000)
+    made = planned(ReductionRequest(text="quantile:0.5:model,isl"), shards=1000)
     assert made.cut.pieces["model"] == made.cut.pieces["isl"] == 1
     assert made.cut.shards == 2 * 2 * 5 * 2
     places = made.cut.places(3)
@@ -115,7 +117,7 @@ def test_axes_needed_whole_are_not_cut() -> None:
 
 def test_pieces_of_a_shard_cover_it_once(monkeypatch) -> None:
     monkeypatch.setattr(plan, "SHARD_BYTES", 100)
-    made = planned(Question(text="best:isl"), shards=2)
+    made = planned(ReductionRequest(text="best:isl"), shards=2)
     places = made.cut.places(1)
     seen = np.zeros([3, 2, 1, 2, 5, 3, 2], int)
     pieces = list(made.pieces(places))
@@ -127,7 +129,7 @@ def test_pieces_of_a_shard_cover_it_once(monkeypatch) -> None:
 
 
 def test_blocks_keep_needed_axes_whole_as_long_as_they_can(monkeypatch) -> None:
-    made = planned(Question(text="quantile:0.5:model,hardware"))
+    made = planned(ReductionRequest(text="quantile:0.5:model,hardware"))
     monkeypatch.setattr(evaluation, "BLOCK_BYTES", 200)
     lengths = Evaluation(made)._block_lengths(made.sizes)
     assert lengths["model"] == 3 and lengths["hardware"] == 2 and lengths["batch_size"] == 1
@@ -135,7 +137,7 @@ def test_blocks_keep_needed_axes_whole_as_long_as_they_can(monkeypatch) -> None:
 
 def test_a_question_that_needs_too_much_at_once_is_refused() -> None:
     axes = {"isl": {"start": 1, "stop": 10**6}, "osl": {"start": 1, "stop": 10**6}}
-    question = Question(text="quantile:0.5:isl,osl", by="output_throughput")
+    question = ReductionRequest(text="quantile:0.5:isl,osl", by="output_throughput")
     with pytest.raises(GridError, match=r"needs isl, osl whole, 4\.8e\+04 GB|needs isl, osl whole"):
         check_piece_fits_memory(planned(question, **axes))
 
@@ -143,7 +145,7 @@ def test_a_question_that_needs_too_much_at_once_is_refused() -> None:
 @pytest.mark.parametrize("text", ["best:speed", "worst:isl", "argmax:feasible", "pareto:ttft"])
 def test_a_question_that_means_nothing_here_is_refused_before_anything_runs(text, tmp_path) -> None:
     with pytest.raises(ResultError, match="--reduce"):
-        planned(Question(text=text))
+        planned(ReductionRequest(text=text))
 
 
 QUESTION = QUESTIONS[0]
@@ -179,7 +181,7 @@ def test_damage_of_a_partial_is_found_and_mended(tmp_path) -> None:
     told: list[str] = []
     run_reduced(made, out, Sharding(), told.append)
     assert "is damaged" in told[0] and ", 1 to compute" in told[1]
-    wanted = asking.reduce(run_plan(planned(None)), QUESTION.text, where=QUESTION.where)
+    wanted = reduction_request.reduce(run_plan(planned(None)), QUESTION.text, where=QUESTION.where)
     same_answer(sweep.open_results(out).load(), wanted, tmp_path)
 
 
@@ -188,7 +190,7 @@ def test_another_question_is_another_plan(tmp_path) -> None:
     run_reduced(made, out, Sharding(only=(1, 2)), lambda line: None)
     folder = tmp_path / "answer.nc.shards"
     digests = {Directory.load(folder).digest}
-    for other in (Question(text="best:tp"), QUESTION.model_copy(update={"where": ""})):
+    for other in (ReductionRequest(text="best:tp"), QUESTION.model_copy(update={"where": ""})):
         with pytest.raises(ResultError, match=r"begun with --reduce best:batch_size,tp where ttft"):
             answered(planned(other, shards=4), out)
     with (
@@ -196,7 +198,7 @@ def test_another_question_is_another_plan(tmp_path) -> None:
         begun(folder, planned(None, shards=4)),
     ):
         pass
-    answered(planned(Question(text="best:tp"), shards=4), out, Sharding(force=True))
+    answered(planned(ReductionRequest(text="best:tp"), shards=4), out, Sharding(force=True))
     with sweep.open_results(out) as found:
         assert found.attrs["llm_sweep_reduction"].startswith("best:tp")
         digests.add(found.attrs["llm_sweep_plan"])

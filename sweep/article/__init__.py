@@ -1,1 +1,1 @@
-"""The figures and the table of the article that this project starts from."""
+"""Figures and table of the article that motivated this project."""

@@ -1,8 +1,8 @@
-"""The figures of a 2024 article on choosing accelerators by rooflines: what goes into them.
+"""Data of the figures of a 2024 article on choosing accelerators by rooflines.
 
 The article compares accelerators by two methods, a global roofline of the decode and the rooflines
-of all operators, and holds the second against measurements. `docs/article.md` sets its findings
-beside ours. How the figures are drawn stands in `article_plots`.
+of all operators, and checks the second against measurements. `docs/article.md` compares its
+findings with ours. `figures.py` draws.
 """
 
 from collections.abc import Sequence
@@ -15,32 +15,33 @@ from sweep.specs.hardware import HardwareSpec
 from sweep.specs.shipped import shipped_configs
 
 ROOFS = ("a100-sxm-80gb", "h20-96gb", "a800-sxm-80gb", "l40s", "l20", "rtx-4090")
-"""Accelerators whose rooflines the article draws."""
+"""Accelerators in the article's roofline figure."""
 PAIR = ("a100-sxm-80gb", "h20-96gb")
-"""Accelerators of its meshes."""
+"""Accelerators in its maps."""
 MESH_SWEEP = "a100-vs-h20"
-"""The sweep with the batches, context lengths and models of its meshes."""
+"""Name of the sweep with the batch sizes, context lengths and models of its maps."""
 TABLE = "trtllm-article-table"
+"""Name of the published throughputs in `configs/measurements/`."""
 
 
 def roofs(catalog: Catalog) -> list[HardwareSpec]:
-    """The accelerators of the rooflines.
+    """Accelerators of the roofline figure.
 
     Raises:
-        SpecError: One of the catalog is malformed.
+        SpecError: A specification in the catalog is malformed.
     """
     return [catalog.hardware(name) for name in ROOFS]
 
 
 def meshes(catalog: Catalog, models: Sequence[str] = ()) -> list[list[Comparison]]:
-    """A100 against H20 on each model, by both methods.
+    """Compare A100 with H20 on each model, by both methods.
 
     Args:
         catalog: Where to look names up.
-        models: Names or paths in place of the article's four models.
+        models: Names or paths; the article's four models if not given.
 
     Returns:
-        A row per model, in it the operator roofline and the global one.
+        A row per model: by the operator roofline and by the global roofline.
 
     Raises:
         SpecError: A model is unknown, or a file of the catalog is malformed.
@@ -55,7 +56,7 @@ def meshes(catalog: Catalog, models: Sequence[str] = ()) -> list[list[Comparison
 
 
 def table(catalog: Catalog) -> tuple[PublishedTable, list[ComparedRow]]:
-    """The published throughputs of TensorRT-LLM, with other estimates and ours.
+    """Published throughputs of TensorRT-LLM, with the article's estimates and ours.
 
     Raises:
         SpecError: The table, its sweep or its calibration is malformed.

@@ -1,4 +1,4 @@
-"""The figures of the article that `article` computes, each by one call without arguments."""
+"""Draw the figures of the article, each by one call without arguments."""
 
 from collections.abc import Sequence
 
@@ -47,14 +47,14 @@ def article_table(catalog: Catalog | None = None) -> Figure:
 
 
 def published_figure(table: PublishedTable, compared: Sequence[ComparedRow]) -> Figure:
-    """Published figures beside estimates: a panel per row, a bar per column.
+    """Draw published figures and estimates: a panel per row, a bar per column.
 
-    Bars carry their value and how far it is from what was measured; the whisker is the 90 %
-    interval of the calibrated figure.
+    Each bar has its value and its error; the whisker is the 90 % interval of the calibrated
+    figure.
 
     Args:
-        table: What was published.
-        compared: Its rows, with our figures.
+        table: The published table.
+        compared: Its rows with our figures.
     """
     figure = Figure(figsize=(2.6 * len(compared), 4.4), layout="constrained")
     panels = figure.subplots(1, len(compared), squeeze=False)[0]
@@ -69,9 +69,9 @@ def published_figure(table: PublishedTable, compared: Sequence[ComparedRow]) -> 
         "ours, calibrated, with its 90 % interval",
     ]
     figure.legend(panels[0].containers[:4], names, loc="outside lower center", ncols=4, fontsize=8)
-    place = table.point
+    point = table.point
     figure.suptitle(
-        f"{place['model']} on one {place['hardware']}, {place['precision']}; each panel has its "
+        f"{point['model']} on one {point['hardware']}, {point['precision']}; each panel has its "
         "own scale",
         fontsize=11,
     )
@@ -87,11 +87,11 @@ def _draw_row(axes: Axes, line: ComparedRow) -> None:
         (line.ours, line.ours, OURS, ".."),
         (line.calibrated, high, CALIBRATED, ""),
     ]
-    for place, (value, top, colour, hatch) in enumerate(bars):
-        axes.bar(place, value, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
+    for index, (value, top, colour, hatch) in enumerate(bars):
+        axes.bar(index, value, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
         axes.annotate(
-            f"{value:,.0f}\n{_error(value, row)}" if place else f"{value:,.0f}",
-            (place, top),
+            f"{value:,.0f}\n{_error(value, row)}" if index else f"{value:,.0f}",
+            (index, top),
             xytext=(0, 3),
             textcoords="offset points",
             fontsize=8,
@@ -108,6 +108,6 @@ def _draw_row(axes: Axes, line: ComparedRow) -> None:
 
 
 def _error(value: float, row: Row) -> str:
-    """How far an estimate is from what was measured, small errors to a tenth of a percent."""
+    """Relative error of an estimate; small errors to a tenth of a percent."""
     error = value / row.measured - 1
     return f"{error:+.0%}" if abs(error) >= 0.1 else f"{error:+.1%}"

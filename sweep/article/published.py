@@ -1,4 +1,4 @@
-"""Published figures beside ours: a shipped table, the sweep that holds its rows, the errors."""
+"""Published figures compared with ours: a shipped table, the sweep of its rows, the errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from sweep.specs.shipped import shipped_configs
 
 
 class Column(Spec):
-    """One published column: who says so, and where."""
+    """A published column and its source."""
 
     name: str
     source: str
 
 
 class Columns(Spec):
-    """The measured column, and another estimate of the same rows."""
+    """The measured column and another estimate of the same rows."""
 
     measured: Column
     estimated: Column
 
 
 class Row(Spec):
-    """One published row. [count, s-1]."""
+    """One published row. [count, s-1]"""
 
     batch_size: int
     isl: int
@@ -42,15 +42,15 @@ class Row(Spec):
 
 
 class PublishedTable(Spec):
-    """Published figures that a shipped sweep can be held against.
+    """Published figures to compare with a shipped sweep.
 
     Attributes:
         sweep: Name of the sweep.
         efficiency: Name of the calibration for the engine that was measured.
         engine_version: The engine's version.
         variable: The quantity published.
-        point: Place along every axis that all rows share.
-        columns: Where the figures were read.
+        point: Label or number along every axis that is the same for all rows.
+        columns: The columns and their sources.
         rows: The figures.
     """
 
@@ -69,8 +69,8 @@ class ComparedRow:
 
     Attributes:
         row: The published row.
-        ours: Our figure, not fitted to anything.
-        calibrated: Our figure under the calibration.
+        ours: Our figure without calibration.
+        calibrated: Our figure with the calibration.
         interval: Ends of its 90 % interval.
     """
 
@@ -81,22 +81,22 @@ class ComparedRow:
 
     @property
     def our_error(self) -> float:
-        """Our figure over the measured one, less 1. [1]."""
+        """Relative error of our figure. [1]"""
         return self.ours / self.row.measured - 1
 
     @property
     def calibrated_error(self) -> float:
-        """Our calibrated figure over the measured one, less 1. [1]."""
+        """Relative error of our calibrated figure. [1]"""
         return self.calibrated / self.row.measured - 1
 
     @property
     def estimated_error(self) -> float:
-        """The other estimate over the measured one, less 1. [1]."""
+        """Relative error of the other estimate. [1]"""
         return self.row.estimated / self.row.measured - 1
 
 
 def compare_published(name: str, catalog: Catalog) -> tuple[PublishedTable, list[ComparedRow]]:
-    """Run the sweep of a shipped table and set our figures beside the published ones.
+    """Run the sweep of a shipped table and compare our figures with the published ones.
 
     The calibration was fitted to the published rows among thousands of others.
 
@@ -117,7 +117,7 @@ def compare_published(name: str, catalog: Catalog) -> tuple[PublishedTable, list
 def published_rows(
     table: PublishedTable, compared: Sequence[ComparedRow], *, as_json: bool
 ) -> list[dict[str, Any]]:
-    """One row per published figure, errors beside the estimates."""
+    """One row per published figure, with the errors of the estimates."""
     measured, estimated = table.columns.measured.name, table.columns.estimated.name
     rows = []
     for line in compared:
@@ -150,11 +150,11 @@ def _compared(row: Row, table: PublishedTable, bounds: xr.Dataset, real: xr.Data
 
 
 def _ours(dataset: xr.Dataset, table: PublishedTable, row: Row, variable: str) -> float:
-    place = {**table.point, "batch_size": row.batch_size, "isl": row.isl, "osl": row.osl}
+    cell = {**table.point, "batch_size": row.batch_size, "isl": row.isl, "osl": row.osl}
     try:
-        return float(dataset[variable].sel(place))
+        return float(dataset[variable].sel(cell))
     except KeyError as error:
         raise SpecError(
-            f"sweep {table.sweep!r} has no {variable} at {place}: {error.args[0]}; "
-            "a sweep of your own stands in for the shipped one"
+            f"sweep {table.sweep!r} has no {variable} at {cell}: {error.args[0]}; "
+            "a sweep of your own with this name replaces the shipped one"
         ) from None

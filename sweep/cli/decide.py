@@ -1,16 +1,14 @@
-"""Commands that help decide: `compare`, `explain`, `recommend` and `report`.
+"""Commands that show results: `compare`, `explain` and `report`.
 
 Heavy packages are imported inside the commands that need them.
 """
 
 import json
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sweep.cli.launch import CHECK_FAILED
 from sweep.cli.options import (
     catalog_of,
     check_picture,
@@ -22,9 +20,6 @@ from sweep.cli.options import (
     print_rows,
 )
 from sweep.errors import SweepError
-
-DEFAULT_EFFICIENCY = "tensorrt-llm"
-"""Default calibration of `recommend`: bounds would favour the hardware that software uses worst."""
 
 
 @click.command()
@@ -104,251 +99,6 @@ def explain(
         click.echo(f"{phase.name}, {phase.tokens:,.0f} tokens of context, per GPU:")
         print_rows(explain_text.operator_rows(phase), as_json=False)
     for rows in (explain_text.figure_rows(found), explain_text.elasticity_rows(found)):
-        print_rows(rows, as_json=False)
-
-
-class Numbers(click.ParamType[tuple[int, ...]]):
-    """Positive integers separated by commas."""
-
-    name = "N,N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the integers."""
-        if isinstance(value, tuple):
-            return value
-        words = [word.strip() for word in str(value).split(",")]
-        if not all(word.isdecimal() and int(word) > 0 for word in words):
-            self.fail(
-                f"{value!r} is not a list of positive integers separated by commas, such as 1,2,4",
-                param,
-                ctx,
-            )
-        return tuple(map(int, words))
-
-
-class Positive(click.FloatRange):
-    """A finite number above 0; a plain range would let NaN pass."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number."""
-        number: float = super().convert(value, param, ctx)
-        if not isfinite(number):
-            self.fail(f"{value!r} is not a finite number above 0", param, ctx)
-        return number
-
-
-POSITIVE = Positive(min=0, min_open=True)
-COUNT = click.IntRange(1)
-
-
-@click.command()
-@click.option(
-    "--model", help="Model: name, or path of a config.json. Required unless --from is given."
-)
-@click.option(
-    "--isl",
-    type=COUNT,
-    help="Input tokens of each request. Required unless --from is given.",
-)
-@click.option(
-    "--osl",
-    type=COUNT,
-    help="Output tokens of each request. Required unless --from is given.",
-)
-@click.option(
-    "--concurrency",
-    type=COUNT,
-    help="Requests that a replica must hold at once. Default: the best number is searched.",
-)
-@click.option(
-    "--requests-per-s",
-    type=POSITIVE,
-    help="Requests per second that all replicas must serve together. Default: one replica.",
-)
-@click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in s.")
-@click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in s.")
-@click.option(
-    "--max-price-per-hour",
-    type=POSITIVE,
-    help="Highest hourly price of all accelerators together, in USD.",
-)
-@click.option("--max-gpus", type=COUNT, help="Largest number of accelerators in all replicas.")
-@click.option(
-    "--hardware",
-    multiple=True,
-    help="Accelerator to consider; may be repeated. Default: all with solid figures.",
-)
-@click.option(
-    "--precision",
-    multiple=True,
-    help="Precision recipe; may be repeated. Default: fp16, or all of --from.",
-)
-@click.option(
-    "--tp",
-    type=Numbers(),
-    default=(),
-    help="Tensor-parallel widths to consider, in GPUs. Default: powers of two within a machine.",
-)
-@click.option(
-    "--pp",
-    type=Numbers(),
-    default=(),
-    help="Pipeline stages to consider. Default: powers of two within a machine.",
-)
-@click.option(
-    "--dp-attention",
-    type=Numbers(),
-    default=(),
-    help="Attention groups to consider. Default: powers of two within a machine if the model has "
-    "experts, else 1.",
-)
-@click.option(
-    "--by",
-    type=click.Choice(["gpu", "dollar", "watt"]),
-    default="gpu",
-    show_default=True,
-    help="What throughput is divided by for the ranking.",
-)
-@click.option(
-    "--price",
-    multiple=True,
-    metavar="NAME=USD",
-    help="Hourly price of one accelerator, in USD; may be repeated.",
-)
-@click.option(
-    "--prices",
-    type=click.Path(path_type=Path),
-    help="YAML, JSON or CSV file of hourly prices, in USD.",
-)
-@click.option(
-    "--efficiency",
-    help="Calibration: name or file; ideal for bounds. Default: tensorrt-llm.",
-)
-@click.option(
-    "--from",
-    "source",
-    type=click.Path(path_type=Path),
-    help="Result to choose from, instead of a new sweep.",
-)
-@click.option(
-    "--every-layout", is_flag=True, help="Rank every layout, not only the best per accelerator."
-)
-@click.option("--top", type=COUNT, default=10, show_default=True, help="Number of ranks to show.")
-@click.option(
-    "--front",
-    is_flag=True,
-    help="Also print the Pareto front of throughput per user and per GPU.",
-)
-@picture_option
-@force_picture_option
-@json_option
-@configs_option
-@click.pass_context
-def recommend(
-    context: click.Context,
-    /,
-    model: str | None,
-    isl: int | None,
-    osl: int | None,
-    concurrency: int | None,
-    requests_per_s: float | None,
-    hardware: tuple[str, ...],
-    precision: tuple[str, ...],
-    tp: tuple[int, ...],
-    pp: tuple[int, ...],
-    dp_attention: tuple[int, ...],
-    by: Any,
-    price: tuple[str, ...],
-    prices: Path | None,
-    efficiency: str | None,
-    source: Path | None,
-    every_layout: bool,
-    top: int,
-    front: bool,
-    output: Path | None,
-    force: bool,
-    as_json: bool,
-    configs: tuple[str, ...],
-    **limits: Any,
-) -> int:
-    """Rank deployments of a model under limits; exit status 1 if none meets them.
-
-    The command sweeps servers with in-flight batching, or reads a result given by --from.
-    Predictions are for TensorRT-LLM unless --efficiency names another calibration.
-    """
-    check_picture(output, force=force)
-    if source is None and (model is None or isl is None or osl is None):
-        raise click.UsageError("give --model, --isl and --osl, or --from with a result")
-    if source is not None and efficiency is not None:
-        raise click.UsageError(
-            "the result of --from has its own calibration; leave --efficiency out"
-        )
-    from sweep.decisions import recommend_text
-    from sweep.decisions.deployment_sweep import sweep_deployments
-    from sweep.decisions.deployment_table import read_deployments
-    from sweep.decisions.deployments import Offer
-    from sweep.decisions.prices import parse_prices, read_prices
-    from sweep.decisions.recommend import Demand, Limits, check_prices
-    from sweep.decisions.recommend import recommend as recommend_from
-    from sweep.engines.calibration_file import load_efficiency
-    from sweep.runs.jit_cache import use_compilation_cache
-    from sweep.runs.open_results import open_results
-
-    use_compilation_cache()
-    catalog = catalog_of(context, configs)
-    given = parse_prices(price)
-    known = ({} if prices is None else read_prices(prices)) | given
-    offer = Offer(hardware, precision, tp, pp, dp_attention)
-    if source is not None:
-        with open_results(source) as dataset:
-            deployments = read_deployments(
-                dataset,
-                offer,
-                catalog=catalog,
-                model=model,
-                isl=isl,
-                osl=osl,
-                concurrency=concurrency,
-            )
-    else:
-        deployments = sweep_deployments(
-            str(model),
-            offer,
-            isl=int(isl or 0),
-            osl=int(osl or 0),
-            concurrency=concurrency,
-            catalog=catalog,
-            efficiency=load_efficiency(efficiency or DEFAULT_EFFICIENCY),
-        )
-    check_prices(given, deployments)
-    demand = Demand(Limits(**limits), by, concurrency, requests_per_s)
-    found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
-    shown = found.ranked.head(top)
-    elasticities = recommend_text.throughput_elasticities(found, shown)
-    if output is not None and len(found.ranked):
-        from sweep.decisions.figures.front import front_figure
-        from sweep.decisions.figures.style import save_figure
-
-        save_figure(front_figure(found), output)
-    if as_json:
-        click.echo(json.dumps(recommend_text.as_json(found, elasticities), indent=2))
-    else:
-        click.echo(recommend_text.sentence(found))
-        _print_ranks(recommend_text.rows(found, shown, elasticities))
-        if front:
-            click.echo("Pareto front of output tokens per second per user and per GPU:")
-            _print_ranks(recommend_text.rows(found, found.front))
-        for note in recommend_text.notes(found):
-            click.echo(f"({note})")
-    return 0 if len(found.ranked) else CHECK_FAILED
-
-
-def _print_ranks(rows: list[dict[str, Any]]) -> None:
-    if rows:
         print_rows(rows, as_json=False)
 
 

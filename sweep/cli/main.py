@@ -4,9 +4,10 @@ import click
 
 from sweep.cli.article import article_meshes, article_rooflines, article_table
 from sweep.cli.catalog import list_command, roofline, show
-from sweep.cli.decide import compare, explain, recommend, report
+from sweep.cli.decide import compare, explain, report
 from sweep.cli.launch import launch
 from sweep.cli.options import PROGRAM, configs_option
+from sweep.cli.recommend import recommend
 from sweep.cli.results import export, merge, reduce
 from sweep.cli.run import check, plan, run
 

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from sweep.files.encoding import Storage
-    from sweep.queries.question import Question
+    from sweep.queries.reduction_request import ReductionRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -135,20 +135,24 @@ def question_options(*, required: bool) -> Callable[[Command], Command]:
     return decorated
 
 
-def question(asked: str | None, where: str, by: str | None, per: str | None) -> "Question | None":
+def question(
+    asked: str | None, where: str, by: str | None, per: str | None
+) -> "ReductionRequest | None":
     """The reduction that these options describe, if any.
 
     Raises:
         UsageError: --where, --by or --per is given without --reduce.
     """
-    from sweep.queries.question import Question
+    from sweep.queries.reduction_request import ReductionRequest
 
     if asked is None:
         if where or by or per:
             raise click.UsageError("--where, --by and --per require --reduce")
         return None
     names = _names(per)
-    return Question(text=asked, where=where, by=by, per=None if names is None else list(names))
+    return ReductionRequest(
+        text=asked, where=where, by=by, per=None if names is None else list(names)
+    )
 
 
 @click.command()
@@ -176,7 +180,7 @@ def reduce(
     """
     from sweep.files.atomic import check_writable
     from sweep.files.netcdf import write_netcdf
-    from sweep.queries.question import reduce as reduce_result
+    from sweep.queries.reduction_request import reduce as reduce_result
     from sweep.queries.select import subset
     from sweep.runs.open_results import open_results
     from sweep.runs.progress import progress_bar

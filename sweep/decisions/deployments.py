@@ -18,7 +18,7 @@ DEPLOYMENT_AXES = ("hardware", "precision", *LAYOUT_AXES, *SERVER)
 
 @dataclass(frozen=True)
 class Scheme:
-    """How requests are batched, and the variables of a result that describe it.
+    """Kind of batching, and the variables of a result that describe it.
 
     Attributes:
         load: Axis of requests held at once.

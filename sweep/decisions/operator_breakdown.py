@@ -22,9 +22,9 @@ from sweep.schema.terms import BOUNDS
 
 PHASES = ("prefill", "decode_step")
 HOST = "host"
-"""Name of the last row: the host, which works beside the operators."""
+"""Name of the last row: the host, which works between the operators."""
 SPENT = (*BOUNDS, "unhidden", "overhead")
-"""What time is spent on: the resource that binds, the part of the other resources that it does not
+"""Uses of time: the resource that binds, the part of the other resources that it does not
 hide, and the overhead beyond all resources."""
 NO_BOUND = -1
 """The host's index into `BOUNDS`."""

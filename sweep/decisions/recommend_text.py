@@ -24,7 +24,7 @@ from sweep.schema.terms import INFEASIBLE_REASONS
 Row = Mapping[str, Any]
 """One deployment, by the columns of `Recommendation.scored`."""
 SCORES: dict[By, str] = {
-    "gpu": "output tokens per second and GPU",
+    "gpu": "output tokens per second per GPU",
     "dollar": "output tokens per dollar",
     "watt": "output tokens per joule of rated power",
 }

@@ -12,9 +12,9 @@ from sweep.engines.calibration_file import FittedEfficiency
 from sweep.evaluation.intervals import interval_variables
 from sweep.evaluation.tiling import Cut, cut_until
 from sweep.grid.resolved import Resolved
-from sweep.queries.axes_of_grid import Space
-from sweep.queries.question import Question
+from sweep.queries.grid_axes import GridAxes
 from sweep.queries.reduction import Reduction
+from sweep.queries.reduction_request import ReductionRequest
 from sweep.schema.variables import VARIABLES
 
 SHARD_BYTES = 2**26
@@ -62,7 +62,7 @@ class Plan:
     keep_infeasible: bool
     efficiency: FittedEfficiency | None
     cut: Cut
-    question: Question | None = None
+    question: ReductionRequest | None = None
 
     @property
     def points(self) -> int:
@@ -97,7 +97,7 @@ class Plan:
         used = {dim for variable in self.variables for dim in variable.shape}
         names = [variable.name for variable in self.variables]
         return self.question.over(
-            Space.of_axes({axis: axes[axis] for axis in axes if axis in used}, names)
+            GridAxes.of_axes({axis: axes[axis] for axis in axes if axis in used}, names)
         )
 
     @property
@@ -172,7 +172,7 @@ def make_plan(
     *,
     keep_infeasible: bool = False,
     efficiency: FittedEfficiency | None = None,
-    question: Question | None = None,
+    question: ReductionRequest | None = None,
     shards: int = 1,
     shard_bytes: int | None = None,
 ) -> Plan:

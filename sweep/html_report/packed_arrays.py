@@ -27,7 +27,7 @@ class Bundle:
         self._size = 0
 
     def add(self, values: Any, dims: Sequence[str]) -> Note:
-        """Append an array; return a note of its place and type for the page.
+        """Append an array; return a note of its offset and type for the page.
 
         Args:
             values: Rounded to `DIGITS`, unless they are of `INTEGERS`: categories or masks.

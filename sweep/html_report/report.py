@@ -46,8 +46,8 @@ def report(
     path = Path(path)
     check_writable(path, force=force)
     text = html(dataset, catalog=catalog, efficiency=efficiency)
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def html(

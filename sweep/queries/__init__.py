@@ -1,1 +1,1 @@
-"""Questions asked of results: select, filter, reduce."""
+"""Select, filter and reduce results."""

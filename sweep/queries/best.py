@@ -1,4 +1,4 @@
-"""The best place among some axes, for every cell of the others, under constraints."""
+"""The best cell over some axes, for every cell of the others, under constraints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,32 +9,32 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sweep.files.categories import fill_of, stored_integers
-from sweep.queries.axes_of_grid import Places, Space
-from sweep.queries.canvas import Canvas, values_over
-from sweep.queries.outcome import finished_place, told
+from sweep.queries.assembly import Assembly, values_over
+from sweep.queries.grid_axes import GridAxes, Indices
+from sweep.queries.result_variables import coordinate_variable, with_comment
 from sweep.queries.where import Where
 
 POSITION = "best_position"
-"""Where the best lies in the grid of the reduced axes; of equal values the first is taken."""
+"""Position of the best in the grid of the reduced axes; of equal values the first counts."""
 BEST = "best_"
-"""How the variable begins that tells where along an axis the best is."""
+"""Prefix of the variables with the coordinates of the best."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """The largest or smallest value over the reduced axes, its place, and what else holds there.
+    """The largest or smallest value over the reduced axes, and all variables of that cell.
 
     Attributes:
-        space: The whole grid.
-        where: What a place has to satisfy.
+        grid: The whole grid.
+        where: Constraints on a cell.
         by: The variable that is to be best.
-        largest: Whether more of it is better.
-        reduced: Axes that are chosen over, in the order of the grid.
-        kept: Axes that each have their own best, in the order of the grid.
-        text: How the user asked for it.
+        largest: Whether larger is better.
+        reduced: Axes to choose over, in the order of the grid.
+        kept: Axes with a best of their own for each value, in the order of the grid.
+        text: The request in the words of the user.
     """
 
-    space: Space
+    grid: GridAxes
     where: Where
     by: str
     largest: bool
@@ -44,48 +44,48 @@ class Best:
 
     @property
     def axes_needed_whole(self) -> tuple[str, ...]:
-        """Axes that no part may cut: none."""
+        """Axes that must not be divided: none."""
         return ()
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """Variables that do not vary over the reduced axes, and stay as they are."""
-        return self.space.inside(self.kept)
+        """Variables that do not vary over the reduced axes; they are unchanged."""
+        return self.grid.inside(self.kept)
 
-    def within(self, part: xr.Dataset) -> xr.Dataset:
-        """The best of one part of the grid.
+    def within(self, subgrid: xr.Dataset) -> xr.Dataset:
+        """The best of a sub-grid.
 
         Returns:
-            Over the kept axes: `by` and every other variable at the best place, and its position
-            in the grid of the reduced axes, below 0 where nothing satisfies the constraints.
+            Over the kept axes: all variables of the best cell, and its position in the grid of the
+            reduced axes, below 0 where no cell satisfies the constraints.
         """
-        inside = self.space.inside((*self.kept, *self.reduced))
-        part = part.drop_vars(set(part.data_vars) - set(inside)).compute()
-        value, local = self._choose(part)
-        found, index = np.isfinite(value), self._index(part, local)
-        position = self.space.position(
-            self.reduced, [self.space.places(part, axis)[index[axis]] for axis in self.reduced]
+        inside = self.grid.inside((*self.kept, *self.reduced))
+        subgrid = subgrid.drop_vars(set(subgrid.data_vars) - set(inside)).compute()
+        value, local = self._choose(subgrid)
+        found, index = np.isfinite(value), self._index(subgrid, local)
+        position = self.grid.position(
+            self.reduced, [self.grid.indices(subgrid, axis)[index[axis]] for axis in self.reduced]
         )
         take = _Taker(index, found)
         variables = {
             name: array if name in self.carried else (self.kept, take(array.variable), array.attrs)
-            for name, array in part.data_vars.items()
+            for name, array in subgrid.data_vars.items()
         }
         variables[POSITION] = (self.kept, np.where(found, position, fill_of(position.dtype)), {})
-        return xr.Dataset(variables, {axis: part[axis] for axis in self.kept}, part.attrs)
+        return xr.Dataset(variables, {axis: subgrid[axis] for axis in self.kept}, subgrid.attrs)
 
-    def _index(self, part: xr.Dataset, local: Places) -> dict[str, Places]:
-        """Index of the best place of each cell along every axis; they broadcast to the cells."""
-        chosen = np.unravel_index(local, [part.sizes[axis] for axis in self.reduced])
-        cells = np.ix_(*(np.arange(part.sizes[axis]) for axis in self.kept))
+    def _index(self, subgrid: xr.Dataset, local: Indices) -> dict[str, Indices]:
+        """Indices of the best cell along every axis; they broadcast to the kept cells."""
+        chosen = np.unravel_index(local, [subgrid.sizes[axis] for axis in self.reduced])
+        cells = np.ix_(*(np.arange(subgrid.sizes[axis]) for axis in self.kept))
         return dict(zip((*self.reduced, *self.kept), (*chosen, *cells), strict=True))
 
-    def _choose(self, part: xr.Dataset) -> tuple[NDArray[Any], Places]:
-        """Best value of each cell, infinite where there is none, and where in the part it is."""
-        sizes = {axis: part.sizes[axis] for axis in (*self.kept, *self.reduced)}
-        values = values_over(part[self.by].variable, sizes)
+    def _choose(self, subgrid: xr.Dataset) -> tuple[NDArray[Any], Indices]:
+        """Best value of each kept cell, infinite where there is none, and its position."""
+        sizes = {axis: subgrid.sizes[axis] for axis in (*self.kept, *self.reduced)}
+        values = values_over(subgrid[self.by].variable, sizes)
         allowed = np.isfinite(values)
-        mask = self.where.mask(part)
+        mask = self.where.mask(subgrid)
         if mask is not None:
             allowed = allowed & values_over(mask.variable, sizes)
         worst = -np.inf if self.largest else np.inf
@@ -97,44 +97,46 @@ class Best:
         best = np.take_along_axis(rows, local[:, None], 1)
         return best.reshape(shape), local.reshape(shape)
 
-    def combine(self, *parts: xr.Dataset) -> xr.Dataset:
-        """The best of several parts, in whatever order they come and however they were cut."""
-        if len(parts) == 1:
-            return parts[0]
-        canvas = Canvas.of(self.space, self.kept, parts)
-        whole = canvas.blank(parts[0])
+    def combine(self, *partials: xr.Dataset) -> xr.Dataset:
+        """The best of several partials, in any order and for any tiling of the grid."""
+        if len(partials) == 1:
+            return partials[0]
+        assembly = Assembly.of(self.grid, self.kept, partials)
+        whole = assembly.blank(partials[0])
         arrays = {name: array.values for name, array in whole.data_vars.items()}
-        for part in parts:
-            here = canvas.region(part, self.kept)
-            wins = self._wins(part, arrays[self.by][here], arrays[POSITION][here])
-            for name, array in part.data_vars.items():
+        for partial in partials:
+            here = assembly.region(partial, self.kept)
+            wins = self._wins(partial, arrays[self.by][here], arrays[POSITION][here])
+            for name, array in partial.data_vars.items():
                 if name in self.carried:
-                    canvas.fill_in(arrays[name], array)
+                    assembly.fill_in(arrays[name], array)
                 else:
                     arrays[name][here] = np.where(wins, array.values, arrays[name][here])
         return whole
 
-    def _wins(self, part: xr.Dataset, value: NDArray[Any], position: Places) -> NDArray[np.bool_]:
-        new, place = part[self.by].values, part[POSITION].values
+    def _wins(
+        self, partial: xr.Dataset, value: NDArray[Any], position: Indices
+    ) -> NDArray[np.bool_]:
+        new, new_position = partial[self.by].values, partial[POSITION].values
         better = new > value if self.largest else new < value
-        earlier = (new == value) & (place < position)
-        won: NDArray[np.bool_] = (place >= 0) & ((position < 0) | better | earlier)
+        earlier = (new == value) & (new_position < position)
+        won: NDArray[np.bool_] = (new_position >= 0) & ((position < 0) | better | earlier)
         return won
 
     def finish(self, partial: xr.Dataset) -> xr.Dataset:
-        """The result, with the coordinates of each best place in `best_<axis>`."""
+        """The result, with the coordinates of each best cell in `best_<axis>`."""
         position = partial[POSITION].values
-        places = self.space.unravel(self.reduced, np.maximum(position, 0))
+        indices = self.grid.unravel(self.reduced, np.maximum(position, 0))
         chosen = [name for name in partial.data_vars if name not in (*self.carried, POSITION)]
         result = partial.drop_vars(POSITION)
         for name in chosen:
             result[name] = stored_integers(result[name])
-            result[name] = told(result[name], self._comment(str(name)))
-        for axis, place in places.items():
-            result[BEST + axis] = finished_place(
-                self.space,
+            result[name] = with_comment(result[name], self._comment(str(name)))
+        for axis, index in indices.items():
+            result[BEST + axis] = coordinate_variable(
+                self.grid,
                 axis,
-                np.where(position < 0, -1, place),
+                np.where(position < 0, -1, index),
                 self.kept,
                 f"where {self.by} is best",
             )
@@ -151,20 +153,20 @@ class Best:
 
 @dataclass
 class _Taker:
-    """Takes the values of variables at the best places.
+    """Takes the values of variables in the best cells.
 
     Attributes:
-        index: Place along each axis, broadcasting to the cells.
-        found: Whether a cell has a best place.
-        flat: Positions in a variable of these dimensions, made once.
+        index: Index along each axis, broadcasting to the kept cells.
+        found: Whether a kept cell has a best.
+        flat: Positions in a variable of these dimensions, computed once.
     """
 
-    index: Mapping[str, Places]
+    index: Mapping[str, Indices]
     found: NDArray[np.bool_]
-    flat: dict[tuple[Any, ...], Places] = field(default_factory=dict)
+    flat: dict[tuple[Any, ...], Indices] = field(default_factory=dict)
 
     def __call__(self, variable: xr.Variable) -> NDArray[Any]:
-        """Values of a variable at the best places, of its own type."""
+        """Values of a variable in the best cells, in its own type."""
         if variable.dims not in self.flat:
             index = tuple(self.index[str(dim)] for dim in variable.dims)
             self.flat[variable.dims] = np.ravel_multi_index(index, variable.shape)

@@ -1,22 +1,22 @@
-"""Which of many points no other point beats: Pareto fronts of plain arrays, lower is better."""
+"""Pareto fronts of plain arrays; lower is better."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.queries.axes_of_grid import Places
+from sweep.queries.grid_axes import Indices
 
 Costs = NDArray[np.floating]
 """One row per objective, one column per point; lower is better, none is NaN."""
 
 MANY = 4096
-"""Points from which it pays to thin them out by a sample before they are sorted."""
+"""Number of points from which thinning by a sample before sorting is faster. [count]"""
 SAMPLED = 16
-"""One in so many is in the sample, and at most `MANY`."""
+"""The sample has one in so many points, at most `MANY`."""
 STRONG = 32
-"""Points of the sample that the rest is held against, with three objectives or more."""
+"""Points of the sample that the others are compared with, for three or more objectives. [count]"""
 
 
-def front(costs: Costs, group: Places, position: Places) -> Places:
+def front(costs: Costs, group: Indices, position: Indices) -> Indices:
     """Indices of the points on the front of their group, by group and then by objective.
 
     A point is on the front if none of its group is at least as good in every objective and
@@ -38,24 +38,24 @@ def front(costs: Costs, group: Places, position: Places) -> Places:
     return np.asarray(order[np.concatenate([_survivors(*ends, costs) for ends in spans])])
 
 
-def _spans(starts: Places, size: int) -> list[tuple[int, int]]:
+def _spans(starts: Indices, size: int) -> list[tuple[int, int]]:
     return list(zip(starts.tolist(), [*starts[1:].tolist(), size], strict=True))
 
 
-def _steps(second: NDArray[np.floating], group: Places) -> NDArray[np.bool_]:
-    """Where points sorted by group and first objective get lower in the second than all before."""
+def _steps(second: NDArray[np.floating], group: Indices) -> NDArray[np.bool_]:
+    """Whether each point, sorted by group and first objective, has the lowest second so far."""
     ranks = np.unique(second, return_inverse=True)[1]
-    # Every rank of a later group is below those of earlier ones, so that the minimum starts anew.
+    # Ranks of a later group are below those of earlier ones, so the minimum restarts there.
     _, groups = np.unique(group, return_inverse=True)
     height = ranks - groups * (ranks.max() + 1)
     lowest = np.minimum.accumulate(height)
     return np.concatenate([[True], height[1:] < lowest[:-1]])
 
 
-def _survivors(start: int, end: int, costs: Costs) -> Places:
+def _survivors(start: int, end: int, costs: Costs) -> Indices:
     """Points of one group on its front, in the order of the group."""
     ranks = sum(np.unique(row, return_inverse=True)[1] for row in costs[:, start:end])
-    # What beats a point has a lower sum of ranks, so that the first of those left is on the front.
+    # A point that beats another has a lower sum of ranks, so the first one left is on the front.
     left = start + np.argsort(ranks, kind="stable")
     rows = costs[:, left]
     found = []
@@ -66,25 +66,25 @@ def _survivors(start: int, end: int, costs: Costs) -> Places:
     return np.sort(np.asarray(found, np.int64))
 
 
-def candidates(costs: Costs) -> Places:
-    """Positions of points that may be on the front of their group, groups one after another.
+def possible_points(costs: Costs) -> Indices:
+    """Positions of points that may be on the front of their group, group by group.
 
     Args:
-        costs: Shape (objectives, groups, points); infinite for what is no point.
+        costs: Shape (objectives, groups, points); infinite where there is no point.
     """
     objectives, groups, points = costs.shape
-    there = np.isfinite(costs[0])
+    present = np.isfinite(costs[0])
     if points < MANY:
-        return np.flatnonzero(_thin_rows(costs) & there if objectives == 2 else there)
+        return np.flatnonzero(_thin_rows(costs) & present if objectives == 2 else present)
     found = [np.zeros(0, np.int64)]
     for group in range(groups):
-        here = np.flatnonzero(there[group])
+        here = np.flatnonzero(present[group])
         found.append(group * points + here[thin(costs[:, group, here])])
     return np.concatenate(found)
 
 
-def thin(costs: Costs) -> Places:
-    """Indices of points that may be on the front; drops most of those that others beat.
+def thin(costs: Costs) -> Indices:
+    """Indices of points that may be on the front; most points that others beat are dropped.
 
     Args:
         costs: Shape (objectives, points), of one group.
@@ -102,7 +102,7 @@ def thin(costs: Costs) -> Places:
 
 
 def _thin_rows(costs: Costs) -> NDArray[np.bool_]:
-    """Which points may be on the front of their row, of two objectives.
+    """Whether each point may be on the front of its row, for two objectives.
 
     Args:
         costs: Shape (2, groups, points).
@@ -116,7 +116,7 @@ def _thin_rows(costs: Costs) -> NDArray[np.bool_]:
 
 
 def _below_steps(costs: Costs, strong: Costs) -> NDArray[np.bool_]:
-    """Which points lie below the steps of a front of two objectives, or on its points."""
+    """Whether each point is below the steps of a front of two objectives, or on its points."""
     at = np.searchsorted(strong[0], costs[0], side="right")
     first, second = (
         np.concatenate([[bar], row]) for bar, row in zip((0, np.inf), strong, strict=True)
@@ -127,7 +127,7 @@ def _below_steps(costs: Costs, strong: Costs) -> NDArray[np.bool_]:
 
 
 def _unbeaten(costs: Costs, strong: Costs) -> NDArray[np.bool_]:
-    """Which points none of the strongest beats."""
+    """Whether each point is beaten by none of the strongest."""
     stays = np.ones(costs.shape[1], np.bool_)
     for best in strong[:, :: max(1, strong.shape[1] // STRONG)].T:
         no_better, same = np.ones_like(stays), np.ones_like(stays)

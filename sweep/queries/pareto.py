@@ -1,4 +1,4 @@
-"""Pareto fronts over the grid: what can be had of one thing without giving up another."""
+"""Pareto fronts over the grid."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sweep.queries.axes_of_grid import Places, Space
-from sweep.queries.canvas import values_over
-from sweep.queries.front_of_points import Costs, candidates, front
-from sweep.queries.outcome import told
+from sweep.queries.assembly import values_over
+from sweep.queries.front_of_points import Costs, front, possible_points
+from sweep.queries.grid_axes import GridAxes, Indices
+from sweep.queries.result_variables import with_comment
 from sweep.queries.where import Where
 from sweep.schema.axes import AXIS_LONG_NAMES, LABELLED
 
 FRONT = "front"
 GROUP, POSITION = "front_group", "front_position"
-"""Where a point lies in the grid of the kept axes and in that of the others."""
+"""Positions of a point in the grid of the kept axes and in that of the others."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Pareto:
     """The points that no other point of their group beats in every objective.
 
     Attributes:
-        space: The whole grid.
-        where: What a point has to satisfy.
-        objectives: Variables, and of each whether more of it is better.
-        kept: Axes of which each place has a front of its own, in the order of the grid.
+        grid: The whole grid.
+        where: Constraints on a point.
+        objectives: Variables, and for each whether larger is better.
+        kept: Axes with a front of their own for each value, in the order of the grid.
         reduced: The other axes of the points.
-        text: How the user asked for it.
+        text: The request in the words of the user.
     """
 
-    space: Space
+    grid: GridAxes
     where: Where
     objectives: Mapping[str, bool]
     kept: tuple[str, ...]
@@ -41,49 +41,49 @@ class Pareto:
 
     @property
     def axes_needed_whole(self) -> tuple[str, ...]:
-        """Axes that no part may cut: none."""
+        """Axes that must not be divided: none."""
         return ()
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """All axes of a point, group first."""
+        """All axes of a point, those of its group first."""
         return (*self.kept, *self.reduced)
 
-    def within(self, part: xr.Dataset) -> xr.Dataset:
-        """The fronts of one part of the grid.
+    def within(self, subgrid: xr.Dataset) -> xr.Dataset:
+        """The fronts of a sub-grid.
 
         Returns:
-            Along `front` the points, with every variable there, and where in the grid they lie.
+            Along `front` the points, with all variables and their positions in the grid.
         """
-        names = [name for name in part.data_vars if name in self.space.inside(self.axes)]
-        part = part.drop_vars(set(part.data_vars) - set(names)).compute()
-        sizes = {axis: part.sizes[axis] for axis in self.axes}
-        chosen = self._candidates(part, sizes)
+        names = [name for name in subgrid.data_vars if name in self.grid.inside(self.axes)]
+        subgrid = subgrid.drop_vars(set(subgrid.data_vars) - set(names)).compute()
+        sizes = {axis: subgrid.sizes[axis] for axis in self.axes}
+        chosen = self._possible(subgrid, sizes)
         local = dict(zip(self.axes, np.unravel_index(chosen, tuple(sizes.values())), strict=True))
-        places = {axis: self.space.places(part, axis)[local[axis]] for axis in self.axes}
+        indices = {axis: self.grid.indices(subgrid, axis)[local[axis]] for axis in self.axes}
         variables: dict[Any, Any] = {
             name: (
                 FRONT,
-                part[name].values[tuple(local[str(dim)] for dim in part[name].dims)],
-                part[name].attrs,
+                subgrid[name].values[tuple(local[str(dim)] for dim in subgrid[name].dims)],
+                subgrid[name].attrs,
             )
             for name in names
         }
         for name, axes in ((GROUP, self.kept), (POSITION, self.reduced)):
-            position = self.space.position(axes, [places[axis] for axis in axes])
+            position = self.grid.position(axes, [indices[axis] for axis in axes])
             variables[name] = (FRONT, np.broadcast_to(position, chosen.shape))
-        return self._on_front(xr.Dataset(variables, attrs=part.attrs))
+        return self._on_front(xr.Dataset(variables, attrs=subgrid.attrs))
 
-    def _candidates(self, part: xr.Dataset, sizes: Mapping[str, int]) -> Places:
-        """Positions in the part of points that may be on a front."""
-        arrays = [values_over(part[name].variable, sizes) for name in self.objectives]
+    def _possible(self, subgrid: xr.Dataset, sizes: Mapping[str, int]) -> Indices:
+        """Positions in the sub-grid of points that may be on a front."""
+        arrays = [values_over(subgrid[name].variable, sizes) for name in self.objectives]
         allowed = np.logical_and.reduce([np.isfinite(array) for array in arrays])
-        mask = self.where.mask(part)
+        mask = self.where.mask(subgrid)
         if mask is not None:
             allowed &= values_over(mask.variable, sizes)
         costs = np.where(allowed, self._costs(arrays), np.inf)
         groups = int(np.prod([sizes[axis] for axis in self.kept]))
-        return candidates(costs.reshape(len(costs), groups, -1))
+        return possible_points(costs.reshape(len(costs), groups, -1))
 
     def _costs(self, values: Sequence[Any]) -> Costs:
         return np.stack(
@@ -107,42 +107,42 @@ class Pareto:
             .assign_coords({FRONT: number})
         )
 
-    def combine(self, *parts: xr.Dataset) -> xr.Dataset:
-        """The fronts of several parts, in whatever order they come and however they were cut."""
-        if len(parts) == 1:
-            return parts[0]
-        names = list(parts[0].data_vars)
+    def combine(self, *partials: xr.Dataset) -> xr.Dataset:
+        """The fronts of several partials, in any order and for any tiling of the grid."""
+        if len(partials) == 1:
+            return partials[0]
+        names = list(partials[0].data_vars)
         variables = {
             name: (
                 FRONT,
-                np.concatenate([part[name].values for part in parts]),
-                parts[0][name].attrs,
+                np.concatenate([partial[name].values for partial in partials]),
+                partials[0][name].attrs,
             )
             for name in names
         }
-        return self._on_front(xr.Dataset(variables, attrs=parts[0].attrs))
+        return self._on_front(xr.Dataset(variables, attrs=partials[0].attrs))
 
     def finish(self, partial: xr.Dataset) -> xr.Dataset:
-        """The result, with the coordinates of each point beside `front`."""
-        places = {
-            **self.space.unravel(self.kept, partial[GROUP].values),
-            **self.space.unravel(self.reduced, partial[POSITION].values),
+        """The result, with the coordinates of each point along `front`."""
+        indices = {
+            **self.grid.unravel(self.kept, partial[GROUP].values),
+            **self.grid.unravel(self.reduced, partial[POSITION].values),
         }
         result = partial.drop_vars([GROUP, POSITION])
         for name in self.objectives:
-            result[name] = told(result[name], self._comment(name))
+            result[name] = with_comment(result[name], self._comment(name))
         return result.assign_coords(
-            {axis: self._coordinate(axis, places[axis]) for axis in self.space.in_order(places)}
+            {axis: self._coordinate(axis, indices[axis]) for axis in self.grid.in_order(indices)}
         )
 
-    def _coordinate(self, axis: str, places: Places) -> tuple[str, Any, dict[str, str]]:
-        values = np.asarray(self.space.axes[axis])
+    def _coordinate(self, axis: str, indices: Indices) -> tuple[str, Any, dict[str, str]]:
+        values = np.asarray(self.grid.labels[axis])
         attributes = {"long_name": f"{AXIS_LONG_NAMES[axis]} of a point"}
         if axis in LABELLED:
-            return FRONT, values.astype(object)[places], attributes
+            return FRONT, values.astype(object)[indices], attributes
         if values.dtype.kind == "i":
             values = values.astype(np.int32)
-        return FRONT, values[places], {**attributes, "units": "1"}
+        return FRONT, values[indices], {**attributes, "units": "1"}
 
     def _comment(self, name: str) -> str:
         others = ", ".join(other for other in self.objectives if other != name)

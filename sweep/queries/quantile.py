@@ -9,9 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sweep.errors import ResultError
-from sweep.queries.axes_of_grid import Space
-from sweep.queries.canvas import Canvas, values_over
-from sweep.queries.outcome import told
+from sweep.queries.assembly import Assembly, values_over
+from sweep.queries.grid_axes import GridAxes
+from sweep.queries.result_variables import with_comment
 from sweep.queries.where import Where
 
 QUANTILE = "quantile"
@@ -22,15 +22,15 @@ class Quantile:
     """Exact quantiles of each variable over the reduced axes, by linear interpolation.
 
     Attributes:
-        space: The whole grid.
-        where: What a place has to satisfy to count.
+        grid: The whole grid.
+        where: Constraints on the cells that count.
         names: Variables whose quantiles are taken.
         shares: Quantiles, from 0 to 1, increasing.
-        reduced: Axes that are reduced; no part may cut them.
-        text: How the user asked for it.
+        reduced: Axes that are reduced; they must not be divided.
+        text: The request in the words of the user.
     """
 
-    space: Space
+    grid: GridAxes
     where: Where
     names: tuple[str, ...]
     shares: tuple[float, ...]
@@ -39,44 +39,44 @@ class Quantile:
 
     @property
     def axes_needed_whole(self) -> tuple[str, ...]:
-        """Axes that no part may cut, since quantiles of parts tell none of the whole."""
+        """Axes that must not be divided: quantiles of sub-grids do not combine."""
         return self.reduced
 
     @property
     def kept(self) -> tuple[str, ...]:
         """Axes of the result."""
-        axes = self.space.in_order({*self.space.axes_of(self.names), *self.where.axes})
+        axes = self.grid.in_order({*self.grid.axes_of(self.names), *self.where.axes})
         return tuple(axis for axis in axes if axis not in self.reduced)
 
-    def within(self, part: xr.Dataset) -> xr.Dataset:
-        """The quantiles of one part of the grid.
+    def within(self, subgrid: xr.Dataset) -> xr.Dataset:
+        """The quantiles of a sub-grid.
 
         Raises:
-            ResultError: A reduced axis is cut.
+            ResultError: A reduced axis is divided.
         """
-        whole = dict(zip(self.reduced, self.space.sizes(self.reduced), strict=True))
-        cut = [axis for axis in self.reduced if part.sizes[axis] != whole[axis]]
-        if cut:
+        whole = dict(zip(self.reduced, self.grid.sizes(self.reduced), strict=True))
+        divided = [axis for axis in self.reduced if subgrid.sizes[axis] != whole[axis]]
+        if divided:
             raise ResultError(
-                f"--reduce {self.text}: the axis {' and '.join(cut)} is cut, and quantiles of "
-                f"parts tell none of the whole; cut along {', '.join(self.kept) or 'no axis'} only"
+                f"--reduce {self.text}: the axis {' and '.join(divided)} is divided, and quantiles "
+                f"of sub-grids do not combine; divide only {', '.join(self.kept) or 'no axis'}"
             )
-        needed = {*self.names, *(n for n in self.where.names if n in part.data_vars)}
-        part = part.drop_vars(set(part.data_vars) - needed).compute()
-        mask = self.where.mask(part)
-        variables = {name: self._quantiles(part[name], mask) for name in self.names}
+        needed = {*self.names, *(n for n in self.where.names if n in subgrid.data_vars)}
+        subgrid = subgrid.drop_vars(set(subgrid.data_vars) - needed).compute()
+        mask = self.where.mask(subgrid)
+        variables = {name: self._quantiles(subgrid[name], mask) for name in self.names}
         used = {dim for dims, _, _ in variables.values() for dim in dims} - {QUANTILE}
         return xr.Dataset(
             variables,
             {
-                **{axis: part[axis] for axis in self.space.in_order(used)},
+                **{axis: subgrid[axis] for axis in self.grid.in_order(used)},
                 QUANTILE: (
                     QUANTILE,
                     np.asarray(self.shares),
                     {"long_name": "share of the places that lie below", "units": "1"},
                 ),
             },
-            part.attrs,
+            subgrid.attrs,
         )
 
     def _quantiles(
@@ -85,7 +85,7 @@ class Quantile:
         extent = {str(dim): size for dim, size in array.sizes.items()}
         if mask is not None:
             extent |= {str(dim): size for dim, size in mask.sizes.items()}
-        over = self.space.in_order(extent)
+        over = self.grid.in_order(extent)
         kept = tuple(axis for axis in over if axis not in self.reduced)
         order = (*kept, *(axis for axis in over if axis in self.reduced))
         sizes = {axis: extent[axis] for axis in order}
@@ -96,20 +96,20 @@ class Quantile:
         rows = np.where(allowed, values, np.nan).reshape(*(sizes[axis] for axis in kept), -1)
         return (*kept, QUANTILE), sorted_quantiles(rows, self.shares), array.attrs
 
-    def combine(self, *parts: xr.Dataset) -> xr.Dataset:
-        """The quantiles of several parts, each at its place."""
-        if len(parts) == 1:
-            return parts[0]
-        kept = [axis for axis in self.kept if axis in parts[0].dims]
-        canvas = Canvas.of(self.space, kept, parts)
-        whole = canvas.blank(parts[0])
-        for part in parts:
-            for name, array in part.data_vars.items():
-                canvas.fill_in(whole[name].values, array)
+    def combine(self, *partials: xr.Dataset) -> xr.Dataset:
+        """The quantiles of several partials, assembled."""
+        if len(partials) == 1:
+            return partials[0]
+        kept = [axis for axis in self.kept if axis in partials[0].dims]
+        assembly = Assembly.of(self.grid, kept, partials)
+        whole = assembly.blank(partials[0])
+        for partial in partials:
+            for name, array in partial.data_vars.items():
+                assembly.fill_in(whole[name].values, array)
         return whole
 
     def finish(self, partial: xr.Dataset) -> xr.Dataset:
-        """The result, told what it is."""
+        """The result, with comments."""
         result = partial.copy()
         under = f" where {self.where.text}" if self.where.text else ""
         over = ", ".join(self.reduced)
@@ -117,12 +117,12 @@ class Quantile:
             comment = (
                 f"Quantiles over {over}{under}, by linear interpolation; missing values apart."
             )
-            result[name] = told(result[name], comment)
+            result[name] = with_comment(result[name], comment)
         return result
 
 
 def sorted_quantiles(rows: NDArray[Any], shares: tuple[float, ...]) -> NDArray[Any]:
-    """Quantiles along the last axis by linear interpolation, NaN apart; of the type of `rows`.
+    """Quantiles along the last axis by linear interpolation, without NaN, in the type of `rows`.
 
     Args:
         rows: Shape (..., values).

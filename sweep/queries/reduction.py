@@ -1,6 +1,7 @@
-"""Reductions that work inside a part of the grid and combine exactly across parts.
+"""Reductions of a sub-grid that combine exactly across sub-grids.
 
-`within` a part gives a partial, `combine` joins partials in any order, `finish` tells the result.
+`within` reduces a sub-grid to a partial, `combine` joins partials in any order, `finish` makes the
+result.
 """
 
 import json
@@ -12,7 +13,7 @@ import xarray as xr
 
 from sweep.files.chunks import block_sizes, stored_chunks, tiles
 from sweep.grid.dataset import package_version
-from sweep.queries.axes_of_grid import Space
+from sweep.queries.grid_axes import GridAxes
 from sweep.queries.select import present_only
 from sweep.queries.where import Where
 
@@ -25,50 +26,50 @@ POINTS = 2**23
 
 
 class Reduction(Protocol):
-    """What a reduction can do; a partial is a Dataset that can be written and opened again."""
+    """Interface of a reduction; a partial is a Dataset that can be written and opened again."""
 
     @property
-    def space(self) -> Space:
+    def grid(self) -> GridAxes:
         """The whole grid."""
 
     @property
     def where(self) -> Where:
-        """What a place has to satisfy."""
+        """Constraints on a cell."""
 
     @property
     def text(self) -> str:
-        """How the user asked for it."""
+        """The request in the words of the user."""
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Axes of which each place has its own answer."""
+        """Axes with a result of their own for each value."""
 
     @property
     def reduced(self) -> tuple[str, ...]:
-        """Axes that are gone from the answer."""
+        """Axes that the result lacks."""
 
     @property
     def axes_needed_whole(self) -> tuple[str, ...]:
-        """Axes that no part may cut."""
+        """Axes that must not be divided."""
 
-    def within(self, part: xr.Dataset) -> xr.Dataset:
-        """The partial of one part of the grid."""
+    def within(self, subgrid: xr.Dataset) -> xr.Dataset:
+        """The partial of a sub-grid."""
 
-    def combine(self, *parts: xr.Dataset) -> xr.Dataset:
-        """One partial from several, the same in whatever order they come."""
+    def combine(self, *partials: xr.Dataset) -> xr.Dataset:
+        """One partial from several, the same in any order."""
 
     def finish(self, partial: xr.Dataset) -> xr.Dataset:
         """The result from the partial of the whole grid."""
 
 
 def finish(reduction: Reduction, partial: xr.Dataset) -> xr.Dataset:
-    """The result of a reduction as it goes into a file: its record in the global attributes."""
+    """The result of a reduction, recorded in its global attributes, ready for a file."""
     result = present_only(reduction.finish(partial))
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     before = str(result.attrs.get("history", ""))
     under = f" where {reduction.where.text}" if reduction.where.text else ""
     history = f"{before}\n{now} reduced by llm-sweep {package_version()}: {reduction.text}{under}"
-    grid = {axis: list(values) for axis, values in reduction.space.axes.items()}
+    grid = {axis: list(values) for axis, values in reduction.grid.labels.items()}
     grid.pop("operator", None)
     return result.assign_attrs(
         llm_sweep_grid=json.dumps(grid, separators=(",", ":")),
@@ -121,7 +122,7 @@ def joined(reduction: Reduction, partials: Iterable[xr.Dataset]) -> xr.Dataset:
     """One partial from many, few of which are in memory at a time.
 
     Args:
-        reduction: What made them.
+        reduction: The reduction that made them.
         partials: At least one.
     """
     waiting: list[xr.Dataset] = []

@@ -1,4 +1,4 @@
-"""Part of a result by labels and variables, its own record of what it holds kept true."""
+"""Select part of a result by labels and variables, and keep its attributes consistent."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import xarray as xr
 
 from sweep.errors import ResultError
 from sweep.grid.dataset import recorded_grid
-from sweep.queries.axes_of_grid import Space
+from sweep.queries.grid_axes import GridAxes
 from sweep.queries.where import label_among, number_among, number_of
 from sweep.schema.axes import LABELLED
 from sweep.schema.variables import VARIABLES
@@ -18,7 +18,7 @@ from sweep.schema.variables import VARIABLES
 def subset(
     dataset: xr.Dataset, *, select: Sequence[str] = (), variables: Sequence[str] = ()
 ) -> xr.Dataset:
-    """The part of a result with these labels and variables, still lazy.
+    """Select labels and variables of a result, lazily.
 
     Args:
         dataset: A result.
@@ -26,20 +26,20 @@ def subset(
         variables: Names; all if none are given.
 
     Raises:
-        ResultError: A name, label or number is not there, or nothing is left.
+        ResultError: A name, label or number is unknown, or nothing is left.
     """
-    space = Space.of(dataset)
+    grid = GridAxes.of(dataset)
     for name in variables:
-        space.check_variable(name, "--variables")
+        grid.check_variable(name, "--variables")
     if variables:
         dataset = dataset[list(dict.fromkeys(variables))]
-    chosen = parse_select(select, space)
-    used = {axis: places for axis, places in chosen.items() if axis in dataset.dims}
+    chosen = parse_select(select, grid)
+    used = {axis: indices for axis, indices in chosen.items() if axis in dataset.dims}
     return present_only(dataset.isel(used))
 
 
-def parse_select(select: Sequence[str], space: Space) -> dict[str, list[int]]:
-    """Places to keep along each axis that is named, in the order of the grid.
+def parse_select(select: Sequence[str], grid: GridAxes) -> dict[str, list[int]]:
+    """Indices to keep along each named axis, in the order of the grid.
 
     Raises:
         ResultError: As `subset`.
@@ -49,14 +49,14 @@ def parse_select(select: Sequence[str], space: Space) -> dict[str, list[int]]:
         axis, equals, wanted = (part.strip() for part in text.partition("="))
         if not (equals and wanted):
             raise ResultError(f"--select {text!r}: write axis=label,label or axis=first:last")
-        space.check_axis(axis, f"--select {text}")
+        grid.check_axis(axis, f"--select {text}")
         if axis in chosen:
             raise ResultError(f"--select: {axis} is given twice; join its values by commas")
-        chosen[axis] = _places(axis, wanted, space.axes[axis])
+        chosen[axis] = _indices(axis, wanted, grid.labels[axis])
     return chosen
 
 
-def _places(axis: str, wanted: str, values: Sequence[Any]) -> list[int]:
+def _indices(axis: str, wanted: str, values: Sequence[Any]) -> list[int]:
     where = f"--select {axis}"
     if axis in LABELLED:
         labels = [label_among(where, word.strip(), values) for word in wanted.split(",")]
@@ -67,23 +67,23 @@ def _places(axis: str, wanted: str, values: Sequence[Any]) -> list[int]:
         return sorted({values.index(number) for number in numbers})
     low = number_of(where, first) if first.strip() else -np.inf
     high = number_of(where, last) if last.strip() else np.inf
-    inside = [place for place, value in enumerate(values) if low <= value <= high]
+    inside = [index for index, value in enumerate(values) if low <= value <= high]
     if not inside:
         raise ResultError(
-            f"--select {axis}={wanted}: nothing between; {axis} goes from {values[0]:g} "
+            f"--select {axis}={wanted}: no value in this range; {axis} goes from {values[0]:g} "
             f"to {values[-1]:g}"
         )
     return inside
 
 
 def present_only(dataset: xr.Dataset) -> xr.Dataset:
-    """The same dataset, its attributes naming only the variables and labels that it holds."""
+    """The same dataset with attributes that name only its variables and labels."""
     dataset = dataset.copy()
     for array in dataset.data_vars.values():
-        beside = str(array.attrs.pop("ancillary_variables", "")).split()
-        there = [name for name in beside if name in dataset.data_vars]
-        if there:
-            array.attrs["ancillary_variables"] = " ".join(there)
+        ancillary = str(array.attrs.pop("ancillary_variables", "")).split()
+        present = [name for name in ancillary if name in dataset.data_vars]
+        if present:
+            array.attrs["ancillary_variables"] = " ".join(present)
     recorded = str(dataset.attrs.get("llm_sweep_variables", "")).split()
     known = [name for name in recorded if name in dataset.data_vars and name in VARIABLES]
     held = {

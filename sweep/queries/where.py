@@ -1,7 +1,4 @@
-"""Choosing part of a grid: constraints such as `ttft<0.5 and feasible`, and labels to keep.
-
-What is then done with that part stands elsewhere.
-"""
+"""Constraints such as `ttft<0.5 and feasible`: parse them, and mask the cells that satisfy them."""
 
 import operator
 import re
@@ -13,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from sweep.errors import ResultError
-from sweep.queries.axes_of_grid import Space
+from sweep.queries.grid_axes import GridAxes
 from sweep.schema.axes import LABELLED
 from sweep.schema.variables import VARIABLES
 from sweep.specs.parsing import nearest
@@ -40,7 +37,7 @@ class Clause:
     value: float | str
 
     def mask(self, dataset: xr.Dataset) -> xr.DataArray:
-        """Where it holds, over the dimensions of its variable; nowhere for NaN."""
+        """Mask of the cells that satisfy it, over the dimensions of its variable; false for NaN."""
         array = dataset[self.name]
         holds: xr.DataArray = COMPARISONS[self.sign](array, self.value)
         return holds & array.notnull() if self.sign == "!=" else holds
@@ -48,12 +45,12 @@ class Clause:
 
 @dataclass(frozen=True)
 class Where:
-    """Constraints that must all hold.
+    """Constraints that must all be satisfied.
 
     Attributes:
-        text: As the user wrote them; empty for none.
+        text: The constraints in the words of the user; empty for none.
         clauses: The comparisons.
-        axes: Every axis over which one of them varies.
+        axes: Every axis over which one of the comparisons varies.
     """
 
     text: str
@@ -61,25 +58,25 @@ class Where:
     axes: tuple[str, ...]
 
     @classmethod
-    def parse(cls, text: str, space: Space) -> "Where":
+    def parse(cls, text: str, grid: GridAxes) -> "Where":
         """Read comparisons joined by `and`.
 
         Args:
             text: As in `ttft<0.5 and feasible and hardware == h20-96gb`. The name of a 0/1
                 variable alone asks for 1.
-            space: Axes and variables that may be named.
+            grid: Axes and variables that may be named.
 
         Raises:
-            ResultError: Something is no comparison, unknown, or not to be compared so.
+            ResultError: A text is no comparison, a name is unknown, or the two cannot be compared.
         """
         parts = AND.split(text.strip()) if text.strip() else []
-        clauses = tuple(_clause(part, space) for part in parts)
+        clauses = tuple(_clause(part, grid) for part in parts)
         axes = [
             axis
             for clause in clauses
-            for axis in ([clause.name] if clause.name in space.axes else space.dims[clause.name])
+            for axis in ([clause.name] if clause.name in grid.labels else grid.dims[clause.name])
         ]
-        return cls(" ".join(text.split()), clauses, space.in_order(axes))
+        return cls(" ".join(text.split()), clauses, grid.in_order(axes))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,7 +84,7 @@ class Where:
         return tuple(dict.fromkeys(clause.name for clause in self.clauses))
 
     def mask(self, dataset: xr.Dataset) -> xr.DataArray | None:
-        """Where every constraint holds, over their axes, or `None` if there are none."""
+        """Mask of the cells that satisfy every constraint, or `None` without constraints."""
         masks = sorted((clause.mask(dataset) for clause in self.clauses), key=lambda m: m.size)
         whole = None
         for mask in masks:
@@ -95,42 +92,42 @@ class Where:
         return whole
 
 
-def _clause(text: str, space: Space) -> Clause:
+def _clause(text: str, grid: GridAxes) -> Clause:
     found = CLAUSE.fullmatch(text)
     if found is None:
-        return _bare(text.strip(), space)
+        return _bare(text.strip(), grid)
     name, sign, value = found.groups()
-    if name in space.axes:
-        return Clause(name, sign, _axis_value(name, sign, value, space))
-    known = [*space.dims, *space.axes]
+    if name in grid.labels:
+        return Clause(name, sign, _axis_value(name, sign, value, grid))
+    known = [*grid.dims, *grid.labels]
     if name not in known:
         raise ResultError(f"--where: unknown name {name!r}{_or_known(name, known)}")
     return Clause(name, sign, _variable_value(name, sign, value))
 
 
-def _bare(text: str, space: Space) -> Clause:
+def _bare(text: str, grid: GridAxes) -> Clause:
     if not text.isidentifier():
         raise ResultError(
-            f"--where: {text!r} is no comparison; write a variable or axis, one of "
-            f"{' '.join(COMPARISONS)}, a number or label, and join several by 'and'"
+            f"--where: {text!r} is not a comparison; write a variable or axis, one of "
+            f"{' '.join(COMPARISONS)}, and a number or label; join several by 'and'"
         )
-    if text not in space.dims:
+    if text not in grid.dims:
         raise ResultError(
-            f"--where: unknown name {text!r}{_or_known(text, [*space.dims, *space.axes])}"
+            f"--where: unknown name {text!r}{_or_known(text, [*grid.dims, *grid.labels])}"
         )
     if text not in VARIABLES or len(VARIABLES[text].flag_masks) != 1:
-        raise ResultError(f"--where: {text} is not 0 or 1; compare it, as in '{text} < 1'")
+        raise ResultError(f"--where: {text} is not a 0/1 variable; compare it, as in '{text} < 1'")
     return Clause(text, "==", 1)
 
 
-def _axis_value(axis: str, sign: str, text: str, space: Space) -> float | str:
+def _axis_value(axis: str, sign: str, text: str, grid: GridAxes) -> float | str:
     where = f"--where: {axis}"
     if axis not in LABELLED:
-        known = space.axes[axis]
+        known = grid.labels[axis]
         return number_among(where, text, known) if sign == "==" else number_of(where, text)
     if sign not in ("==", "!="):
-        raise ResultError(f"{where} holds names; compare it by == or !=, not {sign}")
-    return label_among(where, text.strip("'\""), list(space.axes[axis]))
+        raise ResultError(f"{where} has labels; compare it by == or !=, not {sign}")
+    return label_among(where, text.strip("'\""), list(grid.labels[axis]))
 
 
 def _variable_value(name: str, sign: str, text: str) -> float | str:
@@ -144,22 +141,22 @@ def _variable_value(name: str, sign: str, text: str) -> float | str:
 
 
 def number_of(where: str, text: str) -> float:
-    """The number in `text`.
+    """Read a number.
 
     Raises:
-        ResultError: It is none; the message begins with `where`.
+        ResultError: It is not a number; the message begins with `where`.
     """
     try:
         return float(text)
     except ValueError:
-        raise ResultError(f"{where}: {text!r} is no number") from None
+        raise ResultError(f"{where}: {text!r} is not a number") from None
 
 
 def number_among(where: str, text: str, values: Sequence[float]) -> float:
-    """The number in `text`, one of `values`.
+    """Read a number that must be one of `values`.
 
     Raises:
-        ResultError: It is none; the message begins with `where` and names the nearest.
+        ResultError: It is not among them; the message begins with `where` and names the nearest.
     """
     number = number_of(where, text)
     if number not in values:
@@ -169,10 +166,10 @@ def number_among(where: str, text: str, values: Sequence[float]) -> float:
 
 
 def label_among(where: str, label: str, known: Sequence[str]) -> str:
-    """The label, one of `known`.
+    """Return a label that must be one of `known`.
 
     Raises:
-        ResultError: It is none; the message begins with `where` and says which there are.
+        ResultError: It is not among them; the message begins with `where` and lists them.
     """
     if label not in known:
         raise ResultError(f"{where}: no {label!r}{_or_known(label, known)}")

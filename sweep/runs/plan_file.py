@@ -9,7 +9,7 @@ from sweep.evaluation.intervals import calibrated_attributes
 from sweep.evaluation.plan import Plan
 from sweep.evaluation.tiling import Cut
 from sweep.grid.dataset import SCHEMA_VERSION, Origin, global_attributes
-from sweep.queries.question import Question
+from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs.formulas import formulas_digest
 from sweep.schema.axes import AXES
 from sweep.specs.hardware import HardwareSpec
@@ -60,7 +60,7 @@ class Recorded(Spec):
     efficiency: FittedEfficiency | None
     pieces: dict[str, int]
     attributes: dict[str, str | int]
-    question: Question | None = None
+    question: ReductionRequest | None = None
 
     @property
     def cut(self) -> Cut:

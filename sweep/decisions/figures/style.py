@@ -20,5 +20,5 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         ResultError: It cannot be written.
     """
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=150, format=path.suffix.lstrip(".") or "png")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".") or "png")
