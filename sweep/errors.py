@@ -1,8 +1,8 @@
-"""Every error this package raises on purpose; nothing here knows what caused it."""
+"""Exceptions that this package raises deliberately, all of them subclasses of `SweepError`."""
 
 
 class SweepError(Exception):
-    """Something the user can mend; the message says what was given, what is allowed, what to do."""
+    """An error the user can fix; the message says what was given, what is allowed, what to do."""
 
 
 class SpecWarning(UserWarning):
@@ -17,5 +17,9 @@ class GridError(SweepError):
     """A grid asks for something that cannot be evaluated."""
 
 
+class SchemaError(SweepError):
+    """The table of variables contradicts what the kernel computes."""
+
+
 class ResultError(SweepError):
-    """A result file cannot be read or written, or is not one of ours."""
+    """A result file cannot be read or written, or was not written by this package."""

@@ -1,6 +1,7 @@
 """What a grid may ask for, what it refuses, and the table of variables it is held to."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from factories import FP16, TOY, hardware, model, precision, shipped
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.errors import GridError, SpecError
+from sweep.errors import GridError, SchemaError, SpecError
 from sweep.evaluation.plan import make_plan
 from sweep.grid.axis_forms import AXIS_FORMS, LARGEST_VALUE, expand_axis
 from sweep.grid.grid import Grid
@@ -481,6 +482,44 @@ def test_every_variable_is_described(name: str, wide64: xr.Dataset) -> None:
     if variable.is_flag:
         numbers = attributes.get("flag_values", attributes.get("flag_masks"))
         assert np.size(numbers) == len(attributes["flag_meanings"].split())
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("decode_step_bytes", "precision"), ("bound", "hardware"), ("decode_step_flops", "tp")],
+)
+def test_an_axis_missing_from_the_dims_is_named(
+    name: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dims = tuple(dim for dim in VARIABLES[name].dims if dim != missing)
+    monkeypatch.setitem(VARIABLES, name, replace(VARIABLES[name], dims=dims))
+    with pytest.raises(SchemaError) as refusal:
+        run(grid(models=["gpt2"], tp=[1, 2], variables=["decode_step_latency", name]))
+    assert str(refusal.value) == (
+        f"{name} varies over {missing}, which its dims in sweep/schema/variables.py do not list: "
+        f"add {missing} to them, or compute {name} without it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "per_cell", "complaint"),
+    [
+        ("bound", 0, "has 0 dimensions in one cell, but its dims in .* list operator"),
+        (
+            "decode_operator_bound",
+            1,
+            "has 1 dimensions in one cell, but its dims in .* do not list",
+        ),
+    ],
+)
+def test_operators_missing_from_the_dims_are_named(
+    name: str, per_cell: int, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dims = tuple(dim for dim in VARIABLES[name].dims if dim != "operator")
+    wrong = dims if per_cell else (*dims, "operator")
+    monkeypatch.setitem(VARIABLES, name, replace(VARIABLES[name], dims=wrong))
+    with pytest.raises(SchemaError, match=complaint):
+        run(grid(models=["gpt2"], variables=[name]))
 
 
 def test_a_plan_foretells_the_sizes_of_the_result() -> None:

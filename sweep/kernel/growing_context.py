@@ -49,8 +49,7 @@ def growing_seconds(
 ) -> Scalar:
     """Sum over contexts of an operator's time, whose resources are affine in the context."""
     at_zero, at_one = (
-        pricing.price_attended(block, name, attended)[1]
-        for attended in (jnp.zeros(()), jnp.ones(()))
+        pricing.seconds(block, name, attended) for attended in (jnp.zeros(()), jnp.ones(()))
     )
     slope = jax.tree.map(jnp.subtract, at_one, at_zero)
 

@@ -5,10 +5,10 @@ from functools import cached_property
 
 import jax.numpy as jnp
 
-from sweep.kernel.bindings.operator import Step
+from sweep.kernel.bindings.operator import Operator, Step
 from sweep.kernel.block import Block
 from sweep.kernel.operator_table import OPERATORS
-from sweep.kernel.operators.cost import Cost, Scalar, is_nothing
+from sweep.kernel.operators.cost import Cost, Scalar, is_nothing, is_one
 from sweep.kernel.params import Point
 from sweep.kernel.roofline import Seconds, peak_rate, resource_seconds
 from sweep.schema.terms import Role
@@ -70,23 +70,48 @@ class Pricing:
         return jnp.power(self.point.hardware.power_headroom, limit)
 
     def price(self, block: Block, name: str, context_len: Scalar) -> tuple[Cost, Seconds]:
-        """Cost and time of an operator in one layer when sequences hold `context_len` tokens."""
-        attention = OPERATORS[name].attention
-        reached = context_len if attention is None else attention.reach(block, context_len)
-        return self.price_attended(block, name, reached)
+        """Cost and time of an operator in one layer when sequences hold `context_len` tokens.
 
-    def price_attended(self, block: Block, name: str, attended: Scalar) -> tuple[Cost, Seconds]:
-        """Cost and time of an operator in one layer whose sequences attend to `attended` tokens."""
-        operator, factors = OPERATORS[name], self.point.factors
+        The cost is the roofline's: factors change how long the work takes, not how much there is.
+        """
+        operator = OPERATORS[name]
+        attention = operator.attention
+        attended = context_len if attention is None else attention.reach(block, context_len)
         cost = operator.cost(block, self.step, attended)
-        share = factors.gemm if operator.attention is None else factors.attention
+        if self._run_step is self.step:
+            return cost, self._seconds(block, operator, cost)
+        return cost, self.seconds(block, name, attended)
+
+    def seconds(self, block: Block, name: str, attended: Scalar) -> Seconds:
+        """Time of an operator in one layer whose sequences attend to `attended` tokens."""
+        operator = OPERATORS[name]
+        return self._seconds(block, operator, operator.cost(block, self._run_step, attended))
+
+    @cached_property
+    def _run_step(self) -> Step:
+        """The step as the engine runs it: its busiest expert GPU, its way to the experts."""
+        factors = self.point.factors
+        if is_one(factors.expert_imbalance) and is_nothing(factors.dispatch_everywhere):
+            return self.step
+        layout = self.step.layout
+        imbalance = layout.expert_imbalance * factors.expert_imbalance
+        return dataclasses.replace(
+            self.step,
+            layout=dataclasses.replace(layout, expert_imbalance=imbalance),
+            dispatch_everywhere=factors.dispatch_everywhere,
+        )
+
+    def _seconds(self, block: Block, operator: Operator, cost: Cost) -> Seconds:
+        """Time that `cost` takes at the rates that the engine reaches."""
+        factors, attention = self.point.factors, operator.attention
+        share = factors.gemm if attention is None else factors.attention
         if operator.engine == "experts":
             share = share * factors.expert_gemm
-        if operator.attention is not None and self.step.decoding and "latent" not in name:
+        if attention is not None and attention.by_head and self.step.decoding:
             cost = _on_vector_units(cost, factors.vector_attention)
             cost = _few_heads(cost, self._kv_heads(block), factors.kv_half_heads)
         rate = self.peak(operator.engine) * share
-        return cost, resource_seconds(cost, rate, self.point.hardware, factors)
+        return resource_seconds(cost, rate, self.point.hardware, factors)
 
 
 VECTOR_FLOPS_PER_SCORE = 512.0

@@ -233,7 +233,7 @@ class Point(eqx.Module):
             pp=_one_if_absent(self.pp),
             ep=_one_if_absent(self.ep),
             dp_attention=_one_if_absent(self.dp_attention),
-            expert_imbalance=_one_if_absent(self.expert_imbalance) * self.factors.expert_imbalance,
+            expert_imbalance=_one_if_absent(self.expert_imbalance),
         )
 
     @property

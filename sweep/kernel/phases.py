@@ -130,7 +130,7 @@ def prefill_attention_latency(
         # Stages work on other microbatches meanwhile: no bubble as at a prefill of its own.
         layers = block.count * pricing.uneven(block)
         for name in _attending(block):
-            total = total + layers * pricing.price(block, name, chunk)[1].latency
+            total = total + layers * pricing.seconds(block, name, chunk).latency
     return total
 
 
@@ -140,7 +140,7 @@ def _others(point: Point, step: Step) -> Scalar:
     total = jnp.zeros(()) + host_latency(point, step.sampled)
     for block in point.model.blocks:
         names = [name for name in block.operators if OPERATORS[name].attention is None]
-        one_layer = [pricing.price(block, name, 1.0)[1].latency for name in names]
+        one_layer = [pricing.seconds(block, name, 1.0).latency for name in names]
         total = total + pricing.layers_in_turn(block) * sum(one_layer)
     return total
 
@@ -176,7 +176,6 @@ def _step(
         layout=point.layout,
         precision=point.precision,
         cache=point.hardware.cache,
-        dispatch_everywhere=point.factors.dispatch_everywhere,
     )
 
 

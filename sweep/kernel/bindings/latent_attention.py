@@ -100,7 +100,7 @@ LATENT_ATTENTION: dict[str, Operator] = {
     ),
     "latent_attention": Operator(
         _latent_attention_cost,
-        attention=Attention(lambda b, _: b.latent_dim + b.rotary_dim),
+        attention=Attention(lambda b, _: b.latent_dim + b.rotary_dim, by_head=False),
     ),
     "latent_output_projection": Operator(
         lambda b, s, _: linear(s, "attention", b.heads * b.value_dim / s.tp, b.hidden_size),

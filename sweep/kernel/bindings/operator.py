@@ -115,10 +115,13 @@ class Attention:
         cached: Elements of the KV cache of one token in one layer on each GPU.
         span: Whether it attends to the whole context, to a sliding window of it, or to the
             chunk that the newest token is in.
+        by_head: Whether the cache holds keys and values of each KV head, and not one latent for
+            all heads.
     """
 
     cached: Callable[[Block, Scalar], Scalar]
     span: Span = "all"
+    by_head: bool = True
 
     def reach(self, block: Block, context: Scalar) -> Scalar:
         """Tokens attended to when the context holds `context`. [count]"""

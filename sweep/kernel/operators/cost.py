@@ -11,6 +11,11 @@ def is_nothing(work: Scalar) -> bool:
     return isinstance(work, float) and work == 0.0
 
 
+def is_one(multiple: Scalar) -> bool:
+    """Whether a multiple changes nothing, whatever the sizes; XLA need not see it."""
+    return isinstance(multiple, float) and multiple == 1.0
+
+
 class Cost(eqx.Module):
     """Work of one operator on one GPU.
 
