@@ -362,7 +362,7 @@ def _timed(spent: dict[str, float]) -> Iterator[None]:
     places = (
         (Evaluation, "_one_tile", Evaluation._one_tile, "compute"),
         (Evaluation, "_assembled", Evaluation._assembled, "copy"),
-        (shard_file, "save", shard_file.save, "write"),
+        (shard_file, "_save", shard_file._save, "write"),
         (shard_file, "_checksum", shard_file._checksum, "encode and checksum"),
     )
     with ExitStack() as patched:

@@ -10,10 +10,11 @@ from zlib import crc32
 
 import numpy as np
 import xarray as xr
+from xarray.backends import NetCDF4DataStore
 
 from sweep.errors import ResultError
 from sweep.files.atomic import replacing
-from sweep.files.netcdf import save
+from sweep.files.netcdf import encoding, with_label_variables
 
 SEAL = b"\nllm-sweep crc32 "
 """Start of the last bytes of a shard, after those that HDF5 reads. The HDF5 library may hang on a
@@ -41,10 +42,25 @@ def write_shard(dataset: xr.Dataset, path: Path, identity: Mapping[str, Any]) ->
     """
     with replacing(path) as temporary:
         with _library:
-            save(dataset.assign_attrs(identity), temporary)
+            _save(dataset.assign_attrs(identity), temporary)
         with temporary.open("r+b", buffering=0) as file:
             total = _checksum(file, temporary.stat().st_size)
             file.write(SEAL + b"%08x" % total)
+
+
+def _save(dataset: xr.Dataset, path: Path) -> None:
+    """Write as `netcdf.save` does, with the lock of this module.
+
+    `to_netcdf` asks a Dask scheduler for a lock of each file, which takes longer than the file.
+    """
+    variables, attributes = xr.conventions.encode_dataset_coordinates(with_label_variables(dataset))
+    for name, how in encoding(dataset).items():
+        variables[name].encoding = how
+    store = NetCDF4DataStore.open(path, mode="w", lock=_library)
+    try:
+        store.store(variables, attributes)
+    finally:
+        store.close()
 
 
 def fault(path: Path, identity: Mapping[str, str]) -> str:
