@@ -26,23 +26,24 @@ from benchmarks.broadcasting import Program
 from benchmarks.kernel import HARDWARE, MODELS, Size, by_hand, clock
 from benchmarks.kernel import numpy as numpy_case
 from benchmarks.report import machine, print_table
-from sweep.evaluation.evaluator import Arrays, Evaluation
+from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.kernel_inputs import (
     hardware_params,
     model_params,
     precision_params,
     stack,
 )
-from sweep.evaluation.plan import SHARD_BYTES, Plan, make_plan
-from sweep.files.encoding import Storage, chunk_sizes
+from sweep.evaluation.plan import Plan, make_plan
+from sweep.evaluation.result_memory import ResultMemory
+from sweep.files.encoding import Storage, chunk_shape
 from sweep.files.export import export
 from sweep.files.netcdf import write_netcdf
-from sweep.files.netcdf_stream import CHUNK_POINTS
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
+from sweep.grid.thresholds import NETCDF_CHUNK_CELLS, SHARD_BYTES
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
-from sweep.runs import shard_file as shards
+from sweep.runs import shard_file
 from sweep.runs.run import compute, run_plan, run_resolved
 from sweep.runs.run_folder import begun
 from sweep.runs.shards import run_shards
@@ -136,12 +137,10 @@ def _kernel_case(
 ) -> Iterator[Row]:
     made = make_plan(grid)
     work = Evaluation(made)
-    arrays: Arrays | None = None
+    memory = ResultMemory()
 
     def refill() -> np.ndarray:
-        nonlocal arrays
-        arrays = work.compute(work.whole, arrays)
-        return arrays[grid.variables[0]]
+        return work.compute(work.whole, memory)[grid.variables[0]]
 
     runs = {"reused": refill, "fresh": lambda: run_resolved(grid), "NumPy": numpy, **loops}
     for run in (numpy, *loops.values()):
@@ -251,7 +250,7 @@ def file_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
     made = decode_plan(points)
     dataset = run_plan(made)
     array = dataset["decode_step_latency"]
-    chunks = list(chunk_sizes(array, CHUNK_POINTS).values())
+    chunks = list(chunk_shape(array, NETCDF_CHUNK_CELLS).values())
     for compression in ("none", "zlib", "zstd"):
         with scratch(folder) as here:
             # What a run returns is removed when the clock has stopped, so that all write anew.
@@ -341,12 +340,12 @@ def share_rows(points: int, per_shard: int, folder: Path) -> Iterator[Row]:
     spent = dict.fromkeys(("compute", "copy", "encode and checksum", "write"), 0.0)
     whole = 0.0
     with scratch(folder) as here, begun(here / "cut", made) as directory, _timed(spent):
-        work, spare = Evaluation(made), None
+        work, memory = Evaluation(made), ResultMemory()
         for shard in directory.shards():
             before = perf_counter()
-            dataset = compute(made, work, made.cut.places(shard), spare=spare)
-            shards.write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
-            spare = {str(name): array.values for name, array in dataset.data_vars.items()}
+            dataset = compute(made, work, made.shards.region(shard), memory=memory)
+            shard_file.write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
+            del dataset
             # The first shard compiles.
             if shard:
                 whole += perf_counter() - before
@@ -361,10 +360,10 @@ def share_rows(points: int, per_shard: int, folder: Path) -> Iterator[Row]:
 def _timed(spent: dict[str, float]) -> Iterator[None]:
     """Book the time inside some functions."""
     places = (
-        (Evaluation, "_one_block", Evaluation._one_block, "compute"),
-        (Evaluation, "_copied", Evaluation._copied, "copy"),
-        (shards, "_save", shards._save, "write"),
-        (shards, "_checksum", shards._checksum, "encode and checksum"),
+        (Evaluation, "_one_tile", Evaluation._one_tile, "compute"),
+        (Evaluation, "_assembled", Evaluation._assembled, "copy"),
+        (shard_file, "_save", shard_file._save, "write"),
+        (shard_file, "_checksum", shard_file._checksum, "encode and checksum"),
     )
     with ExitStack() as patched:
         for owner, name, function, book in places:

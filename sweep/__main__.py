@@ -1,5 +1,15 @@
-"""`python -m sweep` is the command `llm-sweep`."""
+"""The command `llm-sweep`, and `python -m sweep`."""
 
-from sweep.cli.main import main
+from sweep.runs.huge_pages import restart_with_huge_pages
 
-main()
+
+def command() -> None:
+    """Run the command line in a process with huge pages."""
+    restart_with_huge_pages()
+    from sweep.cli.main import main
+
+    main()
+
+
+if __name__ == "__main__":
+    command()

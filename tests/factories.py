@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params
+from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.kernel.block import Block
 from sweep.kernel.params import Point
@@ -200,17 +200,10 @@ def point(
     precision: PrecisionSpec = FP16,
     **numbers: float,
 ) -> Point:
-    """One cell as the kernel reads it; inside `jax.enable_x64` its numbers are float64."""
-
-    def leaf(value: Any) -> jax.Array:
-        array = np.asarray(value)
-        return jnp.asarray(array if array.dtype == np.int32 else array.astype(float))
-
+    """`cell` of a model or its blocks, with one request on one GPU unless given."""
     if isinstance(model, ModelSpec):
         model = read_blocks(model.config, model.name)
-    parts = (model_params(model), hardware_params(hardware), precision_params(precision))
-    numbers = {"tp": 1, "batch_size": 1, **numbers}
-    return Point(*jax.tree.map(leaf, parts), **{k: leaf(v) for k, v in numbers.items()})
+    return cell(model, hardware, precision, {"tp": 1, "batch_size": 1, **numbers})
 
 
 def price(

@@ -1,6 +1,5 @@
-"""Large blocks: the kernel writes into the very arrays that are given out, and the bits agree."""
+"""Tiles and the memory of results: the bits agree however a region is computed."""
 
-import ctypes
 import gc
 import weakref
 from unittest.mock import Mock
@@ -13,21 +12,20 @@ from factories import UNEVEN, hardware, model, precision, shipped
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.evaluation import buffers as pages
-from sweep.evaluation import evaluator as evaluation
-from sweep.evaluation import plan
-from sweep.evaluation.buffers import owner, shared, unfilled
+from sweep.evaluation import evaluator
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan, make_plan
-from sweep.evaluation.tiles import Blocks, common, every
+from sweep.evaluation.result_memory import ResultMemory, handed_over
+from sweep.grid import thresholds
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
+from sweep.grid.tiling import Tiling, halves, overlap, split_by_extent, split_evenly
 
 VARIABLES = ["ttft", "output_throughput", "feasible"]
 
 
 def twins(**changes: object) -> Plan:
-    """Two models of one structure, over axes that do not cut evenly."""
+    """Two models of one structure, over axes that do not divide evenly."""
     grid = Grid(
         models=[model(), model(hidden_size=128).model_copy(update={"name": "twin"})],
         hardware=[hardware(), hardware(memory_bytes=16e9, name="other")],
@@ -43,173 +41,210 @@ def twins(**changes: object) -> Plan:
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards and blocks of some kilobytes."""
-    monkeypatch.setattr(plan, "WHOLE_BYTES", 0)
-    monkeypatch.setattr(plan, "LARGE", 0)
-    monkeypatch.setattr(plan, "SHARD_BYTES", 20_000)
-    monkeypatch.setattr(evaluation, "BLOCK_BYTES", 100)
+    """Shards and tiles of some kilobytes."""
+    monkeypatch.setattr(thresholds, "ONE_TILE_BYTES", 0)
+    monkeypatch.setattr(thresholds, "ONE_FILE_BYTES", 0)
+    monkeypatch.setattr(thresholds, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(thresholds, "TILE_BYTES", 100)
 
 
-def test_a_shard_nobody_asked_for_is_one_block(large: None) -> None:
+def is_tile(array: np.ndarray) -> bool:
+    """Whether an array is the output of a kernel call, rather than assembled by NumPy."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array.base is not None
+
+
+def test_a_default_shard_is_one_tile(large: None) -> None:
     made = twins()
-    assert made.cut.shards > 2 and made.blocks(2) == made.cut
-    assert len({made.cut.lengths(axis) for axis in made.cut.sizes}) > 1
+    assert made.shards.count > 2 and made.large_tiles(2) == made.shards
+    assert len({made.shards.lengths(axis) for axis in made.shards.sizes}) > 1
     work = Evaluation(made)
-    for shard in range(made.cut.shards):
-        places, said = made.cut.places(shard), Mock()
-        arrays = work.compute(places, progress=said)
+    for region in made.shards:
+        said = Mock()
+        arrays = work.compute(region, progress=said)
         said.assert_called_once_with(1, 1)
         for name, array in arrays.items():
-            assert owner(array) is not None and array.flags.writeable
-            assert array.shape == tuple(len(places[d]) for d in made.grid.dims(name))
+            assert is_tile(array) and array.flags.writeable
+            assert array.shape == tuple(len(region[d]) for d in made.grid.dims(name))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_shards_and_the_whole_hold_the_same_bits(dtype: str, large: None) -> None:
-    """Whether blocks are given out as they are, copied together, or cut by other shards."""
+def test_shards_and_the_whole_have_the_same_bits(dtype: str, large: None) -> None:
+    """Whether tiles are the result, are copied into it, or belong to other shards."""
     made = twins(dtype=dtype)
     whole = Evaluation(made).compute(Evaluation(made).whole)
-    assert all(owner(array) is None for array in whole.values())
+    assert not any(is_tile(array) for array in whole.values())
     for other in (made, twins(dtype=dtype, shards=13)):
-        work, spare = Evaluation(other), None
-        for shard in range(other.cut.shards):
-            places = other.cut.places(shard)
-            spare = work.compute(places, spare)
-            for name, array in spare.items():
-                where = [slice(places[d].start, places[d].stop) for d in other.grid.dims(name)]
-                assert array.tobytes() == whole[name][tuple(where)].tobytes(), name
+        for memory in (ResultMemory(), None):
+            work = Evaluation(other)
+            for region in other.shards:
+                for name, array in work.compute(region, memory).items():
+                    where = [slice(region[d].start, region[d].stop) for d in other.grid.dims(name)]
+                    assert array.tobytes() == whole[name][tuple(where)].tobytes(), name
 
 
-def test_spare_memory_is_written_again_and_nothing_else(large: None) -> None:
-    made = twins()
+def addresses(arrays: dict[str, np.ndarray]) -> dict[str, int]:
+    return {name: array.ctypes.data for name, array in arrays.items()}
+
+
+def test_memory_is_used_again_and_a_result_that_is_kept_is_not(large: None) -> None:
+    made, memory = twins(), ResultMemory()
     work = Evaluation(made)
-    first, second = made.cut.places(0), made.cut.places(1)
+    first, second = made.shards.region(0), made.shards.region(1)
     kept = work.compute(first)
     before = {name: array.copy() for name, array in kept.items()}
-    spare = work.compute(second)
-    places = {name: array.ctypes.data for name, array in spare.items()}
-    again = work.compute(first, spare)
-    assert {name: array.ctypes.data for name, array in again.items()} == places
+    found = addresses(work.compute(second, memory))
+    again = work.compute(first, memory)
+    assert addresses(again) == found
+    # Now somebody holds the result that is in this memory:
+    other = work.compute(second, memory)
+    assert not set(addresses(other).values()) & set(found.values())
     for name, array in kept.items():
         np.testing.assert_array_equal(array, before[name])
         np.testing.assert_array_equal(again[name], before[name])
 
 
-def test_a_kernel_that_needs_much_beside_its_results_keeps_to_small_blocks(
+def test_assembled_results_use_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, memory = twins(), ResultMemory()
+    monkeypatch.setattr(evaluator, "_intermediate_bytes", lambda *given: float("inf"))
+    work = Evaluation(made)
+    found = addresses(work.compute(work.whole, memory))
+    assert addresses(work.compute(work.whole, memory)) == found
+
+
+def test_a_kernel_with_many_intermediate_values_keeps_to_small_tiles(
     large: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = twins()
-    monkeypatch.setattr(evaluation, "_memory_beside", lambda *given: 20_000)
-    found = Evaluation(made).compute(made.cut.places(0))
-    assert all(owner(array) is None for array in found.values())
+    monkeypatch.setattr(evaluator, "_intermediate_bytes", lambda *given: 20_000)
+    found = Evaluation(made).compute(made.shards.region(0))
+    assert not any(is_tile(array) for array in found.values())
 
 
-def test_a_grid_between_one_block_and_shards_is_put_together_of_small_ones(
+def test_a_grid_between_one_tile_and_shards_is_assembled_from_small_tiles(
     large: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "LARGE", 10**9)
+    monkeypatch.setattr(thresholds, "ONE_FILE_BYTES", 10**9)
     made = twins()
-    assert made.blocks(2) is None
-    found = Evaluation(made).compute(made.cut.places(0))
-    assert all(owner(array) is None for array in found.values())
+    assert made.large_tiles(2) is None
+    found = Evaluation(made).compute(made.shards.region(0))
+    assert not any(is_tile(array) for array in found.values())
 
 
 @pytest.mark.parametrize("efficiency", [None, "tensorrt-llm"])
-def test_models_of_several_structures_lie_in_arrays_of_numpys(
+def test_models_of_several_structures_are_assembled(
     efficiency: str | None, large: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "WHOLE_BYTES", 2**28)
+    monkeypatch.setattr(thresholds, "ONE_TILE_BYTES", 2**28)
     grid = resolve(Grid(**{**UNEVEN, "variables": VARIABLES}), shipped())
     work = Evaluation(make_plan(grid))
-    assert work.families > 1
-    assert all(owner(array) is None for array in work.compute(work.whole).values())
+    assert work.structures > 1
+    assert not any(is_tile(array) for array in work.compute(work.whole).values())
 
 
-def test_the_memory_beside_is_what_the_compiler_says() -> None:
-    """A sum along an axis of what stands in no argument has to be stored first."""
+def test_intermediate_bytes_are_those_of_the_compiler() -> None:
+    """A sorted product of two axes has to be stored before it is reversed."""
     lean = jax.jit(lambda buffers, x: {"y": x[:, None] * x[None, :]}, donate_argnums=0)
     fat = jax.jit(
         lambda buffers, x: {"y": jnp.sort(jnp.sin(x[:, None] * x[None, :]), axis=0)[::-1]},
         donate_argnums=0,
     )
     shape = {"y": jax.ShapeDtypeStruct((512, 512), np.float32)}
-    leaves, structure = jax.tree.flatten((shape, jax.ShapeDtypeStruct((512,), np.float32)))
+    leaves, tree = jax.tree.flatten((shape, jax.ShapeDtypeStruct((512,), np.float32)))
     types = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    assert evaluation._memory_beside(lean, types, structure) < 4 * 512
-    assert evaluation._memory_beside(fat, types, structure) >= 4 * 512 * 512
+    assert evaluator._intermediate_bytes(lean, types, tree) < 4 * 512
+    assert evaluator._intermediate_bytes(fat, types, tree) >= 4 * 512 * 512
 
 
 # Memory.
 
 
-def test_numpy_writes_where_jax_reads_and_keeps_it_alive() -> None:
-    array = jax.block_until_ready(jnp.arange(12.0).reshape(3, 4) + 1)
-    seen = shared(array)
-    gone = weakref.ref(array)
-    seen[1, 2] = -1
-    assert float(array[1, 2]) == -1 and owner(seen[1:, ::2]) is array
-    del array
+def test_a_result_that_is_handed_over_may_be_edited_and_keeps_its_memory() -> None:
+    results = {name: jnp.arange(12.0).reshape(3, 4) + 1 for name in ("one", "two")}
+    at, gone = results["one"].unsafe_buffer_pointer(), weakref.ref(results["one"])
+    arrays = handed_over(results)
     gc.collect()
-    assert gone() is not None and seen[2, 3] == 12
-    del seen
+    assert not results and list(arrays) == ["one", "two"]
+    assert arrays["one"].ctypes.data == at
+    arrays["one"][1, 2] = -1
+    row = arrays.pop("one")[1:, ::2]
+    gc.collect()
+    fresh = [jnp.full((3, 4), 7.0) for _ in range(100)]
+    np.testing.assert_array_equal(row, [[5, -1], [9, 11]])
+    np.testing.assert_array_equal(arrays["two"], np.arange(1, 13).reshape(3, 4))
+    assert len(fresh) == 100 and gone() is not None
+    del row
     gc.collect()
     assert gone() is None
-    assert owner(np.zeros(3)) is None
 
 
-def test_large_memory_comes_unfilled_and_holds_what_is_written() -> None:
-    shape = (pages.LEAST_BYTES // 8, 3)
-    add = jax.jit(lambda buffer: jnp.arange(np.prod(shape), dtype=jnp.float32).reshape(shape))
-    written = shared(jax.jit(add, donate_argnums=0, keep_unused=True)(unfilled(shape, F4)))
-    np.testing.assert_array_equal(written.ravel()[::4097], np.arange(0, written.size, 4097))
+def test_jax_does_not_overwrite_what_numpy_reads() -> None:
+    """A view of any kind keeps JAX from writing into a donated buffer."""
+    fill = jax.jit(lambda buffer, x: jnp.zeros_like(buffer) + x, donate_argnums=0, keep_unused=True)
+    for see in (np.asarray, lambda array: handed_over({"x": array})["x"]):
+        first = fill(jnp.zeros(2**20), 1.0)
+        seen = see(first)[3:5]
+        second = fill(first, 2.0)
+        np.testing.assert_array_equal(seen, [1, 1])
+        assert float(second[3]) == 2
 
 
-F4 = np.dtype(np.float32)
+# Tiling.
 
 
-def test_memory_is_zeros_where_xla_refuses_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    def of_a_later_version(call: object) -> None:
-        question = call.contents.question
-        if question and question.contents.extension.kind == pages.IS_A_QUESTION:
-            question.contents.answer.contents.version.major = 7
-
-    refused = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(pages._Call))(of_a_later_version)
-    monkeypatch.setattr(pages, "_leave_alone", refused)
-    monkeypatch.setattr(pages, "UNFILLED", "llm_sweep_refused")
-    pages._can_be_unfilled.cache_clear()
-    try:
-        assert not pages._can_be_unfilled()
-        assert not np.asarray(unfilled((pages.LEAST_BYTES,), F4)).any()
-    finally:
-        pages._can_be_unfilled.cache_clear()
+def tilings(size: int, extent: int) -> list[Tiling]:
+    sizes = {"isl": size, "osl": 3}
+    return [
+        Tiling.strided(sizes, {"isl": extent, "osl": 3}),
+        Tiling.even(sizes, {"isl": -(-size // extent)}),
+    ]
 
 
-def test_memory_is_zeros_where_an_accelerator_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    registered = Mock()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(jax.ffi, "register_ffi_target", registered)
-    pages._can_be_unfilled.cache_clear()
-    try:
-        assert not np.asarray(unfilled((pages.LEAST_BYTES,), F4)).any()
-        registered.assert_not_called()
-    finally:
-        pages._can_be_unfilled.cache_clear()
-
-
-# Blocks.
-
-
-@given(size=st.integers(1, 40), length=st.integers(1, 40), data=st.data())
-def test_pieces_cover_an_axis_once_and_blocks_around_them_are_of_one_shape(
-    size: int, length: int, data: st.DataObject
+@given(size=st.integers(1, 40), extent=st.integers(1, 40), data=st.data())
+def test_regions_cover_an_axis_once_and_are_padded_to_one_shape(
+    size: int, extent: int, data: st.DataObject
 ) -> None:
-    length = min(size, length)
-    blocks = Blocks({"isl": every(size, length), "osl": [range(3)]})
     start = data.draw(st.integers(0, size - 1))
     part = {"isl": range(start, data.draw(st.integers(start, size - 1)) + 1), "osl": range(1, 2)}
-    met = [piece["isl"] for piece in blocks.meeting(part)]
-    assert [i for piece in met for i in common(piece, part["isl"])] == list(part["isl"])
-    for piece in blocks.meeting(part):
-        around = blocks.around(piece)
-        assert {axis: len(where) for axis, where in around.items()} == blocks.lengths
-        assert set(piece["isl"]) <= set(around["isl"]) <= set(range(size))
+    for tiling in tilings(size, min(size, extent)):
+        covered = [index for region in tiling for index in region["isl"]]
+        assert covered == list(range(size))
+        assert list(tiling) == [tiling.region(number) for number in range(tiling.count)]
+        found = list(tiling.overlapping(part))
+        assert [i for each in found for i in overlap(each["isl"], part["isl"])] == list(part["isl"])
+        for region in found:
+            padded = tiling.padded(region)
+            assert {axis: len(indices) for axis, indices in padded.items()} == tiling.shape
+            assert set(region["isl"]) <= set(padded["isl"]) <= set(range(size))
+
+
+def test_regions_by_hand() -> None:
+    # Even: 10 × 1 / 4 = 2.5, 10 × 2 / 4 = 5, 10 × 3 / 4 = 7.5, rounded down.
+    even = Tiling.even({"isl": 10}, {"isl": 4})
+    assert even.lengths("isl") == (2, 3, 2, 3) and even.shape == {"isl": 3}
+    assert Tiling.strided({"isl": 10}, {"isl": 4}).lengths("isl") == (4, 4, 2)
+    two = Tiling.even({"model": 2, "isl": 10}, {"model": 2, "isl": 4})
+    assert two.region(5) == {"model": range(1, 2), "isl": range(2, 5)}
+    assert two.number({"model": 1, "isl": 1}) == 5
+    assert two.number({"isl": 3}) == 3
+
+
+def test_axes_are_halved_in_order_until_a_tile_is_small_enough() -> None:
+    assert halves(9) == [9, 5, 3, 2, 1]
+    sizes = {"model": 3, "isl": 9, "osl": 8}
+
+    def shape(most: int) -> list[int]:
+        tiling = split_by_extent(
+            sizes,
+            lambda tiles: int(np.prod(list(tiles.shape.values()))) <= most,
+            ["isl", "model", "osl"],
+            lambda axis: halves(sizes[axis]),
+        )
+        return list(tiling.shape.values())
+
+    assert shape(216) == [3, 9, 8]
+    # 3 × 5 × 8 = 120 and 3 × 3 × 8 = 72; with one length, 3 × 8 = 24 and 2 × 8 = 16.
+    assert shape(119) == [3, 3, 8]
+    assert shape(23) == [2, 1, 8]
+    assert split_evenly(sizes, lambda tiles: False).count == 3 * 9 * 8

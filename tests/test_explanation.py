@@ -17,7 +17,7 @@ from sweep.decisions.explain_text import figure_rows, operator_rows
 from sweep.decisions.operator_breakdown import HOST
 from sweep.engines.calibration_file import load_efficiency
 from sweep.errors import GridError
-from sweep.evaluation.single_point import cell
+from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.kernel.elasticity import FIXED_TIMES, RATES, RESOURCES, sequences_that_fit
 from sweep.kernel.params import Point

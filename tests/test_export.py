@@ -14,11 +14,12 @@ import xarray as xr
 import sweep
 from sweep.cli import main as cli
 from sweep.errors import ResultError
-from sweep.files.chunks import block_sizes, even, tiles
+from sweep.files.chunks import dividing_extent, regions_in_memory
 from sweep.files.encoding import Storage
 from sweep.files.export import export
-from sweep.files.netcdf_stream import CHUNK_POINTS
 from sweep.files.rounding import kept_bits
+from sweep.grid.thresholds import NETCDF_CHUNK_CELLS
+from sweep.grid.tiling import slices
 from sweep.queries.select import subset
 from sweep.runs.check_results import check_file
 
@@ -138,14 +139,14 @@ def test_zarr_holds_the_same(source, results, tmp_path) -> None:
     with pytest.raises(ResultError, match="--force"):
         export(results, path)
     (path / "zarr.json").unlink()
-    with pytest.raises(ResultError, match="no Zarr store"):
+    with pytest.raises(ResultError, match="not a Zarr store"):
         export(results, path, force=True)
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_a_table_has_a_row_for_each_place(source, results, tmp_path, ending, monkeypatch) -> None:
-    monkeypatch.setattr("sweep.files.tables.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("sweep.grid.thresholds.ROWS_AT_ONCE", 7)
     path = tmp_path / f"table{ending}"
     with sweep.open_results(source) as original:
         export(original, path)
@@ -303,24 +304,33 @@ def test_an_existing_file_is_kept_unless_forced(call, source, tmp_path) -> None:
     assert check_file(path) == []
 
 
-def test_blocks_cover_the_grid_once() -> None:
+def test_regions_in_memory_cover_the_grid_once() -> None:
     sizes = {"model": 3, "hardware": 5, "isl": 7}
     for budget in (1, 6, 7, 20, 40, 1000):
         seen = np.zeros(tuple(sizes.values()), int)
-        block = block_sizes(sizes, budget)
-        for tile in tiles(sizes, block):
-            seen[tuple(tile.values())] += 1
+        regions = regions_in_memory(sizes, budget)
+        for region in regions:
+            seen[tuple(slices(region).values())] += 1
         assert (seen == 1).all()
-        assert np.prod(list(block.values())) <= budget
-    assert block_sizes(sizes, 1, whole=["isl"]) == {"model": 1, "hardware": 1, "isl": 7}
-    assert block_sizes(sizes, 70, chunks={"model": 2})["model"] == 2
-    assert even(12, 5) == 4
-    assert even(7, 3) == 3
+        assert np.prod(list(regions.shape.values())) <= budget
+    whole = regions_in_memory(sizes, 1, whole=["isl"])
+    assert whole.shape == {"model": 1, "hardware": 1, "isl": 7}
+    assert regions_in_memory(sizes, 70, chunks={"model": 2}).shape["model"] == 2
+    # Three chunks of 4 divide 12; no two or three equal chunks divide 7.
+    assert dividing_extent(12, 5) == 4
+    assert dividing_extent(7, 3) == 3
+
+
+def test_regions_contain_whole_chunks_where_they_can() -> None:
+    # 10 of 25 cells are allowed: of chunks of 4, two; of chunks of 11, none, so any length.
+    assert regions_in_memory({"isl": 25}, 10, chunks={"isl": 4}).shape == {"isl": 8}
+    assert regions_in_memory({"isl": 25}, 10, chunks={"isl": 11}).shape == {"isl": 10}
+    assert list(regions_in_memory({"isl": 0}, 10)) == [{"isl": range(0)}]
 
 
 def test_lazily_joined_shards_are_written_chunk_by_chunk(results, tmp_path, monkeypatch) -> None:
     pytest.importorskip("dask")
-    monkeypatch.setattr("sweep.files.encoding.BLOCK_POINTS", 5)
+    monkeypatch.setattr("sweep.grid.thresholds.CELLS_AT_ONCE", 5)
     joined, path = results.chunk({"hardware": 1, "batch_size": 2}), tmp_path / "out.nc"
     seen = []
     export(joined, path, progress=lambda done, total: seen.append((done, total)))
@@ -369,7 +379,7 @@ def test_chunks_are_explicit_and_of_a_size_to_read(tmp_path) -> None:
     )
     export(dataset, tmp_path / "out.nc")
     with netCDF4.Dataset(tmp_path / "out.nc") as file:
-        assert file["ttft"].chunking() == [1, CHUNK_POINTS]
+        assert file["ttft"].chunking() == [1, NETCDF_CHUNK_CELLS]
 
 
 def test_subset_leaves_the_dataset_alone(results) -> None:

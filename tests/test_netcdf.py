@@ -1,5 +1,6 @@
-"""Files: labels survive, strangers can read them, and writing is all or nothing."""
+"""Files: labels survive, other programs read them, and writing is atomic."""
 
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import xarray as xr
 
 import sweep
 from sweep.errors import ResultError
+from sweep.files.export import export
 from sweep.runs.check_results import check_dataset
+from sweep.runs.shard_file import write_shard
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,52 @@ def test_an_existing_file_is_kept_unless_forced(dataset, path) -> None:
         sweep.write_netcdf(dataset, path)
     assert path.read_bytes() == before
     sweep.write_netcdf(dataset, path, force=True)
+
+
+WRITERS = {
+    "result.nc": sweep.write_netcdf,
+    "streamed.nc": export,
+    "table.csv": export,
+    "table.parquet": export,
+    "shard.nc": lambda dataset, path: write_shard(dataset, path, {}),
+}
+
+
+@pytest.fixture
+def umask():
+    """Set the umask of this process, and restore it at the end."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_has_the_mode_of_any_other(dataset, tmp_path, umask, name, mask) -> None:
+    umask(mask)
+    plain, path = tmp_path / "plain", tmp_path / name
+    plain.write_text("x")
+    WRITERS[name](dataset, path)
+    assert path.stat().st_mode == plain.stat().st_mode
+    assert os.umask(mask) == mask
+
+
+def test_writing_through_a_link_keeps_the_link(dataset, tmp_path) -> None:
+    """Also where it leads to another folder, to a file or to none."""
+    (tmp_path / "data").mkdir()
+    target, link = tmp_path / "data" / "real.nc", tmp_path / "link.nc"
+    link.symlink_to(target)
+    with pytest.raises(ResultError, match="exists"):
+        sweep.write_netcdf(dataset, link)
+    for before in (None, b"old"):
+        if before:
+            target.write_bytes(before)
+        sweep.write_netcdf(dataset, link, force=True)
+        assert link.is_symlink() and not target.is_symlink()
+        with sweep.open_results(target) as opened:
+            xr.testing.assert_identical(opened.load(), dataset)
+    assert [path.name for path in tmp_path.glob("**/*.nc")] == ["link.nc", "real.nc"]
+    assert len(list(tmp_path.glob("**/.*"))) == 0
 
 
 def test_a_newer_schema_is_refused(dataset, tmp_path) -> None:

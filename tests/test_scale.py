@@ -12,21 +12,23 @@ import numpy as np
 import pytest
 import xarray as xr
 from factories import UNEVEN, model, shipped
+from interruptions import DEADLINE
 
 import sweep
 from sweep.errors import GridError, ResultError
-from sweep.evaluation import evaluator as evaluation
-from sweep.evaluation import plan
+from sweep.evaluation import evaluator
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan, make_plan
 from sweep.files.export import export
+from sweep.grid import thresholds
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
+from sweep.grid.tiling import slices
 from sweep.queries import reduction_request
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs import to_disk as running
 from sweep.runs.check_results import check_directory
-from sweep.runs.limits import check_piece_fits_memory
+from sweep.runs.limits import check_subgrid_fits_memory
 from sweep.runs.run import run_plan
 from sweep.runs.run_folder import Directory, begun
 from sweep.runs.to_disk import Sharding, run_reduced
@@ -81,8 +83,8 @@ def whole() -> xr.Dataset:
 def test_reducing_each_shard_answers_as_reducing_the_whole(
     question, shards, whole, tmp_path, monkeypatch
 ) -> None:
-    """However shards are cut, and however they are computed in pieces."""
-    monkeypatch.setattr(plan, "SHARD_BYTES", 500)
+    """Whatever the shards and the sub-grids that are computed one at a time."""
+    monkeypatch.setattr(thresholds, "SHARD_BYTES", 500)
     made = planned(question, shards=shards)
     found = answered(made, tmp_path / "answer.nc")
     wanted = reduction_request.reduce(
@@ -107,39 +109,39 @@ def test_intervals_and_operators_are_reduced_too(tmp_path) -> None:
     same_answer(found, wanted, tmp_path)
 
 
-def test_axes_needed_whole_are_not_cut() -> None:
+def test_axes_needed_whole_are_not_divided() -> None:
     made = planned(ReductionRequest(text="quantile:0.5:model,isl"), shards=1000)
-    assert made.cut.pieces["model"] == made.cut.pieces["isl"] == 1
-    assert made.cut.shards == 2 * 2 * 5 * 2
-    places = made.cut.places(3)
-    assert all(piece["model"] == range(3) for piece in made.pieces(places))
+    assert made.shards.counts["model"] == made.shards.counts["isl"] == 1
+    assert made.shards.count == 2 * 2 * 5 * 2
+    subgrids = list(made.subgrids(made.shards.region(3)))
+    assert subgrids and all(subgrid["model"] == range(3) for subgrid in subgrids)
 
 
-def test_pieces_of_a_shard_cover_it_once(monkeypatch) -> None:
-    monkeypatch.setattr(plan, "SHARD_BYTES", 100)
+def test_subgrids_of_a_shard_cover_it_once(monkeypatch) -> None:
+    monkeypatch.setattr(thresholds, "SHARD_BYTES", 100)
     made = planned(ReductionRequest(text="best:isl"), shards=2)
-    places = made.cut.places(1)
+    shard = made.shards.region(1)
     seen = np.zeros([3, 2, 1, 2, 5, 3, 2], int)
-    pieces = list(made.pieces(places))
-    assert len(pieces) > 5
-    for piece in pieces:
-        seen[tuple(slice(where.start, where.stop) for where in piece.values())] += 1
-    inside = tuple(slice(where.start, where.stop) for where in places.values())
+    subgrids = list(made.subgrids(shard))
+    assert len(subgrids) > 5
+    for subgrid in subgrids:
+        seen[tuple(slices(subgrid).values())] += 1
+    inside = tuple(slices(shard).values())
     assert (seen[inside] == 1).all() and seen.sum() == seen[inside].size
 
 
-def test_blocks_keep_needed_axes_whole_as_long_as_they_can(monkeypatch) -> None:
+def test_tiles_keep_needed_axes_whole_as_long_as_they_can(monkeypatch) -> None:
     made = planned(ReductionRequest(text="quantile:0.5:model,hardware"))
-    monkeypatch.setattr(evaluation, "BLOCK_BYTES", 200)
-    lengths = Evaluation(made)._block_lengths(made.sizes)
+    monkeypatch.setattr(thresholds, "TILE_BYTES", 200)
+    lengths = Evaluation(made)._small_tiles(made.sizes).shape
     assert lengths["model"] == 3 and lengths["hardware"] == 2 and lengths["batch_size"] == 1
 
 
 def test_a_question_that_needs_too_much_at_once_is_refused() -> None:
     axes = {"isl": {"start": 1, "stop": 10**6}, "osl": {"start": 1, "stop": 10**6}}
     question = ReductionRequest(text="quantile:0.5:isl,osl", by="output_throughput")
-    with pytest.raises(GridError, match=r"needs isl, osl whole, 4\.8e\+04 GB|needs isl, osl whole"):
-        check_piece_fits_memory(planned(question, **axes))
+    with pytest.raises(GridError, match=r"needs all of isl, osl at once, which is 4\.8e\+04 GB"):
+        check_subgrid_fits_memory(planned(question, **axes))
 
 
 @pytest.mark.parametrize("text", ["best:speed", "worst:isl", "argmax:feasible", "pareto:ttft"])
@@ -158,7 +160,7 @@ def test_what_stands_is_not_computed_again(tmp_path, monkeypatch) -> None:
         run_reduced(made, out, Sharding(only=part), lambda line: None)
         assert not out.exists()
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("shard*")}
-    assert len(before) == made.cut.shards
+    assert len(before) == made.shards.count
     found = sweep.open_results(folder)
     monkeypatch.setattr(running, "remove", lambda path: None)
     same_answer(answered(made, out), found, tmp_path)
@@ -207,7 +209,7 @@ def test_another_question_is_another_plan(tmp_path) -> None:
 
 def test_a_partial_is_not_taken_for_an_answer(tmp_path) -> None:
     run_reduced(planned(QUESTION), tmp_path / "a.nc", Sharding(only=(1, 1)), lambda line: None)
-    with pytest.raises(ResultError, match="part of an answer to best:batch_size,tp where"):
+    with pytest.raises(ResultError, match="a partial result of best:batch_size,tp where"):
         sweep.open_results(tmp_path / "a.nc.shards" / "shard-000000.nc")
 
 
@@ -227,7 +229,8 @@ ASKED = ("--reduce", "best:batch_size", "--by", "decode_step_latency", "--shards
 def environment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax")))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         yield
 
 
@@ -244,7 +247,7 @@ def start(*words: object, code: str = "", **options: object) -> subprocess.Popen
 
 
 def done(process: subprocess.Popen[str]) -> str:
-    said, error = process.communicate(timeout=120)
+    said, error = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, error
     return said
 
@@ -264,12 +267,23 @@ def uninterrupted(sweep_file, tmp_path_factory) -> xr.Dataset:
         return found.load()
 
 
+HELD = """
+import sys
+from interruptions import hold_after
+from sweep.cli.main import main
+
+hold_after(int(sys.argv[1]))
+sys.argv = ["llm-sweep", *sys.argv[2:]]
+main()
+"""
+
+
 def test_killed_and_resumed_it_answers_the_same(sweep_file, uninterrupted, tmp_path) -> None:
     out = tmp_path / "out.nc"
     folder = tmp_path / "out.nc.shards"
     for count in (3, 40):
-        process = start("run", sweep_file, "-o", out, *ASKED)
-        end = time.monotonic() + 60
+        process = start(count + 5, "run", sweep_file, "-o", out, *ASKED, code=HELD)
+        end = time.monotonic() + DEADLINE
         while len(list(folder.glob("shard*"))) < count and time.monotonic() < end:
             time.sleep(0.002)
         process.kill()
@@ -301,12 +315,11 @@ def test_workers_and_parts_answer_the_same(sweep_file, uninterrupted, tmp_path) 
 HANDED_OVER = """
 import json, resource, sys
 from click.testing import CliRunner
-import sweep.evaluation.plan, sweep.files.encoding, sweep.queries.reduction
+from sweep.grid import thresholds
 from sweep.cli.main import cli
 
 file, folder, peaks = sys.argv[1], sys.argv[2], {}
-sweep.evaluation.plan.SHARD_BYTES, sweep.evaluation.plan.REDUCED_BYTES = 2**20, 2**22
-sweep.files.encoding.BLOCK_POINTS = sweep.queries.reduction.POINTS = 2**18
+thresholds.SHARD_BYTES, thresholds.ONE_FILE_BYTES, thresholds.CELLS_AT_ONCE = 2**20, 2**22, 2**18
 pair = ["--hardware", "a100-sxm-80gb", "h20-96gb"]
 for words in (
     ["run", file, "-o", f"{folder}/asked.nc", "--reduce", "best:batch_size"],
@@ -355,19 +368,20 @@ def test_a_merged_folder_is_the_file_of_a_single_run(tmp_path) -> None:
 
 DEVICES = """
 import sys, jax, numpy as np
-from sweep.evaluation import evaluator as evaluation
+from sweep.evaluation import evaluator
+from sweep.grid import thresholds
 from sweep.cli.run import _resolved
 from sweep.specs.catalog import Catalog
 from sweep.runs.run import compute
 from sweep.evaluation.plan import make_plan
 
-evaluation.BLOCK_BYTES = 500
-evaluation._memory_beside = lambda *given: float("inf")  # small blocks, not a large one
+thresholds.TILE_BYTES = 500
+evaluator._intermediate_bytes = lambda *given: float("inf")  # small tiles, not a large one
 plan = make_plan(_resolved(sys.argv[1], Catalog([])))
-work = evaluation.Evaluation(plan)
+work = evaluator.Evaluation(plan)
 results = compute(plan, work, work.whole)
-used = {d for lane in work._lanes if lane.held for a in lane.held.results.values()
-        for d in a.devices()}
+used = {d for each in work._workspaces if each.computed
+        for array in each.computed.results.values() for d in array.devices()}
 print(len(jax.local_devices()), len(used), results.decode_step_latency.values.tobytes().hex())
 """
 
@@ -399,14 +413,14 @@ class Device:
         ([Device("gpu", 2**30), Device("gpu", 2**29)], 2**25),
     ],
 )
-def test_blocks_are_as_large_as_the_devices_take(devices, wanted) -> None:
-    assert evaluation._block_limit(devices) == wanted
+def test_tiles_are_as_large_as_the_devices_take(devices, wanted) -> None:
+    assert evaluator._tile_limit(devices) == wanted
 
 
-def test_a_device_computes_one_block_while_another_is_copied() -> None:
+def test_a_device_computes_one_tile_while_another_is_copied() -> None:
     gpus = [Device("gpu"), Device("gpu")]
-    assert [lane.device for lane in evaluation._lanes(gpus)] == [*gpus, *gpus]
-    assert len(evaluation._lanes([Device("cpu")])) == 2
+    assert [each.device for each in evaluator._workspaces(gpus)] == [*gpus, *gpus]
+    assert len(evaluator._workspaces([Device("cpu")])) == 2
 
 
 # Files of earlier versions.

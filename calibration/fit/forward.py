@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from calibration.fit.malloc_trim import return_free_memory
 from calibration.fit.points import Group
-from sweep.evaluation.buffers import give_back
 from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
@@ -82,7 +82,7 @@ def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool
             for group in groups
         ]
         compiled = [kernel.result() for kernel in kernels]
-    give_back()
+    return_free_memory()
     return compiled
 
 

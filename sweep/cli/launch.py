@@ -1,4 +1,4 @@
-"""Runs a command line so that every expected error ends as one line on standard error."""
+"""Runs a command line; every expected error ends as one line on standard error."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ USAGE_ERROR, CHECK_FAILED, INTERRUPTED = 2, 1, 130
 
 
 def launch(command: click.Command, program: str) -> None:
-    """Run `command` under the name `program`, and leave with its exit status."""
+    """Run `command` under the name `program` and exit with its status."""
 
     def report(message: str, code: int) -> int:
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
@@ -28,7 +28,7 @@ def launch(command: click.Command, program: str) -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        """A warning of ours as one line; those of libraries are for programmers."""
+        """Print a warning of this package as one line; those of libraries are for programmers."""
         if issubclass(category, SpecWarning):
             report(f"warning: {message}", 0)
 
@@ -42,7 +42,7 @@ def launch(command: click.Command, program: str) -> None:
     except (click.Abort, KeyboardInterrupt):
         code = report("interrupted", INTERRUPTED)
         if "jax" in sys.modules:
-            # XLA's threads may still compile, and would crash in an interpreter that winds up.
+            # Threads of XLA may still compile, and would crash while the interpreter shuts down.
             sys.stderr.flush()
             os._exit(code)
     except click.ClickException as error:
@@ -61,7 +61,7 @@ def launch(command: click.Command, program: str) -> None:
 
 
 def _leave_closed_pipe() -> int:
-    """Let the interpreter flush what nobody reads any more; rich exits where a pipe is closed."""
+    """Let the interpreter flush output that nobody reads; rich exits where a pipe is closed."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -24,37 +24,41 @@ if TYPE_CHECKING:
 from sweep.cli.options import PROGRAM
 
 
-class PartType(click.ParamType[tuple[int, int]]):
-    """K/N: which of how many parts."""
+class JobType(click.ParamType[tuple[int, int]]):
+    """K/N: job K of an array of N jobs."""
 
     name = "K/N"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
-        """K and N, if 1 ≤ K ≤ N."""
-        place, slash, parts = str(value).partition("/")
-        if not (
-            slash and place.isdecimal() and parts.isdecimal() and 1 <= int(place) <= int(parts)
-        ):
+        """Read K and N, with 1 ≤ K ≤ N."""
+        job, slash, jobs = str(value).partition("/")
+        if not (slash and job.isdecimal() and jobs.isdecimal() and 1 <= int(job) <= int(jobs)):
             self.fail(f"{value!r} is not K/N with 1 ≤ K ≤ N, as in 3/8", param, ctx)
-        return int(place), int(parts)
+        return int(job), int(jobs)
 
 
 dtype_option = click.option(
-    "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    default="float32",
+    show_default=True,
+    help="Type of the results.",
 )
 keep_option = click.option(
-    "--keep-infeasible", is_flag=True, help="Keep throughputs that cannot be reached."
+    "--keep-infeasible",
+    is_flag=True,
+    help="Report throughput even where the configuration cannot run.",
 )
 efficiency_option = click.option(
     "--efficiency",
     default="ideal",
     show_default=True,
-    help="A calibration: a shipped one such as tensorrt-llm, or a file.",
+    help="Calibration: a shipped one such as tensorrt-llm, or a file.",
 )
 shards_option = click.option(
-    "--shards", type=click.IntRange(1), help="Cut into at least so many files, in a folder."
+    "--shards", type=click.IntRange(1), help="Write a folder of at least this many files."
 )
 
 
@@ -64,7 +68,9 @@ shards_option = click.option(
 @dtype_option
 @efficiency_option
 @question_options(required=False)
-@click.option("--probe/--no-probe", "probed", default=True, help="Whether to estimate the time.")
+@click.option(
+    "--probe/--no-probe", "probed", default=True, help="Estimate the time from a small sample."
+)
 @json_option
 @configs_option
 @click.pass_context
@@ -82,49 +88,54 @@ def plan(
     as_json: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Say what a sweep will compute, how large it will be and how long it will take."""
+    """Print what a sweep computes, its size and an estimate of its time."""
     from sweep.engines.calibration_file import load_efficiency
     from sweep.evaluation.plan import make_plan
 
     wanted = question(asked, where, by, per)
     grid, fitted = _resolved(file, catalog_of(context, configs)), load_efficiency(efficiency)
-    made = make_plan(grid, dtype, efficiency=fitted, question=wanted, shards=shards or 1)
-    seconds = _probed(made) if probed else None
+    planned = make_plan(grid, dtype, efficiency=fitted, question=wanted, shards=shards or 1)
+    seconds = _probed(planned) if probed else None
     rows = [
         {"variable": v.name, "shape": " × ".join(map(str, v.shape.values())), "bytes": v.bytes}
-        for v in made.variables
+        for v in planned.variables
     ]
     if as_json:
-        variables = {v.name: {"shape": v.shape, "bytes": v.bytes} for v in made.variables}
-        summary = {"points": made.points, "bytes": made.bytes, "axes": made.sizes}
-        pieces = {"shards": made.cut.shards, "shard_bytes": made.shard_bytes, "seconds": seconds}
-        click.echo(json.dumps({**summary, **pieces, "variables": variables}, indent=2))
+        variables = {v.name: {"shape": v.shape, "bytes": v.bytes} for v in planned.variables}
+        summary = {"points": planned.points, "bytes": planned.bytes, "axes": planned.sizes}
+        files = {
+            "shards": planned.shards.count,
+            "shard_bytes": planned.shard_bytes,
+            "seconds": seconds,
+        }
+        click.echo(json.dumps({**summary, **files, "variables": variables}, indent=2))
         return
-    axes = " × ".join(f"{size} {axis}" for axis, size in made.sizes.items())
-    click.echo(f"{made.points:,} points: {axes}")
+    axes = " × ".join(f"{size} {axis}" for axis, size in planned.sizes.items())
+    click.echo(f"{planned.points:,} points: {axes}")
     print_rows(rows, as_json=False)
-    click.echo(f"{made.bytes:,} bytes in all")
-    if made.question is not None:
+    click.echo(f"{planned.bytes:,} bytes in all")
+    if planned.question is not None:
         click.echo(
-            f"{made.cut.shards:,} shards, reduced to {made.question}: {made.piece_bytes:,} bytes "
-            f"in memory at once, about {made.stored_bytes:,} bytes on disk"
+            f"{planned.shards.count:,} shards, reduced to {planned.question}: "
+            f"{planned.subgrid_bytes:,} bytes in memory at once, about "
+            f"{planned.stored_bytes:,} bytes on disk"
         )
-    elif shards or made.is_large:
-        click.echo(f"{made.cut.shards:,} shards of at most {made.shard_bytes:,} bytes each")
+    elif shards or planned.is_large:
+        click.echo(f"{planned.shards.count:,} shards of at most {planned.shard_bytes:,} bytes each")
     if seconds is not None:
         click.echo(f"about {_duration(seconds)} on this machine")
 
 
-def _probed(made: "Plan") -> float:
+def _probed(planned: "Plan") -> float:
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.time_estimate import probe
 
     use_compilation_cache()
-    return probe(made)
+    return probe(planned)
 
 
 def _duration(seconds: float) -> str:
-    """Seconds with two digits, or in the unit that a person would use."""
+    """Format a time with two digits, in seconds or the largest unit that fits."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -138,16 +149,20 @@ def _duration(seconds: float) -> str:
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    help="NetCDF file, or folder of shards.",
+    help="NetCDF file or folder of shards to write.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing file, or start shards anew.")
+@click.option("--force", is_flag=True, help="Replace an existing file or the shards in a folder.")
 @dtype_option
 @keep_option
 @efficiency_option
 @question_options(required=False)
 @shards_option
-@click.option("--only", type=PartType(), help="Every Nth shard from the Kth, of an array of jobs.")
-@click.option("--workers", type=click.IntRange(1), help="Processes to compute shards in.")
+@click.option("--only", type=JobType(), help="Compute shards K, K+N, K+2N, … (for job arrays).")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Number of processes that compute shards. Default: this process alone.",
+)
 @click.option("--scheduler", help="Address of a Dask scheduler whose workers compute shards.")
 @configs_option
 @click.pass_context
@@ -171,18 +186,18 @@ def run(
 ) -> None:
     """Compute a sweep, shipped or from a file, and write it as NetCDF.
 
-    Large sweeps, and those with --shards, --only, --workers or --scheduler, become a folder of
-    shards; the same command again takes up what was interrupted.
+    Sweeps above 1 GB, and those with --shards, --only, --workers or --scheduler, become a folder
+    of shards. Run the same command again to resume an interrupted run.
 
-    With --reduce the answer alone is written, as `llm-sweep reduce` would of the whole result,
-    however large that is. What was found shard by shard stands in OUTPUT.shards until the answer
-    does, so that the same command again takes up what was interrupted. Parts of an array of jobs
-    (--only) write there alone; `llm-sweep merge OUTPUT.shards OUTPUT` then tells the answer.
+    --reduce writes only the reduced result, identical to that of `llm-sweep reduce` on the full
+    output. Partial results stay in OUTPUT.shards until the result is complete, so that an
+    interrupted run can be resumed. Jobs of an array (--only) write partial results only; `llm-sweep
+    merge OUTPUT.shards OUTPUT` then writes the result.
     """
     if sum(given is not None for given in (only, workers, scheduler)) > 1:
         raise click.UsageError("give one of --only, --workers and --scheduler")
     if only and force:
-        raise click.UsageError("--force would remove the shards of other parts; leave --only out")
+        raise click.UsageError("--force would remove the shards of other jobs; leave --only out")
     from sweep.files.atomic import check_writable
     from sweep.runs.run_folder import is_begun
 
@@ -199,7 +214,7 @@ def run(
     fitted = load_efficiency(efficiency)
     use_compilation_cache()
     try:
-        made = make_plan(
+        planned = make_plan(
             grid,
             dtype,
             keep_infeasible=keep_infeasible,
@@ -207,11 +222,11 @@ def run(
             question=wanted,
             shards=shards or 1,
         )
-        if sharded or made.is_large:
-            how = Sharding(only, workers, scheduler, any_cut=shards is None, force=force)
-            (run_into_shards if wanted is None else run_reduced)(made, output, how, tell)
+        if sharded or planned.is_large:
+            how = Sharding(only, workers, scheduler, any_shards=shards is None, force=force)
+            (run_into_shards if wanted is None else run_reduced)(planned, output, how, notify)
             return
-        size = run_into_file(made, output, force=force)
+        size = run_into_file(planned, output, force=force)
     except SweepError as error:
         raise type(error)(f"{file}: {error}") from None
     if sys.stdout.isatty():
@@ -221,7 +236,7 @@ def run(
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> int:
-    """Hold a result, a file or a folder of shards, against its schema and the CF conventions."""
+    """Check a result, a file or a folder of shards, against its schema and the CF conventions."""
     from sweep.runs.check_results import check_directory, check_file, has_compliance_checker
 
     problems = check_directory(file) if file.is_dir() else check_file(file)
@@ -237,8 +252,8 @@ def check(file: Path) -> int:
     return CHECK_FAILED if problems else 0
 
 
-def tell(line: str) -> None:
-    """Say on standard error what is no answer."""
+def notify(line: str) -> None:
+    """Print a line for the user on standard error."""
     click.echo(f"{PROGRAM}: {line}", err=True)
 
 

@@ -20,7 +20,7 @@ from sweep.decisions.operator_breakdown import (
 )
 from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency
 from sweep.errors import GridError
-from sweep.evaluation.single_point import cell
+from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
 from sweep.kernel.block import Block

@@ -14,7 +14,7 @@ from sweep.decisions.deployments import Deployments, extrapolations, settings
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
 from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency, load_efficiency
 from sweep.errors import SweepError
-from sweep.evaluation.single_point import cell
+from sweep.evaluation.single_cell import cell
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_blocks

@@ -1,6 +1,6 @@
-"""Fills arrays with what the kernel finds for any part of a grid, block by block.
+"""Computes any region of a grid with the kernel, tile by tile.
 
-Blocks go in turn to every device that JAX sees here: processors, or the accelerators of a machine.
+Tiles go in turn to every device that JAX sees here: processors, or the accelerators of a machine.
 """
 
 from collections import deque
@@ -11,42 +11,40 @@ from math import prod
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from sweep.evaluation.buffers import owner, shared, unfilled
 from sweep.evaluation.packing import Inputs, inputs
 from sweep.evaluation.plan import Plan
-from sweep.evaluation.tiles import FACTOR, Blocks, Family, Places, common, every, within
+from sweep.evaluation.result_memory import ResultMemory, handed_over
+from sweep.evaluation.structures import FACTOR, Structure
 from sweep.evaluation.vmapped_kernel import kernel
+from sweep.grid import thresholds
 from sweep.grid.resolved import Resolved
+from sweep.grid.tiling import Region, Tiling, halves, offset, overlap, split_by_extent
 from sweep.kernel.factors import FACTORS
 from sweep.schema.axes import AXES
 from sweep.schema.variables import VARIABLES
 
-BLOCK_BYTES = 2**22
-"""Output of one call of the kernel: small enough to stay warm until it is copied off. [byte]"""
-ACCELERATOR_BLOCK_BYTES = 2**26
-"""The same on an accelerator, where a call should outlast the time it takes to begin. [byte]"""
-SHARE_OF_DEVICE = 16
-"""A block is at most one in so many parts of an accelerator's memory. [1]"""
 ABSENT = -1
 """Value of a category where the model has no such operator."""
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Progress = Callable[[int, int], None]
+Described = dict[str, jax.ShapeDtypeStruct]
 
 
 class Evaluation:
-    """The kernel over the grid of a plan, cut into blocks that any part of the grid is made from.
+    """The kernel over the grid of a plan, divided into tiles that every region is made from.
 
-    A part is filled from the very blocks the whole is filled from, so that both hold the same
-    bits: compiled for another shape, the kernel may differ in the last one. Where a part is one
-    large block, the kernel writes into the very arrays that are given out; others are put
-    together from small blocks, which stay in the cache of a processor until they are copied.
+    Every region is assembled from the same tiles, so the bits of a cell do not depend on the
+    region: compiled for another shape, the kernel may differ in the last bit. Where a region is
+    one large tile, the kernel's output is the result. Other results are assembled from small
+    tiles, which stay in the cache of a processor until they are copied.
     """
 
     def __init__(self, plan: Plan) -> None:
-        """Stack what the kernel reads, model family by model family."""
+        """Stack the numbers that the kernel reads, structure by structure."""
         self._plan, grid = plan, plan.grid
         self._dtype = np.dtype(plan.dtype)
         self._sizes = grid.sizes
@@ -57,75 +55,77 @@ class Evaluation:
             tuple(self._dims.items()), plan.keep_infeasible, tuple(self._factors.items())
         )
         devices = jax.local_devices()
-        self._block_limit = _block_limit(devices)
-        self._lanes = _lanes(devices)
+        self._tile_limit = _tile_limit(devices)
+        self._workspaces = _workspaces(devices)
         given, self._operators = _inputs(grid, self._dtype), grid.operators
-        alike = {
+        shared = {
             "hardware": given.hardware,
             "precision": given.precision,
             **{axis: np.asarray(values, self._dtype) for axis, values in grid.numbers.items()},
         }
-        self._families = [
-            Family(
+        self._structures = [
+            Structure(
                 models=kind.models,
                 operators=[grid.operators.index(name) for name in kind.operators],
                 numbers={
                     "model": kind.packed,
-                    **alike,
+                    **shared,
                     **self._efficiency(kind.models),
                 },
             )
             for kind in given.kinds
         ]
-        self._large: dict[Family, Blocks | None] = {}
-        self._cut: dict[Family, Blocks] = {}
+        self._large: dict[Structure, Tiling | None] = {}
+        self._small: dict[Structure, Tiling] = {}
 
     @property
-    def families(self) -> int:
-        """Kinds of models, each of which is compiled for. [count]"""
-        return len(self._families)
+    def structures(self) -> int:
+        """Structures among the models, each with a compiled kernel. [count]"""
+        return len(self._structures)
 
     @property
     def whole(self) -> dict[str, range]:
-        """Every place of every axis."""
+        """The whole grid as a region."""
         return {axis: range(size) for axis, size in self._sizes.items()}
 
-    def empty(self, part: Places, spare: Arrays | None = None) -> Arrays:
-        """Arrays for the variables of `part`, in the dimensions of the grid.
+    def empty(self, region: Region, memory: ResultMemory | None = None) -> Arrays:
+        """Arrays for the variables of a region, in the dimensions of the grid.
 
         Args:
-            part: What of each axis.
-            spare: Arrays whose memory may be used again: fresh pages cost more than the kernel.
+            region: Index range of each axis.
+            memory: Memory of an earlier result to use again.
         """
-        sizes = {axis: len(places) for axis, places in part.items()}
-        sizes["operator"] = len(self._operators)
+        lengths = {axis: len(indices) for axis, indices in region.items()}
+        lengths["operator"] = len(self._operators)
         arrays = {}
         for name, dims in self._dims.items():
-            shape = tuple(sizes[d] for d in dims)
-            if spare is not None and spare[name].shape == shape:
-                arrays[name] = spare[name]
-            else:
-                arrays[name] = np.empty(shape, self._type_of(name))
-            if self._type_of(name).kind == "i":
+            shape, dtype = tuple(lengths[d] for d in dims), self._type_of(name)
+            spare = None if memory is None else memory.take(name, shape, dtype, np.ndarray)
+            arrays[name] = np.empty(shape, dtype) if spare is None else spare
+            if dtype.kind == "i":
                 arrays[name].fill(ABSENT)
             elif dims[-1] == "operator":
                 arrays[name].fill(np.nan)
         return arrays
 
     def compute(
-        self, part: Places, spare: Arrays | None = None, progress: Progress | None = None
+        self,
+        region: Region,
+        memory: ResultMemory | None = None,
+        progress: Progress | None = None,
     ) -> Arrays:
-        """The variables over `part`, in the dimensions of the grid.
+        """Compute the variables of a region, in the dimensions of the grid.
 
         Args:
-            part: What of each axis.
-            spare: Arrays of an earlier call that nobody reads any more.
-            progress: Called with blocks done and blocks in all.
+            region: Index range of each axis.
+            memory: Memory to compute in, whose last result nobody needs any more; its arrays may
+                be read-only. Fresh memory if not given, in arrays that may be edited.
+            progress: Called with tiles done and tiles in all.
         """
         with self._types():
-            found = self._one_block(part, spare)
+            found = self._one_tile(region, memory)
             if found is None:
-                return self._copied(part, spare, progress)
+                return self._assembled(region, memory, progress)
         if progress is not None:
             progress(1, 1)
         return found
@@ -134,7 +134,7 @@ class Evaluation:
         return jax.enable_x64(True) if self._dtype == np.float64 else nullcontext()
 
     def _efficiency(self, members: Sequence[int]) -> Arrays:
-        """Factors of the models of one family, over the axes along which each varies."""
+        """Factors of the models of one structure, over the axes along which each varies."""
         fitted, grid = self._plan.efficiency, self._plan.grid
         if fitted is None:
             return {}
@@ -142,162 +142,172 @@ class Evaluation:
         found = fitted.grid(models, grid.hardware, grid.precision)
         return {FACTOR + name: array.astype(self._dtype) for name, array in found.items()}
 
-    # A part that is one large block.
+    # A region that is one large tile.
 
-    def _one_block(self, part: Places, spare: Arrays | None) -> Arrays | None:
-        """The block that `part` is, where the kernel wrote it; nothing if it is not one."""
-        met = self._met(part)
-        if len(met) > 1:
+    def _one_tile(self, region: Region, memory: ResultMemory | None) -> Arrays | None:
+        """The output of one kernel call, without a copy; `None` if the region is no large tile."""
+        inside = self._inside(region)
+        if len(inside) > 1:
             return None
-        ((family, own),) = met.items()
-        blocks = self._large_blocks(family)
-        if blocks is None or list(blocks.meeting(own)) != [own]:
+        ((structure, own),) = inside.items()
+        tiles = self._large_tiles(structure, in_place=memory is not None)
+        if tiles is None or list(tiles.overlapping(own)) != [own]:
             return None
-        block = blocks.around(own)
-        buffers = {
-            name: _buffer(like, None if spare is None else spare[name])
-            for name, like in self._described(family, block).items()
-        }
-        results = self._kernel(buffers, *self._read(family, block))
-        where = {axis: within(own[axis], block[axis]) for axis in own}
+        tile = tiles.padded(own)
+        described = self._described(structure, tile)
+        buffers = {} if memory is None else _buffers(described, memory)
+        results = self._kernel(buffers, *self._read(structure, tile))
+        if memory is None:
+            arrays = handed_over(results)
+        else:
+            memory.keep(results)
+            arrays = {name: np.asarray(result) for name, result in results.items()}
+        where = {axis: offset(own[axis], tile[axis]) for axis in own}
         return {
-            name: shared(result)[tuple(where.get(d, slice(None)) for d in self._dims[name])]
-            for name, result in results.items()
+            name: array[tuple(where.get(d, slice(None)) for d in self._dims[name])]
+            for name, array in arrays.items()
         }
 
-    def _large_blocks(self, family: Family) -> Blocks | None:
-        """Blocks as large as shards, if `family` is computed in them.
+    def _large_tiles(self, structure: Structure, *, in_place: bool) -> Tiling | None:
+        """Tiles as large as shards, if a structure is computed in them.
 
-        It is on a single processor, where its results lie together, and where the kernel needs
-        less memory beside them than they take: what it needs stays in the cache for small blocks.
+        It is where one processor computes, where the models of a tile are consecutive in the
+        grid, and where the kernel needs less memory for intermediate values than for results:
+        those of small tiles stay in the cache.
         """
-        if family not in self._large:
-            cut = self._plan.blocks(len(family.models))
-            blocks = None if cut is None else Blocks({n: cut.ranges(n) for n in cut.sizes})
-            if blocks is not None:
-                together = len(self._families) == 1 or blocks.lengths["model"] == 1
-                complete = len(family.operators) == len(self._operators)
-                if not (together and complete and self._is_lean(family, blocks)):
-                    blocks = None
-            self._large[family] = blocks
-        return self._large[family]
+        if structure not in self._large:
+            tiles = self._plan.large_tiles(len(structure.models))
+            if tiles is not None:
+                consecutive = len(self._structures) == 1 or tiles.shape["model"] == 1
+                complete = len(structure.operators) == len(self._operators)
+                if not (consecutive and complete and self._is_lean(structure, tiles, in_place)):
+                    tiles = None
+            self._large[structure] = tiles
+        return self._large[structure]
 
-    def _is_lean(self, family: Family, blocks: Blocks) -> bool:
-        """Whether the kernel needs little beside its results; a calibrated one never does."""
-        results = self._block_bytes(blocks.lengths)
-        on_one_processor = [lane.device.platform for lane in self._lanes] == ["cpu", "cpu"]
-        if self._factors or not on_one_processor or results <= self._block_limit:
+    def _is_lean(self, structure: Structure, tiles: Tiling, in_place: bool) -> bool:
+        """Whether the kernel needs few intermediate values; a calibrated one never does."""
+        results = self._tile_bytes(tiles.shape)
+        platforms = {workspace.device.platform for workspace in self._workspaces}
+        one_processor = platforms == {"cpu"} and len(self._workspaces) == PER_DEVICE
+        if self._factors or not one_processor or results <= self._tile_limit:
             return False
-        block = blocks.around(next(blocks.meeting(self._met(self.whole)[family])))
-        given = self._described(family, block), *self._read(family, block)
-        leaves, structure = jax.tree.flatten(given)
+        tile = tiles.padded(tiles.region(0))
+        described = self._described(structure, tile) if in_place else {}
+        leaves, tree = jax.tree.flatten((described, *self._read(structure, tile)))
         types = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        return _memory_beside(self._kernel, types, structure) < results
+        return _intermediate_bytes(self._kernel, types, tree) < results
 
-    # A part that is put together.
+    # A region that is assembled from small tiles.
 
-    def _copied(self, part: Places, spare: Arrays | None, progress: Progress | None) -> Arrays:
-        """Arrays into which what `part` meets is copied, block by block."""
-        arrays = self.empty(part, spare)
-        met = self._met(part).items()
-        steps = sum(1 for family, own in met for _ in self._blocks(family).meeting(own))
-        for done, _ in enumerate(self._fill(arrays, part), start=1):
+    def _assembled(
+        self, region: Region, memory: ResultMemory | None, progress: Progress | None
+    ) -> Arrays:
+        """Arrays into which every tile that overlaps the region is copied."""
+        arrays = self.empty(region, memory)
+        inside = self._inside(region).items()
+        steps = sum(1 for each, own in inside for _ in self._tiles(each).overlapping(own))
+        for done, _ in enumerate(self._fill(arrays, region), start=1):
             if progress is not None:
                 progress(done, steps)
+        if memory is not None:
+            memory.keep(arrays)
         return arrays
 
-    def _fill(self, arrays: Arrays, part: Places) -> Iterator[None]:
-        """Compute and copy block after block, yielding after each."""
-        for family, inside in self._met(part).items():
-            free, busy = list(self._lanes), deque[_Lane]()
-            for own in self._blocks(family).meeting(inside):
+    def _fill(self, arrays: Arrays, region: Region) -> Iterator[None]:
+        """Compute and copy tile after tile, yielding after each."""
+        for structure, inside in self._inside(region).items():
+            free, busy = list(self._workspaces), deque[_Workspace]()
+            for own in self._tiles(structure).overlapping(inside):
                 if not free:
                     free.append(busy.popleft())
-                    self._collect(free[-1], arrays, part)
+                    self._collect(free[-1], arrays, region)
                     yield
-                lane = next((lane for lane in free if lane.holds(family, own)), free[0])
-                free.remove(lane)
-                self._start(lane, family, own)
-                busy.append(lane)
-            for lane in busy:
-                self._collect(lane, arrays, part)
+                workspace = next((each for each in free if each.holds(structure, own)), free[0])
+                free.remove(workspace)
+                self._start(workspace, structure, own)
+                busy.append(workspace)
+            for workspace in busy:
+                self._collect(workspace, arrays, region)
                 yield
 
-    def _start(self, lane: "_Lane", family: Family, own: Places) -> None:
-        """Begin to compute a block where `lane` has the one before it, which is overwritten."""
-        if lane.holds(family, own):
+    def _start(self, workspace: "_Workspace", structure: Structure, own: Region) -> None:
+        """Begin to compute a tile where `workspace` has the last one, which is overwritten."""
+        if workspace.holds(structure, own):
             return
-        held, lane.held = lane.held, None
-        block = self._blocks(family).around(own)
-        if held is not None and held.family is family:
-            buffers = held.results
+        last, workspace.computed = workspace.computed, None
+        tile = self._tiles(structure).padded(own)
+        if last is not None and last.structure is structure:
+            buffers = last.results
         else:
             buffers = {
-                name: jax.device_put(unfilled(like.shape, like.dtype), lane.device)
-                for name, like in self._described(family, block).items()
+                name: jnp.zeros(like.shape, like.dtype, device=workspace.device)
+                for name, like in self._described(structure, tile).items()
             }
-        lane.held = _Held(family, own, block, self._kernel(buffers, *self._read(family, block)))
+        results = self._kernel(buffers, *self._read(structure, tile))
+        workspace.computed = _Computed(structure, own, tile, results)
 
-    def _collect(self, lane: "_Lane", arrays: Arrays, part: Places) -> None:
-        """Copy what a lane computed for `part` to its place there."""
-        assert lane.held is not None
-        family, own, block, results = lane.held
-        kept = {axis: common(own[axis], part[axis]) for axis in own if axis != "model"}
+    def _collect(self, workspace: "_Workspace", arrays: Arrays, region: Region) -> None:
+        """Copy what a tile and the region have in common."""
+        assert workspace.computed is not None
+        structure, own, tile, results = workspace.computed
+        kept = {axis: overlap(own[axis], region[axis]) for axis in own if axis != "model"}
         members = [
-            (i - block["model"].start, family.models[i] - part["model"].start)
+            (i - tile["model"].start, structure.models[i] - region["model"].start)
             for i in own["model"]
-            if family.models[i] in part["model"]
+            if structure.models[i] in region["model"]
         ]
         for name, result in results.items():
             dims = [d for d in self._dims[name] if d not in ("model", "operator")]
-            taken: tuple[Any, ...] = tuple(within(kept[d], block[d]) for d in dims)
-            given: tuple[Any, ...] = tuple(within(kept[d], part[d]) for d in dims)
-            values, target = np.asarray(result), arrays[name]
-            for place, member in members:
+            source: tuple[Any, ...] = tuple(offset(kept[d], tile[d]) for d in dims)
+            target: tuple[Any, ...] = tuple(offset(kept[d], region[d]) for d in dims)
+            values, array = np.asarray(result), arrays[name]
+            for in_tile, in_region in members:
                 if self._dims[name][-1] == "operator":
-                    target[member][given][..., family.operators] = values[place][taken]
+                    array[in_region][target][..., structure.operators] = values[in_tile][source]
                 else:
-                    target[(member, *given)] = values[(place, *taken)]
+                    array[(in_region, *target)] = values[(in_tile, *source)]
 
-    # Blocks.
+    # Tiles.
 
-    def _blocks(self, family: Family) -> Blocks:
-        """What the results of a family are computed in."""
-        if family not in self._cut:
-            sizes = {**self._sizes, "model": len(family.models)}
-            lengths = self._block_lengths(sizes)
-            small = {axis: every(size, lengths[axis]) for axis, size in sizes.items()}
-            self._cut[family] = self._large_blocks(family) or Blocks(small)
-        return self._cut[family]
+    def _tiles(self, structure: Structure) -> Tiling:
+        """The tiles that the results of a structure are assembled from."""
+        if structure not in self._small:
+            large = self._large_tiles(structure, in_place=True)
+            sizes = {**self._sizes, "model": len(structure.models)}
+            self._small[structure] = large or self._small_tiles(sizes)
+        return self._small[structure]
 
-    def _block_lengths(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Axes halved, the first first, until a block is small enough."""
-        lengths, uncut = dict(sizes), self._plan.axes_needed_whole
-        for axis in sorted(sizes, key=lambda axis: axis in uncut):
-            while lengths[axis] > 1 and self._block_bytes(lengths) > self._block_limit:
-                lengths[axis] = -(-lengths[axis] // 2)
-        return lengths
+    def _small_tiles(self, sizes: Mapping[str, int]) -> Tiling:
+        """Halve axis after axis until a tile is small enough, axes needed whole last."""
+        whole = self._plan.axes_needed_whole
+        return split_by_extent(
+            sizes,
+            lambda tiles: self._tile_bytes(tiles.shape) <= self._tile_limit,
+            sorted(sizes, key=lambda axis: axis in whole),
+            lambda axis: halves(sizes[axis]),
+        )
 
-    def _block_bytes(self, lengths: Mapping[str, int]) -> int:
-        sizes = {**lengths, "operator": len(self._operators)}
+    def _tile_bytes(self, shape: Mapping[str, int]) -> int:
+        lengths = {**shape, "operator": len(self._operators)}
         return sum(
-            prod(sizes[d] for d in dims) * self._type_of(name).itemsize
+            prod(lengths[d] for d in dims) * self._type_of(name).itemsize
             for name, dims in self._dims.items()
         )
 
-    def _met(self, part: Places) -> dict[Family, dict[str, range]]:
-        """Families of which something lies in `part`, and what, in their own places."""
-        return {family: own for family in self._families if (own := family.of(part)) is not None}
+    def _inside(self, region: Region) -> dict[Structure, dict[str, range]]:
+        """Structures with models in a region, and the region by the index of their own models."""
+        return {each: own for each in self._structures if (own := each.own(region)) is not None}
 
-    def _read(self, family: Family, block: Places) -> tuple[Any, ...]:
-        """What the kernel reads for a block."""
-        factors = {n: family.read(FACTOR + n, over, block) for n, over in self._factors.items()}
-        return factors, *(family.read(axis, (axis,), block) for axis in AXES)
+    def _read(self, structure: Structure, tile: Region) -> tuple[Any, ...]:
+        """Arguments of the kernel for a tile, after the buffers."""
+        factors = {n: structure.read(FACTOR + n, over, tile) for n, over in self._factors.items()}
+        return factors, *(structure.read(axis, (axis,), tile) for axis in AXES)
 
-    def _described(self, family: Family, block: Places) -> dict[str, jax.ShapeDtypeStruct]:
-        """What the kernel writes for a block."""
-        lengths = {axis: len(places) for axis, places in block.items()}
-        lengths["operator"] = len(family.operators)
+    def _described(self, structure: Structure, tile: Region) -> Described:
+        """Shapes and types of the kernel's results for a tile."""
+        lengths = {axis: len(indices) for axis, indices in tile.items()}
+        lengths["operator"] = len(structure.operators)
         return {
             name: jax.ShapeDtypeStruct(tuple(lengths[d] for d in dims), self._type_of(name))
             for name, dims in self._dims.items()
@@ -313,54 +323,60 @@ def _inputs(grid: Resolved, dtype: np.dtype[Any]) -> Inputs:
     return inputs(models, grid.hardware, grid.precision, dtype)
 
 
-class _Held(NamedTuple):
-    """What was computed last, whose buffers the next block of the family takes over."""
+class _Computed(NamedTuple):
+    """The last tile of a workspace, whose buffers the next one of the structure takes over."""
 
-    family: Family
-    own: Places
-    block: Places
+    structure: Structure
+    own: Region
+    tile: Region
     results: dict[str, jax.Array]
 
 
-class _Lane:
-    """Buffers on one device, and the block that was computed into them last."""
+class _Workspace:
+    """Buffers on one device, and the tile that was computed in them last."""
 
     def __init__(self, device: jax.Device) -> None:
         self.device = device
-        self.held: _Held | None = None
+        self.computed: _Computed | None = None
 
-    def holds(self, family: Family, own: Places) -> bool:
-        """Whether the block need not be computed again."""
-        return self.held is not None and self.held.family is family and self.held.own == own
-
-
-def _lanes(devices: Sequence[jax.Device]) -> list[_Lane]:
-    """Where blocks are computed, in turn: two on each device, one while the other is copied off."""
-    return [_Lane(device) for _ in range(2) for device in devices]
+    def holds(self, structure: Structure, own: Region) -> bool:
+        """Whether the tile is the last one and need not be computed again."""
+        last = self.computed
+        return last is not None and last.structure is structure and last.own == own
 
 
-def _block_limit(devices: Sequence[jax.Device]) -> int:
-    """Output of one call of the kernel on such devices. [byte]"""
+PER_DEVICE = 2
+"""Workspaces on each device: one tile is computed while another is copied. [count]"""
+
+
+def _workspaces(devices: Sequence[jax.Device]) -> list[_Workspace]:
+    """Workspaces that take tiles in turn."""
+    return [_Workspace(device) for _ in range(PER_DEVICE) for device in devices]
+
+
+def _tile_limit(devices: Sequence[jax.Device]) -> int:
+    """Largest output of one call of the kernel on such devices. [byte]"""
     if all(device.platform == "cpu" for device in devices):
-        return BLOCK_BYTES
+        return thresholds.TILE_BYTES
     stated = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
-    shares = [limit // SHARE_OF_DEVICE for limit in stated if limit]
-    return int(min([ACCELERATOR_BLOCK_BYTES, *shares]))
+    shares = [limit // thresholds.SHARE_OF_DEVICE for limit in stated if limit]
+    return int(min([thresholds.SHARD_BYTES, *shares]))
 
 
 @lru_cache(maxsize=64)
-def _memory_beside(
-    call: Any, types: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...], structure: Any
+def _intermediate_bytes(
+    call: Any, types: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...], tree: Any
 ) -> int:
-    """Memory that the kernel needs for arguments of such types, beside them and results. [byte]"""
+    """Memory that the kernel needs beside arguments of these types and its results. [byte]"""
     given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in types]
-    compiled = call.lower(*jax.tree.unflatten(structure, given)).compile()
+    compiled = call.lower(*jax.tree.unflatten(tree, given)).compile()
     return int(compiled.memory_analysis().temp_size_in_bytes)
 
 
-def _buffer(like: jax.ShapeDtypeStruct, spare: np.ndarray[Any, Any] | None) -> jax.Array:
-    """Memory to write into: that of a spare array, if it is as large as is needed."""
-    again = None if spare is None else owner(spare)
-    if again is not None and (again.shape, again.dtype) == (like.shape, like.dtype):
-        return again
-    return unfilled(like.shape, like.dtype)
+def _buffers(described: Described, memory: ResultMemory) -> dict[str, jax.Array]:
+    """Arrays for the kernel to write into, from `memory` where it has them."""
+    buffers = {}
+    for name, like in described.items():
+        spare = memory.take(name, like.shape, like.dtype, jax.Array)
+        buffers[name] = jnp.zeros(like.shape, like.dtype) if spare is None else spare
+    return buffers

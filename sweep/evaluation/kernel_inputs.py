@@ -1,4 +1,4 @@
-"""From checked specifications to the pytrees the kernel reads, one after another or stacked."""
+"""From checked specifications to the pytrees that the kernel reads, single or stacked."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def hardware_params(spec: HardwareSpec) -> Hardware:
-    """An accelerator as the kernel reads it; a figure nobody published does not limit."""
+    """An accelerator as the kernel reads it; an unpublished figure does not limit."""
     peaks = spec.peaks
     return Hardware(
         peaks=np.array([peaks.get(dtype, 0.0) for dtype in PEAK_DTYPES]),
@@ -42,9 +42,9 @@ TYPICAL_POWER = 7.5e-13
 
 
 def _power_headroom(spec: HardwareSpec) -> float:
-    """Power for the rate in 16 bits over the typical one. [1]
+    """Rated power for the rate in 16 bits relative to the typical one. [1]
 
-    Of modules that hold a CPU nobody says what the accelerator alone may draw.
+    It is 1 for modules with a CPU, whose rated power includes that of the CPU.
     """
     rate = spec.peaks.get("half")
     if spec.tdp_w is None or not rate or spec.tdp_covers_cpu:
@@ -72,7 +72,7 @@ def _linear(spec: LinearSpec) -> Linear:
 
 
 def model_params(blocks: tuple[Block, ...]) -> Model:
-    """A model as the kernel reads it: its blocks, and what it stores by role and sharding."""
+    """A model as the kernel reads it: its blocks, and its elements by role and sharding."""
     elements = np.zeros((len(PLACES), len(ROLES), len(SHARDING)))
     layers = tuple(block for block in blocks if block.in_transformer)
     for block, tensor in tensors(blocks):
@@ -94,7 +94,7 @@ def model_params(blocks: tuple[Block, ...]) -> Model:
 
 
 def stack(trees: Sequence[T], dtype: DTypeLike) -> T:
-    """One pytree with a leading axis over `trees`, counts and rates as floats of `dtype`."""
+    """Stack pytrees along a leading axis, counts and rates as floats of `dtype`."""
 
     def leaf(*values: Any) -> np.ndarray[Any, Any]:
         array = np.stack([np.asarray(value) for value in values])

@@ -1,4 +1,4 @@
-"""Pytrees of numbers as one array, since handing a device a hundred small ones takes its time."""
+"""Pytrees of numbers packed into one array, which reaches a device sooner than many small ones."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
@@ -22,8 +22,8 @@ class Packed(eqx.Module):
     """Pytrees of one structure.
 
     Attributes:
-        numbers: Their leaves one after another, tree by tree.
-        structure: The structure of a tree.
+        numbers: Leaves of each tree, one after another.
+        structure: The structure of each tree.
         leaves: Shape and type of each leaf.
     """
 
@@ -33,7 +33,7 @@ class Packed(eqx.Module):
 
 
 def packed(trees: Sequence[Any], dtype: np.dtype[Any]) -> Packed:
-    """The trees along a leading axis; whole numbers too as floats of `dtype`."""
+    """Pack trees along a leading axis, integers too as floats of `dtype`."""
     leaves = [jax.tree.leaves(tree) for tree in trees]
     first = [np.asarray(leaf) for leaf in leaves[0]]
     return Packed(
@@ -53,14 +53,14 @@ def _unpacked_type(leaf: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.dtype
 
 
 def unpacked(value: Any) -> Any:
-    """The tree in a packed one whose leading axis is mapped over; anything else as it is."""
+    """Unpack a tree whose leading axis is mapped over; return anything else unchanged."""
     if not isinstance(value, Packed):
         return value
     ends = np.cumsum([prod(shape) for shape, _ in value.leaves])
-    parts = jnp.split(jnp.asarray(value.numbers), ends[:-1])
+    split = jnp.split(jnp.asarray(value.numbers), ends[:-1])
     leaves = [
-        part.reshape(shape).astype(dtype)
-        for part, (shape, dtype) in zip(parts, value.leaves, strict=True)
+        numbers.reshape(shape).astype(dtype)
+        for numbers, (shape, dtype) in zip(split, value.leaves, strict=True)
     ]
     return jax.tree.unflatten(value.structure, leaves)
 
@@ -69,9 +69,9 @@ class Kind(NamedTuple):
     """Models of one structure, which share a compiled kernel.
 
     Attributes:
-        models: Their places in the grid.
+        models: Their indices along the `model` axis of the grid.
         operators: Names of their operators, in the order they run.
-        packed: What the kernel reads of them.
+        packed: Numbers that the kernel reads.
     """
 
     models: tuple[int, ...]
@@ -80,7 +80,7 @@ class Kind(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What the kernel reads of specifications."""
+    """Numbers that the kernel reads of specifications."""
 
     kinds: tuple[Kind, ...]
     hardware: Packed
@@ -93,19 +93,19 @@ def inputs(
     precision: Sequence[PrecisionSpec],
     dtype: np.dtype[Any],
 ) -> Inputs:
-    """Specifications along the axes of a grid, models of one structure together."""
+    """Pack the specifications along the axes of a grid, models of one structure together."""
     read = [model_params(blocks) for blocks in models]
     alike: dict[Any, list[int]] = {}
-    for place, model in enumerate(read):
-        alike.setdefault(jax.tree.structure(model), []).append(place)
+    for index, model in enumerate(read):
+        alike.setdefault(jax.tree.structure(model), []).append(index)
     return Inputs(
         kinds=tuple(
             Kind(
-                models=tuple(places),
-                operators=tuple(operator_names(models[places[0]])),
-                packed=packed([read[place] for place in places], dtype),
+                models=tuple(indices),
+                operators=tuple(operator_names(models[indices[0]])),
+                packed=packed([read[index] for index in indices], dtype),
             )
-            for places in alike.values()
+            for indices in alike.values()
         ),
         hardware=packed([hardware_params(spec) for spec in hardware], dtype),
         precision=packed([precision_params(spec) for spec in precision], dtype),

@@ -1,4 +1,4 @@
-"""What a sweep will compute, how large it will be and how it is cut, before anything runs."""
+"""Plan of a sweep: what it computes, how large it is and how it is divided, before it runs."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,23 +10,17 @@ import numpy as np
 
 from sweep.engines.calibration_file import FittedEfficiency
 from sweep.evaluation.intervals import interval_variables
-from sweep.evaluation.tiling import Cut, cut_until
+from sweep.grid import thresholds
 from sweep.grid.resolved import Resolved
+from sweep.grid.tiling import Region, Tiling, split_evenly
 from sweep.queries.grid_axes import GridAxes
 from sweep.queries.reduction import Reduction
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.schema.variables import VARIABLES
 
-SHARD_BYTES = 2**26
-"""Size that a shard stays below where its axes can be cut that far. [byte]"""
-REDUCED_BYTES = 2**30
-"""The same for what is computed for a shard that is reduced before it is written. [byte]"""
-WHOLE_BYTES = 2**28
-"""Size up to which a grid is computed at once, where that costs no more memory. [byte]"""
-LARGE = 10**9
-"""Size above which a plan is cut into shards unasked. [byte]"""
-
 FloatType = Literal["float32", "float64"]
+REDUCED_VALUE_BYTES = 8
+"""Rough size of a value in a reduced shard: a quantity or an index, some of both. [byte]"""
 
 
 @dataclass(frozen=True)
@@ -46,22 +40,22 @@ class PlannedVariable:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep before it runs: everything its results follow from.
+    """Everything that determines the results of a sweep.
 
     Attributes:
         grid: Axes and variables, every name looked up.
         dtype: Type of the results.
-        keep_infeasible: Whether throughputs stand where a configuration cannot run.
+        keep_infeasible: Whether throughput is reported where a deployment cannot run.
         efficiency: A calibration, or `None` for ideal rooflines.
-        cut: Which shards the axes are cut into.
-        question: What each shard is reduced to before it is written; nothing to keep it all.
+        shards: Division of the grid into files.
+        question: Reduction of each shard before it is written; `None` to keep all values.
     """
 
     grid: Resolved
     dtype: FloatType
     keep_infeasible: bool
     efficiency: FittedEfficiency | None
-    cut: Cut
+    shards: Tiling
     question: ReductionRequest | None = None
 
     @property
@@ -76,7 +70,7 @@ class Plan:
 
     @cached_property
     def variables(self) -> tuple[PlannedVariable, ...]:
-        """What will be computed, intervals included."""
+        """Variables of the result, intervals included."""
         return _variables(self.grid, self.dtype, self.efficiency)
 
     @property
@@ -86,10 +80,10 @@ class Plan:
 
     @cached_property
     def reduction(self) -> Reduction | None:
-        """What the question means on this grid.
+        """The question, looked up on this grid.
 
         Raises:
-            ResultError: It cannot be asked of this grid.
+            ResultError: The grid lacks an axis or a variable that the question names.
         """
         if self.question is None:
             return None
@@ -102,66 +96,62 @@ class Plan:
 
     @property
     def axes_needed_whole(self) -> tuple[str, ...]:
-        """Axes that are cut neither into shards nor into pieces."""
+        """Axes that are not divided, since the reduction needs all their values at once."""
         return () if self.reduction is None else self.reduction.axes_needed_whole
 
-    def blocks(self, models: int) -> Cut | None:
-        """What is computed at once of so many models of one kind: the grid, or a shard's worth.
+    def large_tiles(self, models: int) -> Tiling | None:
+        """Tiles that fill a whole result or a whole shard, for `models` models of one structure.
 
-        Nothing of the kind for grids in between, which are more than is computed at once, and are
-        not cut unasked. It follows from the grid alone, however many shards are asked for, and is
-        the cut into shards where nobody asked.
+        `None` for grids in between: too large for one tile and not divided into shards by
+        default. It depends on the grid alone, not on the number of shards asked for, and equals
+        the default division into shards.
         """
         sizes = {**self.sizes, "model": models}
-        uncut = dict.fromkeys(sizes, 1)
-        if self.bytes <= WHOLE_BYTES:
-            return Cut(sizes, uncut)
+        if self.bytes <= thresholds.ONE_TILE_BYTES:
+            return Tiling.even(sizes, {})
         if not self.is_large:
             return None
-        cut = _cut(self.variables, sizes, self.axes_needed_whole, 1, SHARD_BYTES)
-        return Cut(sizes, {**uncut, **cut.pieces})
+        return self._shard_sized(sizes)
 
-    def pieces(self, places: Mapping[str, range]) -> Iterator[dict[str, range]]:
-        """What of the grid is computed at once, piece after piece, of what lies at `places`."""
-        cut = self._pieces({axis: len(where) for axis, where in places.items()})
-        for piece in range(cut.shards):
-            inner = cut.places(piece)
-            yield {
-                axis: where[inner[axis].start : inner[axis].stop] if axis in inner else where
-                for axis, where in places.items()
-            }
+    def subgrids(self, shard: Region) -> Iterator[dict[str, range]]:
+        """Yield the regions of a reduced shard that are computed one at a time."""
+        for inner in self._shard_sized({axis: len(indices) for axis, indices in shard.items()}):
+            yield {axis: shard[axis][where.start : where.stop] for axis, where in inner.items()}
 
     @property
-    def piece_bytes(self) -> int:
-        """Memory of what is computed at once for a shard that is reduced. [byte]"""
-        return _shard_bytes(self.variables, self._pieces(self.cut.longest))
+    def subgrid_bytes(self) -> int:
+        """Memory of the largest sub-grid of a reduced shard. [byte]"""
+        return _region_bytes(self.variables, self._shard_sized(self.shards.shape))
 
-    def _pieces(self, sizes: Mapping[str, int]) -> Cut:
-        return _cut(self.variables, sizes, self.axes_needed_whole, 1, SHARD_BYTES)
+    def _shard_sized(self, sizes: Mapping[str, int]) -> Tiling:
+        """Divide a grid of these sizes into regions as large as shards are by default."""
+        return _divided(self.variables, sizes, self.axes_needed_whole, thresholds.SHARD_BYTES)
 
     @property
     def is_large(self) -> bool:
-        """Whether it is cut into shards unasked."""
-        return self.bytes > LARGE
+        """Whether the result becomes a folder of shards by default."""
+        return self.bytes > thresholds.ONE_FILE_BYTES
 
     @property
     def shard_bytes(self) -> int:
         """Memory of the largest shard. [byte]"""
-        return _shard_bytes(self.variables, self.cut)
+        return _region_bytes(self.variables, self.shards)
 
     @property
     def stored_bytes(self) -> int:
-        """Size of all shards: what does not vary over a cut axis stands in each. [byte]
+        """Size of all shards; a variable that does not vary over a divided axis is in each. [byte]
 
-        That of reduced ones is a guess, a value of each variable for each place that is kept.
+        For reduced shards an estimate: one value of each variable for each cell that is kept.
         """
-        pieces = self.cut.pieces
+        counts = self.shards.counts
         if self.reduction is not None:
-            cells = prod(self.sizes.get(axis, 1) for axis in self.reduction.kept)
-            again = prod(n for axis, n in pieces.items() if axis not in self.reduction.kept)
-            return cells * again * 8 * len(self.variables)
+            kept = self.reduction.kept
+            cells = prod(self.sizes.get(axis, 1) for axis in kept)
+            copies = prod(count for axis, count in counts.items() if axis not in kept)
+            return cells * copies * REDUCED_VALUE_BYTES * len(self.variables)
         return sum(
-            variable.bytes * prod(n for axis, n in pieces.items() if axis not in variable.shape)
+            variable.bytes
+            * prod(count for axis, count in counts.items() if axis not in variable.shape)
             for variable in self.variables
         )
 
@@ -176,49 +166,49 @@ def make_plan(
     shards: int = 1,
     shard_bytes: int | None = None,
 ) -> Plan:
-    """Lay out what `grid` will compute, cut along its axes in their order.
+    """Plan the computation of `grid`, divided into shards along its axes in their order.
 
-    An axis that no variable varies over is left whole, and so is one that a reduction needs whole.
+    An axis that no variable varies over is not divided, nor one that a reduction needs whole.
 
     Args:
         grid: The resolved grid.
         dtype: Type of the results.
-        keep_infeasible: Whether throughputs stand where a configuration cannot run.
+        keep_infeasible: Whether throughput is reported where a deployment cannot run.
         efficiency: A calibration; ideal rooflines if not given.
-        question: What each shard is reduced to before it is written; nothing to keep it all.
-        shards: The least number of shards, if the axes are long enough. [count]
-        shard_bytes: Size that what is computed for a shard stays below, if the axes are long
-            enough; `SHARD_BYTES`, or `REDUCED_BYTES` where shards are reduced, if not given. [byte]
+        question: Reduction of each shard before it is written; none to keep all values.
+        shards: Fewest shards, if the axes are long enough. [count]
+        shard_bytes: Most values computed for a shard, if the axes are long enough; by default
+            `SHARD_BYTES`, or `ONE_FILE_BYTES` where shards are reduced. [byte]
 
     Raises:
-        ResultError: The question cannot be asked of this grid.
+        ResultError: The grid lacks an axis or a variable that the question names.
     """
     if shard_bytes is None:
-        shard_bytes = SHARD_BYTES if question is None else REDUCED_BYTES
-    uncut = Cut(grid.sizes, dict.fromkeys(grid.sizes, 1))
-    plan = Plan(grid, dtype, keep_infeasible, efficiency, uncut, question)
-    cut = _cut(plan.variables, grid.sizes, plan.axes_needed_whole, shards, shard_bytes)
-    pieces = {axis: cut.pieces.get(axis, 1) for axis in grid.sizes}
-    return replace(plan, cut=Cut(grid.sizes, pieces))
+        shard_bytes = thresholds.SHARD_BYTES if question is None else thresholds.ONE_FILE_BYTES
+    one_shard = Tiling.even(grid.sizes, {})
+    plan = Plan(grid, dtype, keep_infeasible, efficiency, one_shard, question)
+    tiling = _divided(plan.variables, grid.sizes, plan.axes_needed_whole, shard_bytes, shards)
+    return replace(plan, shards=tiling)
 
 
-def _cut(
+def _divided(
     variables: tuple[PlannedVariable, ...],
     sizes: Mapping[str, int],
     whole: Collection[str],
-    shards: int,
-    shard_bytes: int,
-) -> Cut:
-    """A cut of the axes that variables vary over, but of those in `whole`."""
+    most_bytes: int,
+    fewest: int = 1,
+) -> Tiling:
+    """Divide the axes that variables vary over, except those in `whole`."""
     varied = {dim for variable in variables for dim in variable.shape} - set(whole)
-    return cut_until(
-        {axis: size for axis, size in sizes.items() if axis in varied},
-        lambda cut: cut.shards >= shards and _shard_bytes(variables, cut) <= shard_bytes,
+    return split_evenly(
+        sizes,
+        lambda tiling: tiling.count >= fewest and _region_bytes(variables, tiling) <= most_bytes,
+        [axis for axis in sizes if axis in varied],
     )
 
 
 def in_units(size: int) -> str:
-    """Bytes in words, in decimal units."""
+    """Format a number of bytes with a decimal unit."""
     for unit, bytes_each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes_each:
             return f"{size / bytes_each:.3g} {unit}"
@@ -239,11 +229,12 @@ def _variables(
     return tuple(planned(name) for name in (*grid.variables, *added))
 
 
-def _shard_bytes(variables: tuple[PlannedVariable, ...], cut: Cut) -> int:
-    longest = cut.longest
+def _region_bytes(variables: tuple[PlannedVariable, ...], tiling: Tiling) -> int:
+    """Memory of all variables over the largest region. [byte]"""
+    shape = tiling.shape
     return sum(
         variable.bytes
         // prod(variable.shape.values())
-        * prod(longest.get(dim, size) for dim, size in variable.shape.items())
+        * prod(shape.get(dim, size) for dim, size in variable.shape.items())
         for variable in variables
     )

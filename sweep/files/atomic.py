@@ -1,59 +1,51 @@
-"""Files written beside their final name and renamed when complete."""
+"""Files written under a temporary name and renamed when complete."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkstemp
+from secrets import token_hex
 
 from sweep.errors import ResultError
 
 
 def check_writable(path: Path, *, force: bool) -> None:
-    """See that `path` can be made, before anything is computed for it.
+    """Check that `path` can be written, before anything is computed for it.
 
     Raises:
-        ResultError: The file exists, or its folder does not or refuses new files.
+        ResultError: The file exists, or its folder does not exist or is not writable.
     """
     if path.is_dir():
         raise ResultError(f"{path}: is a folder; name a file")
     if os.path.lexists(path) and not force:
         raise ResultError(f"{path}: exists; choose another name or give --force")
     if not path.parent.is_dir():
-        raise ResultError(f"{path}: its folder {path.parent} does not exist; make it first")
+        raise ResultError(f"{path}: its folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK):
         raise ResultError(f"{path}: its folder {path.parent} cannot be written to")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new file beside `path`, renamed to it if all goes well and removed if not.
+    """Yield the name of a new file, which replaces `path` if it is written without an error.
+
+    The file is created by the writer, so that the system gives it the user's default mode, and
+    since ext4 writes a file to disk on closing if it was empty before. The target of a symbolic
+    link is replaced and the link kept.
 
     Raises:
-        ResultError: It cannot be written.
+        ResultError: The file cannot be written.
     """
+    temporary = None
     try:
-        handle, name = mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise ResultError(f"{path}: cannot be written: {error.strerror or error}") from None
-    os.close(handle)
-    beside = Path(name)
-    # Of a file that stood there empty, ext4 writes all to disk when it is closed, as though it
-    # replaced an older one: that takes as long again as to write it.
-    beside.unlink()
-    try:
-        yield beside
-        beside.chmod(0o666 & ~_umask())
-        beside.replace(path.resolve())
+        target = path.resolve()
+        temporary = target.with_name(f".{path.name}.{token_hex(4)}{path.suffix}")
+        yield temporary
+        temporary.replace(target)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ResultError(f"{path}: cannot be written: {reason}") from None
     finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)

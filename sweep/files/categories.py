@@ -7,12 +7,12 @@ import xarray as xr
 
 
 def fill_of(dtype: np.dtype[Any]) -> float | int:
-    """What stands in an array of this type where there is no value: NaN, or the least integer."""
+    """Value of an array of this type where a value is missing: NaN, or the least integer."""
     return float("nan") if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 
 def stored_integers(array: xr.DataArray) -> xr.DataArray:
-    """Integers as CF keeps them where some are missing: NaN in memory, a fill value in a file."""
+    """Convert integers with missing values to CF: NaN in memory, a fill value in the file."""
     if array.dtype.kind != "i":
         return array
     wide = np.float32 if array.dtype.itemsize <= 2 else np.float64

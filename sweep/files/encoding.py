@@ -1,4 +1,4 @@
-"""How values are stored in a file, and in which blocks they go there."""
+"""Storage of values in a file, and the regions in which they are written."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,18 +7,17 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from sweep.files.chunks import Block, block_sizes, even, stored_chunks, tiles
+from sweep.files.chunks import dividing_extent, regions_in_memory, stored_chunks
+from sweep.grid import thresholds
+from sweep.grid.tiling import Region, Tiling, slices
 
 Compression = Literal["none", "zlib", "zstd"]
 Progress = Callable[[int, int], None]
 
-BLOCK_POINTS = 2**23
-"""Points that are held in memory at a time."""
-
 
 @dataclass(frozen=True)
 class Storage:
-    """How values are stored.
+    """Compression and rounding of stored values.
 
     Attributes:
         compression: `zlib` is read everywhere, `zstd` only where HDF5 finds its plugin.
@@ -31,7 +30,7 @@ class Storage:
     significant_digits: int | None = None
 
     def __str__(self) -> str:
-        """In the words of the command line."""
+        """Describe the storage in the words of the command line."""
         level = "" if self.compression == "none" else f" level {self.level}"
         digits = self.significant_digits
         rounded = "" if digits is None else f", {digits} significant digits"
@@ -39,47 +38,53 @@ class Storage:
 
 
 def encoded(array: xr.DataArray) -> xr.Variable:
-    """As it is stored: missing integers by their fill value, which stands in the attributes."""
+    """The array as it is stored: missing integers as their fill value, given in its attributes."""
     stored: xr.Variable = xr.conventions.encode_cf_variable(array.variable, name=array.name)
     return stored
 
 
-def chunk_sizes(array: xr.DataArray, points: int) -> dict[str, int]:
-    """Extents of chunks to store, each within one chunk of the source."""
-    base = _base(array)
-    chunk = block_sizes(base, points)
-    return {axis: even(base[axis], extent) for axis, extent in chunk.items()}
+def chunk_shape(array: xr.DataArray, cells: int) -> dict[str, int]:
+    """Lengths of a chunk of at most `cells` cells, which lies within one chunk of the source."""
+    source = _source_shape(array)
+    chunk = regions_in_memory(source, cells).shape
+    return {axis: dividing_extent(source[axis], extent) for axis, extent in chunk.items()}
 
 
-def encoded_blocks(
-    dataset: xr.Dataset, chunk_points: int, progress: Progress | None
+def encoded_regions(
+    dataset: xr.Dataset, chunk_cells: int, progress: Progress | None
 ) -> Iterator[tuple[str, tuple[slice, ...], np.ndarray[Any, Any]]]:
-    """Name, region and stored values of every block, each within one chunk of the source."""
+    """Yield name, position and stored values of each region of every variable.
+
+    Args:
+        dataset: The result, in memory or lazy.
+        chunk_cells: Most cells of a chunk to store. [count]
+        progress: Called with cells done and cells in all.
+    """
     total, done = sum(array.size for array in dataset.data_vars.values()), 0
     for name, array in dataset.data_vars.items():
-        for block in _blocks(array, chunk_points):
-            part = array.isel(block)
-            yield str(name), tuple(block.values()), np.asarray(encoded(part).values)
-            done += part.size
+        for region in _regions(array, chunk_cells):
+            where = slices(region)
+            subgrid = array.isel(where)
+            yield str(name), tuple(where.values()), np.asarray(encoded(subgrid).values)
+            done += subgrid.size
             if progress is not None:
                 progress(done, total)
 
 
-def _blocks(array: xr.DataArray, chunk_points: int) -> Iterator[Block]:
-    sizes, base = _sizes(array), _base(array)
-    block = block_sizes(base, BLOCK_POINTS, chunks=chunk_sizes(array, chunk_points))
-    for outer in tiles(sizes, base):
-        extent = {axis: cut.stop - cut.start for axis, cut in outer.items()}
-        for inner in tiles(extent, block):
-            yield {
-                axis: slice(outer[axis].start + cut.start, outer[axis].start + cut.stop)
-                for axis, cut in inner.items()
-            }
+def _regions(array: xr.DataArray, chunk_cells: int) -> Iterator[Region]:
+    """Yield regions that fit in memory, each within one chunk of the source."""
+    source = _source_shape(array)
+    chunk = chunk_shape(array, chunk_cells)
+    extents = regions_in_memory(source, thresholds.CELLS_AT_ONCE, chunks=chunk).shape
+    for outer in Tiling.strided(_sizes(array), source):
+        lengths = {axis: len(indices) for axis, indices in outer.items()}
+        for inner in Tiling.strided(lengths, extents):
+            yield {axis: outer[axis][where.start : where.stop] for axis, where in inner.items()}
 
 
-def _base(array: xr.DataArray) -> dict[str, int]:
-    sizes = _sizes(array)
-    return {**sizes, **stored_chunks(array)}
+def _source_shape(array: xr.DataArray) -> dict[str, int]:
+    """Lengths of a chunk of the source, or of the array if it is in memory. [count]"""
+    return {**_sizes(array), **stored_chunks(array)}
 
 
 def _sizes(array: xr.DataArray) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Hands results over as one file, block by block, so that memory does not grow with them."""
+"""Writes results as one file, region by region, so that memory does not grow with them."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ FORMATS = (".nc", ".zarr", ".parquet", ".csv")
 
 
 class Writer(Protocol):
-    """Writes a result in one format, whole or not at all."""
+    """Writes a result in one format, atomically."""
 
     def __call__(
         self,
@@ -24,7 +24,7 @@ class Writer(Protocol):
         force: bool,
         progress: Progress | None,
     ) -> None:
-        """Write it."""
+        """Write the result to `path`."""
 
 
 def export(
@@ -35,17 +35,17 @@ def export(
     force: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Write a result as NetCDF, Zarr, Parquet or CSV, as the ending of `path` says.
+    """Write a result as NetCDF, Zarr, Parquet or CSV, chosen by the suffix of `path`.
 
     Args:
         dataset: A result, in memory or lazy.
-        path: File to make, or folder for Zarr.
-        storage: How values are stored.
-        force: Whether what exists may be replaced.
-        progress: Called with points done and points in all.
+        path: File to write, or folder for Zarr.
+        storage: Compression and rounding.
+        force: Whether an existing file or store may be replaced.
+        progress: Called with cells done and cells in all.
 
     Raises:
-        ResultError: It exists, cannot be written, or is too large for a table.
+        ResultError: The file exists, cannot be written, or has too many rows for a table.
     """
     storage = storage or Storage()
     write = _writer(path)
@@ -55,9 +55,9 @@ def export(
 
 def _writer(path: Path) -> Writer:
     if path.suffix == ".nc":
-        from sweep.files.netcdf_stream import write_netcdf_blocks
+        from sweep.files.netcdf_stream import write_netcdf_streamed
 
-        return write_netcdf_blocks
+        return write_netcdf_streamed
     if path.suffix == ".zarr":
         from sweep.files.zarr import write_zarr
 

@@ -1,4 +1,4 @@
-"""Writes a result to CF NetCDF and opens it again, labels in place."""
+"""Writes a result to CF NetCDF and opens it again with its labels."""
 
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,17 @@ from sweep.grid.dataset import SCHEMA_VERSION
 from sweep.schema.axes import AXES, LABELLED
 
 LABEL_SUFFIX = "_name"
-"""Label variable of dimension d in a file: CF wants coordinate variables numeric."""
+"""Suffix of the label variable of an axis: CF requires coordinate variables to be numeric."""
 
 
 def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> None:
-    """Write `dataset` as one CF NetCDF file, whole or not at all.
+    """Write `dataset` atomically as one CF NetCDF file.
 
-    It is written beside its place and renamed, so that no reader sees half a file.
+    It is written under a temporary name and renamed, so that no reader sees an incomplete file.
 
     Args:
         dataset: A result of `run`.
-        path: File to make.
+        path: File to write.
         force: Whether an existing file may be replaced.
 
     Raises:
@@ -31,22 +31,22 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
     """
     path = Path(path)
     check_writable(path, force=force)
-    with replacing(path) as beside:
-        save(dataset, beside)
+    with replacing(path) as temporary:
+        save(dataset, temporary)
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
-    """Write `dataset` to `path` as it stands, over whatever is there."""
+    """Write `dataset` to `path` directly, replacing an existing file."""
     with_label_variables(dataset).to_netcdf(
         path, engine="netcdf4", format="NETCDF4", encoding=encoding(dataset)
     )
 
 
 def open_file(path: str | Path) -> xr.Dataset:
-    """Open one result file, its data read when asked for, `sel` by label ready.
+    """Open one result file for selection by label; values are read when used.
 
     Raises:
-        ResultError: It does not exist, cannot be read, or is no result of this package.
+        ResultError: The file does not exist, cannot be read, or is no result of this package.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,7 +64,7 @@ def open_file(path: str | Path) -> xr.Dataset:
         raise ResultError(f"{path}: not a result of llm-sweep; it has no llm_sweep_schema")
     if not isinstance(schema, int | np.integer) or schema < 1:
         dataset.close()
-        raise ResultError(f"{path}: llm_sweep_schema is {schema!r}, not a number from 1 on")
+        raise ResultError(f"{path}: llm_sweep_schema is {schema!r}, not a positive whole number")
     if schema > SCHEMA_VERSION:
         dataset.close()
         raise ResultError(
@@ -72,7 +72,7 @@ def open_file(path: str | Path) -> xr.Dataset:
             f"{SCHEMA_VERSION}: upgrade it"
         )
     try:
-        labelled = _sound(with_labels(dataset))
+        labelled = _checked(with_labels(dataset))
     except ValueError as error:
         dataset.close()
         raise ResultError(f"{path}: damaged: {error}") from None
@@ -82,20 +82,20 @@ def open_file(path: str | Path) -> xr.Dataset:
     return labelled
 
 
-def _sound(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset, if every axis has its labels or increasing numbers.
+def _checked(dataset: xr.Dataset) -> xr.Dataset:
+    """Check that every axis has labels or positive numbers.
 
     Raises:
-        ValueError: One has not.
+        ValueError: An axis has neither.
     """
     for dim in dataset.dims:
         if dim not in dataset.coords:
             raise ValueError(f"the axis {dim} has no values")
         values = dataset[dim].values
         if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
-            raise ValueError(f"the axis {dim} holds {values.dtype}")
+            raise ValueError(f"the axis {dim} has values of type {values.dtype}")
         if dim in AXES and dim not in LABELLED and not (np.isfinite(values) & (values > 0)).all():
-            raise ValueError(f"the axis {dim} holds values that are no positive numbers")
+            raise ValueError(f"the axis {dim} has values that are not positive numbers")
     return dataset
 
 
@@ -111,7 +111,7 @@ def with_labels(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
-    """Turn labels into variables beside their dimension, as CF wants them in a file."""
+    """Turn labels into auxiliary variables, as CF requires in a file."""
     for dim in LABELLED:
         if dim in dataset.dims:
             dataset = dataset.reset_index(dim).rename_vars({dim: dim + LABEL_SUFFIX})
@@ -119,6 +119,6 @@ def with_label_variables(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """How the variables of a file are stored: coordinates without a fill value."""
+    """Encoding of the variables of a file: coordinates have no fill value."""
     coordinates = {name: {"_FillValue": None} for name in dataset.coords if name not in LABELLED}
     return {str(k): v for k, v in coordinates.items()}

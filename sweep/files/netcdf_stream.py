@@ -1,4 +1,4 @@
-"""Writes a result as one CF NetCDF file block by block, compressed and rounded as asked."""
+"""Writes a result region by region as one CF NetCDF file, compressed and rounded if asked."""
 
 from pathlib import Path
 from typing import Any
@@ -8,33 +8,32 @@ import xarray as xr
 
 from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
-from sweep.files.encoding import Progress, Storage, chunk_sizes, encoded, encoded_blocks
+from sweep.files.encoding import Progress, Storage, chunk_shape, encoded, encoded_regions
 from sweep.files.netcdf import encoding, with_label_variables
 from sweep.files.rounding import ALGORITHM, CONTAINER, bits_of, rounding_attributes
+from sweep.grid.thresholds import NETCDF_CHUNK_CELLS
 
-CHUNK_POINTS = 2**18
-"""Points of a compressed chunk: a megabyte of float32."""
 MARK = "_QuantizeBitRoundNumberOfSignificantBits"
 
 
-def write_netcdf_blocks(
+def write_netcdf_streamed(
     dataset: xr.Dataset, path: Path, storage: Storage, force: bool, progress: Progress | None
 ) -> None:
-    """Write one CF NetCDF file, whole or not at all.
+    """Write one CF NetCDF file atomically.
 
     Raises:
-        ResultError: It exists, or cannot be written.
+        ResultError: The file exists or cannot be written.
     """
     check_writable(path, force=force)
     if storage.compression == "zstd" and not netCDF4.__has_zstandard_support__:
         raise ResultError("--compression zstd: this netCDF4 was built without it; choose zlib")
-    with replacing(path) as beside:
+    with replacing(path) as temporary:
         frame = with_label_variables(dataset.drop_vars(list(dataset.data_vars)))
-        frame.to_netcdf(beside, engine="netcdf4", format="NETCDF4", encoding=encoding(frame))
-        with netCDF4.Dataset(beside, "a") as file:
+        frame.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding(frame))
+        with netCDF4.Dataset(temporary, "a") as file:
             _fill(file, dataset, frame, storage, progress)
         if storage.significant_digits is not None:
-            _drop_marks(beside)
+            _drop_marks(temporary)
 
 
 def _fill(
@@ -48,14 +47,14 @@ def _fill(
         str(name): _create(file, array, frame, storage) for name, array in dataset.data_vars.items()
     }
     _explain_rounding(file, targets, storage)
-    for name, region, values in encoded_blocks(dataset, CHUNK_POINTS, progress):
+    for name, region, values in encoded_regions(dataset, NETCDF_CHUNK_CELLS, progress):
         targets[name][region] = values
 
 
 def _drop_marks(path: Path) -> None:
-    """Drop what netCDF-C notes of its rounding: CF names no attribute with a leading underscore.
+    """Drop the attribute in which netCDF-C records its rounding, whose name CF does not allow.
 
-    The attributes of CF say the same; the mark exists once the file is closed.
+    The attributes of CF say the same. netCDF-C writes its own when the file is closed.
     """
     with netCDF4.Dataset(path, "a") as file:
         for variable in file.variables.values():
@@ -64,13 +63,13 @@ def _drop_marks(path: Path) -> None:
 
 
 def _create(file: Any, array: xr.DataArray, frame: xr.Dataset, storage: Storage) -> Any:
-    """An empty variable with all that is told about it."""
+    """An empty variable with its attributes, chunks and compression."""
     stored = encoded(array.isel({dim: slice(0, 0) for dim in array.dims}))
     bits = bits_of(array, storage.significant_digits)
     attributes = dict(stored.attrs) | rounding_attributes(bits)
-    beside = [str(n) for n, c in frame.coords.items() if n not in c.dims and _lies_on(c, array)]
-    if beside:
-        attributes["coordinates"] = " ".join(beside)
+    labels = [str(n) for n, c in frame.coords.items() if n not in c.dims and _is_along(c, array)]
+    if labels:
+        attributes["coordinates"] = " ".join(labels)
     options: dict[str, Any] = {"fill_value": attributes.pop("_FillValue", None)}
     if array.size and array.ndim:
         options |= _layout(array, storage)
@@ -89,16 +88,16 @@ def _layout(array: xr.DataArray, storage: Storage) -> dict[str, Any]:
         "compression": storage.compression,
         "complevel": storage.level,
         "shuffle": True,
-        "chunksizes": tuple(chunk_sizes(array, CHUNK_POINTS).values()),
+        "chunksizes": tuple(chunk_shape(array, NETCDF_CHUNK_CELLS).values()),
     }
 
 
-def _lies_on(coordinate: xr.DataArray, array: xr.DataArray) -> bool:
+def _is_along(coordinate: xr.DataArray, array: xr.DataArray) -> bool:
     return set(coordinate.dims) <= set(array.dims)
 
 
 def _explain_rounding(file: Any, targets: dict[str, Any], storage: Storage) -> None:
-    """Add the container variable that rounded variables name."""
+    """Add the variable that describes the rounding, which rounded variables refer to."""
     if not any("quantization" in target.ncattrs() for target in targets.values()):
         return
     by = f"libnetcdf version {netCDF4.__netcdf4libversion__}"

@@ -7,10 +7,10 @@ from sweep.errors import ResultError
 
 
 def needed(package: str, extra: str) -> ModuleType:
-    """The package, if it is installed.
+    """Import a package of an optional extra.
 
     Raises:
-        ResultError: It is not.
+        ResultError: The package is not installed.
     """
     try:
         return import_module(package)

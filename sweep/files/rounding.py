@@ -1,4 +1,4 @@
-"""Rounding of stored quantities to significant digits, and how CF tells of it."""
+"""Rounding of stored quantities to significant digits, and the CF attributes that record it."""
 
 from math import ceil, log2
 from typing import Any
@@ -9,15 +9,15 @@ import xarray as xr
 from sweep.schema.variables import VARIABLES
 
 CONTAINER = "quantization_info"
-"""Variable of a file that names the algorithm, as CF-1.12 section 8.4 has it."""
+"""Variable of a file that names the algorithm, as in CF-1.12, section 8.4."""
 ALGORITHM = "bitround"
 
 
 def kept_bits(digits: int, dtype: np.dtype[Any]) -> int | None:
-    """Bits of the mantissa that hold `digits` significant decimal digits; `None` if it has no more.
+    """Bits of the mantissa needed for `digits` significant decimal digits; `None` for all bits.
 
-    Rounding to n bits is off by at most 2^-(n+1) of a value, half a unit in the last of d digits
-    is at least 10^-d / 2 of it: n = d log2(10) is enough.
+    Rounding to n bits changes a value by at most 2^-(n+1) of it, and half a unit in the last of d
+    digits is at least 10^-d / 2 of it: n = d log2(10) is enough.
     """
     if dtype.kind != "f":
         return None
@@ -26,14 +26,14 @@ def kept_bits(digits: int, dtype: np.dtype[Any]) -> int | None:
 
 
 def bits_of(array: xr.DataArray, digits: int | None) -> int | None:
-    """Bits that are kept of a variable; `None` where it is a category or stays exact."""
+    """Bits of the mantissa that a variable keeps; `None` if it is a category or is not rounded."""
     is_flag = array.name in VARIABLES and VARIABLES[str(array.name)].is_flag
     stored = np.dtype(array.encoding.get("dtype", array.dtype))
     return None if digits is None or is_flag else kept_bits(digits, stored)
 
 
 def rounding_attributes(bits: int | None) -> dict[str, Any]:
-    """What a rounded variable says of itself."""
+    """Attributes of a variable that record its rounding."""
     if bits is None:
         return {}
     return {"quantization": CONTAINER, "quantization_nsb": np.int32(bits)}

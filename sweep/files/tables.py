@@ -1,4 +1,4 @@
-"""Writes a small result as a table, one row for each place along every axis."""
+"""Writes a small result as a table, one row for each cell."""
 
 from collections.abc import Iterator
 from math import prod
@@ -11,23 +11,24 @@ import xarray as xr
 from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
 from sweep.files.categories import labels
-from sweep.files.chunks import block_sizes, tiles
+from sweep.files.chunks import regions_in_memory
 from sweep.files.encoding import Progress, Storage
 from sweep.files.optional import needed
+from sweep.grid import thresholds
+from sweep.grid.tiling import slices
 
 MOST_ROWS = 5_000_000
-"""Rows beyond which a table is the wrong tool."""
-ROWS_AT_ONCE = 500_000
+"""Most rows of a table; beyond them it is the wrong format. [count]"""
 
 
 def write_table(
     dataset: xr.Dataset, path: Path, storage: Storage, force: bool, progress: Progress | None
 ) -> None:
-    """Write Parquet or CSV, whole or not at all; categories as words.
+    """Write Parquet or CSV atomically, categories as words.
 
     Raises:
-        ResultError: There are too many rows, it exists or cannot be written, pyarrow is missing,
-            or rounding was asked for.
+        ResultError: There are too many rows, the file exists or cannot be written, pyarrow is not
+            installed, or `storage` asks for rounding.
     """
     rows = prod(dataset.sizes.values())
     if rows > MOST_ROWS:
@@ -42,28 +43,29 @@ def write_table(
     write = _write_csv if path.suffix == ".csv" else _write_parquet
     if write is _write_parquet:
         needed("pyarrow.parquet", "parquet")
-    with replacing(path) as beside:
-        write(_frames(dataset, progress), beside, storage)
+    with replacing(path) as temporary:
+        write(_frames(dataset, progress), temporary, storage)
 
 
 def _frames(dataset: xr.Dataset, progress: Progress | None) -> Iterator[pd.DataFrame]:
     sizes = {str(axis): size for axis, size in dataset.sizes.items()}
-    cuts = list(tiles(sizes, block_sizes(sizes, ROWS_AT_ONCE))) or [{}]
-    for done, cut in enumerate(cuts, start=1):
-        yield _frame(dataset.isel(cut))
+    regions = regions_in_memory(sizes, thresholds.ROWS_AT_ONCE)
+    for done, region in enumerate(regions, start=1):
+        yield _frame(dataset.isel(slices(region)))
         if progress is not None:
-            progress(done, len(cuts))
+            progress(done, regions.count)
 
 
-def _frame(part: xr.Dataset) -> pd.DataFrame:
-    part = part.compute()
-    for name, array in part.data_vars.items():
+def _frame(subgrid: xr.Dataset) -> pd.DataFrame:
+    subgrid = subgrid.compute()
+    for name, array in subgrid.data_vars.items():
         if "flag_values" in array.attrs:
-            part[name] = labels(array)
-    if not part.dims:
-        return pd.DataFrame([{str(name): array.item() for name, array in part.data_vars.items()}])
-    frame = part.to_dataframe(dim_order=list(part.dims)).reset_index()
-    return frame[[*part.dims, *(n for n in frame.columns if n not in part.dims)]]
+            subgrid[name] = labels(array)
+    if not subgrid.dims:
+        row = {str(name): array.item() for name, array in subgrid.data_vars.items()}
+        return pd.DataFrame([row])
+    frame = subgrid.to_dataframe(dim_order=list(subgrid.dims)).reset_index()
+    return frame[[*subgrid.dims, *(n for n in frame.columns if n not in subgrid.dims)]]
 
 
 def _write_csv(frames: Iterator[pd.DataFrame], path: Path, storage: Storage) -> None:

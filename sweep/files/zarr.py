@@ -1,4 +1,4 @@
-"""Writes a result as a Zarr v3 store, block by block."""
+"""Writes a result region by region as a Zarr v3 store."""
 
 import json
 import warnings
@@ -13,35 +13,33 @@ import xarray as xr
 
 from sweep.errors import ResultError
 from sweep.files.atomic import check_writable
-from sweep.files.encoding import Progress, Storage, chunk_sizes, encoded, encoded_blocks
+from sweep.files.encoding import Progress, Storage, chunk_shape, encoded, encoded_regions
 from sweep.files.optional import needed
 from sweep.files.rounding import ALGORITHM, bits_of
-
-CHUNK_POINTS = 2**21
-"""Points of a chunk, each of which is a file of its own: eight megabytes of float32."""
+from sweep.grid.thresholds import ZARR_CHUNK_CELLS
 
 
 def write_zarr(
     dataset: xr.Dataset, path: Path, storage: Storage, force: bool, progress: Progress | None
 ) -> None:
-    """Write a Zarr v3 store, whole or not at all.
+    """Write a Zarr v3 store atomically.
 
     Raises:
-        ResultError: It exists, cannot be written, or zarr is not installed.
+        ResultError: The store exists or cannot be written, or zarr is not installed.
     """
     zarr = needed("zarr", "zarr")
     _check_store(path, force=force)
-    with _replacing_folder(path) as beside, warnings.catch_warnings():
+    with _replacing_folder(path) as temporary, warnings.catch_warnings():
         # Labels are strings of any length, which Zarr v3 lists among its extensions.
         warnings.filterwarnings("ignore", message=".*Zarr (V3|format 3).*")
         frame = dataset.drop_vars(list(dataset.data_vars))
-        frame.to_zarr(beside, zarr_format=3, consolidated=False)
-        group = zarr.open_group(beside, mode="a")
+        frame.to_zarr(temporary, zarr_format=3, consolidated=False)
+        group = zarr.open_group(temporary, mode="a")
         group.attrs.pop("coordinates", None)
         targets = {
             str(name): _create(group, array, storage) for name, array in dataset.data_vars.items()
         }
-        for name, region, values in encoded_blocks(dataset, CHUNK_POINTS, progress):
+        for name, region, values in encoded_regions(dataset, ZARR_CHUNK_CELLS, progress):
             bits = bits_of(dataset[name], storage.significant_digits)
             targets[name][region] = values if bits is None else _rounded(values, bits)
 
@@ -49,16 +47,17 @@ def write_zarr(
 def _create(group: Any, array: xr.DataArray, storage: Storage) -> Any:
     stored = encoded(array.isel({dim: slice(0, 0) for dim in array.dims}))
     bits = bits_of(array, storage.significant_digits)
-    told = dict(stored.attrs)
+    attributes = dict(stored.attrs)
     if bits is not None:
-        told |= {"quantization_algorithm": ALGORITHM, "quantization_nsb": bits}
-    told.pop("quantization", None)
-    beside = [str(n) for n, c in array.coords.items() if n not in c.dims]
-    if beside:
-        told["coordinates"] = " ".join(beside)
-    # What stands in floats where a value is missing is NaN, which a reader needs not be told.
-    fill = told.get("_FillValue", 0) if stored.dtype.kind == "i" else told.pop("_FillValue", np.nan)
-    chunks = chunk_sizes(array, CHUNK_POINTS) if array.size and array.ndim else array.sizes
+        attributes |= {"quantization_algorithm": ALGORITHM, "quantization_nsb": bits}
+    attributes.pop("quantization", None)
+    labels = [str(n) for n, c in array.coords.items() if n not in c.dims]
+    if labels:
+        attributes["coordinates"] = " ".join(labels)
+    # Missing floats are NaN, which readers know without an attribute.
+    integers = stored.dtype.kind == "i"
+    fill = attributes.get("_FillValue", 0) if integers else attributes.pop("_FillValue", np.nan)
+    chunks = chunk_shape(array, ZARR_CHUNK_CELLS) if array.size and array.ndim else array.sizes
     return group.create_array(
         str(array.name),
         shape=array.shape,
@@ -67,7 +66,7 @@ def _create(group: Any, array: xr.DataArray, storage: Storage) -> Any:
         fill_value=fill,
         compressors=_compressor(storage),
         dimension_names=array.dims,
-        attributes={str(key): _plain(value) for key, value in told.items()},
+        attributes={str(key): _plain(value) for key, value in attributes.items()},
     )
 
 
@@ -93,7 +92,7 @@ def _plain(value: Any) -> Any:
 def _check_store(path: Path, *, force: bool) -> None:
     if path.is_dir() and force:
         if not (path / "zarr.json").is_file():
-            raise ResultError(f"{path}: is a folder but no Zarr store; choose another name")
+            raise ResultError(f"{path}: is a folder but not a Zarr store; choose another name")
         return
     if path.is_dir():
         raise ResultError(f"{path}: exists; choose another name or give --force")
@@ -102,9 +101,9 @@ def _check_store(path: Path, *, force: bool) -> None:
 
 @contextmanager
 def _replacing_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path`, which takes its place if all goes well."""
-    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
-        new, old = Path(beside) / "new", Path(beside) / "old"
+    """A new folder beside `path`, which replaces it if no error occurs."""
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        new, old = Path(folder) / "new", Path(folder) / "old"
         try:
             yield new
             if path.exists():

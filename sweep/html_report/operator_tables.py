@@ -26,7 +26,7 @@ from sweep.decisions.operator_breakdown import (
 )
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import FittedEfficiency
-from sweep.evaluation.single_point import cell
+from sweep.evaluation.single_cell import cell
 from sweep.kernel.block import Block
 from sweep.kernel.params import Point
 from sweep.models.read import read_blocks

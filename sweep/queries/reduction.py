@@ -11,8 +11,10 @@ from typing import Protocol
 
 import xarray as xr
 
-from sweep.files.chunks import block_sizes, stored_chunks, tiles
+from sweep.files.chunks import regions_in_memory, stored_chunks
+from sweep.grid import thresholds
 from sweep.grid.dataset import package_version
+from sweep.grid.tiling import slices
 from sweep.queries.grid_axes import GridAxes
 from sweep.queries.select import present_only
 from sweep.queries.where import Where
@@ -21,8 +23,6 @@ AT_ONCE = 1024
 """Partials that wait to be joined, at most."""
 WAITING_BYTES = 2**28
 """Size of the partials that wait to be joined, or that of what is joined already if larger."""
-POINTS = 2**23
-"""Points of a block; what a reduction keeps of each takes some tens of bytes."""
 
 
 class Reduction(Protocol):
@@ -108,14 +108,16 @@ def partials(
         progress: Called with blocks done and blocks in all.
     """
     sizes = {axis: dataset.sizes[axis] for axis in (*reduction.kept, *reduction.reduced)}
-    block = block_sizes(
-        sizes, POINTS, whole=reduction.axes_needed_whole, chunks=stored_chunks(dataset)
+    regions = regions_in_memory(
+        sizes,
+        thresholds.CELLS_AT_ONCE,
+        whole=reduction.axes_needed_whole,
+        chunks=stored_chunks(dataset),
     )
-    cuts = list(tiles(sizes, block))
-    for done, cut in enumerate(cuts, start=1):
-        yield reduction.within(dataset.isel(cut))
+    for done, region in enumerate(regions, start=1):
+        yield reduction.within(dataset.isel(slices(region)))
         if progress is not None:
-            progress(done, len(cuts))
+            progress(done, regions.count)
 
 
 def joined(reduction: Reduction, partials: Iterable[xr.Dataset]) -> xr.Dataset:

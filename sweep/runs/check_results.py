@@ -1,4 +1,4 @@
-"""Holds a result file against the table of variables and the CF conventions."""
+"""Checks of a result file against the table of variables and the CF conventions."""
 
 import json
 from importlib.util import find_spec
@@ -37,10 +37,10 @@ GLOBAL_ATTRIBUTES = (
 
 
 def check_file(path: Path) -> list[str]:
-    """Everything wrong with the result at `path`, one line each.
+    """List all problems of the result at `path`, one line each.
 
     Raises:
-        ResultError: It cannot be read, or is no result of this package.
+        ResultError: The file cannot be read, or is no result of this package.
     """
     with open_file(path) as dataset:
         problems = check_dataset(dataset)
@@ -48,13 +48,13 @@ def check_file(path: Path) -> list[str]:
 
 
 def check_directory(path: Path) -> list[str]:
-    """Everything wrong with the shards at `path`, one line each; CF rules on the first alone.
+    """List all problems of the shards at `path`, one line each; CF rules for the first shard only.
 
-    Shards that are reduced are no results of their own: their seal is verified, and the answer
-    of them all is held against the schema.
+    Reduced shards are not results of their own: their checksums are verified, and the reduced
+    result of all is checked against the table of variables.
 
     Raises:
-        ResultError: It is no directory of shards.
+        ResultError: The folder is no folder of shards.
     """
     directory = Directory.load(path)
     problems = []
@@ -75,7 +75,7 @@ def check_directory(path: Path) -> list[str]:
 
 
 def check_dataset(dataset: xr.Dataset) -> list[str]:
-    """Where `dataset` departs from the table of variables, one line each."""
+    """List differences from the table of variables, one line each."""
     problems = [
         f"global attribute {name} is missing"
         for name in GLOBAL_ATTRIBUTES
@@ -97,7 +97,7 @@ def check_dataset(dataset: xr.Dataset) -> list[str]:
 
 
 def _recorded_problems(dataset: xr.Dataset) -> list[str]:
-    """Where the file lacks what its own record of the grid says it holds."""
+    """List differences from the grid and the variables that the file records."""
     recorded = str(dataset.attrs.get("llm_sweep_variables", "")).split()
     problems = [f"variable {n} is missing" for n in recorded if n not in dataset.data_vars]
     try:
@@ -106,14 +106,14 @@ def _recorded_problems(dataset: xr.Dataset) -> list[str]:
         return [*problems, str(error)]
     used = {dim for array in dataset.data_vars.values() for dim in array.dims}
     return problems + [
-        f"axis {axis} does not hold the values that llm_sweep_grid records"
+        f"axis {axis} does not have the values that llm_sweep_grid records"
         for axis, values in axes.items()
         if axis in used and dataset[axis].values.tolist() != values
     ]
 
 
 def _reduced_problems(dataset: xr.Dataset) -> list[str]:
-    """Where what is left of a reduction departs from the variables it was made of."""
+    """List differences of a reduced result from the variables it was made of."""
     problems = [
         f"axis {dim} is unknown"
         for dim in dataset.dims
@@ -123,12 +123,12 @@ def _reduced_problems(dataset: xr.Dataset) -> list[str]:
         if axis in dataset.dims:
             problems += _coordinate_problems(dataset[axis], axis)
     for name, array in dataset.data_vars.items():
-        place = str(name).removeprefix(BEST)
+        axis = str(name).removeprefix(BEST)
         if name in VARIABLES:
             table = VARIABLES[str(name)]
             wanted = {"long_name": table.long_name, "units": table.units}
             problems += _attribute_problems(str(name), array.attrs, wanted)
-        elif place == name or place not in (*AXES, *LABELLED):
+        elif axis == name or axis not in (*AXES, *LABELLED):
             problems.append(f"variable {name} is unknown")
     return problems
 
@@ -139,7 +139,7 @@ def has_compliance_checker() -> bool:
 
 
 def check_cf(path: Path) -> list[str]:
-    """What the IOOS compliance checker finds wrong at CF-1.11, one line each."""
+    """List violations of CF-1.11 that the IOOS compliance checker finds, one line each."""
     from compliance_checker.runner import CheckSuite, ComplianceChecker
 
     CheckSuite.load_all_available_checkers()
@@ -204,13 +204,13 @@ def _flag_problems(name: str, array: xr.DataArray) -> list[str]:
         strange = [int(v) for v in present if v & ~allowed]
     else:
         strange = [int(v) for v in present if v not in np.atleast_1d(array.attrs["flag_values"])]
-    return [f"variable {name} holds {strange[0]}, which no flag means"] if strange else []
+    return [f"variable {name} has the value {strange[0]}, which no flag means"] if strange else []
 
 
 def _quantity_problems(name: str, array: xr.DataArray) -> list[str]:
     values = array.values
     if np.any(values < 0) or np.any(np.isinf(values)):
-        return [f"variable {name} holds values below 0 or infinite"]
+        return [f"variable {name} has negative or infinite values"]
     return []
 
 

@@ -1,6 +1,6 @@
-"""Fingerprint of the code that results follow from: whether a run may be resumed by this package.
+"""Digest of the code that determines results: whether this package may resume a run.
 
-Comments and docstrings change no result, so they are left out.
+Comments and docstrings change no result, so they are not part of it.
 """
 
 import ast
@@ -11,24 +11,24 @@ from functools import cache
 from pathlib import Path
 
 COMPUTING = ("schema", "specs", "kernel", "models", "engines", "grid", "evaluation")
-"""Packages that results follow from."""
+"""Packages that determine results."""
 REDUCING = ("queries",)
-"""Packages that reduced results follow from too."""
+"""Packages that determine reduced results too."""
 
 
 @cache
 def formulas_digest(*, reduced: bool = False) -> str:
-    """Fingerprint of every module that results follow from.
+    """Digest of every module that determines results.
 
     Args:
-        reduced: Whether the results are reduced ones.
+        reduced: Whether the results are reduced.
     """
     content = "".join(executed(path.read_text("utf-8")) for path in formula_files(reduced=reduced))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def formula_files(*, reduced: bool = False) -> list[Path]:
-    """Every module of the packages that results follow from, in a fixed order."""
+    """Paths of every module that determines results, in a fixed order."""
     package = Path(__file__).parents[1]
     folders = (*COMPUTING, *(REDUCING if reduced else ()))
     return [path for folder in folders for path in sorted((package / folder).rglob("*.py"))]
@@ -37,7 +37,7 @@ def formula_files(*, reduced: bool = False) -> list[Path]:
 def executed(source: str) -> str:
     """The source without comments, docstrings and blank lines.
 
-    The text of what is left is kept as it is, so that all versions of Python find the same.
+    The rest of the text is unchanged, so that all versions of Python find the same digest.
     """
     lines = source.splitlines()
     for first, last in _strings_alone(source):
@@ -49,7 +49,7 @@ def executed(source: str) -> str:
 
 
 def _strings_alone(source: str) -> list[tuple[int, int]]:
-    """First and last line of every statement that is nothing but a string."""
+    """First and last line of every statement that is only a string."""
     return [
         (node.lineno, node.end_lineno or node.lineno)
         for node in ast.walk(ast.parse(source))

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-"""JAX's own variable; where it is set, it decides."""
+"""Environment variable of JAX for the folder of its cache; if set, it is used."""
 
 
 def use_compilation_cache() -> None:
-    """Turn JAX's persistent compilation cache on, for this process."""
+    """Turn on JAX's persistent compilation cache for this process."""
     from jax import config
     from platformdirs import user_cache_dir
 

@@ -10,10 +10,10 @@ from sweep.evaluation.plan import Plan, in_units
 
 
 def check_fits_memory(plan: Plan) -> None:
-    """See that the results fit in this machine's free memory.
+    """Check that the results fit in the free memory of this machine.
 
     Raises:
-        GridError: They do not.
+        GridError: The results are larger.
     """
     needed, free = plan.bytes, psutil.virtual_memory().available
     if needed > free:
@@ -23,26 +23,26 @@ def check_fits_memory(plan: Plan) -> None:
         )
 
 
-def check_piece_fits_memory(plan: Plan) -> None:
-    """See that what is computed at once for a shard that is reduced fits in free memory.
+def check_subgrid_fits_memory(plan: Plan) -> None:
+    """Check that the sub-grids of a reduced shard fit in the free memory of this machine.
 
     Raises:
-        GridError: It does not: the reduction needs axes whole that are too long.
+        GridError: A sub-grid is larger: the reduction needs whole axes that are too long.
     """
-    needed, free = plan.piece_bytes, psutil.virtual_memory().available
+    needed, free = plan.subgrid_bytes, psutil.virtual_memory().available
     if needed > free:
         raise GridError(
-            f"--reduce {plan.question} needs {', '.join(plan.axes_needed_whole)} whole, "
-            f"{in_units(needed)} at a time, and {in_units(free)} of memory are free; drop "
+            f"--reduce {plan.question} needs all of {', '.join(plan.axes_needed_whole)} at once, "
+            f"which is {in_units(needed)}, and {in_units(free)} of memory are free; drop "
             "variables, or shorten one of these axes"
         )
 
 
 def check_fits_disk(plan: Plan, needed: int, folder: Path) -> None:
-    """See that what is left of a plan fits on the disk of `folder`.
+    """Check that `needed` bytes of a plan's results fit on the disk of `folder`.
 
     Raises:
-        GridError: It does not; the message names the largest variables.
+        GridError: The results are larger; the message names the largest variables.
     """
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

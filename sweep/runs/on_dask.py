@@ -1,4 +1,4 @@
-"""Computes the shards of a directory on Dask workers: one task, one shard, a few bytes sent."""
+"""Computes the shards of a folder on Dask workers: each task is one shard and sends a few bytes."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from sweep.errors import ResultError, SweepError
+from sweep.runs.huge_pages import VARIABLE, tunables
 from sweep.runs.run_folder import Directory
 from sweep.runs.shards import make_shard
 
 REACH = 8
-"""How long to look for a scheduler. [s]"""
+"""Longest wait for a scheduler to answer. [s]"""
 RETRIES = 2
-"""How often a shard that failed is tried again; one whose worker died is always moved. [count]"""
+"""Times that a failed shard is tried again; one whose worker died always is. [count]"""
 
 
 def run_on_dask(
@@ -26,8 +27,8 @@ def run_on_dask(
     """Compute shards on worker processes of this machine, or those of a scheduler.
 
     Args:
-        directory: Where they belong; workers see it under the same absolute path.
-        shards: Their numbers.
+        directory: Folder of the run; workers see it under the same absolute path.
+        shards: Numbers of the shards.
         workers: Processes to start here, if there is no scheduler. [count]
         scheduler: Address of a Dask scheduler.
         progress: Called with shards done and shards in all.
@@ -52,14 +53,23 @@ def run_on_dask(
 
 @contextmanager
 def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
+    """A client of a scheduler, or of a cluster on this machine.
+
+    The configuration of Dask is changed for this time only.
+    """
     try:
         import dask
-
-        dask.config.set({"logging.distributed": "critical"})
-        from distributed import Client, LocalCluster
     except ImportError:
-        raise SweepError("workers need Dask: pip install 'llm-sweep[dask]'") from None
-    if scheduler is not None:
+        raise _dask_is_missing() from None
+    with dask.config.set(_configuration()):
+        try:
+            from distributed import Client
+        except ImportError:
+            raise _dask_is_missing() from None
+        if scheduler is None:
+            with _local_cluster(workers) as cluster, Client(cluster) as client:
+                yield client
+            return
         try:
             client = Client(scheduler, timeout=REACH)
         except (OSError, ValueError) as error:
@@ -69,22 +79,35 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
             ) from None
         with client:
             yield client
-        return
-    with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+
+
+def _configuration() -> dict[str, Any]:
+    """Settings of Dask: quiet, and workers with huge pages."""
+    settings = {"logging.distributed": "critical"}
+    wanted = tunables(os.environ)
+    if wanted is not None:
+        settings[f"distributed.nanny.pre-spawn-environ.{VARIABLE}"] = wanted
+    return settings
+
+
+def _local_cluster(workers: int | None) -> Any:
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        memory_limit=0,
+    )
+
+
+def _dask_is_missing() -> SweepError:
+    return SweepError("workers need Dask: pip install 'llm-sweep[dask]'")
 
 
 def _raise(task: Any) -> None:
-    """Raise what a task raised, a death of its workers in words of ours."""
+    """Raise the error of a task; explain the death of its workers."""
     from distributed import KilledWorker
 
     if task.status != "error":

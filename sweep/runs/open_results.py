@@ -1,4 +1,4 @@
-"""Opens results, a file or a directory of shards, as one lazy Dataset."""
+"""Opens results, a file or a folder of shards, as one lazy Dataset."""
 
 import json
 from collections.abc import Iterator
@@ -17,10 +17,11 @@ from sweep.runs.shard_file import read_variable
 
 
 def open_results(path: str | Path) -> xr.Dataset:
-    """Open a result, a file or a directory of shards, its data read when asked for.
+    """Open a result, a file or a folder of shards; values are read when used.
 
     Raises:
-        ResultError: It does not exist, cannot be read, lacks shards, or is none of ours.
+        ResultError: It does not exist, cannot be read, lacks shards, or is no result of this
+            package.
     """
     path = Path(path)
     if path.is_dir():
@@ -29,30 +30,30 @@ def open_results(path: str | Path) -> xr.Dataset:
     if PARTIAL in dataset.attrs:
         dataset.close()
         raise ResultError(
-            f"{path}: part of an answer to {dataset.attrs[PARTIAL]}; open its folder {path.parent}"
+            f"{path}: a partial result of {dataset.attrs[PARTIAL]}; open its folder {path.parent}"
         )
     return dataset
 
 
 def open_directory(path: Path) -> xr.Dataset:
-    """The shards of a directory as one Dataset of Dask arrays, one chunk to a shard.
+    """Open a folder of shards as one Dataset of Dask arrays, one chunk for each shard.
 
-    What does not vary along a cut axis is taken from the first shard along it. Where shards hold
-    what a reduction found in them, the Dataset is the answer of them all, in memory.
+    A variable that does not vary along a divided axis is read from the first shard along it. If
+    the shards contain partial results of a reduction, the Dataset is the reduced result, in memory.
 
     Raises:
-        ResultError: It is no directory of shards, lacks some, or Dask is not installed.
+        ResultError: It is no folder of shards, lacks some, or Dask is not installed.
     """
     directory = Directory.load(path)
     present = {file.name for file in path.glob("shard-*.nc")}
     missing = [k for k in directory.shards() if directory.shard_path(k).name not in present]
     if missing:
         raise ResultError(
-            f"{path}: {len(missing)} of {directory.recorded.cut.shards} shards are missing, "
+            f"{path}: {len(missing)} of {directory.recorded.shards.count} shards are missing, "
             f"the first is {directory.shard_path(missing[0]).name}; run the sweep again to add them"
         )
     if directory.plan.reduction is not None:
-        return _answer(directory, directory.plan.reduction)
+        return _reduced(directory, directory.plan.reduction)
     with open_file(directory.shard_path(0)) as first:
         variables = {
             str(name): (array.dims, _lazy(directory, array), array.attrs)
@@ -62,8 +63,8 @@ def open_directory(path: Path) -> xr.Dataset:
     return xr.Dataset(variables, coords, dict(directory.recorded.attributes))
 
 
-def _answer(directory: Directory, reduction: Reduction) -> xr.Dataset:
-    """The result of a reduction, from what was found in each shard."""
+def _reduced(directory: Directory, reduction: Reduction) -> xr.Dataset:
+    """The result of a reduction, from the partial result of each shard."""
 
     def partials() -> Iterator[xr.Dataset]:
         for shard in directory.shards():
@@ -75,30 +76,32 @@ def _answer(directory: Directory, reduction: Reduction) -> xr.Dataset:
     return finish(reduction, partial).assign_attrs({MARK: directory.digest})
 
 
-def _whole_axis(directory: Directory, piece: xr.DataArray) -> tuple[str, Any, dict[str, Any]]:
-    """A coordinate in full, from its piece in the first shard."""
-    dim = str(piece.dims[0])
+def _whole_axis(directory: Directory, first: xr.DataArray) -> tuple[str, Any, dict[str, Any]]:
+    """The whole of a coordinate, from its range in the first shard."""
+    dim = str(first.dims[0])
     axes = json.loads(str(directory.recorded.attributes["llm_sweep_grid"]))
-    labelled = piece.dtype.kind in "UO"
-    values = np.asarray(axes.get(dim, piece.values), None if labelled else piece.dtype)
-    return dim, values, piece.attrs
+    labelled = first.dtype.kind in "UO"
+    values = np.asarray(axes.get(dim, first.values), None if labelled else first.dtype)
+    return dim, values, first.attrs
 
 
 def _lazy(directory: Directory, first: xr.DataArray) -> Any:
-    """A variable over all shards, from its share of the first one."""
+    """A variable over all shards as a Dask array, from its values in the first one."""
     try:
         import dask.array
     except ImportError:
         raise ResultError(
-            f"{directory.path}: a directory of shards needs Dask: pip install 'llm-sweep[dask]'"
+            f"{directory.path}: a folder of shards needs Dask: pip install 'llm-sweep[dask]'"
         ) from None
-    cut, name = directory.recorded.cut, str(first.name)
+    shards, name = directory.recorded.shards, str(first.name)
     dims = [str(dim) for dim in first.dims]
-    chunks = tuple(cut.lengths(dim) if dim in cut.pieces else (first.sizes[dim],) for dim in dims)
+    chunks = tuple(
+        shards.lengths(dim) if dim in shards.axes else (first.sizes[dim],) for dim in dims
+    )
 
     def read(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        at = {dim: place for dim, place in zip(dims, block_id, strict=True) if dim in cut.pieces}
-        return read_variable(directory.shard_path(cut.shard(at)), name)
+        numbers = dict(zip(dims, block_id, strict=True))
+        return read_variable(directory.shard_path(shards.number(numbers)), name)
 
     empty = np.empty((0,) * len(dims), first.dtype)
     return dask.array.map_blocks(

@@ -1,14 +1,16 @@
-"""What `plan.json` says: everything that shards follow from, and a digest of it."""
+"""The content of `plan.json`: everything that determines the shards, and a digest of it."""
 
 import hashlib
 import json
 from typing import Any, Literal
 
+from pydantic import Field
+
 from sweep.engines.calibration_file import FittedEfficiency
 from sweep.evaluation.intervals import calibrated_attributes
 from sweep.evaluation.plan import Plan
-from sweep.evaluation.tiling import Cut
 from sweep.grid.dataset import SCHEMA_VERSION, Origin, global_attributes
+from sweep.grid.tiling import Tiling
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs.formulas import formulas_digest
 from sweep.schema.axes import AXES
@@ -18,31 +20,32 @@ from sweep.specs.parsing import Spec
 from sweep.specs.precision import PrecisionSpec
 
 MARK = "llm_sweep_plan"
-"""First key of `plan.json` with the number of its format, and the attribute of a shard that tells
-its plan."""
+"""First key of `plan.json`, with the number of its format, and the attribute of a shard with the
+digest of its plan."""
 FORMAT: Literal[1] = 1
+"""Number of the format of `plan.json`."""
 
 
 class Recorded(Spec):
-    """What `plan.json` says: everything the shards follow from.
+    """The content of `plan.json`: everything that determines the shards.
 
     Attributes:
         llm_sweep_plan: Number of this format.
-        created: When the run began, which every shard states as its time.
-        version: Of this package.
-        formulas: Digest of the modules that results follow from.
+        created: Time when the run began, which every shard records as its own.
+        version: Version of this package.
+        formulas: Digest of the modules that determine results.
         results: Number of the format of the shards.
         models: Specifications along the `model` axis.
         hardware: Specifications along the `hardware` axis.
         precision: Specifications along the `precision` axis.
         numbers: The numeric axes.
-        variables: What is computed.
+        variables: Names of the variables to compute.
         dtype: Type of the results.
-        keep_infeasible: Whether throughputs stand where a configuration cannot run.
-        efficiency: A calibration, or nothing for ideal rooflines.
-        pieces: Into how many pieces each axis is cut. [count]
-        attributes: Global attributes of the whole.
-        question: What each shard is reduced to; nothing where it is kept whole.
+        keep_infeasible: Whether throughput is reported where a deployment cannot run.
+        efficiency: A calibration, or `None` for ideal rooflines.
+        ranges: Number of ranges into which each axis is divided; `pieces` in the file. [count]
+        attributes: Global attributes of the result.
+        question: Reduction of each shard; `None` to keep all values.
     """
 
     llm_sweep_plan: Literal[1]
@@ -58,20 +61,21 @@ class Recorded(Spec):
     dtype: Literal["float32", "float64"]
     keep_infeasible: bool
     efficiency: FittedEfficiency | None
-    pieces: dict[str, int]
+    ranges: dict[str, int] = Field(alias="pieces")
     attributes: dict[str, str | int]
     question: ReductionRequest | None = None
 
     @property
-    def cut(self) -> Cut:
-        """How the axes are cut."""
+    def shards(self) -> Tiling:
+        """Division of the grid into files."""
         lengths = {axis: len(values) for axis, values in self.numbers.items()}
         lengths |= {"model": len(self.models), "hardware": len(self.hardware)}
         lengths["precision"] = len(self.precision)
-        return Cut({axis: lengths[axis] for axis in AXES if axis in lengths}, self.pieces)
+        sizes = {axis: lengths[axis] for axis in AXES if axis in lengths}
+        return Tiling.even(sizes, self.ranges)
 
-    def told(self) -> dict[str, Any]:
-        """As JSON has it, what no result depends on left out."""
+    def determining(self) -> dict[str, Any]:
+        """The content as in JSON, without what no result depends on."""
         unread: dict[str, Any] = {"created": True, "attributes": True}
         if self.question is None:
             unread["question"] = True
@@ -80,12 +84,12 @@ class Recorded(Spec):
         )
 
     def digest(self) -> str:
-        """Fingerprint of everything but the time."""
-        return _digest(json.dumps(self.told(), sort_keys=True).encode())
+        """Digest of everything that results depend on."""
+        return _digest(json.dumps(self.determining(), sort_keys=True).encode())
 
 
 def record(plan: Plan, origin: Origin) -> Recorded:
-    """What `plan.json` is to say of a plan."""
+    """The content of `plan.json` for a plan."""
     grid = plan.grid
     attributes = global_attributes(grid, origin)
     if plan.efficiency is not None:
@@ -104,7 +108,7 @@ def record(plan: Plan, origin: Origin) -> Recorded:
         dtype=plan.dtype,
         keep_infeasible=plan.keep_infeasible,
         efficiency=plan.efficiency,
-        pieces=dict(plan.cut.pieces),
+        pieces=plan.shards.counts,
         attributes=attributes,
         question=plan.question,
     )
@@ -115,13 +119,13 @@ def _digest(content: bytes) -> str:
 
 
 def differences(there: Recorded, wanted: Recorded) -> list[str]:
-    """In words, where a plan that was begun is not the one that is wanted."""
-    old, new = there.told(), wanted.told()
-    sheet = [name for name in ("models", "hardware", "precision") if old[name] != new[name]]
+    """Differences between a plan that was begun and the one that is wanted, in words."""
+    old, new = there.determining(), wanted.determining()
+    keys = [name for name in ("models", "hardware", "precision") if old[name] != new[name]]
     axes = {**old["numbers"], **new["numbers"]}
-    sheet += [a for a in axes if old["numbers"].get(a) != new["numbers"].get(a)]
-    sheet += ["variables"] if old["variables"] != new["variables"] else []
-    words = [f"another sweep file, which differs in {', '.join(sheet)}"] if sheet else []
+    keys += [a for a in axes if old["numbers"].get(a) != new["numbers"].get(a)]
+    keys += ["variables"] if old["variables"] != new["variables"] else []
+    words = [f"another sweep file, which differs in {', '.join(keys)}"] if keys else []
     if old["efficiency"] != new["efficiency"]:
         words.append(f"efficiency {_named(there)}, not {_named(wanted)}")
     words += [
@@ -131,8 +135,8 @@ def differences(there: Recorded, wanted: Recorded) -> list[str]:
     ]
     if there.question != wanted.question:
         words.append(f"{_asked(there)}, not {_asked(wanted)}")
-    if not sheet and old["pieces"] != new["pieces"]:
-        words.append(f"{there.cut.shards} shards, not {wanted.cut.shards}")
+    if not keys and old["pieces"] != new["pieces"]:
+        words.append(f"{there.shards.count} shards, not {wanted.shards.count}")
     if any(old[name] != new[name] for name in ("formulas", "version", "results")):
         words.append(
             f"other formulas: llm-sweep {there.version} of digest {there.formulas}, not "

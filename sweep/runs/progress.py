@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A function to call with steps done and steps in all, or `None` away from a terminal."""
+def progress_bar(activity: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a function to call with steps done and steps in all; `None` if not on a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -16,5 +16,5 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
     columns = (*Progress.get_default_columns()[:-1], TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(activity, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

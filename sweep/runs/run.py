@@ -1,4 +1,4 @@
-"""Runs a grid here: at once into a labelled Dataset, or shard by shard into a directory."""
+"""Computes a grid, or a region of it, as a labelled Dataset."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,13 +6,14 @@ from pathlib import Path
 import xarray as xr
 
 from sweep.engines.calibration_file import FittedEfficiency, load_efficiency
-from sweep.evaluation.evaluator import Arrays, Evaluation
+from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.intervals import with_intervals
 from sweep.evaluation.plan import FloatType, Plan, make_plan
-from sweep.evaluation.tiles import Places
+from sweep.evaluation.result_memory import ResultMemory
 from sweep.grid.dataset import Origin, build_dataset
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
+from sweep.grid.tiling import Region
 from sweep.runs.limits import check_fits_memory
 from sweep.specs.catalog import Catalog, current_catalog
 from sweep.specs.files import read_mapping
@@ -22,10 +23,10 @@ Progress = Callable[[int, int], None]
 
 
 def load_grid(path: str | Path) -> Grid:
-    """The grid a sweep file describes.
+    """Read the grid of a sweep file.
 
     Raises:
-        SpecError: The file cannot be read or says something wrong.
+        SpecError: The file cannot be read, or a key is unknown or has a wrong value.
     """
     return parse(Grid, read_mapping(Path(path)), str(path))
 
@@ -43,14 +44,14 @@ def run(
 
     Args:
         grid: Axes and variables.
-        catalog: Where to look names up; the user's and the shipped configs by default.
+        catalog: Catalog for looking up names; the user's and the shipped configs by default.
         dtype: Type of the results; float32 stays within 1e-5 of float64.
-        keep_infeasible: Whether throughputs stand where a configuration cannot run.
+        keep_infeasible: Whether throughput is reported where a deployment cannot run.
         efficiency: A calibration, its name or its file; ideal rooflines if not given.
-        progress: Called with blocks done and blocks in all.
+        progress: Called with tiles done and tiles in all.
 
     Returns:
-        A Dataset with one label or number per place along each axis.
+        A Dataset with one label or number per index of each axis. Its arrays may be edited.
 
     Raises:
         SpecError: A name is unknown, or hardware and precision do not fit together.
@@ -73,14 +74,14 @@ def run_resolved(
     efficiency: FittedEfficiency | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
-    """`run` for a grid whose names are looked up already."""
+    """Compute a grid whose names are looked up already, as `run` does."""
     return run_plan(
         make_plan(grid, dtype, keep_infeasible=keep_infeasible, efficiency=efficiency), progress
     )
 
 
 def run_plan(plan: Plan, progress: Progress | None = None) -> xr.Dataset:
-    """`run` for a plan, its shards all at once.
+    """Compute the whole grid of a plan, as `run` does.
 
     Raises:
         GridError: The results exceed this machine's free memory.
@@ -93,23 +94,24 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> xr.Dataset:
 def compute(
     plan: Plan,
     work: Evaluation,
-    places: Places,
+    region: Region,
     *,
-    spare: Arrays | None = None,
+    memory: ResultMemory | None = None,
     origin: Origin | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
-    """What of a plan lies at `places`, labelled.
+    """Compute a sub-grid as a labelled Dataset.
 
     Args:
-        plan: What to compute.
+        plan: The plan.
         work: Its evaluation, which keeps buffers from one call to the next.
-        places: What of each axis.
-        spare: Arrays of an earlier call that nobody reads any more.
-        origin: When and by what the result is made; now and by this package if not given.
-        progress: Called with blocks done and blocks in all.
+        region: Index range of each axis.
+        memory: Memory to compute in, whose last result nobody needs any more; the Dataset may be
+            read-only. Fresh memory if not given, in arrays that may be edited.
+        origin: When and by what version the result is made; now and by this one if not given.
+        progress: Called with tiles done and tiles in all.
     """
-    arrays = work.compute(places, spare, progress)
-    part = plan.grid.part(places)
-    dataset = build_dataset(part, plan.grid.operators, arrays, origin)
-    return dataset if plan.efficiency is None else with_intervals(dataset, part, plan.efficiency)
+    arrays = work.compute(region, memory, progress)
+    grid = plan.grid.part(region)
+    dataset = build_dataset(grid, plan.grid.operators, arrays, origin)
+    return dataset if plan.efficiency is None else with_intervals(dataset, grid, plan.efficiency)

@@ -1,4 +1,4 @@
-"""Files of shards: sealed with a checksum of all their bytes, verified, read in part."""
+"""Files of shards, each with a checksum of all its bytes: writing, verifying, reading."""
 
 import os
 import threading
@@ -10,56 +10,61 @@ from zlib import crc32
 
 import numpy as np
 import xarray as xr
+from xarray.backends import NetCDF4DataStore
 
 from sweep.errors import ResultError
 from sweep.files.atomic import replacing
 from sweep.files.netcdf import encoding, with_label_variables
 
 SEAL = b"\nllm-sweep crc32 "
-"""Begins the last bytes of a shard. They stand behind what HDF5 reads, so that a damaged file is
-known before the library sees it, which may hang over one."""
+"""Start of the last bytes of a shard, after those that HDF5 reads. The HDF5 library may hang on a
+damaged file, so the checksum is verified before the library opens it."""
 SEAL_LENGTH = len(SEAL) + 8
 AT_ONCE = 2**17
-"""Bytes to read at once: as many as stay in the cache of a core. [byte]"""
+"""Bytes to read at once: they stay in the cache of a core. [byte]"""
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, AttributeError)
-"""What the NetCDF library raises over a file that is none of ours."""
+"""Errors that the NetCDF library raises on a file of another kind."""
 
 _library = threading.RLock()
-"""Held while a thread is inside the NetCDF library, which serves one at a time."""
+"""Held while a thread is inside the NetCDF library, which is not thread-safe."""
 
 
 def write_shard(dataset: xr.Dataset, path: Path, identity: Mapping[str, Any]) -> None:
-    """Write one shard whole or not at all, and seal it.
+    """Write one shard atomically, with its checksum.
 
     Args:
-        dataset: What it holds.
-        path: Its file; one that stands there is replaced.
-        identity: Global attributes that tell which shard of which plan it is.
+        dataset: Values of the shard.
+        path: Its file; an existing file is replaced.
+        identity: Global attributes that identify the shard and its plan.
 
     Raises:
-        ResultError: It cannot be written.
+        ResultError: The file cannot be written.
     """
-    with replacing(path) as beside:
+    with replacing(path) as temporary:
         with _library:
-            _save(dataset.assign_attrs(identity), beside)
-        with beside.open("r+b", buffering=0) as file:
-            total = _checksum(file, beside.stat().st_size)
+            _save(dataset.assign_attrs(identity), temporary)
+        with temporary.open("r+b", buffering=0) as file:
+            total = _checksum(file, temporary.stat().st_size)
             file.write(SEAL + b"%08x" % total)
 
 
 def _save(dataset: xr.Dataset, path: Path) -> None:
-    """`netcdf.save` for NumPy arrays, without the lock that xarray asks of a Dask scheduler."""
-    from xarray.backends import NetCDF4DataStore
+    """Write as `netcdf.save` does, with the lock of this module.
 
+    `to_netcdf` asks a Dask scheduler for a lock of each file, which takes longer than the file.
+    """
+    variables, attributes = xr.conventions.encode_dataset_coordinates(with_label_variables(dataset))
+    for name, how in encoding(dataset).items():
+        variables[name].encoding = how
     store = NetCDF4DataStore.open(path, mode="w", lock=_library)
     try:
-        with_label_variables(dataset).dump_to_store(store, encoding=encoding(dataset))
+        store.store(variables, attributes)
     finally:
         store.close()
 
 
 def fault(path: Path, identity: Mapping[str, str]) -> str:
-    """What is wrong with a shard, in words; nothing where it is sound.
+    """Describe the fault of a shard in words; empty if it is sound.
 
     Args:
         path: Its file.
@@ -80,10 +85,10 @@ def fault(path: Path, identity: Mapping[str, str]) -> str:
 
 
 def read_variable(path: Path, name: str) -> np.ndarray[Any, Any]:
-    """All values of one variable of a shard.
+    """Read all values of one variable of a shard.
 
     Raises:
-        ResultError: It cannot be read.
+        ResultError: The file cannot be read.
     """
     from netCDF4 import Dataset
 
@@ -103,7 +108,7 @@ def _attributes(path: Path) -> dict[str, Any]:
 
 
 def _checksum(file: RawIOBase, size: int) -> int:
-    """CRC-32 of the first `size` bytes of a file, which is left standing behind them."""
+    """CRC-32 of the first `size` bytes of a file, which is then at the byte after them."""
     total, left = 0, size
     window = memoryview(bytearray(AT_ONCE))
     while left and (count := file.readinto(window[: min(left, AT_ONCE)])):

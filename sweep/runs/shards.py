@@ -9,9 +9,10 @@ from threading import Lock
 
 import xarray as xr
 
-from sweep.evaluation.evaluator import Arrays, Evaluation
+from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan
-from sweep.evaluation.tiles import Places
+from sweep.evaluation.result_memory import ResultMemory
+from sweep.grid.tiling import Region
 from sweep.queries.reduction import Reduction, joined, partials
 from sweep.runs.jit_cache import use_compilation_cache
 from sweep.runs.run import Progress, compute
@@ -19,32 +20,34 @@ from sweep.runs.run_folder import Directory
 from sweep.runs.shard_file import write_shard
 
 WRITERS = 2
-"""Shards on their way to disk at a time: one is written while the other is sealed. [count]"""
+"""Shards written at a time: one goes to disk while the checksum of another is computed. [count]"""
 
 
 def run_shards(
     directory: Directory, shards: Sequence[int], progress: Progress | None = None
 ) -> None:
-    """Compute shards one after another, each while those before it are written and sealed.
+    """Compute shards one after another, each while the last ones are written.
 
     Args:
-        directory: Where they belong.
-        shards: Their numbers.
+        directory: Folder of the run.
+        shards: Numbers of the shards.
         progress: Called with shards done and shards in all.
 
     Raises:
-        ResultError: One cannot be written; those before it stand.
+        ResultError: A shard cannot be written; those before it are complete.
     """
     work = Evaluation(directory.plan)
-    writing: deque[Future[Arrays]] = deque()
-    spare: Arrays | None = None
+    free = deque(ResultMemory() for _ in range(WRITERS + 1))
+    writing: deque[Future[ResultMemory]] = deque()
     with ThreadPoolExecutor(max_workers=WRITERS) as writers:
         for done, shard in enumerate(shards):
-            dataset = _shard(directory, work, shard, spare)
-            spare = writing.popleft().result() if len(writing) == WRITERS else None
+            memory = free.popleft()
+            computed = [_shard(directory, work, shard, memory)]
+            if len(writing) == WRITERS:
+                free.append(writing.popleft().result())
             if progress is not None:
                 progress(done, len(shards))
-            writing.append(writers.submit(_write, directory, dataset, shard))
+            writing.append(writers.submit(_write, directory, shard, computed, memory))
         for written in writing:
             written.result()
     if progress is not None:
@@ -52,26 +55,26 @@ def run_shards(
 
 
 def make_shard(folder: str, digest: str, shard: int) -> int:
-    """Compute and write one shard, in whatever process this is, unless it stands there already.
+    """Compute and write one shard in this process, unless its file is complete.
 
     Args:
-        folder: Directory whose `plan.json` tells everything else.
-        digest: Of the plan that is meant.
+        folder: Folder of the run, whose `plan.json` says everything else.
+        digest: Digest of the plan that is meant.
         shard: Number of the shard.
 
     Returns:
         The number of the shard.
 
     Raises:
-        ResultError: The directory holds another plan, or the shard cannot be written.
+        ResultError: The folder has another plan, or the shard cannot be written.
     """
     use_compilation_cache()
     with _computing:
         directory, work = _loaded(folder, digest)
         if not directory.fault(shard):
             return shard
-        dataset = _shard(directory, work, shard)
-    _write(directory, dataset, shard)
+        dataset = _shard(directory, work, shard, None)
+    write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
     return shard
 
 
@@ -87,32 +90,30 @@ def _loaded(folder: str, digest: str) -> tuple[Directory, Evaluation]:
 
 
 def _shard(
-    directory: Directory, work: Evaluation, shard: int, spare: Arrays | None = None
+    directory: Directory, work: Evaluation, shard: int, memory: ResultMemory | None
 ) -> xr.Dataset:
-    plan, places = directory.plan, directory.plan.cut.places(shard)
+    plan, region = directory.plan, directory.plan.shards.region(shard)
     if plan.reduction is not None:
-        return joined(plan.reduction, _partials(plan, plan.reduction, work, places))
-    return compute(plan, work, places, spare=spare, origin=directory.origin)
+        return joined(plan.reduction, _partials(plan, plan.reduction, work, region))
+    return compute(plan, work, region, memory=memory, origin=directory.origin)
 
 
 def _partials(
-    plan: Plan, reduction: Reduction, work: Evaluation, places: Places
+    plan: Plan, reduction: Reduction, work: Evaluation, shard: Region
 ) -> Iterator[xr.Dataset]:
-    """What a reduction finds in each piece of what lies at `places`."""
-    spare: Arrays | None = None
-    for piece in plan.pieces(places):
-        dataset = compute(plan, work, piece, spare=spare)
-        for partial in partials(reduction, dataset):
-            # What the reduction carries along as it is lies in arrays that are used again.
-            yield partial.copy(deep=True)
-        spare = _arrays(dataset)
+    """Yield the partial results of a reduction over each sub-grid of a shard."""
+    memory = ResultMemory()
+    for subgrid in plan.subgrids(shard):
+        dataset = compute(plan, work, subgrid, memory=memory)
+        # A partial may share arrays with the dataset, whose memory is used again.
+        yield from (partial.copy(deep=True) for partial in partials(reduction, dataset))
+        # JAX uses the memory of an array again only when nobody reads it.
+        del dataset
 
 
-def _write(directory: Directory, dataset: xr.Dataset, shard: int) -> Arrays:
-    """Write a shard, and give its arrays back."""
-    write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
-    return _arrays(dataset)
-
-
-def _arrays(dataset: xr.Dataset) -> Arrays:
-    return {str(name): array.values for name, array in dataset.data_vars.items()}
+def _write(
+    directory: Directory, shard: int, computed: list[xr.Dataset], memory: ResultMemory
+) -> ResultMemory:
+    """Write a shard; its memory, which is free once the dataset is taken from the list."""
+    write_shard(computed.pop(), directory.shard_path(shard), directory.identity(shard))
+    return memory

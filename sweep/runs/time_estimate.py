@@ -1,4 +1,4 @@
-"""Tells from a small sample how long a plan will take on this machine."""
+"""Estimate of the time that a plan takes on this machine, from a small sample."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,13 +11,13 @@ from sweep.queries.reduction import Reduction
 from sweep.runs.run import compute
 
 SAMPLE_BYTES = 2**24
-"""Size of the sample: one block of the kernel. [byte]"""
+"""Most values in the sample: a few tiles, computed in some milliseconds. [byte]"""
 
 
 def probe(plan: Plan) -> float:
-    """Time that a plan will take here, from a sample that is run twice, and written or reduced. [s]
+    """Estimate the time of a plan from a sample that is run twice, and written or reduced. [s]
 
-    What the first time took longer is compiling, once for every kind of model.
+    The first run's extra time is compilation, once for every structure among the models.
     """
     sampled = make_plan(
         plan.grid,
@@ -28,15 +28,27 @@ def probe(plan: Plan) -> float:
         shard_bytes=SAMPLE_BYTES,
     )
     sample = make_plan(
-        plan.grid.part(sampled.cut.places(0)),
+        plan.grid.part(sampled.shards.region(0)),
         plan.dtype,
         keep_infeasible=plan.keep_infeasible,
         efficiency=plan.efficiency,
     )
     cold = _seconds(sample, plan.reduction)
     warm = _seconds(sample, plan.reduction)
-    kinds = Evaluation(plan).families / Evaluation(sample).families
-    return max(cold - warm, 0.0) * kinds + warm * plan.bytes / sample.bytes
+    structures = Evaluation(plan).structures / Evaluation(sample).structures
+    return extrapolated(cold, warm, structures=structures, size=plan.bytes / sample.bytes)
+
+
+def extrapolated(cold: float, warm: float, *, structures: float, size: float) -> float:
+    """Time of a plan: compilation once for each structure, the rest in proportion to size. [s]
+
+    Args:
+        cold: Time of the sample with compilation. [s]
+        warm: Time of the sample without. [s]
+        structures: Structures of the plan for each one of the sample. [1]
+        size: Size of the plan relative to the sample. [1]
+    """
+    return max(cold - warm, 0.0) * structures + warm * size
 
 
 def _seconds(sample: Plan, reduction: Reduction | None) -> float:

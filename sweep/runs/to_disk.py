@@ -1,4 +1,4 @@
-"""Brings a plan to disk, as one file or as a directory of shards, with a bar to watch."""
+"""Computes a plan into one file or a folder of shards, with a progress bar."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,41 +9,42 @@ from sweep.errors import ResultError
 from sweep.evaluation.plan import Plan, in_units
 from sweep.files.atomic import check_writable
 from sweep.files.netcdf import open_file, write_netcdf
-from sweep.runs.limits import check_fits_disk, check_piece_fits_memory
+from sweep.runs.limits import check_fits_disk, check_subgrid_fits_memory
 from sweep.runs.open_results import open_directory
 from sweep.runs.plan_file import MARK
 from sweep.runs.progress import progress_bar
 from sweep.runs.run import run_plan
-from sweep.runs.run_folder import Directory, Part, begun, bytes_held, holds, remove
+from sweep.runs.run_folder import Directory, Job, begun, bytes_held, is_run_of, remove
 from sweep.runs.shards import run_shards
 
 SHARDS_OF = ".shards"
-"""What the folder of a reduced run has behind the name of the file that is to be made."""
+"""Suffix of the folder with partial results, after the name of the reduced file."""
 
 
 class Sharding(NamedTuple):
-    """How shards are to be computed.
+    """Where shards are computed, and which.
 
     Attributes:
-        only: The part of the shards to compute beside other runs; all if not given.
-        workers: Processes to compute them in; this one if not given. [count]
-        scheduler: Address of a Dask scheduler whose workers compute them.
-        any_cut: Whether a cut that stands there is kept.
-        force: Whether what another plan left there is removed.
+        only: The job of an array that this run is; it computes all shards if not given.
+        workers: Processes to compute shards in; this process if not given. [count]
+        scheduler: Address of a Dask scheduler whose workers compute shards.
+        any_shards: Whether an existing folder keeps its division into shards.
+        force: Whether the shards of another plan are removed.
     """
 
-    only: Part | None = None
+    only: Job | None = None
     workers: int | None = None
     scheduler: str | None = None
-    any_cut: bool = False
+    any_shards: bool = False
     force: bool = False
 
 
 def run_into_file(plan: Plan, output: Path, *, force: bool) -> int:
-    """Compute a plan at once and write one file; its values' size. [byte]
+    """Compute a plan at once, write one file and return the size of its values. [byte]
 
     Raises:
-        SweepError: It does not fit memory or disk, or the file cannot be written.
+        SweepError: The result does not fit in memory or on the disk, or the file cannot be
+            written.
     """
     check_writable(output, force=force)
     check_fits_disk(plan, plan.bytes, output.parent)
@@ -53,29 +54,29 @@ def run_into_file(plan: Plan, output: Path, *, force: bool) -> int:
     return int(dataset.nbytes)
 
 
-def run_into_shards(plan: Plan, output: Path, how: Sharding, tell: Callable[[str], None]) -> None:
-    """Compute the shards of a plan that do not stand in `output` yet.
+def run_into_shards(plan: Plan, output: Path, how: Sharding, notify: Callable[[str], None]) -> None:
+    """Compute the shards of a plan that `output` lacks.
 
     Args:
-        plan: What to compute.
+        plan: The plan.
         output: The folder.
-        how: By whom, and what may stand there.
-        tell: Called with each line worth a reader's while.
+        how: Where shards are computed, and which.
+        notify: Called with each line for the user.
 
     Raises:
-        SweepError: The folder is another plan's or in use, the disk is too small, or a shard
-            cannot be computed or written; those that stand are kept.
+        SweepError: The folder has another plan or is in use, the disk is too small, or a shard
+            cannot be computed or written; complete shards are kept.
     """
     check_fits_disk(plan, plan.stored_bytes - bytes_held(output), output)
-    with begun(output, plan, part=how.only, any_cut=how.any_cut, force=how.force) as directory:
+    with begun(output, plan, job=how.only, any_shards=how.any_shards, force=how.force) as directory:
         mine = directory.shards(how.only)
         with progress_bar("verifying") as progress:
-            left = directory.unfinished(mine, tell, progress)
-        count, size = directory.recorded.cut.shards, in_units(directory.plan.stored_bytes)
-        what = size if plan.question is None else f"answers to {plan.question}"
-        tell(f"{output}: {what} in a folder of {count} shards, {len(left)} to compute")
+            left = directory.unfinished(mine, notify, progress)
+        count, size = directory.recorded.shards.count, in_units(directory.plan.stored_bytes)
+        what = size if plan.question is None else f"partial results of {plan.question}"
+        notify(f"{output}: {what} in a folder of {count} shards, {len(left)} to compute")
         directory.remove_leftovers(mine)
-        with _interruptible(output, tell), progress_bar("computing") as progress:
+        with _interruptible(output, notify), progress_bar("computing") as progress:
             if how.workers or how.scheduler:
                 from sweep.runs.on_dask import run_on_dask
 
@@ -91,37 +92,37 @@ def run_into_shards(plan: Plan, output: Path, how: Sharding, tell: Callable[[str
         directory.remove_leftovers(mine)
 
 
-def run_reduced(plan: Plan, output: Path, how: Sharding, tell: Callable[[str], None]) -> None:
-    """Reduce a plan shard by shard, and write the answer of them all as one file.
+def run_reduced(plan: Plan, output: Path, how: Sharding, notify: Callable[[str], None]) -> None:
+    """Reduce a plan shard by shard and write the reduced result as one file.
 
-    What was found in each shard is kept in a folder beside the file until the file stands.
+    The partial result of each shard is kept in a folder next to the file until it is complete.
 
     Args:
-        plan: What to compute, and the question.
+        plan: The plan, with a question.
         output: The file.
-        how: By whom, and what may stand there. A part of the shards alone writes no file.
-        tell: Called with each line worth a reader's while.
+        how: Where shards are computed, and which. A job of an array writes no file.
+        notify: Called with each line for the user.
 
     Raises:
         SweepError: The file exists, or as `run_into_shards`.
     """
     folder = output.with_name(output.name + SHARDS_OF)
-    going_on = holds(folder, plan, any_cut=how.any_cut)
-    if going_on and output.is_file() and _is_answer(output, folder):
+    resumed = is_run_of(folder, plan, any_shards=how.any_shards)
+    if resumed and output.is_file() and _is_made_from(output, folder):
         remove(folder)
         return
     check_writable(output, force=how.force)
-    check_piece_fits_memory(plan)
-    run_into_shards(plan, folder, how._replace(force=how.force and not going_on), tell)
+    check_subgrid_fits_memory(plan)
+    run_into_shards(plan, folder, how._replace(force=how.force and not resumed), notify)
     if how.only:
-        tell(f"{folder}: when all parts are done, llm-sweep merge {folder} {output}")
+        notify(f"{folder}: when all jobs are done, run llm-sweep merge {folder} {output}")
         return
     write_netcdf(open_directory(folder), output, force=how.force)
     remove(folder)
 
 
-def _is_answer(output: Path, folder: Path) -> bool:
-    """Whether the file was made from the shards of the folder, which a run died removing."""
+def _is_made_from(output: Path, folder: Path) -> bool:
+    """Whether the file was made from the shards of the folder, by a run that died removing it."""
     try:
         with open_file(output) as dataset:
             return bool(dataset.attrs.get(MARK) == Directory.load(folder).digest)
@@ -130,9 +131,11 @@ def _is_answer(output: Path, folder: Path) -> bool:
 
 
 @contextmanager
-def _interruptible(output: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def _interruptible(output: Path, notify: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tell(f"{output}: what is done is kept; the same command again computes the rest")
+        notify(
+            f"{output}: complete shards are kept; run the same command again to compute the rest"
+        )
         raise

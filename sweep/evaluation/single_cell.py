@@ -1,4 +1,4 @@
-"""One cell of a grid as the kernel reads it, outside any grid."""
+"""Arguments of the kernel for one cell, outside any grid."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,18 +23,18 @@ def cell(
     numbers: Mapping[str, float],
     efficiency: FittedEfficiency | None = None,
 ) -> Point:
-    """One point; inside `jax.enable_x64` its numbers are float64.
+    """One cell as the kernel reads it; inside `jax.enable_x64` its numbers are float64.
 
     Args:
-        blocks: Of the model.
+        blocks: Blocks of the model.
         hardware: The accelerator.
-        precision: The recipe.
-        numbers: By the names of the numeric axes; what is left out is absent.
+        precision: The precision recipe.
+        numbers: Values of numeric axes by name; the cell lacks all others.
         efficiency: A calibration; ideal rooflines if not given.
     """
-    parts = model_params(blocks), hardware_params(hardware), precision_params(precision)
+    specified = model_params(blocks), hardware_params(hardware), precision_params(precision)
     known = {axis: float(value) for axis, value in numbers.items()}
-    point = Point(*jax.tree.map(_leaf, parts), **jax.tree.map(_leaf, known))
+    point = Point(*jax.tree.map(_leaf, specified), **jax.tree.map(_leaf, known))
     if efficiency is None:
         return point
     found = efficiency.grid([blocks], [hardware], [precision])
