@@ -34,7 +34,7 @@ from calibration.validation.group_spreads import multiples, spreads
 from calibration.validation.half_widths import conformal_halfwidth, ranges
 from calibration.validation.held_out import rank_correlation, splits, summary
 from calibration.validation.predictions import predictions
-from sweep.engines.calibration_file import FittedEfficiency, load_efficiency
+from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.engines.prediction_interval import (
     UNMEASURED,
     Subjects,
@@ -399,7 +399,7 @@ def test_ranges_are_those_of_the_rows() -> None:
     assert found["static_batch"]["batch_size"] == [64, 64]
 
 
-def calibration(**changes: object) -> FittedEfficiency:
+def calibration(**changes: object) -> Calibration:
     given: dict[str, object] = {
         "name": "mine",
         "factors": {"gemm": {"value": 0.7}},
@@ -419,7 +419,7 @@ def calibration(**changes: object) -> FittedEfficiency:
             "inflight": {"concurrency": [8, 512], "osl": [10, 2000]},
         },
     }
-    return FittedEfficiency(**(given | changes))
+    return Calibration(**(given | changes))
 
 
 def test_intervals_widen_with_what_is_new() -> None:
@@ -439,7 +439,7 @@ def test_intervals_widen_with_what_is_new() -> None:
     assert np.isnan(halfwidth({}, ("inflight",), 0))
 
 
-def swept(efficiency: FittedEfficiency) -> xr.Dataset:
+def swept(efficiency: Calibration) -> xr.Dataset:
     grid = Grid(
         models=["llama-3.1-8b", "qwen2-7b"],
         hardware=["h100-sxm-80gb"],
@@ -507,7 +507,7 @@ def test_an_older_calibration_flags_no_range_and_no_family() -> None:
     one = Subjects(*map(np.asarray, ("m", "f", "none", "h", "half", "0.21.0")))
     assert unseen_bits(mine.seen, one) == UNSEEN["unseen_model"]
     assert beyond_bits({}, {"batch_size": np.asarray(1e9)}) == 0
-    assert load_efficiency("tensorrt-llm") is not None
+    assert load_calibration("tensorrt-llm") is not None
 
 
 # Files and the command.
@@ -598,7 +598,7 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     assert "rows wait longest for memory in" in said
     twin = yaml.safe_load((tmp_path / "fit.yaml").read_text())
     assert twin["factors"]["attention"]["verdict"] == "fixed"
-    before = load_efficiency("tensorrt-llm")
+    before = load_calibration("tensorrt-llm")
     assert before is not None
     assert twin["factors"]["attention"]["value"] == before.factors["attention"].value
     assert len(twin["provenance"]["costs_of_starts"]) == 3
@@ -618,16 +618,16 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
 def test_deviations_alone_can_be_fitted(tmp_path: Path) -> None:
     # As the README has it for a new accelerator: no pooled factor is free.
     free = ["weight_bandwidth[hardware=*]"]
-    found = calibrate(table(), name="mine", prior=shipped_fit(), free=free, starts=1)
+    found = calibrate(table(), name="mine", start_from=shipped_fit(), free=free, starts=1)
     save(found, tmp_path / "mine.nc", force=False)
     with xr.open_dataset(tmp_path / "mine.nc") as opened:
         assert opened.sizes["factor"] == opened.sizes["direction"] == 0
-    said = sentences(found.fitted.factors, found.fitted.provenance)
+    said = sentences(found.calibration.factors, found.calibration.provenance)
     assert said[0] == "no pooled factor was free"
 
 
-def shipped_fit() -> FittedEfficiency:
-    found = load_efficiency("tensorrt-llm")
+def shipped_fit() -> Calibration:
+    found = load_calibration("tensorrt-llm")
     assert found is not None
     return found
 
@@ -635,6 +635,6 @@ def shipped_fit() -> FittedEfficiency:
 def test_a_fit_with_ranges_survives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(as_text(calibration()), encoding="utf-8")
-    again = load_efficiency(path)
+    again = load_calibration(path)
     assert again is not None
     assert again.digest == calibration().digest
