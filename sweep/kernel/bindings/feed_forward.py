@@ -20,7 +20,7 @@ FEED_FORWARD: dict[str, Operator] = {
             matrix("ffn", b.ffn_size, b.hidden_size),
             vector(b.ffn_bias * b.ffn_size, "split"),
         ),
-        engine="ffn",
+        role="ffn",
     ),
     "activation": activation_of(gated=False),
     "gate_up_projection": Operator(
@@ -29,7 +29,7 @@ FEED_FORWARD: dict[str, Operator] = {
             matrix("ffn", 2 * b.ffn_size, b.hidden_size),
             vector(b.ffn_bias * 2 * b.ffn_size, "split"),
         ),
-        engine="ffn",
+        role="ffn",
     ),
     "gated_activation": activation_of(gated=True),
     "down_projection": Operator(
@@ -38,7 +38,7 @@ FEED_FORWARD: dict[str, Operator] = {
             matrix("ffn", b.hidden_size, b.ffn_size),
             vector(b.ffn_bias * b.hidden_size),
         ),
-        engine="ffn",
+        role="ffn",
     ),
     "ffn_all_reduce": ALL_REDUCE,
     "ffn_output_norm": OUTPUT_NORM,
