@@ -25,14 +25,14 @@ COMMANDS = (
     "llm-sweep export best.nc best.parquet",
     "llm-sweep export best.nc best.csv",
     "llm-sweep merge best.nc small.nc --compression zlib --significant-digits 3",
-    f"llm-sweep explain --model mixtral-8x7b {CELL} -o cell.png",
-    "llm-sweep report x.nc -o x.html",
+    f"llm-sweep explain --model llama-3.1-8b {CELL} -o cell.png",
     "llm-sweep run mine.yaml -o mine --shards 2 --workers 2 --efficiency tensorrt-llm",
     "llm-sweep merge mine mine.nc",
+    "llm-sweep report mine.nc -o mine.html",
     "llm-calibrate show tensorrt-llm",
     f"llm-calibrate predict tensorrt-llm {EXAMPLES}/vllm-result.json --set hardware=h100-sxm-80gb"
     " --set tp=1",
-    f"llm-calibrate fit {EXAMPLES}/mine.csv -o fit.nc --from tensorrt-llm",
+    f"llm-calibrate fit {EXAMPLES}/mine.csv -o fit.nc --from tensorrt-llm --free gemm[]",
     "llm-calibrate plot fit.nc -o fit.png",
 )
 SWEEP = """
