@@ -20,7 +20,7 @@ from calibration.fit.verdicts import (
 from calibration.validation.group_spreads import groups_of, spreads
 from calibration.validation.half_widths import by_scenario, halfwidths, left_out_errors, ranges
 from calibration.validation.held_out import summary
-from sweep.engines.calibration_file import Figure, FittedEfficiency
+from sweep.engines.calibration_file import Calibration, Figure
 from sweep.engines.versions import version_of
 from sweep.grid.dataset import package_version
 from sweep.kernel.factors import FACTORS
@@ -31,19 +31,19 @@ rows have several minima, within a hundredth of one another's cost. [count]"""
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """A fit, and what it says in the form that sweeps read.
+class FitResult:
+    """A fit, and the calibration that sweeps read.
 
     Attributes:
         table: The rows.
         fit: What the fit found.
-        fitted: The efficiency.
+        calibration: The pooled factors, deviations and intervals of the fit.
         left_out: Logarithmic error of each row if its configuration were left out.
     """
 
     table: Table
     fit: Fit
-    fitted: FittedEfficiency
+    calibration: Calibration
     left_out: Array
 
 
@@ -51,17 +51,17 @@ def calibrate(
     table: Table,
     *,
     name: str,
-    prior: FittedEfficiency | None = None,
+    start_from: Calibration | None = None,
     suspects: int = 0,
     free: Sequence[str] = (),
     starts: int = STARTS,
-) -> Calibration:
+) -> FitResult:
     """Fit the efficiency factors to all rows of `table`.
 
     Args:
         table: The rows.
         name: What to call the result.
-        prior: A fit whose result is the prior of this one.
+        start_from: A calibration whose factors and errors are the priors of this fit.
         suspects: Rows that were left out, for the record. [count]
         free: Patterns of the parameters to fit; all if empty, see `parameters.chosen`.
         starts: Points to start from. [count]
@@ -69,22 +69,22 @@ def calibrate(
     Raises:
         SpecError: A pattern names no parameter, or the prior lies beyond what is physical.
     """
-    centres = None if prior is None else centres_of(prior)
+    centres = None if start_from is None else centres_of(start_from)
     layout = design(table.traits, centres=centres, free=free)
     forward = Forward(table.groups, FACTORS)
     usable = np.flatnonzero(np.isfinite(table.measured))
     fit = solve(forward, layout, table.measured, usable, table.weights, starts=starts)
     left_out = left_out_errors(fit, table.labels("configuration"))
-    fitted = _as_fitted(table, fit, left_out, name, prior, suspects)
-    return Calibration(table, fit, fitted, left_out)
+    calibration = _as_calibration(table, fit, left_out, name, start_from, suspects)
+    return FitResult(table, fit, calibration, left_out)
 
 
-def centres_of(prior: FittedEfficiency) -> dict[str, tuple[float, float]]:
+def centres_of(calibration: Calibration) -> dict[str, tuple[float, float]]:
     """What a fit found, as centres and widths of priors."""
     found: dict[str, tuple[float, float]] = {}
-    for factor, figure in prior.factors.items():
+    for factor, figure in calibration.factors.items():
         found[factor] = _centre(figure)
-    for factor, traits in prior.deviations.items():
+    for factor, traits in calibration.deviations.items():
         for trait, levels in traits.items():
             for level, figure in levels.items():
                 found[Parameter(factor, trait, level, 0, 1).name] = _centre(figure)
@@ -101,18 +101,18 @@ def standard_errors(fit: Fit) -> Array:
     return np.where(fit.design.free, np.sqrt(np.diag(fit.covariance)), fit.design.widths)
 
 
-def _as_fitted(
+def _as_calibration(
     table: Table,
     fit: Fit,
     left_out: Array,
     name: str,
-    prior: FittedEfficiency | None,
+    start_from: Calibration | None,
     suspects: int,
-) -> FittedEfficiency:
-    factors = dict(prior.factors) if prior else {}
+) -> Calibration:
+    factors = dict(start_from.factors) if start_from else {}
     deviations: dict[str, Any] = (
-        {f: {t: dict(lv) for t, lv in ts.items()} for f, ts in prior.deviations.items()}
-        if prior
+        {f: {t: dict(lv) for t, lv in ts.items()} for f, ts in start_from.deviations.items()}
+        if start_from
         else {}
     )
     for parameter, value, error, word in zip(
@@ -133,14 +133,14 @@ def _as_fitted(
     engine = engines.most_common(1)[0][0]
     versions = sorted({r.engine_version for r in rows if r.engine == engine}, key=version_of)
     seen = {
-        "hardware": sorted({r.hardware for r in rows} | _seen(prior, "hardware")),
-        "model": sorted({r.model for r in rows} | _seen(prior, "model")),
-        "dtype": sorted({t.dtype for t in table.traits} | _seen(prior, "dtype")),
-        "family": sorted({*table.families} | _seen(prior, "family")),
+        "hardware": sorted({r.hardware for r in rows} | _seen(start_from, "hardware")),
+        "model": sorted({r.model for r in rows} | _seen(start_from, "model")),
+        "dtype": sorted({t.dtype for t in table.traits} | _seen(start_from, "dtype")),
+        "family": sorted({*table.families} | _seen(start_from, "family")),
     }
     scenarios = np.asarray([row.scenario for row in rows])
-    spread = prior.spreads if prior else spreads(groups_of(table), scenarios, left_out)
-    return FittedEfficiency(
+    spread = start_from.spreads if start_from else spreads(groups_of(table), scenarios, left_out)
+    return Calibration(
         name=name,
         engine=engine,
         engine_version=versions[-1],
@@ -164,17 +164,17 @@ def _as_fitted(
                 }
                 for scenario, where in by_scenario(table).items()
             },
-            **({"prior": f"{prior.name} {prior.digest}"} if prior else {}),
+            **({"prior": f"{start_from.name} {start_from.digest}"} if start_from else {}),
         },
         factors=factors,
         deviations=deviations,
         settings=settings_of(table.traits),
-        halfwidths=halfwidths(table, fit, prior.halfwidths if prior else None, spread),
+        halfwidths=halfwidths(table, fit, start_from.halfwidths if start_from else None, spread),
         spreads=spread,
         seen=seen,
-        ranges=ranges(table, prior.ranges if prior else {}),
+        ranges=ranges(table, start_from.ranges if start_from else {}),
     )
 
 
-def _seen(prior: FittedEfficiency | None, what: str) -> set[str]:
-    return set(prior.seen.get(what, [])) if prior else set()
+def _seen(start_from: Calibration | None, what: str) -> set[str]:
+    return set(start_from.seen.get(what, [])) if start_from else set()

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from calibration.calibrate import Calibration, standard_errors
+from calibration.calibrate import FitResult, standard_errors
 from calibration.fit.parameters import Array
 from calibration.fit.verdicts import (
     RESOURCES,
@@ -18,7 +18,7 @@ from calibration.fit.verdicts import (
     regimes,
     sensitive_rows,
 )
-from sweep.engines.calibration_file import ATTRIBUTE, FittedEfficiency
+from sweep.engines.calibration_file import ATTRIBUTE, Calibration
 from sweep.files.atomic import check_writable, replacing
 from sweep.grid.dataset import package_version
 
@@ -29,7 +29,7 @@ ROW_LABELS = ("scenario", "model", "hardware", "engine_version", "metric")
 # Files.
 
 
-def save(calibration: Calibration, path: Path, *, force: bool) -> Path:
+def save(result: FitResult, path: Path, *, force: bool) -> Path:
     """Write the fit as NetCDF, and beside it the twin that a person can read.
 
     Returns:
@@ -42,15 +42,15 @@ def save(calibration: Calibration, path: Path, *, force: bool) -> Path:
     for file in (path, twin):
         check_writable(file, force=force)
     with replacing(path) as beside:
-        as_dataset(calibration).to_netcdf(beside, engine="netcdf4", format="NETCDF4")
+        as_dataset(result).to_netcdf(beside, engine="netcdf4", format="NETCDF4")
     with replacing(twin) as beside:
-        beside.write_text(as_text(calibration.fitted), encoding="utf-8")
+        beside.write_text(as_text(result.calibration), encoding="utf-8")
     return twin
 
 
-def as_text(fitted: FittedEfficiency) -> str:
+def as_text(calibration: Calibration) -> str:
     """The plain-text twin: one line for each figure."""
-    data = fitted.model_dump(mode="json", exclude_none=True)
+    data = calibration.model_dump(mode="json", exclude_none=True)
     lines = ["# Fitted efficiency factors; read by llm-sweep run --efficiency FILE.", ""]
     head = {k: data[k] for k in ("name", "engine", "engine_version", "provenance")}
     lines.append(yaml.safe_dump(head, sort_keys=False, width=100).rstrip())
@@ -85,13 +85,13 @@ def _flow(figure: dict[str, Any]) -> str:
     return text.strip()
 
 
-def as_dataset(calibration: Calibration) -> xr.Dataset:
+def as_dataset(result: FitResult) -> xr.Dataset:
     """Parameters, covariance, observations and residuals, labelled.
 
     `direction` goes from the combination of pooled factors that the rows tell least to the one
     they tell best, in units of the widths of the priors and with deviations taken out.
     """
-    fit, table = calibration.fit, calibration.table
+    fit, table = result.fit, result.table
     names = [parameter.name for parameter in fit.design.parameters]
     rows = [row.id for row in table.rows]
     fitted = np.zeros(len(rows), np.int8)
@@ -115,7 +115,7 @@ def as_dataset(calibration: Calibration) -> xr.Dataset:
             "predicted": entry("row", np.exp(fit.predicted), "predicted figure"),
             "residual": entry("row", fit.errors, "logarithm of predicted over measured"),
             "left_out_residual": entry(
-                "row", calibration.left_out, "the same, had its configuration been left out"
+                "row", result.left_out, "the same, had its configuration been left out"
             ),
             "fitted": entry("row", fitted, "1 where the fit used the row"),
             "regime": (
@@ -151,9 +151,9 @@ def as_dataset(calibration: Calibration) -> xr.Dataset:
     )
     dataset.attrs = {
         "Conventions": "CF-1.11",
-        "title": f"Efficiency factors {calibration.fitted.name}",
+        "title": f"Efficiency factors {result.calibration.name}",
         "source": f"llm-sweep {package_version()}",
-        "digest": calibration.fitted.digest,
-        ATTRIBUTE: json.dumps(calibration.fitted.model_dump(mode="json", exclude_none=True)),
+        "digest": result.calibration.digest,
+        ATTRIBUTE: json.dumps(result.calibration.model_dump(mode="json", exclude_none=True)),
     }
     return dataset

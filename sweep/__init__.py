@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from sweep.article.figures import article_meshes as article_meshes
     from sweep.article.figures import article_rooflines as article_rooflines
     from sweep.article.figures import article_table as article_table
+    from sweep.engines.calibration_file import Calibration as Calibration
     from sweep.engines.calibration_file import FittedEfficiency as FittedEfficiency
+    from sweep.engines.calibration_file import load_calibration as load_calibration
     from sweep.engines.calibration_file import load_efficiency as load_efficiency
     from sweep.errors import GridError as GridError
     from sweep.errors import ResultError as ResultError
@@ -34,7 +36,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "article.figures": ("article_meshes", "article_rooflines", "article_table"),
-    "engines.calibration_file": ("FittedEfficiency", "load_efficiency"),
+    "engines.calibration_file": (
+        "Calibration",
+        "FittedEfficiency",
+        "load_calibration",
+        "load_efficiency",
+    ),
     "errors": ("GridError", "ResultError", "SpecError", "SweepError"),
     "files.categories": ("labels",),
     "files.netcdf": ("write_netcdf",),

@@ -23,7 +23,7 @@ from calibration.measurements.table import Measurement, read_measurements, witho
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.predictions import predictions
 from sweep.decisions.compare import compare
-from sweep.engines.calibration_file import FittedEfficiency, load_efficiency
+from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.kernel.factors import FACTORS, IDEAL
@@ -108,7 +108,7 @@ def test_what_rows_do_not_tell_is_called_undetermined() -> None:
         for osl in (400, 600, 900)
     ]
     found = calibrate(tabulate(rows, shipped()), name="starved")
-    figures = found.fitted.factors
+    figures = found.calibration.factors
     assert any(figure.verdict != "undetermined" for figure in figures.values())
     for name in ("gemm", "attention", "expert_gemm", "pipeline_idle", "ramp"):
         assert figures[name].verdict == "undetermined", name
@@ -120,8 +120,8 @@ def test_a_row_repeated_is_not_fifty_rows() -> None:
     errors = []
     for copies in (1, 50):
         rows = [row.model_copy(update={"id": f"{row.id} {n}"}) for n in range(copies)]
-        fitted = calibrate(tabulate(rows, shipped()), name="repeated").fitted
-        errors.append(fitted.factors["weight_bandwidth"].standard_error)
+        mine = calibrate(tabulate(rows, shipped()), name="repeated").calibration
+        errors.append(mine.factors["weight_bandwidth"].standard_error)
     assert errors[1] == pytest.approx(errors[0], rel=0.01)
 
 
@@ -180,10 +180,10 @@ def test_left_out_errors_are_those_of_refits() -> None:
 
 
 def test_a_fit_survives_its_file(tmp_path: Path) -> None:
-    found = calibrate(table(), name="mine").fitted
+    found = calibrate(table(), name="mine").calibration
     path = tmp_path / "mine.yaml"
     path.write_text(as_text(found), encoding="utf-8")
-    again = load_efficiency(path)
+    again = load_calibration(path)
     assert again is not None
     assert again.digest == found.digest
     for trait in table().traits[:20]:
@@ -192,7 +192,7 @@ def test_a_fit_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_six_rows_of_a_new_accelerator_help_and_break_nothing() -> None:
-    shipped_fit = load_efficiency("tensorrt-llm")
+    shipped_fit = load_calibration("tensorrt-llm")
     assert shipped_fit is not None
     rows = [
         Measurement(
@@ -220,7 +220,7 @@ def test_six_rows_of_a_new_accelerator_help_and_break_nothing() -> None:
     before = predictions(tabulate(rows, shipped()), shipped_fit)["predicted"]
     # A machine that is a fifth slower than was predicted of it.
     slower = [r.model_copy(update={"value": 0.8 * p}) for r, p in zip(rows, before, strict=True)]
-    mine = calibrate(tabulate(slower, shipped()), name="mine", prior=shipped_fit).fitted
+    mine = calibrate(tabulate(slower, shipped()), name="mine", start_from=shipped_fit).calibration
     after = predictions(tabulate(slower, shipped()), mine)["predicted"]
     assert np.abs(after / (0.8 * before) - 1).mean() < 0.1
     assert "h20-96gb" in mine.seen["hardware"]
@@ -230,8 +230,8 @@ def test_six_rows_of_a_new_accelerator_help_and_break_nothing() -> None:
 
 
 def test_a_sweep_says_what_the_calibration_predicts() -> None:
-    fitted = load_efficiency("tensorrt-llm")
-    assert fitted is not None
+    mine = load_calibration("tensorrt-llm")
+    assert mine is not None
     grid = Grid(
         models=["llama-3.1-8b", "llama-3.1-70b"],
         hardware=["h100-sxm-80gb", "h20-96gb"],
@@ -241,7 +241,7 @@ def test_a_sweep_says_what_the_calibration_predicts() -> None:
         osl=[1000],
         variables=["inflight_output_throughput"],
     )
-    found = run(grid, dtype="float64", efficiency=fitted)
+    found = run(grid, dtype="float64", efficiency=mine)
     rows = [
         Measurement(
             id=f"{model} {machine}",
@@ -259,7 +259,7 @@ def test_a_sweep_says_what_the_calibration_predicts() -> None:
         for model in grid.models
         for machine in grid.hardware
     ]
-    told = predictions(tabulate(rows, shipped()), fitted)
+    told = predictions(tabulate(rows, shipped()), mine)
     swept = found.inflight_output_throughput
     np.testing.assert_allclose(swept.values.ravel(), told["predicted"], rtol=1e-6)
     lower = found.inflight_output_throughput_lower
@@ -268,7 +268,7 @@ def test_a_sweep_says_what_the_calibration_predicts() -> None:
     width = np.log(swept / lower).squeeze()
     assert (width.sel(hardware="h20-96gb") > width.sel(hardware="h100-sxm-80gb")).all()
     assert (found.inflight_extrapolation.sel(hardware="h20-96gb") == 1).all()
-    assert found.attrs["efficiency"] == f"tensorrt-llm {fitted.digest}"
+    assert found.attrs["efficiency"] == f"tensorrt-llm {mine.digest}"
 
 
 def test_ideal_is_the_default_and_says_so() -> None:
@@ -299,15 +299,15 @@ def test_bad_efficiency_files_are_refused(tmp_path: Path, text: str, words: list
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SpecError) as refusal:
-        load_efficiency(path)
+        load_calibration(path)
     assert all(word in str(refusal.value) for word in ["mine.yaml", *words]), refusal.value
 
 
 def test_a_hand_written_file_is_enough(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("factors: {weight_bandwidth: {value: 0.5}}", encoding="utf-8")
-    fitted = load_efficiency(path)
-    assert isinstance(fitted, FittedEfficiency)
+    mine = load_calibration(path)
+    assert isinstance(mine, Calibration)
     grid = Grid(
         models=["llama-3.1-8b"],
         hardware=["h100-sxm-80gb"],
@@ -315,7 +315,7 @@ def test_a_hand_written_file_is_enough(tmp_path: Path) -> None:
         context_len=[1],
         variables=["decode_step_latency"],
     )
-    half = run(grid, efficiency=fitted).decode_step_latency.item()
+    half = run(grid, efficiency=mine).decode_step_latency.item()
     assert half / run(grid).decode_step_latency.item() == pytest.approx(2, rel=0.02)
 
 
@@ -350,8 +350,8 @@ def test_a_prior_is_what_it_says() -> None:
 
 
 def test_two_accelerators_are_compared_by_what_they_are_predicted_to_deliver() -> None:
-    fitted = load_efficiency("tensorrt-llm")
-    assert fitted is not None
+    mine = load_calibration("tensorrt-llm")
+    assert mine is not None
     grid = Grid(
         models=["llama-3.1-8b"],
         hardware=["h100-sxm-80gb", "h200-sxm-141gb", "l40s"],
@@ -361,7 +361,7 @@ def test_two_accelerators_are_compared_by_what_they_are_predicted_to_deliver() -
         osl=[128],
         variables=["output_throughput"],
     )
-    found = run(grid, efficiency=fitted)
+    found = run(grid, efficiency=mine)
 
     def said(*pair: str) -> str:
         chosen = {"model": "llama-3.1-8b", "variable": "output_throughput"}

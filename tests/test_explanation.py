@@ -329,7 +329,7 @@ def test_what_cannot_run_says_so(call) -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"model": "lama"}, "unknown model"),
         ({"precision": "fp7"}, "unknown precision"),
-        ({"efficiency": "trt"}, "unknown efficiency"),
+        ({"efficiency": "trt"}, "unknown calibration"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(call, changes, words) -> None:

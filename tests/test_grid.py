@@ -225,9 +225,15 @@ def test_a_broken_grid_file_names_itself_and_the_key(tmp_path: Path) -> None:
         ({"hardware": ["h100-smx-80gb"]}, "unknown hardware 'h100-smx-80gb'; did you mean 'h1"),
         ({"precision": ["fp61"]}, "unknown precision 'fp61'; did you mean 'fp16'"),
         ({"models": ["qqqq"]}, "unknown model 'qqqq'; see 'llm-sweep list models'"),
-        ({"models": ["gpt2", "gpt2"]}, "models: 'gpt2' stands twice"),
-        ({"hardware": ["t4", "t4"]}, "hardware: 't4' stands twice"),
-        ({"precision": ["fp16", "fp16"]}, "precision: 'fp16' stands twice"),
+        (
+            {"models": ["gpt2", "gpt2"]},
+            "models: 'gpt2' is listed twice; give each a name of its own",
+        ),
+        ({"hardware": ["t4", "t4"]}, "hardware: 't4' is listed twice; give each a name of its own"),
+        (
+            {"precision": ["fp16", "fp16"]},
+            "precision: 'fp16' is listed twice; give each a name of its own",
+        ),
         # A machine that lacks the type is named, and so is the precision that wants it.
         (
             {"hardware": ["v100-sxm2-32gb"], "precision": ["fp8"]},

@@ -11,6 +11,7 @@ import xarray as xr
 import yaml
 from click.testing import CliRunner
 from factories import shipped
+from scipy.optimize import least_squares
 
 from calibration.calibrate import calibrate
 from calibration.cli.main import cli
@@ -18,7 +19,7 @@ from calibration.files import as_text, save
 from calibration.fit.forward import Forward
 from calibration.fit.parameters import Design, chosen, design, split_patterns
 from calibration.fit.priors import BOUNDS, PRIORS
-from calibration.fit.solver import NEAR, NOISE, Fit, solve
+from calibration.fit.solver import EXPECTED_ROWS, NEAR, NOISE, Fit, noise_of, solve
 from calibration.fit.table import Table, tabulate
 from calibration.fit.verdicts import (
     directions,
@@ -34,7 +35,7 @@ from calibration.validation.group_spreads import multiples, spreads
 from calibration.validation.half_widths import conformal_halfwidth, ranges
 from calibration.validation.held_out import rank_correlation, splits, summary
 from calibration.validation.predictions import predictions
-from sweep.engines.calibration_file import FittedEfficiency, load_efficiency
+from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.engines.prediction_interval import (
     UNMEASURED,
     Subjects,
@@ -203,14 +204,38 @@ def test_what_is_wildly_off_is_named_and_pulls_no_more() -> None:
     assert "set aside as wildly off: row 0, row 1, row 2 and 2 more" in said
 
 
-def test_a_fit_goes_on_where_lapack_finds_no_singular_values(monkeypatch) -> None:
-    plain = fit_of(table().measured)
+def test_a_fit_goes_on_where_lapack_finds_no_singular_values() -> None:
+    plain, solvers = fit_of(table().measured), []
 
-    def fails(*given: object, **how: object) -> None:
-        raise np.linalg.LinAlgError("SVD did not converge")
+    def fails(*given: object, tr_solver: str, **how: object) -> object:
+        solvers.append(tr_solver)
+        if tr_solver == "exact":
+            raise np.linalg.LinAlgError("SVD did not converge")
+        return least_squares(*given, tr_solver=tr_solver, **how)
 
-    monkeypatch.setattr("scipy.optimize._lsq.trf.svd", fails)
-    np.testing.assert_allclose(fit_of(table().measured).vector, plain.vector, atol=0.02)
+    again = fit_of(table().measured, minimiser=fails)
+    assert solvers[:2] == ["exact", "lsmr"]
+    np.testing.assert_allclose(again.vector, plain.vector, atol=0.02)
+
+
+def test_noise_loses_one_row_for_each_parameter_that_the_rows_determine() -> None:
+    # Of forty good rows the twentieth smallest error is that of half a normal distribution of 0.1.
+    errors = np.concatenate([np.zeros(19), [0.06745], np.full(20, -1.0)])[::-1]
+    squares = 40 * 0.1**2 + EXPECTED_ROWS * NOISE**2
+    found = noise_of(errors, np.ones(40), 10.0)
+    assert found == pytest.approx(np.sqrt(squares / (40 - 10 + 20)))
+    # More parameters than rows leave only what is expected beforehand.
+    assert noise_of(errors, np.ones(40), 50.0) == pytest.approx(np.sqrt(squares / 20))
+    # Rows that count half each: the same middle, of half as many.
+    half = 20 * 0.1**2 + EXPECTED_ROWS * NOISE**2
+    assert noise_of(errors, np.full(40, 0.5), 0.0) == pytest.approx(np.sqrt(half / 40))
+
+
+def test_the_noise_of_a_fit_counts_the_parameters_that_its_rows_determine() -> None:
+    fit = fit_of(table().measured)
+    assert fit.effective_parameters > 5
+    expected = noise_of(fit.errors, np.ones(len(fit.errors)), fit.effective_parameters)
+    assert fit.noise == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_same_rows_give_the_same_fit_in_any_order() -> None:
@@ -353,6 +378,25 @@ def test_half_the_width_holds_nine_in_ten() -> None:
     assert conformal_halfwidth(np.asarray([np.nan])) == np.inf
 
 
+@pytest.mark.parametrize(
+    ("count", "width"),
+    [
+        # Nine tenths of eleven are ten of ten rows, nine tenths of twenty eighteen of nineteen.
+        (10, 10.0),
+        (19, 1 + 18 * 18 / 19),
+        # Nine tenths of thirty-two are 28.8: 29 of 31.
+        (31, 1 + 30 * 29 / 31),
+        (3, 3.0),
+    ],
+)
+def test_one_more_row_than_was_seen_is_within_the_width(count: int, width: float) -> None:
+    errors = np.arange(1.0, count + 1)
+    assert conformal_halfwidth(-errors) == pytest.approx(width)
+    # Of that many groups of ten rows each, alike within: the same of groups.
+    labels = np.repeat(np.arange(count), 10)
+    assert conformal_halfwidth(np.repeat(errors, 10), labels) == pytest.approx(width)
+
+
 def test_intervals_hold_as_often_in_groups_of_wide_errors_as_in_others() -> None:
     random = np.random.default_rng(0)
     groups = {
@@ -383,6 +427,18 @@ def test_a_group_of_few_rows_is_as_wide_as_the_rest() -> None:
     assert found["one"] < 1.25
 
 
+def test_a_spread_is_pulled_to_one_by_twenty_rows() -> None:
+    groups = {"hardware": np.repeat(["calm", "wild"], [10, 30])}
+    errors = np.append(np.full(10, 0.1), np.full(30, -0.3))
+    # A mean of 0.25: the ten have 0.4 of it, the thirty 1.2.
+    found = spreads(groups, np.full(40, "inflight"), errors)["hardware"]
+    assert found == {"calm": round((4 + 20) / 30, 3), "wild": round((36 + 20) / 50, 3)}
+    # Rows without an error count for nothing.
+    more = {"hardware": np.append(groups["hardware"], ["wild"] * 5)}
+    again = spreads(more, np.full(45, "inflight"), np.append(errors, np.full(5, np.nan)))
+    assert again["hardware"] == found
+
+
 def test_ranges_are_those_of_the_rows() -> None:
     given = [
         row(id="a", isl=100, osl=10, tp=2, concurrency=7),
@@ -399,7 +455,7 @@ def test_ranges_are_those_of_the_rows() -> None:
     assert found["static_batch"]["batch_size"] == [64, 64]
 
 
-def calibration(**changes: object) -> FittedEfficiency:
+def calibration(**changes: object) -> Calibration:
     given: dict[str, object] = {
         "name": "mine",
         "factors": {"gemm": {"value": 0.7}},
@@ -419,7 +475,7 @@ def calibration(**changes: object) -> FittedEfficiency:
             "inflight": {"concurrency": [8, 512], "osl": [10, 2000]},
         },
     }
-    return FittedEfficiency(**(given | changes))
+    return Calibration(**(given | changes))
 
 
 def test_intervals_widen_with_what_is_new() -> None:
@@ -439,7 +495,7 @@ def test_intervals_widen_with_what_is_new() -> None:
     assert np.isnan(halfwidth({}, ("inflight",), 0))
 
 
-def swept(efficiency: FittedEfficiency) -> xr.Dataset:
+def swept(efficiency: Calibration) -> xr.Dataset:
     grid = Grid(
         models=["llama-3.1-8b", "qwen2-7b"],
         hardware=["h100-sxm-80gb"],
@@ -507,7 +563,7 @@ def test_an_older_calibration_flags_no_range_and_no_family() -> None:
     one = Subjects(*map(np.asarray, ("m", "f", "none", "h", "half", "0.21.0")))
     assert unseen_bits(mine.seen, one) == UNSEEN["unseen_model"]
     assert beyond_bits({}, {"batch_size": np.asarray(1e9)}) == 0
-    assert load_efficiency("tensorrt-llm") is not None
+    assert load_calibration("tensorrt-llm") is not None
 
 
 # Files and the command.
@@ -598,7 +654,7 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     assert "rows wait longest for memory in" in said
     twin = yaml.safe_load((tmp_path / "fit.yaml").read_text())
     assert twin["factors"]["attention"]["verdict"] == "fixed"
-    before = load_efficiency("tensorrt-llm")
+    before = load_calibration("tensorrt-llm")
     assert before is not None
     assert twin["factors"]["attention"]["value"] == before.factors["attention"].value
     assert len(twin["provenance"]["costs_of_starts"]) == 3
@@ -618,16 +674,16 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
 def test_deviations_alone_can_be_fitted(tmp_path: Path) -> None:
     # As the README has it for a new accelerator: no pooled factor is free.
     free = ["weight_bandwidth[hardware=*]"]
-    found = calibrate(table(), name="mine", prior=shipped_fit(), free=free, starts=1)
+    found = calibrate(table(), name="mine", start_from=shipped_fit(), free=free, starts=1)
     save(found, tmp_path / "mine.nc", force=False)
     with xr.open_dataset(tmp_path / "mine.nc") as opened:
         assert opened.sizes["factor"] == opened.sizes["direction"] == 0
-    said = sentences(found.fitted.factors, found.fitted.provenance)
+    said = sentences(found.calibration.factors, found.calibration.provenance)
     assert said[0] == "no pooled factor was free"
 
 
-def shipped_fit() -> FittedEfficiency:
-    found = load_efficiency("tensorrt-llm")
+def shipped_fit() -> Calibration:
+    found = load_calibration("tensorrt-llm")
     assert found is not None
     return found
 
@@ -635,6 +691,6 @@ def shipped_fit() -> FittedEfficiency:
 def test_a_fit_with_ranges_survives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(as_text(calibration()), encoding="utf-8")
-    again = load_efficiency(path)
+    again = load_calibration(path)
     assert again is not None
     assert again.digest == calibration().digest

@@ -124,7 +124,7 @@ def resource_totals(works: list[phases.Work], where: Point) -> list[Any]:
     """Time of each resource alone, were it all that a step needs."""
     machine = where.hardware
     recipe = where.precision
-    peak = [peak_rate(machine, recipe.peak(OPERATORS[w.name].engine)) for w in works]
+    peak = [peak_rate(machine, recipe.peak(OPERATORS[w.name].role)) for w in works]
     return [
         sum(w.count * w.cost.tensor_flops / rate for w, rate in zip(works, peak, strict=True)),
         sum(w.count * w.cost.vector_flops / machine.vector_rate for w in works),

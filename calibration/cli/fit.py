@@ -10,7 +10,7 @@ import click
 from sweep.cli.options import print_rows
 
 if TYPE_CHECKING:
-    from sweep.engines.calibration_file import FittedEfficiency
+    from sweep.engines.calibration_file import Calibration
 from calibration.cli.options import (
     configs_option,
     force_option,
@@ -25,7 +25,7 @@ from calibration.cli.options import (
 @click.command()
 @click.argument("measurements", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
-@click.option("--from", "prior", default="ideal", help="A calibration to start from as a prior.")
+@click.option("--from", "start", default="ideal", help="A calibration to start from as a prior.")
 @click.option(
     "--free",
     multiple=True,
@@ -40,7 +40,7 @@ from calibration.cli.options import (
 def fit(
     measurements: tuple[str, ...],
     output: Path,
-    prior: str,
+    start: str,
     free: tuple[str, ...],
     select: str,
     settings: tuple[str, ...],
@@ -54,7 +54,7 @@ def fit(
     """
     from time import perf_counter
 
-    from sweep.engines.calibration_file import load_efficiency
+    from sweep.engines.calibration_file import load_calibration
     from sweep.files.atomic import check_writable
 
     if output.suffix != ".nc":
@@ -63,7 +63,7 @@ def fit(
     check_writable(output.with_suffix(".yaml"), force=force)
     from calibration.fit.parameters import split_patterns
 
-    start_from = load_efficiency(prior)
+    start_from = load_calibration(start)
     table, left_out = read_table(measurements, select, settings, configs)
     from calibration.calibrate import calibrate
     from calibration.files import save
@@ -71,47 +71,50 @@ def fit(
 
     use_compilation_cache()
 
-    start = perf_counter()
-    found = calibrate(
+    begun = perf_counter()
+    result = calibrate(
         table,
         name=output.stem,
-        prior=start_from,
+        start_from=start_from,
         suspects=left_out,
         free=split_patterns(free),
     )
-    spent = perf_counter() - start
-    twin = save(found, output, force=force)
+    spent = perf_counter() - begun
+    twin = save(result, output, force=force)
+    fit, calibration = result.fit, result.calibration
     click.echo(
-        f"{len(found.fit.fitted)} rows, {found.fit.design.free.sum()} parameters of which the rows "
-        f"determine {found.fit.effective_parameters:.0f}, {found.fit.evaluations} evaluations, "
+        f"{len(fit.fitted)} rows, {fit.design.free.sum()} parameters of which the rows "
+        f"determine {fit.effective_parameters:.0f}, {fit.evaluations} evaluations, "
         f"{spent:.0f} s"
     )
     if left_out:
         click.echo(f"{left_out} suspect rows left out")
-    for scenario, errors in found.fitted.provenance["errors_without_own_configuration"].items():
+    for scenario, errors in calibration.provenance["errors_without_own_configuration"].items():
         click.echo(
             f"{scenario}: {errors['rows']} rows, without their own configuration "
             f"{errors['mape']:.1%} mean and {errors['median']:.1%} median error"
         )
-    _say(found.fitted)
+    _say(calibration)
     click.echo(f"{output} and {twin}")
 
 
-def _say(fitted: "FittedEfficiency") -> None:
+def _say(calibration: "Calibration") -> None:
     from calibration.fit.verdicts import sentences
 
-    for sentence in sentences(fitted.factors, fitted.provenance):
+    for sentence in sentences(calibration.factors, calibration.provenance):
         click.echo(sentence)
 
 
 @click.command()
-@click.argument("fitted")
+@click.argument("name", metavar="CALIBRATION")
 @click.option("--all", "everything", is_flag=True, help="Deviations too.")
 @json_option
-def show(fitted: str, everything: bool, as_json: bool) -> None:
-    """Show what a fit found: values, errors, and what the rows say of each."""
-    found = load(fitted)
-    rows = [{"factor": name, **_cells(figure)} for name, figure in sorted(found.factors.items())]
+def show(name: str, everything: bool, as_json: bool) -> None:
+    """Show the factors of a calibration: values, errors and verdicts."""
+    found = load(name)
+    rows = [
+        {"factor": factor, **_cells(figure)} for factor, figure in sorted(found.factors.items())
+    ]
     if everything:
         rows += [
             {"factor": f"{factor}[{trait}={level}]", **_cells(figure)}
@@ -138,7 +141,7 @@ def _cells(figure: Any) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("fitted", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FIT", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Picture.")
 @click.option(
     "--by",
@@ -148,13 +151,13 @@ def _cells(figure: Any) -> dict[str, Any]:
     help="What to show errors by.",
 )
 @force_option
-def plot(fitted: Path, output: Path, by: str, force: bool) -> None:
+def plot(path: Path, output: Path, by: str, force: bool) -> None:
     """Draw predicted against measured, errors by group, and the factors with their errors."""
     from calibration.figures import draw
     from sweep.files.atomic import check_writable, replacing
 
     check_writable(output, force=force)
-    figure = draw(fitted, by=by)
+    figure = draw(path, by=by)
     with replacing(output) as beside:
         figure.savefig(beside, dpi=150, format=output.suffix.removeprefix(".") or "png")
     click.echo(f"{output}")

@@ -2,14 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from sweep.cli.options import print_rows
-
-if TYPE_CHECKING:
-    pass
 from calibration.cli.options import (
     PROGRAM,
     configs_option,
@@ -19,6 +15,7 @@ from calibration.cli.options import (
     select_option,
     set_option,
 )
+from sweep.cli.options import print_rows
 
 
 @click.command()
@@ -125,7 +122,7 @@ def _percentages(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("fitted")
+@click.argument("name", metavar="CALIBRATION")
 @click.argument("measurements")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV file.")
 @click.option(
@@ -140,7 +137,7 @@ def _percentages(row: dict[str, Any]) -> dict[str, Any]:
 @force_option
 @configs_option
 def predict(
-    fitted: str,
+    name: str,
     measurements: str,
     output: Path | None,
     by: tuple[str, ...],
@@ -148,9 +145,9 @@ def predict(
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Predict every row of a table or report with a fit, or with ideal rooflines.
+    """Predict every row of a table or report by a calibration, or by ideal rooflines.
 
-    FITTED may be `ideal`; MEASUREMENTS is what `fit` takes.
+    CALIBRATION is a name, a file, or `ideal`; MEASUREMENTS is as for `fit`.
     """
     import pandas as pd
 
@@ -158,18 +155,18 @@ def predict(
     from calibration.measurements.column_defaults import read_settings
     from calibration.measurements.table import read_measurements
     from calibration.validation.predictions import predictions
-    from sweep.engines.calibration_file import load_efficiency
+    from sweep.engines.calibration_file import load_calibration
     from sweep.files.atomic import check_writable, replacing
     from sweep.specs.catalog import Catalog
 
     if output is not None:
         check_writable(output, force=force)
-    efficiency = load_efficiency(fitted)
+    calibration = load_calibration(name)
     catalog = Catalog(configs)
     rows = read_measurements(
         measurements, need_value=False, settings=read_settings(settings), catalog=catalog
     )
-    frame = predictions(tabulate(rows, catalog), efficiency)
+    frame = predictions(tabulate(rows, catalog), calibration)
     if output is not None:
         with replacing(output) as beside:
             frame.to_csv(beside, index=False)
@@ -191,8 +188,8 @@ def predict(
     click.echo("predicted over measured")
     print_rows(
         [
-            {**dict(zip(by, name if len(by) > 1 else (name,), strict=True)), **_ratios(figures)}
-            for name, figures in zip(table.index.tolist(), table.to_dict("records"), strict=True)
+            {**dict(zip(by, key if len(by) > 1 else (key,), strict=True)), **_ratios(figures)}
+            for key, figures in zip(table.index.tolist(), table.to_dict("records"), strict=True)
         ],
         as_json=False,
     )

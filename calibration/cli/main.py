@@ -1,16 +1,11 @@
 """The command `llm-calibrate`. Heavy packages are imported inside the commands that need them."""
 
-from typing import TYPE_CHECKING
-
 import click
 
-from sweep.cli.launch import launch
-
-if TYPE_CHECKING:
-    pass
 from calibration.cli.fit import fit, plot, show
 from calibration.cli.judge import predict, validate
 from calibration.cli.options import PROGRAM
+from sweep.cli.launch import launch
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -10,7 +10,7 @@ from sweep.errors import SpecError
 if TYPE_CHECKING:
     from calibration.fit.table import Table
     from calibration.measurements.table import Measurement
-    from sweep.engines.calibration_file import FittedEfficiency
+    from sweep.engines.calibration_file import Calibration
 
 PROGRAM = "llm-calibrate"
 
@@ -32,11 +32,11 @@ set_option = click.option(
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
-def load(name: str) -> "FittedEfficiency":
+def load(name: str) -> "Calibration":
     """A calibration by name or path; `ideal` has nothing to show."""
-    from sweep.engines.calibration_file import load_efficiency
+    from sweep.engines.calibration_file import load_calibration
 
-    found = load_efficiency(name)
+    found = load_calibration(name)
     if found is None:
         raise SpecError("ideal has no factors to show; every one is 1 or 0")
     return found

@@ -1,6 +1,6 @@
 """The fit: robust least squares of logarithmic errors, with the kernel's own slopes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -100,6 +100,7 @@ def solve(
     *,
     max_evaluations: int = 60,
     starts: int = 1,
+    minimiser: Callable[..., Any] = least_squares,
 ) -> Fit:
     """Fit the free parameters of `design` to some of the rows.
 
@@ -119,8 +120,9 @@ def solve(
         row_weights: Weight of every row. [1]
         max_evaluations: Steps at most, of each start. [count]
         starts: Points to start from. [count]
+        minimiser: Solver of the least squares, with the arguments of SciPy's `least_squares`.
     """
-    problem = _Problem(forward, design, measured, np.asarray(fitted), row_weights)
+    problem = _Problem(forward, design, measured, np.asarray(fitted), row_weights, minimiser)
     with threadpool_limits(1, user_api="blas"):
         found = [problem.minimise(each, max_evaluations, NEAR) for each in _starts(design, starts)]
         best = min(found, key=lambda result: float(result.cost))
@@ -161,10 +163,11 @@ class _Problem:
         measured: Array,
         places: Array,
         row_weights: Array,
+        minimiser: Callable[..., Any],
     ) -> None:
         self.forward, self.design, self.measured, self.places = forward, design, measured, places
         self.usual_scale = self.scale = row_weights[places] / NOISE
-        self.free = design.free
+        self.free, self.minimiser = design.free, minimiser
         self._known: dict[bytes, tuple[Array, Any, Array]] = {}
 
     def whole(self, part: Array) -> Array:
@@ -204,26 +207,15 @@ class _Problem:
         """Let rows that are wildly off pull no more; whether others are than before."""
         figures, _, _ = self.evaluate(self.whole(part))
         errors = (figures - self.measured)[self.places]
-        wild = np.abs(errors) > WILD * self.noise(errors, 0.0)
+        wild = np.abs(errors) > WILD * noise_of(errors, self.evidence, 0.0)
         before, self.scale = self.scale, np.where(wild, 0.0, self.usual_scale)
         return bool(np.any(before != self.scale))
 
-    def noise(self, errors: Array, determined: float) -> float:
-        """Logarithmic error of a good row, from the middle half of `errors`. [1]
-
-        What is expected beforehand counts as much as `EXPECTED_ROWS` rows.
-
-        Args:
-            errors: Of the fitted rows.
-            determined: Parameters that the rows determine. [count]
-        """
-        evidence = (self.usual_scale * NOISE) ** 2
-        order = np.argsort(np.abs(errors))
-        passed = np.cumsum(evidence[order])
-        middle = order[np.searchsorted(passed, passed[-1] / 2)]
-        found = (np.abs(errors[middle]) / HALF_WITHIN) ** 2 * passed[-1]
-        rows = max(passed[-1] - determined, 0.0)
-        return float(np.sqrt((found + EXPECTED_ROWS * NOISE**2) / (rows + EXPECTED_ROWS)))
+    @property
+    def evidence(self) -> Array:
+        """Good rows that each fitted row counts as. [count]"""
+        found: Array = (self.usual_scale * NOISE) ** 2
+        return found
 
     def _spread(self, part: Array) -> Array:
         """A matrix of the free parameters as one of all."""
@@ -245,7 +237,7 @@ class _Problem:
 
     def _downhill(self, start: Array, max_evaluations: int, change: float, bounds: Any) -> Any:
         def found(how: Literal["exact", "lsmr"]) -> Any:
-            return least_squares(
+            return self.minimiser(
                 self.residuals,
                 start,
                 self.jacobian,
@@ -273,7 +265,7 @@ class _Problem:
         bend = np.linalg.inv(told + prior)
         errors = figures - self.measured
         determined = float(np.trace(bend @ told))
-        noise = self.noise(errors[self.places], determined)
+        noise = noise_of(errors[self.places], self.evidence, determined)
         return Fit(
             design=self.design,
             vector=vector,
@@ -290,6 +282,25 @@ class _Problem:
             costs=costs,
             evaluations=evaluations,
         )
+
+
+def noise_of(errors: Array, evidence: Array, determined: float) -> float:
+    """Logarithmic error of a good row, from the middle half of `errors`. [1]
+
+    The expected noise counts as much as `EXPECTED_ROWS` rows. Each parameter that the rows
+    determine takes one degree of freedom.
+
+    Args:
+        errors: Logarithmic error of each fitted row.
+        evidence: Good rows that each counts as. [count]
+        determined: Parameters that the rows determine. [count]
+    """
+    order = np.argsort(np.abs(errors))
+    passed = np.cumsum(evidence[order])
+    middle = order[np.searchsorted(passed, passed[-1] / 2)]
+    found = (np.abs(errors[middle]) / HALF_WITHIN) ** 2 * passed[-1]
+    rows = max(passed[-1] - determined, 0.0)
+    return float(np.sqrt((found + EXPECTED_ROWS * NOISE**2) / (rows + EXPECTED_ROWS)))
 
 
 def _weighed(rows: Array, weights: Array) -> Array:

@@ -45,7 +45,7 @@ class Judged:
     """Predictions of rows by fits that had not seen them.
 
     Attributes:
-        leave_out: What the fits had not seen, one of `validation.LEAVE_OUT`.
+        leave_out: Kind of group that the fits had not seen, one of `TITLES`.
         errors: Logarithm of predicted over measured of each row, NaN where none was made.
         covered: Whether the interval of each row held its figure.
     """

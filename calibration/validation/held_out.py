@@ -14,7 +14,6 @@ from calibration.validation.half_widths import by_scenario, conformal_halfwidth
 from sweep.engines.versions import version_of
 
 FOLDS = 10
-LEAVE_OUT = ("row", "model", "architecture", "family", "hardware", "version")
 
 
 def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:

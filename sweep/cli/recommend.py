@@ -22,7 +22,7 @@ DEFAULT_EFFICIENCY = "tensorrt-llm"
 """Default calibration of `recommend`: bounds would favour the hardware that software uses worst."""
 
 
-class Numbers(click.ParamType[tuple[int, ...]]):
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, ...]] needs click 8.4
     """Positive integers separated by commas."""
 
     name = "N,N"

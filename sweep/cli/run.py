@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 from sweep.cli.options import PROGRAM
 
 
-class JobType(click.ParamType[tuple[int, int]]):
+class JobType(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, int]] needs click 8.4
     """K/N: job K of an array of N jobs."""
 
     name = "K/N"

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from sweep.kernel.block import Block
 from sweep.kernel.operator_table import tensors
-from sweep.kernel.params import PLACES, SHARDING, Hardware, Linear, Model, Precision
+from sweep.kernel.params import SHARDING, STAGES, Hardware, Linear, Model, Precision
 from sweep.schema.terms import PARTS, ROLES
 from sweep.specs.dtypes import DTYPE_BYTES, PEAK_DTYPES
 from sweep.specs.hardware import HardwareSpec
@@ -73,12 +73,12 @@ def _linear(spec: LinearSpec) -> Linear:
 
 def model_params(blocks: tuple[Block, ...]) -> Model:
     """A model as the kernel reads it: its blocks, and its elements by role and sharding."""
-    elements = np.zeros((len(PLACES), len(ROLES), len(SHARDING)))
+    elements = np.zeros((len(STAGES), len(ROLES), len(SHARDING)))
     layers = tuple(block for block in blocks if block.in_transformer)
     for block, tensor in tensors(blocks):
-        place = 1 if block.in_transformer else 2 * int(block is not blocks[0])
-        where = place, ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
-        elements[where] += int(block.count) * tensor.elements
+        stage = 1 if block.in_transformer else 2 * int(block is not blocks[0])
+        index = stage, ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
+        elements[index] += int(block.count) * tensor.elements
     kept, active = np.zeros(len(PARTS)), np.zeros(len(PARTS))
     for block, tensor in tensors(layers):
         if tensor.role in PARTS:

@@ -16,8 +16,8 @@ from sweep.schema.axes import AXES
 from sweep.schema.variables import VARIABLES
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
-"""Where a processor has vectors of 512 bits, LLVM uses half of them by default: the kernel, which
-divides at every point, then takes twice as long. Results are the same, bit for bit."""
+"""Full vectors on processors that have 512 bits, of which LLVM uses half by default: the kernel
+divides at every point and would take twice as long. Results are the same, bit for bit."""
 
 Over = tuple[tuple[str, tuple[str, ...]], ...]
 """Names, each with the axes along which it varies."""

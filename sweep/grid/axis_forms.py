@@ -16,14 +16,14 @@ AXIS_FORMS = (
 
 
 def expand_axis(given: object) -> list[int]:
-    """The integers an axis stands for.
+    """Expand an axis to its integers.
 
     `{start, stop, step}` is half-open, as Python's range; `{start, stop, num, scale}` includes
     both ends, rounds to integers and drops repeats (`scale` is `linear` or `log`);
     `{powers_of: b, start, stop}` is every power of b from start to stop, both included.
 
     Raises:
-        ValueError: It is none of these, is empty, or is not made of increasing positive integers.
+        ValueError: It has none of these forms, is empty, or does not increase from value to value.
     """
     values = _from_mapping(given) if isinstance(given, Mapping) else given
     if not isinstance(values, list | tuple | np.ndarray | range):
@@ -77,19 +77,19 @@ def _check_length(length: float) -> None:
 
 
 def check_ratios(given: object) -> list[float]:
-    """The ratios of an axis of numbers that are at least 1.
+    """Check the numbers of an axis that must be at least 1.
 
     Raises:
-        ValueError: It is no list of increasing numbers from 1 on.
+        ValueError: It is not an increasing list of numbers of at least 1.
     """
     return _check_numbers(given, lambda value: 1 <= value < 1e6, "from 1 on")
 
 
 def check_shares(given: object) -> list[float]:
-    """The shares of an axis of numbers above 0 and at most 1.
+    """Check the numbers of an axis that must be above 0 and at most 1.
 
     Raises:
-        ValueError: It is no list of increasing numbers in that range.
+        ValueError: It is not an increasing list of numbers in that range.
     """
     return _check_numbers(given, lambda value: 0 < value <= 1, "above 0 and at most 1")
 

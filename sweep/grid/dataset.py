@@ -17,10 +17,10 @@ from sweep.schema.axes import AXIS_LONG_NAMES, LABELLED
 from sweep.schema.variables import VARIABLES, Variable
 
 SCHEMA_VERSION = 1
-"""Raised when a reader of older files would misread newer ones."""
+"""Version of the file format, increased when an older reader would misread newer files."""
 CONVENTIONS = "CF-1.11"
 ABSENT = "absent"
-"""Meaning of a category's value where the model has no such operator."""
+"""Flag meaning of a category where the model has no such operator."""
 
 
 @cache
@@ -34,11 +34,11 @@ def package_version() -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """When a result was made and by what.
+    """Time and software version of a result.
 
     Attributes:
-        created: Coordinated universal time, ISO 8601.
-        version: Of this package.
+        created: Time in UTC, ISO 8601.
+        version: Version of this package.
     """
 
     created: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
@@ -57,7 +57,7 @@ def build_dataset(
         grid: The resolved grid.
         operators: Names along the `operator` axis.
         arrays: One per variable of the grid, in the dimensions `grid.dims` gives it.
-        origin: When and by what it was made; now and by this package if not given.
+        origin: Time and version to record; now and this version if not given.
     """
     used = dict.fromkeys(dim for name in arrays for dim in grid.dims(name))
     variables = {
@@ -72,7 +72,7 @@ def build_dataset(
 def _coordinates(
     grid: Resolved, operators: tuple[str, ...], dims: tuple[str, ...]
 ) -> xr.Coordinates:
-    """Labels and numbers along `dims`, indexed; a Dataset takes its own copy of what can change."""
+    """Labels and numbers along `dims`, indexed; a Dataset copies what can change."""
     labels = {**grid.labels, "operator": list(operators)}
     return xr.Coordinates(
         {
@@ -123,7 +123,7 @@ def variable_attributes(variable: Variable, present: Mapping[str, Any]) -> dict[
 
 
 def global_attributes(grid: Resolved, origin: Origin) -> dict[str, Any]:
-    """Attributes that tell a stranger what the file is, and how to make it again."""
+    """Attributes that explain a file to a reader without this package."""
     source = f"llm-sweep {origin.version}"
     doubtful = [s.name for s in grid.hardware if s.confidence == "doubtful"]
     caution = f" Figures of {', '.join(doubtful)} are doubtful." if doubtful else ""
@@ -143,15 +143,15 @@ def global_attributes(grid: Resolved, origin: Origin) -> dict[str, Any]:
 
 
 def recorded_grid(dataset: xr.Dataset) -> dict[str, list[Any]]:
-    """Labels and numbers along every axis, as a result records them; empty if it does not.
+    """Labels and numbers along every axis that a result records; empty if it records none.
 
     Raises:
-        ResultError: Its record is no JSON object of lists.
+        ResultError: The record is not a JSON object of lists.
     """
     try:
         found = json.loads(str(dataset.attrs.get("llm_sweep_grid", "{}")))
     except ValueError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(held, list) for held in found.values()):
-        raise ResultError("llm_sweep_grid is no JSON object of lists; make the result again")
+        raise ResultError("llm_sweep_grid is not a JSON object of lists; run the sweep again")
     return found

@@ -1,4 +1,4 @@
-"""What a sweep asks for: its axes and variables, checked, and the specifications they name."""
+"""The grid of a sweep: its axes and variables, checked."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ Names = Field(min_length=1)
 
 
 class Grid(Spec):
-    """The outer product of some axes, and the variables wanted on it.
+    """Outer product of axes, and the variables to compute on it.
 
-    `grid.py`'s `expand_axis` tells what an axis may be.
+    `axis_forms.expand_axis` lists the forms that an axis can take.
 
     Attributes:
         models: Names, or specifications.

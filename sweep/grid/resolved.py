@@ -21,14 +21,14 @@ from sweep.specs.precision import PrecisionSpec
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """A grid with every name looked up, and what is laid out once for all that is asked of it.
+    """Grid with every name looked up, plus cached derived data.
 
     Attributes:
         models: Specifications along the `model` axis, with their blocks.
         hardware: Specifications along the `hardware` axis.
         precision: Specifications along the `precision` axis.
         numbers: The numeric axes by name.
-        variables: What to compute, with the variables that explain it.
+        variables: Variables to compute, with the ancillary ones that explain them.
     """
 
     models: tuple[tuple[ModelSpec, tuple[Block, ...]], ...]
@@ -68,7 +68,7 @@ class Resolved:
         return dims_of(variable, self.sizes)
 
     def part(self, places: Mapping[str, range]) -> "Resolved":
-        """The grid of `places` along each axis; an axis without places stays whole."""
+        """Sub-grid of an index range along each axis; an axis without one is kept whole."""
         if all(len(where) == self.sizes[axis] for axis, where in places.items()):
             return self
 
@@ -104,7 +104,7 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
         names = [spec.name for spec in specs]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise SpecError(f"{axis}: {twice!r} stands twice; every name must be its own")
+            raise SpecError(f"{axis}: {twice!r} is listed twice; give each a name of its own")
     for machine in hardware:
         for recipe in precision:
             check_dtypes(machine, recipe)
@@ -125,10 +125,10 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
 
 
 def check_dtypes(hardware: HardwareSpec, precision: PrecisionSpec) -> None:
-    """See that `hardware` has a matrix rate for every type `precision` computes in.
+    """Check that `hardware` has a matrix rate for every type `precision` computes in.
 
     Raises:
-        SpecError: It lacks one; the message names both and what there is.
+        SpecError: It lacks one; the message names both and lists its rates.
     """
     for dtype in precision.compute_dtypes.values():
         if dtype not in hardware.peaks:
@@ -140,14 +140,14 @@ def check_dtypes(hardware: HardwareSpec, precision: PrecisionSpec) -> None:
 
 
 def merged(lists: Sequence[Sequence[str]]) -> list[str]:
-    """Names of several ordered lists in one order that keeps each list's own where it can."""
+    """Merge ordered lists of names into one that keeps the order of each where it can."""
     found: list[str] = []
     for names in lists:
-        place = 0
+        index = 0
         for name in names:
             if name in found:
-                place = found.index(name) + 1
+                index = found.index(name) + 1
             else:
-                found.insert(place, name)
-                place += 1
+                found.insert(index, name)
+                index += 1
     return found

@@ -1,7 +1,7 @@
 """The normal form of every model: blocks of identical layers, each a list of operators.
 
-How a published config becomes this form stands in `families/`, what an operator costs in
-`operators/`, how the two are bound in `transformer.py`.
+`models/` turns a published config into blocks, `operators/` has the cost of an operator at
+given sizes, `bindings/` connects the two.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ class Block(eqx.Module):
     arrays once they meet JAX. A size that no operator of the block reads is 0.
 
     Attributes:
-        operators: Names in `transformer.OPERATORS`, in the order they run.
+        operators: Names in `operator_table.OPERATORS`, in the order they run.
         in_transformer: Whether it is a transformer layer rather than embedding or head.
         count: Layers of this kind. [count]
         hidden_size: Width of the residual stream. [count]
@@ -34,7 +34,7 @@ class Block(eqx.Module):
         rotary_dim: Rotated elements of each head. [count]
         value_dim: Width of one head's values where it differs from that of its keys; under
             latent attention `head_dim` is the unrotated width of the keys. [count]
-        latent_dim: Width of the latent that stands for keys and values in the cache. [count]
+        latent_dim: Width of the latent that the cache holds instead of keys and values. [count]
         query_rank: Width that queries are projected through. [count]
         gate_size: Columns of the gate on the output of attention. [count]
         sinks: 1 if each head keeps an attention sink. [1]
@@ -45,7 +45,7 @@ class Block(eqx.Module):
         ffn_bias: 1 if the feed-forward projections have a bias. [1]
         experts: Experts of the layer. [count]
         experts_per_token: Experts each token is routed to. [count]
-        shared_size: Width of the feed-forward every token takes beside its experts. [count]
+        shared_size: Width of the feed-forward of every token, in addition to its experts. [count]
         expert_bias: 1 if the router and the experts' projections have a bias. [1]
         router_bias: 1 if the router's scores are corrected by a bias. [1]
         vocab_size: Rows of the embedding or the head. [count]

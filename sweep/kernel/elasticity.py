@@ -1,8 +1,8 @@
-"""What each rate of a machine is worth: elasticities of times and throughputs, by JAX.
+"""Elasticities of times and throughputs with respect to each resource of a machine.
 
-An elasticity says by how many percent a quantity moves for one percent more of a resource. Where
-all rates double and all fixed times halve, every time halves; so the elasticities of a time by
-the rates, less those by the fixed times, sum to −1.
+An elasticity is the change of a quantity, in percent, for one percent more of a resource. If all
+rates double and all fixed times halve, every time halves; for a time, the elasticities of all rates
+minus those of all fixed times therefore sum to −1.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ RATES = (
 )
 FIXED_TIMES = ("hop_latency", "software_overhead")
 RESOURCES = (*RATES, *FIXED_TIMES, "memory_size")
-"""What is varied: rates, times that no rate shortens, and the size of the device memory.
+"""Resources to vary: rates, times that no rate shortens, and the size of the device memory.
 
 More matrix rate comes with the power to hold it."""
 OVERHEADS = tuple(
@@ -39,7 +39,7 @@ Quantities = dict[str, Scalar]
 
 
 def scaled(point: Point, factors: Float[Array, "resource"]) -> Point:
-    """The point on a machine whose resources, in the order of `RESOURCES`, are so many times."""
+    """Multiply the resources of a point, in the order of `RESOURCES`."""
     by = dict(zip(RESOURCES, factors, strict=True))
     return dataclasses.replace(
         point,
@@ -77,11 +77,11 @@ def elasticities(
 ) -> dict[str, Float[Array, "resource"]]:
     """Elasticity of each quantity by each of `RESOURCES`. [1]
 
-    Exact derivatives at the point; beyond the next change of what binds they are others.
+    Exact derivatives at the point; they change where another resource starts to bind.
 
     Args:
         point: What runs where.
-        quantities: What to take them of, from the price of a point; positive numbers.
+        quantities: Function from a request to the quantities, which must be positive.
     """
 
     def logarithms(of_factors: Float[Array, "resource"]) -> dict[str, Array]:
@@ -93,7 +93,7 @@ def elasticities(
 
 
 def sequences_that_fit(request: Request) -> Scalar:
-    """Sequences whose KV cache fits beside the weights and this batch's activations. [count]"""
+    """Sequences whose KV cache fits with the weights and this batch's activations. [count]"""
     point = request.point
     taken = request.memory_required - request.kv_cache_memory
     each = memory.kv_bytes_per_sequence(point, memory.longest(point))

@@ -1,4 +1,4 @@
-"""How far real software falls short of the rooflines: factors that a calibration fits."""
+"""Factors between the rooflines and a real engine, which a calibration fits."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ class Factors(eqx.Module):
     """Factors between the rooflines and a real engine; the defaults are ideal.
 
     Shares multiply a rate or a bandwidth of the specification, which stays as published. A share
-    above 1 says that the formula counts work the engine does not do.
+    above 1 means that the formula counts work the engine does not do.
 
     Attributes:
         software: Share of the rate at which everything runs. [1]

@@ -1,4 +1,4 @@
-"""The global roofline: one arithmetic intensity stands for a whole decode step.
+"""The global roofline: one arithmetic intensity for a whole decode step.
 
 Transformer layers only; operations over parameter bytes and KV-cache bytes, activations left
 out, as if one GPU held everything: tensor parallelism divides both sides and leaves the

@@ -75,7 +75,7 @@ def growing_seconds(
 def _sum_over_chunks(
     total: Callable[[Scalar, Scalar], Scalar], first: Scalar, terms: Scalar, chunk: Scalar
 ) -> Scalar:
-    """Sum where each step attends to its place in its chunk: a rest, whole chunks, a rest."""
+    """Sum over steps that attend to their own chunk only: a rest, whole chunks, a rest."""
     begun = jnp.mod(first - 1, chunk)
     finishing = jnp.minimum(terms, chunk - begun)
     whole = jnp.floor((terms - finishing) / chunk)

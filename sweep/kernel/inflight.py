@@ -1,14 +1,14 @@
 """A server with in-flight batching: how many requests it holds, and what an iteration does.
 
 All requests ask for `isl` tokens and return `osl`. An iteration adds one token to every sequence
-that decodes, and prefills as many prompt tokens beside them as `max_num_tokens` leaves room for,
+that decodes, and prefills as many prompt tokens with them as `max_num_tokens` leaves room for,
 as continuous batching [1] with chunked prefill [2] does. Requests that were admitted together end
 together, since all return as many tokens; so prompts arrive in lumps, not evenly mixed, and the
 server runs in cycles: some iterations carry a lump, the others decode only. With room for all
 prompts in one lump a cycle is a static batch.
 
-Sizes are means over a cycle, so that prompts need not fill iterations exactly. The tests hold them
-against a simulation of the same server, iteration by iteration: for two models under loads from
+Sizes are means over a cycle, so that prompts need not fill iterations exactly. The tests compare
+them with a simulation of the same server, iteration by iteration: for two models under loads from
 1 to 512 requests throughput differs by 0.03 % in the median and by 2 % at most; for iterations
 whose time hardly depends on what is in them it differs by 6 % at most.
 
@@ -28,7 +28,7 @@ from sweep.kernel.params import Point
 
 
 class Cycle(eqx.Module):
-    """What one microbatch of one attention group does until a request is replaced.
+    """Mean iterations of one microbatch of one attention group until its requests are replaced.
 
     Attributes:
         residents: Requests it holds. [count]
@@ -36,7 +36,7 @@ class Cycle(eqx.Module):
         chunks: Iterations the prefill of one request takes. [count]
         lump: Prompt tokens in an iteration that carries any. [count]
         lumps: Share of the iterations that carry prompt tokens. [1]
-        decoding_beside: Sequences that decode beside a lump. [count]
+        decoding_beside: Sequences that decode in an iteration with a lump. [count]
         decoding_alone: Sequences that decode in the other iterations. [count]
         started: Requests that start in an iteration, on average. [count]
         stay: Iterations that a request is worked on. [count]
@@ -58,12 +58,12 @@ class Cycle(eqx.Module):
 
 
 def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -> Cycle:
-    """Lay out the cycle of `residents` requests.
+    """Compute the cycle of `residents` requests.
 
     A request stays for `chunks` iterations of prefill, the last of which yields its first token,
     and osl − 1 of decoding. Where prompts take more lumps than that, every iteration is full and
     requests wait for their prefill. For 4 requests of 100 tokens in and 10 out and 202 tokens an
-    iteration, two prompts prefill beside two sequences that decode, in 2 of 10 iterations.
+    iteration, two prompts prefill while two sequences decode, in 2 of 10 iterations.
 
     Args:
         residents: Requests held. [count]
@@ -102,7 +102,7 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
 
 
 class Inflight:
-    """Price of the server's steady state at one point, and of a run of `num_requests`.
+    """Steady state of the server at one point, and a run of `num_requests`.
 
     Attributes:
         point: Model, machine, precision, layout, server and lengths.
@@ -110,7 +110,7 @@ class Inflight:
     """
 
     def __init__(self, point: Point) -> None:
-        """Price `point` as far as it is asked for."""
+        """Compute each quantity when it is first read."""
         self.point = point
         self.isl, self.osl = point.length("isl"), point.length("osl")
         self.concurrency = concurrency(point)
@@ -178,8 +178,8 @@ class Inflight:
         """Time that the ends of a run cost beyond its share of steady iterations. [s]
 
         At the end groups finish one after another, and the last wave of requests may not fill
-        the server. These iterations do work that the steady ones were charged for already, but
-        for what an iteration takes however few sequences it has: a straight line through the
+        the server. Steady iterations already count the work of these, except for the time that an
+        iteration takes however few sequences it has: a straight line through the
         times of half the sequences and of all, continued to none.
         """
         c, steps = self.cycle, self.osl - 1

@@ -1,4 +1,4 @@
-"""What a configuration keeps in device memory, and whether it can run at all."""
+"""Device memory that a configuration needs, and the reasons why it cannot run."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -92,11 +92,10 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
 
     The residual stream, an operator's input and its output live together; the widest output
     is a fused projection's. At the end the logits of each sequence are gathered to be sampled in
-    32 bits. What GPUs exchange in one operator stands in a buffer of its
-    own, as large as the largest exchange.
+    32 bits. Exchanges use a buffer of their own, as large as the largest of them.
 
     Args:
-        point: What runs where.
+        point: Model, machine, layout and lengths.
         tokens: Tokens of the pass in one attention group. [count]
         sampled: Sequences of it that get a token. [count]
     """
@@ -216,6 +215,6 @@ def _any(*tests: Array | bool) -> Array:
 
 
 def _unlinked(point: Point, span: Scalar) -> Array:
-    """Whether nobody knows the bandwidth that `span` GPUs of this kind have."""
+    """Whether the bandwidth between `span` GPUs of this kind is unknown."""
     which = fabric(point.hardware, span)
     return (span > 1) & jnp.isinf(jnp.asarray(point.hardware.fabric_bandwidth)[which])

@@ -1,7 +1,7 @@
-"""Every operator by name, and what a model's blocks say of its weights and its attention.
+"""Table of every operator by name, and the weights and attention of a model's blocks.
 
-A family's list of operators stands in `families/`, their binding to a block's sizes in
-`bindings/`, the formulas in `operators/`.
+`operators/` has the formulas, `bindings/` applies them to the sizes of a block, and
+`models/families/` lists the operators that each family runs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ OPERATORS: dict[str, Operator] = {
 
 
 def tensors(blocks: tuple[Block, ...]) -> Iterator[tuple[Block, Tensor]]:
-    """Every weight that a layer of each block stores; the blocks' sizes are integers."""
+    """Yield every weight that a layer of each block stores; sizes are integers."""
     for block in blocks:
         for name in block.operators:
             for tensor in OPERATORS[name].weights(block):
@@ -34,7 +34,7 @@ def tensors(blocks: tuple[Block, ...]) -> Iterator[tuple[Block, Tensor]]:
 
 
 def attentions(block: Block) -> list[Attention]:
-    """How the operators of `block` that attend to the context do so."""
+    """Reach and cache of each operator of `block` that attends to the context."""
     found = (OPERATORS[name].attention for name in block.operators)
     return [attention for attention in found if attention is not None]
 

@@ -1,4 +1,4 @@
-"""Time of one operator on one accelerator, efficiency factors applied."""
+"""Time of one operator on one accelerator, with factors applied."""
 
 import dataclasses
 from functools import cached_property
@@ -15,16 +15,16 @@ from sweep.schema.terms import Role
 
 
 class Pricing:
-    """Prices of the operators of one step; what many of them share is computed once."""
+    """Cost and time of the operators of one step; values that they share are computed once."""
 
     def __init__(self, point: Point, step: Step) -> None:
-        """Price the operators of `step` at `point`."""
+        """Compute each shared value when it is first needed."""
         self.point, self.step = point, step
         self._peaks: dict[Role, Scalar] = {}
 
     @cached_property
     def _stage(self) -> Scalar:
-        """Layers of the fullest stage over their mean, and what stages wait for one another. [1]"""
+        """Layers of the fullest stage over their mean, times the wait between stages. [1]"""
         pp, layers = self.point.layout.pp, self.point.model.layers
         idle = self.point.factors.pipeline_idle
         waiting = 1.0 if is_nothing(idle) else 1 + idle * (pp - 1)
@@ -89,7 +89,7 @@ class Pricing:
 
     @cached_property
     def _run_step(self) -> Step:
-        """The step as the engine runs it: its busiest expert GPU, its way to the experts."""
+        """The step as an engine runs it: its load of the busiest GPU, its way to the experts."""
         factors = self.point.factors
         if is_one(factors.expert_imbalance) and is_nothing(factors.dispatch_everywhere):
             return self.step
@@ -105,12 +105,12 @@ class Pricing:
         """Time that `cost` takes at the rates that the engine reaches."""
         factors, attention = self.point.factors, operator.attention
         share = factors.gemm if attention is None else factors.attention
-        if operator.engine == "experts":
+        if operator.role == "experts":
             share = share * factors.expert_gemm
         if attention is not None and attention.by_head and self.step.decoding:
             cost = _on_vector_units(cost, factors.vector_attention)
             cost = _few_heads(cost, self._kv_heads(block), factors.kv_half_heads)
-        rate = self.peak(operator.engine) * share
+        rate = self.peak(operator.role) * share
         return resource_seconds(cost, rate, self.point.hardware, factors)
 
 

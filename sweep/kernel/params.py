@@ -1,6 +1,6 @@
-"""What the kernel reads: pytrees of numbers, one per model, accelerator and precision.
+"""Inputs of the kernel: pytrees of numbers, one per model, accelerator and precision.
 
-They hold no checks, since JAX rebuilds them with placeholders inside; checks live in `specs.py`.
+They contain no checks, since JAX rebuilds them with placeholders inside; `specs/` has the checks.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.schema.terms import Part, Role
 
 Numbers = Array | np.ndarray[Any, Any]
-"""NumPy's while specifications are stacked, JAX's inside the kernel."""
+"""NumPy arrays while specifications are stacked, JAX arrays inside the kernel."""
 SHARDING = ("split", "kv_heads", "copied", "experts")
-"""How a weight is laid out: split over tp, split up to the KV heads, copied, or split over all
-GPUs of a stage as the experts are."""
-PLACES = ("before", "layers", "after")
-"""Which pipeline stages hold a weight: the first, each its share, or the last."""
+"""Ways to distribute a weight: split over tp, split down to one KV head, copied, or split over all
+GPUs of a stage as experts are."""
+STAGES = ("before", "layers", "after")
+"""Pipeline stages that hold a weight: the first, each its share, or the last."""
 
 
 class Model(eqx.Module):
@@ -31,14 +31,14 @@ class Model(eqx.Module):
 
     Attributes:
         blocks: Embedding, layers and head in the order they run.
-        elements: Stored weights by place, role and sharding. [count]
+        elements: Stored weights by stage, role and sharding. [count]
         layers: Transformer layers. [count]
         layer_parameters: Linear layers of the transformer layers by part, all experts. [count]
         active_layer_parameters: The same, the experts of one token. [count]
     """
 
     blocks: tuple[Block, ...]
-    elements: Float[Numbers, "*grid place role sharding"]
+    elements: Float[Numbers, "*grid stage role sharding"]
     layers: Scalar
     layer_parameters: Float[Numbers, "*grid part"]
     active_layer_parameters: Float[Numbers, "*grid part"]
@@ -48,7 +48,7 @@ class Hardware(eqx.Module):
     """One accelerator.
 
     Attributes:
-        peaks: Dense matrix rate of each of `specs.PEAK_DTYPES`, 0 where there is none. [FLOP/s]
+        peaks: Dense matrix rate of each of `dtypes.PEAK_DTYPES`, 0 where there is none. [FLOP/s]
         vector_rate: Element-wise rate, infinite where unknown. [FLOP/s]
         special_rate: Special-function rate, infinite where unknown. [op/s]
         memory: Device memory that programs can use. [byte]
@@ -59,8 +59,8 @@ class Hardware(eqx.Module):
         fabric_latency: Time of one hop over each of them. [s]
         fabric_reach: GPUs that the link and that PCIe join. [count]
         power: Rated power, NaN where unknown. [W]
-        power_headroom: Rated power for the rate in 16 bits, over that of `stacking.TYPICAL_POWER`;
-            1 where unknown. [1]
+        power_headroom: Rated power for the rate in 16 bits, over
+            `kernel_inputs.TYPICAL_POWER`; 1 where unknown. [1]
     """
 
     peaks: Float[Numbers, "*grid dtype"]
@@ -77,7 +77,7 @@ class Hardware(eqx.Module):
 
 
 class Linear(eqx.Module):
-    """How the linear layers of one part are stored and computed.
+    """Storage and compute type of the linear layers of one part.
 
     Attributes:
         weight: Storage of one weight, scales included. [byte]
@@ -114,7 +114,7 @@ class Precision(eqx.Module):
     kv: Scalar
 
     def part(self, name: Part) -> Linear:
-        """How the linear layers of part `name` are stored and computed."""
+        """Storage and compute type of the linear layers of part `name`."""
         found: Linear = getattr(self, name)
         return found
 
@@ -124,7 +124,7 @@ class Precision(eqx.Module):
 
 
 class Layout(eqx.Module):
-    """How one replica is laid out over GPUs.
+    """Distribution of one replica over GPUs.
 
     Attributes:
         tp: GPUs that share each layer. [count]
@@ -154,12 +154,12 @@ class Layout(eqx.Module):
 class Server(eqx.Module):
     """Settings of a server with in-flight batching.
 
-    What is not given is as TensorRT-LLM has it by default [1].
+    Defaults are those of TensorRT-LLM [1].
 
     Attributes:
         kv_cache_fraction: Share of the memory left by weights and activations that the KV cache
             may take. [1]
-        reserved_osl: Share of a request's output tokens whose place in the cache is reserved when
+        reserved_osl: Share of a request's output tokens whose cache is reserved when
             it is admitted: 1 if none is ever evicted, half if the cache is filled to the
             average. [1]
         max_batch_size: Sequences that one attention group takes into an iteration. [count]

@@ -16,7 +16,7 @@ from sweep.kernel.roofline import Seconds
 
 
 class Work(eqx.Module):
-    """What the layers of one block spend on one operator.
+    """Work and time of one operator in the layers of one block.
 
     Attributes:
         name: The operator.
@@ -88,7 +88,7 @@ def decode_pass(point: Point, sequences: Scalar) -> Pass:
     """A decode step of `sequences`, averaged over the osl − 1 of a request.
 
     Args:
-        point: What runs where.
+        point: Model, machine, layout and lengths.
         sequences: Sequences of one microbatch in one attention group. [count]
     """
     step = _step(point, query_len=1.0, decoding=True, sequences=sequences)
@@ -99,10 +99,10 @@ def decode_pass(point: Point, sequences: Scalar) -> Pass:
 def mixed_latency(
     point: Point, sequences: Scalar, *, prompt_tokens: Scalar = 0.0, prompts_ended: Scalar = 0.0
 ) -> Scalar:
-    """Time of a pass that decodes, and prefills beside it, without its attention. [s]
+    """Time of a pass that decodes and prefills at once, without its attention. [s]
 
     Args:
-        point: What runs where.
+        point: Model, machine, layout and lengths.
         sequences: Sequences that decode. [count]
         prompt_tokens: Prompt tokens. [count]
         prompts_ended: Prompts whose last tokens are among them. [count]
@@ -115,10 +115,10 @@ def mixed_latency(
 def prefill_attention_latency(
     point: Point, *, sequences: Scalar, chunk: Scalar, chunks: Scalar
 ) -> Scalar:
-    """Time of attention over prompts in a pass beside sequences that decode. [s]
+    """Time of attention over prompts in a pass in which other sequences decode. [s]
 
     Args:
-        point: What runs where.
+        point: Model, machine, layout and lengths.
         sequences: Prompts in the pass. [count]
         chunk: Tokens of each in the pass. [count]
         chunks: Passes that each prompt takes; this is a mean one. [count]

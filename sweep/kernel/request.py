@@ -1,7 +1,8 @@
-"""The kernel: everything a sweep can say about one point, each quantity under its own name.
+"""The scalar kernel: every output of one point, as an attribute of its name.
 
-The sweep maps it over the outer product of its axes, calibration over a list of observations.
-A quantity is worked out when it is first asked for, and shared by those that build on it.
+A sweep maps it with `jax.vmap` over the outer product of its axes, calibration over a list of
+observations. A quantity is traced when it is first read, once, so that a compiled kernel contains
+only what its variables need. `schema/variables.py` has the meaning and unit of each.
 """
 
 from collections.abc import Iterable
@@ -21,15 +22,18 @@ from sweep.kernel.roofline import slowest
 
 
 class Request:
-    """Price of one point: what `variables.VARIABLES` defines, by attribute.
+    """Outputs of one point: a property for each name in `variables.VARIABLES`.
+
+    Properties are scalars, or vectors with one element for each operator in the order of
+    `operator_names`. All are pure functions of `point`: `jit`, `vmap` and `grad` go through.
 
     Attributes:
         point: Model, machine, precision, layout, batch and lengths.
-        keep_infeasible: Whether throughputs stand where the point cannot run.
+        keep_infeasible: Whether to keep throughputs where the point cannot run; else they are NaN.
     """
 
     def __init__(self, point: Point, *, keep_infeasible: bool = False) -> None:
-        """Price `point` as far as it is asked for."""
+        """Compute nothing yet; each property does so when it is first read."""
         self.point = point
         self.keep_infeasible = keep_infeasible
 
@@ -117,7 +121,7 @@ class Request:
     @cached_property
     def output_throughput(self) -> Scalar:
         tokens = self.point.length("batch_size") * self.point.length("osl")
-        return self._masked(self.point.replicas * tokens / self.e2e_latency)
+        return self._where_feasible(self.point.replicas * tokens / self.e2e_latency)
 
     @cached_property
     def output_throughput_per_gpu(self) -> Scalar:
@@ -125,7 +129,7 @@ class Request:
 
     @cached_property
     def output_throughput_per_user(self) -> Scalar:
-        return self._masked(1 / self.tpot)
+        return self._where_feasible(1 / self.tpot)
 
     @cached_property
     def energy_per_output_token(self) -> Scalar:
@@ -176,12 +180,12 @@ class Request:
 
     @cached_property
     def inflight_iteration_latency(self) -> Scalar:
-        return self._served(self._inflight.iteration_latency)
+        return self._where_served(self._inflight.iteration_latency)
 
     @cached_property
     def inflight_output_throughput(self) -> Scalar:
         tokens = self.point.replicas * self.point.length("osl")
-        return self._served(tokens * self._inflight.request_rate)
+        return self._where_served(tokens * self._inflight.request_rate)
 
     @cached_property
     def inflight_output_throughput_per_gpu(self) -> Scalar:
@@ -194,35 +198,36 @@ class Request:
 
     @cached_property
     def inflight_ttft(self) -> Scalar:
-        return self._served(self._inflight.ttft)
+        return self._where_served(self._inflight.ttft)
 
     @cached_property
     def inflight_tpot(self) -> Scalar:
-        return self._served(self._inflight.tpot)
+        return self._where_served(self._inflight.tpot)
 
     @cached_property
     def inflight_request_latency(self) -> Scalar:
-        return self._served(self._inflight.request_latency)
+        return self._where_served(self._inflight.request_latency)
 
-    def _masked(self, value: Scalar) -> Scalar:
+    def _where_feasible(self, value: Scalar) -> Scalar:
+        """The value where a static batch can run."""
         if self.keep_infeasible:
             return value
         return jnp.where(self.feasible == 1, value, jnp.nan)
 
-    def _served(self, value: Scalar) -> Scalar:
-        """The value where the server can run; kept, it is that of one request at least."""
+    def _where_served(self, value: Scalar) -> Scalar:
+        """The value where the server can run; elsewhere, if kept, that of a single request."""
         if self.keep_infeasible:
             return value
         return jnp.where(self.inflight_feasible == 1, value, jnp.nan)
 
     def _by_operator(self, works: list[Work]) -> list[list[Work]]:
-        """The works of each operator, in the order operators first run."""
+        """Works of each operator, in the order operators first run."""
         names = operator_names(self.point.model.blocks)
         return [[work for work in works if work.name == name] for name in names]
 
 
 def _bound(works: list[Work]) -> Int[Array, ""]:
-    """The resource on which most of the time of `works` is booked."""
+    """Index in `terms.BOUNDS` of the resource that binds for most of the time of `works`."""
     booked = [[work.count * share for share in work.seconds.shares] for work in works]
     return slowest(*(_total(shares) for shares in zip(*booked, strict=True)))
 

@@ -13,7 +13,7 @@ from sweep.kernel.params import Hardware, Numbers
 
 
 class Seconds(eqx.Module):
-    """Time each resource needs on its own, in the order of `variables.BOUNDS`. [s]
+    """Time each resource needs on its own, in the order of `terms.BOUNDS`. [s]
 
     Attributes:
         memory: Device memory.
@@ -41,15 +41,15 @@ class Seconds(eqx.Module):
 
     @property
     def shares(self) -> tuple[Scalar, ...]:
-        """The latency, booked on the resource that binds. [s]"""
+        """The latency at the resource that binds, and 0 at the others. [s]"""
         binds = slowest(self.memory, self.compute, self.communication)
-        return tuple(jnp.where(binds == place, self.latency, 0.0) for place in range(3))
+        return tuple(jnp.where(binds == index, self.latency, 0.0) for index in range(3))
 
 
 def slowest(memory: Scalar, compute: Scalar, communication: Scalar) -> Int[Array, ""]:
-    """Place of the largest in `variables.BOUNDS`, the first of them where several are equal.
+    """Index in `terms.BOUNDS` of the largest, the first where several are equal.
 
-    By comparisons, which XLA fuses into the loop over a grid; an argmax it would store first.
+    Comparisons, because XLA fuses them into the loop over a grid and would store an argmax first.
     """
     memory, compute = jnp.asarray(memory), jnp.asarray(compute)
     by_memory = jnp.logical_and(memory >= compute, memory >= communication)
@@ -112,7 +112,7 @@ def _slowest(*times: Scalar) -> Scalar:
 
 
 def fabric(hardware: Hardware, span: Scalar) -> Int[Array, ""]:
-    """Which fabric joins `span` GPUs: 0 the link, 1 PCIe, 2 the network."""
+    """Index of the fabric that joins `span` GPUs: 0 the link, 1 PCIe, 2 the network."""
     return jnp.sum(jnp.asarray(span) > jnp.asarray(hardware.fabric_reach), dtype=jnp.int32)
 
 
@@ -121,7 +121,7 @@ def network_seconds(cost: Cost, hardware: Hardware, factors: Factors = IDEAL) ->
     which = fabric(hardware, cost.network_span)
     bandwidth = jnp.asarray(hardware.fabric_bandwidth)[which]
     hop = jnp.asarray(hardware.fabric_latency)[which]
-    # In this order an unknown, infinite bandwidth has a slope of nought.
+    # In this order the derivative by an unknown, infinite bandwidth is 0.
     moved = cost.network_bytes / bandwidth / factors.link_bandwidth
     pairs = cost.network_span / 2
     if not is_nothing(factors.link_crowding):

@@ -26,7 +26,7 @@ GPUS = (*REPLICA_GPUS, "dp")
 LABELLED = ("model", "hardware", "precision", "operator")
 
 LONGEST = "longest"
-"""Stands for `context_len`, or for `isl` and `osl` where a grid has those instead."""
+"""Placeholder for `context_len`, or for `isl` and `osl` where a grid has those instead."""
 
 AXIS_LONG_NAMES = {
     "model": "model",

@@ -6,7 +6,7 @@ Part = Literal["attention", "ffn", "experts", "head"]
 """Linear layers that a recipe may store differently: the projections around attention, the
 feed-forward that every token takes, routed experts, and the head."""
 Role = Part | Literal["hidden"]
-"""What a weight is: one of those, or kept in the type of the residual stream."""
+"""Role of a weight: one of those, or kept in the type of the residual stream."""
 PARTS: tuple[Part, ...] = get_args(Part)
 ROLES: tuple[Role, ...] = (*PARTS, "hidden")
 

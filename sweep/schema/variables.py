@@ -1,7 +1,7 @@
 """The axes of a sweep and every variable it can compute: dims, units and meaning.
 
 This table drives the mapping of the kernel, the labels of the Dataset and the documentation.
-How a variable is computed stands in `request.py`, in a function of the same name.
+A property of `kernel.request.Request` of the same name computes each.
 """
 
 from collections.abc import Collection
@@ -15,11 +15,11 @@ from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
 
 @dataclass(frozen=True)
 class Variable:
-    """What one output means.
+    """Dimensions, units and meaning of one output.
 
     Attributes:
         dims: Axes it varies over, in the order of `AXES`; `LONGEST` is resolved by `dims_of`.
-        units: UDUNITS string; what is counted stands in `long_name`.
+        units: UDUNITS string; `long_name` says what is counted.
         long_name: One line for a plot's axis.
         comment: The exact definition.
         flag_values: Meaning of each integer, for a category.
@@ -351,7 +351,7 @@ def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
     """Dimensions of variable `name` on a grid with these `axes`.
 
     Raises:
-        GridError: The grid lacks an axis, or has two ways to tell the longest sequence.
+        GridError: The grid lacks an axis, or has two definitions of the longest sequence.
     """
     variable = VARIABLES[name]
     needed = ("batch_size", *LENGTHS)
@@ -376,13 +376,13 @@ def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
 
 
 LARGER, SMALLER = ("s-1",), ("s", "byte", "J")
-"""Units of what is better large and of what is better small."""
+"""Units of quantities that are better large and of those that are better small."""
 COUNTS = ("max_concurrency", "inflight_concurrency")
 """Counts that are better large."""
 
 
 def larger_is_better(name: str) -> bool | None:
-    """Whether one wants more of a variable or less; `None` where nobody can say."""
+    """Whether more of a variable is better; `None` if neither is."""
     if name in COUNTS:
         return True
     units = VARIABLES[name].units if name in VARIABLES else None

@@ -1,1 +1,1 @@
-"""What a config file may say, and where its name is looked up."""
+"""Specifications that config files contain, and the catalog that finds them by name."""

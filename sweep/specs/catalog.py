@@ -107,7 +107,9 @@ class Catalog:
             )
         base = self.hardware(changes["base"])
         if changes["name"] in self.paths("hardware"):
-            raise SpecError(f"{where}: name: {changes['name']!r} is taken; choose another")
+            raise SpecError(
+                f"{where}: name: {changes['name']!r} is already in the catalog; choose another"
+            )
         changed = {k: v for k, v in changes.items() if k != "base"}
         if "memory_bytes" in changed:
             changed.setdefault("usable_memory_bytes", None)

@@ -12,15 +12,15 @@ from sweep.errors import SpecError
 DEEPEST = 200
 """Nested brackets a specification may have. [count]"""
 MALFORMED = (TypeError, KeyError, AttributeError)
-"""What PyYAML raises over a tag whose value does not fit it."""
+"""Exceptions of PyYAML for a tag whose value does not fit it."""
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML or JSON file that holds a mapping.
+    """Read a YAML or JSON file that contains a mapping.
 
     Raises:
-        SpecError: It cannot be read, is not valid YAML or JSON, or holds something else.
+        SpecError: It cannot be read, is not valid YAML or JSON, or contains something else.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise SpecError(f"{path}: not a text file in UTF-8") from None
     except ValueError as error:
-        raise SpecError(f"{path}: no name of a file: {error}") from None
+        raise SpecError(f"{path}: not a file name: {error}") from None
     _check_depth(text, path)
     try:
         if path.suffix == ".json":
@@ -41,7 +41,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         language = "JSON" if path.suffix == ".json" else "YAML"
         raise SpecError(f"{path}: not valid {language}: {reason:.200}") from None
     if not isinstance(data, dict):
-        raise SpecError(f"{path}: must hold a mapping of keys, not {type(data).__name__}")
+        raise SpecError(f"{path}: must contain a mapping of keys, not {type(data).__name__}")
     return data
 
 
@@ -66,7 +66,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # libyaml's loader where PyYAML was built with it; its stubs know no loader chosen at run time.
 class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML that refuses a key given twice, which PyYAML settles in silence."""
+    """YAML loader that refuses a repeated key, of which PyYAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

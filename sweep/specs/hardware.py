@@ -1,6 +1,6 @@
-"""What a specification file may say: accelerators, precision recipes and models.
+"""Specification of an accelerator: its published figures, their sources and its price.
 
-Every figure is checked here, once; finding the files is `catalog.py`'s work.
+Every figure is checked here, once; `catalog.py` finds the files.
 """
 
 from datetime import date
@@ -15,33 +15,33 @@ Confidence = Literal["solid", "fair", "doubtful"]
 
 
 class Reference(Spec):
-    """Where a figure was read."""
+    """Document that a figure was read in."""
 
     url: str
     title: str | None = None
 
 
 class Derivation(Spec):
-    """How a figure was computed from others, and where those were read."""
+    """Calculation of a figure from others, and the documents they were read in."""
 
     derived: str
     inputs: list[str] = Field(alias="from")
 
 
 def _day(given: object) -> object:
-    """YAML reads a date as one, JSON as text."""
+    """Parse a date given as text, as JSON does; YAML yields a date."""
     if isinstance(given, str):
         return date.fromisoformat(given)
     return given
 
 
 class Price(Spec):
-    """What an hour of one accelerator costs, and who asked that when.
+    """Hourly price of one accelerator, with source and date.
 
     Attributes:
         value: US dollars an hour. [USD]
-        source: Where it was read.
-        date: When, as 2026-01-31: prices age.
+        source: Document or page that states it.
+        date: Day it was read, as 2026-01-31, since prices change.
     """
 
     value: Positive
@@ -84,7 +84,7 @@ class HardwareSpec(Spec):
         network_latency_s: One hop over the network. [s]
         tdp_w: Rated power. [W]
         tdp_covers_cpu: Whether that is the power of a module that holds a CPU too.
-        price_usd_per_hour: What an hour of it costs, by whom and when; none is shipped.
+        price_usd_per_hour: Hourly price, with source and date; none is shipped.
         references: Documents, by a short key.
         sources: For each figure the references it was read in.
     """
@@ -169,7 +169,7 @@ class HardwareSpec(Spec):
         return named
 
     def source_of(self, figure: str) -> str:
-        """In words, where `figure` was read."""
+        """Source of `figure` in words."""
         source = self.sources.get(figure)
         if source is None or source == "unsourced":
             return "no source read"

@@ -9,7 +9,7 @@ from sweep.specs.parsing import Spec
 
 
 class StoredTensor(Spec):
-    """A tensor that a published total counts beside the decoder's own."""
+    """Tensor that a published total counts in addition to the decoder's own."""
 
     name: str
     shape: list[int]
@@ -22,7 +22,7 @@ class StoredTensor(Spec):
 
 
 class Published(Spec):
-    """What the model's makers say of its size.
+    """Size of a model as its makers publish it.
 
     Attributes:
         kind: `exact` for a count to the last parameter, `marketing` for a round figure.
@@ -62,7 +62,7 @@ class ModelSpec(Spec):
 
     @property
     def where(self) -> str:
-        """What to call it in an error."""
+        """File or name for error messages."""
         return self.file or self.name
 
     @property

@@ -8,7 +8,7 @@ from sweep.specs.parsing import Positive, Spec
 
 
 class LinearSpec(Spec):
-    """How some linear layers are stored, and so at which rate they compute.
+    """Storage types of some linear layers, which set the rate they compute at.
 
     A matrix product runs at the rate of the wider of its two operand types, so that 4-bit
     weights with 16-bit activations gain memory but no rate.
@@ -28,7 +28,7 @@ class LinearSpec(Spec):
     @model_validator(mode="after")
     def _check_scale(self) -> "LinearSpec":
         if (self.weight_group_size is None) != (self.weight_scale_bytes is None):
-            raise ValueError("weight_group_size and weight_scale_bytes come together or not at all")
+            raise ValueError("weight_group_size and weight_scale_bytes must be given together")
         return self
 
     @property
@@ -46,9 +46,9 @@ class LinearSpec(Spec):
 
 
 class PrecisionSpec(LinearSpec):
-    """A precision recipe: how each kind of number is stored.
+    """Precision recipe: the storage type of each kind of number.
 
-    The fields of `LinearSpec` stand for all linear layers but the head; `attention` and
+    The fields of `LinearSpec` apply to all linear layers except the head; `attention` and
     `experts` replace them for those parts, as published mixed checkpoints do.
 
     Attributes:
@@ -58,7 +58,7 @@ class PrecisionSpec(LinearSpec):
         hidden_dtype: Residual stream, outputs of linear layers, embeddings and norms.
         kv_dtype: KV cache.
         head_dtype: Weights of the head.
-        note: Which published scheme this is.
+        note: Name of the published scheme.
     """
 
     name: str = Field(min_length=1)
@@ -77,7 +77,7 @@ class PrecisionSpec(LinearSpec):
         return self
 
     def part(self, name: Part) -> LinearSpec:
-        """How the linear layers of one part are stored."""
+        """Storage types of the linear layers of one part."""
         if name == "head":
             return LinearSpec(weight_dtype=self.head_dtype, activation_dtype=self.hidden_dtype)
         parts: dict[str, LinearSpec | None] = {

@@ -1,4 +1,4 @@
-"""Where the shipped configs are: inside an installed package, or beside it in a clone."""
+"""Location of the shipped configs: inside an installed package, or next to it in a clone."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -10,10 +10,10 @@ def shipped_configs() -> Path:
     """Folder with `hardware/`, `models/`, `precisions/`, `sweeps/` and `measurements/`.
 
     Raises:
-        SpecError: The installation carries none.
+        SpecError: The installation contains none.
     """
     package = Path(str(files("sweep")))
     for folder in (package / "_configs", package.parent / "configs"):
         if (folder / "hardware").is_dir():
             return folder
-    raise SpecError(f"{package}: the shipped configs are missing; install llm-sweep again")
+    raise SpecError(f"{package}: the shipped configs are missing; reinstall llm-sweep")

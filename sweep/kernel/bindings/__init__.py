@@ -1,1 +1,1 @@
-"""Binds the sizes of a block to the operators it runs, and tells the weights each keeps."""
+"""Bindings: each operator at the sizes of a block, with the weights it stores."""

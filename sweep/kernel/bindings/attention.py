@@ -119,7 +119,7 @@ def _attention(span: Span) -> Operator:
 
 ATTENTION: dict[str, Operator] = {
     "attention_norm": hidden_norm("attention"),
-    "qkv_projection": Operator(_qkv_cost, _qkv_weights, engine="attention"),
+    "qkv_projection": Operator(_qkv_cost, _qkv_weights, role="attention"),
     "qk_norm": _qk_norm(lambda b: b.norm_vectors),
     "qk_unit_norm": _qk_norm(lambda _: 0),
     "rotary": Operator(_rotary_cost),
@@ -139,7 +139,7 @@ ATTENTION: dict[str, Operator] = {
             matrix("attention", b.hidden_size, b.heads * b.head_dim),
             vector(b.output_bias * b.hidden_size),
         ),
-        engine="attention",
+        role="attention",
     ),
     "attention_all_reduce": ALL_REDUCE,
     "attention_output_norm": OUTPUT_NORM,

@@ -96,14 +96,14 @@ ATTENTION_VARIANTS: dict[str, Operator] = {
     "attention_gate_projection": Operator(
         lambda b, s, _: linear(s, "attention", b.hidden_size, b.gate_size / s.tp),
         lambda b: (matrix("attention", b.gate_size, b.hidden_size),),
-        engine="attention",
+        role="attention",
     ),
     "attention_gate": Operator(_gate_cost),
     "attention_inner_norm": Operator(
         lambda b, s, _: _norm_of_width(b, s, s.tokens, _output_width(b) / s.tp),
         lambda b: (vector(_output_width(b), "split"),),
     ),
-    "uneven_qkv_projection": Operator(_uneven_qkv_cost, _uneven_qkv_weights, engine="attention"),
+    "uneven_qkv_projection": Operator(_uneven_qkv_cost, _uneven_qkv_weights, role="attention"),
     "uneven_kv_cache_append": Operator(_uneven_cache_cost),
     "uneven_attention": _uneven_attention("all"),
     "windowed_uneven_attention": _uneven_attention("window"),
@@ -115,6 +115,6 @@ ATTENTION_VARIANTS: dict[str, Operator] = {
             matrix("attention", b.hidden_size, b.heads * b.value_dim),
             vector(b.output_bias * b.hidden_size),
         ),
-        engine="attention",
+        role="attention",
     ),
 }

@@ -21,7 +21,7 @@ def kv_heads_per_gpu(block: Block, tp: Scalar) -> Scalar:
 
 
 def linear(step: Step, part: Part, inner: Scalar, columns: Scalar, *, bias: Scalar = 0.0) -> Cost:
-    """A linear layer, stored and computed as its part of the recipe has it."""
+    """Cost of a linear layer in the types of its part of the recipe."""
     recipe = step.precision.part(part)
     return gemm(
         step.tokens,
@@ -37,7 +37,7 @@ def linear(step: Step, part: Part, inner: Scalar, columns: Scalar, *, bias: Scal
 def unquantised(
     step: Step, rows: Scalar, inner: Scalar, columns: Scalar, *, bias: Scalar = 0.0
 ) -> Cost:
-    """A matrix stored and computed like the residual stream."""
+    """Cost of a matrix stored and computed in the type of the residual stream."""
     hidden = step.precision.hidden
     return gemm(
         rows,
@@ -51,17 +51,17 @@ def unquantised(
 
 
 def vector(elements: Scalar, sharding: str = "copied") -> Tensor:
-    """A norm or a bias."""
+    """Norm or bias."""
     return Tensor((int(elements),), "hidden", sharding)
 
 
 def matrix(role: Role, rows: Scalar, columns: Scalar, sharding: str = "split") -> Tensor:
-    """A two-dimensional weight."""
+    """Two-dimensional weight."""
     return Tensor((int(rows), int(columns)), role, sharding)
 
 
 def norm_of(width: Callable[[Block], Scalar], *, feeds: Part | None = None) -> Operator:
-    """A norm over the width that a block has it over, in the type of the layer it feeds."""
+    """Norm over a width of the block, written in the type of the layer it feeds."""
 
     def cost(block: Block, step: Step, _: Scalar) -> Cost:
         p = step.precision
@@ -85,7 +85,7 @@ def routed_rows(b: Block, s: Step) -> Scalar:
 def activation_of(
     *, gated: bool, width: Callable[[Block], Scalar] = lambda b: b.ffn_size, routed: bool = False
 ) -> Operator:
-    """The non-linearity of a feed-forward, or of the experts a token is routed to."""
+    """Non-linearity of a feed-forward, or of the experts a token is routed to."""
 
     def cost(b: Block, s: Step, _: Scalar) -> Cost:
         return activation(
@@ -108,7 +108,7 @@ def _residual_cost(b: Block, s: Step, _: Scalar) -> Cost:
 
 
 def hidden_norm(feeds: Part) -> Operator:
-    """A norm of the residual stream before attention or the feed-forward."""
+    """Norm of the residual stream before attention or the feed-forward."""
     return norm_of(lambda b: b.hidden_size, feeds=feeds)
 
 

@@ -1,4 +1,4 @@
-"""What runs before the first layer and after the last."""
+"""Operators before the first layer and after the last: embedding, head and sampling."""
 
 from sweep.kernel.bindings.common import OUTPUT_NORM, matrix, unquantised, vector
 from sweep.kernel.bindings.operator import Operator, Step
@@ -65,7 +65,7 @@ ENDS: dict[str, Operator] = {
             matrix("head", b.untied * b.vocab_size, b.embedding_size),
             vector(b.head_bias * b.vocab_size, "split"),
         ),
-        engine="head",
+        role="head",
     ),
     "sampling": Operator(
         lambda b, s, _: sampling(s.sampled, b.vocab_size / s.tp, element_bytes=s.precision.hidden)

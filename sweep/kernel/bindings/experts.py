@@ -76,7 +76,7 @@ EXPERTS: dict[str, Operator] = {
             _experts(b, 2 * b.ffn_size, b.hidden_size),
             _expert_biases(b, 2 * b.ffn_size),
         ),
-        engine="experts",
+        role="experts",
     ),
     "expert_gated_activation": activation_of(gated=True, routed=True),
     "expert_down_projection": Operator(
@@ -87,7 +87,7 @@ EXPERTS: dict[str, Operator] = {
             _experts(b, b.hidden_size, b.ffn_size),
             _expert_biases(b, b.hidden_size),
         ),
-        engine="experts",
+        role="experts",
     ),
     "expert_return": _exchange(outputs=True),
     "expert_combine": Operator(
@@ -98,13 +98,13 @@ EXPERTS: dict[str, Operator] = {
     "shared_gate_up_projection": Operator(
         lambda b, s, _: linear(s, "ffn", b.hidden_size, 2 * b.shared_size / s.tp),
         lambda b: (matrix("ffn", 2 * b.shared_size, b.hidden_size),),
-        engine="ffn",
+        role="ffn",
     ),
     "shared_gated_activation": activation_of(gated=True, width=lambda b: b.shared_size),
     "shared_down_projection": Operator(
         lambda b, s, _: linear(s, "ffn", b.shared_size / s.tp, b.hidden_size),
         lambda b: (matrix("ffn", b.hidden_size, b.shared_size),),
-        engine="ffn",
+        role="ffn",
     ),
     "shared_expert_gate": Operator(
         lambda b, s, _: unquantised(s, s.tokens, b.hidden_size, 1.0),

@@ -61,23 +61,23 @@ LATENT_ATTENTION: dict[str, Operator] = {
     "query_projection": Operator(
         lambda b, s, _: linear(s, "attention", b.hidden_size, _query_width(b) / s.tp),
         lambda b: (matrix("attention", _query_width(b), b.hidden_size),),
-        engine="attention",
+        role="attention",
     ),
     "query_down_projection": Operator(
         lambda b, s, _: linear(s, "attention", b.hidden_size, b.query_rank),
         lambda b: (matrix("attention", b.query_rank, b.hidden_size, "copied"),),
-        engine="attention",
+        role="attention",
     ),
     "query_norm": norm_of(lambda b: b.query_rank, feeds="attention"),
     "query_up_projection": Operator(
         lambda b, s, _: linear(s, "attention", b.query_rank, _query_width(b) / s.tp),
         lambda b: (matrix("attention", _query_width(b), b.query_rank),),
-        engine="attention",
+        role="attention",
     ),
     "latent_projection": Operator(
         lambda b, s, _: linear(s, "attention", b.hidden_size, b.latent_dim + b.rotary_dim),
         lambda b: (matrix("attention", b.latent_dim + b.rotary_dim, b.hidden_size, "copied"),),
-        engine="attention",
+        role="attention",
     ),
     "latent_norm": norm_of(lambda b: b.latent_dim, feeds="attention"),
     "latent_rotary": Operator(
@@ -96,7 +96,7 @@ LATENT_ATTENTION: dict[str, Operator] = {
     "latent_up_projection": Operator(
         _latent_up_cost,
         lambda b: (matrix("attention", b.heads * (b.head_dim + b.value_dim), b.latent_dim),),
-        engine="attention",
+        role="attention",
     ),
     "latent_attention": Operator(
         _latent_attention_cost,
@@ -105,6 +105,6 @@ LATENT_ATTENTION: dict[str, Operator] = {
     "latent_output_projection": Operator(
         lambda b, s, _: linear(s, "attention", b.heads * b.value_dim / s.tp, b.hidden_size),
         lambda b: (matrix("attention", b.hidden_size, b.heads * b.value_dim),),
-        engine="attention",
+        role="attention",
     ),
 }

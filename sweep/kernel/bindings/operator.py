@@ -1,4 +1,4 @@
-"""What a binding is: an operator as a block runs it, in one step, with its weights."""
+"""The form of a binding: an operator as a block runs it in one step, with its weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ class Step(eqx.Module):
     """One pass of one microbatch through the model, as one attention group sees it.
 
     Attributes:
-        decoding: Whether each sequence adds one token; else a prompt, or a chunk of one.
+        decoding: Whether each sequence adds one token, rather than a prompt or a chunk of one.
         sequences: Sequences of the group in the microbatch. [count]
         query_len: New tokens of each. [count]
-        layout: How the replica is laid out.
+        layout: GPUs of the replica, and how they share the model.
         precision: Storage types.
         cache: On-chip cache. [byte]
-        chunks: Chunks that each prompt is cut into; the pass is a mean one of them. [count]
-        prompt_tokens: Prompt tokens that pass beside sequences that decode. [count]
-        prompts_ended: Prompts that end with them. [count]
+        chunks: Chunks that each prompt is cut into; the pass is their mean. [count]
+        prompt_tokens: Prompt tokens in the same pass as sequences that decode. [count]
+        prompts_ended: Prompts whose last tokens are among those. [count]
         dispatch_everywhere: See `Factors`. [1]
     """
 
@@ -76,11 +76,11 @@ class Step(eqx.Module):
 
 @dataclass(frozen=True)
 class Tensor:
-    """A stored weight.
+    """Stored weight of an operator.
 
     Attributes:
         shape: Elements along each side, of the whole model. [count]
-        role: What it is part of.
+        role: Part of the model that it belongs to.
         sharding: One of `params.SHARDING`.
         expert_choice: Experts used and experts kept, for a tensor of routed experts. [count]
     """
@@ -103,13 +103,13 @@ class Tensor:
 
 
 def no_weights(_: Block) -> tuple[Tensor, ...]:
-    """The weights of an operator that keeps none."""
+    """Return no tensors, for an operator without weights."""
     return ()
 
 
 @dataclass(frozen=True)
 class Attention:
-    """How an operator that attends to the context does so.
+    """Reach and cache of an operator that attends to the context.
 
     Attributes:
         cached: Elements of the KV cache of one token in one layer on each GPU.
@@ -138,19 +138,19 @@ class Attention:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator as a block runs it.
+    """Operator as a block runs it.
 
     Attributes:
-        cost: Its cost at a block's sizes, a step, and the tokens each sequence attends to.
-        weights: The tensors it keeps.
-        engine: The part of the recipe whose operand types set the rate of its matrix FLOPs;
-            attention over the cache computes in the type of the residual stream.
+        cost: Function from a block, a step and the tokens each sequence attends to to a `Cost`.
+        weights: Function from a block to the tensors that the operator stores.
+        role: Part of the recipe whose operand types set the rate of its matrix FLOPs; `hidden`,
+            the type of the residual stream, for attention over the cache.
         exchanges: Whether GPUs exchange data in it.
-        attention: How it attends to the context, or `None` if its cost does not depend on it.
+        attention: Its reach and cache, or `None` if its cost does not depend on the context.
     """
 
     cost: Callable[[Block, Step, Scalar], Cost]
     weights: Callable[[Block], tuple[Tensor, ...]] = no_weights
-    engine: Role = "hidden"
+    role: Role = "hidden"
     attention: Attention | None = None
     exchanges: bool = False

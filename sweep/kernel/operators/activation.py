@@ -3,7 +3,7 @@
 from sweep.kernel.operators.cost import Cost, Scalar
 
 SIGMOID_FLOPS = 4
-"""Element-wise FLOPs of a SiLU or GELU beside its exponential and reciprocal."""
+"""Element-wise FLOPs of a SiLU or GELU in addition to its exponential and reciprocal."""
 
 
 def activation(

@@ -77,7 +77,7 @@ def prefill_attention(
     output_bytes: Scalar,
     kv_bytes: Scalar,
 ) -> Cost:
-    """Cost of a prompt, or a chunk of one, attending to what stands before it and to itself.
+    """Cost of a prompt, or a chunk of one, attending to the tokens before it and to itself.
 
     K and V of a head pass through the chip once for each on-chip cache full of the
     queries that share them, the input-output complexity of [1], Theorem 2. In a windowed layer
@@ -86,7 +86,7 @@ def prefill_attention(
     Args:
         sequences: Sequences in the batch. [count]
         query_len: New prompt tokens of each. [count]
-        attended: Tokens of each that stand in the cache, the new ones included. [count]
+        attended: Tokens of each in the cache, the new ones included. [count]
         reach: Tokens that a query attends to at most, infinite if nothing limits it. [count]
         pairs: Pairs of a new token and one it attends to, in one sequence. [count]
         cache_bytes: On-chip cache. [byte]

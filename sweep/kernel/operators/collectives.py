@@ -60,7 +60,7 @@ def expert_exchange(
     routed = experts_per_token * (ep - 1) / ep
     everywhere = dp_attention - 1
     least = jnp.minimum(routed, everywhere * tp)
-    # Gathered tokens stand on one GPU of each group, which shares them among its own.
+    # Gathered tokens arrive at one GPU of each group, which shares them among its own.
     spread = least + everywhere_share * jnp.maximum(everywhere - least, 0.0)
     copies = jnp.where(ep > 1, spread, everywhere)
     copies = jnp.where(dp_attention > 1, copies, 0.0)

@@ -1,4 +1,4 @@
-"""What an operator costs, before any machine is named."""
+"""Cost of an operator: its work, whatever the machine."""
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -21,8 +21,8 @@ class Cost(eqx.Module):
 
     Attributes:
         tensor_flops: Matrix FLOPs, two per multiply-add. [count]
-        row_flops: What one more row of input would add to these. [count]
-        expert_row_flops: What one more row for each expert would add. [count]
+        row_flops: Matrix FLOPs that one more row of input would add. [count]
+        expert_row_flops: Matrix FLOPs that one more row for each expert would add. [count]
         vector_flops: Element-wise FLOPs, off the tensor cores. [count]
         special_ops: Exponentials and reciprocals on the special-function units. [count]
         weight_bytes: Parameters read. [byte]

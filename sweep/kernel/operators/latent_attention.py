@@ -1,4 +1,4 @@
-"""Multi-head latent attention: one latent per token stands for the keys and values of all heads."""
+"""Multi-head latent attention: one latent per token replaces the keys and values of all heads."""
 
 from sweep.kernel.operators.cost import Cost, Scalar
 
