@@ -42,7 +42,7 @@ def _copied_kv_weights(point: Point) -> Scalar:
     each GPU at another tp. Zero if all layers have the same.
     """
     layers = [(b, a) for b in point.model.blocks for a in attentions(b)]
-    if len({attention.span for _, attention in layers}) == 1:
+    if len({attention.span for _, attention in layers}) < 2:
         return 0.0
     most = jnp.stack([jnp.asarray(b.kv_heads, float) for b, _ in layers]).max()
     even = jnp.maximum(1 / point.layout.tp, 1 / most)
