@@ -116,6 +116,8 @@ def _base(config: Config, traits: Traits) -> Block:
         return _with_latents(config, base)
     head_dim = config.head_dim(hidden_size, heads)
     shared = traits.one_kv_head.read(config)
+    if shared:
+        config.given("kv_heads")
     return dataclasses.replace(
         base,
         kv_heads=1 if shared else config.kv_heads("kv_heads", heads=heads),
@@ -180,6 +182,9 @@ def _has_experts(config: Config, experts: Experts) -> bool:
 
 
 def _routed(config: Config, traits: Traits, experts: Experts, base: Block, count: int) -> Block:
+    if base.ffn_bias:
+        key = next(k for k in traits.biases.ffn.keys if k in config)
+        raise config.error(key, "true is not supported with experts")
     kept, used = config.experts(count)
     if experts.width == "ffn":
         size = _ffn_size(config, traits)
@@ -195,7 +200,6 @@ def _routed(config: Config, traits: Traits, experts: Experts, base: Block, count
         base,
         operators=_around(config, traits, _attention(config, traits, base), operators),
         ffn_size=size,
-        ffn_bias=0,
         experts=kept,
         experts_per_token=used,
         shared_size=shared,

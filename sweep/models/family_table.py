@@ -53,7 +53,7 @@ QWEN2 = Traits(biases=Biases(qkv=off_by("qkv_bias")), windows=LATE)
 QWEN3 = Traits(
     biases=IN_ATTENTION, qk_norm=off_by("use_qk_norm"), windows=LATE, defaults=HEADS_OF_128
 )
-QWEN3_MOE = replace(QWEN3, experts=Experts())
+QWEN3_MOE = replace(QWEN3, experts=Experts(), defaults={})
 GEMMA = Traits(tied=True, defaults={"head_dim": 256}, biases=IN_ATTENTION)
 GEMMA2 = replace(GEMMA, norm_place="around", windows=Windows(where="pattern", size=4096, pattern=2))
 GEMMA3 = replace(
@@ -124,6 +124,7 @@ INTERNLM = Traits(biases=Biases(qkv=off_by("bias"), output=off_by("bias")))
 FAMILIES: dict[str, Reader] = {
     "afmoe": decoder(
         Traits(
+            biases=IN_ATTENTION,
             norm_place="around",
             qk_norm=ALWAYS,
             gate="width",
@@ -179,7 +180,7 @@ FAMILIES: dict[str, Reader] = {
     "ernie4_5_moe": decoder(
         replace(
             ERNIE,
-            experts=Experts(shared=True, router_bias=ALWAYS, dense_first=1),
+            experts=Experts(shared=True, shared_count=2, router_bias=ALWAYS, dense_first=1),
             defaults={},
         )
     ),
@@ -250,7 +251,7 @@ FAMILIES: dict[str, Reader] = {
     "llama": decoder(LLAMA),
     "llama4": read_llama4,
     "llama4_text": read_llama4,
-    "mellum": decoder(replace(QWEN3_MOE, windows=LISTED)),
+    "mellum": decoder(replace(QWEN3_MOE, windows=LISTED, defaults=HEADS_OF_128)),
     "mimo": decoder(Traits(biases=Biases(qkv=ATTENTION_UNLESS), windows=LATE)),
     "mimo_v2_flash": read_mimo_v2,
     "minicpm": decoder(replace(LLAMA, experts=Experts(width="ffn", optional=True))),
@@ -300,9 +301,18 @@ FAMILIES: dict[str, Reader] = {
     "qwen2_moe": decoder(replace(QWEN2, experts=Experts(shared=True, shared_gate=True))),
     "qwen3": decoder(QWEN3),
     "qwen3_moe": decoder(QWEN3_MOE),
-    "seed_oss": decoder(replace(LLAMA, defaults=HEADS_OF_128)),
+    "seed_oss": decoder(
+        Traits(
+            biases=Biases(
+                qkv=ATTENTION_UNLESS, output=on_by("attention_out_bias"), ffn=on_by("mlp_bias")
+            ),
+            defaults=HEADS_OF_128,
+        )
+    ),
     "smollm3": decoder(replace(LLAMA, unrotated="listed", windows=LATE, tied=True, nested={})),
-    "solar_open": decoder(Traits(biases=IN_ATTENTION, experts=CORRECTED, defaults=HEADS_OF_128)),
+    "solar_open": decoder(
+        Traits(biases=Biases(qkv=ATTENTION), experts=CORRECTED, defaults=HEADS_OF_128)
+    ),
     "stablelm": decoder(
         Traits(
             norm="layer",
