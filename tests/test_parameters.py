@@ -567,7 +567,7 @@ def test_the_text_part_of_an_unknown_wrapper_is_read_with_a_warning() -> None:
         ("of-tomorrow", {"hidden_act": "relu2"}, "hidden_act"),
         ("of-tomorrow", {"num_attention_heads": None}, "num_attention_heads"),
         # Keys like Llama's, layers unlike them.
-        ("olmo2", {}, "more than its keys tell"),
+        ("olmo2", {}, "more than its keys say"),
     ],
 )
 def test_unknown_structure_is_refused_by_its_keys(model_type, changes, named) -> None:

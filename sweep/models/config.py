@@ -99,7 +99,7 @@ class Config:
         return value
 
     def sliding_layers(self, layers: int, default: list[bool]) -> list[bool]:
-        """Which of `layers` see a window: as `layer_types` lists them, else as `default` has it.
+        """Whether each of `layers` has a window: from `layer_types`, else from `default`.
 
         Raises:
             SpecError: `layer_types` lists another number of layers, or an unknown kind.

@@ -132,7 +132,7 @@ def gated_layer(
 def decoder(
     config: Config, layers: Sequence[Block], *, tied: bool = False, vocab_size: int | None = None
 ) -> tuple[Block, ...]:
-    """A decoder of `layers`; `tied` and `vocab_size` stand where the config is silent."""
+    """A decoder of `layers`; `tied` and `vocab_size` are defaults for an absent key."""
     hidden_size = config.size("hidden_size")
     vocab_size = config.size("vocab_size", default=vocab_size)
     return (

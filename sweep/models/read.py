@@ -105,11 +105,11 @@ def _read_known(family: str, config: Config) -> tuple[Block, ...]:
 def _read_unknown(family: str, data: Mapping[str, Any], where: str) -> tuple[Block, ...]:
     refusal = f"{where}: model_type: family {family!r} is not supported: "
     if family in UNLIKE:
-        raise SpecError(refusal + "its layers differ from Llama's by more than its keys tell")
+        raise SpecError(refusal + "its layers differ from Llama's by more than its keys say")
     activation = data.get("hidden_act", data.get("hidden_activation"))
     if activation not in (None, *GATED_ACTIVATIONS):
         raise SpecError(
-            f"{refusal}hidden_act: {activation!r} does not tell a gated feed-forward from a plain "
+            f"{refusal}hidden_act: {activation!r} does not distinguish a gated feed-forward from a plain "
             f"one; gated are {', '.join(GATED_ACTIVATIONS)}"
         )
     reasons: list[tuple[int, str]] = []

@@ -1,4 +1,4 @@
-"""What the keys of a config that its family does not read say about its structure."""
+"""Keys of a config that its family does not read: harmless, or signs of another structure."""
 
 import re
 from collections.abc import Iterable

@@ -22,7 +22,7 @@ SHARDS_OF = ".shards"
 
 
 class Sharding(NamedTuple):
-    """Where shards are computed, and which.
+    """Shards to compute, and the processes that compute them.
 
     Attributes:
         only: The job of an array that this run is; it computes all shards if not given.
