@@ -109,8 +109,8 @@ def _read_unknown(family: str, data: Mapping[str, Any], where: str) -> tuple[Blo
     activation = data.get("hidden_act", data.get("hidden_activation"))
     if activation not in (None, *GATED_ACTIVATIONS):
         raise SpecError(
-            f"{refusal}hidden_act: {activation!r} does not distinguish a gated feed-forward from a plain "
-            f"one; gated are {', '.join(GATED_ACTIVATIONS)}"
+            f"{refusal}hidden_act: {activation!r} does not distinguish a gated feed-forward "
+            f"from a plain one; gated are {', '.join(GATED_ACTIVATIONS)}"
         )
     reasons: list[tuple[int, str]] = []
     for guess in GUESSES:
