@@ -22,11 +22,11 @@ from calibration.fit.priors import BOUNDS, PRIORS
 from calibration.fit.solver import EXPECTED_ROWS, NEAR, NOISE, Fit, noise_of, solve
 from calibration.fit.table import Table, tabulate
 from calibration.fit.verdicts import (
+    constrained_together,
     directions,
     regimes,
     rows_by_regime,
     sentences,
-    told_together,
     verdicts,
 )
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
@@ -201,7 +201,7 @@ def test_what_is_wildly_off_is_named_and_pulls_no_more() -> None:
     left_out = fit_of(wild, np.setdiff1d(np.arange(len(wild)), pulled.set_aside))
     np.testing.assert_allclose(pulled.vector, left_out.vector, atol=2e-3)
     said = sentences({}, {"rows_set_aside": [f"row {n}" for n in range(5)]})
-    assert "set aside as wildly off: row 0, row 1, row 2 and 2 more" in said
+    assert "excluded as outliers (more than 10 × the noise): row 0, row 1, row 2 and 2 more" in said
 
 
 def test_a_fit_goes_on_where_lapack_finds_no_singular_values() -> None:
@@ -256,7 +256,7 @@ def test_what_rows_tell_only_together_is_said() -> None:
     }
     layout = design(given.traits, priors=priors)
     fit = solve(kernel, layout, given.measured, range(9), given.weights)
-    assert told_together(fit) == [["software", "weight_bandwidth"]]
+    assert constrained_together(fit) == [["software", "weight_bandwidth"]]
     names, singular, loadings = directions(fit)
     assert names == ["software", "weight_bandwidth"]
     # The rows tell their product, and next to nothing of their ratio.
