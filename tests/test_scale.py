@@ -48,7 +48,7 @@ QUESTIONS = [
 
 
 def planned(question: ReductionRequest | None, **changes: object) -> Plan:
-    options = {n: changes.pop(n) for n in ("efficiency", "shards", "shard_bytes") if n in changes}
+    options = {n: changes.pop(n) for n in ("calibration", "shards", "shard_bytes") if n in changes}
     grid = resolve(Grid(**{**UNEVEN, "variables": VARIABLES, **changes}), shipped())
     return make_plan(grid, question=question, **options)
 
@@ -95,10 +95,10 @@ def test_reducing_each_shard_answers_as_reducing_the_whole(
 
 
 def test_intervals_and_operators_are_reduced_too(tmp_path) -> None:
-    fitted = sweep.load_efficiency("tensorrt-llm")
+    fitted = sweep.load_calibration("tensorrt-llm")
     variables = ["ttft", "prefill_operator_bound"]
     changes = {
-        **{"efficiency": fitted, "variables": variables, "models": [model("llama")], "isl": [128]},
+        **{"calibration": fitted, "variables": variables, "models": [model("llama")], "isl": [128]},
         "osl": [10],
     }
     question = ReductionRequest(text="best:batch_size", by="ttft_upper")
