@@ -347,11 +347,11 @@ def test_a_partial_survives_a_file(results, tmp_path) -> None:
         xr.testing.assert_identical(joined.drop_attrs(deep=False), direct.drop_attrs(deep=False))
 
 
-def test_blocks_do_not_change_the_answer(results, monkeypatch) -> None:
+def test_regions_do_not_change_the_answer(results, monkeypatch) -> None:
     asked = parse_reduction("best:batch_size,hardware", GridAxes.of(results), where="feasible")
     seen = []
     whole = reduce_dataset(results, asked)
-    monkeypatch.setattr("sweep.queries.reduction.POINTS", 5)
+    monkeypatch.setattr("sweep.grid.thresholds.CELLS_AT_ONCE", 5)
     blocked = reduce_dataset(
         results, asked, progress=lambda done, total: seen.append((done, total))
     )
