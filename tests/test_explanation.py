@@ -119,6 +119,7 @@ def _priced(point: Point) -> dict[str, jax.Array]:
     return {name: getattr(request, name) for name in PRICED}
 
 
+@pytest.mark.slow
 @EVERY
 def test_parts_make_up_the_times_of_a_sweep(case: str) -> None:
     family, numbers, efficiency = CASES[case]
@@ -308,6 +309,7 @@ def test_the_command_tells_and_draws(call, tmp_path) -> None:
     assert "exists" in err
 
 
+@pytest.mark.slow
 def test_json_holds_everything(call) -> None:
     code, out, _ = call("--json", "--efficiency", "tensorrt-llm")
     found = json.loads(out)

@@ -110,6 +110,7 @@ def row(**changes: object) -> Measurement:
 # Errors and verdicts.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.03, 0.1])
 def test_intervals_of_determined_factors_hold_as_often_as_they_say(noise: float) -> None:
     inside = []
@@ -144,6 +145,7 @@ def one_by_one() -> tuple[Table, Forward]:
     return given, Forward(given.groups, FACTORS)
 
 
+@pytest.mark.slow
 def test_rows_bound_by_memory_say_nothing_of_computing() -> None:
     given, kernel = one_by_one()
     fit = solve(kernel, design(given.traits), given.measured, range(9), given.weights)
@@ -162,6 +164,7 @@ def test_a_factor_no_row_feels_is_undetermined_however_small_its_error() -> None
     assert set(verdicts(mute)) == {"undetermined"}
 
 
+@pytest.mark.slow
 def test_fifty_rows_narrow_an_interval_that_fifty_copies_do_not() -> None:
     first, *others = table().rows[:51]
     copies = [first.model_copy(update={"id": f"copy {n}"}) for n in range(50)]
@@ -636,6 +639,7 @@ def test_versions_are_predicted_from_those_before() -> None:
     assert found == [("0.10.0", [1], [2]), ("1.0.0", [1, 2], [0])]
 
 
+@pytest.mark.slow
 def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     columns = (
         "id,engine,engine_version,scenario,model,hardware,tp,weight_dtype,isl,osl,metric,value"

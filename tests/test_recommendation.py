@@ -366,6 +366,7 @@ def test_a_result_answers_as_the_sweep_does(deployments, swept) -> None:
         assert np.allclose(one["score"], other["score"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_result_of_static_batches_will_do(static) -> None:
     read = read_deployments(static, Offer(), catalog=shipped(), model=MODEL, isl=512)
     best = recommend(read, Demand()).ranked.iloc[0]

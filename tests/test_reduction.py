@@ -82,6 +82,7 @@ def cut_anyhow(dataset, random, whole) -> list[xr.Dataset]:
     return parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "options"), ASKED)
 @settings(max_examples=8)
 @given(seed=st.integers(0, 10**6), random=st.randoms(use_true_random=False))
@@ -386,6 +387,7 @@ def test_in_python_and_on_part_of_the_grid(results) -> None:
     assert set(sweep.labels(whole.best_hardware).values) <= {"a100-sxm-80gb", "h20-96gb"}
 
 
+@pytest.mark.slow
 def test_values_by_operator_have_their_own_best(tmp_path) -> None:
     results = sweep.run(
         sweep.Grid(

@@ -256,6 +256,7 @@ def test_operators_make_up_the_steps_of_the_result(article) -> None:
                 )
 
 
+@pytest.mark.slow
 def test_operators_are_those_that_explain_tells(served) -> None:
     found = broken_down(served, "tensorrt-llm")
     assert found.unknown == ()
@@ -552,6 +553,7 @@ def keep(page, name: str) -> None:
     page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
 
 
+@pytest.mark.slow
 def test_the_map_tells_the_figures_of_the_result(article, article_page, opened) -> None:
     page = opened(article_page)
     keep(page, "report-light")
@@ -586,6 +588,7 @@ def test_intervals_are_told_too(served, served_page, opened) -> None:
     np.testing.assert_allclose(told, [float(here[name]) for name in names], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_everything_is_reached_by_keyboard(article_page, opened) -> None:
     page = opened(article_page)
     seen = []
@@ -617,6 +620,7 @@ def test_a_click_takes_a_cell_apart(article, article_page, opened) -> None:
         assert figure(f": {told}") == pytest.approx(step.sel(hardware=name).item(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_every_choice_can_be_drawn(served_page, opened) -> None:
     page = opened(served_page)
     for control in ("variable", "shown", "against", "across", "up", "precision", "tp"):
@@ -625,6 +629,7 @@ def test_every_choice_can_be_drawn(served_page, opened) -> None:
             page.select_option(f"#choose-{control}", index=k)
 
 
+@pytest.mark.slow
 def test_dark_narrow_and_printed(article_page, opened) -> None:
     page = opened(article_page, color_scheme="dark")
 
@@ -649,6 +654,7 @@ def test_dark_narrow_and_printed(article_page, opened) -> None:
     keep(page, "report-narrow")
 
 
+@pytest.mark.slow
 def test_a_name_that_is_a_script_does_nothing(hostile_page, opened) -> None:
     page = opened(hostile_page)
     for control in ("model", "accelerator", "against", "shown", "variable"):

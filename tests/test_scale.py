@@ -78,6 +78,7 @@ def whole() -> xr.Dataset:
     return run_plan(planned(None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", QUESTIONS, ids=str)
 @pytest.mark.parametrize("shards", [1, 48])
 def test_reducing_each_shard_answers_as_reducing_the_whole(
@@ -279,6 +280,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_answers_the_same(sweep_file, uninterrupted, tmp_path) -> None:
     out = tmp_path / "out.nc"
     folder = tmp_path / "out.nc.shards"
@@ -299,6 +301,7 @@ def test_killed_and_resumed_it_answers_the_same(sweep_file, uninterrupted, tmp_p
     same_answer(sweep.open_results(out).load(), uninterrupted, tmp_path)
 
 
+@pytest.mark.slow
 def test_workers_and_parts_answer_the_same(sweep_file, uninterrupted, tmp_path) -> None:
     done(start("run", sweep_file, "-o", tmp_path / "workers.nc", *ASKED, "--workers", 2))
     same_answer(sweep.open_results(tmp_path / "workers.nc").load(), uninterrupted, tmp_path)
@@ -338,6 +341,7 @@ print(json.dumps(list(peaks.values())))
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_grid(tmp_path) -> None:
     """Of a run, a merge, an export, a reduction, a comparison and a check of a folder."""
     peaks = []
@@ -356,6 +360,7 @@ def test_memory_does_not_grow_with_the_grid(tmp_path) -> None:
     same_answer(asked, reduced, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_merged_folder_is_the_file_of_a_single_run(tmp_path) -> None:
     changes = {"variables": ["output_throughput", "prefill_operator_bound", "feasible"]}
     made = planned(None, shards=7, **changes)
@@ -387,6 +392,7 @@ print(len(jax.local_devices()), len(used), results.decode_step_latency.values.to
 """
 
 
+@pytest.mark.slow
 def test_every_device_of_the_machine_computes_the_same(sweep_file) -> None:
     said = [
         done(start(sweep_file, code=DEVICES, env={**os.environ, "XLA_FLAGS": flags})).split()

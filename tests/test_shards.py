@@ -204,6 +204,7 @@ def whole(calibration, tmp_path_factory) -> xr.Dataset:
         return dataset.load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2, 3, 6, 24])
 def test_a_directory_is_the_single_file(shards, whole, calibration, tmp_path) -> None:
     """Operators, categories, intervals, and variables over fewer axes than are cut."""
@@ -379,6 +380,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", CHANGES)
 def test_another_plan_is_refused_in_words(words, tmp_path, calibration) -> None:
     changes = dict(CHANGES[words])
@@ -644,6 +646,7 @@ def reference(sweep_file, forked, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed(reference, sweep_file, forked, tmp_path) -> None:
     out, chance, cut_short = twin(reference, tmp_path / "out"), random.Random(1), 0
     arguments = ("run", sweep_file, "-o", out, "--shards", SHARDS)
@@ -705,6 +708,7 @@ def test_a_full_disk_ends_in_one_line(reference, sweep_file, forked, tmp_path, e
     assert not list(out.glob(".shard*"))
 
 
+@pytest.mark.slow
 def test_parts_side_by_side_make_the_whole(reference, sweep_file, forked, tmp_path) -> None:
     out = twin(reference, tmp_path / "out")
     runs = [
@@ -717,6 +721,7 @@ def test_parts_side_by_side_make_the_whole(reference, sweep_file, forked, tmp_pa
     assert contents(out) == contents(reference)
 
 
+@pytest.mark.slow
 def test_dask_workers_make_the_same_files_though_one_is_killed(
     reference, sweep_file, tmp_path
 ) -> None:
@@ -838,6 +843,7 @@ def test_plan_counts_intervals(call, tmp_path) -> None:
     assert sizes == {"output_throughput": 16, **bounds, "extrapolation": 4}
 
 
+@pytest.mark.slow
 def test_the_command_resumes_checks_and_refuses(call, reference, sweep_file, tmp_path) -> None:
     out = tmp_path / "out"
     shutil.copytree(reference, out)
