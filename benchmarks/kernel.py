@@ -28,6 +28,7 @@ from sweep.evaluation.kernel_inputs import (
 from sweep.evaluation.vmapped_kernel import kernel
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
+from sweep.runs.huge_pages import restart_with_huge_pages
 from sweep.runs.run import run_resolved
 from sweep.schema.axes import AXES
 from sweep.specs.catalog import current_catalog
@@ -303,4 +304,5 @@ def main(repeats: int | None, small: bool, as_json: bool, only: str | None) -> N
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     main()

@@ -44,6 +44,7 @@ from sweep.grid.thresholds import NETCDF_CHUNK_CELLS, SHARD_BYTES
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.runs import shard_file
+from sweep.runs.huge_pages import restart_with_huge_pages
 from sweep.runs.run import compute, run_plan, run_resolved
 from sweep.runs.run_folder import begun
 from sweep.runs.shards import run_shards
@@ -63,10 +64,10 @@ class Row(NamedTuple):
     Attributes:
         what: What was measured.
         figure: The median, with its unit.
-        ratio: To the baseline, the median of the rounds' ratios. [1]
-        baseline: What it is held against.
-        bar: What the ratio should be. [1]
-        at_most: Whether it should be no more, rather than no less.
+        ratio: Ratio to the baseline, the median over the rounds. [1]
+        baseline: Name of the baseline.
+        bar: Goal of the ratio. [1]
+        at_most: Whether the ratio should be at most the bar, rather than at least.
     """
 
     what: str
@@ -78,13 +79,13 @@ class Row(NamedTuple):
 
     @property
     def met(self) -> bool:
-        """Whether the ratio keeps to the bar."""
+        """Whether the ratio meets the bar."""
         if self.ratio is None or self.bar is None:
             return True
         return self.ratio <= self.bar if self.at_most else self.ratio >= self.bar
 
-    def told(self) -> dict[str, Any]:
-        """As a line of the table."""
+    def cells(self) -> dict[str, Any]:
+        """Cells of the row by the heading of their column."""
         sign = "≤" if self.at_most else "≥"
         return {
             "what": self.what,
@@ -97,10 +98,10 @@ class Row(NamedTuple):
 
 
 def rounds(runs: dict[str, Run], repeats: int) -> dict[str, np.ndarray]:
-    """Times of each, taking turns; what each leaves is freed after the clock has stopped. [s]
+    """Times of each run, taking turns; results are freed after the clock has stopped. [s]
 
-    A turn is three runs, of which the middle one counts: the first finds caches and threads as
-    another left them.
+    A turn is three runs, of which the median counts: the first finds caches and threads in the
+    state that another run left.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
@@ -119,7 +120,7 @@ def ratio(times: dict[str, np.ndarray], name: str, baseline: str) -> float:
 
 def kernel_rows(size: Size, repeats: int) -> Iterator[Row]:
     """Points per second into memory that is used again and into a fresh Dataset."""
-    lengths = [16 * (place + 1) for place in range(size.context)]
+    lengths = [16 * (index + 1) for index in range(size.context)]
     prefill = {"context_len": None, "isl": lengths, "variables": ["prefill_latency"]}
     numpy_decode = numpy_case(size, formula.broadcast, "").run
     numpy_prefill = numpy_case(size, formula.prefill_in_blocks, "").run
@@ -135,8 +136,8 @@ def kernel_rows(size: Size, repeats: int) -> Iterator[Row]:
 def _kernel_case(
     name: str, grid: Resolved, numpy: Run, loops: dict[str, Run], repeats: int
 ) -> Iterator[Row]:
-    made = make_plan(grid)
-    work = Evaluation(made)
+    plan = make_plan(grid)
+    work = Evaluation(plan)
     memory = ResultMemory()
 
     def refill() -> np.ndarray:
@@ -231,24 +232,24 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def bare_write(values: np.ndarray, chunks: Sequence[int], path: Path, compression: str) -> None:
-    """The same values by netCDF4 alone, all that a sweep knows of them left out."""
+    """Write the same values by netCDF4 alone, without attributes and labels."""
     with netCDF4.Dataset(path, "w") as file:
         file.set_fill_off()
-        for place, length in enumerate(values.shape):
-            file.createDimension(f"d{place}", length)
-        dims = tuple(f"d{place}" for place in range(values.ndim))
+        for axis, length in enumerate(values.shape):
+            file.createDimension(f"d{axis}", length)
+        dims = tuple(f"d{axis}" for axis in range(values.ndim))
         options: dict[str, Any] = {"contiguous": True}
         if compression != "none":
             options = {"compression": compression, "complevel": 1, "chunksizes": tuple(chunks)}
         target = file.createVariable("values", values.dtype, dims, **options)
-        for place, part in enumerate(values):
-            target[place] = part
+        for index, row in enumerate(values):
+            target[index] = row
 
 
 def file_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
     """From a sweep to a file against a bare write of the same bytes."""
-    made = decode_plan(points)
-    dataset = run_plan(made)
+    plan = decode_plan(points)
+    dataset = run_plan(plan)
     array = dataset["decode_step_latency"]
     chunks = list(chunk_shape(array, NETCDF_CHUNK_CELLS).values())
     for compression in ("none", "zlib", "zstd"):
@@ -257,18 +258,18 @@ def file_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
             fresh = partial(TemporaryDirectory, dir=here, ignore_cleanup_errors=True)
 
             def swept(how: str = compression, fresh: Any = fresh) -> Any:
-                place = fresh()
-                path = Path(place.name) / "swept.nc"
+                created = fresh()
+                path = Path(created.name) / "swept.nc"
                 if how == "none":
-                    write_netcdf(run_plan(made), path)
+                    write_netcdf(run_plan(plan), path)
                 else:
-                    export(run_plan(made), path, Storage(how, 1))
-                return place
+                    export(run_plan(plan), path, Storage(how, 1))
+                return created
 
             def bare(how: str = compression, fresh: Any = fresh) -> Any:
-                place = fresh()
-                bare_write(array.values, chunks, Path(place.name) / "bare.nc", how)
-                return place
+                created = fresh()
+                bare_write(array.values, chunks, Path(created.name) / "bare.nc", how)
+                return created
 
             times = rounds({"sweep": swept, "netCDF4": bare}, repeats)
         rate = dataset.nbytes / float(np.median(times["sweep"])) / 1e6
@@ -280,12 +281,12 @@ def file_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
 
 def worker_rows(points: int, folder: Path) -> Iterator[Row]:
     """Two workers against one, their start included."""
-    made, seconds = decode_plan(points), {}
+    plan, seconds = decode_plan(points), {}
     for workers in (1, 2):
         with scratch(folder) as here:
             how = Sharding(workers=workers)
             seconds[workers] = clock(
-                partial(run_into_shards, made, here / "cut", how, lambda line: None)
+                partial(run_into_shards, plan, here / "shards", how, lambda line: None)
             )
     yield Row("two workers", f"{seconds[2]:.1f} s", seconds[1] / seconds[2], "one worker")
 
@@ -294,22 +295,22 @@ def size_rows(sizes: Sequence[int], folder: Path, repeats: int) -> Iterator[Row]
     """Time for a point, and peak memory, from small grids to large ones."""
     each: dict[int, float] = {}
     for points in sizes:
-        made = decode_plan(points)
+        plan = decode_plan(points)
         with scratch(folder) as here:
 
-            def once(made: Plan = made, here: Path = here) -> None:
-                with begun(here / "cut", made, force=True) as directory:
+            def once(plan: Plan = plan, here: Path = here) -> None:
+                with begun(here / "shards", plan, force=True) as directory:
                     run_shards(directory, directory.shards())
 
             once()
             times = rounds({"": once}, 1 if points > 10**8 else repeats)[""]
-        each[points] = float(np.median(times)) / made.points
+        each[points] = float(np.median(times)) / plan.points
         smallest = min((n for n in each if n >= 10**7), default=points)
         found = each[points] / each[smallest] if points > smallest else None
         what = f"{points:.0e} points to disk"
-        told = f"the cost at {smallest:.0e}" if found else ""
+        baseline = f"the cost at {smallest:.0e}" if found else ""
         bar = 1.5 if found else None
-        yield Row(what, f"{each[points] * 1e9:.2f} ns/point", found, told, bar, at_most=True)
+        yield Row(what, f"{each[points] * 1e9:.2f} ns/point", found, baseline, bar, at_most=True)
 
 
 def memory_rows(sizes: Sequence[int], folder: Path) -> Iterator[Row]:
@@ -318,10 +319,15 @@ def memory_rows(sizes: Sequence[int], folder: Path) -> Iterator[Row]:
     first = min((n for n in peaks if n >= 10**7), default=min(peaks))
     for points, peak in peaks.items():
         found = peak / peaks[first] if points > first else None
-        told = f"that of {first:.0e}" if found else ""
+        baseline = f"that of {first:.0e}" if found else ""
         bar = 1.5 if found else None
         yield Row(
-            f"{points:.0e} points, peak memory", f"{peak:,.0f} MB", found, told, bar, at_most=True
+            f"{points:.0e} points, peak memory",
+            f"{peak:,.0f} MB",
+            found,
+            baseline,
+            bar,
+            at_most=True,
         )
 
 
@@ -336,14 +342,14 @@ def peak_memory(points: int, folder: Path) -> float:
 
 def share_rows(points: int, per_shard: int, folder: Path) -> Iterator[Row]:
     """Shares of the time of a sweep to disk, with all steps in sequence."""
-    made = decode_plan(points, per_shard=per_shard)
+    plan = decode_plan(points, per_shard=per_shard)
     spent = dict.fromkeys(("compute", "copy", "encode and checksum", "write"), 0.0)
     whole = 0.0
-    with scratch(folder) as here, begun(here / "cut", made) as directory, _timed(spent):
-        work, memory = Evaluation(made), ResultMemory()
+    with scratch(folder) as here, begun(here / "shards", plan) as directory, _timed(spent):
+        work, memory = Evaluation(plan), ResultMemory()
         for shard in directory.shards():
             before = perf_counter()
-            dataset = compute(made, work, made.shards.region(shard), memory=memory)
+            dataset = compute(plan, work, plan.shards.region(shard), memory=memory)
             shard_file.write_shard(dataset, directory.shard_path(shard), directory.identity(shard))
             del dataset
             # The first shard compiles.
@@ -423,11 +429,11 @@ def main(
         import resource
 
         run_into_shards(
-            decode_plan(int(only[0])), Path(only[1]) / "cut", Sharding(), lambda line: None
+            decode_plan(int(only[0])), Path(only[1]) / "shards", Sharding(), lambda line: None
         )
         unit = 1 if sys.platform == "darwin" else 1024
         click.echo(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
-        shutil.rmtree(Path(only[1]) / "cut")
+        shutil.rmtree(Path(only[1]) / "shards")
         return
     repeats = repeats or (3 if small else 9)
     facts = machine()
@@ -445,12 +451,13 @@ def main(
             *share_rows(*((10**6, 2**20) if small else (4 * 10**8, SHARD_BYTES)), where),
         ]
     if as_json:
-        told = [row.told() for row in rows]
-        click.echo(json.dumps({"machine": facts, "repeats": repeats, "rows": told}, indent=2))
+        table = [row.cells() for row in rows]
+        click.echo(json.dumps({"machine": facts, "repeats": repeats, "rows": table}, indent=2))
         return
     note = "; the grids are too small for true figures" if small else ""
-    print_table(f"Medians of up to {repeats} rounds{note}", [row.told() for row in rows], facts)
+    print_table(f"Medians of up to {repeats} rounds{note}", [row.cells() for row in rows], facts)
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     main()

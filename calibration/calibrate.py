@@ -1,4 +1,4 @@
-"""A finished fit: what it found, how sure it is, and the files that carry it."""
+"""A complete fit: factors with errors and verdicts, intervals, and provenance as a calibration."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from calibration.fit.parameters import Array, Parameter, design, settings_of
 from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.fit.verdicts import (
+    constrained_together,
     rows_by_regime,
-    told_together,
     verdicts,
 )
 from calibration.validation.group_spreads import groups_of, spreads
@@ -32,13 +32,13 @@ rows have several minima, within a hundredth of one another's cost. [count]"""
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fit, and the calibration that sweeps read.
+    """A fit and the calibration made of it.
 
     Attributes:
         table: The rows.
-        fit: What the fit found.
-        calibration: The pooled factors, deviations and intervals of the fit.
-        left_out: Logarithmic error of each row if its configuration were left out.
+        fit: Parameters with their errors.
+        calibration: Factors, deviations and intervals in the form that sweeps read.
+        left_out: Logarithmic error of each row, had its configuration been left out. [1]
     """
 
     table: Table
@@ -60,14 +60,14 @@ def calibrate(
 
     Args:
         table: The rows.
-        name: What to call the result.
+        name: Name of the calibration.
         start_from: A calibration whose factors and errors are the priors of this fit.
-        suspects: Rows that were left out, for the record. [count]
+        suspects: Suspect rows that were left out, for the provenance. [count]
         free: Patterns of the parameters to fit; all if empty, see `parameters.chosen`.
         starts: Points to start from. [count]
 
     Raises:
-        SpecError: A pattern names no parameter, or the prior lies beyond what is physical.
+        SpecError: A pattern names no parameter, or a factor of `start_from` is outside its bounds.
     """
     centres = None if start_from is None else centres_of(start_from)
     layout = design(table.traits, centres=centres, free=free)
@@ -80,7 +80,7 @@ def calibrate(
 
 
 def centres_of(calibration: Calibration) -> dict[str, tuple[float, float]]:
-    """What a fit found, as centres and widths of priors."""
+    """Centres and widths of the priors that a calibration implies, by parameter."""
     found: dict[str, tuple[float, float]] = {}
     for factor, figure in calibration.factors.items():
         found[factor] = _centre(figure)
@@ -97,7 +97,7 @@ def _centre(figure: Figure) -> tuple[float, float]:
 
 
 def standard_errors(fit: Fit) -> Array:
-    """Of each parameter; that of its prior where it was not free."""
+    """Standard error of each parameter; the width of its prior where it was not free. [1]"""
     return np.where(fit.design.free, np.sqrt(np.diag(fit.covariance)), fit.design.widths)
 
 
@@ -156,7 +156,7 @@ def _as_calibration(
             "noise": round(fit.noise, 4),
             "costs_of_starts": [round(cost, 3) for cost in fit.costs],
             "rows_waiting_longest_for": rows_by_regime(fit),
-            "told_only_together": told_together(fit),
+            "told_only_together": constrained_together(fit),
             "errors_without_own_configuration": {
                 scenario: {
                     k: round(v, 4)

@@ -1,4 +1,4 @@
-"""Pictures of a fit: predicted against measured, errors by group, factors with their errors."""
+"""Figures of a fit: predicted against measured, errors by group, factors with their errors."""
 
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,18 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from sweep.errors import SpecError
 
 GROUPS = {"hardware": "accelerator", "model": "model", "engine_version": "engine version"}
-"""What errors can be shown by, and what a picture calls it."""
+"""Columns by which errors can be shown, with their names in a figure."""
 
 
 def draw(path: Path, *, by: str = "hardware") -> Figure:
-    """All pictures of the fit at `path`, side by side.
+    """Draw predicted against measured, errors by group and factors, side by side.
 
     Args:
         path: A NetCDF file that `fit` wrote.
-        by: What to show errors by, one of `GROUPS`.
+        by: Column to show errors by, one of `GROUPS`.
 
     Raises:
-        SpecError: It is no NetCDF file of a fit.
+        SpecError: The file is not the NetCDF file of a fit.
     """
     try:
         with xr.open_dataset(path, engine="netcdf4") as found:
@@ -40,7 +40,7 @@ def draw(path: Path, *, by: str = "hardware") -> Figure:
 
 
 def errors_by(axes: Any, fit: xr.Dataset, by: str) -> None:
-    """Errors without a row's own configuration, by group, the farthest off at the top."""
+    """Draw the errors of rows whose configuration was left out, by group, the largest on top."""
     labels, errors = fit[by].values.astype(str), np.expm1(fit.left_out_residual.values)
     known = np.isfinite(errors)
     groups = {name: errors[known & (labels == name)] for name in np.unique(labels[known])}
@@ -63,7 +63,7 @@ def errors_by(axes: Any, fit: xr.Dataset, by: str) -> None:
 
 
 def scatter(axes: Any, fit: xr.Dataset) -> None:
-    """Predicted against measured throughputs, suspects of a misfit far from the diagonal."""
+    """Draw predicted against measured throughputs."""
     rate = fit.measured.values > 1
     measured, predicted = fit.measured.values[rate], fit.predicted.values[rate]
     axes.plot(measured, predicted, ".", ms=3, alpha=0.4, color="#0072B2", label="rows")
@@ -79,7 +79,7 @@ def scatter(axes: Any, fit: xr.Dataset) -> None:
 
 
 def forest(axes: Any, fit: xr.Dataset) -> None:
-    """90 % intervals of the pooled factors, each over its value."""
+    """Draw 90 % intervals of the pooled factors, each relative to its value."""
     pooled = [i for i, name in enumerate(fit.parameter.values) if "[" not in str(name)]
     values = np.exp(fit.estimate.values[pooled])
     errors = 1.645 * fit.standard_error.values[pooled]

@@ -23,20 +23,17 @@ from sweep.files.atomic import check_writable, replacing
 from sweep.grid.dataset import package_version
 
 ROW_LABELS = ("scenario", "model", "hardware", "engine_version", "metric")
-"""Columns of the rows that the NetCDF file of a fit keeps."""
-
-
-# Files.
+"""Columns of the rows that the NetCDF file of a fit contains."""
 
 
 def save(result: FitResult, path: Path, *, force: bool) -> Path:
-    """Write the fit as NetCDF, and beside it the twin that a person can read.
+    """Write the fit as NetCDF, and the calibration as YAML beside it.
 
     Returns:
-        The path of the plain text.
+        Path of the YAML file.
 
     Raises:
-        ResultError: A file cannot be written, or exists.
+        ResultError: A file cannot be written, or exists and `force` is not set.
     """
     twin = path.with_suffix(".yaml")
     for file in (path, twin):
@@ -49,14 +46,14 @@ def save(result: FitResult, path: Path, *, force: bool) -> Path:
 
 
 def as_text(calibration: Calibration) -> str:
-    """The plain-text twin: one line for each figure."""
+    """The calibration as YAML, one line for each figure."""
     data = calibration.model_dump(mode="json", exclude_none=True)
-    lines = ["# Fitted efficiency factors; read by llm-sweep run --efficiency FILE.", ""]
+    lines = ["# Calibration: efficiency factors, read by llm-sweep run --efficiency FILE.", ""]
     head = {k: data[k] for k in ("name", "engine", "engine_version", "provenance")}
     lines.append(yaml.safe_dump(head, sort_keys=False, width=100).rstrip())
     lines += [
         "",
-        "# Value, error of its logarithm, and what the rows say of it.",
+        "# Value, standard error of its logarithm, and verdict.",
         _heading("factors", data),
     ]
     lines += [f"  {name}: {_flow(figure)}" for name, figure in data["factors"].items()]
@@ -68,9 +65,9 @@ def as_text(calibration: Calibration) -> str:
             lines += [f"      {json.dumps(k)}: {_flow(v)}" for k, v in levels.items()]
     for part in ("settings", "halfwidths", "seen"):
         lines += ["", yaml.safe_dump({part: data[part]}, sort_keys=False, width=100).rstrip()]
-    lines += ["", "# Width of intervals over the usual.", _heading("spreads", data)]
+    lines += ["", "# Interval width relative to the default.", _heading("spreads", data)]
     lines += [f"  {by}: {_flow(levels)}" for by, levels in data["spreads"].items()]
-    lines += ["", "# Lowest and highest that the rows held.", _heading("ranges", data)]
+    lines += ["", "# Lowest and highest number in the rows.", _heading("ranges", data)]
     for scenario, spans in data["ranges"].items():
         lines.append(f"  {scenario}: {_flow(spans)}")
     return "\n".join([*lines, ""])
@@ -88,8 +85,8 @@ def _flow(figure: dict[str, Any]) -> str:
 def as_dataset(result: FitResult) -> xr.Dataset:
     """Parameters, covariance, observations and residuals, labelled.
 
-    `direction` goes from the combination of pooled factors that the rows tell least to the one
-    they tell best, in units of the widths of the priors and with deviations taken out.
+    `direction` orders combinations of pooled factors from the least to the best constrained by the
+    rows, in units of the widths of the priors, after projecting out the deviations.
     """
     fit, table = result.fit, result.table
     names = [parameter.name for parameter in fit.design.parameters]
@@ -109,13 +106,15 @@ def as_dataset(result: FitResult) -> xr.Dataset:
     dataset = xr.Dataset(
         {
             "estimate": entry("parameter", fit.vector, "logarithm of the parameter"),
-            "standard_error": entry("parameter", standard_errors(fit), "its standard error"),
+            "standard_error": entry(
+                "parameter", standard_errors(fit), "standard error of the estimate"
+            ),
             "covariance": entry(("parameter", "parameter_2"), fit.covariance, "covariance"),
             "measured": entry("row", np.exp(table.measured), "measured figure"),
             "predicted": entry("row", np.exp(fit.predicted), "predicted figure"),
             "residual": entry("row", fit.errors, "logarithm of predicted over measured"),
             "left_out_residual": entry(
-                "row", result.left_out, "the same, had its configuration been left out"
+                "row", result.left_out, "residual, had the configuration of the row been left out"
             ),
             "fitted": entry("row", fitted, "1 where the fit used the row"),
             "regime": (
@@ -130,12 +129,12 @@ def as_dataset(result: FitResult) -> xr.Dataset:
             "sensitive_rows": entry(
                 "parameter",
                 sensitive_rows(fit).astype(np.int32),
-                f"fitted rows that move by {SENSITIVE:.0%} of what the parameter does, or more",
+                f"fitted rows that move by at least {SENSITIVE:.0%} of a change of the parameter",
             ),
             "singular_value": entry(
                 "direction",
                 singular,
-                "what the rows tell of a combination of pooled factors over what its prior does",
+                "information of the rows on a combination of pooled factors, relative to its prior",
             ),
             "loading": entry(
                 ("direction", "factor"), loadings, "share of a pooled factor in a combination"

@@ -1,9 +1,13 @@
 """Strictness for every test, and two wide sweeps that several files read."""
 
+import pickle
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
+import xarray as xr
+from filelock import FileLock
 from hypothesis import settings
 from jaxtyping import install_import_hook
 from runtime_types import MODULES
@@ -27,17 +31,32 @@ def strict_arrays() -> Iterator[None]:
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests of the wide sweeps, which take long to compile, as slow."""
+    for item in items:
+        if {"wide64", "wide32"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
-def wide64():
+def wide64(tmp_path_factory, worker_id: str) -> xr.Dataset:
     """Every variable over a few shipped models and machines, in float64."""
-    from factories import wide_sweep
-
-    return wide_sweep("float64")
+    return computed_once("float64", tmp_path_factory.getbasetemp(), worker_id)
 
 
 @pytest.fixture(scope="session")
-def wide32():
+def wide32(tmp_path_factory, worker_id: str) -> xr.Dataset:
     """The same in float32."""
+    return computed_once("float32", tmp_path_factory.getbasetemp(), worker_id)
+
+
+def computed_once(dtype: str, folder: Path, worker_id: str) -> xr.Dataset:
+    """A wide sweep, compiled by the first worker of a test run that needs it."""
     from factories import wide_sweep
 
-    return wide_sweep("float32")
+    shared = (folder if worker_id == "master" else folder.parent) / f"wide-{dtype}.pickle"
+    with FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            shared.write_bytes(pickle.dumps(wide_sweep(dtype)))
+    found: xr.Dataset = pickle.loads(shared.read_bytes())
+    return found

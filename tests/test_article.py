@@ -441,6 +441,7 @@ def test_meshes_have_a_row_per_model_and_a_column_per_method() -> None:
     assert labelled == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_the_table_is_drawn_with_its_columns() -> None:
     figure = sweep.article_table()
     bars = [[patch.get_height() for patch in axes.patches] for axes in figure.axes]
@@ -466,6 +467,7 @@ def one_panel() -> Figure:
     return comparison_figure([[by_operators]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw", [sweep.article_rooflines, sweep.article_meshes, sweep.article_table, one_panel]
 )

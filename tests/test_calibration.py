@@ -65,6 +65,7 @@ def simulated(seed: int) -> tuple[dict[str, float], np.ndarray]:
     return truth, figures + random.normal(0, 0.03, len(figures))
 
 
+@pytest.mark.slow
 def test_no_ideal_prediction_is_below_a_measured_throughput() -> None:
     """Bounds are bounds: every in-flight and static row that is not in doubt."""
     rows = [r for r in read_measurements("tensorrt-llm") if r.quality == "ok"]
@@ -76,6 +77,7 @@ def test_no_ideal_prediction_is_below_a_measured_throughput() -> None:
     assert over[~throughput].max() < 1
 
 
+@pytest.mark.slow
 def test_known_factors_come_back() -> None:
     inside = []
     for seed in range(6):
@@ -89,6 +91,7 @@ def test_known_factors_come_back() -> None:
     assert np.mean(inside) > 0.85
 
 
+@pytest.mark.slow
 def test_what_rows_do_not_tell_is_called_undetermined() -> None:
     # One request at a time reads weights and nothing else binds: no rate of computing shows.
     rows = [
@@ -115,6 +118,7 @@ def test_what_rows_do_not_tell_is_called_undetermined() -> None:
         assert figures[name].standard_error == pytest.approx(PRIORS[name].width, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_row_repeated_is_not_fifty_rows() -> None:
     row = table().rows[0]
     errors = []
@@ -167,6 +171,7 @@ def test_slopes_are_those_of_finite_differences() -> None:
         np.testing.assert_allclose(slopes[:, column], numeric, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_left_out_errors_are_those_of_refits() -> None:
     # Held against fits that truly did not see the configuration.
     fit = fit_of(table().measured)
@@ -179,6 +184,7 @@ def test_left_out_errors_are_those_of_refits() -> None:
         np.testing.assert_allclose(linear[out], refitted.errors[out], atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_fit_survives_its_file(tmp_path: Path) -> None:
     found = calibrate(table(), name="mine").calibration
     path = tmp_path / "mine.yaml"
@@ -191,6 +197,7 @@ def test_a_fit_survives_its_file(tmp_path: Path) -> None:
             assert again.factor(name, trait) == found.factor(name, trait)
 
 
+@pytest.mark.slow
 def test_six_rows_of_a_new_accelerator_help_and_break_nothing() -> None:
     shipped_fit = load_calibration("tensorrt-llm")
     assert shipped_fit is not None
@@ -229,6 +236,7 @@ def test_six_rows_of_a_new_accelerator_help_and_break_nothing() -> None:
         assert mine.factors[name].value == pytest.approx(shipped_fit.factors[name].value, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_sweep_says_what_the_calibration_predicts() -> None:
     mine = load_calibration("tensorrt-llm")
     assert mine is not None
@@ -271,6 +279,7 @@ def test_a_sweep_says_what_the_calibration_predicts() -> None:
     assert found.attrs["efficiency"] == f"tensorrt-llm {mine.digest}"
 
 
+@pytest.mark.slow
 def test_ideal_is_the_default_and_says_so() -> None:
     grid = Grid(
         models=["llama-3.1-8b"],
@@ -303,6 +312,7 @@ def test_bad_efficiency_files_are_refused(tmp_path: Path, text: str, words: list
     assert all(word in str(refusal.value) for word in ["mine.yaml", *words]), refusal.value
 
 
+@pytest.mark.slow
 def test_a_hand_written_file_is_enough(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("factors: {weight_bandwidth: {value: 0.5}}", encoding="utf-8")
@@ -319,6 +329,7 @@ def test_a_hand_written_file_is_enough(tmp_path: Path) -> None:
     assert half / run(grid).decode_step_latency.item() == pytest.approx(2, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_command_fits_shows_predicts_and_draws(tmp_path: Path) -> None:
     columns = "id,engine,engine_version,scenario,model,hardware,tp,isl,osl,metric,value"
     lines = [",".join(str(getattr(r, c)) for c in columns.split(",")) for r in table().rows[:60]]
@@ -349,6 +360,7 @@ def test_a_prior_is_what_it_says() -> None:
     assert set(PRIORS) <= set(FACTORS)
 
 
+@pytest.mark.slow
 def test_two_accelerators_are_compared_by_what_they_are_predicted_to_deliver() -> None:
     mine = load_calibration("tensorrt-llm")
     assert mine is not None

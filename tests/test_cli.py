@@ -164,12 +164,14 @@ def test_run_writes_a_file_that_check_accepts(call, sweep_file, tmp_path) -> Non
     assert [p.name for p in tmp_path.iterdir() if p.suffix == ".nc"] == ["out.nc"]
 
 
+@pytest.mark.slow
 def test_run_takes_a_shipped_sweep_by_name(call, tmp_path) -> None:
     output = tmp_path / "table.nc"
     assert call("run", "trtllm-article-table", "-o", output)[0] == 0
     assert sweep.open_results(output).sizes["batch_size"] == 3
 
 
+@pytest.mark.slow
 def test_keep_infeasible_keeps_throughputs(call, sweep_file, tmp_path) -> None:
     file = sweep_file(
         models=["llama-2-70b"], context_len=None, isl=[128], osl=[128],
@@ -264,6 +266,7 @@ def test_unwritable_outputs_are_refused_and_leave_nothing(call, sweep_file, tmp_
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="file size limits are set the Linux way")
 def test_a_full_disk_leaves_no_half_file(sweep_file, tmp_path) -> None:
     output = tmp_path / "out.nc"
@@ -308,7 +311,7 @@ def test_check_fails_with_status_1_on_a_changed_file(call, result, tmp_path) -> 
     code, out, _ = call("check", changed)
     assert code == 1
     assert "units" in out
-    assert "below 0" in out
+    assert "has negative or infinite values" in out
 
 
 def test_compare_answers_in_a_sentence_and_draws(call, result, tmp_path) -> None:
@@ -370,6 +373,7 @@ def test_user_folders_extend_and_override(call, tmp_path, monkeypatch) -> None:
     assert call("show", "hardware", "my-gpu")[0] == 0
 
 
+@pytest.mark.slow
 def test_the_article_table_stands_beside_the_published_columns(call, tmp_path) -> None:
     picture = tmp_path / "table.png"
     code, out, _ = call("article-table", "--json", "-o", picture)
@@ -399,6 +403,7 @@ def test_the_articles_rooflines_in_one_command(call, tmp_path) -> None:
     assert picture.read_bytes() != drawn
 
 
+@pytest.mark.slow
 def test_the_articles_meshes_in_one_command(call, tmp_path) -> None:
     picture = tmp_path / "meshes.png"
     code, out, _ = call("article-meshes", "-o", picture, "--json")
@@ -545,6 +550,7 @@ def test_compare_says_what_it_cannot_know(call, sweep_file, tmp_path) -> None:
     assert_refused(call("compare", output, *pair, "--isl", "5"), "isl")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_or_closed_standard_output_leaves_no_traceback() -> None:
     command = f"{sys.executable} -m sweep list hardware"

@@ -12,6 +12,7 @@ from factories import UNEVEN, hardware, model, precision, shipped
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sweep.engines.calibration_file import load_calibration
 from sweep.evaluation import evaluator
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan, make_plan
@@ -132,13 +133,13 @@ def test_a_grid_between_one_tile_and_shards_is_assembled_from_small_tiles(
     assert not any(is_tile(array) for array in found.values())
 
 
-@pytest.mark.parametrize("efficiency", [None, "tensorrt-llm"])
+@pytest.mark.parametrize("calibration", ["ideal", "tensorrt-llm"])
 def test_models_of_several_structures_are_assembled(
-    efficiency: str | None, large: None, monkeypatch: pytest.MonkeyPatch
+    calibration: str, large: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(thresholds, "ONE_TILE_BYTES", 2**28)
     grid = resolve(Grid(**{**UNEVEN, "variables": VARIABLES}), shipped())
-    work = Evaluation(make_plan(grid))
+    work = Evaluation(make_plan(grid, calibration=load_calibration(calibration)))
     assert work.structures > 1
     assert not any(is_tile(array) for array in work.compute(work.whole).values())
 

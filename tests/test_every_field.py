@@ -101,6 +101,7 @@ def test_every_field_of_hardware_has_a_case() -> None:
     assert not WORDS_OF_HARDWARE & set(MOVED_BY_HARDWARE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", MOVED_BY_HARDWARE)
 def test_every_figure_of_hardware_moves_its_variable(field: str) -> None:
     setting, numbers, moved = MOVED_BY_HARDWARE[field]
@@ -220,6 +221,7 @@ def test_a_wider_operand_sets_the_rate(field: str) -> None:
     assert after["prefill_latency"] > before["prefill_latency"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["attention", "experts"])
 @pytest.mark.parametrize("family", ["mixtral", "deepseek_v3"])
 def test_a_part_of_its_own_is_stored_and_computed_so(part: str, family: str) -> None:
@@ -303,6 +305,7 @@ def test_every_field_of_a_block_has_a_case() -> None:
     assert {field.name for field in dataclasses.fields(Block)} == set(WIDER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", WIDER)
 def test_every_field_of_a_block_moves_some_variable(field: str) -> None:
     family, place, value = WIDER[field]

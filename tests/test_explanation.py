@@ -15,7 +15,7 @@ from sweep.cli import main as cli
 from sweep.decisions.explain import QUANTITIES, Explanation, explain
 from sweep.decisions.explain_text import figure_rows, operator_rows
 from sweep.decisions.operator_breakdown import HOST
-from sweep.engines.calibration_file import load_efficiency
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import GridError
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
@@ -25,7 +25,7 @@ from sweep.kernel.request import Request
 from sweep.models.read import read_blocks
 from sweep.schema.terms import BOUNDS
 
-CALIBRATION = load_efficiency("tensorrt-llm")
+CALIBRATION = load_calibration("tensorrt-llm")
 CASES = {
     "one GPU": ("llama", {"tp": 1, "batch_size": 4, "isl": 90, "osl": 20}, None),
     "two GPUs": ("llama", {"tp": 2, "batch_size": 48, "isl": 900, "osl": 50}, None),
@@ -63,7 +63,7 @@ def fresh(family: str, numbers: dict[str, int], efficiency, machine) -> Explanat
     axes: dict[str, Any] = {axis: [value] for axis, value in numbers.items()}
     names: dict[str, Any] = {"models": [model(family)], "hardware": [machine]}
     grid = Grid(**names, precision=[FP16], **axes, variables=["ttft"])
-    return explain(grid, efficiency=efficiency)
+    return explain(grid, calibration=efficiency)
 
 
 def scaled(resource: str, factor: float, efficiency):
@@ -119,6 +119,7 @@ def _priced(point: Point) -> dict[str, jax.Array]:
     return {name: getattr(request, name) for name in PRICED}
 
 
+@pytest.mark.slow
 @EVERY
 def test_parts_make_up_the_times_of_a_sweep(case: str) -> None:
     family, numbers, efficiency = CASES[case]
@@ -308,6 +309,7 @@ def test_the_command_tells_and_draws(call, tmp_path) -> None:
     assert "exists" in err
 
 
+@pytest.mark.slow
 def test_json_holds_everything(call) -> None:
     code, out, _ = call("--json", "--efficiency", "tensorrt-llm")
     found = json.loads(out)

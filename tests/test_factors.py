@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from factories import blocks, hardware, model, point, precision
 
-from sweep.engines.calibration_file import load_efficiency
+from sweep.engines.calibration_file import load_calibration
 from sweep.evaluation.packing import inputs
 from sweep.evaluation.vmapped_kernel import kernel
 from sweep.grid.grid import Grid
@@ -352,7 +352,7 @@ FOOTPRINT = [name for name in COMPUTED if LONGEST in VARIABLES[name].dims]
     [([n for n in COMPUTED if n not in FOOTPRINT], ()), (FOOTPRINT, ("context_len",))],
 )
 def test_every_variable_has_its_dims_under_the_shipped_calibration(variables, without) -> None:
-    calibration = load_efficiency("tensorrt-llm")
+    calibration = load_calibration("tensorrt-llm")
     models = [read_blocks(MIXTURE.config, MIXTURE.name)]
     read = inputs(models, MACHINES, [precision()], np.dtype("float32"))
     axes = {"model": read.kinds[0].packed, "hardware": read.hardware, "precision": read.precision}

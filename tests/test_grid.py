@@ -297,6 +297,7 @@ def test_a_what_if_peak_leaves_the_other_peaks() -> None:
     assert fast.source_of("peak_flops_per_s.fp8") == base.source_of("peak_flops_per_s.fp8")
 
 
+@pytest.mark.slow
 def test_a_what_if_is_faster_in_a_sweep() -> None:
     found = run(grid(hardware=["h20-96gb", FAST], batch_size=[1], precision=["fp16"]))
     slow, fast = found["decode_step_latency"].squeeze().values
@@ -528,6 +529,7 @@ def test_operators_missing_from_the_dims_are_named(
         run(grid(models=["gpt2"], variables=[name]))
 
 
+@pytest.mark.slow
 def test_a_plan_foretells_the_sizes_of_the_result() -> None:
     changes = {"models": ["gpt2"], "variables": ["decode_operator_latency", "bound"]}
     plan, found = make_plan(resolved(**changes)), run(grid(**changes))
@@ -539,6 +541,7 @@ def test_a_plan_foretells_the_sizes_of_the_result() -> None:
     assert make_plan(resolved(**changes), "float64").bytes == 2 * plan.variables[0].bytes + 2
 
 
+@pytest.mark.slow
 def test_results_larger_than_memory_are_refused() -> None:
     axes = {"batch_size": {"start": 1, "stop": 10**6}, "context_len": {"start": 1, "stop": 10**6}}
     with pytest.raises(GridError, match=r"the results need 4000\.0 GB"):

@@ -22,11 +22,11 @@ from calibration.fit.priors import BOUNDS, PRIORS
 from calibration.fit.solver import EXPECTED_ROWS, NEAR, NOISE, Fit, noise_of, solve
 from calibration.fit.table import Table, tabulate
 from calibration.fit.verdicts import (
+    constrained_together,
     directions,
     regimes,
     rows_by_regime,
     sentences,
-    told_together,
     verdicts,
 )
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
@@ -110,6 +110,7 @@ def row(**changes: object) -> Measurement:
 # Errors and verdicts.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.03, 0.1])
 def test_intervals_of_determined_factors_hold_as_often_as_they_say(noise: float) -> None:
     inside = []
@@ -144,6 +145,7 @@ def one_by_one() -> tuple[Table, Forward]:
     return given, Forward(given.groups, FACTORS)
 
 
+@pytest.mark.slow
 def test_rows_bound_by_memory_say_nothing_of_computing() -> None:
     given, kernel = one_by_one()
     fit = solve(kernel, design(given.traits), given.measured, range(9), given.weights)
@@ -162,6 +164,7 @@ def test_a_factor_no_row_feels_is_undetermined_however_small_its_error() -> None
     assert set(verdicts(mute)) == {"undetermined"}
 
 
+@pytest.mark.slow
 def test_fifty_rows_narrow_an_interval_that_fifty_copies_do_not() -> None:
     first, *others = table().rows[:51]
     copies = [first.model_copy(update={"id": f"copy {n}"}) for n in range(50)]
@@ -201,7 +204,7 @@ def test_what_is_wildly_off_is_named_and_pulls_no_more() -> None:
     left_out = fit_of(wild, np.setdiff1d(np.arange(len(wild)), pulled.set_aside))
     np.testing.assert_allclose(pulled.vector, left_out.vector, atol=2e-3)
     said = sentences({}, {"rows_set_aside": [f"row {n}" for n in range(5)]})
-    assert "set aside as wildly off: row 0, row 1, row 2 and 2 more" in said
+    assert "excluded as outliers (more than 10 × the noise): row 0, row 1, row 2 and 2 more" in said
 
 
 def test_a_fit_goes_on_where_lapack_finds_no_singular_values() -> None:
@@ -256,7 +259,7 @@ def test_what_rows_tell_only_together_is_said() -> None:
     }
     layout = design(given.traits, priors=priors)
     fit = solve(kernel, layout, given.measured, range(9), given.weights)
-    assert told_together(fit) == [["software", "weight_bandwidth"]]
+    assert constrained_together(fit) == [["software", "weight_bandwidth"]]
     names, singular, loadings = directions(fit)
     assert names == ["software", "weight_bandwidth"]
     # The rows tell their product, and next to nothing of their ratio.
@@ -636,6 +639,7 @@ def test_versions_are_predicted_from_those_before() -> None:
     assert found == [("0.10.0", [1], [2]), ("1.0.0", [1, 2], [0])]
 
 
+@pytest.mark.slow
 def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     columns = (
         "id,engine,engine_version,scenario,model,hardware,tp,weight_dtype,isl,osl,metric,value"

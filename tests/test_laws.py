@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from factories import (
+    COMPILED_FAST,
     CONFIGS,
     FP16,
     NUDGE,
@@ -104,6 +105,7 @@ CLOSE = 1 + 1e-12
 # Rooflines.
 
 
+@pytest.mark.slow
 @FAMILY
 @given(st.data())
 def test_the_sum_of_maxima_is_at_least_the_maximum_of_sums(family: str, data: Any) -> None:
@@ -134,6 +136,7 @@ def resource_totals(works: list[phases.Work], where: Point) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_no_resource_needs_longer_than_the_step(family: str) -> None:
     with jax.enable_x64(True):
@@ -145,6 +148,7 @@ def test_no_resource_needs_longer_than_the_step(family: str) -> None:
             assert latency <= sum(totals) * CLOSE
 
 
+@pytest.mark.slow
 @FAMILY
 @given(st.data())
 def test_a_faster_machine_is_never_slower(family: str, data: Any) -> None:
@@ -166,6 +170,7 @@ def test_a_faster_machine_is_never_slower(family: str, data: Any) -> None:
 NO_WAITING = {"link_latency_s": 0.0, "pcie_latency_s": 0.0, "network_latency_s": 0.0}
 
 
+@pytest.mark.slow
 @FAMILY
 @given(st.data())
 def test_twice_every_rate_takes_half_the_time(family: str, data: Any) -> None:
@@ -185,6 +190,7 @@ def test_twice_every_rate_takes_half_the_time(family: str, data: Any) -> None:
         assert twice[name] == pytest.approx(once[name] / 2, rel=1e-12)
 
 
+@pytest.mark.slow
 @FAMILY
 @given(st.data())
 def test_more_work_is_never_faster(family: str, data: Any) -> None:
@@ -197,6 +203,7 @@ def test_more_work_is_never_faster(family: str, data: Any) -> None:
         assert found[name] * CLOSE >= less[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_nothing_is_reduced_on_one_gpu(family: str) -> None:
     def reduced(tp: int) -> list[float]:
@@ -209,6 +216,7 @@ def test_nothing_is_reduced_on_one_gpu(family: str) -> None:
     assert all(seconds > 0 for seconds in reduced(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_shards_together_multiply_what_the_whole_does(family: str) -> None:
     # Up to the KV heads, 2 at least; routers and OPT's projections are copied.
@@ -229,6 +237,7 @@ def test_shards_together_multiply_what_the_whole_does(family: str) -> None:
     assert 2 * matrices(2) == pytest.approx(matrices(1), rel=1e-12)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_window_as_long_as_the_prompt_changes_nothing(data: Any) -> None:
     isl = data.draw(st.integers(1, 5000))
@@ -255,7 +264,7 @@ def test_a_window_shorter_than_the_prompt_saves_work() -> None:
 LONGEST_OUTPUT = 300
 
 
-@jax.jit
+@partial(jax.jit, compiler_options=COMPILED_FAST)
 def closed_and_counted(where: Point) -> tuple[jax.Array, jax.Array]:
     """Time of all decode steps, in closed form and step by step."""
     isl, osl = where.length("isl"), where.length("osl")
@@ -295,6 +304,7 @@ ALL_BEYOND_THE_WINDOW = {"isl": 48, "osl": 300, "batch_size": 7, "tp": 1}
 ONE_TOKEN = {"isl": 47, "osl": 1, "batch_size": 7, "tp": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 @given(
     st.fixed_dictionaries(
@@ -569,6 +579,7 @@ def test_metrics_hang_together(wide64: xr.Dataset) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")  # JAX warns of a block that does not fit its buffers
 def test_blocks_of_a_sweep_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = {"context_len": list(range(1, 12)), "batch_size": [1, 2, 3]}
@@ -606,6 +617,7 @@ def test_global_roofline_of_gpt2_has_two_matrices_in_the_feed_forward() -> None:
     assert found["arithmetic_intensity"] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gemma2", "mixtral"])
 @given(st.data())
 def test_a_grid_of_one_cell_is_one_request(family: str, data: Any) -> None:

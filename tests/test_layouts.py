@@ -29,6 +29,7 @@ def price(name: str, spec, machine: HardwareSpec | None = None, **numbers: float
         return float(getattr(Request(point(spec, machine or hardware(), FP16, **numbers)), name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_a_layout_of_ones_is_one_gpu(family: str) -> None:
     numbers = {"batch_size": 3, "isl": 70, "osl": 20}

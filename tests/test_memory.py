@@ -46,6 +46,7 @@ def bytes_of(
 # Weights.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_sixteen_bit_weights_take_two_bytes_a_parameter(name: str) -> None:
     spec = shipped_model(name)
@@ -98,6 +99,7 @@ def read_and_stored(spec: ModelSpec, recipe: PrecisionSpec, tp: int) -> tuple[fl
     return read, stored - hidden * (table + first.positions * first.hidden_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("tp", [1, 4])
 def test_a_decode_step_reads_every_stored_weight_once(family: str, tp: int) -> None:
@@ -181,6 +183,7 @@ def test_a_point_without_any_length_is_refused() -> None:
         bytes_of(memory.kv_cache_memory, model("llama"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("tp", [1, 4])
 def test_a_decode_step_reads_the_whole_cache_once(family: str, tp: int) -> None:
@@ -377,6 +380,7 @@ def test_reasons_are_bits_of_their_own() -> None:
     assert sum(bits) <= np.iinfo(VARIABLES["infeasible_reason"].dtype).max
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INFEASIBLE_REASONS)
 def test_a_reason_stands_alone_and_its_neighbours_run(name: str) -> None:
     cases, neighbours = REASONS[name]
@@ -431,6 +435,7 @@ def test_throughput_is_missing_where_nothing_can_run(name: str, wide64: xr.Datas
     assert wide64["e2e_latency"].notnull().all()
 
 
+@pytest.mark.slow
 def test_throughput_stands_where_it_is_asked_for() -> None:
     # Memory bounds no rate: the two machines are alike otherwise.
     grid = Grid(

@@ -80,6 +80,7 @@ def test_a_stranger_reads_it_with_plain_xarray(path) -> None:
         assert plain.attrs["efficiency"] == "ideal"
 
 
+@pytest.mark.slow
 def test_the_compliance_checker_finds_nothing(path) -> None:
     script = "from compliance_checker.runner import *; CheckSuite.load_all_available_checkers();"
     script += f"print(ComplianceChecker.run_checker({str(path)!r}, ['cf:1.11'], 0, 'strict'))"

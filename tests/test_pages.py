@@ -31,6 +31,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_runs(page: Path, folder: Path, monkeypatch) -> None:
     # As a user runs it, without the stricter arrays of the other tests.

@@ -24,7 +24,7 @@ from sweep.decisions.figures.style import save_figure
 from sweep.decisions.prices import parse_prices, price_of, read_prices
 from sweep.decisions.recommend import Demand, Limits, Recommendation, pareto_front, recommend
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import load_efficiency
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import ResultError, SpecError
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -47,7 +47,7 @@ def deployments() -> Deployments:
         osl=OSL,
         concurrency=None,
         catalog=shipped(),
-        efficiency=load_efficiency("tensorrt-llm"),
+        calibration=load_calibration("tensorrt-llm"),
     )
 
 
@@ -163,7 +163,7 @@ def test_a_replica_must_hold_the_requests_asked_for() -> None:
         osl=512,
         concurrency=500,
         catalog=shipped(),
-        efficiency=None,
+        calibration=None,
     )
     answer = recommend(asked, Demand(concurrency=500))
     assert not len(answer.ranked)
@@ -308,7 +308,7 @@ def test_what_binds_is_told_of_each(deployments) -> None:
 def test_deployments_unasked_are_solid_and_of_vendors_the_calibration_saw() -> None:
     ideal, fitted = (
         solid_hardware(shipped()),
-        solid_hardware(shipped(), load_efficiency("tensorrt-llm")),
+        solid_hardware(shipped(), load_calibration("tensorrt-llm")),
     )
     assert {spec.confidence for spec in (*ideal, *fitted)} == {"solid"}
     assert {spec.vendor for spec in fitted} == {"NVIDIA"}
@@ -328,7 +328,7 @@ def test_files_of_ones_own_are_priced_and_told_of(tmp_path) -> None:
         osl=16,
         concurrency=4,
         catalog=shipped(),
-        efficiency=None,
+        calibration=None,
     )
     answer = recommend(own, Demand(by="dollar"))
     row = answer.ranked.iloc[0]
@@ -366,6 +366,7 @@ def test_a_result_answers_as_the_sweep_does(deployments, swept) -> None:
         assert np.allclose(one["score"], other["score"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_result_of_static_batches_will_do(static) -> None:
     read = read_deployments(static, Offer(), catalog=shipped(), model=MODEL, isl=512)
     best = recommend(read, Demand()).ranked.iloc[0]
@@ -574,7 +575,7 @@ def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
         osl=16,
         concurrency=1,
         catalog=shipped(),
-        efficiency=None,
+        calibration=None,
     )
     assert one.frame["gpus"].max() == shipped().hardware("h100-nvl").gpus_per_node
     assert set(one.frame["dp_attention"]) == {1}
@@ -586,10 +587,10 @@ def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
             osl=16,
             concurrency=1,
             catalog=shipped(),
-            efficiency=None,
+            calibration=None,
         )
     wide = replace(OFFER, hardware=("h100-nvl",), precision=(), tp=(8,), pp=(4,))
     asked = sweep_deployments(
-        MODEL, wide, isl=64, osl=16, concurrency=1, catalog=shipped(), efficiency=None
+        MODEL, wide, isl=64, osl=16, concurrency=1, catalog=shipped(), calibration=None
     )
     assert asked.frame["gpus"].tolist() == [32]

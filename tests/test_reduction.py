@@ -82,6 +82,7 @@ def cut_anyhow(dataset, random, whole) -> list[xr.Dataset]:
     return parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "options"), ASKED)
 @settings(max_examples=8)
 @given(seed=st.integers(0, 10**6), random=st.randoms(use_true_random=False))
@@ -347,11 +348,11 @@ def test_a_partial_survives_a_file(results, tmp_path) -> None:
         xr.testing.assert_identical(joined.drop_attrs(deep=False), direct.drop_attrs(deep=False))
 
 
-def test_blocks_do_not_change_the_answer(results, monkeypatch) -> None:
+def test_regions_do_not_change_the_answer(results, monkeypatch) -> None:
     asked = parse_reduction("best:batch_size,hardware", GridAxes.of(results), where="feasible")
     seen = []
     whole = reduce_dataset(results, asked)
-    monkeypatch.setattr("sweep.queries.reduction.POINTS", 5)
+    monkeypatch.setattr("sweep.grid.thresholds.CELLS_AT_ONCE", 5)
     blocked = reduce_dataset(
         results, asked, progress=lambda done, total: seen.append((done, total))
     )
@@ -386,6 +387,7 @@ def test_in_python_and_on_part_of_the_grid(results) -> None:
     assert set(sweep.labels(whole.best_hardware).values) <= {"a100-sxm-80gb", "h20-96gb"}
 
 
+@pytest.mark.slow
 def test_values_by_operator_have_their_own_best(tmp_path) -> None:
     results = sweep.run(
         sweep.Grid(

@@ -22,7 +22,7 @@ import sweep
 from sweep.cli import main as cli
 from sweep.decisions.explain import explain
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import load_efficiency
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import ResultError
 from sweep.grid.grid import Grid
 from sweep.html_report.binding_map import with_bounds
@@ -230,7 +230,7 @@ def test_a_page_of_part_of_a_result_shows_what_was_left_out() -> None:
 def broken_down(dataset: xr.Dataset, efficiency: str = "ideal"):
     grid = grid_of(dataset)
     specs = SpecsByName.of(grid, current_catalog())
-    return operator_tables(dataset.compute(), grid, specs, load_efficiency(efficiency))
+    return operator_tables(dataset.compute(), grid, specs, load_calibration(efficiency))
 
 
 def test_operators_make_up_the_steps_of_the_result(article) -> None:
@@ -256,6 +256,7 @@ def test_operators_make_up_the_steps_of_the_result(article) -> None:
                 )
 
 
+@pytest.mark.slow
 def test_operators_are_those_that_explain_tells(served) -> None:
     found = broken_down(served, "tensorrt-llm")
     assert found.unknown == ()
@@ -263,7 +264,7 @@ def test_operators_are_those_that_explain_tells(served) -> None:
     names: dict[str, Any] = {"models": ["mixtral-8x7b"], "hardware": ["h100-sxm-80gb"]}
     axes: dict[str, Any] = {axis: [value] for axis, value in place.items()}
     told = explain(
-        Grid(**names, **axes, variables=["ttft"]), efficiency=load_efficiency("tensorrt-llm")
+        Grid(**names, **axes, variables=["ttft"]), calibration=load_calibration("tensorrt-llm")
     )
     mixtral = next(one for one in found.models if one.model == "mixtral-8x7b")
     at = [found.axes["hardware"].index("h100-sxm-80gb"), 0]
@@ -302,7 +303,7 @@ def test_a_specification_that_changed_since_is_not_taken_for_the_old_one() -> No
 def test_what_binds_is_told_where_the_result_does_not(served) -> None:
     grid = grid_of(served)
     specs = SpecsByName.of(grid, current_catalog())
-    bound = with_bounds(served, grid, specs, load_efficiency("tensorrt-llm"))["bound"]
+    bound = with_bounds(served, grid, specs, load_calibration("tensorrt-llm"))["bound"]
     steps = sweep.run(
         Grid(
             models=grid["model"],
@@ -366,7 +367,7 @@ def test_the_calibration_of_a_result_is_found_by_name_and_digest(served, article
 def test_the_page_tells_how_good_the_predictions_are(served_page, article_page) -> None:
     assert Page(article_page).data["quality"] is None
     quality = Page(served_page).data["quality"]
-    fitted = load_efficiency("tensorrt-llm")
+    fitted = load_calibration("tensorrt-llm")
     assert fitted is not None
     errors = fitted.provenance["errors_without_own_configuration"]
     assert {row["rows of"]: row["mape"] for row in quality["accuracy"]} == {
@@ -377,7 +378,7 @@ def test_the_page_tells_how_good_the_predictions_are(served_page, article_page) 
 
 def test_measurements_of_a_fit_are_shown(served, tmp_path) -> None:
     """A file as `llm-calibrate fit` writes it, with three rows."""
-    fitted = load_efficiency("tensorrt-llm")
+    fitted = load_calibration("tensorrt-llm")
     rows = {
         "measured": [100.0, 2000.0, 0.05],
         "predicted": [110.0, 1900.0, 0.06],
@@ -552,6 +553,7 @@ def keep(page, name: str) -> None:
     page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
 
 
+@pytest.mark.slow
 def test_the_map_tells_the_figures_of_the_result(article, article_page, opened) -> None:
     page = opened(article_page)
     keep(page, "report-light")
@@ -586,6 +588,7 @@ def test_intervals_are_told_too(served, served_page, opened) -> None:
     np.testing.assert_allclose(told, [float(here[name]) for name in names], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_everything_is_reached_by_keyboard(article_page, opened) -> None:
     page = opened(article_page)
     seen = []
@@ -617,6 +620,7 @@ def test_a_click_takes_a_cell_apart(article, article_page, opened) -> None:
         assert figure(f": {told}") == pytest.approx(step.sel(hardware=name).item(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_every_choice_can_be_drawn(served_page, opened) -> None:
     page = opened(served_page)
     for control in ("variable", "shown", "against", "across", "up", "precision", "tp"):
@@ -625,6 +629,7 @@ def test_every_choice_can_be_drawn(served_page, opened) -> None:
             page.select_option(f"#choose-{control}", index=k)
 
 
+@pytest.mark.slow
 def test_dark_narrow_and_printed(article_page, opened) -> None:
     page = opened(article_page, color_scheme="dark")
 
@@ -649,6 +654,7 @@ def test_dark_narrow_and_printed(article_page, opened) -> None:
     keep(page, "report-narrow")
 
 
+@pytest.mark.slow
 def test_a_name_that_is_a_script_does_nothing(hostile_page, opened) -> None:
     page = opened(hostile_page)
     for control in ("model", "accelerator", "against", "shown", "variable"):

@@ -376,6 +376,7 @@ def leaves(report: dict[str, Any], path: str = "") -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sweep.errors.SpecWarning")
 @pytest.mark.parametrize(
     "junk", [..., None, "x", "", -1, 0, 1e30, float("inf"), True, [], {}, [{}]]
@@ -545,6 +546,7 @@ def call(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_a_report_is_predicted_end_to_end(tmp_path: Path, call) -> None:
     out = tmp_path / "out.csv"
     report = write(tmp_path, VLLM)

@@ -79,24 +79,50 @@ def simulate(
     return clock, float(np.mean(first_tokens))
 
 
+# Compiled once for each structure of model, and not for each load.
+
+
+@jax.jit
+def _mixed(where: Point, decoding: jax.Array, prompts: jax.Array, ended: jax.Array) -> jax.Array:
+    return jnp.asarray(
+        phases.mixed_latency(where, decoding, prompt_tokens=prompts, prompts_ended=ended)
+    )
+
+
+@jax.jit
+def _decode_attention(where: Point) -> jax.Array:
+    return jnp.asarray(phases.decode_pass(where, 1.0).attention)
+
+
+@jax.jit
+def _prompt_attention(where: Point) -> jax.Array:
+    isl = where.length("isl")
+    return jnp.asarray(
+        phases.prefill_attention_latency(where, sequences=1.0, chunk=isl, chunks=1.0)
+    )
+
+
+@jax.jit
+def _inflight(where: Point) -> dict[str, jax.Array]:
+    found = Inflight(where)
+    return {
+        name: jnp.asarray(getattr(found, name)) for name in ("concurrency", "request_rate", "ttft")
+    }
+
+
 def iteration_seconds(where: Point) -> Callable[[int, int, int, int], float]:
     """Time of any iteration by the rooflines of `where`'s model and machine."""
-    mixed = jax.jit(
-        lambda decoding, prompts, ended: phases.mixed_latency(
-            where, decoding, prompt_tokens=prompts, prompts_ended=ended
-        )
-    )
     # The mean over the contexts of one request; attention is proportional to what is attended.
-    attention = float(phases.decode_pass(where, 1.0).attention)
+    attention = float(_decode_attention(where))
     isl, osl = float(where.length("isl")), float(where.length("osl"))
     mean_context = isl + osl / 2
-    whole = float(phases.prefill_attention_latency(where, sequences=1.0, chunk=isl, chunks=1.0))
+    whole = float(_prompt_attention(where))
     known: dict[tuple[int, int, int], float] = {}
 
     def seconds(decoding: int, attended: int, prefilled: int, ended: int) -> float:
         key = decoding, prefilled, ended
         if key not in known:
-            known[key] = float(mixed(*(jnp.asarray(float(value)) for value in key)))
+            known[key] = float(_mixed(where, *(jnp.asarray(float(value)) for value in key)))
         return known[key] + attended / mean_context * attention + prefilled / isl * whole
 
     return seconds
@@ -124,6 +150,7 @@ LOADS = [
 MODELS = ("llama-3.1-8b", "mixtral-8x7b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_throughput_is_that_of_a_simulated_server(name: str) -> None:
     """Over all loads 0.1 % in the median and 2 % at most, for runs of one wave to six."""
@@ -144,8 +171,8 @@ def test_throughput_is_that_of_a_simulated_server(name: str) -> None:
                     num_requests=requests,
                     concurrency=residents,
                 )
-                found = Inflight(where)
-                assert float(found.concurrency) == min(residents, requests)
+                found = _inflight(where)
+                assert float(found["concurrency"]) == min(residents, requests)
                 clock, _ = simulate(
                     requests,
                     residents=residents,
@@ -154,7 +181,7 @@ def test_throughput_is_that_of_a_simulated_server(name: str) -> None:
                     max_num_tokens=budget,
                     seconds=iteration_seconds(where),
                 )
-                rate = float(found.request_rate)
+                rate = float(found["request_rate"])
                 errors[residents, isl, osl, budget, waves] = rate * clock / requests - 1
     worst = max(errors, key=lambda load: abs(errors[load]))
     assert np.median(np.abs(list(errors.values()))) < 0.001
@@ -187,7 +214,10 @@ def test_time_to_first_token_is_that_of_a_simulated_server() -> None:
                 for requests in (10 * residents, 20 * residents)
             ]
             steady = (long_run[1] - long_run[0]) / (10 * residents)
-            assert float(Inflight(where).ttft) == pytest.approx(steady, rel=0.1), (residents, isl)
+            assert float(_inflight(where)["ttft"]) == pytest.approx(steady, rel=0.1), (
+                residents,
+                isl,
+            )
 
 
 # Worked out by hand.
@@ -216,6 +246,7 @@ def test_where_prompts_queue_every_iteration_is_full() -> None:
 # Limits.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("pp", [1, 3])
 def test_one_request_alone_is_a_static_batch_of_one(family: str, pp: int) -> None:

@@ -58,7 +58,7 @@ VARIABLES = [
 
 def small(**changes: object) -> Plan:
     options = {
-        name: changes.pop(name) for name in ("dtype", "efficiency", "shards") if name in changes
+        name: changes.pop(name) for name in ("dtype", "calibration", "shards") if name in changes
     }
     keys = {**UNEVEN, "precision": PRECISION, "variables": VARIABLES, **changes}
     return make_plan(resolve(Grid(**keys), shipped()), **options)
@@ -191,7 +191,7 @@ def test_the_time_of_a_plan_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def calibration() -> sweep.FittedEfficiency:
-    fitted = sweep.load_efficiency("tensorrt-llm")
+    fitted = sweep.load_calibration("tensorrt-llm")
     assert fitted is not None
     return fitted
 
@@ -199,15 +199,16 @@ def calibration() -> sweep.FittedEfficiency:
 @pytest.fixture(scope="module")
 def whole(calibration, tmp_path_factory) -> xr.Dataset:
     path = tmp_path_factory.mktemp("whole") / "one.nc"
-    sweep.write_netcdf(run_plan(small(efficiency=calibration)), path)
+    sweep.write_netcdf(run_plan(small(calibration=calibration)), path)
     with sweep.open_results(path) as dataset:
         return dataset.load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2, 3, 6, 24])
 def test_a_directory_is_the_single_file(shards, whole, calibration, tmp_path) -> None:
     """Operators, categories, intervals, and variables over fewer axes than are cut."""
-    plan = small(efficiency=calibration, shards=shards)
+    plan = small(calibration=calibration, shards=shards)
     sharded(tmp_path / "out", plan)
     assert len(marks(tmp_path / "out")) == plan.shards.count >= shards
     found = sweep.open_results(tmp_path / "out")
@@ -375,15 +376,16 @@ CHANGES = {
     "which differs in models, variables": {"models": [model("qwen2")], "variables": ["ttft"]},
     "dtype float32, not float64": {"dtype": "float64"},
     "8 shards, not 12": {"shards": 12},
-    "efficiency ideal, not tensorrt-llm": {"efficiency": "tensorrt-llm"},
+    "efficiency ideal, not tensorrt-llm": {"calibration": "tensorrt-llm"},
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", CHANGES)
 def test_another_plan_is_refused_in_words(words, tmp_path, calibration) -> None:
     changes = dict(CHANGES[words])
-    if "efficiency" in changes:
-        changes["efficiency"] = calibration
+    if "calibration" in changes:
+        changes["calibration"] = calibration
     sharded(tmp_path / "out", tiny())
     before = contents(tmp_path / "out")
     with pytest.raises(ResultError, match=words), begun(tmp_path / "out", tiny(**changes)):
@@ -644,6 +646,7 @@ def reference(sweep_file, forked, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed(reference, sweep_file, forked, tmp_path) -> None:
     out, chance, cut_short = twin(reference, tmp_path / "out"), random.Random(1), 0
     arguments = ("run", sweep_file, "-o", out, "--shards", SHARDS)
@@ -705,6 +708,7 @@ def test_a_full_disk_ends_in_one_line(reference, sweep_file, forked, tmp_path, e
     assert not list(out.glob(".shard*"))
 
 
+@pytest.mark.slow
 def test_parts_side_by_side_make_the_whole(reference, sweep_file, forked, tmp_path) -> None:
     out = twin(reference, tmp_path / "out")
     runs = [
@@ -717,6 +721,7 @@ def test_parts_side_by_side_make_the_whole(reference, sweep_file, forked, tmp_pa
     assert contents(out) == contents(reference)
 
 
+@pytest.mark.slow
 def test_dask_workers_make_the_same_files_though_one_is_killed(
     reference, sweep_file, tmp_path
 ) -> None:
@@ -838,6 +843,7 @@ def test_plan_counts_intervals(call, tmp_path) -> None:
     assert sizes == {"output_throughput": 16, **bounds, "extrapolation": 4}
 
 
+@pytest.mark.slow
 def test_the_command_resumes_checks_and_refuses(call, reference, sweep_file, tmp_path) -> None:
     out = tmp_path / "out"
     shutil.copytree(reference, out)

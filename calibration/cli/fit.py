@@ -1,4 +1,4 @@
-"""Commands that fit factors and show what was found."""
+"""Commands that fit factors and show the result."""
 
 import json
 from math import exp
@@ -25,13 +25,20 @@ from calibration.cli.options import (
 @click.command()
 @click.argument("measurements", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
-@click.option("--from", "start", default="ideal", help="A calibration to start from as a prior.")
+@click.option(
+    "--from",
+    "start",
+    default="ideal",
+    show_default=True,
+    help="Calibration whose factors are the priors of the fit.",
+)
 @click.option(
     "--free",
     multiple=True,
     metavar="FACTOR[,FACTOR…]",
-    help="Fit only these and keep the rest at the prior's values: a factor with its deviations, "
-    "'gemm[]' without them, or some, as in 'weight_bandwidth[hardware=*]'. May be repeated.",
+    help="Fit only these factors and keep the others at the values of --from. A name means the "
+    "factor and its deviations, 'gemm[]' the factor alone, 'weight_bandwidth[hardware=*]' its "
+    "deviations by accelerator. May be repeated. Default: all.",
 )
 @select_option
 @set_option
@@ -47,7 +54,7 @@ def fit(
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Fit factors to measurements, all unless --free names some.
+    """Fit factors to measurements.
 
     MEASUREMENTS are tables (CSV, Parquet, JSON, or a shipped table's name) and JSON reports of
     trtllm-bench, vllm bench serve, AIPerf and GenAI-Perf.
@@ -107,7 +114,7 @@ def _say(calibration: "Calibration") -> None:
 
 @click.command()
 @click.argument("name", metavar="CALIBRATION")
-@click.option("--all", "everything", is_flag=True, help="Deviations too.")
+@click.option("--all", "everything", is_flag=True, help="Show deviations too.")
 @json_option
 def show(name: str, everything: bool, as_json: bool) -> None:
     """Show the factors of a calibration: values, errors and verdicts."""
@@ -142,13 +149,15 @@ def _cells(figure: Any) -> dict[str, Any]:
 
 @click.command()
 @click.argument("path", metavar="FIT", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Picture.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Figure (PNG, SVG, PDF)."
+)
 @click.option(
     "--by",
     type=click.Choice(["hardware", "model", "engine_version"]),
     default="hardware",
     show_default=True,
-    help="What to show errors by.",
+    help="Column to show errors by.",
 )
 @force_option
 def plot(path: Path, output: Path, by: str, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""Commands that predict measurements: `validate` without them, `predict` any."""
+"""Commands that predict measurements: `validate` after leaving them out, `predict` any rows."""
 
 import json
 from pathlib import Path
@@ -26,8 +26,8 @@ from sweep.cli.options import print_rows
     type=click.Choice(["row", "model", "architecture", "family", "hardware", "version"]),
     default=["row"],
     show_default=True,
-    help="What each refit does not see; row means a tenth of the configurations, version those "
-    "from it on. May be repeated.",
+    help="Group that each refit leaves out: row a tenth of the configurations, version that "
+    "version and all later ones. May be repeated.",
 )
 @click.option(
     "--by",
@@ -35,10 +35,10 @@ from sweep.cli.options import print_rows
     type=click.Choice(["scenario", "hardware", "model", "engine_version"]),
     default=["scenario"],
     show_default=True,
-    help="How to group the errors; may be repeated.",
+    help="Columns to group errors by. May be repeated.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Report of all splits, Markdown."
+    "-o", "--output", type=click.Path(path_type=Path), help="Report of all splits, in Markdown."
 )
 @select_option
 @set_option
@@ -56,9 +56,9 @@ def validate(
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Refit without a part of the rows, again and again, and predict that part.
+    """Refit without each group of rows in turn, and predict the rows left out.
 
-    Doubtful rows are fitted, with a lower weight, and judge nothing.
+    Doubtful rows are fitted with a lower weight and do not count in the errors.
     """
     import numpy as np
 
@@ -106,7 +106,7 @@ def validate(
 
 
 def _command() -> str:
-    """The command line that runs, for whoever wants to run it again."""
+    """The command line of this process, to repeat the report."""
     import shlex
     import sys
 
@@ -131,7 +131,7 @@ def _percentages(row: dict[str, Any]) -> dict[str, Any]:
     type=click.Choice(["scenario", "hardware", "model", "engine_version"]),
     default=["hardware", "engine_version"],
     show_default=True,
-    help="How to group predicted over measured; may be repeated.",
+    help="Columns to group ratios of predicted to measured by. May be repeated.",
 )
 @set_option
 @force_option

@@ -11,7 +11,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def main() -> None:
-    """Run the command line; every expected error ends as one line on standard error."""
+    """Run the command line; an expected error is one line on standard error."""
     launch(cli, PROGRAM)
 
 

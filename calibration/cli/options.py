@@ -1,4 +1,4 @@
-"""Options, tables and rows that several commands share."""
+"""Options and readers of tables that several commands share."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -26,26 +26,36 @@ set_option = click.option(
     "settings",
     multiple=True,
     metavar="COLUMN=VALUE",
-    help="Fill a column where a table or report leaves it empty, as in tp=8; what it states "
-    "stands. May be repeated.",
+    help="Value of a column where a table or report leaves it empty, as in tp=8; values in the "
+    "table are kept. May be repeated.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
 def load(name: str) -> "Calibration":
-    """A calibration by name or path; `ideal` has nothing to show."""
+    """Load a calibration by name or path, other than `ideal`.
+
+    Raises:
+        SpecError: The calibration is `ideal`, unknown or malformed.
+    """
     from sweep.engines.calibration_file import load_calibration
 
     found = load_calibration(name)
     if found is None:
-        raise SpecError("ideal has no factors to show; every one is 1 or 0")
+        raise SpecError(
+            "ideal has no factors to show: each is 1 or 0; name a calibration or a file"
+        )
     return found
 
 
 def read_table(
     measurements: Sequence[str], select: str, settings: Sequence[str], configs: Sequence[str]
 ) -> "tuple[Table, int]":
-    """The rows of several tables that a fit may use, and how many it must not."""
+    """Rows of several tables that a fit may use, and the number of suspect rows left out.
+
+    Raises:
+        SpecError: A table or setting is invalid, or no rows are left.
+    """
     from calibration.fit.table import tabulate
     from calibration.measurements.column_defaults import read_settings
     from calibration.measurements.table import read_measurements, without_suspects
@@ -59,12 +69,14 @@ def read_table(
         rows = _selected(rows, select)
     kept, left_out = without_suspects(rows)
     if not kept:
-        raise SpecError(f"no rows left to fit: {len(left_out)} are suspect")
+        raise SpecError(
+            f"no rows left to fit: {len(left_out)} are suspect; give other measurements"
+        )
     return tabulate(kept, catalog), len(left_out)
 
 
 def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
-    """The rows for which a comparison of their columns holds; versions compare as versions."""
+    """Rows that satisfy a comparison of their columns; versions compare as versions."""
     from calibration.measurements.select import matches
 
     kept = [row for row in rows if matches(row, select)]

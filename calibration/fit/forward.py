@@ -1,4 +1,4 @@
-"""What the kernel says of measured rows, and how that moves with the efficiency factors."""
+"""Predictions of measured rows by the kernel, and their derivatives by the factors."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ Array = np.ndarray[Any, Any]
 LEAST_AT_ONCE, MOST_AT_ONCE = 16, 4096
 """Rows predicted by one call of a kernel. [count]"""
 COMPILED_AT_ONCE = 2
-"""Kernels. [count]"""
+"""Kernels compiled at the same time. [count]"""
 COMPILER_OPTIONS = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
-"""Thousands of small steps and their slopes: fusing them would take XLA minutes and optimising
-them half as long again, to save milliseconds on a few thousand rows."""
+"""Fusing thousands of small operations and their derivatives takes XLA minutes, optimising them
+half as long again; both save milliseconds on a few thousand rows."""
 
 
 @lru_cache(maxsize=16)
@@ -41,17 +41,17 @@ def _figure(point: Point, variable: str) -> jax.Array:
 
 
 def _length(group: Group, *, slopes: bool) -> int:
-    """Rows of a group that the kernel takes at once. [count]
+    """Rows of a group in one kernel call. [count]
 
-    A fit asks for the same rows again and again. Other tables come in all lengths, and few
-    lengths share their compiled kernels from one run to the next.
+    A fit evaluates the same rows many times. Other tables have any length; rounding it up to a few
+    lengths lets runs share their compiled kernels.
     """
     rows = len(group.rows)
     return rows if slopes else min(max(LEAST_AT_ONCE, 1 << (rows - 1).bit_length()), MOST_AT_ONCE)
 
 
 def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
-    """Logarithm of the figure of rows of a group, and its slopes if asked for, as traced."""
+    """Trace the logarithm of the figure of each row, with its derivatives by the factors."""
 
     def logarithm(values: jax.Array, point: Point) -> jax.Array:
         own = Factors(**dict(zip(factors, values, strict=True)))
@@ -60,7 +60,7 @@ def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
     def one_row(values: jax.Array, point: Point) -> tuple[jax.Array, jax.Array]:
         if not slopes:
             return logarithm(values, point), jnp.zeros_like(values)
-        # Backwards: one figure a row has slopes by all factors for the price of a few figures.
+        # Reverse mode: derivatives by all factors cost as much as a few figures.
         found: tuple[jax.Array, jax.Array] = jax.value_and_grad(logarithm)(values, point)
         return found
 
@@ -71,10 +71,10 @@ def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
 
 
 def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool) -> list[Any]:
-    """The kernels of all groups, in their order.
+    """Compile the kernels of all groups, in their order.
 
-    Two are compiled at a time, while the next is traced; more would take memory that none of the
-    others frees. What compiling took is as much as the kernels themselves.
+    Two compile at a time while the next is traced; more would need too much memory. Memory of the
+    compiler is given back at the end: it is as large as the kernels.
     """
     with jax.enable_x64(True), ThreadPoolExecutor(max_workers=COMPILED_AT_ONCE) as compiler:
         kernels = [
@@ -87,17 +87,17 @@ def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool
 
 
 def _places(group: Group, length: int, start: int = 0) -> Array:
-    """So many places in a group from `start` on, the last repeated where it ends."""
+    """`length` indices of rows of a group from `start` on, padded with the last one."""
     return np.minimum(np.arange(start, start + length), len(group.rows) - 1)
 
 
 def _part(group: Group, places: Array) -> Any:
-    """The arrays of the points at some places."""
+    """The arrays of the points at some indices."""
     return jax.tree.map(lambda leaf: leaf[places], eqx.filter(group.point, eqx.is_array))
 
 
 def predict(groups: Sequence[Group]) -> Array:
-    """The ideal figure of every row. [s-1 or s]"""
+    """Figure of every row under ideal rooflines. [s-1 or s]"""
     found = np.full(sum(len(group.rows) for group in groups), np.nan)
     with jax.enable_x64(True):
         for group in groups:
@@ -111,16 +111,16 @@ class Forward:
     def __init__(
         self, groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool = True
     ) -> None:
-        """Compile for `factors`, with slopes by them or, faster, without."""
+        """Compile for `factors`, with derivatives by them or, faster, without."""
         self.groups, self.factors = groups, factors
         self._lengths = [_length(group, slopes=slopes) for group in groups]
         self._compiled = _compiled(groups, factors, slopes=slopes)
 
     def log_figures(self, values: Array) -> tuple[Array, Array]:
-        """Logarithm of every row's figure under its own factors, and the slopes by them.
+        """Logarithm of the figure of every row under its factors, and its derivatives by them.
 
         Args:
-            values: One row of factors for each measured row.
+            values: Factors of each row, shape (rows, factors).
         """
         figures, slopes = np.empty(len(values)), np.empty(values.shape)
         with jax.enable_x64(True):

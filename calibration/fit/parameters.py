@@ -1,8 +1,8 @@
-"""What a fit may vary: factors, what they are expected to be, and how far groups may depart.
+"""Parameters of a fit: pooled factors and deviations by trait, with their priors.
 
-Every factor is fitted in logarithms: a pooled value, and a deviation for each level of some traits
-of a row. A deviation has a prior of its own width, so that a level with few rows stays near the
-pooled value, and one never seen has it.
+Each factor is fitted in logarithms: a pooled value, and a deviation for each level of some traits.
+A deviation has a prior of its own width, so that a level with few rows stays near the pooled value
+and an unseen level has the pooled value.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ class Parameter:
     """One number of a fit, in logarithms.
 
     Attributes:
-        factor: The factor it belongs to.
-        trait: The trait whose level it is for, empty for the pooled value.
-        level: The level.
+        factor: Name of the factor.
+        trait: Trait of a deviation; empty for the pooled value.
+        level: Level of the trait.
         centre: Mean of its prior.
         width: Standard deviation of its prior.
-        free: Whether it is fitted; otherwise it stays at its centre.
+        free: Whether it is fitted; otherwise it remains at its centre.
     """
 
     factor: str
@@ -48,12 +48,12 @@ class Parameter:
 
     @property
     def name(self) -> str:
-        """What it is called: `gemm`, `gemm[hardware=l40s]`."""
+        """Name of the parameter: `gemm`, `gemm[hardware=l40s]`."""
         return f"{self.factor}[{self.trait}={self.level}]" if self.trait else self.factor
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lowest and highest logarithm that it may take."""
+        """Lowest and highest permitted logarithm."""
         if self.trait or self.factor not in BOUNDS:
             return -np.inf, np.inf
         low, high = BOUNDS[self.factor]
@@ -62,11 +62,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Design:
-    """How parameters make up the factors of each row.
+    """Map from the parameters to the factors of each row.
 
     Attributes:
         parameters: The parameters in order.
-        factors: Names of the factors in the order of the columns of `values`.
+        factors: Names of the factors, in the order of the columns of `values`.
     """
 
     parameters: tuple[Parameter, ...]
@@ -96,7 +96,7 @@ class Design:
         return ends[:, 0], ends[:, 1]
 
     def values(self, vector: Array) -> Array:
-        """Factors of each row under the parameters in `vector`."""
+        """Factors of each row for the parameters in `vector`, shape (rows, factors)."""
         values = self._fixed.copy()
         for column, matrix in enumerate(self._matrices):
             if matrix is not None:
@@ -104,7 +104,7 @@ class Design:
         return values
 
     def slopes(self, values: Array, by_factor: Array) -> Any:
-        """Derivatives by the parameters, of what has derivatives `by_factor` by the factors."""
+        """Derivatives by the parameters, from the derivatives `by_factor` by the factors."""
         total = sparse.csr_array((len(values), len(self.parameters)))
         for column, matrix in enumerate(self._matrices):
             if matrix is not None:
@@ -121,16 +121,16 @@ def design(
     centres: dict[str, tuple[float, float]] | None = None,
     free: Sequence[str] = (),
 ) -> Design:
-    """Lay out the parameters of a fit of `rows`.
+    """Create the parameters of a fit of `rows`.
 
     Args:
         rows: Traits of each row.
         priors: Factors to fit.
-        centres: Mean and width of the priors of some parameters by name, in place of those.
+        centres: Mean and width of the priors of some parameters by name, which replace `priors`.
         free: Patterns of the parameters to vary, as `chosen` reads them; all if empty.
 
     Raises:
-        SpecError: A pattern names no parameter, or a centre lies outside the factor's bounds.
+        SpecError: A pattern names no parameter, or a centre is outside the bounds of its factor.
     """
     parameters: list[Parameter] = []
     matrices: list[Any] = []
@@ -189,13 +189,13 @@ def settings_of(rows: Sequence[Traits]) -> dict[str, dict[str, float]]:
 
 
 def chosen(patterns: Sequence[str], parameters: Sequence[Parameter]) -> set[str]:
-    """Names of the parameters that `patterns` mean.
+    """Names of the parameters that match `patterns`.
 
     A factor's name means its pooled value and all its deviations, `gemm[]` the pooled value alone;
     `*` stands for any text, as in `weight_bandwidth[hardware=*]`.
 
     Raises:
-        SpecError: A pattern means none of them.
+        SpecError: A pattern matches no parameter.
     """
     found: set[str] = set()
     for pattern in patterns:
@@ -207,10 +207,10 @@ def chosen(patterns: Sequence[str], parameters: Sequence[Parameter]) -> set[str]
 
 
 def split_patterns(given: Sequence[str]) -> list[str]:
-    """Patterns one by one, of texts that join several by commas outside of brackets.
+    """Split texts at commas outside brackets into patterns.
 
     Raises:
-        SpecError: There are texts, and no pattern in them.
+        SpecError: The texts contain no pattern.
     """
     parts = [part for text in given for part in re.split(r",(?![^\[\]]*\])", text)]
     patterns = [part.strip() for part in parts if part.strip()]

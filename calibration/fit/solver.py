@@ -1,4 +1,4 @@
-"""The fit: robust least squares of logarithmic errors, with the kernel's own slopes."""
+"""Robust least squares of logarithmic errors, with derivatives from the kernel."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,48 +12,48 @@ from calibration.fit.forward import Forward
 from calibration.fit.parameters import Array, Design
 
 NOISE = 0.06
-"""Logarithmic error that a row of good quality is expected to have: re-runs differ by 2 to 5 %,
-and the formulas are not exact. [1]"""
+"""Expected logarithmic error of a good row: re-runs differ by 2 to 5 %, and the formulas are not
+exact. [1]"""
 EXPECTED_ROWS = 20.0
-"""Rows whose errors weigh as much as `NOISE` does when the noise is estimated. [count]"""
+"""Rows that `NOISE` counts as when the noise is estimated. [count]"""
 HALF_WITHIN = 0.6745
 """Standard deviations within which half of a normal distribution lies. [1]"""
 DOUBTFUL_WEIGHT = 0.3
-"""Weight of a doubtful row's error against a good one's. [1]"""
+"""Weight of the error of a doubtful row, relative to a good one. [1]"""
 
 WILD = 10.0
-"""Times the noise beyond which a row is taken for a misprint, or for what the formulas lack. [1]"""
+"""Error, relative to the noise, above which a row is an outlier: a misprint, or an effect that the
+formulas lack. [1]"""
 REVIEWS = 2
-"""Times at most that the best start is followed without the rows that are wild by then. [count]"""
+"""Highest number of times that the best start is continued without its outliers. [count]"""
 NEAR, THERE = 1e-3, 1e-6
-"""Change of the cost, over the cost, at which a start is left, and at which a fit ends. [1]"""
+"""Relative change of the cost at which a start ends, and at which the fit ends. [1]"""
 AT_BOUND = 1e-3
-"""How near its bound the logarithm of a parameter counts as at it. [1]"""
+"""Distance of a logarithm from its bound below which it counts as at the bound. [1]"""
 EDGE = 0.01
-"""How far from its bounds a parameter starts, over their distance. [1]"""
+"""Distance of a start from the bounds, relative to the distance between them. [1]"""
 SEED = 0
-"""Of the draws from the prior that a fit starts from."""
+"""Seed of the starts drawn from the priors."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit found.
+    """Result of a fit.
 
     Attributes:
         design: The parameters.
-        vector: Their values, logarithms.
-        predicted: Logarithm of the prediction of every row given, fitted or not.
+        vector: Logarithms of the parameters.
+        predicted: Logarithm of the prediction of every row, fitted or not.
         errors: Logarithm of predicted over measured, NaN where nothing was measured.
-        fitted: Places of the rows the fit used.
+        fitted: Indices of the fitted rows.
         slopes: Derivatives of the predictions by the parameters.
         sensitivities: Derivatives of the predictions by the logarithm of each factor. [1]
-        weights: Weight of each fitted row's error, robustness included; 0 if set aside. [1]
-        noise: Logarithmic error that the rows turn out to have. [1]
-        bend: Inverse of the second derivatives of what is minimised, nought for parameters that
-            were not free.
-        covariance: Of the parameters' errors, nought for those that were not free.
-        costs: What was minimised, by start, in their order. [1]
-        evaluations: Times the kernel was asked. [count]
+        weights: Weight of the error of each fitted row, robustness included; 0 for outliers. [1]
+        noise: Estimated logarithmic error of a good row. [1]
+        bend: Inverse of the second derivatives of the cost; 0 for parameters that were not free.
+        covariance: Covariance of the parameters; 0 for those that were not free.
+        costs: Final cost of each start, in their order. [1]
+        evaluations: Evaluations of the kernel. [count]
     """
 
     design: Design
@@ -72,19 +72,19 @@ class Fit:
 
     @property
     def set_aside(self) -> Array:
-        """Places of the rows that lie wildly off, and did not pull."""
+        """Indices of the rows excluded as outliers."""
         places: Array = self.fitted[self.weights == 0]
         return places
 
     @property
     def effective_parameters(self) -> float:
-        """Parameters that the rows rather than the priors determine. [count]"""
+        """Number of parameters that the rows rather than the priors determine. [count]"""
         left = np.diag(self.bend) / self.design.widths**2
         return float(np.sum((1 - left)[self.design.free]))
 
     @property
     def at_bound(self) -> Array:
-        """Whether each parameter ended where it may go no further."""
+        """Whether each parameter ended at a bound."""
         low, high = self.design.bounds
         near = np.minimum(self.vector - low, high - self.vector)
         stuck: Array = self.design.free & (near < AT_BOUND)
@@ -105,21 +105,21 @@ def solve(
     """Fit the free parameters of `design` to some of the rows.
 
     The residual of a row is log(predicted/measured) over the expected noise, under a pseudo-Huber
-    loss, quadratic below one and linear beyond, so that misprints pull little. The first start is
-    the centres of the priors, so that a fit without some rows knows nothing of them; others are
-    draws from the priors, always the same ones. The lowest cost is kept. What lies wildly off
-    there is set aside and pulls no more: misprints that pull a little each would move what few
-    rows tell. BLAS computes in one thread: its matrices are of a few hundred columns, and its
-    threads and XLA's would wait for one another.
+    loss, quadratic below 1 and linear above, so that misprints have little influence. The first
+    start is the centres of the priors, so that a refit without some rows is independent of them;
+    the others are draws from the priors with a fixed seed. The start with the lowest cost is kept.
+    Outliers there are excluded: many misprints of little influence each would still move parameters
+    that few rows constrain. BLAS computes in one thread: its matrices have a few hundred columns,
+    and its threads and those of XLA would wait for one another.
 
     Args:
         forward: The kernel of all rows.
-        design: Parameters and how they make up factors.
+        design: Parameters and their map to factors.
         measured: Logarithm of the figure of every row.
-        fitted: Places of the rows to fit.
+        fitted: Indices of the rows to fit.
         row_weights: Weight of every row. [1]
-        max_evaluations: Steps at most, of each start. [count]
-        starts: Points to start from. [count]
+        max_evaluations: Highest number of steps of each start. [count]
+        starts: Number of starts. [count]
         minimiser: Solver of the least squares, with the arguments of SciPy's `least_squares`.
     """
     problem = _Problem(forward, design, measured, np.asarray(fitted), row_weights, minimiser)
@@ -138,7 +138,7 @@ def solve(
 
 
 def _starts(design: Design, count: int) -> Iterator[Array]:
-    """The centres of the priors of the free parameters, then draws within their bounds."""
+    """Centres of the priors of the free parameters, then draws within their bounds."""
     random = np.random.default_rng(SEED)
     low, high = (ends[design.free] for ends in design.bounds)
     for number in range(count):
@@ -148,13 +148,13 @@ def _starts(design: Design, count: int) -> Iterator[Array]:
 
 
 def _inside(vector: Array, low: Array, high: Array) -> Array:
-    """The nearest place well within the bounds: steps from an edge lead nowhere."""
+    """The nearest point well within the bounds, since steps from a bound make no progress."""
     room = np.where(np.isfinite(high - low), EDGE * (high - low), 0.0)
     return np.clip(vector, low + room, high - room)
 
 
 class _Problem:
-    """Residuals of rows and priors, and their slopes, as functions of the free parameters."""
+    """Residuals of rows and priors, and their derivatives, as functions of the free parameters."""
 
     def __init__(
         self,
@@ -171,13 +171,13 @@ class _Problem:
         self._known: dict[bytes, tuple[Array, Any, Array]] = {}
 
     def whole(self, part: Array) -> Array:
-        """All parameters, those that are not free at their centres."""
+        """All parameters: `part` where free, else the centres."""
         vector: Array = self.design.centres.copy()
         vector[self.free] = part
         return vector
 
     def evaluate(self, vector: Array) -> tuple[Array, Any, Array]:
-        """Logarithms of the figures, their slopes by parameters and by logarithms of factors."""
+        """Logarithms of the figures, derivatives by parameters and by logarithms of factors."""
         key = vector.tobytes()
         if key not in self._known:
             values = self.design.values(vector)
@@ -187,24 +187,24 @@ class _Problem:
         return self._known[key]
 
     def plain(self, figures: Array) -> Array:
-        """Errors of the fitted rows over what is expected of them. [1]"""
+        """Errors of the fitted rows, relative to their expected errors. [1]"""
         return _weighed((figures - self.measured)[self.places], self.scale)
 
     def residuals(self, part: Array) -> Array:
-        """What is squared and summed."""
+        """Residuals of the least squares: those of rows, then departures from the priors."""
         figures, _, _ = self.evaluate(self.whole(part))
         departures = (part - self.design.centres[self.free]) / self.design.widths[self.free]
         return np.concatenate([_robust(self.plain(figures))[0], departures])
 
     def jacobian(self, part: Array) -> Array:
-        """Slopes of the residuals by the free parameters."""
+        """Derivatives of the residuals by the free parameters."""
         figures, slopes, _ = self.evaluate(self.whole(part))
         _, steepness = _robust(self.plain(figures))
         by_row = _weighed(slopes[self.places].toarray()[:, self.free], steepness * self.scale)
         return np.vstack([by_row, np.diag(1 / self.design.widths[self.free])])
 
     def set_aside(self, part: Array) -> bool:
-        """Let rows that are wildly off pull no more; whether others are than before."""
+        """Exclude outliers, and report whether the excluded rows changed."""
         figures, _, _ = self.evaluate(self.whole(part))
         errors = (figures - self.measured)[self.places]
         wild = np.abs(errors) > WILD * noise_of(errors, self.evidence, 0.0)
@@ -218,16 +218,16 @@ class _Problem:
         return found
 
     def _spread(self, part: Array) -> Array:
-        """A matrix of the free parameters as one of all."""
+        """Extend a matrix of the free parameters to all, with 0 elsewhere."""
         whole = np.zeros((len(self.free), len(self.free)))
         whole[np.ix_(self.free, self.free)] = part
         return whole
 
     def minimise(self, start: Array, max_evaluations: int, change: float) -> Any:
-        """The nearest minimum within the bounds, downhill from `start` till little changes.
+        """Find the nearest minimum within the bounds, downhill from `start`.
 
-        Bounds seldom bind, and steps that look out for them are three times as many: they are
-        taken only where a minimum without them lies beyond.
+        Bounds seldom bind, and a bounded search takes three times as many steps: it runs only where
+        the unbounded minimum is outside the bounds.
         """
         low, high = (ends[self.free] for ends in self.design.bounds)
         found = self._downhill(start, max_evaluations, change, (-np.inf, np.inf))
@@ -252,19 +252,19 @@ class _Problem:
         try:
             return found("exact")
         except np.linalg.LinAlgError:
-            # The singular values of a few sound matrices are beyond LAPACK's divide and conquer.
+            # LAPACK's divide and conquer fails to converge on a few well-conditioned matrices.
             return found("lsmr")
 
     def fit_at(self, vector: Array, *, costs: tuple[float, ...], evaluations: int) -> Fit:
-        """The fit that ended at `vector`."""
+        """Assemble the fit that ended at `vector`."""
         figures, slopes, sensitivities = self.evaluate(vector)
         weights = self.scale / np.sqrt(1 + self.plain(figures) ** 2) ** 0.5
         information = _weighed(slopes[self.places].toarray()[:, self.free], weights)
         prior = np.diag(1 / self.design.widths[self.free] ** 2)
-        told = information.T @ information
-        bend = np.linalg.inv(told + prior)
+        known = information.T @ information
+        bend = np.linalg.inv(known + prior)
         errors = figures - self.measured
-        determined = float(np.trace(bend @ told))
+        determined = float(np.trace(bend @ known))
         noise = noise_of(errors[self.places], self.evidence, determined)
         return Fit(
             design=self.design,
@@ -277,8 +277,8 @@ class _Problem:
             weights=weights,
             noise=noise,
             bend=self._spread(bend),
-            # Exact for a truth drawn from the priors and figures off by `noise`.
-            covariance=self._spread(bend @ ((noise / NOISE) ** 2 * told + prior) @ bend),
+            # Exact for factors drawn from the priors and figures with errors of `noise`.
+            covariance=self._spread(bend @ ((noise / NOISE) ** 2 * known + prior) @ bend),
             costs=costs,
             evaluations=evaluations,
         )
@@ -304,20 +304,20 @@ def noise_of(errors: Array, evidence: Array, determined: float) -> float:
 
 
 def _weighed(rows: Array, weights: Array) -> Array:
-    """Rows times their weights: nought where that is nought, whatever the row."""
+    """Rows times their weights; 0 where the weight is 0, even for a row that is not finite."""
     by_row = weights.reshape(-1, *(1 for _ in rows.shape[1:]))
     with np.errstate(invalid="ignore"):
         return np.where(by_row == 0, 0.0, rows * by_row)
 
 
 def _robust(plain: Array) -> tuple[Array, Array]:
-    """Residuals whose squares are the pseudo-Huber loss, and their slopes by the plain ones.
+    """Residuals whose squares are the pseudo-Huber loss, and their derivatives by the plain ones.
 
     The loss is 2·(√(1 + r²) − 1), so the residual is its root with the sign of r.
     """
-    # A step too far may make a figure infinite: what is no number is refused by the caller.
+    # Too long a step may make a figure infinite: the caller refuses what is not finite.
     with np.errstate(invalid="ignore", over="ignore"):
         grown = np.sqrt(1 + plain**2)
-        # √(2(g − 1)) = |r|·√(2/(g + 1)), which does not cancel near nought.
+        # √(2(g − 1)) = |r|·√(2/(g + 1)), which does not cancel near 0.
         shrink = np.sqrt(2 / (grown + 1))
         return plain * shrink, 1 / (grown * shrink)

@@ -1,6 +1,6 @@
-"""What the rows of a fit say of each factor, of factors together, and nothing of.
+"""Verdicts on a fit: which factors the rows determine, alone or in combination, and which not.
 
-What a fit found is the business of `solver`; here it is judged.
+The fit itself is in `solver`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,53 +14,52 @@ if TYPE_CHECKING:
     from calibration.fit.solver import Fit
 
 DETERMINED, UNDETERMINED = 0.5, 0.9
-"""Error of a parameter over the width of its prior, below which the rows determine it and above
-which they say next to nothing. [1]"""
+"""Error of a parameter, relative to the width of its prior, below which the rows determine it and
+from which they leave it undetermined. [1]"""
 SENSITIVE = 0.01
-"""Change of a row's figure with a factor, logarithm by logarithm, below which the row says nothing
-of the factor: less than a re-run differs by, for any change that a prior allows. [1]"""
+"""Derivative of the logarithm of a figure by that of a factor, below which the row does not
+constrain the factor: re-runs differ by more, for any change that the prior permits. [1]"""
 LOADING = 0.3
-"""Share of a direction from which on a factor counts as part of it. [1]"""
-
+"""Loading from which a factor counts as part of a direction. [1]"""
 NAMED = 3
-"""Rows that are named where there may be many. [count]"""
+"""Highest number of outliers listed by name. [count]"""
 RESOURCES: dict[str, tuple[str, ...]] = {
     "memory": ("weight_bandwidth", "kv_bandwidth", "activation_bandwidth"),
     "compute": ("gemm", "attention", "vector_attention"),
     "communication": ("link_bandwidth", "exchange_overhead_s"),
     "overhead": ("operator_overhead_s", "step_overhead_s", "sequence_overhead_s"),
 }
-"""Factors whose slopes add up to the share of a figure's time that a resource is waited for."""
+"""Factors whose derivatives add up to the share of time spent waiting for a resource."""
 
 
 def verdicts(fit: "Fit") -> list[str]:
-    """What the rows say of each parameter.
+    """Verdict on each parameter.
 
     A parameter that was not free is `fixed`; one that no row is sensitive to is `undetermined`;
-    one that ended at the edge of its physical range is `at bound`, and its error says little. Of
-    the others, the share of the prior's width that is left says which: `determined`,
-    `prior-dominated` or `undetermined`.
+    one that ended at a bound is `at bound`, and its error means little. The others are
+    `determined`, `prior-dominated` or `undetermined`, by their error relative to the width of
+    their prior.
     """
     errors = np.sqrt(np.diag(fit.covariance))
     silent = sensitive_rows(fit) == 0
     return [
-        _verdict(parameter, error, told=not mute, at_bound=bool(stuck))
+        _verdict(parameter, error, sensitive=not mute, at_bound=bool(stuck))
         for parameter, error, mute, stuck in zip(
             fit.design.parameters, errors, silent, fit.at_bound, strict=True
         )
     ]
 
 
-def _verdict(parameter: Parameter, error: float, *, told: bool, at_bound: bool) -> str:
+def _verdict(parameter: Parameter, error: float, *, sensitive: bool, at_bound: bool) -> str:
     if not parameter.free:
         return "fixed"
-    if not told:
+    if not sensitive:
         return "undetermined"
     return "at bound" if at_bound else verdict(parameter, error)
 
 
 def verdict(parameter: Parameter, error: float) -> str:
-    """What an error says of a free parameter, by how much narrower than its prior it became."""
+    """Verdict on a free parameter by its error, relative to the width of its prior."""
     share = error / parameter.width
     if share < DETERMINED:
         return "determined"
@@ -68,14 +67,14 @@ def verdict(parameter: Parameter, error: float) -> str:
 
 
 def sensitive_rows(fit: "Fit") -> Array:
-    """Fitted rows that say something of each parameter. [count]"""
+    """Number of fitted rows that are sensitive to each parameter. [count]"""
     slopes = np.abs(fit.slopes[fit.fitted].toarray())
     found: Array = (slopes >= SENSITIVE).sum(axis=0)
     return found
 
 
 def regimes(fit: "Fit") -> Array:
-    """The resource of `RESOURCES` that each row waits for longest, by its place."""
+    """Index in `RESOURCES` of the resource that each row waits for longest."""
     shares = [
         np.abs(fit.sensitivities[:, [FACTORS.index(name) for name in names]]).sum(axis=1)
         for names in RESOURCES.values()
@@ -85,17 +84,17 @@ def regimes(fit: "Fit") -> Array:
 
 
 def rows_by_regime(fit: "Fit") -> dict[str, int]:
-    """Fitted rows that wait longest for each resource. [count]"""
+    """Number of fitted rows that wait longest for each resource. [count]"""
     places = regimes(fit)[fit.fitted]
     return {name: int(np.sum(places == place)) for place, name in enumerate(RESOURCES)}
 
 
 def directions(fit: "Fit") -> tuple[list[str], Array, Array]:
-    """Combinations of the pooled factors, from what the rows tell least to what they tell best.
+    """Combinations of the pooled factors, from the least to the best constrained by the rows.
 
-    With the slopes in units of the noise and of the widths of the priors, and the part that the
-    deviations explain as well taken out, the singular vectors are combinations that the rows tell
-    apart; a singular value s leaves 1/(1 + s²) of the prior's variance.
+    The combinations are singular vectors of the derivatives, in units of the noise and of the
+    widths of the priors, after projecting out what the deviations explain as well. A singular value
+    s leaves 1/(1 + s²) of the variance of the prior.
 
     Returns:
         Names of the free pooled factors, singular values, and loadings, one row per direction.
@@ -118,8 +117,8 @@ def directions(fit: "Fit") -> tuple[list[str], Array, Array]:
     return names, singular, (vectors * signs).T
 
 
-def told_together(fit: "Fit") -> list[list[str]]:
-    """Groups of pooled factors of which the rows tell a combination, but no member alone."""
+def constrained_together(fit: "Fit") -> list[list[str]]:
+    """Groups of pooled factors of which the rows constrain a combination, but no member alone."""
     names, singular, loadings = directions(fit)
     said = {
         parameter.name: word
@@ -140,19 +139,19 @@ def told_together(fit: "Fit") -> list[list[str]]:
 
 
 def sentences(factors: dict[str, Any], provenance: dict[str, Any]) -> list[str]:
-    """What a fit's rows say, and do not, in words.
+    """Summary of a fit in sentences.
 
     Args:
         factors: Figure of each pooled factor.
-        provenance: Of the fit; its `rows_waiting_longest_for`, `told_only_together` and
-            `rows_set_aside` are read if there.
+        provenance: Provenance of the calibration, of which `rows_waiting_longest_for`,
+            `told_only_together` and `rows_set_aside` are read if present.
     """
     said = [_of_verdicts(factors)]
     bound = [name for name, figure in factors.items() if figure.verdict == "at bound"]
     if bound:
-        said.append(f"at the edge of what is physical: {', '.join(bound)}")
+        said.append(f"at a physical bound: {', '.join(bound)}")
     said += [
-        f"the rows tell {_listed(group)} only together"
+        f"the data constrain only a combination of {_listed(group)}"
         for group in provenance.get("told_only_together", [])
     ]
     said += _of_set_aside([str(name) for name in provenance.get("rows_set_aside", [])])
@@ -167,7 +166,7 @@ def _of_set_aside(names: list[str]) -> list[str]:
     if not names:
         return []
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return [f"set aside as wildly off: {', '.join(names[:NAMED])}{rest}"]
+    return [f"excluded as outliers (more than 10 × the noise): {', '.join(names[:NAMED])}{rest}"]
 
 
 def _of_verdicts(factors: dict[str, Any]) -> str:
@@ -175,10 +174,8 @@ def _of_verdicts(factors: dict[str, Any]) -> str:
         return "no pooled factor was free"
     silent = [name for name, figure in factors.items() if figure.verdict == "undetermined"]
     if not silent:
-        return "the rows say something of every pooled factor"
-    return (
-        f"the rows do not determine {', '.join(silent)}: what stands there is little but the prior"
-    )
+        return "the rows constrain every pooled factor"
+    return f"the rows do not determine {', '.join(silent)}: the value is essentially the prior"
 
 
 def _listed(names: list[str]) -> str:

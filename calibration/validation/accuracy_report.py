@@ -1,4 +1,4 @@
-"""How good predictions of unseen rows are, as a report that one command writes."""
+"""Report on the accuracy of predictions of unseen rows."""
 
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -42,12 +42,12 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class Judged:
-    """Predictions of rows by fits that had not seen them.
+    """Errors of predictions of rows by fits that had not seen them.
 
     Attributes:
         leave_out: Kind of group that the fits had not seen, one of `TITLES`.
         errors: Logarithm of predicted over measured of each row, NaN where none was made.
-        covered: Whether the interval of each row held its figure.
+        covered: Whether the interval of each row contained its figure.
     """
 
     leave_out: str
@@ -61,7 +61,7 @@ def judge(
     forward: Forward,
     progress: Callable[[int, int], None] | None = None,
 ) -> Judged:
-    """Predict every row of `table` by fits that have not seen what `leave_out` names."""
+    """Predict every row of `table` by fits without its group of kind `leave_out`."""
     errors = held_out_errors(table, leave_out, forward, progress=progress)
     return Judged(leave_out, errors, interval_coverage(table, errors, leave_out))
 
@@ -81,15 +81,15 @@ def kinds(table: Table) -> Array:
 
 
 def judged_rows(table: Table) -> Array:
-    """Whether each row is beyond doubt: doubtful ones are fitted, but judge nothing."""
+    """Whether each row counts in the errors: doubtful rows are fitted but do not count."""
     return np.asarray([row.quality == "ok" for row in table.rows])
 
 
 def figures(table: Table, judged: Judged, groups: Array) -> list[dict[str, Any]]:
-    """One row of figures for each of `groups`, among rows that are beyond doubt.
+    """One row of figures for each of `groups`, without doubtful rows.
 
-    `lowest` is the share of rows within their interval in the model, accelerator or version where
-    it is least.
+    `lowest` is the share of rows within their interval in the model, accelerator or version with
+    the lowest share.
     """
     found = []
     usable = judged_rows(table) & np.isfinite(judged.errors)
@@ -110,7 +110,7 @@ def figures(table: Table, judged: Judged, groups: Array) -> list[dict[str, Any]]
 
 
 def _ordered(names: Array) -> list[str]:
-    """Names by alphabet, or as versions where all are such."""
+    """Names in alphabetical order, or as versions if all are versions."""
     found = sorted({str(name) for name in names})
     versions = all(name[:1].isdigit() for name in found)
     return sorted(found, key=version_of) if versions else found
@@ -129,7 +129,7 @@ def _lowest_coverage(table: Table, judged: Judged, where: Array) -> tuple[float,
 
 
 def as_markdown(table: Table, splits: Sequence[Judged], command: str) -> str:
-    """The report, in Markdown: for each split errors by kind of run, then by what was left out."""
+    """Markdown report: for each split, errors by kind of run, then by the group left out."""
     return "\n".join(_lines(table, splits, command)) + "\n"
 
 
@@ -190,7 +190,7 @@ def _cell(row: dict[str, Any], key: str) -> str:
 
 
 def commit() -> str:
-    """The commit of the clone that runs, or nothing where it is no clone."""
+    """Commit of the source, empty outside a clone."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return ""

@@ -1,4 +1,4 @@
-"""Where predictions are surer and where less: the spread of errors by what a row is of."""
+"""Relative error spread by accelerator, model, expert type and version."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,19 +9,17 @@ from calibration.fit.parameters import Array
 from calibration.fit.table import Table
 
 HELD = 20.0
-"""Rows of mean errors that each group is taken to have on top of its own. [count]"""
+"""Rows of mean error added to each group, which pull small groups towards 1. [count]"""
 ROUNDS = 30
+"""Passes through all groupings. [count]"""
 CAP = 5.0
-"""Multiple of what is expected beyond which an error says no more of its group. [1]"""
+"""Highest multiple of the expected error that one row counts with. [1]"""
 
 Spreads = Mapping[str, Mapping[str, float]]
 
 
 def groups_of(table: Table) -> dict[str, Array]:
-    """What the spread of errors may depend on.
-
-    Accelerator, model, whether it is a mixture of experts, and engine's version.
-    """
+    """Labels of each row by accelerator, model, expert type and engine version."""
     return {
         "hardware": table.labels("hardware"),
         "model": table.labels("model"),
@@ -33,10 +31,9 @@ def groups_of(table: Table) -> dict[str, Array]:
 def spreads(
     groups: Mapping[str, Array], kinds: Array, errors: Array
 ) -> dict[str, dict[str, float]]:
-    """Mean absolute error of each group over that of its kind, as a product over groupings.
+    """Mean absolute error of each group relative to its kind, as a product over groupings.
 
-    Found in turn for one grouping after another until they agree (raking); groups of few rows stay
-    near 1.
+    Each grouping is updated in turn until they agree (raking). Groups of few rows remain near 1.
 
     Args:
         groups: Labels of each row, by grouping.
@@ -66,7 +63,7 @@ def spreads(
 
 
 def multiples(found: Spreads, groups: Mapping[str, Array]) -> Array:
-    """How much wider than usual the errors of each row are; 1 for a group that is not known.
+    """Error spread of each row relative to the default; 1 for an unknown group. [1]
 
     Args:
         found: Spreads by grouping and group.

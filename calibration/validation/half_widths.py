@@ -1,4 +1,4 @@
-"""How wide intervals must be: errors of rows that a fit had not seen, and the ranges it saw."""
+"""Half-widths of intervals, from errors of rows that a fit had not seen, and ranges of the rows."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -13,15 +13,15 @@ from calibration.validation.group_spreads import Spreads, groups_of, multiples
 from sweep.engines.prediction_interval import INTERVAL, RANGED
 
 END = 0.1
-"""Share of the rows of a scenario, at least, that stand for what lies beyond the others. [1]"""
+"""Share of the rows of a scenario, at least, that represents values outside the range. [1]"""
 ENOUGH = 10
-"""Rows that a group needs to say how far 90 % of them reach. [count]"""
+"""Rows from which a group has a 90 % quantile of its own. [count]"""
 UNSEEN_LABELS = {
     "unseen_hardware": "hardware",
     "unseen_model": "model",
     "unseen_family": "family",
 }
-"""What must be left out of a fit to know how far off it is where it is new."""
+"""Groups to leave out of a fit to measure its errors on unseen ones."""
 
 Ranges = dict[str, dict[str, list[float]]]
 
@@ -29,9 +29,9 @@ Ranges = dict[str, dict[str, list[float]]]
 def left_out_errors(fit: Fit, labels: Array) -> Array:
     """Logarithmic errors of the rows of each group, had the fit not seen the group.
 
-    By the straight lines through the optimum: with H the influence of a group's measurements on
-    its own predictions, its errors grow to (I − H)⁻¹ of what they are. Rows whose label is empty
-    stay as they are.
+    Linearised at the optimum: with H the influence of the measurements of a group on its own
+    predictions, its errors become (I − H)⁻¹ times themselves. Rows with an empty label keep their
+    errors.
     """
     errors = fit.errors.copy()
     slopes = fit.slopes[fit.fitted].toarray()
@@ -48,20 +48,20 @@ def left_out_errors(fit: Fit, labels: Array) -> Array:
 
 
 def by_scenario(table: Table) -> dict[str, Array]:
-    """Places of the rows of each scenario."""
+    """Indices of the rows of each scenario."""
     scenarios = np.asarray([row.scenario for row in table.rows])
     return {str(name): np.flatnonzero(scenarios == name) for name in np.unique(scenarios)}
 
 
 def conformal_halfwidth(errors: Array, labels: Array | None = None) -> float:
-    """Half-width that would have held 90 % of rows with these errors; infinite for no rows.
+    """Half-width of a split-conformal 90 % interval; infinite without rows.
 
-    The quantile of the absolute errors, one further than the share of n + 1 rows. Of groups it
-    would have held 90 % in nine of ten, counted likewise: what is new is one more group.
+    The ⌈0.9 (n + 1)⌉-th of n absolute errors, interpolated: the predicted row is one more. With
+    groups, the same quantile over the half-widths of the groups: an unseen group is one more.
 
     Args:
         errors: Logarithmic errors, NaN where there are none.
-        labels: The group of each row; groups of too few rows do not count, unless all are.
+        labels: Group of each row; groups of fewer than `ENOUGH` rows are ignored unless all are.
     """
     sizes = np.abs(errors[np.isfinite(errors)])
     if len(sizes) == 0:
@@ -81,20 +81,20 @@ def halfwidths(
     known: Mapping[str, Mapping[str, float]] | None = None,
     spread: Spreads | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Half-widths that would have held 90 % of the rows, each predicted without its own kind.
+    """Half-widths by scenario and kind of novelty that contain 90 % of the rows left out.
 
-    `seen` leaves its configuration out, `unseen_model` its model, and so on. For what lies beyond a
-    range of numbers stand the tenth of the rows at either end of it, predicted from the others, by
-    straight lines that fall short of true refits by a tenth, at worst by a quarter.
-    How far beyond makes no difference: of the shipped rows, prompts of two to ten times the
-    longest other were predicted no worse than the rest. Nothing new is held to be surer than the
-    seen.
+    `seen` leaves out the configuration of a row, `unseen_model` its model, and so on. Values
+    outside a range are represented by the tenth of the rows at either end of it, predicted from the
+    others in the linearised fit, whose errors are a tenth smaller than those of refits, at worst a
+    quarter. The distance from the range makes no difference: of the shipped rows, prompts of two to
+    ten times the longest other were predicted no worse than the rest. Unseen cases never get
+    narrower intervals than seen ones.
 
     Args:
         table: The rows.
-        fit: What was found with all of them.
-        known: Half-widths by scenario that stay as they are.
-        spread: How much wider errors are by group; half-widths are of a group of 1.
+        fit: Fit of all rows.
+        known: Half-widths by scenario that are kept.
+        spread: Relative error spread by group; half-widths are for a spread of 1.
     """
     found = {scenario: dict(widths) for scenario, widths in (known or {}).items()}
     groups = groups_of(table)
@@ -135,8 +135,8 @@ def halfwidths(
 def _ends(values: Array, where: Array) -> Iterator[Array]:
     """Labels that mark as `end` the rows at one end of a range, for each end.
 
-    As many of the outermost values as make up a tenth of the rows; none where that is half of
-    them, or where nothing can lie beyond because the end is a single one.
+    The outermost values that make up a tenth of the rows. An end is skipped if it has more than
+    half of the rows, or if its value is 1, below which there is nothing.
     """
     given = values[where]
     known = np.sort(given[np.isfinite(given)])
@@ -154,11 +154,11 @@ def _ends(values: Array, where: Array) -> Iterator[Array]:
 
 
 def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
-    """The numbers of `RANGED` of every row, NaN where it has none. [count]
+    """Numbers of `RANGED` of every row, NaN where it has none. [count]
 
     Args:
         table: The rows.
-        held: Whether the requests in flight are those the kernel holds, or those a row states.
+        held: Whether to use the requests in flight of the kernel, or the concurrency of the row.
     """
 
     def column(name: str) -> Array:
@@ -182,7 +182,7 @@ def _held(table: Table) -> Array:
 
 
 def ranges(table: Table, known: Mapping[str, Mapping[str, list[float]]]) -> Ranges:
-    """Lowest and highest of the numbers that the rows hold, together with those `known`."""
+    """Lowest and highest of the numbers in the rows, extended by the ranges in `known`."""
     numbers = ranged_numbers(table, held=True)
     found: Ranges = {scenario: dict(spans) for scenario, spans in known.items()}
     for scenario, where in by_scenario(table).items():

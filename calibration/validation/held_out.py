@@ -1,4 +1,4 @@
-"""Refits without a part of the rows, and how well they predict it."""
+"""Refits without a group of rows, and the errors of their predictions of it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,10 +19,9 @@ FOLDS = 10
 def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     """Name, rows to fit and rows to predict of each split.
 
-    `row` makes ten folds by configuration, so that neighbours of one configuration across
-    versions stay together; `architecture` leaves out all models of the same sizes, `family` all
-    of one `model_type`; `version` goes forward in time: each version is predicted from those before
-    it.
+    `row` makes ten folds by configuration, so that all versions of a configuration are in one fold;
+    `architecture` leaves out all models of the same sizes, `family` all of one `model_type`;
+    `version` predicts each version from earlier ones.
     """
     places = np.arange(len(table.rows))
     if leave_out == "row":
@@ -54,7 +53,7 @@ def held_out_errors(
     layout: Design | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Array:
-    """Logarithmic error of every row, predicted by a fit that did not see it; NaN if none did.
+    """Logarithmic error of every row under a fit that did not see it; NaN without such a fit.
 
     Each fit has one start, the centres of the priors: others change few predictions, and there are
     dozens of fits.
@@ -77,11 +76,11 @@ def held_out_errors(
 
 
 def summary(errors: Array, measured: Array | None = None) -> dict[str, Any]:
-    """Figures that tell how good predictions are.
+    """Figures of merit of predictions.
 
     Args:
         errors: Logarithms of predicted over measured.
-        measured: Logarithms of what was measured, for the rank correlation of both.
+        measured: Logarithms of the measured figures, for the rank correlation.
     """
     known = errors[np.isfinite(errors)]
     if len(known) == 0:
@@ -101,9 +100,9 @@ def summary(errors: Array, measured: Array | None = None) -> dict[str, Any]:
 
 
 def rank_correlation(errors: Array, measured: Array) -> float:
-    """Spearman's rank correlation of predicted and measured: whether predictions rank rightly.
+    """Spearman's rank correlation of predicted and measured figures. [1]
 
-    NaN where fewer than three rows are known, or all are alike.
+    NaN for fewer than three rows, or if all are equal.
     """
     from scipy.stats import spearmanr
 
@@ -115,12 +114,11 @@ def rank_correlation(errors: Array, measured: Array) -> float:
 
 
 def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
-    """Whether the 90 % interval of each row held its figure.
+    """Whether the 90 % interval of each row contains its figure.
 
-    The half-width of a row comes from the held-out errors of the other groups of the same kind
-    of split in its scenario: those of other folds, other models, other accelerators, versions. So
-    does how much wider it is for an accelerator, model or version that is among those. Folds are
-    as good as one another; what is new may be an odd one among its kind.
+    The half-width and the relative spreads of a row come from held-out errors of the other groups
+    of the same split in its scenario: other folds, models, accelerators or versions. Folds are
+    exchangeable rows; other splits take the quantile over groups, since a new group may be unusual.
     """
     labels = np.full(len(errors), "", dtype=object)
     for name, _, predicted in splits(table, leave_out):

@@ -11,7 +11,7 @@ from sweep.decisions.deployment_sweep import sweep_deployments
 from sweep.decisions.deployments import Offer
 from sweep.decisions.figures.front import front_figure
 from sweep.decisions.recommend import Demand, Limits, recommend
-from sweep.engines.calibration_file import load_efficiency
+from sweep.engines.calibration_file import load_calibration
 from sweep.specs.catalog import Catalog
 
 deployments = sweep_deployments(
@@ -21,7 +21,7 @@ deployments = sweep_deployments(
     osl=1024,
     concurrency=None,
     catalog=Catalog(),
-    efficiency=load_efficiency("tensorrt-llm"),
+    calibration=load_calibration("tensorrt-llm"),
 )
 found = recommend(deployments, Demand(Limits(max_ttft=2.0)))
 figure = front_figure(found)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from calibration.fit.table import tabulate
 from calibration.measurements.table import read_measurements
 from calibration.validation.predictions import predictions
-from sweep.engines.calibration_file import load_efficiency
+from sweep.engines.calibration_file import load_calibration
 from sweep.specs.catalog import Catalog
 
 WANTED = {
@@ -29,7 +29,7 @@ published = read_measurements("tensorrt-llm")
 rows = [row for row in published if all(getattr(row, k) == v for k, v in WANTED.items())]
 table = tabulate(sorted(rows, key=lambda row: (row.isl, row.osl)), Catalog())
 bounds = predictions(table, None)["predicted"]
-result = predictions(table, load_efficiency("tensorrt-llm"))
+result = predictions(table, load_calibration("tensorrt-llm"))
 positions = range(len(result))
 below, above = result["predicted"] - result["lower"], result["upper"] - result["predicted"]
 

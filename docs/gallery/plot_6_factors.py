@@ -11,10 +11,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from calibration.figures import forest
-from sweep.engines.calibration_file import load_efficiency
+from sweep.engines.calibration_file import load_calibration
 
-fitted = load_efficiency("tensorrt-llm")
-factors = fitted.factors
+calibration = load_calibration("tensorrt-llm")
+factors = calibration.factors
 fit = xr.Dataset(
     {
         "estimate": ("parameter", [np.log(found.value) for found in factors.values()]),

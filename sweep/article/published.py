@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 from pydantic import Field
 
-from sweep.engines.calibration_file import load_efficiency
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import SpecError
 from sweep.runs.run import load_grid, run
 from sweep.schema.intervals import ENDS
@@ -107,10 +107,10 @@ def compare_published(name: str, catalog: Catalog) -> tuple[PublishedTable, list
     table = parse(PublishedTable, read_mapping(path), str(path))
     grid = load_grid(catalog.path("sweeps", table.sweep))
     bounds = run(grid, catalog=catalog)
-    fitted = load_efficiency(table.efficiency)
-    if fitted is not None:
-        fitted = fitted.model_copy(update={"engine_version": table.engine_version})
-    real = run(grid, catalog=catalog, efficiency=fitted)
+    calibration = load_calibration(table.efficiency)
+    if calibration is not None:
+        calibration = calibration.model_copy(update={"engine_version": table.engine_version})
+    real = run(grid, catalog=catalog, efficiency=calibration)
     return table, [_compared(row, table, bounds, real) for row in table.rows]
 
 

@@ -74,16 +74,16 @@ def explain(
     check_picture(output, force=force)
     from sweep.decisions import explain_text
     from sweep.decisions.explain import explain
-    from sweep.engines.calibration_file import load_efficiency
+    from sweep.engines.calibration_file import load_calibration
     from sweep.grid.grid import Grid
     from sweep.runs.jit_cache import use_compilation_cache
 
     axes: dict[str, Any] = {axis: [value] for axis, value in numbers.items() if value is not None}
     names: dict[str, Any] = {"models": [model], "hardware": [hardware], "precision": [precision]}
     grid = Grid(**names, **axes, variables=["ttft"])
-    fitted = load_efficiency(efficiency)
+    calibration = load_calibration(efficiency)
     use_compilation_cache()
-    found = explain(grid, catalog=catalog_of(context, configs), efficiency=fitted)
+    found = explain(grid, catalog=catalog_of(context, configs), calibration=calibration)
     if output is not None:
         from sweep.decisions.figures.explanation import explanation_figure
         from sweep.decisions.figures.style import save_figure

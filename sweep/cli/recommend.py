@@ -209,7 +209,7 @@ def recommend(
     from sweep.decisions.prices import parse_prices, read_prices
     from sweep.decisions.recommend import Demand, Limits, check_prices
     from sweep.decisions.recommend import recommend as recommend_from
-    from sweep.engines.calibration_file import load_efficiency
+    from sweep.engines.calibration_file import load_calibration
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.open_results import open_results
 
@@ -237,7 +237,7 @@ def recommend(
             osl=int(osl or 0),
             concurrency=concurrency,
             catalog=catalog,
-            efficiency=load_efficiency(efficiency or DEFAULT_EFFICIENCY),
+            calibration=load_calibration(efficiency or DEFAULT_EFFICIENCY),
         )
     check_prices(given, deployments)
     demand = Demand(Limits(**limits), by, concurrency, requests_per_s)

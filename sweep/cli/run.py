@@ -89,12 +89,13 @@ def plan(
     configs: tuple[str, ...],
 ) -> None:
     """Print what a sweep computes, its size and an estimate of its time."""
-    from sweep.engines.calibration_file import load_efficiency
+    from sweep.engines.calibration_file import load_calibration
     from sweep.evaluation.plan import make_plan
 
     wanted = question(asked, where, by, per)
-    grid, fitted = _resolved(file, catalog_of(context, configs)), load_efficiency(efficiency)
-    planned = make_plan(grid, dtype, efficiency=fitted, question=wanted, shards=shards or 1)
+    grid = _resolved(file, catalog_of(context, configs))
+    calibration = load_calibration(efficiency)
+    planned = make_plan(grid, dtype, calibration=calibration, question=wanted, shards=shards or 1)
     seconds = _probed(planned) if probed else None
     rows = [
         {"variable": v.name, "shape": " × ".join(map(str, v.shape.values())), "bytes": v.bytes}
@@ -206,19 +207,19 @@ def run(
     if not sharded and not output.is_dir():
         check_writable(output, force=force)
     grid = _resolved(file, catalog_of(context, configs))
-    from sweep.engines.calibration_file import load_efficiency
+    from sweep.engines.calibration_file import load_calibration
     from sweep.evaluation.plan import make_plan
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.to_disk import Sharding, run_into_file, run_into_shards, run_reduced
 
-    fitted = load_efficiency(efficiency)
+    calibration = load_calibration(efficiency)
     use_compilation_cache()
     try:
         planned = make_plan(
             grid,
             dtype,
             keep_infeasible=keep_infeasible,
-            efficiency=fitted,
+            calibration=calibration,
             question=wanted,
             shards=shards or 1,
         )

@@ -31,7 +31,7 @@ class Comparison:
         ratio: Over `batch_size` and one length axis.
         fits: Cells that each of the two can run, or `None` if the file does not say.
         setting: Values along the axes that do not vary, in words.
-        efficiency: The calibration that predicted both, `ideal` if they are bounds.
+        calibration: The calibration that predicted both, `ideal` if they are bounds.
         close: Cells in which the 90 % intervals overlap, or `None` if there are none.
     """
 
@@ -41,7 +41,7 @@ class Comparison:
     ratio: xr.DataArray
     fits: tuple[xr.DataArray, xr.DataArray] | None
     setting: str
-    efficiency: str = IDEAL_NAME
+    calibration: str = IDEAL_NAME
     close: xr.DataArray | None = None
 
     @property
@@ -56,7 +56,7 @@ class Comparison:
         if self.fits is not None:
             runs = runs & self.fits[0] & self.fits[1]
         counted = runs if bool(runs.any()) else self.ratio.notnull()
-        by = "" if self.efficiency == IDEAL_NAME else f" by {self.efficiency.split()[0]}"
+        by = "" if self.calibration == IDEAL_NAME else f" by {self.calibration.split()[0]}"
         start = f"{self.model}, {self.variable}{by}: "
         if not bool(counted.any()):
             return start + f"no cell can run on both {first} and {second}{self._alone_note()}."
@@ -179,7 +179,7 @@ def compare(
         ratio=better / other,
         fits=fits,
         setting=setting,
-        efficiency=str(dataset.attrs.get("efficiency", IDEAL_NAME)),
+        calibration=str(dataset.attrs.get("efficiency", IDEAL_NAME)),
         close=_overlap(dataset, variable, hardware, {"model": model, **chosen}),
     )
 

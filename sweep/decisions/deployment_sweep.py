@@ -8,7 +8,7 @@ import pandas as pd
 from sweep.decisions.deployment_table import as_table
 from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import FittedEfficiency
+from sweep.engines.calibration_file import Calibration
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import check_dtypes
@@ -42,7 +42,7 @@ def sweep_deployments(
     osl: int,
     concurrency: int | None,
     catalog: Catalog,
-    efficiency: FittedEfficiency | None,
+    calibration: Calibration | None,
 ) -> Deployments:
     """Run a sweep over every deployment on offer.
 
@@ -53,7 +53,7 @@ def sweep_deployments(
         osl: Output tokens of each request. [count]
         concurrency: Requests in flight at a replica; those of `loads` if not given. [count]
         catalog: Where to look names up.
-        efficiency: A calibration; ideal rooflines if not given.
+        calibration: A calibration; ideal rooflines if not given.
 
     Raises:
         SpecError: A name is unknown, no accelerator computes in any of the types, or no layout
@@ -62,7 +62,7 @@ def sweep_deployments(
     spec = catalog.model(model)
     recipes = [catalog.precision(name) for name in offer.precision or ("fp16",)]
     machines = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)] or solid_hardware(
-        catalog, efficiency
+        catalog, calibration
     )
     axes = _layout_axes(offer, machines, spec)
     requests: Any = [concurrency] if concurrency else loads(MOST_REQUESTS)
@@ -81,7 +81,7 @@ def sweep_deployments(
             osl=[osl],
             variables=VARIABLES,
         )
-        dataset = run(grid, catalog=catalog, efficiency=efficiency)
+        dataset = run(grid, catalog=catalog, efficiency=calibration)
         recorded = str(dataset.attrs["efficiency"])
         tables.append(as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT))
     if not tables:
@@ -95,17 +95,15 @@ def sweep_deployments(
     return Deployments(spec.name, isl, osl, INFLIGHT, kept, recorded, specs)
 
 
-def solid_hardware(
-    catalog: Catalog, efficiency: FittedEfficiency | None = None
-) -> list[HardwareSpec]:
+def solid_hardware(catalog: Catalog, calibration: Calibration | None = None) -> list[HardwareSpec]:
     """Accelerators whose figures are solid.
 
     Args:
         catalog: Where to look.
-        efficiency: A calibration; only accelerators of the vendors that it was fitted to are kept.
+        calibration: A calibration; only accelerators of the vendors that it was fitted to are kept.
     """
     specs = [catalog.hardware(name) for name in catalog.paths("hardware")]
-    seen = [] if efficiency is None else efficiency.seen.get("hardware", [])
+    seen = [] if calibration is None else calibration.seen.get("hardware", [])
     vendors = {spec.vendor for spec in specs if spec.name in seen or not seen}
     return [spec for spec in specs if spec.confidence == "solid" and spec.vendor in vendors]
 

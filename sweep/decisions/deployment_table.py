@@ -87,9 +87,11 @@ def read_deployments(
     names = {"model": [fixed["model"]]} | {
         axis: frame[axis].unique().tolist() for axis in ("hardware", "precision")
     }
-    efficiency = str(dataset.attrs.get("efficiency", ""))
+    calibration = str(dataset.attrs.get("efficiency", ""))
     specs = SpecsByName.of(names, catalog)
-    return Deployments(fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, efficiency, specs)
+    return Deployments(
+        fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs
+    )
 
 
 def _only(dataset: xr.Dataset, axis: str, value: Any) -> Any:

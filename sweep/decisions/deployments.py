@@ -93,7 +93,7 @@ class Deployments:
             `held` requests, `fit` (requests whose cache fits, if known), `throughput` with
             `lower` and `upper`, `ttft`, `tpot`, `runs`, `reason`, `beyond` (in what ways the
             prediction extrapolates), `gpus`.
-        efficiency: The calibration's name and digest, or `ideal`.
+        calibration: The calibration's name and digest, or `ideal`.
         specs: The specifications behind the names.
     """
 
@@ -102,7 +102,7 @@ class Deployments:
     osl: int
     scheme: Scheme
     frame: pd.DataFrame
-    efficiency: str
+    calibration: str
     specs: SpecsByName
 
 

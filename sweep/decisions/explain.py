@@ -18,7 +18,7 @@ from sweep.decisions.operator_breakdown import (
     mean_context,
     sum_by_name,
 )
-from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency
+from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.errors import GridError
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
@@ -112,7 +112,7 @@ class Explanation:
 
     Attributes:
         cell: Label or number along every axis.
-        efficiency: Name of the calibration, `ideal` for bounds.
+        calibration: Name of the calibration, `ideal` for bounds.
         phases: The prefill, and a decode step at the mean context unless `osl` is 1.
         figures: Values of `FIGURES` by variable, NaN where unknown, in SI units.
         intervals: Ends of the 90 % intervals, for the figures that have one.
@@ -122,7 +122,7 @@ class Explanation:
     """
 
     cell: Mapping[str, Any]
-    efficiency: str
+    calibration: str
     phases: tuple[Phase, ...]
     figures: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
@@ -135,7 +135,7 @@ def explain(
     grid: Grid,
     *,
     catalog: Catalog | None = None,
-    efficiency: FittedEfficiency | None = None,
+    calibration: Calibration | None = None,
 ) -> Explanation:
     """Explain the only cell of a grid of static batches, in float64.
 
@@ -143,7 +143,7 @@ def explain(
         grid: Axes of one value each, with `batch_size`, `isl` and `osl`; its variables are
             ignored.
         catalog: Where to look names up; the user's and the shipped configs by default.
-        efficiency: A calibration; ideal rooflines if not given.
+        calibration: A calibration; ideal rooflines if not given.
 
     Raises:
         SpecError: A name is unknown, or the hardware has no rate for a type of the precision.
@@ -155,13 +155,13 @@ def explain(
     if several:
         raise GridError(f"explain takes one cell; give one {' and one '.join(several)}")
     numbers = {axis: values[0] for axis, values in one.numbers.items()}
-    found = run_resolved(one, dtype="float64", keep_infeasible=True, efficiency=efficiency)
+    found = run_resolved(one, dtype="float64", keep_infeasible=True, calibration=calibration)
     values = {str(name): float(array) for name, array in found.squeeze().data_vars.items()}
     reason = int(values["infeasible_reason"])
     return Explanation(
         cell={axis: one.labels[axis][0] for axis in one.labels} | numbers,
-        efficiency=IDEAL_NAME if efficiency is None else efficiency.name,
-        phases=_phases(one, numbers, efficiency),
+        calibration=IDEAL_NAME if calibration is None else calibration.name,
+        phases=_phases(one, numbers, calibration),
         figures={name: values[name] for name in FIGURES},
         intervals={
             name: (values[f"{name}_{ENDS[0]}"], values[f"{name}_{ENDS[1]}"])
@@ -170,7 +170,7 @@ def explain(
         },
         memory={name: values[name] for name in MEMORY} | {"device": _capacity(one.hardware[0])},
         reasons=tuple(why for why, bit in INFEASIBLE_REASONS.items() if reason & bit),
-        elasticities=_elasticities(one, numbers, efficiency),
+        elasticities=_elasticities(one, numbers, calibration),
     )
 
 
@@ -179,13 +179,13 @@ def _capacity(spec: HardwareSpec) -> float:
 
 
 def _phases(
-    one: Resolved, numbers: Mapping[str, float], efficiency: FittedEfficiency | None
+    one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> tuple[Phase, ...]:
     isl, osl = numbers["isl"], numbers["osl"]
     contexts = {"prefill": isl, "decode_step": mean_context(isl, osl)}
     (_, blocks), shown = one.models[0], contexts if osl > 1 else {"prefill": isl}
     with _float64():
-        point = _cell(one, {**numbers, "context_len": contexts["decode_step"]}, efficiency)
+        point = _cell(one, {**numbers, "context_len": contexts["decode_step"]}, calibration)
         found = jax.tree.map(np.asarray, _by_operator(point))
     return tuple(_phase(name, tokens, blocks, found[name]) for name, tokens in shown.items())
 
@@ -228,10 +228,10 @@ def _by_operator(point: Point) -> dict[str, dict[str, jax.Array]]:
 
 
 def _elasticities(
-    one: Resolved, numbers: Mapping[str, float], efficiency: FittedEfficiency | None
+    one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> dict[str, dict[str, float]]:
     with _float64():
-        found = jax.tree.map(np.asarray, _derivatives(_cell(one, numbers, efficiency)))
+        found = jax.tree.map(np.asarray, _derivatives(_cell(one, numbers, calibration)))
     return {
         name: dict(zip(RESOURCES, found[name].tolist(), strict=True))
         for name in QUANTITIES
@@ -248,11 +248,9 @@ def _derivatives(point: Point) -> dict[str, jax.Array]:
     return elasticities(point, quantities)
 
 
-def _cell(
-    one: Resolved, numbers: Mapping[str, float], efficiency: FittedEfficiency | None
-) -> Point:
+def _cell(one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None) -> Point:
     (_, blocks), hardware, precision = one.models[0], one.hardware[0], one.precision[0]
-    return cell(blocks, hardware, precision, numbers, efficiency)
+    return cell(blocks, hardware, precision, numbers, calibration)
 
 
 def _float64() -> AbstractContextManager[None]:

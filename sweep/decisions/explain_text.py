@@ -17,7 +17,7 @@ def title(explanation: Explanation) -> str:
     layout = ", ".join(
         f"{axis} {value}" for axis, value in cell.items() if axis not in LABELLED and axis != "tp"
     )
-    kind = "bounds" if explanation.efficiency == IDEAL_NAME else f"by {explanation.efficiency}"
+    kind = "bounds" if explanation.calibration == IDEAL_NAME else f"by {explanation.calibration}"
     return (
         f"{cell['model']} in {cell['precision']} on {gpus_of(cell)} {cell['hardware']} "
         f"(tp {cell['tp']}, {layout}), {kind}"
@@ -92,7 +92,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     """The whole explanation for JSON; unknown values are null."""
     return {
         "place": dict(explanation.cell),
-        "efficiency": explanation.efficiency,
+        "efficiency": explanation.calibration,
         "phases": {
             phase.name: {
                 "seconds": phase.latency,

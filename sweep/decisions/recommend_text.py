@@ -12,7 +12,7 @@ import pandas as pd
 
 from sweep.decisions.deployments import Deployments, extrapolations, settings
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
-from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency, load_efficiency
+from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
 from sweep.errors import SweepError
 from sweep.evaluation.single_cell import cell
 from sweep.kernel.elasticity import RESOURCES, elasticities
@@ -100,7 +100,7 @@ def sentence(found: Recommendation) -> str:
         return refusal(found)
     best, by = _records(found.ranked)[0], SCORES[found.demand.by]
     given = found.deployments
-    calibration = given.efficiency.partition(" ")[0]
+    calibration = given.calibration.partition(" ")[0]
     kind = "bounds" if calibration == IDEAL_NAME else f"by {calibration}"
     text = (
         f"{given.model}, {given.isl} in and {given.osl} out, {kind}: {described(best)} "
@@ -211,7 +211,7 @@ def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[
         found: The answer.
         frame: Some rows of it.
     """
-    calibration = _calibration(found.deployments.efficiency)
+    calibration = _calibration(found.deployments.calibration)
     each: list[dict[str, float]] = []
     for row in _records(frame):
         point = (
@@ -234,7 +234,7 @@ def bound(row: Row, elasticities: Mapping[str, float]) -> str:
     return f"{first.replace('_', ' ')} ({elasticities[first]:+.2f} %/%){full}"
 
 
-def _point(given: Deployments, row: Row, calibration: FittedEfficiency | None) -> Point | None:
+def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Point | None:
     spec = given.specs.models.get(given.model)
     hardware = given.specs.hardware.get(row["hardware"])
     precision = given.specs.precision.get(row["precision"])
@@ -261,11 +261,11 @@ def _elasticities(point: Point, throughput: str) -> jax.Array:
     return elasticities(point, lambda request: {"value": getattr(request, throughput)})["value"]
 
 
-def _calibration(recorded: str) -> FittedEfficiency | str | None:
+def _calibration(recorded: str) -> Calibration | str | None:
     """Load a recorded calibration; return its name and digest where another has its name now."""
     name, _, digest = recorded.partition(" ")
     try:
-        found = load_efficiency(name)
+        found = load_calibration(name)
     except SweepError:
         return recorded
     return recorded if found is not None and found.digest != digest else found
@@ -284,7 +284,7 @@ def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[
         "model": found.deployments.model,
         "isl": found.deployments.isl,
         "osl": found.deployments.osl,
-        "efficiency": found.deployments.efficiency,
+        "efficiency": found.deployments.calibration,
         "demand": demand,
         "answer": sentence(found),
         "notes": notes(found),

@@ -170,7 +170,7 @@ def load_calibration(name: str | Path) -> Calibration | None:
     if path.suffix not in (".yaml", ".yml", ".json", ".nc"):
         known = [IDEAL_NAME, *shipped]
         guess = nearest(str(name), known) or f"; known: {', '.join(known)}, or a file"
-        raise SpecError(f"unknown efficiency {str(name)!r}{guess}")
+        raise SpecError(f"unknown calibration {str(name)!r}{guess}")
     data = _from_netcdf(path) if path.suffix == ".nc" else read_mapping(path)
     calibration = parse(Calibration, {"name": path.stem, **data}, str(path))
     for where, names in (("factors", calibration.factors), ("deviations", calibration.deviations)):

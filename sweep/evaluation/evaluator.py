@@ -49,7 +49,7 @@ class Evaluation:
         self._dtype = np.dtype(plan.dtype)
         self._sizes = grid.sizes
         self._dims = {name: grid.dims(name) for name in grid.variables}
-        fitted = plan.efficiency
+        fitted = plan.calibration
         self._factors = {} if fitted is None else {name: fitted.axes(name) for name in FACTORS}
         self._kernel = kernel(
             tuple(self._dims.items()), plan.keep_infeasible, tuple(self._factors.items())
@@ -135,7 +135,7 @@ class Evaluation:
 
     def _efficiency(self, members: Sequence[int]) -> Arrays:
         """Factors of the models of one structure, over the axes along which each varies."""
-        fitted, grid = self._plan.efficiency, self._plan.grid
+        fitted, grid = self._plan.calibration, self._plan.grid
         if fitted is None:
             return {}
         models = [grid.models[i][1] for i in members]

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from sweep.engines.calibration_file import FittedEfficiency
+from sweep.engines.calibration_file import Calibration
 from sweep.evaluation.intervals import interval_variables
 from sweep.grid import thresholds
 from sweep.grid.resolved import Resolved
@@ -46,7 +46,7 @@ class Plan:
         grid: Axes and variables, every name looked up.
         dtype: Type of the results.
         keep_infeasible: Whether throughput is reported where a deployment cannot run.
-        efficiency: A calibration, or `None` for ideal rooflines.
+        calibration: A calibration, or `None` for ideal rooflines.
         shards: Division of the grid into files.
         question: Reduction of each shard before it is written; `None` to keep all values.
     """
@@ -54,7 +54,7 @@ class Plan:
     grid: Resolved
     dtype: FloatType
     keep_infeasible: bool
-    efficiency: FittedEfficiency | None
+    calibration: Calibration | None
     shards: Tiling
     question: ReductionRequest | None = None
 
@@ -71,7 +71,7 @@ class Plan:
     @cached_property
     def variables(self) -> tuple[PlannedVariable, ...]:
         """Variables of the result, intervals included."""
-        return _variables(self.grid, self.dtype, self.efficiency)
+        return _variables(self.grid, self.dtype, self.calibration)
 
     @property
     def bytes(self) -> int:
@@ -161,7 +161,7 @@ def make_plan(
     dtype: FloatType = "float32",
     *,
     keep_infeasible: bool = False,
-    efficiency: FittedEfficiency | None = None,
+    calibration: Calibration | None = None,
     question: ReductionRequest | None = None,
     shards: int = 1,
     shard_bytes: int | None = None,
@@ -174,7 +174,7 @@ def make_plan(
         grid: The resolved grid.
         dtype: Type of the results.
         keep_infeasible: Whether throughput is reported where a deployment cannot run.
-        efficiency: A calibration; ideal rooflines if not given.
+        calibration: A calibration; ideal rooflines if not given.
         question: Reduction of each shard before it is written; none to keep all values.
         shards: Fewest shards, if the axes are long enough. [count]
         shard_bytes: Most values computed for a shard, if the axes are long enough; by default
@@ -186,7 +186,7 @@ def make_plan(
     if shard_bytes is None:
         shard_bytes = thresholds.SHARD_BYTES if question is None else thresholds.ONE_FILE_BYTES
     one_shard = Tiling.even(grid.sizes, {})
-    plan = Plan(grid, dtype, keep_infeasible, efficiency, one_shard, question)
+    plan = Plan(grid, dtype, keep_infeasible, calibration, one_shard, question)
     tiling = _divided(plan.variables, grid.sizes, plan.axes_needed_whole, shard_bytes, shards)
     return replace(plan, shards=tiling)
 
@@ -216,10 +216,10 @@ def in_units(size: int) -> str:
 
 
 def _variables(
-    grid: Resolved, dtype: FloatType, efficiency: FittedEfficiency | None
+    grid: Resolved, dtype: FloatType, calibration: Calibration | None
 ) -> tuple[PlannedVariable, ...]:
     sizes = {**grid.sizes, "operator": len(grid.operators)}
-    added = [] if efficiency is None else interval_variables(grid.variables)
+    added = [] if calibration is None else interval_variables(grid.variables)
 
     def planned(name: str) -> PlannedVariable:
         shape = {dim: sizes[dim] for dim in grid.dims(name)}

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.engines.calibration_file import FittedEfficiency
+from sweep.engines.calibration_file import Calibration
 from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params
 from sweep.kernel.block import Block
 from sweep.kernel.factors import Factors
@@ -21,7 +21,7 @@ def cell(
     hardware: HardwareSpec,
     precision: PrecisionSpec,
     numbers: Mapping[str, float],
-    efficiency: FittedEfficiency | None = None,
+    calibration: Calibration | None = None,
 ) -> Point:
     """One cell as the kernel reads it; inside `jax.enable_x64` its numbers are float64.
 
@@ -30,14 +30,14 @@ def cell(
         hardware: The accelerator.
         precision: The precision recipe.
         numbers: Values of numeric axes by name; the cell lacks all others.
-        efficiency: A calibration; ideal rooflines if not given.
+        calibration: A calibration; ideal rooflines if not given.
     """
     specified = model_params(blocks), hardware_params(hardware), precision_params(precision)
     known = {axis: float(value) for axis, value in numbers.items()}
     point = Point(*jax.tree.map(_leaf, specified), **jax.tree.map(_leaf, known))
-    if efficiency is None:
+    if calibration is None:
         return point
-    found = efficiency.grid([blocks], [hardware], [precision])
+    found = calibration.grid([blocks], [hardware], [precision])
     factors = {name: _leaf(array.reshape(())) for name, array in found.items()}
     return Point(**{**vars(point), "factors": Factors(**factors)})
 

@@ -9,7 +9,7 @@ import xarray as xr
 from sweep.decisions.deployment_sweep import computes
 from sweep.decisions.operator_breakdown import mean_context
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import FittedEfficiency
+from sweep.engines.calibration_file import Calibration
 from sweep.grid.grid import Grid
 from sweep.html_report.operator_tables import LOADS
 from sweep.runs.run import run
@@ -22,7 +22,7 @@ def with_bounds(
     dataset: xr.Dataset,
     grid: Mapping[str, Sequence[Any]],
     specs: SpecsByName,
-    efficiency: FittedEfficiency | None,
+    calibration: Calibration | None,
 ) -> xr.Dataset:
     """Add `bound` over the lengths of a result that lacks it, if all its names are known."""
     load = next((axis for axis in LOADS if axis in grid), None)
@@ -43,7 +43,7 @@ def with_bounds(
         context_len=sorted(set(contexts.values())),
         variables=["bound"],
     )
-    bound = run(steps, efficiency=efficiency)["bound"].rename(batch_size=load)
+    bound = run(steps, efficiency=calibration)["bound"].rename(batch_size=load)
     where = xr.DataArray(
         [[contexts[i, o] for o in grid["osl"]] for i in grid["isl"]],
         {"isl": grid["isl"], "osl": grid["osl"]},

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency, load_efficiency
+from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
 from sweep.errors import ResultError, SpecError
 
 ERRORS = "errors_without_own_configuration"
@@ -44,9 +44,7 @@ class Quality:
     hardware: list[str]
 
 
-def calibration_of(
-    dataset: xr.Dataset, given: str | Path | None
-) -> tuple[FittedEfficiency | None, str]:
+def calibration_of(dataset: xr.Dataset, given: str | Path | None) -> tuple[Calibration | None, str]:
     """The calibration that predicted a result, and a caution if it cannot be loaded.
 
     Args:
@@ -67,7 +65,7 @@ def calibration_of(
             )
         return None, ""
     try:
-        found = load_efficiency(name if given is None else given)
+        found = load_calibration(name if given is None else given)
     except SpecError:
         if given is not None:
             raise
@@ -82,24 +80,24 @@ def calibration_of(
     return None, f"The calibration {recorded} was not found; give its file with --efficiency."
 
 
-def quality_of(efficiency: FittedEfficiency, path: str | Path | None) -> Quality:
+def quality_of(calibration: Calibration, path: str | Path | None) -> Quality:
     """Collect the figures of a calibration that a page shows.
 
     Args:
-        efficiency: The calibration.
+        calibration: The calibration.
         path: The file it was read from; the NetCDF file of a fit also has the measurements.
     """
     measured = _measurements(path)
     rates = measured["metric"] == "output_throughput"
     return Quality(
-        title=f"{efficiency.name}, for {efficiency.engine} {efficiency.engine_version}".strip(),
+        title=f"{calibration.name}, for {calibration.engine} {calibration.engine_version}".strip(),
         accuracy=[
             {"rows of": scenario, **{k: _percent(k, v) for k, v in errors.items()}}
-            for scenario, errors in _errors(efficiency).items()
+            for scenario, errors in _errors(calibration).items()
         ],
         intervals=[
             {"rows of": scenario, **{k: _span(v) for k, v in widths.items()}}
-            for scenario, widths in efficiency.halfwidths.items()
+            for scenario, widths in calibration.halfwidths.items()
         ],
         factors=[
             {
@@ -108,7 +106,7 @@ def quality_of(efficiency: FittedEfficiency, path: str | Path | None) -> Quality
                 "error": "" if figure.standard_error is None else f"± {figure.standard_error:.0%}",
                 "verdict": figure.verdict,
             }
-            for name, figure in efficiency.factors.items()
+            for name, figure in calibration.factors.items()
         ],
         groups=_groups(measured),
         measured=measured["measured"][rates],
@@ -117,9 +115,9 @@ def quality_of(efficiency: FittedEfficiency, path: str | Path | None) -> Quality
     )
 
 
-def _errors(efficiency: FittedEfficiency) -> Mapping[str, Mapping[str, Any]]:
+def _errors(calibration: Calibration) -> Mapping[str, Mapping[str, Any]]:
     """Errors by kind of row; empty if the provenance, which anyone may write, has none."""
-    found = efficiency.provenance.get(ERRORS, {})
+    found = calibration.provenance.get(ERRORS, {})
     if not isinstance(found, Mapping):
         return {}
     return {str(k): v for k, v in found.items() if isinstance(v, Mapping)}

@@ -11,7 +11,7 @@ import xarray as xr
 from sweep.decisions.compare import BETTER, compare
 from sweep.decisions.operator_breakdown import NO_BOUND, PHASES
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import IDEAL_NAME, FittedEfficiency
+from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.errors import ResultError
 from sweep.grid.dataset import package_version
 from sweep.html_report.binding_map import with_bounds
@@ -62,7 +62,7 @@ def contents(
     dataset: xr.Dataset,
     *,
     catalog: Catalog,
-    efficiency: FittedEfficiency | None,
+    calibration: Calibration | None,
     quality: Quality | None,
     caution: str = "",
 ) -> tuple[dict[str, Any], str]:
@@ -71,7 +71,7 @@ def contents(
     Args:
         dataset: A result.
         catalog: Where the names in it are looked up.
-        efficiency: The calibration that predicted it; ideal rooflines if not given.
+        calibration: The calibration that predicted it; ideal rooflines if not given.
         quality: Figures of the calibration.
         caution: A caution for the reader.
 
@@ -90,8 +90,8 @@ def contents(
             "operator; llm-sweep explain computes one for any cell."
         )
     elif not caution:
-        kept = with_bounds(kept, grid, specs, efficiency)
-        tables = operator_tables(kept, grid, specs, efficiency)
+        kept = with_bounds(kept, grid, specs, calibration)
+        tables = operator_tables(kept, grid, specs, calibration)
     if tables is not None and tables.unknown:
         cautions.append(
             "No breakdown by operator, because the specification is missing or differs from that "
@@ -119,7 +119,7 @@ def contents(
         },
         "layers": _layers(tables, bundle) if tables and tables.models else None,
         "quality": None if quality is None else _quality(quality, bundle),
-        "bounded": efficiency is None and not caution,
+        "bounded": calibration is None and not caution,
     }
     return data, bundle.text()
 

@@ -25,7 +25,7 @@ from sweep.decisions.operator_breakdown import (
     row_names,
 )
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import FittedEfficiency
+from sweep.engines.calibration_file import Calibration
 from sweep.evaluation.single_cell import cell
 from sweep.kernel.block import Block
 from sweep.kernel.params import Point
@@ -105,7 +105,7 @@ def operator_tables(
     dataset: xr.Dataset,
     grid: Mapping[str, Sequence[Any]],
     specs: SpecsByName,
-    efficiency: FittedEfficiency | None,
+    calibration: Calibration | None,
 ) -> OperatorTables | None:
     """Break cells of a result down, evenly spaced along load and lengths.
 
@@ -113,7 +113,7 @@ def operator_tables(
         dataset: A result, in memory.
         grid: Labels and numbers along its axes.
         specs: Specifications of its names.
-        efficiency: The calibration that predicted it; ideal rooflines if not given.
+        calibration: The calibration that predicted it; ideal rooflines if not given.
 
     Returns:
         None if the result has no context or input length, or no precision.
@@ -126,7 +126,7 @@ def operator_tables(
         name for axis, known in specs.by_axis.items() for name in grid[axis] if name not in known
     ]
     for name, spec in specs.models.items():
-        table = _model_table(name, spec, axes, load, specs, efficiency)
+        table = _model_table(name, spec, axes, load, specs, calibration)
         changed = _drop_changed(dataset, table, axes, load)
         unknown += [f"{name} on {', '.join(changed)}"] if changed else []
         models.append(table)
@@ -160,7 +160,7 @@ def _model_table(
     axes: Mapping[str, Sequence[Any]],
     load: str,
     specs: SpecsByName,
-    efficiency: FittedEfficiency | None,
+    calibration: Calibration | None,
 ) -> ModelTable:
     blocks = read_model(spec)
     numbers = _cells({axis: axes[axis] for axis in axes if axis not in ("hardware", "precision")})
@@ -173,7 +173,7 @@ def _model_table(
         if hardware is None or precision is None or not computes(hardware, precision):
             continue
         first = {axis: float(values[0]) for axis, values in numbers.items()}
-        point = cell(blocks, hardware, precision, _as_pass(first, load), efficiency)
+        point = cell(blocks, hardware, precision, _as_pass(first, load), calibration)
         every = {axis: jnp.asarray(values) for axis, values in _as_pass(numbers, load).items()}
         found = _break_down_each(point, every)
         for phase, what in product(PHASES, AMOUNTS):

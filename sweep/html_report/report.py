@@ -59,12 +59,12 @@ def html(
     """The page as text; for arguments and errors see `report`."""
     plotly: str = needed("plotly.offline", EXTRA).get_plotlyjs()
     jinja2 = needed("jinja2", EXTRA)
-    fitted, caution = calibration_of(dataset, efficiency)
+    calibration, caution = calibration_of(dataset, efficiency)
     data, figures = contents(
         dataset,
         catalog=catalog or current_catalog(),
-        efficiency=fitted,
-        quality=None if fitted is None else quality_of(fitted, efficiency),
+        calibration=calibration,
+        quality=None if calibration is None else quality_of(calibration, efficiency),
         caution=caution,
     )
     script = "\n".join(_page_file(f"{name}.js") for name in SCRIPTS)

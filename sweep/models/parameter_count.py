@@ -1,4 +1,4 @@
-"""What a model's shape alone tells: how many parameters it keeps, uses and caches."""
+"""Parameters that a model keeps and uses, and bytes that it caches, from its sizes alone."""
 
 from dataclasses import dataclass
 

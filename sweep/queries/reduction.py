@@ -85,12 +85,12 @@ def reduce_dataset(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
-    """Reduce a dataset block by block, so that memory does not grow with it.
+    """Reduce a dataset region by region, so that memory does not grow with its size.
 
     Args:
         dataset: The whole grid, in memory, in a file or in many.
-        reduction: What to do.
-        progress: Called with blocks done and blocks in all.
+        reduction: The reduction.
+        progress: Called with the number of regions done and in all.
     """
     return finish(reduction, joined(reduction, partials(reduction, dataset, progress)))
 
@@ -100,12 +100,12 @@ def partials(
     dataset: xr.Dataset,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[xr.Dataset]:
-    """The partials of a part of the grid, block by block.
+    """Reduce a sub-grid to partials, one region after another.
 
     Args:
-        reduction: What to do.
-        dataset: The part.
-        progress: Called with blocks done and blocks in all.
+        reduction: The reduction.
+        dataset: The sub-grid.
+        progress: Called with the number of regions done and in all.
     """
     sizes = {axis: dataset.sizes[axis] for axis in (*reduction.kept, *reduction.reduced)}
     regions = regions_in_memory(

@@ -178,7 +178,7 @@ def reduce(
         where: Constraints, as in `ttft<0.5 and feasible`.
         by: Variable that must be best, or whose quantiles are taken.
         per: Axes with an extreme or front of their own for each value.
-        progress: Called with the number of tiles done and in all.
+        progress: Called with the number of regions done and in all.
 
     Raises:
         ResultError: The result lacks an axis or a variable that is named, or is already reduced.

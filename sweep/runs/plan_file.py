@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sweep.engines.calibration_file import FittedEfficiency
+from sweep.engines.calibration_file import Calibration
 from sweep.evaluation.intervals import calibrated_attributes
 from sweep.evaluation.plan import Plan
 from sweep.grid.dataset import SCHEMA_VERSION, Origin, global_attributes
@@ -42,7 +42,7 @@ class Recorded(Spec):
         variables: Names of the variables to compute.
         dtype: Type of the results.
         keep_infeasible: Whether throughput is reported where a deployment cannot run.
-        efficiency: A calibration, or `None` for ideal rooflines.
+        calibration: A calibration, or `None` for ideal rooflines.
         ranges: Number of ranges into which each axis is divided; `pieces` in the file. [count]
         attributes: Global attributes of the result.
         question: Reduction of each shard; `None` to keep all values.
@@ -60,7 +60,7 @@ class Recorded(Spec):
     variables: list[str]
     dtype: Literal["float32", "float64"]
     keep_infeasible: bool
-    efficiency: FittedEfficiency | None
+    calibration: Calibration | None = Field(alias="efficiency")
     ranges: dict[str, int] = Field(alias="pieces")
     attributes: dict[str, str | int]
     question: ReductionRequest | None = None
@@ -80,7 +80,7 @@ class Recorded(Spec):
         if self.question is None:
             unread["question"] = True
         return self.model_dump(
-            mode="json", by_alias=True, exclude={**unread, "efficiency": {"provenance"}}
+            mode="json", by_alias=True, exclude={**unread, "calibration": {"provenance"}}
         )
 
     def digest(self) -> str:
@@ -92,8 +92,8 @@ def record(plan: Plan, origin: Origin) -> Recorded:
     """The content of `plan.json` for a plan."""
     grid = plan.grid
     attributes = global_attributes(grid, origin)
-    if plan.efficiency is not None:
-        attributes |= calibrated_attributes(plan.efficiency, [v.name for v in plan.variables])
+    if plan.calibration is not None:
+        attributes |= calibrated_attributes(plan.calibration, [v.name for v in plan.variables])
     return Recorded(
         llm_sweep_plan=FORMAT,
         created=origin.created,
@@ -107,7 +107,7 @@ def record(plan: Plan, origin: Origin) -> Recorded:
         variables=list(grid.variables),
         dtype=plan.dtype,
         keep_infeasible=plan.keep_infeasible,
-        efficiency=plan.efficiency,
+        efficiency=plan.calibration,
         pieces=plan.shards.counts,
         attributes=attributes,
         question=plan.question,
@@ -150,5 +150,5 @@ def _asked(recorded: Recorded) -> str:
 
 
 def _named(recorded: Recorded) -> str:
-    efficiency = recorded.efficiency
-    return "ideal" if efficiency is None else f"{efficiency.name} {efficiency.digest}"
+    calibration = recorded.calibration
+    return "ideal" if calibration is None else f"{calibration.name} {calibration.digest}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from sweep.engines.calibration_file import FittedEfficiency, load_efficiency
+from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.intervals import with_intervals
 from sweep.evaluation.plan import FloatType, Plan, make_plan
@@ -37,7 +37,7 @@ def run(
     catalog: Catalog | None = None,
     dtype: FloatType = "float32",
     keep_infeasible: bool = False,
-    efficiency: FittedEfficiency | str | None = None,
+    efficiency: Calibration | str | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Compute every variable of `grid` over the outer product of its axes.
@@ -61,7 +61,7 @@ def run(
         resolve(grid, catalog or current_catalog()),
         dtype=dtype,
         keep_infeasible=keep_infeasible,
-        efficiency=load_efficiency(efficiency) if isinstance(efficiency, str) else efficiency,
+        calibration=load_calibration(efficiency) if isinstance(efficiency, str) else efficiency,
         progress=progress,
     )
 
@@ -71,12 +71,12 @@ def run_resolved(
     *,
     dtype: FloatType = "float32",
     keep_infeasible: bool = False,
-    efficiency: FittedEfficiency | None = None,
+    calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Compute a grid whose names are looked up already, as `run` does."""
     return run_plan(
-        make_plan(grid, dtype, keep_infeasible=keep_infeasible, efficiency=efficiency), progress
+        make_plan(grid, dtype, keep_infeasible=keep_infeasible, calibration=calibration), progress
     )
 
 
@@ -114,4 +114,4 @@ def compute(
     arrays = work.compute(region, memory, progress)
     grid = plan.grid.part(region)
     dataset = build_dataset(grid, plan.grid.operators, arrays, origin)
-    return dataset if plan.efficiency is None else with_intervals(dataset, grid, plan.efficiency)
+    return dataset if plan.calibration is None else with_intervals(dataset, grid, plan.calibration)

@@ -103,7 +103,7 @@ class Directory:
             grid,
             recorded.dtype,
             recorded.keep_infeasible,
-            recorded.efficiency,
+            recorded.calibration,
             recorded.shards,
             recorded.question,
         )

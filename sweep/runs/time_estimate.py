@@ -23,7 +23,7 @@ def probe(plan: Plan) -> float:
         plan.grid,
         plan.dtype,
         keep_infeasible=plan.keep_infeasible,
-        efficiency=plan.efficiency,
+        calibration=plan.calibration,
         question=plan.question,
         shard_bytes=SAMPLE_BYTES,
     )
@@ -31,7 +31,7 @@ def probe(plan: Plan) -> float:
         plan.grid.part(sampled.shards.region(0)),
         plan.dtype,
         keep_infeasible=plan.keep_infeasible,
-        efficiency=plan.efficiency,
+        calibration=plan.calibration,
     )
     cold = _seconds(sample, plan.reduction)
     warm = _seconds(sample, plan.reduction)

@@ -22,7 +22,7 @@ SHARDS_OF = ".shards"
 
 
 class Sharding(NamedTuple):
-    """Where shards are computed, and which.
+    """Selection of shards, and of the processes that compute them.
 
     Attributes:
         only: The job of an array that this run is; it computes all shards if not given.
@@ -60,7 +60,7 @@ def run_into_shards(plan: Plan, output: Path, how: Sharding, notify: Callable[[s
     Args:
         plan: The plan.
         output: The folder.
-        how: Where shards are computed, and which.
+        how: Which shards to compute, and in which processes.
         notify: Called with each line for the user.
 
     Raises:
@@ -100,7 +100,7 @@ def run_reduced(plan: Plan, output: Path, how: Sharding, notify: Callable[[str],
     Args:
         plan: The plan, with a question.
         output: The file.
-        how: Where shards are computed, and which. A job of an array writes no file.
+        how: Which shards to compute, and in which processes. A job of an array writes no file.
         notify: Called with each line for the user.
 
     Raises:

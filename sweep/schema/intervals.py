@@ -30,7 +30,7 @@ SCENARIO_OF_MASK = {
 
 @dataclass(frozen=True)
 class Judged:
-    """How the interval of a calibrated variable is derived.
+    """Derivation of the interval of a calibrated variable.
 
     Attributes:
         scenarios: Kinds of measurements whose errors give its width; the widest of several.

@@ -61,7 +61,7 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
         axes_row[0].set_ylabel("batch size (sequences)")
     for axes, comparison in zip(panels[-1], comparisons[-1], strict=True):
         axes.set_xlabel(AXIS_LABELS[comparison.length_axis])
-    by = comparisons[0][0].efficiency
+    by = comparisons[0][0].calibration
     basis = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
     what = ", ".join([basis, *(settings if len(settings) == 1 else ())])
     figure.suptitle(
