@@ -115,8 +115,40 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3": LLAMA | {"head_dim": 16},
     "seed_oss": LLAMA | {"attention_bias": True, "attention_out_bias": False},
     "Yi": LLAMA,
+    "afmoe": LLAMA
+    | {
+        "head_dim": 16,
+        "sliding_window": 48,
+        "global_attn_every_n_layers": 3,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "num_shared_experts": 1,
+        "moe_intermediate_size": 32,
+        "num_dense_layers": 1,
+    },
+    "apertus": LLAMA,
+    "bitnet": LLAMA,
+    "mimo_v2_flash": LLAMA
+    | {
+        "head_dim": 24,
+        "v_head_dim": 16,
+        "sliding_window": 48,
+        "hybrid_layer_pattern": [0, 1, 1],
+        "moe_layer_freq": [0, 1, 1],
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+    },
+    "olmo2": LLAMA,
+    "qwen2_moe": LLAMA
+    | {
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 96,
+    },
 }
-"""A tiny model of every family, with the keys its published configs have."""
+"""A tiny model of every structure, with the keys its published configs have."""
 
 PEAKS = {
     "fp32": 5e13,

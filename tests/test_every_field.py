@@ -271,6 +271,7 @@ WIDER = {
     "in_transformer": ("gemma2", 2, False),
     "count": ("llama", 1, 4),
     "value_dim": ("deepseek_v3", 1, 32),
+    "gate_size": ("afmoe", 1, 64),
     "latent_dim": ("deepseek_v3", 1, 64),
     "query_rank": ("deepseek_v3", 1, 32),
     "sinks": ("llama", 1, 1),

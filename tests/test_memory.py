@@ -24,7 +24,7 @@ from sweep.kernel import memory, phases
 from sweep.kernel.block import Block
 from sweep.kernel.request import Request
 from sweep.models.parameter_count import model_facts
-from sweep.models.read import FAMILIES, read_blocks
+from sweep.models.read import is_supported, read_blocks
 from sweep.runs.run import run
 from sweep.schema.terms import INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
@@ -32,7 +32,7 @@ from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
 from sweep.specs.precision import PrecisionSpec
 
-SUPPORTED = [name for name in shipped().paths("models") if shipped_model(name).family in FAMILIES]
+SUPPORTED = [name for name in shipped().paths("models") if is_supported(shipped_model(name).config)]
 LARGE = hardware(memory_bytes=1e15)
 
 
@@ -105,6 +105,14 @@ def read_and_stored(spec: ModelSpec, recipe: PrecisionSpec, tp: int) -> tuple[fl
 def test_a_decode_step_reads_every_stored_weight_once(family: str, tp: int) -> None:
     recipe = precision(weight_dtype="int8", hidden_dtype="fp32", head_dtype="fp32")
     read, stored = read_and_stored(model(family), recipe, tp)
+    assert read == pytest.approx(stored, rel=1e-12)
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4, 8])
+def test_layers_with_fewer_kv_heads_copy_them_sooner(tp: int) -> None:
+    recipe = precision(weight_dtype="int8", hidden_dtype="fp32", head_dtype="fp32")
+    spec = model("mimo_v2_flash", swa_num_key_value_heads=4)
+    read, stored = read_and_stored(spec, recipe, tp)
     assert read == pytest.approx(stored, rel=1e-12)
 
 

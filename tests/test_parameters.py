@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 from factories import CONFIGS, config, model, shipped, shipped_model
+from model_families import OTHER_FAMILIES
 
 from sweep.errors import SpecError, SpecWarning
+from sweep.models.family_table import FAMILIES
 from sweep.models.parameter_count import model_facts
-from sweep.models.read import FAMILIES, read_blocks
+from sweep.models.read import is_supported, read_blocks
 from sweep.specs.model import ModelSpec
 
 SHIPPED = {name: shipped().model(name) for name in shipped().paths("models")}
-SUPPORTED = {name: spec for name, spec in SHIPPED.items() if spec.family in FAMILIES}
+SUPPORTED = {name: spec for name, spec in SHIPPED.items() if is_supported(spec.config)}
 
 COUNTED = {
     # 401 583 781 376 published, less the vision tower and projector, 871 932 416.
@@ -63,6 +65,58 @@ COUNTED = {
     "qwen2.5-7b": (7_615_616_512, 7_615_616_512),
     "qwen3-32b": (32_762_123_264, 32_762_123_264),
     "qwen3-8b": (8_190_735_360, 8_190_735_360),
+    "baichuan2-7b": (7_505_973_248, 7_505_973_248),
+    "codellama-34b": (33_743_970_304, 33_743_970_304),
+    "command-r7b": (8_028_033_024, 8_028_033_024),
+    "deepseek-moe-16b": (16_375_728_128, 2_828_650_496),
+    "devstral-2-123b": (125_025_988_608, 125_025_988_608),
+    "ernie-4.5-21b-a3b": (21_825_437_888, 3_352_150_208),
+    "exaone-4.0-32b": (32_003_216_384, 32_003_216_384),
+    "exaone-4.5-33b": (32_527_504_384, 32_527_504_384),
+    "gemma-2-2b": (2_614_341_888, 2_614_341_888),
+    "gemma-3-12b": (11_766_034_176, 11_766_034_176),
+    "gemma-3-1b": (999_885_952, 999_885_952),
+    "gemma-3-4b": (3_880_263_168, 3_880_263_168),
+    "gpt-oss-20b": (20_914_757_184, 4_187_440_704),
+    "hunyuan-a13b": (80_393_183_232, 12_747_448_320),
+    "kimi-k2.5": (1_026_408_232_448, 32_861_500_928),
+    "llama-3.2-1b": (1_235_814_400, 1_235_814_400),
+    "llama-3.2-3b": (3_212_749_824, 3_212_749_824),
+    "mimo-7b": (7_622_619_136, 7_622_619_136),
+    "mimo-v2-flash": (308_778_780_864, 15_445_936_320),
+    "minicpm-2b": (2_724_880_896, 2_724_880_896),
+    "minimax-m2.5": (228_689_764_864, 11_030_553_088),
+    "mistral-7b-v0.3": (7_248_023_552, 7_248_023_552),
+    "mistral-small-24b": (23_572_403_200, 23_572_403_200),
+    "olmo-2-13b": (13_716_198_400, 13_716_198_400),
+    "olmo-3.1-32b": (32_233_522_176, 32_233_522_176),
+    "olmoe-1b-7b": (6_919_161_856, 1_282_017_280),
+    "phi-1": (1_414_562_935, 1_414_562_935),
+    "phi-2": (2_779_683_840, 2_779_683_840),
+    "phi-3.5-mini": (3_821_079_552, 3_821_079_552),
+    "phi-3.5-moe": (41_873_153_344, 6_640_999_744),
+    "phi-4": (14_659_507_200, 14_659_507_200),
+    "qwen-1.8b": (1_836_828_672, 1_836_828_672),
+    "qwen1.5-moe-a2.7b": (14_315_784_192, 2_689_173_504),
+    "qwen2.5-0.5b": (494_032_768, 494_032_768),
+    "qwen2.5-1.5b": (1_543_714_304, 1_543_714_304),
+    "qwen2.5-14b": (14_770_033_664, 14_770_033_664),
+    "qwen2.5-32b": (32_763_876_352, 32_763_876_352),
+    "qwen2.5-3b": (3_085_938_688, 3_085_938_688),
+    "qwen2.5-vl-7b": (7_615_616_512, 7_615_616_512),
+    "qwen3-0.6b": (596_049_920, 596_049_920),
+    "qwen3-1.7b": (1_720_574_976, 1_720_574_976),
+    "qwen3-14b": (14_768_307_200, 14_768_307_200),
+    "qwen3-4b": (4_022_468_096, 4_022_468_096),
+    "qwen3-coder-480b-a35b": (480_154_875_392, 35_474_765_312),
+    "qwen3-vl-235b-a22b": (235_093_634_560, 22_190_763_520),
+    "qwen3-vl-30b-a3b": (30_532_122_624, 3_353_032_704),
+    "qwen3-vl-8b": (8_190_735_360, 8_190_735_360),
+    "seed-oss-36b": (36_151_104_512, 36_151_104_512),
+    "smollm2-135m": (134_515_008, 134_515_008),
+    "smollm3-3b": (3_075_098_624, 3_075_098_624),
+    "starcoder2-7b": (7_173_923_840, 7_173_923_840),
+    "yi-34b": (34_388_917_248, 34_388_917_248),
 }
 """Parameters and active parameters of the text decoder, counted from the shipped configs by
 other means than this package."""
@@ -352,7 +406,8 @@ def test_a_family_nobody_knows_is_refused(family: object) -> None:
 
 
 def test_every_family_has_a_tiny_config() -> None:
-    assert set(CONFIGS) == set(FAMILIES)
+    assert set(CONFIGS) | set(OTHER_FAMILIES) == set(FAMILIES)
+    assert not set(CONFIGS) & set(OTHER_FAMILIES)
 
 
 def leaves(family: str, kind: type) -> list[str]:
@@ -367,14 +422,19 @@ def with_key(family: str, key: str, value: object) -> dict[str, Any]:
 
 
 SIZES = [(family, key) for family in CONFIGS for key in leaves(family, int)]
+MAY_BE_NONE = {
+    *("first_k_dense_replace", "num_dense_layers"),
+    *("n_shared_experts", "num_shared_experts", "shared_expert_intermediate_size"),
+}
+"""Keys for layers and experts that a model may do without."""
 NO_SIZE = [0, -1, True, 64.0, math.nan, "64", [64], 10**10]
 
 
 @pytest.mark.parametrize(("family", "key"), SIZES)
 def test_a_size_that_is_no_positive_integer_is_refused_by_its_key(family: str, key: str) -> None:
     for value in NO_SIZE:
-        if value == 0 and value is not False and key == "first_k_dense_replace":
-            continue  # no dense layer first
+        if value == 0 and value is not False and key in MAY_BE_NONE:
+            continue
         with pytest.raises(SpecError, match=key) as refusal:
             read_blocks(with_key(family, key, value), "some/config.json")
         assert "some/config.json" in str(refusal.value)
@@ -421,7 +481,20 @@ REQUIRED = {
     **dict.fromkeys(("internlm", "internlm2", "llama", "seed_oss", "Yi"), LLAMA_KEYS),
     **dict.fromkeys(("mistral", "mixtral", "phi3"), LLAMA_KEYS),
     "gpt_oss": [*LLAMA_KEYS, "num_local_experts", "num_experts_per_tok", "sliding_window"],
-    "qwen3_moe": [*LLAMA_KEYS, "num_experts", "num_experts_per_tok", "moe_intermediate_size"],
+    # No layer of theirs is dense, so that nothing reads `intermediate_size`.
+    **dict.fromkeys(
+        ("qwen2_moe", "qwen3_moe"),
+        (
+            *(key for key in LLAMA_KEYS if key != "intermediate_size"),
+            *("num_experts", "num_experts_per_tok", "moe_intermediate_size"),
+        ),
+    ),
+    **dict.fromkeys(("apertus", "bitnet", "olmo2"), LLAMA_KEYS),
+    "afmoe": [*LLAMA_KEYS, "num_experts", "num_experts_per_tok", "moe_intermediate_size"],
+    "mimo_v2_flash": [
+        *LLAMA_KEYS,
+        *("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size", "sliding_window"),
+    ],
     "glm4_moe": [*LLAMA_KEYS, "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"],
     **dict.fromkeys(
         ("llama4", "llama4_text"),
@@ -443,6 +516,8 @@ REQUIRED = {
 }
 DEFAULTS = {("gemma3", "vocab_size"), ("gemma3_text", "vocab_size")}
 """Keys that published configs leave out."""
+DEFAULTS |= {("gemma3", key) for key in LLAMA_KEYS}
+"""A nested config lists only what differs from its class."""
 
 
 @pytest.mark.parametrize(
@@ -454,8 +529,8 @@ def test_a_missing_size_is_refused_by_its_key(family: str, key: str) -> None:
         read_blocks(with_key(family, key, None), "config.json")
 
 
-def test_required_keys_are_stated_for_every_family() -> None:
-    assert set(REQUIRED) == set(FAMILIES)
+def test_required_keys_are_stated_for_every_structure() -> None:
+    assert set(REQUIRED) == set(CONFIGS)
 
 
 @pytest.mark.parametrize(
@@ -567,7 +642,7 @@ def test_the_text_part_of_an_unknown_wrapper_is_read_with_a_warning() -> None:
         ("of-tomorrow", {"hidden_act": "relu2"}, "hidden_act"),
         ("of-tomorrow", {"num_attention_heads": None}, "num_attention_heads"),
         # Keys like Llama's, layers unlike them.
-        ("olmo2", {}, "more than its keys say"),
+        ("diffllama", {}, "parts that its keys do not show"),
     ],
 )
 def test_unknown_structure_is_refused_by_its_keys(model_type, changes, named) -> None:

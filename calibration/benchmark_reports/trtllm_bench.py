@@ -9,7 +9,7 @@ from calibration.benchmark_reports.report import (
     name_model,
 )
 from sweep.kernel.block import is_routed
-from sweep.models.read import read_blocks
+from sweep.models.read import read_model
 from sweep.specs.catalog import Catalog
 
 PLAIN = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
@@ -126,7 +126,7 @@ def _ask_attention(report: Report, catalog: Catalog) -> None:
     if name is None or gpus == 1:
         return
     spec = catalog.model(name)
-    if is_routed(read_blocks(spec.config, spec.where)):
+    if is_routed(read_model(spec)):
         report.unstated["dp_attention"] = (
             f"{report.keys.where}: dp_attention: the report does not state whether attention ran "
             f"data-parallel; give --set dp_attention={gpus} if enable_attention_dp was set, else "

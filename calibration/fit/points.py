@@ -17,7 +17,7 @@ from sweep.evaluation.kernel_inputs import hardware_params, model_params, precis
 from sweep.grid.resolved import check_dtypes
 from sweep.kernel.block import Block, is_routed
 from sweep.kernel.params import Point, Server
-from sweep.models.read import read_blocks
+from sweep.models.read import read_model
 from sweep.schema.axes import SERVER
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -133,7 +133,7 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
     for row in rows:
         if _served(row) not in served:
             spec = engine_of(row.engine).as_run(named(row, catalog.model, row.model))
-            served[_served(row)] = read_blocks(spec.config, spec.where)
+            served[_served(row)] = read_model(spec)
     structures = {key: jax.tree.structure(model_params(blocks)) for key, blocks in served.items()}
     members: dict[Any, list[int]] = {}
     for index, row in enumerate(rows):

@@ -22,7 +22,7 @@ from calibration.fit.solver import DOUBTFUL_WEIGHT
 from calibration.measurements.table import Measurement
 from sweep.engines.traits import Traits, experts_of, traits_of
 from sweep.kernel.block import Block, is_routed
-from sweep.models.read import read_blocks
+from sweep.models.read import read_model
 from sweep.specs.catalog import Catalog
 
 
@@ -94,7 +94,7 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
     for row in rows:
         if row.model not in blocks:
             spec = named(row, catalog.model, row.model)
-            blocks[row.model] = read_blocks(spec.config, spec.where)
+            blocks[row.model] = read_model(spec)
             families[row.model] = spec.family
     architectures = _architectures(blocks)
     experts = {name: experts_of(blocks[name]) for name in blocks}

@@ -12,7 +12,7 @@ from typing import Any
 from sweep.engines.known import engine_of
 from sweep.errors import SpecError, SpecWarning
 from sweep.kernel.block import is_routed
-from sweep.models.read import read_blocks
+from sweep.models.read import read_model
 from sweep.specs.catalog import Catalog
 
 FORMER = "attention_dp"
@@ -106,7 +106,7 @@ class Routed:
         if model not in self._known:
             try:
                 spec = self._catalog.model(model)
-                self._known[model] = is_routed(read_blocks(spec.config, spec.where))
+                self._known[model] = is_routed(read_model(spec))
             except SpecError:
                 self._known[model] = False
         return self._known[model]

@@ -6,7 +6,7 @@ from typing import Any
 from sweep.cli.print_tables import Row
 from sweep.errors import SpecError
 from sweep.models.parameter_count import model_facts
-from sweep.models.read import FAMILIES
+from sweep.models.read import is_supported
 from sweep.specs.catalog import Catalog
 from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec
@@ -18,7 +18,7 @@ def model_rows(catalog: Catalog) -> list[Row]:
     rows = []
     for name in catalog.paths("models"):
         spec = catalog.model(name)
-        supported = spec.family in FAMILIES
+        supported = is_supported(spec.config)
         facts = model_facts(spec) if supported else None
         rows.append(
             {

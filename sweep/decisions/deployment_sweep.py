@@ -13,7 +13,7 @@ from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import check_dtypes
 from sweep.kernel.block import is_routed
-from sweep.models.read import read_blocks
+from sweep.models.read import read_model
 from sweep.runs.run import run
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -122,7 +122,7 @@ def loads(most: int) -> list[int]:
 def _layout_axes(
     offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
 ) -> dict[str, list[int]]:
-    blocks = read_blocks(model.config, model.where)
+    blocks = read_model(model)
     within = powers_of_two(min(max(_machine_gpus(machine) for machine in machines), WIDEST))
     return {
         "tp": sorted(set(offer.tp)) or within,

@@ -17,7 +17,7 @@ from sweep.errors import SweepError
 from sweep.evaluation.single_cell import cell
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
-from sweep.models.read import read_blocks
+from sweep.models.read import read_model
 from sweep.schema.axes import REPLICA_GPUS
 from sweep.schema.terms import INFEASIBLE_REASONS
 
@@ -242,7 +242,7 @@ def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Poi
         return None
     numbers = {axis: float(value) for axis, value in settings(row).items()}
     return cell(
-        read_blocks(spec.config, spec.where),
+        read_model(spec),
         hardware,
         precision,
         {

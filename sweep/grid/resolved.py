@@ -10,7 +10,7 @@ from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.kernel.block import Block
 from sweep.kernel.operator_table import operator_names
-from sweep.models.read import read_blocks
+from sweep.models.read import read_model
 from sweep.schema.axes import AXES
 from sweep.schema.variables import COMPUTED, VARIABLES, dims_of
 from sweep.specs.catalog import Catalog
@@ -113,7 +113,7 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
     extras += [more for name in extras for more in VARIABLES[name].ancillary]
     wanted |= dict.fromkeys(extra for extra in extras if extra in COMPUTED)
     resolved = Resolved(
-        models=tuple((spec, read_blocks(spec.config, spec.where)) for spec in models),
+        models=tuple((spec, read_model(spec)) for spec in models),
         hardware=hardware,
         precision=precision,
         numbers=grid.numbers,

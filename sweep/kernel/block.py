@@ -1,6 +1,6 @@
 """The normal form of every model: blocks of identical layers, each a list of operators.
 
-`models/families/` turns a published config into blocks, `operators/` has the cost of an operator at
+`models/` turns a published config into blocks, `operators/` has the cost of an operator at
 given sizes, `bindings/` connects the two.
 """
 
@@ -32,10 +32,11 @@ class Block(eqx.Module):
         kv_heads: KV heads. [count]
         head_dim: Width of one head. [count]
         rotary_dim: Rotated elements of each head. [count]
-        value_dim: Width of one head's values under latent attention, where `head_dim` is the
-            unrotated width of its keys. [count]
+        value_dim: Width of one head's values where it differs from that of its keys; under
+            latent attention `head_dim` is the unrotated width of the keys. [count]
         latent_dim: Width of the latent that the cache holds instead of keys and values. [count]
         query_rank: Width that queries are projected through. [count]
+        gate_size: Columns of the gate on the output of attention. [count]
         sinks: 1 if each head keeps an attention sink. [1]
         window: Tokens of a sliding window, or of a chunk. [count]
         qkv_bias: 1 if the query, key and value projections have a bias. [1]
@@ -67,6 +68,7 @@ class Block(eqx.Module):
     value_dim: Scalar = 0
     latent_dim: Scalar = 0
     query_rank: Scalar = 0
+    gate_size: Scalar = 0
     sinks: Scalar = 0
     window: Scalar = 0
     qkv_bias: Scalar = 0

@@ -30,9 +30,30 @@ def weight_memory(point: Point) -> Scalar:
     held = jnp.sum(
         point.model.elements * storage[None, :, None] * share[None, None, :], axis=(1, 2)
     )
-    before, layers, after = held[0], held[1], held[2]
+    before, layers, after = held[0], held[1] + _copied_kv_weights(point), held[2]
     stage = layers * jnp.ceil(point.model.layers / layout.pp) / point.model.layers
     return stage + jnp.where(layout.pp > 1, jnp.maximum(before, after), before + after)
+
+
+def _copied_kv_weights(point: Point) -> Scalar:
+    """Weights of keys and values beyond an even split, of layers with fewer KV heads. [byte]
+
+    Layers with a window may have other KV heads than those without, and so reach one KV head on
+    each GPU at another tp. Zero if all layers have the same.
+    """
+    layers = [(b, a) for b in point.model.blocks for a in attentions(b)]
+    if len({attention.span for _, attention in layers}) < 2:
+        return 0.0
+    most = jnp.stack([jnp.asarray(b.kv_heads, float) for b, _ in layers]).max()
+    even = jnp.maximum(1 / point.layout.tp, 1 / most)
+    total = jnp.zeros(())
+    for block, attention in layers:
+        share = jnp.maximum(1 / point.layout.tp, 1 / block.kv_heads)
+        columns = block.count * attention.cached(block, 1.0) * (share - even)
+        weight = point.precision.attention.weight
+        stored = block.hidden_size * weight + block.qkv_bias * point.precision.hidden
+        total = total + columns * stored
+    return total
 
 
 def _vector(*values: Scalar) -> Array:

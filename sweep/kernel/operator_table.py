@@ -7,6 +7,7 @@
 from collections.abc import Iterator, Sequence
 
 from sweep.kernel.bindings.attention import ATTENTION
+from sweep.kernel.bindings.attention_variants import ATTENTION_VARIANTS
 from sweep.kernel.bindings.embedding_and_head import ENDS
 from sweep.kernel.bindings.experts import EXPERTS
 from sweep.kernel.bindings.feed_forward import FEED_FORWARD
@@ -17,6 +18,7 @@ from sweep.kernel.block import Block
 OPERATORS: dict[str, Operator] = {
     **ENDS,
     **ATTENTION,
+    **ATTENTION_VARIANTS,
     **LATENT_ATTENTION,
     **FEED_FORWARD,
     **EXPERTS,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sweep.kernel.block import Block
 from sweep.kernel.operator_table import attentions, tensors
-from sweep.models.read import read_blocks
+from sweep.models.read import read_model
 from sweep.specs.model import ModelSpec
 
 CACHE_BYTES = 2
@@ -36,7 +36,7 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
     Raises:
         SpecError: Its family is not supported, or a key is missing or wrong.
     """
-    blocks = read_blocks(spec.config, spec.where)
+    blocks = read_model(spec)
     parameters = sum(int(block.count) * tensor.elements for block, tensor in tensors(blocks))
     active = sum(int(block.count) * tensor.active_elements for block, tensor in tensors(blocks))
     beyond = spec.published.beyond_decoder if spec.published else []

@@ -1,132 +1,144 @@
-"""Readers from a published config to blocks of operators, one per `model_type`."""
+"""Reads the blocks of a model from its published config."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sweep.errors import SpecError, SpecWarning
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.families.bloom import read_bloom
-from sweep.models.families.chatglm import read_chatglm
-from sweep.models.families.deepseek import read_deepseek_v2, read_deepseek_v3
-from sweep.models.families.falcon_gptj import read_falcon, read_gptj
-from sweep.models.families.gemma import read_gemma2, read_gemma3
-from sweep.models.families.glm4_moe import read_glm4_moe
-from sweep.models.families.gpt2 import read_gpt2
-from sweep.models.families.gpt_oss import read_gpt_oss
-from sweep.models.families.llama import (
-    read_gemma,
-    read_internlm,
-    read_llama,
-    read_mistral,
-    read_qwen2,
+from sweep.models.family_table import FAMILIES, SAME_AS
+from sweep.models.left_out import TextPart, left_out, text_part
+from sweep.models.unread_keys import GATED_ACTIVATIONS, UNLIKE, doubtful, telling
+from sweep.models.unsupported import unsupported
+from sweep.specs.model import ModelSpec
+
+GUESSES = (
+    *("llama", "mistral", "mixtral", "qwen3_moe", "glm4_moe", "deepseek_v2", "deepseek_v3"),
+    *("granitemoe", "qwen2_moe", "hy_v3", "minimax_m2"),
 )
-from sweep.models.families.llama4 import read_llama4
-from sweep.models.families.mixtral import read_mixtral
-from sweep.models.families.opt import read_opt
-from sweep.models.families.qwen3 import read_qwen3, read_qwen3_moe
-from sweep.models.unread_keys import GATED_ACTIVATIONS, UNLIKE, telling
-
-FAMILIES: dict[str, Callable[[Config], tuple[Block, ...]]] = {
-    "bloom": read_bloom,
-    "chatglm": read_chatglm,
-    "deepseek_v2": read_deepseek_v2,
-    "deepseek_v3": read_deepseek_v3,
-    "falcon": read_falcon,
-    "gemma": read_gemma,
-    "gemma2": read_gemma2,
-    "gemma3": read_gemma3,
-    "gemma3_text": read_gemma3,
-    "glm4_moe": read_glm4_moe,
-    "gpt2": read_gpt2,
-    "gpt_oss": read_gpt_oss,
-    "gptj": read_gptj,
-    "internlm": read_internlm,
-    "internlm2": read_internlm,
-    "kimi_k2": read_deepseek_v3,
-    "llama": read_llama,
-    "llama4": read_llama4,
-    "llama4_text": read_llama4,
-    "mistral": read_mistral,
-    "mixtral": read_mixtral,
-    "opt": read_opt,
-    "phi3": read_mistral,
-    "qwen2": read_qwen2,
-    "qwen3": read_qwen3,
-    "qwen3_moe": read_qwen3_moe,
-    "seed_oss": read_llama,
-    "Yi": read_llama,
-}
+"""Families that a config of an unknown name may be read as, the plainest first."""
 
 
-GUESSES = ("llama", "mistral", "mixtral", "qwen3_moe", "glm4_moe", "deepseek_v2", "deepseek_v3")
-"""Families that a config of another name may be read as, the plainest first."""
+def read_model(spec: ModelSpec) -> tuple[Block, ...]:
+    """Read the blocks of a model; one with a published size is known, so nothing is warned of.
+
+    Raises:
+        SpecError: A key is missing or wrong, or says something that is not supported.
+    """
+    return _read(spec.config, spec.where, quiet=spec.published is not None)
 
 
 def read_blocks(data: Mapping[str, Any], where: str) -> tuple[Block, ...]:
-    """Blocks of the model that a published config describes.
+    """Read the blocks of the model that a published config describes.
 
     A config of an unknown family is read as the plainest family that understands all its keys,
-    with a warning that names it.
+    with a warning that names it. Another warning says what is left out: towers for images and
+    sound, layers that predict further tokens.
 
     Args:
         data: The keys of its `config.json`.
-        where: What to call it in an error: its file.
+        where: Name of the config in an error: its file.
 
     Raises:
-        SpecError: A key is missing or wrong, or speaks of a part that is not supported.
+        SpecError: A key is missing or wrong, or says something that is not supported.
     """
-    family = data.get("model_type")
+    return _read(data, where, quiet=False)
+
+
+def family_of(name: object) -> str | None:
+    """Return the family that reads configs of a `model_type`, `None` if there is none."""
+    if not isinstance(name, str):
+        return None
+    family = SAME_AS.get(name, name)
+    return family if family in FAMILIES else None
+
+
+def is_supported(data: Mapping[str, Any]) -> bool:
+    """Whether some family reads configs of this `model_type`, or of its text part's."""
+    text = text_part(data)
+    names = [part.get("model_type") for part in (text.data, text.outer or {}, data)]
+    return any(family_of(name) for name in names)
+
+
+def _read(data: Mapping[str, Any], where: str, *, quiet: bool) -> tuple[Block, ...]:
+    text = text_part(data, where)
+    name = _name(data, text, where)
+    inside = f"{where}: {text.path}" if text.path else where
+    config = Config(text.data, inside, text.outer)
+    missing = unsupported(name, text.data)
+    if missing is not None:
+        key, structure = missing
+        raise SpecError(f"{inside}: {key}: {structure}, which is not supported")
+    notes = []
+    family = family_of(name)
     if family is None:
+        blocks, family = _read_unknown(name, text, inside)
+        notes.append(f"model_type {name!r} is not known; read as {family!r}")
+    else:
+        blocks = FAMILIES[family](config)
+        notes += _unused(config, family)
+        if text.path and family_of(data.get("model_type")) is None:
+            outer = data.get("model_type")
+            notes.append(f"model_type {outer!r}: its text part is read, as {family!r}")
+    parts = left_out(data, text.data)
+    if parts:
+        notes.append(f"left out: {', '.join(parts)}")
+    if notes and not quiet:
+        warnings.warn(f"{where}: {'; '.join(notes)}", SpecWarning, stacklevel=3)
+    return blocks
+
+
+def _name(data: Mapping[str, Any], text: TextPart, where: str) -> str:
+    """Return the family name of the text part: its own, or that of the config that holds it."""
+    names = [part.get("model_type") for part in (text.data, text.outer or {}, data)]
+    found = next((name for name in names if family_of(name)), None)
+    name = found or next((name for name in names if name is not None), None)
+    if name is None:
         raise SpecError(f"{where}: model_type: missing; it names the model's family")
-    if not isinstance(family, str):
-        raise SpecError(f"{where}: model_type: must be text, not {family!r:.40}")
-    if family in FAMILIES:
-        return _read_known(family, Config(data, where))
-    text = data.get("text_config")
-    if isinstance(text, Mapping) and text.get("model_type") in FAMILIES:
-        _warn(f"{where}: model_type {family!r}: its text part is read, as {text['model_type']!r}")
-        return _read_known(str(text["model_type"]), Config(text, f"{where}: text_config"))
-    return _read_unknown(family, data, where)
+    if not isinstance(name, str):
+        raise SpecError(f"{where}: model_type: must be text, not {name!r:.40}")
+    return name
 
 
-def _read_known(family: str, config: Config) -> tuple[Block, ...]:
-    blocks = FAMILIES[family](config)
+def _unused(config: Config, family: str) -> list[str]:
+    """Say which keys were not used.
+
+    Raises:
+        SpecError: One of them speaks of a part of the model.
+    """
     left = config.unread()
     parts = telling(left)
     if parts:
         raise config.error(", ".join(parts), f"a part that family {family!r} does not have")
-    if left:
-        _warn(f"{config.where}: {', '.join(left)}: not read; the size is counted without")
-    return blocks
+    return [f"{', '.join(left)}: not read; the size is counted without"] if left else []
 
 
-def _read_unknown(family: str, data: Mapping[str, Any], where: str) -> tuple[Block, ...]:
-    refusal = f"{where}: model_type: family {family!r} is not supported: "
-    if family in UNLIKE:
-        raise SpecError(refusal + "its layers differ from Llama's by more than its keys say")
+def _read_unknown(name: str, text: TextPart, where: str) -> tuple[tuple[Block, ...], str]:
+    """Read a config as the plainest family that understands all its keys."""
+    data = text.data
+    refusal = f"{where}: model_type: family {name!r} is not supported: "
+    if name in UNLIKE:
+        raise SpecError(f"{refusal}its layers have parts that its keys do not show")
     activation = data.get("hidden_act", data.get("hidden_activation"))
     if activation not in (None, *GATED_ACTIVATIONS):
         raise SpecError(
-            f"{refusal}hidden_act: {activation!r} does not distinguish a gated feed-forward "
-            f"from a plain one; gated are {', '.join(GATED_ACTIVATIONS)}"
+            f"{refusal}hidden_act: {activation!r:.40} does not show whether the feed-forward is "
+            f"gated; known to be are {', '.join(GATED_ACTIVATIONS)}"
         )
+    hints = doubtful(data.items())
+    if hints:
+        raise SpecError(f"{refusal}{', '.join(hints)}: unlike the layers of any known family")
     reasons: list[tuple[int, str]] = []
-    for guess in GUESSES:
-        config = Config(data, where)
+    for family in GUESSES:
+        config = Config(data, where, text.outer)
         try:
-            blocks = FAMILIES[guess](config)
+            blocks = FAMILIES[family](config)
         except SpecError as error:
             reasons.append((len(data), str(error).removeprefix(f"{where}: ")))
             continue
         left = config.unread()
         if not left:
-            _warn(f"{where}: model_type {family!r} is not known; read as {guess!r}")
-            return blocks
+            return blocks, family
         reasons.append((len(left), f"no family has all of its keys: {', '.join(left)}"))
-    raise SpecError(f"{refusal}{min(reasons)[1]}; supported: {', '.join(FAMILIES)}")
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, SpecWarning, stacklevel=3)
+    raise SpecError(f"{refusal}{min(reasons)[1]}; 'llm-sweep list models' shows what is")

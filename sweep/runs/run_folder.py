@@ -16,7 +16,7 @@ from sweep.evaluation.plan import Plan
 from sweep.files.atomic import replacing
 from sweep.grid.dataset import Origin, package_version
 from sweep.grid.resolved import Resolved
-from sweep.models.read import read_blocks
+from sweep.models.read import read_model
 from sweep.runs.formulas import formulas_digest
 from sweep.runs.plan_file import FORMAT, MARK, Recorded, differences, record
 from sweep.runs.shard_file import fault
@@ -91,7 +91,7 @@ class Directory:
         recorded = self.recorded
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SpecWarning)
-            models = tuple((spec, read_blocks(spec.config, spec.where)) for spec in recorded.models)
+            models = tuple((spec, read_model(spec)) for spec in recorded.models)
         grid = Resolved(
             models=models,
             hardware=tuple(recorded.hardware),

@@ -106,4 +106,8 @@ EXPERTS: dict[str, Operator] = {
         lambda b: (matrix("ffn", b.hidden_size, b.shared_size),),
         role="ffn",
     ),
+    "shared_expert_gate": Operator(
+        lambda b, s, _: unquantised(s, s.tokens, b.hidden_size, 1.0),
+        lambda b: (matrix("hidden", 1, b.hidden_size, "copied"),),
+    ),
 }

@@ -1,5 +1,7 @@
 """The feed-forward, plain or gated, and what surrounds it."""
 
+import dataclasses
+
 from sweep.kernel.bindings.common import (
     ALL_REDUCE,
     OUTPUT_NORM,
@@ -10,7 +12,19 @@ from sweep.kernel.bindings.common import (
     matrix,
     vector,
 )
-from sweep.kernel.bindings.operator import Operator
+from sweep.kernel.bindings.operator import Operator, Step
+from sweep.kernel.block import Block
+from sweep.kernel.operators.cost import Cost, Scalar
+from sweep.kernel.operators.norm import norm
+
+PLAIN_ACTIVATION = activation_of(gated=False)
+
+
+def _learned_activation_cost(b: Block, s: Step, attended: Scalar) -> Cost:
+    """Cost of an activation with two parameters of its own, as xIELU has."""
+    found = PLAIN_ACTIVATION.cost(b, s, attended)
+    return dataclasses.replace(found, weight_bytes=2 * s.precision.hidden)
+
 
 FEED_FORWARD: dict[str, Operator] = {
     "ffn_norm": hidden_norm("ffn"),
@@ -22,7 +36,18 @@ FEED_FORWARD: dict[str, Operator] = {
         ),
         role="ffn",
     ),
-    "activation": activation_of(gated=False),
+    "activation": PLAIN_ACTIVATION,
+    "learned_activation": Operator(_learned_activation_cost, lambda _: (vector(2),)),
+    "ffn_inner_norm": Operator(
+        lambda b, s, _: norm(
+            s.tokens,
+            b.ffn_size / s.tp,
+            vectors=1,
+            input_bytes=s.precision.hidden,
+            output_bytes=s.precision.ffn.activation,
+        ),
+        lambda b: (vector(b.ffn_size, "split"),),
+    ),
     "gate_up_projection": Operator(
         lambda b, s, _: linear(s, "ffn", b.hidden_size, 2 * b.ffn_size / s.tp, bias=b.ffn_bias),
         lambda b: (

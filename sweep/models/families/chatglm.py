@@ -2,11 +2,13 @@
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.layers import LAYER, RMS_NORM, embedding, head
+from sweep.models.layers import ATTENTION, GATED_FFN, RMS_NORM, embedding, head, pre_norm
+
+LAYER = pre_norm(ATTENTION, GATED_FFN)
 
 
 def read_chatglm(config: Config) -> tuple[Block, ...]:
-    """ChatGLM 2 and 3; KV heads are called multi-query groups."""
+    """Read ChatGLM 2 and 3, and GLM-4; KV heads are called multi-query groups."""
     hidden_size = config.size("hidden_size")
     heads = config.size("num_attention_heads")
     vocab_size = config.size("padded_vocab_size")

@@ -2,15 +2,16 @@
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.families.gpt2 import LAYER
-from sweep.models.layers import LAYER_NORM
+from sweep.models.layers import ATTENTION, LAYER_NORM, PLAIN_FFN, pre_norm, without
+
+LAYER = pre_norm(without(ATTENTION, "rotary"), PLAIN_FFN)
 
 RESERVED_POSITIONS = 2
 """Rows of the position table that no token uses."""
 
 
 def read_opt(config: Config) -> tuple[Block, ...]:
-    """OPT; biases throughout unless `enable_bias` says otherwise."""
+    """Read OPT: biases throughout unless `enable_bias` is false."""
     hidden_size = config.size("hidden_size")
     heads = config.size("num_attention_heads")
     vocab_size = config.size("vocab_size")

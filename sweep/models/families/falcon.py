@@ -1,6 +1,4 @@
-"""GPT-J and Falcon: attention and feed-forward side by side, one all-reduce for both."""
-
-import dataclasses
+"""Falcon: attention and feed-forward in parallel, with one all-reduce for both."""
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
@@ -27,33 +25,8 @@ TWO_NORMS = before(LAYER, "up_projection", "ffn_norm")
 SEQUENTIAL = pre_norm(ATTENTION, PLAIN_FFN)
 
 
-def read_gptj(config: Config) -> tuple[Block, ...]:
-    """GPT-J: the head has a bias, the attention none."""
-    config.passes_over("n_positions", "rotary")
-    hidden_size = config.size("n_embd")
-    heads = config.size("n_head")
-    vocab_size = config.size("vocab_size")
-    head_dim = config.head_dim(hidden_size, heads)
-    layers = Block(
-        LAYER,
-        count=config.size("n_layer"),
-        hidden_size=hidden_size,
-        norm_vectors=LAYER_NORM,
-        heads=heads,
-        kv_heads=heads,
-        head_dim=head_dim,
-        rotary_dim=config.size("rotary_dim", default=head_dim),
-        ffn_size=config.size("n_inner", default=4 * hidden_size),
-        ffn_bias=1,
-    )
-    tied = config.flag("tie_word_embeddings", False)
-    last = head(vocab_size, hidden_size, tied=tied, norm_vectors=LAYER_NORM)
-    biased = dataclasses.replace(last, head_bias=1)
-    return (embedding(vocab_size, hidden_size), layers, biased)
-
-
 def read_falcon(config: Config) -> tuple[Block, ...]:
-    """Falcon: grouped KV heads and two norms (new), one KV head and one norm, or sequential."""
+    """Read Falcon: grouped KV heads and two norms, one KV head and one norm, or sequential."""
     config.passes_over("multi_query", "parallel_attn", "num_kv_heads", "n_head", "n_layer")
     hidden_size = config.size("hidden_size")
     heads = config.size("num_attention_heads", "n_head")

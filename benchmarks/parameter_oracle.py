@@ -1,0 +1,162 @@
+"""Parameters counted here and by the published model code, built without weights.
+
+It needs `transformers` and `torch`, which neither the package nor its tests do:
+
+    python benchmarks/parameter_oracle.py [FOLDER_OF_CONFIGS ...] [--variations N]
+
+Every shipped config, every `*.json` of the folders and N random variations of each family are
+built on PyTorch's meta device. The table lists disagreements and is empty if there are none.
+"""
+
+import argparse
+import json
+import logging
+import random
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from sweep.errors import SpecError
+from sweep.kernel.operator_table import tensors
+from sweep.models.family_table import FAMILIES, SAME_AS
+from sweep.models.left_out import text_part
+from sweep.models.read import read_blocks
+from sweep.models.spellings import spellings
+from sweep.specs.catalog import Catalog
+
+NOT_OF_THE_MODEL = {"quantization_config", "auto_map", "architectures", "transformers_version"}
+LISTED = {"gemma3", "llama4", "mimo_v2_flash", "step3p5"}
+"""Families whose published configs list their layers, or are nested: no flat variation is one."""
+SIZES: dict[str, list[int]] = {
+    "hidden_size": [256, 512, 768],
+    "ffn_size": [128, 320, 1024],
+    "layers": [1, 4, 6],
+    "heads": [8, 16],
+    "kv_heads": [1, 2, 8],
+    "head_dim": [16, 32, 64],
+    "vocab_size": [512, 4096],
+    "positions": [64, 256],
+    "window": [48],
+    "q_lora_rank": [24, 48],
+    "kv_lora_rank": [32],
+    "qk_nope_head_dim": [16, 32],
+    "qk_rope_head_dim": [8],
+    "v_head_dim": [16, 24],
+    "experts": [4, 8],
+    "experts_per_token": [1, 2],
+    "expert_size": [32, 96],
+    "shared_size": [64, 160],
+    "shared_experts": [1, 2],
+    "dense_first": [0, 1],
+    "decoder_sparse_step": [1, 2],
+}
+"""Fact or key → values to draw."""
+FLAGS = (
+    *("tie_word_embeddings", "attention_bias", "mlp_bias", "use_bias", "use_qkv_bias"),
+    *("use_qk_norm", "qk_layernorm", "use_parallel_residual", "lm_head_bias"),
+)
+
+
+def counted_here(config: dict[str, Any]) -> int:
+    """Parameters of the text decoder by this package."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        blocks = read_blocks(config, "config")
+    return sum(int(block.count) * tensor.elements for block, tensor in tensors(blocks))
+
+
+def counted_there(config: dict[str, Any]) -> tuple[int, int]:
+    """Parameters by the published code, and elements of the router biases it keeps aside."""
+    keys = {k: v for k, v in config.items() if k not in NOT_OF_THE_MODEL and k != "model_type"}
+    keys["_attn_implementation"] = "eager"
+    built = AutoConfig.for_model(config["model_type"], **keys)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(built)
+    aside = (b.numel() for name, b in model.named_buffers() if "correction_bias" in name)
+    return sum(p.numel() for p in model.parameters()), sum(aside)
+
+
+def flat(config: dict[str, Any]) -> dict[str, Any]:
+    """The text decoder's keys, under a name that the published code knows too."""
+    part = text_part(config)
+    keys = dict(part.data)
+    name = keys.get("model_type") or config["model_type"]
+    known = FAMILIES.keys() & {SAME_AS.get(name, name)}
+    tied = (part.outer or {}).get("tie_word_embeddings")
+    return {
+        **({} if tied is None else {"tie_word_embeddings": tied}),
+        **keys,
+        "model_type": known.pop() if known else name,
+    }
+
+
+def variations(number: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Random sizes and flags for every family whose class the published code has."""
+    draw = random.Random(seed)
+    for family in sorted(FAMILIES.keys() - LISTED):
+        try:
+            default = AutoConfig.for_model(family).to_dict()
+        except (ValueError, KeyError):
+            continue
+        for index in range(number):
+            keys = {
+                spelled: draw.choice(values)
+                for fact, values in SIZES.items()
+                for spelled in spellings(fact)
+                if spelled in default
+            }
+            keys |= {key: draw.random() < 0.5 for key in FLAGS if key in default}
+            if "kv_lora_rank" in keys:
+                keys["attention_bias"] = False
+            yield f"{family} {index}", {"model_type": family, "pad_token_id": 0, **keys}
+
+
+def configs(folders: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Shipped configs, and those of the folders."""
+    catalog = Catalog()
+    for name in catalog.paths("models"):
+        yield name, catalog.model(name).config
+    for folder in folders:
+        for path in sorted(Path(folder).glob("*.json")):
+            yield path.name, json.loads(path.read_text("utf-8"))
+
+
+def compare(config: dict[str, Any]) -> str:
+    """`same`, or what differs."""
+    try:
+        there, aside = counted_there(flat(config))
+    except Exception as error:  # whatever the published code raises at sizes it cannot have
+        return f"not built: {type(error).__name__}: {str(error).splitlines()[0]:.60}"
+    try:
+        here = counted_here(config)
+    except SpecError as error:
+        return f"refused: {error}"
+    return "same" if here in (there, there + aside) else f"DIFFERS: {here:,} here, {there:,} there"
+
+
+def main() -> int:
+    """Print every disagreement; the exit status is 1 if a count differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="*")
+    parser.add_argument("--variations", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    outcomes = {"same": 0, "not built": 0, "refused": 0, "DIFFERS": 0}
+    cases = [*configs(arguments.folders), *variations(arguments.variations, arguments.seed)]
+    for name, config in cases:
+        outcome = compare(config)
+        outcomes[outcome.partition(":")[0]] += 1
+        if outcome != "same":
+            print(f"{name:45s} {outcome}")
+    print(outcomes)
+    return int(outcomes["DIFFERS"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
