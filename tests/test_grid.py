@@ -314,7 +314,7 @@ def test_a_what_if_is_faster_in_a_sweep() -> None:
         ({"name": None}, "a what-if needs base and name"),
         ({"name": 3}, "a what-if needs base and name"),
         ({"base": "h20"}, "unknown hardware 'h20'"),
-        ({"name": "t4"}, "'t4' is taken"),
+        ({"name": "t4"}, "'t4' is already in the catalog; choose another"),
         ({"memory_bandwith_bytes_per_s": 1e12}, "did you mean 'memory_bandwidth_bytes_per_s'"),
         ({"memory_bytes": -1.0}, "h20-fast: memory_bytes: "),
         ({"memory_bytes": 0}, "h20-fast: memory_bytes: "),
