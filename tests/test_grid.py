@@ -339,8 +339,8 @@ def test_a_figure_that_is_no_positive_number_is_refused_by_its_key(value: Any) -
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"weight_group_size": 128}, "come together"),
-        ({"weight_scale_bytes": 2.0}, "come together"),
+        ({"weight_group_size": 128}, "must be given together"),
+        ({"weight_scale_bytes": 2.0}, "must be given together"),
         ({"weight_group_size": 0, "weight_scale_bytes": 2.0}, "weight_group_size"),
         ({"weight_group_size": True, "weight_scale_bytes": 2.0}, "weight_group_size"),
         ({"activation_dtype": "int4", "weight_dtype": "int4"}, "no matrix unit computes in int4"),
