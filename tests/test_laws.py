@@ -219,9 +219,10 @@ def test_nothing_is_reduced_on_one_gpu(family: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_shards_together_multiply_what_the_whole_does(family: str) -> None:
-    # Up to the KV heads, 2 at least; routers and OPT's projections are copied.
+    # Up to the KV heads, 2 at least; routers, gates of one column and OPT's projections are copied.
     copied = {
         "router",
+        "shared_expert_gate",
         "embedding_projection",
         "head_projection",
         "query_down_projection",
