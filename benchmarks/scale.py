@@ -14,199 +14,33 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 from unittest.mock import patch
 
 import click
 import netCDF4
 import numpy as np
 
-from benchmarks import formula
-from benchmarks.broadcasting import Program
-from benchmarks.kernel import HARDWARE, MODELS, Size, by_hand, clock
-from benchmarks.kernel import numpy as numpy_case
+from benchmarks.kernel import HARDWARE, MODELS, Size, clock
 from benchmarks.report import machine, print_table
+from benchmarks.scale_kernel import kernel_rows
+from benchmarks.turns import Row, ratio, rounds
 from sweep.evaluation.evaluator import Evaluation
-from sweep.evaluation.kernel_inputs import (
-    hardware_params,
-    model_params,
-    precision_params,
-    stack,
-)
 from sweep.evaluation.plan import Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory
 from sweep.files.encoding import Storage, chunk_shape
 from sweep.files.export import export
 from sweep.files.netcdf import write_netcdf
 from sweep.grid.grid import Grid
-from sweep.grid.resolved import Resolved, resolve
+from sweep.grid.resolved import resolve
 from sweep.grid.thresholds import NETCDF_CHUNK_CELLS, SHARD_BYTES
-from sweep.kernel.params import Point
-from sweep.kernel.request import Request
 from sweep.runs import shard_file
 from sweep.runs.huge_pages import restart_with_huge_pages
-from sweep.runs.run import compute, run_plan, run_resolved
+from sweep.runs.run import compute, run_plan
 from sweep.runs.run_folder import begun
 from sweep.runs.shards import run_shards
 from sweep.runs.to_disk import Sharding, run_into_shards
 from sweep.specs.catalog import current_catalog
-
-TOLERANCE = 1e-4
-IN_A_TURN = 3
-"""Runs, one after another. [count]"""
-FOUR = ["decode_step_latency", "global_decode_step_latency", "bound", "feasible"]
-Run = Callable[[], Any]
-
-
-class Row(NamedTuple):
-    """One figure of the table.
-
-    Attributes:
-        what: What was measured.
-        figure: The median, with its unit.
-        ratio: Ratio to the baseline, the median over the rounds. [1]
-        baseline: Name of the baseline.
-        bar: Goal of the ratio. [1]
-        at_most: Whether the ratio should be at most the bar, rather than at least.
-    """
-
-    what: str
-    figure: str
-    ratio: float | None = None
-    baseline: str = ""
-    bar: float | None = None
-    at_most: bool = False
-
-    @property
-    def met(self) -> bool:
-        """Whether the ratio meets the bar."""
-        if self.ratio is None or self.bar is None:
-            return True
-        return self.ratio <= self.bar if self.at_most else self.ratio >= self.bar
-
-    def cells(self) -> dict[str, Any]:
-        """Cells of the row by the heading of their column."""
-        sign = "≤" if self.at_most else "≥"
-        return {
-            "what": self.what,
-            "figure": self.figure,
-            "ratio": self.ratio,
-            "to": self.baseline,
-            "bar": "–" if self.bar is None else f"{sign} {self.bar:g}",
-            "met": "" if self.bar is None else "yes" if self.met else "no",
-        }
-
-
-def rounds(runs: dict[str, Run], repeats: int) -> dict[str, np.ndarray]:
-    """Times of each run, taking turns; results are freed after the clock has stopped. [s]
-
-    A turn is three runs, of which the median counts: the first finds caches and threads in the
-    state that another run left.
-    """
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            times[name].append(float(np.median([clock(run) for _ in range(IN_A_TURN)])))
-    return {name: np.asarray(each) for name, each in times.items()}
-
-
-def ratio(times: dict[str, np.ndarray], name: str, baseline: str) -> float:
-    """Speed relative to the baseline, the median over the rounds. [1]"""
-    return float(np.median(times[baseline] / times[name]))
-
-
-# The kernel.
-
-
-def kernel_rows(size: Size, repeats: int) -> Iterator[Row]:
-    """Points per second into memory that is used again and into a fresh Dataset."""
-    lengths = [16 * (index + 1) for index in range(size.context)]
-    prefill = {"context_len": None, "isl": lengths, "variables": ["prefill_latency"]}
-    numpy_decode = numpy_case(size, formula.broadcast, "").run
-    numpy_prefill = numpy_case(size, formula.prefill_in_blocks, "").run
-    cases = (
-        ("decode step", size.grid(), numpy_decode, "decode"),
-        ("prefill", size.grid(**prefill), numpy_prefill, "prefill"),
-        ("4 decode outputs", size.grid(variables=FOUR), four_outputs(size), ""),
-    )
-    for name, grid, numpy, loop in cases:
-        yield from _kernel_case(name, grid, numpy, _numba(size, loop) if loop else {}, repeats)
-
-
-def _kernel_case(
-    name: str, grid: Resolved, numpy: Run, loops: dict[str, Run], repeats: int
-) -> Iterator[Row]:
-    plan = make_plan(grid)
-    work = Evaluation(plan)
-    memory = ResultMemory()
-
-    def refill() -> np.ndarray:
-        return work.compute(work.whole, memory)[grid.variables[0]]
-
-    runs = {"reused": refill, "fresh": lambda: run_resolved(grid), "NumPy": numpy, **loops}
-    for run in (numpy, *loops.values()):
-        first = np.asarray(run()).reshape(refill().shape)
-        worst = float(np.max(np.abs(first / refill() - 1)))
-        if not worst < TOLERANCE:
-            raise SystemExit(f"{name}: differs from the kernel by {worst:.2g}, relative")
-        del first
-    times = rounds(runs, repeats)
-    for kind, bars in (("reused", (15, 0.4)), ("fresh", (8, 0.6))):
-        rate = f"{grid.points / float(np.median(times[kind])) / 1e6:,.0f} M points/s"
-        where = "into reused buffers" if kind == "reused" else "into a fresh Dataset"
-        what = f"{name}, {where}"
-        yield Row(what, rate, ratio(times, kind, "NumPy"), "NumPy, broadcasting", bars[0])
-        if loops:
-            other = f"numba, {kind}"
-            yield Row(what, rate, ratio(times, kind, other), f"{other} memory", bars[1])
-    for other in ("NumPy", *loops):
-        rate = grid.points / float(np.median(times[other])) / 1e6
-        yield Row(f"{name}, {other}", f"{rate:,.0f} M points/s")
-
-
-def _numba(size: Size, loop: str) -> dict[str, Run]:
-    """The parallel loop into memory that is used again, and into fresh memory."""
-    try:
-        from benchmarks import numba_loops
-    except ImportError:
-        raise click.ClickException("this needs numba: pip install 'llm-sweep[bench]'") from None
-
-    models, machines, batch, context = by_hand(size)
-    tables = np.asarray(models, np.float32), np.asarray(machines, np.float32)
-    shape = (len(models), len(machines), batch.size, context.size)
-    kept = np.empty(shape, np.float32)
-
-    def run(result: np.ndarray | None) -> np.ndarray:
-        result = np.empty(shape, np.float32) if result is None else result
-        getattr(numba_loops, loop)(*tables, batch, context, result)
-        return result
-
-    return {"numba, reused": partial(run, kept), "numba, fresh": partial(run, None)}
-
-
-def four_outputs(size: Size) -> Run:
-    """The kernel's own formulas in NumPy broadcasting, model by model; the first output."""
-    grid = size.grid(variables=FOUR)
-    models = [stack([model_params(blocks)], np.float32) for _, blocks in grid.models]
-    shared = [
-        stack([hardware_params(spec) for spec in grid.hardware], np.float32),
-        stack([precision_params(spec) for spec in grid.precision], np.float32),
-        *(np.asarray(values, np.float32) for values in grid.numbers.values()),
-    ]
-    axes = list(grid.sizes)
-
-    def one_point(*given: Any) -> Any:
-        request = Request(Point(**dict(zip(axes, given, strict=True))))
-        return [getattr(request, name) for name in grid.variables]
-
-    programs = [Program(one_point, model, *shared) for model in models]
-
-    def run() -> np.ndarray:
-        found = [p(model, *shared) for p, model in zip(programs, models, strict=True)]
-        return np.stack([outputs[0] for outputs in found])
-
-    return run
-
 
 # Files.
 

@@ -314,7 +314,7 @@ def test_a_what_if_is_faster_in_a_sweep() -> None:
         ({"name": None}, "a what-if needs base and name"),
         ({"name": 3}, "a what-if needs base and name"),
         ({"base": "h20"}, "unknown hardware 'h20'"),
-        ({"name": "t4"}, "'t4' is taken"),
+        ({"name": "t4"}, "'t4' is already in the catalog; choose another"),
         ({"memory_bandwith_bytes_per_s": 1e12}, "did you mean 'memory_bandwidth_bytes_per_s'"),
         ({"memory_bytes": -1.0}, "h20-fast: memory_bytes: "),
         ({"memory_bytes": 0}, "h20-fast: memory_bytes: "),
@@ -339,8 +339,8 @@ def test_a_figure_that_is_no_positive_number_is_refused_by_its_key(value: Any) -
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"weight_group_size": 128}, "come together"),
-        ({"weight_scale_bytes": 2.0}, "come together"),
+        ({"weight_group_size": 128}, "must be given together"),
+        ({"weight_scale_bytes": 2.0}, "must be given together"),
         ({"weight_group_size": 0, "weight_scale_bytes": 2.0}, "weight_group_size"),
         ({"weight_group_size": True, "weight_scale_bytes": 2.0}, "weight_group_size"),
         ({"activation_dtype": "int4", "weight_dtype": "int4"}, "no matrix unit computes in int4"),

@@ -73,32 +73,31 @@ def resource_seconds(
     References:
         [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
-    e = factors
     moved = (
-        (cost.weight_bytes, e.weight_bandwidth),
-        (cost.kv_bytes, e.kv_bandwidth),
-        (cost.activation_bytes, e.activation_bandwidth),
+        (cost.weight_bytes, factors.weight_bandwidth),
+        (cost.kv_bytes, factors.kv_bandwidth),
+        (cost.activation_bytes, factors.activation_bandwidth),
     )
     rated = [amount / share for amount, share in moved if not is_nothing(amount)]
     tensor_flops = cost.tensor_flops
     for half_rows, row_flops in (
-        (e.gemm_half_rows, cost.row_flops),
-        (e.expert_half_rows, cost.expert_row_flops),
+        (factors.gemm_half_rows, cost.row_flops),
+        (factors.expert_half_rows, cost.expert_row_flops),
     ):
         if not (is_nothing(half_rows) or is_nothing(row_flops)):
             tensor_flops = tensor_flops + half_rows * row_flops
     alone = is_nothing(cost.network_span)
     return Seconds(
-        memory=reduce(add, rated) / hardware.bandwidth / e.software if rated else 0.0,
+        memory=reduce(add, rated) / hardware.bandwidth / factors.software if rated else 0.0,
         compute=_slowest(
             _seconds(tensor_flops, peak),
             _seconds(cost.vector_flops, hardware.vector_rate),
             _seconds(cost.special_ops, hardware.special_rate),
         )
-        / e.software,
-        communication=0.0 if alone else network_seconds(cost, hardware, e),
-        unhidden=e.unhidden,
-        overhead=e.operator_overhead_s,
+        / factors.software,
+        communication=0.0 if alone else network_seconds(cost, hardware, factors),
+        unhidden=factors.unhidden,
+        overhead=factors.operator_overhead_s,
     )
 
 
