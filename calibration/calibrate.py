@@ -168,7 +168,7 @@ def _as_calibration(
         },
         factors=factors,
         deviations=deviations,
-        settings=settings_of(table.traits),
+        settings=settings_of(table.traits, engine, start_from),
         halfwidths=halfwidths(table, fit, start_from.halfwidths if start_from else None, spread),
         spreads=spread,
         seen=seen,

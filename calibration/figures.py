@@ -66,12 +66,22 @@ def scatter(axes: Any, fit: xr.Dataset) -> None:
     """Draw predicted against measured throughputs."""
     rate = fit.measured.values > 1
     measured, predicted = fit.measured.values[rate], fit.predicted.values[rate]
-    axes.plot(measured, predicted, ".", ms=3, alpha=0.4, color="#0072B2", label="rows")
+    axes.plot(
+        measured,
+        predicted,
+        ".",
+        ms=3 if len(measured) > 200 else 8,
+        alpha=0.4,
+        color="#0072B2",
+        label="rows",
+    )
     ends = np.asarray([np.nanmin(measured), np.nanmax(measured)])
     axes.plot(ends, ends, "-", lw=1, color="0.2", label="equal")
     for factor in (0.8, 1.25):
         axes.plot(ends, ends * factor, "--", lw=0.8, color="0.5")
     axes.set(xscale="log", yscale="log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("measured output throughput (tokens/s)")
     axes.set_ylabel("predicted output throughput (tokens/s)")
     axes.set_title("Predicted against measured; dashed: 20 % low, 25 % high")

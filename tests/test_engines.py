@@ -170,9 +170,17 @@ def test_rows_of_two_engines_keep_their_own_windows_and_settings(with_other) -> 
     traits = tabulate(rows, shipped()).traits
     kept = design(traits)._fixed[:, FACTORS.index("kept_context")]
     assert kept.tolist() == [1.0, 0.5, 0.0]
-    settings = settings_of(traits)
+    settings = settings_of(traits, "tensorrt-llm")
     assert settings["kept_context"] == {"default": 1.0, "old": 0.5, "vllm": 0.0}
     assert settings["logit_copies"]["vllm"] == 1.0
+    # Rows of another engine leave those of the calibration that a fit starts from as they are.
+    base = load_calibration("tensorrt-llm")
+    assert base is not None
+    continued = settings_of(traits[2:], "vllm", base)
+    assert continued["kept_context"] == {"default": 1.0, "vllm": 0.0}
+    assert continued["logit_copies"] == base.settings["logit_copies"] | {"vllm": 1.0}
+    # Whatever the order of the rows, the default is that of the calibration's engine.
+    assert settings_of(traits[::-1], "tensorrt-llm")["kept_context"]["default"] == 1.0
     assert settings["reserved_memory_bytes"] == {"default": 2.5e9, "old": 0.0, "vllm": 0.0}
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 import sweep
 from sweep.errors import ResultError
+from sweep.files.atomic import check_writable, replacing
 from sweep.files.export import export
 from sweep.runs.check_results import check_dataset
 from sweep.runs.shard_file import write_shard
@@ -163,3 +164,33 @@ def test_check_names_each_departure(dataset) -> None:
     }
     for word, bad in spoilt.items():
         assert any(word in problem for problem in check_dataset(bad)), word
+
+
+def test_a_device_is_never_replaced(tmp_path) -> None:
+    """A pipe in the place of the output, as `/dev/null` is a device, stays what it is."""
+    pipe = tmp_path / "pipe.nc"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path / "link.nc"):
+        if path != pipe:
+            path.symlink_to(pipe)
+        with pytest.raises(ResultError, match="is a device, pipe or socket"):
+            check_writable(path, force=True)
+    assert pipe.is_fifo()
+
+
+def test_links_that_lead_nowhere_are_refused_before_anything_is_computed(tmp_path) -> None:
+    lost, loop = tmp_path / "lost.nc", tmp_path / "loop.nc"
+    lost.symlink_to(tmp_path / "none" / "none.nc")
+    loop.symlink_to(loop)
+    with pytest.raises(ResultError, match=r"lost\.nc: its folder .*none does not exist"):
+        check_writable(lost, force=True)
+    with pytest.raises(ResultError, match=r"loop\.nc: "):
+        check_writable(loop, force=True)
+
+
+def test_a_name_as_long_as_the_system_allows_can_be_written(tmp_path) -> None:
+    path = tmp_path / ("ü" * 126 + ".nc")
+    with replacing(path) as temporary:
+        temporary.write_text("done")
+    assert path.read_text() == "done"
+    assert list(tmp_path.iterdir()) == [path]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "llm-calibrate"
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 configs_option = click.option(
     "--configs", multiple=True, type=click.Path(), help="Folder with further specifications."
 )

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from calibration.fit.priors import BOUNDS, PRIORS, Prior
-from sweep.engines.calibration_file import setting
+from sweep.engines.calibration_file import Calibration, setting
 from sweep.engines.known import engine_of
 from sweep.engines.traits import Traits
 from sweep.errors import SpecError
@@ -170,19 +170,25 @@ def design(
     return Design(tuple(parameters), FACTORS, tuple(built), fixed)
 
 
-def settings_of(rows: Sequence[Traits]) -> dict[str, dict[str, float]]:
-    """Settings of the engines of `rows`, by factor and era.
+def settings_of(
+    rows: Sequence[Traits], engine: str, base: Calibration | None = None
+) -> dict[str, dict[str, float]]:
+    """Settings of a calibration fitted to `rows`, by factor and era.
 
-    `default` is that of the first engine; the eras of other engines are written out.
+    `default` is that of `engine`, or of the calibration that the fit starts from; the eras of rows
+    of other engines are written out.
+
+    Args:
+        rows: Traits of the rows.
+        engine: Engine of the calibration.
+        base: The calibration that the fit starts from.
     """
-    if not rows:
-        return {}
-    settings = {
-        factor: dict(by_era) for factor, by_era in engine_of(rows[0].engine).settings.items()
-    }
-    for engine, era in dict.fromkeys((row.engine, row.era) for row in rows):
-        if engine != rows[0].engine:
-            own = engine_of(engine).settings
+    owner = engine if base is None else base.engine
+    known = engine_of(engine).settings if base is None else base.settings
+    settings = {factor: dict(by_era) for factor, by_era in known.items()}
+    for name, era in dict.fromkeys((row.engine, row.era) for row in rows):
+        if name != owner:
+            own = engine_of(name).settings
             for factor in {**settings, **own}:
                 settings.setdefault(factor, {})[era] = setting(own, factor, era)
     return settings

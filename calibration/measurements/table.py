@@ -311,7 +311,9 @@ def _parse(record: Mapping[str, Any], where: str, need_value: bool, name: str) -
 
 
 def _is_empty(value: Any) -> bool:
-    return not value.strip() if isinstance(value, str) else bool(pd.isna(value))
+    if isinstance(value, str):
+        return not value.strip()
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def _explain(error: ValidationError) -> str:

@@ -36,7 +36,8 @@ def launch(command: click.Command, program: str) -> None:
     try:
         with command.make_context(program, sys.argv[1:]) as context:
             code = command.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Exit as ended:
         code = ended.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -62,6 +63,6 @@ def launch(command: click.Command, program: str) -> None:
 
 def _leave_closed_pipe() -> int:
     """Let the interpreter flush output that nobody reads; rich exits where a pipe is closed."""
-    with suppress(OSError, ValueError):
+    with suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

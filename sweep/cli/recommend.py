@@ -126,7 +126,7 @@ COUNT = click.IntRange(1)
     type=click.Choice(["gpu", "dollar", "watt"]),
     default="gpu",
     show_default=True,
-    help="What throughput is divided by for the ranking.",
+    help="Divisor of the throughput in the ranking.",
 )
 @click.option(
     "--price",

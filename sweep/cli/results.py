@@ -104,7 +104,7 @@ def question_options(*, required: bool) -> Callable[[Command], Command]:
         click.option(
             "--per",
             metavar="AXES",
-            help="Axes, separated by commas, with an extreme or front of their own for each value.",
+            help="Axes, separated by commas; one extreme or front for each of their values.",
         ),
         click.option(
             "--by",
@@ -122,8 +122,8 @@ def question_options(*, required: bool) -> Callable[[Command], Command]:
             "asked",
             required=required,
             metavar="WHAT",
-            help="Write only the reduced result: best:AXES, argmax:VARIABLE, argmin:VARIABLE, "
-            "pareto:VARIABLES or quantile:SHARES:AXES.",
+            help="Reduction: best:AXES, argmax:VARIABLE, argmin:VARIABLE, pareto:VARIABLES or "
+            "quantile:LEVELS:AXES.",
         ),
     )
 

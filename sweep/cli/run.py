@@ -58,7 +58,9 @@ efficiency_option = click.option(
     help="Calibration: a shipped one such as tensorrt-llm, or a file.",
 )
 shards_option = click.option(
-    "--shards", type=click.IntRange(1), help="Write a folder of at least this many files."
+    "--shards",
+    type=click.IntRange(1),
+    help="Least number of shards, each a file. Default: one file up to 1 GB.",
 )
 
 

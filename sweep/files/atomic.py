@@ -8,21 +8,31 @@ from secrets import token_hex
 
 from sweep.errors import ResultError
 
+LONGEST_NAME = 200
+"""Start of a name that a temporary name repeats; systems allow 255 bytes in all. [byte]"""
+
 
 def check_writable(path: Path, *, force: bool) -> None:
     """Check that `path` can be written, before anything is computed for it.
 
     Raises:
-        ResultError: The file exists, or its folder does not exist or is not writable.
+        ResultError: The file exists, is a device, or its folder does not exist or is not writable.
     """
     if path.is_dir():
         raise ResultError(f"{path}: is a folder; name a file")
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError):
+        raise ResultError(f"{path}: is a link to itself; name a file") from None
+    if target.exists() and not target.is_file():
+        raise ResultError(f"{path}: is a device, pipe or socket, not a regular file; name a file")
     if os.path.lexists(path) and not force:
         raise ResultError(f"{path}: exists; choose another name or give --force")
-    if not path.parent.is_dir():
-        raise ResultError(f"{path}: its folder {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise ResultError(f"{path}: its folder {path.parent} cannot be written to")
+    folder = target.parent if path.is_symlink() else path.parent
+    if not folder.is_dir():
+        raise ResultError(f"{path}: its folder {folder} does not exist; create it first")
+    if not os.access(folder, os.W_OK):
+        raise ResultError(f"{path}: its folder {folder} cannot be written to")
 
 
 @contextmanager
@@ -39,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         target = path.resolve()
-        temporary = target.with_name(f".{path.name}.{token_hex(4)}{path.suffix}")
+        temporary = target.with_name(f".{_shortened(path.name)}.{token_hex(4)}{path.suffix}")
         yield temporary
         temporary.replace(target)
     except (OSError, RuntimeError) as error:
@@ -49,3 +59,8 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _shortened(name: str) -> str:
+    """Start of a file name, so that the temporary name is no longer than systems allow."""
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore")

@@ -1,1 +1,1 @@
-"""The price of one request on one machine: pure JAX, no files and no names."""
+"""The price of one request on one machine: pure JAX, no file access."""

@@ -16,8 +16,8 @@ class Factors(eqx.Module):
     Attributes:
         software: Share of the rate at which everything runs. [1]
         gemm: Share of the dense matrix rate that a large matrix product reaches. [1]
-        power_limit: Power of the rated power for each FLOP/s with which matrix rates grow, since
-            what runs hot is clocked down. [1]
+        power_limit: Exponent with which matrix rates grow with the rated power per FLOP/s, since
+            a hot accelerator lowers its clock. [1]
         gemm_half_rows: Rows at which a product reaches half of that share. [count]
         expert_half_rows: The same for each routed expert's product. [count]
         expert_gemm: Share that products of routed experts reach of what others do. [1]
@@ -30,9 +30,9 @@ class Factors(eqx.Module):
         vector_attention: Time that decode attention takes on the vector units over that of heads
             of 128 elements at their full rate; 0 if it computes on the matrix units. [1]
         link_bandwidth: Share of the fabric's bandwidth that exchanges reach. [1]
-        link_crowding: Power of the number of GPUs, over two, with which that share falls. [1]
+        link_crowding: Exponent with which that share falls, as (GPUs / 2)^−link_crowding. [1]
         exchange_overhead_s: Time of an exchange between two GPUs beyond its hops and bytes. [s]
-        exchange_growth: Power of the number of GPUs, over two, with which that time grows. [1]
+        exchange_growth: Exponent with which that time grows, as (GPUs / 2)^exchange_growth. [1]
         unhidden: Share of the time of the resources that do not bind an operator which is not
             hidden behind the one that does: 0 for a roofline, 1 for their sum. [1]
         operator_overhead_s: Time to launch one operator of one layer. [s]

@@ -1,4 +1,4 @@
-"""The scalar kernel: every output of one point, as an attribute of its name.
+"""The scalar kernel: every output of one point, as a property with the same name.
 
 A sweep maps it with `jax.vmap` over the outer product of its axes, calibration over a list of
 observations. A quantity is traced when it is first read, once, so that a compiled kernel contains
@@ -215,7 +215,7 @@ class Request:
         return jnp.where(self.feasible == 1, value, jnp.nan)
 
     def _where_served(self, value: Scalar) -> Scalar:
-        """The value where the server can run; elsewhere, if kept, that of a single request."""
+        """The value where the server can run; NaN elsewhere unless infeasible ones are kept."""
         if self.keep_infeasible:
             return value
         return jnp.where(self.inflight_feasible == 1, value, jnp.nan)
