@@ -283,6 +283,7 @@ def test_were_active_experts_alone_read_the_a100_would_have_half_the_mesh(
     assert region(mesh, method, "mixtral, active experts alone") > 0.45
 
 
+@pytest.mark.slow
 @METHOD
 def test_beyond_the_mesh_the_a100_has_its_corner_of_mixtral_too(method) -> None:
     # An expert sees a quarter of the batch: 4·148/2.039 = 290 sequences make it level, were
@@ -294,6 +295,7 @@ def test_beyond_the_mesh_the_a100_has_its_corner_of_mixtral_too(method) -> None:
     assert (ratios.sel(context_len=8192) < 1).all()
 
 
+@pytest.mark.slow
 def test_few_sequences_do_not_touch_all_experts() -> None:
     # One token reads 2 of 8 experts of 32·3·4096·14336 weights, 1.342e9 weights of attention
     # and 0.131e9 of the head; method one reads all experts and leaves the head out.
@@ -422,6 +424,7 @@ def test_rooflines_are_those_of_the_article() -> None:
     assert "TFLOP/s" in axes.get_ylabel()
 
 
+@pytest.mark.slow
 def test_meshes_have_a_row_per_model_and_a_column_per_method() -> None:
     figure = sweep.article_meshes(["llama-2-13b", "mixtral-8x7b"])
     *panels, bar = figure.axes

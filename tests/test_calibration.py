@@ -129,6 +129,7 @@ def test_a_row_repeated_is_not_fifty_rows() -> None:
     assert errors[1] == pytest.approx(errors[0], rel=0.01)
 
 
+@pytest.mark.slow
 def test_wild_rows_move_no_factor_by_more_than_its_error() -> None:
     _, measured = simulated(3)
     random = np.random.default_rng(0)

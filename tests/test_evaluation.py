@@ -56,6 +56,7 @@ def is_tile(array: np.ndarray) -> bool:
     return array.base is not None
 
 
+@pytest.mark.slow
 def test_a_default_shard_is_one_tile(large: None) -> None:
     made = twins()
     assert made.shards.count > 2 and made.large_tiles(2) == made.shards
@@ -70,6 +71,7 @@ def test_a_default_shard_is_one_tile(large: None) -> None:
             assert array.shape == tuple(len(region[d]) for d in made.grid.dims(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_shards_and_the_whole_have_the_same_bits(dtype: str, large: None) -> None:
     """Whether tiles are the result, are copied into it, or belong to other shards."""
@@ -106,6 +108,7 @@ def test_memory_is_used_again_and_a_result_that_is_kept_is_not(large: None) -> N
         np.testing.assert_array_equal(again[name], before[name])
 
 
+@pytest.mark.slow
 def test_assembled_results_use_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made, memory = twins(), ResultMemory()
     monkeypatch.setattr(evaluator, "_intermediate_bytes", lambda *given: float("inf"))
@@ -133,6 +136,7 @@ def test_a_grid_between_one_tile_and_shards_is_assembled_from_small_tiles(
     assert not any(is_tile(array) for array in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calibration", ["ideal", "tensorrt-llm"])
 def test_models_of_several_structures_are_assembled(
     calibration: str, large: None, monkeypatch: pytest.MonkeyPatch

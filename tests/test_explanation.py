@@ -139,6 +139,7 @@ def test_parts_make_up_the_times_of_a_sweep(case: str) -> None:
         assert [part.bound for part in parts] == bounds
 
 
+@pytest.mark.slow
 @EVERY
 def test_elasticities_are_those_of_finite_differences(case: str) -> None:
     family, numbers, efficiency = CASES[case]

@@ -347,6 +347,7 @@ MACHINES = [hardware(name="h100-sxm-80gb"), hardware(name="a100-sxm-80gb")]
 FOOTPRINT = [name for name in COMPUTED if LONGEST in VARIABLES[name].dims]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "without"),
     [([n for n in COMPUTED if n not in FOOTPRINT], ()), (FOOTPRINT, ("context_len",))],
@@ -372,6 +373,7 @@ def test_every_variable_has_its_dims_under_the_shipped_calibration(variables, wi
     }
 
 
+@pytest.mark.slow
 def test_a_calibration_leaves_work_as_it_is() -> None:
     names = [name for name in COMPUTED if name.endswith(("_flops", "_bytes", "_intensity"))]
     assert len(names) == 6

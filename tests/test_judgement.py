@@ -513,6 +513,7 @@ def swept(efficiency: Calibration) -> xr.Dataset:
     return run(grid, efficiency=efficiency)
 
 
+@pytest.mark.slow
 def test_a_sweep_flags_what_lies_beyond_the_rows() -> None:
     found = swept(calibration())
     seen = found.sel(model="llama-3.1-8b", tp=1)
@@ -675,6 +676,7 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     assert "## Accelerators left out" in report.read_text()
 
 
+@pytest.mark.slow
 def test_deviations_alone_can_be_fitted(tmp_path: Path) -> None:
     # As the README has it for a new accelerator: no pooled factor is free.
     free = ["weight_bandwidth[hardware=*]"]

@@ -28,7 +28,8 @@ from factories import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sweep.evaluation import evaluator as evaluation
+from sweep.evaluation import evaluator
+from sweep.grid import thresholds
 from sweep.grid.grid import Grid
 from sweep.kernel import phases
 from sweep.kernel.growing_context import sum_of_larger
@@ -581,16 +582,16 @@ def test_metrics_hang_together(wide64: xr.Dataset) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("error")  # JAX warns of a block that does not fit its buffers
-def test_blocks_of_a_sweep_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("error")  # JAX warns of a tile that does not fit its buffers
+def test_tiles_of_a_sweep_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = {"context_len": list(range(1, 12)), "batch_size": [1, 2, 3]}
     names = ["decode_step_latency", "decode_operator_bound"]
     twins = [model("llama"), model("llama", hidden_size=128).model_copy(update={"name": "b"})]
     grid = Grid(models=twins, hardware=[TOY], precision=[FP16], variables=names, **axes)
     whole = run(grid)
     steps: list[tuple[int, int]] = []
-    monkeypatch.setattr(evaluation, "BLOCK_BYTES", 150)
-    monkeypatch.setattr(evaluation, "_memory_beside", lambda *given: float("inf"))
+    monkeypatch.setattr(thresholds, "TILE_BYTES", 150)
+    monkeypatch.setattr(evaluator, "_intermediate_bytes", lambda *given: float("inf"))
     cut = run(grid, progress=lambda done, total: steps.append((done, total)))
     assert len(steps) == steps[-1][1] == 12  # 2 models, 3 batches, 11 contexts in 6 and 6
     xr.testing.assert_allclose(cut, whole, rtol=1e-6)
