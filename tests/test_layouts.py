@@ -119,6 +119,15 @@ def test_experts_read_tend_to_all_and_start_at_those_chosen() -> None:
     assert read(10_000) == pytest.approx(8)
 
 
+def test_the_busiest_gpu_multiplies_its_share_of_all_tokens() -> None:
+    # Four groups of two tokens with two experts each: 16 rows, 4 on each of four GPUs, 6 on the
+    # busiest; 2·6·64·(2·160) FLOPs.
+    layout = {"dp_attention": 4, "ep": 4, "expert_imbalance": 1.5}
+    works = phases.decode_step(point(model("mixtral"), batch_size=8, context_len=10, **layout))
+    (one,) = [w for w in works if w.name == "expert_gate_up_projection"]
+    assert float(one.cost.tensor_flops) == 245_760
+
+
 def test_an_uneven_load_slows_the_experts() -> None:
     spec, numbers = shipped_model("mixtral-8x7b"), {"batch_size": 512, "context_len": 10}
     layout = {"dp_attention": 8, "ep": 8}

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from sweep.kernel import phases
+from sweep.kernel.bindings.operator import Step
+from sweep.kernel.block import Block
 from sweep.kernel.operator_table import OPERATORS
 from sweep.kernel.operators.activation import activation
 from sweep.kernel.operators.attention import (
@@ -260,6 +262,7 @@ def test_sending_tokens_to_all_groups_is_never_less_than_to_their_experts() -> N
     for share in (0.0, 0.5, 1.0):
         cost = expert_exchange(10.0, 4096.0, 8.0, ep=8.0, everywhere_share=share, **wide)
         assert cost.network_bytes == 10 / 4 * 4 * 4096 * 2
+        assert cost.network_span == 8
 
 
 def test_one_attention_group_exchanges_nothing() -> None:
@@ -524,6 +527,28 @@ def test_grouped_kv_narrows_the_projection_of_llama_2_70b() -> None:
     # 8192 × (64 + 2·8)·128 = 8192·10240 weights, two FLOPs and two bytes each.
     assert found["qkv_projection"]["weight_bytes"] == 167_772_160
     assert found["rotary"]["vector_flops"] == 27_648  # 3·(64 + 8)·128
+
+
+def test_a_mean_chunk_of_a_prompt_reads_half_of_what_is_before_it() -> None:
+    # 40 tokens in 4 chunks of 10: a chunk reads 10·(1 + 2 + 3 + 4)/4 = 25 of 2·2·8 elements in 2
+    # bytes; 40·41/2 = 820 pairs, 205 for each, with 4·4·8 FLOPs and an exponential a head.
+    block = Block(operators=("attention",), hidden_size=32, heads=4, kv_heads=2, head_dim=8)
+    where = point((block,))
+    step = Step(
+        decoding=False,
+        sequences=1.0,
+        query_len=10.0,
+        layout=where.layout,
+        precision=where.precision,
+        cache=where.hardware.cache,
+        chunks=4.0,
+    )
+    assert spent(OPERATORS["attention"].cost(block, step, 0.0)) == {
+        "tensor_flops": 26_240,
+        "special_ops": 820,
+        "kv_bytes": 1600,
+        "activation_bytes": 1280,  # 10·4·8·(2 + 2)
+    }
 
 
 def test_tensor_parallelism_splits_matrices_and_copies_norms() -> None:
