@@ -16,6 +16,7 @@ from sweep.engines import known
 from sweep.engines.calibration_file import load_calibration
 from sweep.engines.engine import Engine, Types
 from sweep.engines.known import engine_of
+from sweep.engines.prediction_interval import beyond_bits
 from sweep.engines.traits import traits_of
 from sweep.engines.versions import version_of
 from sweep.errors import SpecWarning
@@ -229,3 +230,26 @@ def test_traits_are_built_once_per_level(monkeypatch) -> None:
                 models[place.get("model", 0)],
             )
             assert array[where] == calibration.factor(name, one)
+
+
+@pytest.mark.parametrize(
+    ("name", "fabric", "host"),
+    [
+        ("l40s", "pcie", "server"),
+        ("h100-nvl", "link", "server"),
+        ("h100-sxm-80gb", "link", "server"),
+        ("gh200-96gb", "link", "superchip"),
+    ],
+)
+def test_traits_of_accelerators(name: str, fabric: str, host: str) -> None:
+    """GPUs with a link to at least one other have the trait, whatever their number."""
+    catalog = shipped()
+    blocks = read_blocks(catalog.model("llama-3.1-8b").config, "")
+    found = traits_of(catalog.hardware(name), "fp8", "tensorrt-llm", "1.0.0", blocks)
+    assert (found.fabric, found.host) == (fabric, host)
+
+
+def test_the_ends_of_a_range_lie_within_it() -> None:
+    sizes = np.asarray([0.0, 1.0, 32.0, 64.0, 65.0])
+    outside = beyond_bits({"batch_size": [1, 64]}, {"batch_size": sizes}) > 0
+    assert outside.tolist() == [True, False, False, False, True]
