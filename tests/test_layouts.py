@@ -183,3 +183,21 @@ def test_layout_axes_become_dimensions_only_where_they_are_given() -> None:
     # Eight experts on one GPU cannot be spread over eight.
     refused = laid.infeasible_reason.sel(tp=1, pp=1, ep=8, expert_imbalance=1.0)
     assert bool((refused & memory.INFEASIBLE_REASONS["experts_not_divisible"]).all())
+
+
+@pytest.mark.parametrize(
+    ("layers", "pp", "in_turn"),
+    [
+        (4, 2, 4.0),  # two stages of two layers, one after the other
+        (4, 3, 6.0),  # the fullest stage holds two layers, and all three are waited for
+        (5, 4, 8.0),
+    ],
+)
+def test_stages_wait_for_the_fullest(layers: int, pp: int, in_turn: float) -> None:
+    """By hand: ceil(layers / pp) layers in each of pp stages; all microbatches pass each GPU."""
+    with jax.enable_x64(True):
+        here = point(model(num_hidden_layers=layers), pp=pp, batch_size=2, context_len=100)
+        work = next(w for w in phases.decode_step(here) if w.name == "qkv_projection")
+        assert float(work.count) == in_turn
+        # Two microbatches of one sequence, on a GPU that holds its share of the layers.
+        assert float(work.executed) == pytest.approx(layers * 2 / pp)
