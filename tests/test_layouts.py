@@ -7,6 +7,7 @@ from factories import CONFIGS, FP16, hardware, model, point, shipped_model
 
 from sweep.grid.grid import Grid
 from sweep.kernel import memory, phases
+from sweep.kernel.block import Block
 from sweep.kernel.request import Request
 from sweep.runs.run import run
 from sweep.specs.hardware import HardwareSpec
@@ -94,6 +95,17 @@ def test_a_pipeline_runs_as_many_parts_as_it_has_stages() -> None:
     prefill = price("prefill_latency", spec, free, pp=3, batch_size=6, isl=100)
     alone = price("prefill_latency", spec, free, batch_size=2, isl=100)
     assert prefill == pytest.approx(alone * 5 / 3, rel=1e-9)
+
+
+def test_the_fullest_stage_sets_the_pace_and_a_gpu_runs_its_share() -> None:
+    # Three layers in two stages: two in the fuller one, passed by two parts of ten sequences. A
+    # layer takes 2·10·100·1000 = 2e6 FLOPs and 2e6/4e14 = 5 ns: 4 layers one after another.
+    layers = (Block(operators=("up_projection",), count=3, hidden_size=100, ffn_size=1000),)
+    numbers = {"batch_size": 20, "pp": 2, "context_len": 1}
+    fast = hardware(**COMPUTE_BOUND)
+    assert price("decode_step_latency", layers, fast, **numbers) == pytest.approx(20e-9, rel=1e-12)
+    # On average a GPU runs 1.5 layers for both parts.
+    assert price("decode_step_flops", layers, fast, **numbers) == 6e6
 
 
 def test_experts_are_spread_whole_or_split() -> None:
