@@ -146,6 +146,7 @@ def test_wild_rows_move_no_factor_by_more_than_its_error() -> None:
     assert moved[determined].max() < 2
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_fit_in_any_order() -> None:
     measured = table().measured
     one, again = fit_of(measured), fit_of(measured)

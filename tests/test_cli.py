@@ -146,6 +146,7 @@ def test_show_model_reads_a_published_config(call, tmp_path) -> None:
     assert summary["kv_cache_bytes_per_token"] == 32 * 2 * 4096 * 2
 
 
+@pytest.mark.slow
 def test_plan_counts_points_and_bytes(call, sweep_file) -> None:
     code, out, _ = call("plan", sweep_file(), "--json")
     plan = json.loads(out)
@@ -540,6 +541,7 @@ def test_a_changed_result_fails_the_check(call, result, tmp_path, wrong) -> None
     assert "wrong.nc" in out
 
 
+@pytest.mark.slow
 def test_compare_says_what_it_cannot_know(call, sweep_file, tmp_path) -> None:
     output = tmp_path / "out.nc"
     keys = {"models": ["llama-2-70b"], "variables": ["decode_step_latency"]}

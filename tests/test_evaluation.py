@@ -91,6 +91,7 @@ def addresses(arrays: dict[str, np.ndarray]) -> dict[str, int]:
     return {name: array.ctypes.data for name, array in arrays.items()}
 
 
+@pytest.mark.slow
 def test_memory_is_used_again_and_a_result_that_is_kept_is_not(large: None) -> None:
     made, memory = twins(), ResultMemory()
     work = Evaluation(made)
@@ -117,6 +118,7 @@ def test_assembled_results_use_memory_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert addresses(work.compute(work.whole, memory)) == found
 
 
+@pytest.mark.slow
 def test_a_kernel_with_many_intermediate_values_keeps_to_small_tiles(
     large: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

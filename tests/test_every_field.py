@@ -157,6 +157,7 @@ def test_power_that_nobody_published_leaves_energy_unknown() -> None:
     assert np.isfinite(found["e2e_latency"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", get_args(Dtype))
 def test_every_peak_is_read_by_the_precision_that_computes_in_it(dtype: str) -> None:
     recipe = precision(dtype, **({"hidden_dtype": "fp16"} if dtype == "fp4" else {}))
@@ -339,6 +340,7 @@ BY_CONFIG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "key", "value"), BY_CONFIG)
 def test_a_key_of_the_config_moves_its_variable(family: str, key: str, value: Any) -> None:
     moved = BY_CONFIG[family, key, value]

@@ -155,6 +155,7 @@ def test_elasticities_are_those_of_finite_differences(case: str) -> None:
             assert found[name][resource] == pytest.approx(difference, rel=0.01, abs=1e-6)
 
 
+@pytest.mark.slow
 @EVERY
 def test_all_rates_doubled_and_fixed_times_halved_halve_every_time(case: str) -> None:
     found = told(*CASES[case]).elasticities

@@ -66,6 +66,7 @@ def values_of(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.drop_attrs(deep=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["none", "zlib", "zstd"])
 def test_a_merged_file_holds_the_same_and_is_sound(call, source, tmp_path, compression) -> None:
     path = tmp_path / "merged.nc"

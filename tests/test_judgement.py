@@ -534,6 +534,7 @@ def test_a_sweep_flags_what_lies_beyond_the_rows() -> None:
     assert check_dataset(found) == []
 
 
+@pytest.mark.slow
 def test_intervals_are_wider_where_errors_are() -> None:
     kinds_of = {"hardware": {"h100-sxm-80gb": 2.0}, "model": {"qwen2-7b": 1.5}}
     plain, spread = swept(calibration()), swept(calibration(spreads=kinds_of))

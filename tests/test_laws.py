@@ -253,6 +253,7 @@ def test_a_window_as_long_as_the_prompt_changes_nothing(data: Any) -> None:
         assert windowed[name] == pytest.approx(full[name], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_window_shorter_than_the_prompt_saves_work() -> None:
     names = ("prefill_flops", "decode_step_bytes")
     windowed = price(names, model("mistral"), isl=49, context_len=49)
@@ -346,6 +347,7 @@ def test_attention_tips_over_where_it_should(family: str) -> None:
     assert [bound(99), bound(101)] == ["memory", "compute"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isl", [10**5, 10**8, 10**9])
 def test_a_short_decode_after_the_longest_prompts_keeps_its_steps_in_float32(isl: int) -> None:
     # A grid takes lengths up to 1e9; float32 counts only to 2^24 one by one.
@@ -356,6 +358,7 @@ def test_a_short_decode_after_the_longest_prompts_keeps_its_steps_in_float32(isl
     assert seconds(x64=False) == pytest.approx(seconds(x64=True), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_single_output_token_needs_no_decode_step() -> None:
     found = price(("ttft", "e2e_latency", "tpot"), model(), isl=100, osl=1)
     assert found["e2e_latency"] == found["ttft"]

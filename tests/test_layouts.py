@@ -177,6 +177,7 @@ def test_attention_groups_share_the_cache_and_copy_the_weights() -> None:
     assert price("kv_cache_memory", spec, tp=8, **numbers) == cache[0]
 
 
+@pytest.mark.slow
 def test_layout_axes_become_dimensions_only_where_they_are_given() -> None:
     grid = {
         "models": ["mixtral-8x7b"],

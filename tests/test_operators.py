@@ -700,6 +700,7 @@ def test_narrow_opt_projects_in_and_out() -> None:
     assert wide[2].operators == ("pipeline_send", "lm_head", "sampling")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_one_token_takes_two_flops_with_every_matrix_element_it_uses(family: str) -> None:
     layers = blocks(family, **({} if "text_config" in CONFIGS[family] else UNTIED))

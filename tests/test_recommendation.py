@@ -155,6 +155,7 @@ def test_every_limit_is_respected_and_excludes_something(deployments, limits, co
         assert (frame[column] <= most).all()
 
 
+@pytest.mark.slow
 def test_a_replica_must_hold_the_requests_asked_for() -> None:
     asked = sweep_deployments(
         MODEL,
@@ -295,6 +296,7 @@ def test_no_point_of_the_front_is_beaten(deployments) -> None:
     }
 
 
+@pytest.mark.slow
 def test_what_binds_is_told_of_each(deployments) -> None:
     answer = found(deployments, Demand())
     moved = advice.throughput_elasticities(answer, answer.ranked.head(2))
@@ -497,6 +499,7 @@ def call(monkeypatch, capsys):
     return run_command
 
 
+@pytest.mark.slow
 def test_the_command_ranks_and_draws(call, tmp_path) -> None:
     picture = tmp_path / "front.png"
     code, out, err = call(*ASKED, "--front", "-o", picture)
@@ -567,6 +570,7 @@ def test_what_is_needed_is_asked_for(call) -> None:
     assert "give --model, --isl and --osl, or --from" in err
 
 
+@pytest.mark.slow
 def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
     one = sweep_deployments(
         MODEL,

@@ -300,6 +300,7 @@ def test_a_specification_that_changed_since_is_not_taken_for_the_old_one() -> No
     assert np.isnan(seconds[1]).all()
 
 
+@pytest.mark.slow
 def test_what_binds_is_told_where_the_result_does_not(served) -> None:
     grid = grid_of(served)
     specs = SpecsByName.of(grid, current_catalog())
@@ -573,6 +574,7 @@ def test_the_map_tells_the_figures_of_the_result(article, article_page, opened) 
             assert f"bound by {('memory', 'compute')[int(code)]}" in line
 
 
+@pytest.mark.slow
 def test_intervals_are_told_too(served, served_page, opened) -> None:
     page = opened(served_page)
     page.select_option("#choose-model", label="llama-3.1-8b")
@@ -608,6 +610,7 @@ def test_everything_is_reached_by_keyboard(article_page, opened) -> None:
     assert "context len 2048" in page.inner_text("#layers-hint")
 
 
+@pytest.mark.slow
 def test_a_click_takes_a_cell_apart(article, article_page, opened) -> None:
     page = opened(article_page)
     hovered(page, 0, 0)
@@ -673,6 +676,7 @@ def test_a_name_that_is_a_script_does_nothing(hostile_page, opened) -> None:
     assert page.locator("img").count() == 0
 
 
+@pytest.mark.slow
 def test_times_of_nought_are_no_offers(article, opened) -> None:
     """Speeds without an end have no place on an axis, and the page is drawn all the same."""
     page = opened(
@@ -682,12 +686,14 @@ def test_times_of_nought_are_no_offers(article, opened) -> None:
     assert "could not be drawn" not in page.inner_text("#answer")
 
 
+@pytest.mark.slow
 def test_names_have_quotes_in_pictures(article, opened) -> None:
     name = 'an "accelerator" & $more$'
     page = opened(html(article.assign_coords(hardware=[name, "other"])))
     assert name in page.locator("#front .legendtext").all_text_contents()
 
 
+@pytest.mark.slow
 def test_no_share_has_an_exponent(article_page, opened) -> None:
     shares = opened(article_page).locator("#layers td").all_inner_texts()
     assert any("< 0.001 %" in text for text in shares)

@@ -188,6 +188,7 @@ def test_throughput_is_that_of_a_simulated_server(name: str) -> None:
     assert abs(errors[worst]) < 0.02, (worst, errors[worst])
 
 
+@pytest.mark.slow
 def test_time_to_first_token_is_that_of_a_simulated_server() -> None:
     recipe, machine = shipped().precision("fp8"), shipped().hardware("h200-sxm-141gb")
     with jax.enable_x64(True):
@@ -377,6 +378,7 @@ def test_windowed_layers_hold_no_more_than_their_window() -> None:
     assert short / long == pytest.approx((400 + 48) / (200 + 48), rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_server_is_swept_like_everything_else() -> None:
     found = run(
         Grid(

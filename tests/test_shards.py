@@ -486,6 +486,7 @@ def test_every_shipped_specification_and_ratio_survives_the_plan_file(tmp_path) 
         assert same.digest == directory.digest
 
 
+@pytest.mark.slow
 def test_ratios_are_cut_and_labelled(tmp_path) -> None:
     plan = tiny(
         kv_cache_fraction=[0.5, 0.75, 1.0],
