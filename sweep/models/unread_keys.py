@@ -1,4 +1,4 @@
-"""Which keys that no reader used may be passed over, and which speak of a part of the model."""
+"""Keys of a config that no reader uses: harmless ones, and signs of another part of the model."""
 
 import re
 from collections.abc import Iterable
