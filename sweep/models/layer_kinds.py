@@ -1,4 +1,4 @@
-"""Which layers of a model have a window, no rotary embedding, or experts."""
+"""Layers of a model that have a window, no rotary embedding, or experts."""
 
 from collections.abc import Sequence
 

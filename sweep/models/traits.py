@@ -1,4 +1,4 @@
-"""What the class of a family has, whether or not its published configs say so."""
+"""Traits of the class of a family, stated by its published configs or not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ NORM_VECTORS: dict[NormKind, int] = {"rms": 1, "layer": 2, "layer_without_shift"
 
 @dataclass(frozen=True)
 class Switch:
-    """Whether a part is there: the first of `keys` that is given says so, else the class does.
+    """Presence of a part: by the first of `keys` that is given, else by the class.
 
     Attributes:
         keys: Keys of a config, or names in `SPELLINGS`.
@@ -59,7 +59,7 @@ ALWAYS = Switch(on=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Biases:
-    """Which projections have a bias.
+    """Projections that have a bias.
 
     Attributes:
         qkv: The query, key and value projections.
@@ -102,7 +102,7 @@ class Experts:
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """Which layers attend to a sliding window where the config does not list them.
+    """Layers with a sliding window where the config does not list them.
 
     Attributes:
         where: `nowhere`; `all` layers; `late` layers behind a switch, as in Qwen2; all but every

@@ -50,7 +50,7 @@ def read_llama4(config: Config) -> tuple[Block, ...]:
 
 
 def _routed(config: Config, count: int) -> list[bool]:
-    """Which layers are routed: those of a list, or every `interleave_moe_layer_step`-th."""
+    """Routed layers: those of a list, or every `interleave_moe_layer_step`-th."""
     step = config.size("interleave_moe_layer_step", default=1)
     listed = config.integers("moe_layers")
     if listed:
