@@ -26,6 +26,7 @@ def facts_of(name: str) -> ModelFacts:
 
 
 COUNTED = {
+    "dit-xl-2": (674_834_720, 674_834_720),
     # 401 583 781 376 published, less the vision tower and projector, 871 932 416.
     "llama-4-maverick": (400_711_848_960, 17_184_691_200),
     "deepseek-r1": (671_026_419_200, 37_552_297_472),

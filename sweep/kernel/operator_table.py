@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from sweep.kernel.bindings.attention import ATTENTION
 from sweep.kernel.bindings.attention_variants import ATTENTION_VARIANTS
+from sweep.kernel.bindings.diffusion import DIFFUSION
 from sweep.kernel.bindings.embedding_and_head import ENDS
 from sweep.kernel.bindings.experts import EXPERTS
 from sweep.kernel.bindings.feed_forward import FEED_FORWARD
@@ -22,6 +23,7 @@ OPERATORS: dict[str, Operator] = {
     **LATENT_ATTENTION,
     **FEED_FORWARD,
     **EXPERTS,
+    **DIFFUSION,
 }
 
 

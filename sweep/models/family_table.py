@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from sweep.models.decoder import Reader, decoder
 from sweep.models.families.chatglm import read_chatglm
+from sweep.models.families.dit import read_dit
 from sweep.models.families.falcon import read_falcon
 from sweep.models.families.llama4 import read_llama4
 from sweep.models.families.mimo_v2 import read_mimo_v2
@@ -168,6 +169,7 @@ FAMILIES: dict[str, Reader] = {
     "deepseek": decoder(Traits(biases=IN_ATTENTION, experts=replace(SHARED, optional=True))),
     "deepseek_v2": decoder(DEEPSEEK_V2),
     "deepseek_v3": decoder(DEEPSEEK_V3),
+    "dit": read_dit,
     "dots1": decoder(
         Traits(
             biases=IN_ATTENTION,
@@ -340,6 +342,8 @@ FAMILIES: dict[str, Reader] = {
 }
 
 SAME_AS: dict[str, str] = {
+    "DiTTransformer2DModel": "dit",
+    "Transformer2DModel": "dit",
     "aquila": "llama",
     "deepseek_vl_v2": "deepseek_v2",
     "exaone4_5_text": "exaone4",
