@@ -268,6 +268,8 @@ NUDGE = 1e-5
 """Relative change of rates and memory within which a category may tip over in float32."""
 WIDE_MODELS = ("gemma-2-27b", "mixtral-8x7b")
 WIDE_MACHINES = ("h100-sxm-80gb", "a10g")
+OF_IMAGES = tuple(name for name in COMPUTED if "image_size" in VARIABLES[name].dims)
+OF_TEXT = tuple(name for name in COMPUTED if name not in OF_IMAGES)
 FOOTPRINT = tuple(name for name, variable in VARIABLES.items() if "longest" in variable.dims)
 
 
@@ -281,7 +283,7 @@ def nudged(name: str, factor: float) -> HardwareSpec:
 
 
 def wide_sweep(dtype: str) -> xr.Dataset:
-    """Every variable, in two grids that share their axes."""
+    """Every variable of models that generate text, in two grids that share their axes."""
     axes: dict[str, Any] = {
         "models": list(WIDE_MODELS),
         "hardware": [
@@ -294,7 +296,7 @@ def wide_sweep(dtype: str) -> xr.Dataset:
         "isl": [1, 3000, 100_000],
         "osl": [1, 2, 700],
     }
-    rest = [name for name in COMPUTED if name not in FOOTPRINT]
+    rest = [name for name in OF_TEXT if name not in FOOTPRINT]
     latencies = run(Grid(**axes, context_len=[1, 5000, 131_072], variables=rest), dtype=dtype)
     footprints = run(Grid(**axes, variables=list(FOOTPRINT)), dtype=dtype)
     return xr.merge([latencies, footprints], combine_attrs="override")

@@ -1,15 +1,20 @@
 """Diffusion transformers: published sizes and FLOPs, images per second, refusals."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from factories import FP16, OF_IMAGES, hardware
 
 import sweep
 from sweep.errors import SpecError
+from sweep.evaluation.single_cell import cell
+from sweep.kernel.request import Request
 from sweep.models.parameter_count import model_facts
 from sweep.models.read import read_blocks
+from sweep.schema.variables import VARIABLES
 from sweep.specs.model import ModelSpec
 
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
@@ -156,6 +161,45 @@ def test_nothing_is_cached() -> None:
     assert found.kv_cache_memory.item() == 0
     assert found.memory_required.item() > found.weight_memory.item()
     assert found.weight_memory.item() == 2 * model_facts(dit()).parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_variable_fills_the_dims_it_declares(dtype: str) -> None:
+    wide = grid(
+        models=[dit(), dit("B")],
+        hardware=["h100-sxm-80gb", hardware(name="small cache", on_chip_cache_bytes=1e4)],
+        precision=["fp16", "int8"],
+        tp=[1, 2],
+        batch_size=[1, 64],
+        guidance_passes=[1, 2],
+        denoising_steps=[1, 50],
+        image_size=[256, 512],
+        variables=list(OF_IMAGES),
+    )
+    found = sweep.run(wide, dtype=dtype)
+    for name in OF_IMAGES:
+        dims = [dim for dim in VARIABLES[name].dims if dim in found.dims]
+        assert list(found[name].dims) == dims
+        for dim in set(dims) - {"operator"}:
+            changes = np.diff(found[name].fillna(0).values, axis=dims.index(dim))
+            assert VARIABLES[name].is_flag or changes.any(), (name, dim)
+
+
+@pytest.mark.parametrize(
+    ("field", "place", "value"),
+    [("token_pixels", 0, 32), ("patch_values", 0, 32), ("denoised_values", 2, 16)],
+)
+def test_every_field_of_a_block_moves_the_step(field: str, place: int, value: int) -> None:
+    blocks = read_blocks(config(), "c")
+    assert getattr(blocks[place], field) != value
+    changed = list(blocks)
+    changed[place] = replace(blocks[place], **{field: value})
+    numbers = {"batch_size": 1.0, "image_size": 256.0}
+    one, other = (
+        Request(cell(tuple(each), hardware(), FP16, numbers)) for each in (blocks, changed)
+    )
+    assert float(one.denoising_step_flops) != float(other.denoising_step_flops)
 
 
 @pytest.mark.parametrize(

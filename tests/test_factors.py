@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import blocks, hardware, model, point, precision
+from factories import OF_TEXT, blocks, hardware, model, point, precision
 
 from sweep.engines.calibration_file import load_calibration
 from sweep.evaluation.packing import inputs
@@ -26,7 +26,7 @@ from sweep.models.read import read_blocks
 from sweep.runs.run import run
 from sweep.schema.axes import AXES, LONGEST
 from sweep.schema.axes import SERVER as SERVER_AXES
-from sweep.schema.variables import COMPUTED, VARIABLES, dims_of
+from sweep.schema.variables import VARIABLES, dims_of
 
 ROUND = {
     "peak_flops_per_s": {"fp16": 1e12},
@@ -345,13 +345,13 @@ NUMBERS = {
 MIXTURE = model("mixtral", num_hidden_layers=4)
 MACHINES = [hardware(name="h100-sxm-80gb"), hardware(name="a100-sxm-80gb")]
 """Two that the shipped calibration has seen: factors that vary by accelerator differ."""
-FOOTPRINT = [name for name in COMPUTED if LONGEST in VARIABLES[name].dims]
+FOOTPRINT = [name for name in OF_TEXT if LONGEST in VARIABLES[name].dims]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "without"),
-    [([n for n in COMPUTED if n not in FOOTPRINT], ()), (FOOTPRINT, ("context_len",))],
+    [([n for n in OF_TEXT if n not in FOOTPRINT], ()), (FOOTPRINT, ("context_len",))],
 )
 def test_every_variable_has_its_dims_under_the_shipped_calibration(variables, without) -> None:
     calibration = load_calibration("tensorrt-llm")
@@ -376,7 +376,7 @@ def test_every_variable_has_its_dims_under_the_shipped_calibration(variables, wi
 
 @pytest.mark.slow
 def test_a_calibration_leaves_work_as_it_is() -> None:
-    names = [name for name in COMPUTED if name.endswith(("_flops", "_bytes", "_intensity"))]
+    names = [name for name in OF_TEXT if name.endswith(("_flops", "_bytes", "_intensity"))]
     assert len(names) == 6
     axes = {name: values for name, values in NUMBERS.items() if name not in SERVER_AXES}
     grid = Grid(

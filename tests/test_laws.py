@@ -14,6 +14,7 @@ from factories import (
     CONFIGS,
     FP16,
     NUDGE,
+    OF_TEXT,
     TOY,
     WIDE_MACHINES,
     blocks,
@@ -40,7 +41,7 @@ from sweep.kernel.roofline import network_seconds, peak_rate
 from sweep.models.read import read_blocks
 from sweep.runs.run import run
 from sweep.schema.terms import BOUNDS
-from sweep.schema.variables import COMPUTED, VARIABLES
+from sweep.schema.variables import VARIABLES
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
 
@@ -494,7 +495,7 @@ def test_one_cell_is_one_request(wide64: xr.Dataset, places, data: Any) -> None:
     with jax.enable_x64(True):
         request = Request(point(spec, machine, recipe, **numbers))
         memory = Request(point(spec, machine, recipe, **(numbers | {"context_len": 1.0})))
-        for name in COMPUTED:
+        for name in OF_TEXT:
             variable = VARIABLES[name]
             direct = np.asarray(getattr(memory if "longest" in variable.dims else request, name))
             cell = cell_of(wide64, name, where)
@@ -509,8 +510,8 @@ MACHINES = [
     *(shipped().hardware(name) for name in WIDE_MACHINES),
     *(nudged(name, 1 + sign * NUDGE) for name in WIDE_MACHINES for sign in (-1, 1)),
 ]
-QUANTITIES = [name for name in COMPUTED if not VARIABLES[name].is_flag]
-CATEGORIES = [name for name in COMPUTED if VARIABLES[name].is_flag]
+QUANTITIES = [name for name in OF_TEXT if not VARIABLES[name].is_flag]
+CATEGORIES = [name for name in OF_TEXT if VARIABLES[name].is_flag]
 
 
 @pytest.mark.parametrize("name", QUANTITIES)
