@@ -425,6 +425,7 @@ SIZES = [(family, key) for family in CONFIGS for key in leaves(family, int)]
 MAY_BE_NONE = {
     *("first_k_dense_replace", "num_dense_layers"),
     *("n_shared_experts", "num_shared_experts", "shared_expert_intermediate_size"),
+    "num_hash_layers",
 }
 """Keys for layers and experts that a model may do without."""
 NO_SIZE = [0, -1, True, 64.0, math.nan, "64", [64], 10**10]
@@ -494,6 +495,23 @@ REQUIRED = {
     "mimo_v2_flash": [
         *LLAMA_KEYS,
         *("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size", "sliding_window"),
+    ],
+    "deepseek_v32": [
+        *LLAMA_KEYS,
+        *("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"),
+        *("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"),
+        *("index_n_heads", "index_head_dim", "index_topk"),
+    ],
+    "deepseek_v4": [
+        *("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "vocab_size"),
+        *("q_lora_rank", "qk_rope_head_dim", "o_groups", "o_lora_rank", "hc_mult"),
+        *("sliding_window", "compress_ratios", "n_routed_experts", "num_experts_per_tok"),
+        *("moe_intermediate_size", "index_n_heads", "index_head_dim", "index_topk"),
+    ],
+    "minimax_m3": [
+        *LLAMA_KEYS,
+        *("dense_intermediate_size", "num_local_experts", "num_experts_per_tok"),
+        *("num_key_value_heads", "sparse_attention_config"),
     ],
     "glm4_moe": [*LLAMA_KEYS, "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"],
     **dict.fromkeys(

@@ -64,7 +64,7 @@ def read_deepseek_v4(config: Config) -> tuple[Block, ...]:
     count = config.size("layers")
     base, rates = _base(config), _rates(config)
     kinds, hashed = _kinds(config, count), _hashed(config, count)
-    sparse = _index_sizes(config) if SPARSE in kinds else {}
+    sparse = _index_sizes(config)
     layers = [
         _layer(base, kind, rates[kind], sparse if kind == SPARSE else {}, hashed=by_hash)
         for kind, by_hash in zip(kinds, hashed, strict=True)

@@ -64,6 +64,10 @@ def _class_sizes(config: Config) -> dict[str, int]:
     if own != width:
         raise config.error("moe_intermediate_size", f"differs from intermediate_size, {width}")
     config.size("dense_intermediate_size")
+    config.size("shared_size", default=1)
+    shared = config.natural("shared_experts", 1)
+    if shared != 1:
+        raise config.error("n_shared_experts", f"must be 1, as in the published code, not {shared}")
     return {"head_dim": 128, "expert_size": width}
 
 
