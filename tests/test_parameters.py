@@ -117,6 +117,11 @@ COUNTED = {
     "smollm3-3b": (3_075_098_624, 3_075_098_624),
     "starcoder2-7b": (7_173_923_840, 7_173_923_840),
     "yi-34b": (34_388_917_248, 34_388_917_248),
+    # By the published model code on a device without memory, with the stored router biases.
+    "deepseek-v3.2": (671_877_944_064, 38_403_822_336),
+    "deepseek-v4-pro": (1_572_997_201_763, 49_779_081_059),
+    "glm-5": (743_911_218_432, 41_784_728_832),
+    "minimax-m3": (426_174_572_928, 25_962_473_856),
 }
 """Parameters and active parameters of the text decoder, counted from the shipped configs by
 other means than this package."""
