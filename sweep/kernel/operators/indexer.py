@@ -105,8 +105,8 @@ def block_index_scores(
         key_bytes: Storage of one cached element. [byte]
 
     References:
-        [1] MiniMax, MiniMax-M3, `MiniMaxM3VLIndexer` of Hugging Face Transformers, 2026; blocks as
-        in Yuan et al., "Native sparse attention", arXiv 2502.11089, 2025.
+        [1] MiniMax, "MiniMax sparse attention", arXiv 2606.13392, 2026; `MiniMaxM3VLIndexer` of
+        Hugging Face Transformers.
     """
     return Cost(
         tensor_flops=2 * pairs * heads * head_dim,
