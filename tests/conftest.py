@@ -31,10 +31,17 @@ def strict_arrays() -> Iterator[None]:
         yield
 
 
+LONG_TO_COMPILE = {
+    *("wide64", "wide32", "mesh", "deployments", "swept"),
+    *("served", "served_page", "article_page", "hostile_page", "browser"),
+}
+"""Fixtures of sweeps and pages that take long to compile."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests of the wide sweeps, which take long to compile, as slow."""
+    """Mark tests of fixtures that take long to compile as slow."""
     for item in items:
-        if {"wide64", "wide32"} & set(getattr(item, "fixturenames", ())):
+        if LONG_TO_COMPILE & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

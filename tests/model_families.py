@@ -81,6 +81,20 @@ OTHER_FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
         },
         323_648,
     ),
+    # A layer: 10·64² + 2·160·64 + 11·64 + 160; 249216 in four.
+    "dit": (
+        {
+            "hidden_size": 64,
+            "depth": 4,
+            "num_heads": 8,
+            "patch_size": 2,
+            "in_channels": 4,
+            "image_size": 64,
+            "mlp_ratio": 2.5,
+            "num_classes": 9,
+        },
+        281_952,
+    ),
     "dots1": (
         {
             **BASE,

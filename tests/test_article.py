@@ -104,6 +104,7 @@ MIXTRAL = (4096, 14336, 4, 8, 2)
 # LLaMA-2 13B.
 
 
+@pytest.mark.slow
 @METHOD
 def test_a100_wins_at_short_sequences_and_large_batches_of_13b(mesh: xr.Dataset, method) -> None:
     corners = ratio(mesh, method, "llama-2-13b")[[0, -1], [0, -1]].values
@@ -311,6 +312,7 @@ def test_few_sequences_do_not_touch_all_experts() -> None:
 # More GPUs.
 
 
+@pytest.mark.slow
 def test_tensor_parallelism_hardly_changes_the_region_of_70b() -> None:
     axes = {"models": ["llama-2-70b"], "batch_size": BATCHES, "context_len": CONTEXTS}
     variables = [GLOBAL, OPERATORS, "feasible"]
@@ -357,6 +359,7 @@ def test_the_region_grows_for_70b_by_an_early_llm_viewer_too() -> None:
     assert large == pytest.approx(0.476, abs=0.001)
 
 
+@pytest.mark.slow
 def test_an_early_llm_viewer_reads_half_of_the_kv_cache_of_7b() -> None:
     grid = sweep.Grid(
         models=["llama-2-7b"],

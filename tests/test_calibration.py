@@ -155,6 +155,7 @@ def test_the_same_rows_give_the_same_fit_in_any_order() -> None:
     np.testing.assert_allclose(turned.vector, one.vector, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_slopes_are_those_of_finite_differences() -> None:
     values = np.tile(
         [0.7 if getattr(IDEAL, f) == 1 else 0.3 for f in FACTORS], (len(table().rows), 1)

@@ -128,6 +128,7 @@ def test_a_kernel_with_many_intermediate_values_keeps_to_small_tiles(
     assert not any(is_tile(array) for array in found.values())
 
 
+@pytest.mark.slow
 def test_a_grid_between_one_tile_and_shards_is_assembled_from_small_tiles(
     large: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

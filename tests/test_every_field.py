@@ -125,6 +125,7 @@ OPTIONAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", OPTIONAL)
 def test_a_figure_nobody_published_does_not_limit(field: str) -> None:
     # Without a link two GPUs meet over PCIe: nothing is known of it here, and no hop takes time.
@@ -151,6 +152,7 @@ def test_power_that_a_cpu_shares_says_nothing_of_the_clock() -> None:
     assert shared == 1.0
 
 
+@pytest.mark.slow
 def test_power_that_nobody_published_leaves_energy_unknown() -> None:
     found = answers(model("llama"), hardware(tdp_w=None))
     assert np.isnan(found["energy_per_output_token"])

@@ -202,12 +202,14 @@ def test_sequences_that_fit_by_hand() -> None:
             assert float(sequences_that_fit(Request(one))) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_more_of_an_engines_overhead_costs() -> None:
     found = told(*CASES["a pipeline of experts"]).elasticities
     assert found["output_throughput"]["software_overhead"] < -0.1
     assert found["tpot"]["software_overhead"] > 0.1
 
 
+@pytest.mark.slow
 def test_intervals_stand_beside_calibrated_figures() -> None:
     found = told(*CASES["a pipeline of experts"])
     low, high = found.intervals["output_throughput"]
@@ -223,6 +225,7 @@ def test_one_output_token_has_no_decode() -> None:
     assert set(found.elasticities) == set(QUANTITIES) - {"tpot"}
 
 
+@pytest.mark.slow
 def test_shares_of_a_phase_are_whole() -> None:
     for phase in told(*CASES["a pipeline of experts"]).phases:
         assert sum(phase.share(spent) for spent in phase.parts[0].seconds) == pytest.approx(1)

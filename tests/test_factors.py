@@ -314,6 +314,7 @@ def outputs() -> Callable[[Factors], dict[str, np.ndarray]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", FACTORS)
 def test_a_factor_moves_its_outputs_and_no_work(factor: str, outputs) -> None:
     before = outputs(EVERY_RESOURCE)

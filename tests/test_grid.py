@@ -23,6 +23,7 @@ from sweep.schema.axes import (
     AXES,
     AXIS_LONG_NAMES,
     CONFIGURATION,
+    DENOISING,
     LABELLED,
     LENGTHS,
     LONGEST,
@@ -410,7 +411,8 @@ def test_every_axis_has_a_long_name() -> None:
     assert set(AXIS_LONG_NAMES) == {*AXES, "operator"}
     assert set(LABELLED) <= {*AXES, "operator"}
     server = {*SERVER, "num_requests", "concurrency"}
-    assert set(CONFIGURATION) | {"batch_size"} | server | set(LENGTHS) == set(AXES)
+    others = {"batch_size", *DENOISING, *LENGTHS}
+    assert set(CONFIGURATION) | server | others == set(AXES)
 
 
 @pytest.mark.parametrize(
@@ -435,8 +437,8 @@ def test_dims_of_a_variable_on_a_grid(name: str, axes: set[str], dims: tuple[str
         ("tpot", {"context_len"}, "needs the axis isl and osl, which the grid lacks; add them"),
         ("tpot", {"isl"}, "needs the axis osl"),
         ("decode_step_latency", {"isl", "osl"}, "needs the axis context_len"),
-        ("feasible", {"context_len", "isl"}, "the grid has both"),
-        ("kv_cache_memory", set(), "needs the axis context_len, or isl and osl"),
+        ("feasible", {"context_len", "isl"}, "the grid has context_len and isl; keep one"),
+        ("kv_cache_memory", set(), "needs the axis context_len, isl and osl, or image_size"),
         # An output without an input says nothing of how long a sequence is.
         ("kv_cache_memory", {"osl"}, "needs the axis"),
     ],

@@ -158,6 +158,7 @@ def test_rows_bound_by_memory_say_nothing_of_computing() -> None:
             assert errors[parameter] == pytest.approx(parameter.width, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_factor_no_row_feels_is_undetermined_however_small_its_error() -> None:
     fit = fit_of(table().measured)
     mute = dataclasses.replace(fit, slopes=fit.slopes * 1e-6, covariance=fit.covariance * 1e-6)
@@ -250,6 +251,7 @@ def test_the_same_rows_give_the_same_fit_in_any_order() -> None:
     np.testing.assert_allclose(turned.covariance, one.covariance, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_rows_tell_only_together_is_said() -> None:
     # Decoding one by one: weights over bandwidth and software, and nothing tells the two apart.
     given, kernel = one_by_one()
@@ -545,6 +547,7 @@ def test_intervals_are_wider_where_errors_are() -> None:
     assert np.log(told["upper"] / told["predicted"]).item() == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_every_interval_brackets_its_variable() -> None:
     found = swept(calibration())
     for name in CALIBRATED:
@@ -554,6 +557,7 @@ def test_every_interval_brackets_its_variable() -> None:
         assert f"{name}_lower" in whole.attrs["ancillary_variables"]
 
 
+@pytest.mark.slow
 def test_a_row_and_a_sweep_get_the_same_flags() -> None:
     rows = [row(id=f"{open_}", concurrency=open_, isl=4000, osl=500) for open_ in (1, 64)]
     told = predictions(tabulate(rows, shipped()), calibration())

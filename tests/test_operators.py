@@ -9,6 +9,7 @@ from factories import CONFIGS, FP16, TOY, blocks, config, point, shipped, shippe
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
+from model_families import OTHER_FAMILIES
 
 from sweep.kernel import phases
 from sweep.kernel.bindings.operator import Step
@@ -721,7 +722,9 @@ UNTIED = {"tie_word_embeddings": False}
 
 
 def test_every_operator_runs_in_some_family() -> None:
-    run = {name for family in CONFIGS for block in blocks(family) for name in block.operators}
+    configs = {**CONFIGS, **{family: config for family, (config, _) in OTHER_FAMILIES.items()}}
+    read = [read_blocks({"model_type": name, **data}, name) for name, data in configs.items()]
+    run = {name for model in read for block in model for name in block.operators}
     assert run == set(OPERATORS)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,14 +11,22 @@ from model_families import OTHER_FAMILIES
 
 from sweep.errors import SpecError, SpecWarning
 from sweep.models.family_table import FAMILIES
-from sweep.models.parameter_count import model_facts
+from sweep.models.parameter_count import ModelFacts, model_facts
 from sweep.models.read import is_supported, read_blocks
 from sweep.specs.model import ModelSpec
 
 SHIPPED = {name: shipped().model(name) for name in shipped().paths("models")}
 SUPPORTED = {name: spec for name, spec in SHIPPED.items() if is_supported(spec.config)}
 
+
+@cache
+def facts_of(name: str) -> ModelFacts:
+    """Sizes of a shipped model, read once for all tests."""
+    return model_facts(SUPPORTED[name])
+
+
 COUNTED = {
+    "dit-xl-2": (674_834_720, 674_834_720),
     # 401 583 781 376 published, less the vision tower and projector, 871 932 416.
     "llama-4-maverick": (400_711_848_960, 17_184_691_200),
     "deepseek-r1": (671_026_419_200, 37_552_297_472),
@@ -134,7 +143,7 @@ def test_every_shipped_model_of_a_supported_family_is_counted() -> None:
 
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_parameters_of_shipped_models(name: str) -> None:
-    facts = model_facts(SUPPORTED[name])
+    facts = facts_of(name)
     assert (facts.parameters, facts.active_parameters) == COUNTED[name]
 
 
@@ -145,7 +154,7 @@ EXACT = [name for name, s in SUPPORTED.items() if s.published and s.published.ki
 def test_stored_parameters_are_those_published(name: str) -> None:
     published = SUPPORTED[name].published
     assert published is not None
-    assert model_facts(SUPPORTED[name]).stored_parameters == published.parameters
+    assert facts_of(name).stored_parameters == published.parameters
 
 
 def test_enough_models_have_an_exact_published_count() -> None:
@@ -160,7 +169,7 @@ def test_published_totals_are_met_within_six_percent(name: str) -> None:
     # OPT-350M has 331M, the farthest from its name.
     published = SUPPORTED[name].published
     assert published is not None
-    assert model_facts(SUPPORTED[name]).parameters == pytest.approx(published.parameters, rel=0.06)
+    assert facts_of(name).parameters == pytest.approx(published.parameters, rel=0.06)
 
 
 def llama_config(

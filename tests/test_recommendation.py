@@ -317,6 +317,7 @@ def test_deployments_unasked_are_solid_and_of_vendors_the_calibration_saw() -> N
     assert {"NVIDIA", "AMD"} <= {spec.vendor for spec in ideal}
 
 
+@pytest.mark.slow
 def test_files_of_ones_own_are_priced_and_told_of(tmp_path) -> None:
     machine, config = tmp_path / "mine.json", tmp_path / "my-model.json"
     whole = shipped().hardware("l20").model_dump(mode="json", by_alias=True)
@@ -519,6 +520,7 @@ def test_a_name_with_dollar_signs_is_no_formula(tmp_path) -> None:
     save_figure(roofline_figure([spec], "half"), tmp_path / "roof.png")
 
 
+@pytest.mark.slow
 def test_nothing_meets_the_limits_with_exit_status_1(call) -> None:
     code, out, err = call(*ASKED, "--max-tpot", 1e-4)
     assert (code, err) == (1, "")

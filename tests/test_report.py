@@ -208,6 +208,7 @@ def test_what_is_too_large_is_thinned_and_says_so(article, most) -> None:
     xr.testing.assert_equal(kept, article[list(kept)].sel(kept.coords))
 
 
+@pytest.mark.slow
 def test_a_page_of_part_of_a_result_shows_what_was_left_out() -> None:
     grid = Grid(
         models=["llama-2-7b"],
@@ -233,6 +234,7 @@ def broken_down(dataset: xr.Dataset, efficiency: str = "ideal"):
     return operator_tables(dataset.compute(), grid, specs, load_calibration(efficiency))
 
 
+@pytest.mark.slow
 def test_operators_make_up_the_steps_of_the_result(article) -> None:
     found = broken_down(article)
     assert found.unknown == ()
@@ -284,6 +286,7 @@ def test_operators_are_those_that_explain_tells(served) -> None:
                 np.testing.assert_allclose(amounts[what][mine].sum(), theirs, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_specification_that_changed_since_is_not_taken_for_the_old_one() -> None:
     changed = sweep.hardware("h20-96gb").model_copy(update={"memory_bandwidth_bytes_per_s": 1e12})
     grid = Grid(
@@ -408,6 +411,7 @@ def test_a_reduced_result_is_shown_but_not_broken_down(served) -> None:
         html(sweep.reduce(served, "argmax:output_throughput"))
 
 
+@pytest.mark.slow
 def test_one_batch_size_is_compared_too(article) -> None:
     data = Page(html(article.isel(batch_size=[3]))).data
     assert [text.partition(",")[0] for text in data["sentences"]] == article.model.values.tolist()

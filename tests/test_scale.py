@@ -95,6 +95,7 @@ def test_reducing_each_shard_answers_as_reducing_the_whole(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answer.nc", "wanted.nc"]
 
 
+@pytest.mark.slow
 def test_intervals_and_operators_are_reduced_too(tmp_path) -> None:
     fitted = sweep.load_calibration("tensorrt-llm")
     variables = ["ttft", "prefill_operator_bound"]
@@ -155,6 +156,7 @@ def test_a_question_that_means_nothing_here_is_refused_before_anything_runs(text
 QUESTION = QUESTIONS[0]
 
 
+@pytest.mark.slow
 def test_what_stands_is_not_computed_again(tmp_path, monkeypatch) -> None:
     made, out = planned(QUESTION, shards=8), tmp_path / "answer.nc"
     folder = tmp_path / "answer.nc.shards"

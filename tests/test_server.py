@@ -295,6 +295,7 @@ def test_littles_law_holds() -> None:
     assert found["request_latency"] == pytest.approx(found["ttft"] + 99 * found["tpot"])
 
 
+@pytest.mark.slow
 def test_a_long_run_tends_to_the_steady_state_from_below() -> None:
     spec, numbers = shipped_model("llama-3.1-8b"), {"isl": 300, "osl": 100}
     steady = served(spec, **numbers)["output_throughput"]

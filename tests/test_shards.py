@@ -461,6 +461,7 @@ def names_and_numbers(source: str) -> list[str]:
     return [token.string for token in tokens if token.type in (tokenize.NAME, tokenize.NUMBER)]
 
 
+@pytest.mark.slow
 def test_every_shipped_specification_and_ratio_survives_the_plan_file(tmp_path) -> None:
     """Read again they are the same plan, and the same axes divided at the same indices."""
     catalog = shipped()
@@ -678,6 +679,7 @@ def wait_for_shards(path: Path, count: int) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_what_is_done_and_no_debris(
     reference, sweep_file, forked, tmp_path, environment
 ) -> None:
@@ -693,6 +695,7 @@ def test_ctrl_c_leaves_what_is_done_and_no_debris(
     assert all((out / name).read_bytes() == sound[name] for name in done)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_line(reference, sweep_file, forked, tmp_path, environment) -> None:
     out = twin(reference, tmp_path / "out")
     for name in ("shard-000000.nc", "shard-000005.nc"):
@@ -751,6 +754,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return []
 
 
+@pytest.mark.slow
 def test_dask_is_configured_for_the_run_alone(tmp_path, monkeypatch) -> None:
     import dask
 

@@ -18,6 +18,7 @@ from sweep.cli.options import (
     picture_option,
     print_comparisons,
     print_rows,
+    select_option,
 )
 from sweep.errors import SweepError
 
@@ -158,10 +159,12 @@ def report(
 @click.option("--model", "models", multiple=True, help="Model; may be repeated. Default: all.")
 @click.option(
     "--variable",
-    help="Quantity to compare. Default: latency of a decode step, by both methods.",
+    help="Quantity to compare. Default: latency of a decode step, by both methods, or of a "
+    "denoising step.",
 )
 @click.option("--precision", help="Precision recipe. Required if the file has several.")
 @click.option("--tp", type=int, help="Tensor-parallel width. Required if the file has several.")
+@select_option
 @click.option(
     "--isl", type=int, help="Input tokens. Fix isl or osl if the file has several of both."
 )
@@ -176,6 +179,7 @@ def compare(
     hardware: tuple[str, str],
     models: tuple[str, ...],
     variable: str | None,
+    select: tuple[str, ...],
     output: Path | None,
     force: bool,
     as_json: bool,
@@ -184,10 +188,12 @@ def compare(
     """Compare two accelerators: print where each is ahead, and draw a map."""
     from sweep.decisions.compare import compare as compare_pair
     from sweep.decisions.compare import methods_in
+    from sweep.queries.select import subset
     from sweep.runs.open_results import open_results
 
     check_picture(output, force=force)
-    with open_results(file) as dataset:
+    with open_results(file) as results:
+        dataset = subset(results, select=select)
         methods = methods_in(dataset, variable)
         comparisons = [
             [compare_pair(dataset, hardware, model=m, variable=v, chosen=chosen) for v in methods]

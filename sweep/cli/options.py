@@ -28,6 +28,13 @@ force_picture_option = click.option("--force", is_flag=True, help="Replace an ex
 picture_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Picture to write: .png, .pdf or .svg."
 )
+select_option = click.option(
+    "--select",
+    multiple=True,
+    metavar="AXIS=VALUES",
+    help="Values to keep along an axis: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both "
+    "ends included. Repeat for more axes.",
+)
 
 
 def catalog_of(context: click.Context, configs: tuple[str, ...]) -> "Catalog":

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sweep.cli.options import select_option
+
 if TYPE_CHECKING:
     from sweep.files.encoding import Storage
     from sweep.queries.reduction_request import ReductionRequest
@@ -19,13 +21,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 source_argument = click.argument("source", type=click.Path(path_type=Path))
 output_argument = click.argument("output", type=click.Path(path_type=Path))
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
-select_option = click.option(
-    "--select",
-    multiple=True,
-    metavar="AXIS=VALUES",
-    help="Values to keep along an axis: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both "
-    "ends included. Repeat for more axes.",
-)
 ZSTD_CAVEAT = (
     "reading zstd requires netCDF-C 4.9 or newer and the zstd plugin of HDF5; the file is written "
     "without shuffle"

@@ -15,6 +15,8 @@ from sweep.schema.variables import VARIABLES
 
 METHODS = ("decode_step_latency", "global_decode_step_latency")
 """The operator roofline and the global roofline, shown side by side where a file has both."""
+DENOISING = "denoising_step_latency"
+"""The quantity that models that generate images are compared by."""
 SETTINGS = [axis for axis in AXES if axis not in ("model", "hardware", "batch_size")]
 BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
 """Better direction of a quantity, by its units."""
@@ -123,7 +125,7 @@ class Comparison:
             return ""
         pairs = zip(self.hardware, self.fits, self.fits[::-1], strict=True)
         alone = {name: int((own & ~other).sum()) for name, own, other in pairs}
-        return "".join(f", {count} run on {name} alone" for name, count in alone.items() if count)
+        return "".join(f", {count} run only on {name}" for name, count in alone.items() if count)
 
 
 def compare(
@@ -206,6 +208,8 @@ def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
     if variable is not None:
         return METHODS if variable == METHODS[0] and METHODS[1] in dataset else (variable,)
     present = tuple(name for name in METHODS if name in dataset)
+    if not present and DENOISING in dataset:
+        return (DENOISING,)
     if present:
         return present
     raise ResultError(
@@ -242,7 +246,7 @@ def _pick(array: xr.DataArray, chosen: Mapping[str, Any]) -> xr.DataArray:
     )
     open_dims = [d for d in array.dims if d not in ("batch_size", *LENGTHS)]
     if open_dims:
-        choices = "; ".join(f"--{d} from {_listed(array[d].values)}" for d in open_dims)
+        choices = "; ".join(f"--select {d}=, one of {_listed(array[d].values)}" for d in open_dims)
         raise ResultError(
             f"the file varies over {' and '.join(map(str, open_dims))}; give {choices}"
         )
@@ -252,7 +256,7 @@ def _pick(array: xr.DataArray, chosen: Mapping[str, Any]) -> xr.DataArray:
     if len(lengths) > 1:
         raise ResultError(
             f"the file varies over {' and '.join(lengths)}; fix one, as in "
-            f"--{lengths[1]} {array[lengths[1]].values[-1]}"
+            f"--select {lengths[1]}={array[lengths[1]].values[-1]}"
         )
     return array.transpose("batch_size", *lengths)
 

@@ -38,9 +38,12 @@ class Grid(Spec):
         max_num_tokens: Tokens in one iteration of a server. [count]
         num_requests: Requests of a run. [count]
         concurrency: Requests that clients keep open. [count]
+        guidance_passes: Passes of each image in a denoising step: 2 with guidance. [count]
+        denoising_steps: Denoising steps of each image. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
+        image_size: Sides of images. [pixel]
         variables: Names in `variables.VARIABLES`.
     """
 
@@ -60,9 +63,12 @@ class Grid(Spec):
     max_num_tokens: Axis | None = None
     num_requests: Axis | None = None
     concurrency: Axis | None = None
+    guidance_passes: Axis | None = None
+    denoising_steps: Axis | None = None
     context_len: Axis | None = None
     isl: Axis | None = None
     osl: Axis | None = None
+    image_size: Axis | None = None
     variables: list[str] = Names
 
     def __init__(self, **keys: Any) -> None:

@@ -121,7 +121,31 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
     )
     for name in resolved.variables:
         resolved.dims(name)
+    for spec, blocks in resolved.models:
+        check_lengths(spec.name, blocks, resolved.numbers)
     return resolved
+
+
+def check_lengths(model: str, blocks: tuple[Block, ...], numbers: Mapping[str, list[Any]]) -> None:
+    """Check that the lengths of a grid are those of what `model` generates, text or images.
+
+    Raises:
+        SpecError: It generates the other, or an image is no multiple of its patches.
+    """
+    pixels, sizes = int(blocks[0].token_pixels), numbers.get("image_size")
+    if sizes is not None and not pixels:
+        raise SpecError(f"image_size: {model!r} generates text; give it a grid of its own")
+    lengths = [axis for axis in ("context_len", "isl", "osl", "concurrency") if axis in numbers]
+    if pixels and lengths:
+        raise SpecError(
+            f"{lengths[0]}: {model!r} generates images; give it a grid of its own, with "
+            "image_size, denoising_steps and guidance_passes"
+        )
+    odd = [size for size in sizes or () if size % pixels]
+    if odd:
+        raise SpecError(
+            f"image_size: {odd[0]} is no multiple of {pixels}, the patches of {model!r}"
+        )
 
 
 def check_dtypes(hardware: HardwareSpec, precision: PrecisionSpec) -> None:

@@ -32,7 +32,9 @@ FIRST = (
     "inflight_output_throughput",
     "output_throughput_per_gpu",
     "inflight_output_throughput_per_gpu",
+    "image_throughput",
     "decode_step_latency",
+    "denoising_step_latency",
     "e2e_latency",
     "tpot",
     "ttft",
@@ -44,6 +46,9 @@ DTYPE_NAMES = {"half": "fp16 or bf16"}
 MOST_SENTENCES = 12
 AXIS_UNITS = {
     **dict.fromkeys(LENGTHS, "tokens"),
+    "image_size": "pixels",
+    "guidance_passes": "passes",
+    "denoising_steps": "steps",
     "batch_size": "sequences",
     "concurrency": "requests",
     "num_requests": "requests",

@@ -63,6 +63,9 @@ class Block(eqx.Module):
         reserved_positions: Those of them that no token uses. [count]
         untied: 1 if the head has weights of its own, 0 if it shares the embedding's. [1]
         head_bias: 1 if the head has a bias. [1]
+        token_pixels: Side of the square of pixels that a token of an image covers. [pixel]
+        patch_values: Latents of a patch that enters the model. [count]
+        denoised_values: Values of a patch that leaves it. [count]
     """
 
     operators: tuple[str, ...] = eqx.field(static=True)
@@ -104,3 +107,6 @@ class Block(eqx.Module):
     reserved_positions: Scalar = 0
     untied: Scalar = 0
     head_bias: Scalar = 0
+    token_pixels: Scalar = 0
+    patch_values: Scalar = 0
+    denoised_values: Scalar = 0

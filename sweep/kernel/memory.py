@@ -79,7 +79,9 @@ def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
 
 
 def longest(point: Point) -> Scalar:
-    """Tokens of a sequence at its longest: input and output, or else the context. [count]"""
+    """Tokens of a sequence at its longest: input and output, an image, or the context. [count]"""
+    if point.image_size is not None:
+        return point.image_tokens
     if point.isl is None:
         return point.length("context_len")
     return point.isl if point.osl is None else point.isl + point.osl
@@ -150,9 +152,15 @@ def _exchanged(point: Point, tokens: Scalar) -> Scalar:
 def memory_required(point: Point) -> Scalar:
     """Weights, KV cache, activations and buffers of a static batch on each GPU. [byte]"""
     sequences = point.group_sequences / point.microbatches
-    tokens = sequences * (1.0 if point.isl is None else point.isl)
-    working = working_memory(point, tokens, sequences)
+    working = working_memory(point, sequences * _new_tokens(point), sequences)
     return weight_memory(point) + kv_cache_memory(point) + working
+
+
+def _new_tokens(point: Point) -> Scalar:
+    """Tokens of each sequence in its widest pass. [count]"""
+    if point.image_size is not None:
+        return point.passes * point.image_tokens
+    return 1.0 if point.isl is None else point.isl
 
 
 def max_concurrency(point: Point) -> Scalar:

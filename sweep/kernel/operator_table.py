@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from sweep.kernel.bindings.attention import ATTENTION
 from sweep.kernel.bindings.attention_variants import ATTENTION_VARIANTS
 from sweep.kernel.bindings.compressed_attention import COMPRESSED_ATTENTION
+from sweep.kernel.bindings.diffusion import DIFFUSION
 from sweep.kernel.bindings.embedding_and_head import ENDS
 from sweep.kernel.bindings.experts import EXPERTS
 from sweep.kernel.bindings.feed_forward import FEED_FORWARD
@@ -30,6 +31,7 @@ OPERATORS: dict[str, Operator] = {
     **HYPER_CONNECTIONS,
     **FEED_FORWARD,
     **EXPERTS,
+    **DIFFUSION,
 }
 
 

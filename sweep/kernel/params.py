@@ -200,9 +200,12 @@ class Point(eqx.Module):
             given. [count]
         concurrency: Requests that clients keep open at one replica; as many as fit if not
             given. [count]
+        guidance_passes: Passes of each image in a denoising step; one if not given. [count]
+        denoising_steps: Denoising steps of each image. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
+        image_size: Side of each image. [pixel]
         factors: Shares of the published rates, and fixed costs, of a real engine.
     """
 
@@ -222,9 +225,12 @@ class Point(eqx.Module):
     max_num_tokens: Scalar | None = None
     num_requests: Scalar | None = None
     concurrency: Scalar | None = None
+    guidance_passes: Scalar | None = None
+    denoising_steps: Scalar | None = None
     context_len: Scalar | None = None
     isl: Scalar | None = None
     osl: Scalar | None = None
+    image_size: Scalar | None = None
     factors: Factors = IDEAL
 
     @property
@@ -258,6 +264,17 @@ class Point(eqx.Module):
     def microbatches(self) -> Scalar:
         """Parts the batch is cut into so that all pipeline stages work at once. [count]"""
         return jnp.minimum(self.layout.pp, self.group_sequences)
+
+    @property
+    def image_tokens(self) -> Scalar:
+        """Tokens of one image: patches of `token_pixels` squared. [count]"""
+        side = self.length("image_size") / self.model.blocks[0].token_pixels
+        return side * side
+
+    @property
+    def passes(self) -> Scalar:
+        """Passes of each image in one denoising step. [count]"""
+        return _one_if_absent(self.guidance_passes)
 
     def length(self, axis: str) -> Scalar:
         """The value of an axis that not every grid has. [count]

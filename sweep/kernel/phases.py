@@ -45,6 +45,14 @@ def decode_step(point: Point) -> list[Work]:
     return _works(point, step, point.length("context_len"))
 
 
+def denoising_step(point: Point) -> list[Work]:
+    """Work of one denoising step of the whole batch, each token attending to all of its image."""
+    tokens = point.image_tokens
+    images = point.group_sequences * point.passes / point.microbatches
+    step = _step(point, query_len=tokens, decoding=False, sequences=images)
+    return _works(point, step, tokens)
+
+
 def latency(works: list[Work], host: Scalar = 0.0) -> Scalar:
     """Time of all `works`, one after another, and of the host. [s]
 

@@ -138,6 +138,44 @@ class Request:
         return power * self.e2e_latency / tokens
 
     @cached_property
+    def _denoising_step(self) -> list[Work]:
+        return phases.denoising_step(self.point)
+
+    @cached_property
+    def denoising_step_latency(self) -> Scalar:
+        return phases.batch_latency(self.point, self._denoising_step)
+
+    @cached_property
+    def denoising_step_flops(self) -> Scalar:
+        return _total(work.executed * work.cost.flops for work in self._denoising_step)
+
+    @cached_property
+    def denoising_step_bytes(self) -> Scalar:
+        return _total(work.executed * work.cost.memory_bytes for work in self._denoising_step)
+
+    @cached_property
+    def denoising_operator_latency(self) -> Float[Array, "operator"]:
+        works = self._by_operator(self._denoising_step)
+        return jnp.stack([phases.latency(each) for each in works])
+
+    @cached_property
+    def denoising_operator_bound(self) -> Int[Array, "operator"]:
+        return jnp.stack([_bound(works) for works in self._by_operator(self._denoising_step)])
+
+    @cached_property
+    def image_latency(self) -> Scalar:
+        return self.point.length("denoising_steps") * self.denoising_step_latency
+
+    @cached_property
+    def image_throughput(self) -> Scalar:
+        images = self.point.replicas * self.point.length("batch_size")
+        return self._where_feasible(images / self.image_latency)
+
+    @cached_property
+    def image_throughput_per_gpu(self) -> Scalar:
+        return self.image_throughput / (self.point.replicas * self.point.layout.gpus)
+
+    @cached_property
     def weight_memory(self) -> Scalar:
         return memory.weight_memory(self.point)
 

@@ -10,6 +10,7 @@ from sweep.models.decoder import Reader, decoder
 from sweep.models.families.chatglm import read_chatglm
 from sweep.models.families.deepseek_v4 import read_deepseek_v4
 from sweep.models.families.deepseek_v32 import read_deepseek_v32, read_glm_moe_dsa
+from sweep.models.families.dit import read_dit
 from sweep.models.families.falcon import read_falcon
 from sweep.models.families.llama4 import read_llama4
 from sweep.models.families.mimo_v2 import read_mimo_v2
@@ -173,6 +174,7 @@ FAMILIES: dict[str, Reader] = {
     "deepseek_v3": decoder(DEEPSEEK_V3),
     "deepseek_v32": read_deepseek_v32,
     "deepseek_v4": read_deepseek_v4,
+    "dit": read_dit,
     "dots1": decoder(
         Traits(
             biases=IN_ATTENTION,
@@ -347,6 +349,8 @@ FAMILIES: dict[str, Reader] = {
 }
 
 SAME_AS: dict[str, str] = {
+    "DiTTransformer2DModel": "dit",
+    "Transformer2DModel": "dit",
     "aquila": "llama",
     "deepseek_ref": "deepseek_v4",
     "deepseek_vl_v2": "deepseek_v2",

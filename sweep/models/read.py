@@ -92,6 +92,7 @@ def _read(data: Mapping[str, Any], where: str, *, quiet: bool) -> tuple[Block, .
 def _name(data: Mapping[str, Any], text: TextPart, where: str) -> str:
     """Return the family name of the text part: its own, or that of the config that holds it."""
     names = [part.get("model_type") for part in (text.data, text.outer or {}, data)]
+    names.append(data.get("_class_name"))
     found = next((name for name in names if family_of(name)), None)
     name = found or next((name for name in names if name is not None), None)
     if name is None:

@@ -7,18 +7,20 @@ from typing import Any
 LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp", "expert_imbalance")
 CONFIGURATION = ("model", "hardware", "precision", *LAYOUT)
 SERVER = ("kv_cache_fraction", "reserved_osl", "max_batch_size", "max_num_tokens")
-LENGTHS = ("context_len", "isl", "osl")
+DENOISING = ("guidance_passes", "denoising_steps")
+LENGTHS = ("context_len", "isl", "osl", "image_size")
 AXES = (
     *CONFIGURATION,
     "batch_size",
     *SERVER,
     "num_requests",
     "concurrency",
+    *DENOISING,
     *LENGTHS,
 )
-OPTIONAL = (*LAYOUT[1:], *SERVER, "num_requests", "concurrency")
+OPTIONAL = (*LAYOUT[1:], *SERVER, "num_requests", "concurrency", "guidance_passes")
 """Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
-default or no limit."""
+default, no limit or no guidance."""
 REPLICA_GPUS = ("tp", "pp", "dp_attention")
 """Axes whose product is the GPUs of one replica."""
 GPUS = (*REPLICA_GPUS, "dp")
@@ -45,6 +47,9 @@ AXIS_LONG_NAMES = {
     "max_num_tokens": "tokens in one iteration of an attention group",
     "num_requests": "requests of a run of one replica",
     "concurrency": "requests that clients keep open at one replica",
+    "guidance_passes": "passes of each image in one denoising step, two with guidance",
+    "denoising_steps": "denoising steps of each image",
+    "image_size": "side of each image, in pixels",
     "context_len": "tokens each sequence attends to in one decode step",
     "isl": "input tokens of each request",
     "osl": "output tokens of each request",

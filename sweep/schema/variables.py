@@ -54,9 +54,11 @@ _CELL = (*CONFIGURATION, "batch_size")
 _DECODE = (*_CELL, "context_len")
 _PREFILL = (*_CELL, "isl")
 _REQUEST = (*_CELL, "isl", "osl")
-_FOOTPRINT = (*_CELL, LONGEST)
+_FOOTPRINT = (*_CELL, "guidance_passes", LONGEST)
 _HELD = ("model", "hardware", "precision", *LAYOUT[:4], *SERVER, "isl", "osl")
 _INFLIGHT = (*CONFIGURATION, *SERVER, "num_requests", "concurrency", "isl", "osl")
+_DENOISING = (*_CELL, "guidance_passes", "image_size")
+_IMAGES = (*_CELL, "guidance_passes", "denoising_steps", "image_size")
 _PER_GPU = "Per GPU."
 _OPERATORS_NOTE = "Summed over the layers; NaN where the model has no such operator."
 
@@ -185,6 +187,52 @@ VARIABLES: dict[str, Variable] = {
         "GPUs of a replica * tdp_w * e2e_latency / (batch_size * osl): rated power for the whole "
         "run, which a memory-bound run stays below; missing where the rated power is unknown.",
     ),
+    "denoising_step_latency": Variable(
+        _DENOISING,
+        "s",
+        "time of one denoising step",
+        "Operator roofline of a diffusion transformer over the whole batch, guidance_passes times "
+        "each image; without text encoder and autoencoder.",
+    ),
+    "denoising_step_flops": Variable(
+        ("model", *LAYOUT, "batch_size", "guidance_passes", "image_size"),
+        "1",
+        "floating-point operations of one denoising step",
+        _PER_GPU,
+    ),
+    "denoising_step_bytes": Variable(
+        _DENOISING, "byte", "device-memory traffic of one denoising step", _PER_GPU
+    ),
+    "denoising_operator_latency": Variable(
+        (*_DENOISING, "operator"), "s", "time of one denoising step by operator", _OPERATORS_NOTE
+    ),
+    "denoising_operator_bound": Variable(
+        (*_DENOISING, "operator"),
+        "1",
+        "resource that binds each operator of one denoising step",
+        "Missing where the model has no such operator.",
+        flag_values=BOUNDS,
+    ),
+    "image_latency": Variable(
+        _IMAGES,
+        "s",
+        "time to generate a batch of images",
+        "denoising_steps * denoising_step_latency.",
+    ),
+    "image_throughput": Variable(
+        _IMAGES,
+        "s-1",
+        "images per second of all GPUs",
+        "dp * batch_size / image_latency.",
+        masked=True,
+    ),
+    "image_throughput_per_gpu": Variable(
+        _IMAGES,
+        "s-1",
+        "images per second of one GPU",
+        "image_throughput over the GPUs of all replicas, tp * pp * dp_attention * dp.",
+        masked=True,
+    ),
     "weight_memory": Variable(
         ("model", "precision", *LAYOUT[:4]), "byte", "memory of the weights", _PER_GPU
     ),
@@ -195,7 +243,7 @@ VARIABLES: dict[str, Variable] = {
         "Per GPU, every sequence at its longest: context_len, or isl + osl.",
     ),
     "memory_required": Variable(
-        ("model", "precision", *LAYOUT[:4], "batch_size", LONGEST),
+        ("model", "precision", *LAYOUT[:4], "batch_size", "guidance_passes", LONGEST),
         "byte",
         "memory of weights, KV cache, activations and communication buffers",
         "Per GPU; activations are the widest moment of the step: the prefill of the whole "
@@ -354,7 +402,7 @@ def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
         GridError: The grid lacks an axis, or has two definitions of the longest sequence.
     """
     variable = VARIABLES[name]
-    needed = ("batch_size", *LENGTHS)
+    needed = ("batch_size", "denoising_steps", *LENGTHS)
     missing = [dim for dim in variable.dims if dim in needed and dim not in axes]
     if missing:
         raise GridError(
@@ -364,14 +412,17 @@ def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
     dims = tuple(dim for dim in variable.dims if dim not in OPTIONAL or dim in axes)
     if LONGEST not in dims:
         return dims
-    if "context_len" in axes and "isl" in axes:
-        raise GridError(
-            f"variables: {name!r} sizes memory at context_len or at isl + osl, and the grid has "
-            "both; keep one of them or drop the variable"
-        )
     longest = tuple(dim for dim in LENGTHS if dim in axes)
-    if not {"context_len", "isl"} & set(longest):
-        raise GridError(f"variables: {name!r} needs the axis context_len, or isl and osl")
+    given = {"context_len", "isl", "image_size"} & set(longest)
+    if len(given) > 1:
+        raise GridError(
+            f"variables: {name!r} sizes memory at context_len, at isl + osl or at image_size, and "
+            f"the grid has {' and '.join(sorted(given))}; keep one of them or drop the variable"
+        )
+    if not given:
+        raise GridError(
+            f"variables: {name!r} needs the axis context_len, isl and osl, or image_size"
+        )
     return tuple(d for dim in dims for d in (longest if dim == LONGEST else (dim,)))
 
 

@@ -25,6 +25,7 @@ AXIS_LABELS = {
     "context_len": "context length (tokens)",
     "isl": "input length (tokens)",
     "osl": "output length (tokens)",
+    "image_size": "side of the image (pixels)",
 }
 DTYPE_NAMES = {"half": "fp16 or bf16"}
 METHOD_TITLES = {
