@@ -32,6 +32,17 @@ from sweep.specs.catalog import Catalog
 NOT_OF_THE_MODEL = {"quantization_config", "auto_map", "architectures", "transformers_version"}
 LISTED = {"gemma3", "llama4", "mimo_v2_flash", "step3p5"}
 """Families whose published configs list their layers, or are nested: no flat variation is one."""
+THERE = {"minimax_m3": "minimax_m3_vl_text"}
+"""Names of the published code for families that it calls otherwise."""
+KINDS = {
+    "layer_types": [
+        "sliding_attention",
+        "compressed_sparse_attention",
+        "heavily_compressed_attention",
+    ],
+    "mlp_layer_types": ["hash_moe", "moe"],
+}
+"""Kinds of layers to draw for families that compress."""
 SIZES: dict[str, list[int]] = {
     "hidden_size": [256, 512, 768],
     "ffn_size": [128, 320, 1024],
@@ -54,6 +65,12 @@ SIZES: dict[str, list[int]] = {
     "shared_experts": [1, 2],
     "dense_first": [0, 1],
     "decoder_sparse_step": [1, 2],
+    "index_n_heads": [2, 4],
+    "index_head_dim": [16, 32],
+    "index_topk": [8],
+    "hc_mult": [2, 4],
+    "o_groups": [2, 4],
+    "o_lora_rank": [8, 16],
 }
 """Fact or key → values to draw."""
 FLAGS = (
@@ -74,7 +91,7 @@ def counted_there(config: dict[str, Any]) -> tuple[int, int]:
     """Parameters by the published code, and elements of the router biases it keeps aside."""
     keys = {k: v for k, v in config.items() if k not in NOT_OF_THE_MODEL and k != "model_type"}
     keys["_attn_implementation"] = "eager"
-    built = AutoConfig.for_model(config["model_type"], **keys)
+    built = AutoConfig.for_model(THERE.get(config["model_type"], config["model_type"]), **keys)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(built)
     aside = (b.numel() for name, b in model.named_buffers() if "correction_bias" in name)
@@ -111,8 +128,14 @@ def variations(number: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
                 if spelled in default
             }
             keys |= {key: draw.random() < 0.5 for key in FLAGS if key in default}
-            if "kv_lora_rank" in keys:
-                keys["attention_bias"] = False
+            if "compress_rates" in default:
+                keys |= {"num_key_value_heads": 1, "n_shared_experts": 1}
+                keys |= {
+                    kind: draw.choices(names, k=keys["num_hidden_layers"])
+                    for kind, names in KINDS.items()
+                }
+            if "kv_lora_rank" in keys or "index_topk" in keys:
+                keys |= {key: False for key in ("attention_bias", "mlp_bias") if key in keys}
             yield f"{family} {index}", {"model_type": family, "pad_token_id": 0, **keys}
 
 

@@ -145,6 +145,31 @@ OTHER_FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
         305_304,
     ),
     "glm": ({**BASE, "head_dim": 16}, 271_680),
+    # Embedding and head 65 536; attention 25 144, a dense layer's 30 720, experts' 55 816; norms;
+    # two indexers of 24·4·16 + 64·16 + 2·16 + 4·64 = 2848.
+    "glm_moe_dsa": (
+        {
+            "hidden_size": 64,
+            "intermediate_size": 160,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 8,
+            "vocab_size": 512,
+            "q_lora_rank": 24,
+            "kv_lora_rank": 32,
+            "qk_nope_head_dim": 16,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 16,
+            **EXPERTS,
+            "n_routed_experts": 8,
+            "n_shared_experts": 1,
+            "first_k_dense_replace": 1,
+            "index_n_heads": 4,
+            "index_head_dim": 16,
+            "index_topk": 10,
+            "indexer_types": ["full", "shared", "full"],
+        },
+        289_464,
+    ),
     "glm4": ({**BASE, "head_dim": 16}, 272_192),
     "glm4v_moe_text": (
         {

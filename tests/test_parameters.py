@@ -126,6 +126,11 @@ COUNTED = {
     "smollm3-3b": (3_075_098_624, 3_075_098_624),
     "starcoder2-7b": (7_173_923_840, 7_173_923_840),
     "yi-34b": (34_388_917_248, 34_388_917_248),
+    # By the published model code on a device without memory, with the stored router biases.
+    "deepseek-v3.2": (671_877_944_064, 38_403_822_336),
+    "deepseek-v4-pro": (1_572_997_201_763, 49_779_081_059),
+    "glm-5": (743_911_218_432, 41_784_728_832),
+    "minimax-m3": (426_174_572_928, 25_962_473_856),
 }
 """Parameters and active parameters of the text decoder, counted from the shipped configs by
 other means than this package."""
@@ -434,6 +439,7 @@ SIZES = [(family, key) for family in CONFIGS for key in leaves(family, int)]
 MAY_BE_NONE = {
     *("first_k_dense_replace", "num_dense_layers"),
     *("n_shared_experts", "num_shared_experts", "shared_expert_intermediate_size"),
+    "num_hash_layers",
 }
 """Keys for layers and experts that a model may do without."""
 NO_SIZE = [0, -1, True, 64.0, math.nan, "64", [64], 10**10]
@@ -503,6 +509,23 @@ REQUIRED = {
     "mimo_v2_flash": [
         *LLAMA_KEYS,
         *("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size", "sliding_window"),
+    ],
+    "deepseek_v32": [
+        *LLAMA_KEYS,
+        *("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"),
+        *("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"),
+        *("index_n_heads", "index_head_dim", "index_topk"),
+    ],
+    "deepseek_v4": [
+        *("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "vocab_size"),
+        *("q_lora_rank", "qk_rope_head_dim", "o_groups", "o_lora_rank", "hc_mult"),
+        *("sliding_window", "compress_ratios", "n_routed_experts", "num_experts_per_tok"),
+        *("moe_intermediate_size", "index_n_heads", "index_head_dim", "index_topk"),
+    ],
+    "minimax_m3": [
+        *LLAMA_KEYS,
+        *("dense_intermediate_size", "num_local_experts", "num_experts_per_tok"),
+        *("num_key_value_heads", "sparse_attention_config"),
     ],
     "glm4_moe": [*LLAMA_KEYS, "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"],
     **dict.fromkeys(

@@ -58,6 +58,7 @@ def precision_params(spec: PrecisionSpec) -> Precision:
         **{part: _linear(spec.part(part)) for part in PARTS},
         hidden=DTYPE_BYTES[spec.hidden_dtype],
         hidden_peak=np.array(PEAK_DTYPES.index(spec.compute_dtypes["hidden"]), np.int32),
+        eight_bit_peak=np.array(PEAK_DTYPES.index("fp8"), np.int32),
         kv=DTYPE_BYTES[spec.kv_dtype],
     )
 

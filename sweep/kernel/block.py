@@ -38,6 +38,15 @@ class Block(eqx.Module):
         query_rank: Width that queries are projected through. [count]
         gate_size: Columns of the gate on the output of attention. [count]
         sinks: 1 if each head keeps an attention sink. [1]
+        index_heads: Heads of the indexer that selects what attention reads. [count]
+        index_dim: Width of one of them. [count]
+        index_block: Tokens that the indexer selects together. [count]
+        selected: Entries of the cache that it selects for a token. [count]
+        entry_tokens: Tokens that are compressed into one entry of the cache. [count]
+        entry_series: Entries that each of them contributes to. [count]
+        output_groups: Groups of heads whose outputs are projected apart. [count]
+        output_rank: Width that these outputs are projected to, of all groups. [count]
+        streams: Residual streams of a token, if there are several. [count]
         window: Tokens of a sliding window, or of a chunk. [count]
         qkv_bias: 1 if the query, key and value projections have a bias. [1]
         output_bias: 1 if the output projection has one. [1]
@@ -73,6 +82,15 @@ class Block(eqx.Module):
     query_rank: Scalar = 0
     gate_size: Scalar = 0
     sinks: Scalar = 0
+    index_heads: Scalar = 0
+    index_dim: Scalar = 0
+    index_block: Scalar = 0
+    selected: Scalar = 0
+    entry_tokens: Scalar = 0
+    entry_series: Scalar = 0
+    output_groups: Scalar = 0
+    output_rank: Scalar = 0
+    streams: Scalar = 0
     window: Scalar = 0
     qkv_bias: Scalar = 0
     output_bias: Scalar = 0

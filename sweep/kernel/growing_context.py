@@ -64,12 +64,22 @@ def growing_seconds(
         return larger + at_zero.unhidden * (both - larger) + at_zero.overhead * count
 
     attention = OPERATORS[name].attention
-    if attention is None or attention.span == "all":
+    if attention is None or attention.span == "buffer":
         return total(first, terms)
-    if attention.span == "window":
-        within = jnp.clip(block.window - first + 1, 0.0, terms)
-        return total(first, within) + (terms - within) * total(block.window, 1.0)
-    return _sum_over_chunks(total, first, terms, block.window)
+    if attention.span == "chunk":
+        return _sum_over_chunks(total, first, terms, attention.limit(block))
+
+    def reached(start: Scalar, count: Scalar) -> Scalar:
+        """The sum over `count` numbers of entries from `start` on, as far as they are reached."""
+        if attention.span == "all":
+            return total(start, count)
+        limit = attention.limit(block)
+        within = jnp.clip(limit - start + 1, 0.0, count)
+        return total(start, within) + (count - within) * total(limit, 1.0)
+
+    if attention.tokens_per_entry is None:
+        return reached(first, terms)
+    return _sum_over_entries(reached, first, terms, attention.tokens_per_entry(block))
 
 
 def _sum_over_chunks(
@@ -81,3 +91,21 @@ def _sum_over_chunks(
     whole = jnp.floor((terms - finishing) / chunk)
     rest = terms - finishing - whole * chunk
     return total(begun + 1, finishing) + whole * total(1.0, chunk) + total(1.0, rest)
+
+
+def _sum_over_entries(
+    total: Callable[[Scalar, Scalar], Scalar], first: Scalar, terms: Scalar, tokens: Scalar
+) -> Scalar:
+    """Sum over steps that attend to an entry for every `tokens` tokens: a stair with such treads.
+
+    With 4 tokens an entry, 6 steps from 7 tokens on attend to 1, 2, 2, 2, 2 and 3 entries.
+    """
+    lowest = jnp.floor(first / tokens)
+    finishing = jnp.clip(tokens - jnp.mod(first, tokens), 0.0, jnp.maximum(terms, 0.0))
+    whole = jnp.floor((terms - finishing) / tokens)
+    rest = terms - finishing - whole * tokens
+    return (
+        finishing * total(lowest, 1.0)
+        + tokens * total(lowest + 1, whole)
+        + rest * total(lowest + 1 + whole, 1.0)
+    )

@@ -5,6 +5,8 @@ from jaxtyping import Array, Int
 
 from sweep.kernel.bindings.common import kv_heads_per_gpu
 from sweep.kernel.bindings.operator import Step
+from sweep.kernel.block import Block
+from sweep.kernel.index_workspace import index_workspace, selecting_elements, selects
 from sweep.kernel.operator_table import OPERATORS, attentions
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Linear, Point
@@ -41,7 +43,7 @@ def _copied_kv_weights(point: Point) -> Scalar:
     Layers with a window may have other KV heads than those without, and so reach one KV head on
     each GPU at another tp. Zero if all layers have the same.
     """
-    layers = [(b, a) for b in point.model.blocks for a in attentions(b)]
+    layers = [(b, a) for b in point.model.blocks for a in attentions(b) if a.by_head]
     if len({attention.span for _, attention in layers}) < 2:
         return 0.0
     most = jnp.stack([jnp.asarray(b.kv_heads, float) for b, _ in layers]).max()
@@ -68,10 +70,11 @@ def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
     total = jnp.zeros(())
     for block in point.model.blocks:
         for attention in attentions(block):
-            kept = attention.kept(block, tokens)
-            held = kept + point.factors.kept_context * (tokens - kept)
+            held = attention.held(block, tokens, point.factors.kept_context)
             elements = attention.cached(block, point.tp) * held
-            total = total + block.count * elements * point.precision.kv
+            stored = attention.element_bytes
+            storage = point.precision.kv if stored is None else stored
+            total = total + block.count * elements * storage
     return total / point.layout.pp
 
 
@@ -101,21 +104,31 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
         tokens: Tokens of the pass in one attention group. [count]
         sampled: Sequences of it that get a token. [count]
     """
-    tp = point.tp
     width = jnp.zeros(())
     logits: Scalar = 0.0
     for block in point.model.blocks:
-        heads = block.heads / tp + 2 * kv_heads_per_gpu(block, tp)
-        routed = jnp.maximum(block.experts_per_token, 1.0)
-        outputs = jnp.maximum(heads * block.head_dim, 2 * routed * block.ffn_size / tp)
         if block.in_transformer:
-            width = jnp.maximum(width, 2 * block.hidden_size + outputs)
+            width = jnp.maximum(width, _live_elements(block, point.tp))
         if "lm_head" in block.operators:
             logits = sampled * block.vocab_size
     hidden, copies = point.precision.hidden, point.factors.logit_copies
-    sampling = logits * (hidden / tp + LOGIT_BYTES * copies)
+    sampling = logits * (hidden / point.tp + LOGIT_BYTES * copies)
     activations = jnp.maximum(tokens * width * hidden, sampling)
-    return activations + _exchanged(point, tokens)
+    total = activations + _exchanged(point, tokens)
+    if any(selects(block) for block in point.model.blocks):
+        total = total + index_workspace(point, tokens, longest(point))
+    return total
+
+
+def _live_elements(block: Block, tp: Scalar) -> Scalar:
+    """Elements of a token that live together in a layer, on each GPU. [count]"""
+    heads = block.heads / tp + 2 * kv_heads_per_gpu(block, tp)
+    routed = jnp.maximum(block.experts_per_token, 1.0)
+    outputs = jnp.maximum(heads * block.head_dim, 2 * routed * block.ffn_size / tp)
+    if selects(block):
+        outputs = jnp.maximum(outputs, selecting_elements(block, tp))
+    streams = 1 + block.streams if "attention_collapse" in block.operators else 2
+    return streams * block.hidden_size + outputs
 
 
 def _exchanged(point: Point, tokens: Scalar) -> Scalar:

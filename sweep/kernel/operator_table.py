@@ -8,12 +8,16 @@ from collections.abc import Iterator, Sequence
 
 from sweep.kernel.bindings.attention import ATTENTION
 from sweep.kernel.bindings.attention_variants import ATTENTION_VARIANTS
+from sweep.kernel.bindings.compressed_attention import COMPRESSED_ATTENTION
 from sweep.kernel.bindings.diffusion import DIFFUSION
 from sweep.kernel.bindings.embedding_and_head import ENDS
 from sweep.kernel.bindings.experts import EXPERTS
 from sweep.kernel.bindings.feed_forward import FEED_FORWARD
+from sweep.kernel.bindings.hyper_connections import HYPER_CONNECTIONS
+from sweep.kernel.bindings.indexer import INDEXER
 from sweep.kernel.bindings.latent_attention import LATENT_ATTENTION
 from sweep.kernel.bindings.operator import Attention, Operator, Tensor
+from sweep.kernel.bindings.selected_attention import SELECTED_ATTENTION
 from sweep.kernel.block import Block
 
 OPERATORS: dict[str, Operator] = {
@@ -21,6 +25,10 @@ OPERATORS: dict[str, Operator] = {
     **ATTENTION,
     **ATTENTION_VARIANTS,
     **LATENT_ATTENTION,
+    **INDEXER,
+    **SELECTED_ATTENTION,
+    **COMPRESSED_ATTENTION,
+    **HYPER_CONNECTIONS,
     **FEED_FORWARD,
     **EXPERTS,
     **DIFFUSION,

@@ -57,6 +57,15 @@ class Pricing:
             self._peaks[role] = rate * self._clock
         return self._peaks[role]
 
+    @cached_property
+    def _eight_bit_peak(self) -> Scalar:
+        """Dense matrix rate in FP8, or in the type of the residual stream if it is faster. [FLOP/s]
+
+        Accelerators without FP8 have a rate of 0 there.
+        """
+        rate = peak_rate(self.point.hardware, self.point.precision.eight_bit_peak)
+        return jnp.maximum(rate * self._clock, self.peak("hidden"))
+
     def _kv_heads(self, block: Block) -> Scalar:
         """KV heads of all sequences that a GPU works on. [count]"""
         return self.step.sequences * jnp.maximum(block.kv_heads / self.step.tp, 1.0)
@@ -110,7 +119,8 @@ class Pricing:
         if attention is not None and attention.by_head and self.step.decoding:
             cost = _on_vector_units(cost, factors.vector_attention)
             cost = _few_heads(cost, self._kv_heads(block), factors.kv_half_heads)
-        rate = self.peak(operator.role) * share
+        peak = self._eight_bit_peak if operator.eight_bit else self.peak(operator.role)
+        rate = peak * share
         return resource_seconds(cost, rate, self.point.hardware, factors)
 
 

@@ -102,6 +102,7 @@ class Precision(eqx.Module):
         head: The head.
         hidden: Storage of one element of the residual stream, of outputs, of other weights. [byte]
         hidden_peak: Index into `Hardware.peaks` for attention over the cache and other weights.
+        eight_bit_peak: Index into `Hardware.peaks` of FP8, in which an indexer scores keys.
         kv: Storage of one element of the KV cache. [byte]
     """
 
@@ -111,6 +112,7 @@ class Precision(eqx.Module):
     head: Linear
     hidden: Scalar
     hidden_peak: Int[Numbers, "*grid"]
+    eight_bit_peak: Int[Numbers, "*grid"]
     kv: Scalar
 
     def part(self, name: Part) -> Linear:

@@ -73,6 +73,10 @@ class Config:
                 raise self.error(key, f"must be a mapping, not {nested!r:.40}")
             self._data = {**(nested or {}), **self._data}
 
+    def understood(self, key: str) -> None:
+        """Take out `key`, which says what other keys of the family already do."""
+        self._data = {k: value for k, value in self._data.items() if k != key}
+
     def error(self, key: str, problem: str) -> SpecError:
         """Build an error about `key` of this config."""
         return SpecError(f"{self.where}: {key}: {problem}")

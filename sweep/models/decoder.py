@@ -40,15 +40,25 @@ def decoder(traits: Traits) -> Reader:
     return lambda config: read_decoder(config, traits)
 
 
-def read_decoder(config: Config, traits: Traits) -> tuple[Block, ...]:
+def read_decoder(
+    config: Config, traits: Traits, change: Callable[[int, Block], Block] | None = None
+) -> tuple[Block, ...]:
     """Read embedding, layers and head of a decoder.
+
+    Args:
+        config: Its config.
+        traits: Those of its class.
+        change: Function from a layer's number and the layer to what the family makes of it.
 
     Raises:
         SpecError: A key is missing or malformed, or says something that is not supported.
     """
     config.lift(*traits.sections)
     config.class_sizes = {**traits.defaults, **(traits.nested if config.nested else {})}
-    return (_embedding(config, traits), *grouped(_layers(config, traits)), _head(config, traits))
+    layers = _layers(config, traits)
+    if change is not None:
+        layers = [change(number, layer) for number, layer in enumerate(layers)]
+    return (_embedding(config, traits), *grouped(layers), _head(config, traits))
 
 
 def _embedding(config: Config, traits: Traits) -> Block:

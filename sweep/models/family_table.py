@@ -8,10 +8,13 @@ from dataclasses import replace
 
 from sweep.models.decoder import Reader, decoder
 from sweep.models.families.chatglm import read_chatglm
+from sweep.models.families.deepseek_v4 import read_deepseek_v4
+from sweep.models.families.deepseek_v32 import read_deepseek_v32, read_glm_moe_dsa
 from sweep.models.families.dit import read_dit
 from sweep.models.families.falcon import read_falcon
 from sweep.models.families.llama4 import read_llama4
 from sweep.models.families.mimo_v2 import read_mimo_v2
+from sweep.models.families.minimax_m3 import read_minimax_m3
 from sweep.models.families.opt import read_opt
 from sweep.models.families.step3 import read_step3
 from sweep.models.traits import (
@@ -169,6 +172,8 @@ FAMILIES: dict[str, Reader] = {
     "deepseek": decoder(Traits(biases=IN_ATTENTION, experts=replace(SHARED, optional=True))),
     "deepseek_v2": decoder(DEEPSEEK_V2),
     "deepseek_v3": decoder(DEEPSEEK_V3),
+    "deepseek_v32": read_deepseek_v32,
+    "deepseek_v4": read_deepseek_v4,
     "dit": read_dit,
     "dots1": decoder(
         Traits(
@@ -201,6 +206,7 @@ FAMILIES: dict[str, Reader] = {
         Traits(biases=Biases(qkv=ATTENTION_UNLESS), norm_place="around", rotary_share=0.5)
     ),
     "glm4_moe": decoder(GLM4_MOE),
+    "glm_moe_dsa": read_glm_moe_dsa,
     "glm4v_moe_text": decoder(replace(GLM4_MOE, biases=Biases(qkv=ATTENTION_UNLESS))),
     "gpt2": decoder(GPT2),
     "gpt_bigcode": decoder(replace(GPT2, one_kv_head=off_by("multi_query"))),
@@ -267,6 +273,7 @@ FAMILIES: dict[str, Reader] = {
             defaults=HEADS_OF_128,
         )
     ),
+    "minimax_m3": read_minimax_m3,
     "mistral": decoder(MISTRAL),
     "mixtral": decoder(replace(MISTRAL, experts=Experts(width="ffn"))),
     "mpt": decoder(
@@ -345,6 +352,7 @@ SAME_AS: dict[str, str] = {
     "DiTTransformer2DModel": "dit",
     "Transformer2DModel": "dit",
     "aquila": "llama",
+    "deepseek_ref": "deepseek_v4",
     "deepseek_vl_v2": "deepseek_v2",
     "exaone4_5_text": "exaone4",
     "glm4_moe_lite": "deepseek_v3",
@@ -353,6 +361,8 @@ SAME_AS: dict[str, str] = {
     "helium": "llama",
     "iquestcoder": "llama",
     "kimi_vl": "deepseek_v3",
+    "minimax_m3_vl": "minimax_m3",
+    "minimax_m3_vl_text": "minimax_m3",
     "ministral": "mistral",
     "ministral3": "mistral",
     "mistral4": "deepseek_v2",

@@ -1,7 +1,9 @@
 """Parameters that a model keeps and uses, and bytes that it caches, from its sizes alone."""
 
+import math
 from dataclasses import dataclass
 
+from sweep.kernel.bindings.operator import Attention
 from sweep.kernel.block import Block
 from sweep.kernel.operator_table import attentions, tensors
 from sweep.models.read import read_model
@@ -44,15 +46,28 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
         parameters=parameters,
         active_parameters=active,
         stored_parameters=parameters + sum(tensor.elements for tensor in beyond),
-        kv_cache_bytes_per_token=CACHE_BYTES * cached_elements_per_token(blocks),
+        kv_cache_bytes_per_token=cached_bytes_per_token(blocks),
         layers=sum(int(block.count) for block in blocks if block.in_transformer),
     )
 
 
-def cached_elements_per_token(blocks: tuple[Block, ...]) -> int:
-    """Elements that one token adds to the KV cache of all layers. [count]"""
-    return sum(
-        int(block.count * attention.cached(block, 1))
-        for block in blocks
-        for attention in attentions(block)
+def cached_bytes_per_token(blocks: tuple[Block, ...]) -> int:
+    """Bytes that one token adds to a 16-bit KV cache of all layers, rounded up. [byte]
+
+    An indexer's keys have a type of their own. A token adds its share of an entry that it shares
+    with others; buffers of a fixed size are left out.
+    """
+    return math.ceil(
+        sum(
+            block.count * _cached_bytes(block, attention)
+            for block in blocks
+            for attention in attentions(block)
+            if attention.span != "buffer"
+        )
     )
+
+
+def _cached_bytes(block: Block, attention: Attention) -> float:
+    storage = attention.element_bytes or CACHE_BYTES
+    tokens = attention.tokens_per_entry(block) if attention.tokens_per_entry else 1
+    return float(attention.cached(block, 1) * storage / tokens)

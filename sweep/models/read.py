@@ -66,7 +66,7 @@ def _read(data: Mapping[str, Any], where: str, *, quiet: bool) -> tuple[Block, .
     name = _name(data, text, where)
     inside = f"{where}: {text.path}" if text.path else where
     config = Config(text.data, inside, text.outer)
-    missing = unsupported(name, text.data)
+    missing = unsupported(family_of(name) or name, text.data)
     if missing is not None:
         key, structure = missing
         raise SpecError(f"{inside}: {key}: {structure}, which is not supported")

@@ -13,7 +13,7 @@ from sweep.kernel.operators.cost import Cost, Scalar
 from sweep.kernel.params import Layout, Precision
 from sweep.schema.terms import Role
 
-Span = Literal["all", "window", "chunk"]
+Span = Literal["all", "window", "chunk", "selected", "buffer"]
 
 
 class Step(eqx.Module):
@@ -107,33 +107,62 @@ def no_weights(_: Block) -> tuple[Tensor, ...]:
     return ()
 
 
+def window_of(block: Block) -> Scalar:
+    """Tokens of a sliding window, or of a chunk. [count]"""
+    return block.window
+
+
 @dataclass(frozen=True)
 class Attention:
     """Reach and cache of an operator that attends to the context.
 
     Attributes:
-        cached: Elements of the KV cache of one token in one layer on each GPU.
-        span: Whether it attends to the whole context, to a sliding window of it, or to the
-            chunk that the newest token is in.
+        cached: Elements of the KV cache of one entry in one layer on each GPU. An entry is a
+            token, unless several share one.
+        span: Whether it attends to the whole context, to a sliding window of it, to the chunk that
+            the newest token is in, or to entries selected from a cache that keeps all of them; or
+            whether it works on a buffer whose size does not depend on the context.
         by_head: Whether the cache holds keys and values of each KV head, and not one latent for
             all heads.
+        limit: Entries of the window, the chunk, the selection or the buffer. [count]
+        tokens_per_entry: Tokens that share an entry, `None` if each has its own. [count]
+        element_bytes: Storage of a cached element, `None` if the recipe says. [byte]
     """
 
     cached: Callable[[Block, Scalar], Scalar]
     span: Span = "all"
     by_head: bool = True
+    limit: Callable[[Block], Scalar] = window_of
+    tokens_per_entry: Callable[[Block], Scalar] | None = None
+    element_bytes: float | None = None
+
+    def entries(self, block: Block, tokens: Scalar) -> Scalar:
+        """Entries of a sequence of `tokens`; the last tokens may not fill one. [count]"""
+        if self.tokens_per_entry is None:
+            return tokens
+        return jnp.floor(tokens / self.tokens_per_entry(block))
 
     def reach(self, block: Block, context: Scalar) -> Scalar:
-        """Tokens attended to when the context holds `context`. [count]"""
-        if self.span == "all":
-            return context
-        if self.span == "window":
-            return jnp.minimum(context, block.window)
-        return jnp.mod(context - 1, block.window) + 1
+        """Entries attended to when the context holds `context` tokens. [count]"""
+        if self.span == "chunk":
+            return jnp.mod(context - 1, self.limit(block)) + 1
+        entries = self.entries(block, context)
+        return entries if self.span == "all" else jnp.minimum(entries, self.limit(block))
 
     def kept(self, block: Block, tokens: Scalar) -> Scalar:
-        """Tokens kept in the cache of a sequence of `tokens`. [count]"""
-        return tokens if self.span == "all" else jnp.minimum(tokens, block.window)
+        """Entries kept in the cache of a sequence of `tokens`. [count]"""
+        if self.span == "buffer":
+            return 1.0 * self.limit(block)
+        entries = self.entries(block, tokens)
+        whole = self.span in ("all", "selected")
+        return entries if whole else jnp.minimum(entries, self.limit(block))
+
+    def held(self, block: Block, tokens: Scalar, kept_context: Scalar) -> Scalar:
+        """The same in an engine that keeps a share `kept_context` of what it could drop. [count]"""
+        kept = self.kept(block, tokens)
+        if self.span == "buffer":
+            return kept
+        return kept + kept_context * (self.entries(block, tokens) - kept)
 
 
 @dataclass(frozen=True)
@@ -147,6 +176,8 @@ class Operator:
             the type of the residual stream, for attention over the cache.
         exchanges: Whether GPUs exchange data in it.
         attention: Its reach and cache, or `None` if its cost does not depend on the context.
+        eight_bit: Whether its matrices compute in FP8 where the accelerator does, whatever the
+            recipe.
     """
 
     cost: Callable[[Block, Step, Scalar], Cost]
@@ -154,3 +185,4 @@ class Operator:
     role: Role = "hidden"
     attention: Attention | None = None
     exchanges: bool = False
+    eight_bit: bool = False
