@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import equinox as eqx
 
 from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.state import State
 
 
 def is_routed(blocks: Iterable["Block"]) -> bool:
@@ -54,6 +55,10 @@ class Block(eqx.Module):
         reserved_positions: Those of them that no token uses. [count]
         untied: 1 if the head has weights of its own, 0 if it shares the embedding's. [1]
         head_bias: 1 if the head has a bias. [1]
+        expert_latent: Width that routed experts work on where it is not that of the residual
+            stream. [count]
+        sources: Earlier outputs that attention over residuals weighs, on average. [count]
+        state: Sizes of a mixer that keeps a state of fixed size, if the layer has one.
     """
 
     operators: tuple[str, ...] = eqx.field(static=True)
@@ -86,3 +91,6 @@ class Block(eqx.Module):
     reserved_positions: Scalar = 0
     untied: Scalar = 0
     head_bias: Scalar = 0
+    expert_latent: Scalar = 0
+    sources: Scalar = 0
+    state: State | None = None

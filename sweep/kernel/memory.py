@@ -9,6 +9,13 @@ from sweep.kernel.operator_table import OPERATORS, attentions
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Linear, Point
 from sweep.kernel.roofline import fabric
+from sweep.kernel.state_memory import (
+    copied_state_weights,
+    state_bytes_per_sequence,
+    state_heads_split,
+    state_width,
+    stateful,
+)
 from sweep.schema.terms import INFEASIBLE_REASONS, PARTS
 
 LOGIT_BYTES = 4.0
@@ -23,6 +30,8 @@ def weight_memory(point: Point) -> Scalar:
     """
     layout, precision = point.layout, point.precision
     kv_heads = jnp.stack([jnp.asarray(b.kv_heads, float) for b in point.model.blocks]).max()
+    if not any(attentions(block) for block in point.model.blocks):
+        kv_heads = jnp.ones(())
     storage = _vector(*(precision.part(part).weight for part in PARTS), precision.hidden)
     share = _vector(
         1 / layout.tp, jnp.maximum(1 / layout.tp, 1 / kv_heads), 1.0, 1 / layout.stage_gpus
@@ -31,6 +40,8 @@ def weight_memory(point: Point) -> Scalar:
         point.model.elements * storage[None, :, None] * share[None, None, :], axis=(1, 2)
     )
     before, layers, after = held[0], held[1] + _copied_kv_weights(point), held[2]
+    if stateful(point):
+        layers = layers + copied_state_weights(point)
     stage = layers * jnp.ceil(point.model.layers / layout.pp) / point.model.layers
     return stage + jnp.where(layout.pp > 1, jnp.maximum(before, after), before + after)
 
@@ -61,9 +72,10 @@ def _vector(*values: Scalar) -> Array:
 
 
 def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
-    """KV cache of one sequence of `tokens` tokens on each GPU of its group. [byte]
+    """KV cache and states of one sequence of `tokens` tokens on each GPU of its group. [byte]
 
-    Windowed and chunked layers keep their window or chunk and no more.
+    Windowed and chunked layers keep their window or chunk and no more, and layers with a state the
+    same for any sequence.
     """
     total = jnp.zeros(())
     for block in point.model.blocks:
@@ -72,6 +84,8 @@ def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
             held = kept + point.factors.kept_context * (tokens - kept)
             elements = attention.cached(block, point.tp) * held
             total = total + block.count * elements * point.precision.kv
+    if stateful(point):
+        total = total + state_bytes_per_sequence(point)
     return total / point.layout.pp
 
 
@@ -106,7 +120,12 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
         heads = block.heads / tp + 2 * kv_heads_per_gpu(block, tp)
         routed = jnp.maximum(block.experts_per_token, 1.0)
         outputs = jnp.maximum(heads * block.head_dim, 2 * routed * block.ffn_size / tp)
+        if block.state is not None:
+            outputs = jnp.maximum(outputs, state_width(block, tp))
         if block.in_transformer:
+            if "attention_residual_attention" in block.operators:
+                # All earlier outputs live on: about twice as many as a layer reads on average.
+                outputs = outputs + 2 * block.sources * block.hidden_size
             width = jnp.maximum(width, 2 * block.hidden_size + outputs)
         if "lm_head" in block.operators:
             logits = sampled * block.vocab_size
@@ -164,6 +183,7 @@ def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, 
     layout, precision = point.layout, point.precision
     tp, stage = layout.tp, layout.stage_gpus
     layers = [block for block in point.model.blocks if block.in_transformer]
+    attending = [block for block in layers if attentions(block)]
     routed = [block for block in layers if "router" in block.operators]
     dense = [block for block in layers if "router" not in block.operators]
     positions = sum(b.positions - b.reserved_positions for b in point.model.blocks)
@@ -178,7 +198,9 @@ def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, 
     holds = {
         "exceeds_memory": exceeds_memory,
         "tp_does_not_divide_heads": _any(
-            *(_indivisible(b.heads, tp) for b in layers), *(heads_split(b.kv_heads) for b in layers)
+            *(_indivisible(b.heads, tp) for b in layers),
+            *(heads_split(b.kv_heads) for b in attending),
+            *(split for b in stateful(point) for split in state_heads_split(b, tp)),
         ),
         "tp_does_not_divide_ffn": _any(
             *(_indivisible(b.ffn_size, tp) for b in dense),

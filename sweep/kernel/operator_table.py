@@ -12,8 +12,13 @@ from sweep.kernel.bindings.embedding_and_head import ENDS
 from sweep.kernel.bindings.experts import EXPERTS
 from sweep.kernel.bindings.feed_forward import FEED_FORWARD
 from sweep.kernel.bindings.latent_attention import LATENT_ATTENTION
+from sweep.kernel.bindings.latent_experts import LATENT_EXPERTS
+from sweep.kernel.bindings.linear_attention import LINEAR_ATTENTION
 from sweep.kernel.bindings.operator import Attention, Operator, Tensor
+from sweep.kernel.bindings.selective_scan import SELECTIVE_SCAN
+from sweep.kernel.bindings.state import STATE
 from sweep.kernel.block import Block
+from sweep.kernel.operators.cost import Scalar
 
 OPERATORS: dict[str, Operator] = {
     **ENDS,
@@ -22,6 +27,10 @@ OPERATORS: dict[str, Operator] = {
     **LATENT_ATTENTION,
     **FEED_FORWARD,
     **EXPERTS,
+    **LATENT_EXPERTS,
+    **STATE,
+    **LINEAR_ATTENTION,
+    **SELECTIVE_SCAN,
 }
 
 
@@ -37,6 +46,12 @@ def attentions(block: Block) -> list[Attention]:
     """Reach and cache of each operator of `block` that attends to the context."""
     found = (OPERATORS[name].attention for name in block.operators)
     return [attention for attention in found if attention is not None]
+
+
+def state_bytes(block: Block, tp: Scalar, hidden: Scalar) -> Scalar:
+    """State that one layer of `block` keeps of a sequence on each GPU. [byte]"""
+    kept = (OPERATORS[name].state for name in block.operators)
+    return sum((state(block, tp, hidden) for state in kept if state is not None), start=0.0)
 
 
 def operator_names(blocks: Sequence[Block]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from sweep.models.families.llama4 import read_llama4
 from sweep.models.families.mimo_v2 import read_mimo_v2
 from sweep.models.families.opt import read_opt
 from sweep.models.families.step3 import read_step3
+from sweep.models.state_families import OTHER_STATE_NAMES, STATE_FAMILIES
 from sweep.models.traits import (
     ALWAYS,
     NEVER,
@@ -337,6 +338,7 @@ FAMILIES: dict[str, Reader] = {
     "step3p5": read_step3,
     "vaultgemma": decoder(replace(GEMMA2, norm_place="before")),
     "Yi": decoder(LLAMA),
+    **STATE_FAMILIES,
 }
 
 SAME_AS: dict[str, str] = {
@@ -367,5 +369,6 @@ SAME_AS: dict[str, str] = {
     "step3p7": "step3p5",
     "xverse": "llama",
     "youtu": "minicpm3",
+    **OTHER_STATE_NAMES,
 }
 """Other names of families, among them those of the text part of a model that also sees or hears."""

@@ -154,3 +154,4 @@ class Operator:
     role: Role = "hidden"
     attention: Attention | None = None
     exchanges: bool = False
+    state: Callable[[Block, Scalar, Scalar], Scalar] | None = None
