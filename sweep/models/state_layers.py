@@ -68,9 +68,20 @@ def with_mixer(layer: Block, mixer: Mixer) -> Block:
 
 def without_attention(layer: Block) -> Block:
     """The layer with no sizes of attention."""
-    gone = ("heads", "kv_heads", "head_dim", "rotary_dim", "value_dim", "latent_dim", "query_rank")
-    flags = ("gate_size", "sinks", "qkv_bias", "output_bias")
-    return dataclasses.replace(layer, **dict.fromkeys((*gone, *flags), 0))
+    return dataclasses.replace(
+        layer,
+        heads=0,
+        kv_heads=0,
+        head_dim=0,
+        rotary_dim=0,
+        value_dim=0,
+        latent_dim=0,
+        query_rank=0,
+        gate_size=0,
+        sinks=0,
+        qkv_bias=0,
+        output_bias=0,
+    )
 
 
 def without_rotary(layer: Block) -> Block:
@@ -100,7 +111,7 @@ def kind_of(config: Config, key: str, name: object, known: Sequence[str]) -> str
     Raises:
         SpecError: The family has no such layers.
     """
-    kind = FORMER_NAMES.get(name, name) if isinstance(name, str) else None
+    kind = FORMER_NAMES.get(name, name) if isinstance(name, str) else ""
     if kind not in known:
         names = ", ".join(known)
         raise config.error(key, f"unknown kind {name!r:.40}; this family has {names}")

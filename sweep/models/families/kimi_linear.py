@@ -39,6 +39,8 @@ def read_kimi_linear(config: Config) -> tuple[Block, ...]:
         SpecError: A key is missing or malformed.
     """
     know(config, TRAITS)
+    if config.flag("tie_word_embeddings", False):
+        raise config.error("tie_word_embeddings", "true is not supported")
     count = config.size("layers")
     section = config.section(SECTION)
     listed, mixer = _kinds(config, section, count), _mixer(section)

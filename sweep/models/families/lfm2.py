@@ -67,8 +67,8 @@ def _read(config: Config, traits: Traits, adjusted: Adjustment) -> tuple[Block, 
     config.passes_over(*SAME_SIZES)
     if not config.flag("block_use_swiglu", True):
         raise config.error("block_use_swiglu", "false is not supported")
-    traits = replace(traits, tied=config.flag("tie_embedding", traits.tied))
     know(config, traits)
+    tied = config.flag(("tie_embedding", "tie_word_embeddings"), traits.tied)
     listed = _kinds(config, config.size("layers"))
     mixer = short_convolution(config, config.size("hidden_size"))
 
@@ -77,7 +77,8 @@ def _read(config: Config, traits: Traits, adjusted: Adjustment) -> tuple[Block, 
             layer = dataclasses.replace(layer, ffn_size=adjusted(config, int(layer.ffn_size)))
         return with_mixer(layer, mixer) if listed[index] == CONVOLUTION else layer
 
-    return read_decoder(config, traits, change)
+    *others, head = read_decoder(config, traits, change)
+    return (*others, dataclasses.replace(head, untied=int(not tied)))
 
 
 def _kinds(config: Config, count: int) -> list[str]:

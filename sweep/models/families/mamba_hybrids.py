@@ -146,9 +146,13 @@ def read_jamba(config: Config) -> tuple[Block, ...]:
 
     def layer(index: int) -> Block:
         has_experts = routed[index] and experts > 1
-        sizes = {"experts": experts, "experts_per_token": used} if has_experts else {}
         operators = pre_norm(without(ATTENTION, "rotary"), EXPERTS if has_experts else GATED_FFN)
-        found = dataclasses.replace(base, operators=operators, **sizes)
+        found = dataclasses.replace(
+            base,
+            operators=operators,
+            experts=has_experts * experts,
+            experts_per_token=has_experts * used,
+        )
         return found if attending[index] else with_mixer(found, mixer)
 
     return (

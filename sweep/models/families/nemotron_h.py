@@ -16,7 +16,7 @@ from sweep.models.layers import (
     on_latent,
     without,
 )
-from sweep.models.mamba_layers import MambaKeys, mamba2
+from sweep.models.mamba_layers import SSD_KEYS, MambaKeys, mamba2
 from sweep.models.state_layers import FULL, LINEAR, kind_of
 
 LETTERS = {"M": LINEAR, "E": "moe", "*": FULL, "-": "mlp"}
@@ -42,6 +42,14 @@ KEYS = MambaKeys(
     },
     by_heads=True,
 )
+OF_SOME_LAYERS = (
+    *("mamba_num_heads", "mamba_head_dim", "ssm_state_size", "n_groups", "conv_kernel", "expand"),
+    *("chunk_size", "use_conv_bias", "use_bias"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size", "mlp_bias"),
+    *("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size", "moe_latent_size"),
+    *("moe_shared_expert_intermediate_size", "mamba_ssm_cache_dtype"),
+)
+"""Keys that say nothing of a model without layers of their kind."""
 CLASS = {"head_dim": 128, "kv_heads": 8}
 
 
@@ -52,9 +60,9 @@ def read_nemotron_h(config: Config) -> tuple[Block, ...]:
         SpecError: A key is missing or malformed, or says something that is not supported.
     """
     config.passes_over("n_shared_experts", "moe_shared_expert_overlap", "num_logits_to_keep")
-    config.passes_over("partial_rotary_factor", "mtp_hybrid_override_pattern")
+    config.passes_over("partial_rotary_factor", *SSD_KEYS)
     config.class_sizes = CLASS
-    for key in ("attention_bias", "mamba_proj_bias"):
+    for key in ("attention_bias", "mamba_proj_bias", "tie_word_embeddings"):
         if config.flag(key, False):
             raise config.error(key, "true is not supported")
     if config.given("window") is not None:
@@ -63,12 +71,11 @@ def read_nemotron_h(config: Config) -> tuple[Block, ...]:
     hidden_size, vocab_size = config.size("hidden_size"), config.size("vocab_size")
     base = Block((), hidden_size=hidden_size, norm_vectors=RMS_NORM)
     built = {kind: _layer(config, kind, base) for kind in dict.fromkeys(listed)}
-    config.passes_over("intermediate_size", "mlp_bias", "ssm_state_size", "conv_kernel")
-    tied = config.flag("tie_word_embeddings", False)
+    config.passes_over(*OF_SOME_LAYERS)
     return (
         embedding(vocab_size, hidden_size),
         *grouped(built[kind] for kind in listed),
-        head(vocab_size, hidden_size, tied=tied),
+        head(vocab_size, hidden_size, tied=False),
     )
 
 
