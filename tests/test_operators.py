@@ -9,6 +9,7 @@ from factories import CONFIGS, FP16, TOY, blocks, config, point, shipped, shippe
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
+from state_models import STATE_MODELS, VARIANTS, tiny
 
 from sweep.kernel import phases
 from sweep.kernel.bindings.operator import Step
@@ -719,8 +720,9 @@ UNTIED = {"tie_word_embeddings": False}
 
 
 def test_every_operator_runs_in_some_family() -> None:
-    run = {name for family in CONFIGS for block in blocks(family) for name in block.operators}
-    assert run == set(OPERATORS)
+    read = [*(blocks(family) for family in CONFIGS), *(tiny(name) for name in STATE_MODELS)]
+    read += [tiny(family, **changes) for family, changes in VARIANTS]
+    assert {n for model in read for block in model for n in block.operators} == set(OPERATORS)
 
 
 LLAMA_2_70B_SHARED_DECODE = {

@@ -73,12 +73,12 @@ def delta_rule_scan(
 ) -> Cost:
     """Cost of a prompt in chunks, by the WY form of the products of a chunk [1].
 
-    Of each pair of tokens in a chunk: keys with keys, queries with keys, and the triangular system
-    for the keys, three multiply-adds of the width of a key; the system for the values and their
-    weighted sum, two of the width of a value. Of each token: the state under its key, its output
-    from the state, and the update, six FLOPs an element. The triangular systems are solved
-    directly: the inverse that kernels form first adds C²/3 FLOPs a token, about 1 %. The state
-    stays on chip until the prompt ends.
+    Each pair of different tokens of a chunk takes the product of their keys and a step of two
+    triangular systems, one as wide as a key and one as a value; each pair, with a token and itself,
+    takes the product of query and key and its share of the weighted sum of values. Each token
+    takes what the state holds under its key, its output from the state, and the update, six FLOPs
+    an element. The triangular systems are solved directly: the inverse that kernels form first
+    adds C²/3 FLOPs a token, about 1 %. The state stays on chip until the prompt ends.
 
     Args:
         sequences: Prompts, or chunks of prompts. [count]
@@ -98,11 +98,14 @@ def delta_rule_scan(
         [1] Yang et al., "Parallelizing linear transformers with the delta rule over sequence
         length", NeurIPS 2024.
     """
-    tokens, scores = sequences * query_len, sequences * heads * pairs
+    tokens = sequences * query_len
+    scores, others = sequences * heads * pairs, sequences * heads * (pairs - query_len)
     keys, values = 2 * groups * key_dim, heads * value_dim
     states = heads * key_dim * value_dim
     return Cost(
-        tensor_flops=6 * tokens * states + 2 * scores * (3 * key_dim + 2 * value_dim),
+        tensor_flops=6 * tokens * states
+        + 2 * others * (2 * key_dim + value_dim)
+        + 2 * scores * (key_dim + value_dim),
         vector_flops=tokens * (NORM_FLOPS * keys + GATE_FLOPS * gates + 2 * decays),
         special_ops=tokens * (2 * groups + GATE_SPECIALS * gates + decays),
         kv_bytes=(1 + resumed) * sequences * states * state_bytes,
