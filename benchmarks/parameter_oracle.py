@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from state_variations import CLASS_NAMES, fitted
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sweep.errors import SpecError
@@ -94,7 +95,8 @@ def counted_there(config: dict[str, Any]) -> tuple[int, int]:
     built = AutoConfig.for_model(THERE.get(config["model_type"], config["model_type"]), **keys)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(built)
-    aside = (b.numel() for name, b in model.named_buffers() if "correction_bias" in name)
+    biases = ("e_score_correction_bias", "expert_bias")
+    aside = (b.numel() for name, b in model.named_buffers() if name.endswith(biases))
     return sum(p.numel() for p in model.parameters()), sum(aside)
 
 
@@ -104,6 +106,7 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
     keys = dict(part.data)
     name = keys.get("model_type") or config["model_type"]
     known = FAMILIES.keys() & {SAME_AS.get(name, name)}
+    known = {CLASS_NAMES.get(family, family) for family in known}
     tied = (part.outer or {}).get("tie_word_embeddings")
     return {
         **({} if tied is None else {"tie_word_embeddings": tied}),
@@ -117,7 +120,8 @@ def variations(number: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
     draw = random.Random(seed)
     for family in sorted(FAMILIES.keys() - LISTED):
         try:
-            default = AutoConfig.for_model(family).to_dict()
+            name = CLASS_NAMES.get(family, family)
+            default = AutoConfig.for_model(name).to_dict()
         except (ValueError, KeyError):
             continue
         for index in range(number):
@@ -136,7 +140,8 @@ def variations(number: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
                 }
             if "kv_lora_rank" in keys or "index_topk" in keys:
                 keys |= {key: False for key in ("attention_bias", "mlp_bias") if key in keys}
-            yield f"{family} {index}", {"model_type": family, "pad_token_id": 0, **keys}
+            keys = fitted(family, keys, draw)
+            yield f"{family} {index}", {"model_type": name, "pad_token_id": 0, **keys}
 
 
 def configs(folders: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:

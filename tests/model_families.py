@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from state_models import STATE_MODELS
+
 BASE = {
     "hidden_size": 64,
     "intermediate_size": 160,
@@ -314,6 +316,7 @@ OTHER_FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
         348_376,
     ),
     "vaultgemma": ({**BASE, "head_dim": 16}, 238_144),
+    **STATE_MODELS,
 }
 """Family → keys and parameters, as the published model code builds it without weights; those
 by hand where a comment says so. A router's stored bias, which that code keeps aside, is counted."""

@@ -7,10 +7,12 @@ import jax
 import numpy as np
 import pytest
 from factories import OF_TEXT, PEAKS, blocks, hardware, model, point, precision, price
+from state_models import K3, tiny
 
 from sweep.evaluation.kernel_inputs import hardware_params
 from sweep.kernel.block import Block
 from sweep.kernel.request import Request
+from sweep.kernel.state import State
 from sweep.models.parameter_count import model_facts
 from sweep.specs.dtypes import Dtype
 from sweep.specs.hardware import HardwareSpec
@@ -308,8 +310,15 @@ WIDER = {
     "positions": ("gpt2", 0, 2048),
     "untied": ("llama", 2, 0),
     "head_bias": ("llama", 2, 1),
+    "expert_latent": ("nemotron_h", 2, 32),
+    "sources": ("kimi_linear", 1, 9),
+    "state": ("qwen3_next", 1, State(heads=2, groups=2, key_dim=16, value_dim=12, kernel=4)),
 }
 """For each field of a block a family, the place of a block that reads it, and another value."""
+
+
+STATEFUL = {"nemotron_h": {"moe_latent_size": 24}, "kimi_linear": K3, "qwen3_next": {}}
+"""Families of the table with layers that keep a state, and keys in addition to theirs."""
 
 
 def test_every_field_of_a_block_has_a_case() -> None:
@@ -321,7 +330,7 @@ def test_every_field_of_a_block_has_a_case() -> None:
 @pytest.mark.parametrize("field", WIDER)
 def test_every_field_of_a_block_moves_some_variable(field: str) -> None:
     family, place, value = WIDER[field]
-    before = blocks(family)
+    before = tiny(family, **STATEFUL[family]) if family in STATEFUL else blocks(family)
     assert getattr(before[place], field) != value
     changed = dataclasses.replace(before[place], **{field: value})
     after = (*before[:place], changed, *before[place + 1 :])

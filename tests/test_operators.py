@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from model_families import OTHER_FAMILIES
+from state_models import STATE_MODELS, VARIANTS, tiny
 
 from sweep.kernel import phases
 from sweep.kernel.bindings.operator import Step
@@ -724,8 +725,9 @@ UNTIED = {"tie_word_embeddings": False}
 def test_every_operator_runs_in_some_family() -> None:
     configs = {**CONFIGS, **{family: config for family, (config, _) in OTHER_FAMILIES.items()}}
     read = [read_blocks({"model_type": name, **data}, name) for name, data in configs.items()]
-    run = {name for model in read for block in model for name in block.operators}
-    assert run == set(OPERATORS)
+    read += [tiny(name) for name in STATE_MODELS]
+    read += [tiny(family, **changes) for family, changes in VARIANTS]
+    assert {n for model in read for block in model for n in block.operators} == set(OPERATORS)
 
 
 LLAMA_2_70B_SHARED_DECODE = {

@@ -48,6 +48,8 @@ def model_summary(spec: ModelSpec) -> dict[str, Any]:
         "weight_bytes_16_bit": 2 * facts.parameters,
         "kv_cache_bytes_per_token": facts.kv_cache_bytes_per_token,
     }
+    if facts.state_bytes_per_sequence:
+        summary["state_bytes_per_sequence"] = facts.state_bytes_per_sequence
     if spec.published is not None:
         summary |= {
             "published_parameters": spec.published.parameters,

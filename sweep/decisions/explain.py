@@ -30,6 +30,7 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
+from sweep.kernel.state_memory import state_memory, stateful
 from sweep.runs.run import run_resolved
 from sweep.schema.intervals import CALIBRATED, ENDS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
@@ -116,7 +117,8 @@ class Explanation:
         phases: The prefill, and a decode step at the mean context unless `osl` is 1.
         figures: Values of `FIGURES` by variable, NaN where unknown, in SI units.
         intervals: Ends of the 90 % intervals, for the figures that have one.
-        memory: Memory on each GPU by variable, and the capacity as `device`. [byte]
+        memory: Memory on each GPU by variable, the part of `kv_cache_memory` that does not grow
+            with the context as `state` if there is any, and the capacity as `device`. [byte]
         reasons: Why the cell cannot run; empty if it can.
         elasticities: By `QUANTITIES` and `RESOURCES`, in percent for a percent.
     """
@@ -168,10 +170,20 @@ def explain(
             for name in FIGURES
             if name in CALIBRATED and f"{name}_{ENDS[0]}" in values
         },
-        memory={name: values[name] for name in MEMORY} | {"device": _capacity(one.hardware[0])},
+        memory={
+            **{name: values[name] for name in MEMORY},
+            **_state(one, numbers),
+            "device": _capacity(one.hardware[0]),
+        },
         reasons=tuple(why for why, bit in INFEASIBLE_REASONS.items() if reason & bit),
         elasticities=_elasticities(one, numbers, calibration),
     )
+
+
+def _state(one: Resolved, numbers: Mapping[str, float]) -> dict[str, float]:
+    """Memory of the states of a batch, by the name that an explanation has for it. [byte]"""
+    point = _cell(one, numbers, None)
+    return {"state": float(state_memory(point))} if stateful(point) else {}
 
 
 def _capacity(spec: HardwareSpec) -> float:

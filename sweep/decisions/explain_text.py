@@ -10,6 +10,9 @@ from sweep.kernel.elasticity import RESOURCES
 from sweep.schema.axes import LABELLED, gpus_of
 from sweep.schema.variables import VARIABLES
 
+NAMES = {"device": "device memory", "state": "of it, states of fixed size"}
+"""Names of kinds of memory that are no variables."""
+
 
 def title(explanation: Explanation) -> str:
     """The cell and the kind of prediction, in one line."""
@@ -62,9 +65,9 @@ def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
         low, high = explanation.intervals.get(name, (None, None))
         rows.append(
             {
-                "figure": "device memory" if name == "device" else name,
+                "figure": NAMES.get(name, name),
                 "value": value if isfinite(value) else None,
-                "units": "byte" if name == "device" else VARIABLES[name].units,
+                "units": "byte" if name in NAMES else VARIABLES[name].units,
                 "lower": low,
                 "upper": high,
             }

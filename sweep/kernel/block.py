@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import equinox as eqx
 
 from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.state import State
 
 
 def is_routed(blocks: Iterable["Block"]) -> bool:
@@ -66,6 +67,10 @@ class Block(eqx.Module):
         token_pixels: Side of the square of pixels that a token of an image covers. [pixel]
         patch_values: Latents of a patch that enters the model. [count]
         denoised_values: Values of a patch that leaves it. [count]
+        expert_latent: Width that routed experts work on where it is not that of the residual
+            stream. [count]
+        sources: Earlier outputs that attention over residuals weighs, on average. [count]
+        state: Sizes of a mixer that keeps a state of fixed size, if the layer has one.
     """
 
     operators: tuple[str, ...] = eqx.field(static=True)
@@ -110,3 +115,6 @@ class Block(eqx.Module):
     token_pixels: Scalar = 0
     patch_values: Scalar = 0
     denoised_values: Scalar = 0
+    expert_latent: Scalar = 0
+    sources: Scalar = 0
+    state: State | None = None

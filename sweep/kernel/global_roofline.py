@@ -22,7 +22,7 @@ from sweep.schema.terms import PARTS
 def step_flops(point: Point) -> Scalar:
     """Operations of one decode step in the transformer layers of all GPUs. [count]
 
-    Two for each parameter a token uses, and those of attention.
+    Two for each parameter a token uses, and those of attention and of states.
     """
     step = _step(point)
     total = (
@@ -30,16 +30,20 @@ def step_flops(point: Point) -> Scalar:
     )
     for block, operator, attended in _attentions(point):
         total = total + block.count * operator.cost(block, step, attended).tensor_flops
+    for block, operator in _states(point):
+        total = total + block.count * operator.cost(block, step, 1.0).flops
     return total
 
 
 def step_bytes(point: Point) -> Scalar:
-    """Parameters and KV cache that one decode step reads, on all GPUs. [byte]"""
+    """Parameters, KV cache and states that one decode step moves, on all GPUs. [byte]"""
     step = _step(point)
     storage = jnp.stack([jnp.asarray(point.precision.part(part).weight) for part in PARTS])
     total = jnp.sum(point.model.layer_parameters * storage)
     for block, operator, attended in _attentions(point):
         total = total + block.count * operator.cost(block, step, attended).kv_bytes
+    for block, operator in _states(point):
+        total = total + block.count * operator.cost(block, step, 1.0).kv_bytes
     return total
 
 
@@ -73,6 +77,14 @@ def _attentions(point: Point) -> Iterator[tuple[Block, Operator, Scalar]]:
             operator = OPERATORS[name]
             if operator.attention is not None:
                 yield block, operator, operator.attention.reach(block, context_len)
+
+
+def _states(point: Point) -> Iterator[tuple[Block, Operator]]:
+    """Operators of each kind of layer that keep a state of fixed size."""
+    for block in point.model.blocks:
+        for name in block.operators:
+            if OPERATORS[name].state is not None:
+                yield block, OPERATORS[name]
 
 
 def _step(point: Point) -> Step:

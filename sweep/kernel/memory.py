@@ -11,6 +11,13 @@ from sweep.kernel.operator_table import OPERATORS, attentions
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Linear, Point
 from sweep.kernel.roofline import fabric
+from sweep.kernel.state_memory import (
+    copied_state_weights,
+    state_bytes_per_sequence,
+    state_heads_split,
+    state_width,
+    stateful,
+)
 from sweep.schema.terms import INFEASIBLE_REASONS, PARTS
 
 LOGIT_BYTES = 4.0
@@ -25,6 +32,8 @@ def weight_memory(point: Point) -> Scalar:
     """
     layout, precision = point.layout, point.precision
     kv_heads = jnp.stack([jnp.asarray(b.kv_heads, float) for b in point.model.blocks]).max()
+    if not any(attentions(block) for block in point.model.blocks):
+        kv_heads = jnp.ones(())
     storage = _vector(*(precision.part(part).weight for part in PARTS), precision.hidden)
     share = _vector(
         1 / layout.tp, jnp.maximum(1 / layout.tp, 1 / kv_heads), 1.0, 1 / layout.stage_gpus
@@ -33,6 +42,8 @@ def weight_memory(point: Point) -> Scalar:
         point.model.elements * storage[None, :, None] * share[None, None, :], axis=(1, 2)
     )
     before, layers, after = held[0], held[1] + _copied_kv_weights(point), held[2]
+    if stateful(point):
+        layers = layers + copied_state_weights(point)
     stage = layers * jnp.ceil(point.model.layers / layout.pp) / point.model.layers
     return stage + jnp.where(layout.pp > 1, jnp.maximum(before, after), before + after)
 
@@ -63,9 +74,10 @@ def _vector(*values: Scalar) -> Array:
 
 
 def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
-    """KV cache of one sequence of `tokens` tokens on each GPU of its group. [byte]
+    """KV cache and states of one sequence of `tokens` tokens on each GPU of its group. [byte]
 
-    Windowed and chunked layers keep their window or chunk and no more.
+    Windowed and chunked layers keep their window or chunk and no more, and layers with a state the
+    same for any sequence.
     """
     total = jnp.zeros(())
     for block in point.model.blocks:
@@ -75,6 +87,8 @@ def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
             stored = attention.element_bytes
             storage = point.precision.kv if stored is None else stored
             total = total + block.count * elements * storage
+    if stateful(point):
+        total = total + state_bytes_per_sequence(point)
     return total / point.layout.pp
 
 
@@ -127,6 +141,11 @@ def _live_elements(block: Block, tp: Scalar) -> Scalar:
     outputs = jnp.maximum(heads * block.head_dim, 2 * routed * block.ffn_size / tp)
     if selects(block):
         outputs = jnp.maximum(outputs, selecting_elements(block, tp))
+    if block.state is not None:
+        outputs = jnp.maximum(outputs, state_width(block, tp))
+    if "attention_residual_attention" in block.operators:
+        # All earlier outputs live on: about twice as many as a layer reads on average.
+        outputs = outputs + 2 * block.sources * block.hidden_size
     streams = 1 + block.streams if "attention_collapse" in block.operators else 2
     return streams * block.hidden_size + outputs
 
@@ -185,6 +204,7 @@ def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, 
     layout, precision = point.layout, point.precision
     tp, stage = layout.tp, layout.stage_gpus
     layers = [block for block in point.model.blocks if block.in_transformer]
+    attending = [block for block in layers if attentions(block)]
     routed = [block for block in layers if "router" in block.operators]
     dense = [block for block in layers if "router" not in block.operators]
     positions = sum(b.positions - b.reserved_positions for b in point.model.blocks)
@@ -199,7 +219,9 @@ def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, 
     holds = {
         "exceeds_memory": exceeds_memory,
         "tp_does_not_divide_heads": _any(
-            *(_indivisible(b.heads, tp) for b in layers), *(heads_split(b.kv_heads) for b in layers)
+            *(_indivisible(b.heads, tp) for b in layers),
+            *(heads_split(b.kv_heads) for b in attending),
+            *(split for b in stateful(point) for split in state_heads_split(b, tp)),
         ),
         "tp_does_not_divide_ffn": _any(
             *(_indivisible(b.ffn_size, tp) for b in dense),

@@ -16,9 +16,14 @@ from sweep.kernel.bindings.feed_forward import FEED_FORWARD
 from sweep.kernel.bindings.hyper_connections import HYPER_CONNECTIONS
 from sweep.kernel.bindings.indexer import INDEXER
 from sweep.kernel.bindings.latent_attention import LATENT_ATTENTION
+from sweep.kernel.bindings.latent_experts import LATENT_EXPERTS
+from sweep.kernel.bindings.linear_attention import LINEAR_ATTENTION
 from sweep.kernel.bindings.operator import Attention, Operator, Tensor
 from sweep.kernel.bindings.selected_attention import SELECTED_ATTENTION
+from sweep.kernel.bindings.selective_scan import SELECTIVE_SCAN
+from sweep.kernel.bindings.state import STATE
 from sweep.kernel.block import Block
+from sweep.kernel.operators.cost import Scalar
 
 OPERATORS: dict[str, Operator] = {
     **ENDS,
@@ -32,6 +37,10 @@ OPERATORS: dict[str, Operator] = {
     **FEED_FORWARD,
     **EXPERTS,
     **DIFFUSION,
+    **LATENT_EXPERTS,
+    **STATE,
+    **LINEAR_ATTENTION,
+    **SELECTIVE_SCAN,
 }
 
 
@@ -47,6 +56,12 @@ def attentions(block: Block) -> list[Attention]:
     """Reach and cache of each operator of `block` that attends to the context."""
     found = (OPERATORS[name].attention for name in block.operators)
     return [attention for attention in found if attention is not None]
+
+
+def state_bytes(block: Block, tp: Scalar, hidden: Scalar) -> Scalar:
+    """State that one layer of `block` keeps of a sequence on each GPU. [byte]"""
+    kept = (OPERATORS[name].state for name in block.operators)
+    return sum((state(block, tp, hidden) for state in kept if state is not None), start=0.0)
 
 
 def operator_names(blocks: Sequence[Block]) -> tuple[str, ...]:

@@ -113,7 +113,8 @@ class Pricing:
     def _seconds(self, block: Block, operator: Operator, cost: Cost) -> Seconds:
         """Time that `cost` takes at the rates that the engine reaches."""
         factors, attention = self.point.factors, operator.attention
-        share = factors.gemm if attention is None else factors.attention
+        fused = attention is not None or operator.state is not None
+        share = factors.attention if fused else factors.gemm
         if operator.role == "experts":
             share = share * factors.expert_gemm
         if attention is not None and attention.by_head and self.step.decoding:

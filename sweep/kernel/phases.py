@@ -107,7 +107,10 @@ def decode_pass(point: Point, sequences: Scalar) -> Pass:
 def mixed_latency(
     point: Point, sequences: Scalar, *, prompt_tokens: Scalar = 0.0, prompts_ended: Scalar = 0.0
 ) -> Scalar:
-    """Time of a pass that decodes and prefills at once, without its attention. [s]
+    """Time of a pass that decodes and prefills at once, without attention and scans. [s]
+
+    Layers with a state update it for the sequences that decode; `prefill_attention_latency` has
+    their scans over the prompts.
 
     Args:
         point: Model, machine, layout and lengths.
@@ -123,7 +126,7 @@ def mixed_latency(
 def prefill_attention_latency(
     point: Point, *, sequences: Scalar, chunk: Scalar, chunks: Scalar
 ) -> Scalar:
-    """Time of attention over prompts in a pass in which other sequences decode. [s]
+    """Time of attention and scans over prompts in a pass in which other sequences decode. [s]
 
     Args:
         point: Model, machine, layout and lengths.
@@ -137,7 +140,7 @@ def prefill_attention_latency(
     for block in point.model.blocks:
         # Stages work on other microbatches meanwhile: no bubble as at a prefill of its own.
         layers = block.count * pricing.uneven(block)
-        for name in _attending(block):
+        for name in _with_past(block):
             total = total + layers * pricing.seconds(block, name, chunk).latency
     return total
 
@@ -171,6 +174,15 @@ def _growing_attention(point: Point, step: Step) -> Scalar:
 
 def _attending(block: Block) -> list[str]:
     return [name for name in block.operators if OPERATORS[name].attention is not None]
+
+
+def _with_past(block: Block) -> list[str]:
+    """Operators that read what a sequence left behind: its cache or its state."""
+    return [
+        name
+        for name in block.operators
+        if OPERATORS[name].attention is not None or OPERATORS[name].state is not None
+    ]
 
 
 def _step(

@@ -33,6 +33,8 @@ OF_EXPERTS = (
 )
 """Keys that say nothing of a model without experts."""
 Reader = Callable[[Config], tuple[Block, ...]]
+Change = Callable[[int, Block], Block]
+"""Function from the index of a layer and its block to the block that the family has there."""
 
 
 def decoder(traits: Traits) -> Reader:
@@ -40,25 +42,28 @@ def decoder(traits: Traits) -> Reader:
     return lambda config: read_decoder(config, traits)
 
 
-def read_decoder(
-    config: Config, traits: Traits, change: Callable[[int, Block], Block] | None = None
-) -> tuple[Block, ...]:
+def read_decoder(config: Config, traits: Traits, change: Change | None = None) -> tuple[Block, ...]:
     """Read embedding, layers and head of a decoder.
 
     Args:
-        config: Its config.
-        traits: Those of its class.
-        change: Function from a layer's number and the layer to what the family makes of it.
+        config: The published config.
+        traits: What the class of the family is like.
+        change: Changes the layers that traits cannot describe.
 
     Raises:
         SpecError: A key is missing or malformed, or says something that is not supported.
     """
-    config.lift(*traits.sections)
-    config.class_sizes = {**traits.defaults, **(traits.nested if config.nested else {})}
+    know(config, traits)
     layers = _layers(config, traits)
     if change is not None:
-        layers = [change(number, layer) for number, layer in enumerate(layers)]
+        layers = [change(index, layer) for index, layer in enumerate(layers)]
     return (_embedding(config, traits), *grouped(layers), _head(config, traits))
+
+
+def know(config: Config, traits: Traits) -> None:
+    """Let a config find the sizes that its class knows, and those in nested sections."""
+    config.lift(*traits.sections)
+    config.class_sizes = {**traits.defaults, **(traits.nested if config.nested else {})}
 
 
 def _embedding(config: Config, traits: Traits) -> Block:

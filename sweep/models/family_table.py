@@ -17,6 +17,7 @@ from sweep.models.families.mimo_v2 import read_mimo_v2
 from sweep.models.families.minimax_m3 import read_minimax_m3
 from sweep.models.families.opt import read_opt
 from sweep.models.families.step3 import read_step3
+from sweep.models.state_families import OTHER_STATE_NAMES, STATE_FAMILIES
 from sweep.models.traits import (
     ALWAYS,
     NEVER,
@@ -346,6 +347,7 @@ FAMILIES: dict[str, Reader] = {
     "step3p5": read_step3,
     "vaultgemma": decoder(replace(GEMMA2, norm_place="before")),
     "Yi": decoder(LLAMA),
+    **STATE_FAMILIES,
 }
 
 SAME_AS: dict[str, str] = {
@@ -381,5 +383,6 @@ SAME_AS: dict[str, str] = {
     "step3p7": "step3p5",
     "xverse": "llama",
     "youtu": "minicpm3",
+    **OTHER_STATE_NAMES,
 }
 """Other names of families, among them those of the text part of a model that also sees or hears."""

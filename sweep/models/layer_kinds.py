@@ -16,15 +16,7 @@ KINDS = {
 }
 """Kinds of attention that per-layer lists name, and whether each has a window."""
 NOT_SUPPORTED = {
-    "linear_attention": "linear attention",
-    "lightning_attention": "lightning attention",
-    "gated_delta_net": "linear attention",
-    "kda": "linear attention",
-    "mamba": "state-space layers",
-    "mamba2": "state-space layers",
-    "hybrid": "state-space layers",
     "recurrent": "recurrent layers",
-    "conv": "short convolutions",
     "indexed_attention": "sparse attention with an indexer",
     "sparse_attention": "sparse attention",
     "compressed_sparse_attention": "compressed attention",
@@ -51,7 +43,7 @@ def windows(config: Config, kind: Windows, layers: int) -> list[int | None]:
 
 
 def _windowed(config: Config, kind: Windows, layers: int) -> list[bool]:
-    listed = _listed(config, layers)
+    listed = _listed(config, layers, kind.others)
     if kind.where == "nowhere":
         return listed or [False] * layers
     config.passes_over("max_window_layers", *kind.pattern_keys)
@@ -71,12 +63,13 @@ def _has_window(config: Config, kind: Windows) -> bool:
     return config.given("window") is not None or kind.size is not None or kind.required
 
 
-def _listed(config: Config, layers: int) -> list[bool] | None:
-    if any(kind != 1 for kind in config.per_layer("attn_type_list", layers) or ()):
-        raise config.error("attn_type_list", "lightning attention (0) is not supported")
+def _listed(config: Config, layers: int, others: Sequence[str]) -> list[bool] | None:
+    if not others and any(kind != 1 for kind in config.per_layer("attn_type_list", layers) or ()):
+        raise config.error("attn_type_list", "0 is lightning attention, which the family lacks")
     key = config.given("layer_kinds")
     if key is not None:
-        return [_is_windowed(config, key, name) for name in config.per_layer(key, layers) or ()]
+        names = config.per_layer(key, layers) or ()
+        return [name not in others and _is_windowed(config, key, name) for name in names]
     pattern = config.per_layer("hybrid_layer_pattern", layers)
     if pattern is None:
         return None

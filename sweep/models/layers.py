@@ -29,6 +29,21 @@ SHARED_EXPERT = (
     "shared_gated_activation",
     "shared_down_projection",
 )
+UNGATED_EXPERTS = (
+    "router",
+    "expert_dispatch",
+    "expert_up_projection",
+    "expert_activation",
+    "expert_down_projection",
+    "expert_return",
+    "expert_combine",
+)
+UNGATED_SHARED_EXPERT = ("shared_up_projection", "shared_activation", "shared_down_projection")
+ON_LATENT = (
+    *("expert_dispatch", "expert_gate_up_projection", "expert_up_projection"),
+    *("expert_down_projection", "expert_return", "expert_combine"),
+)
+"""Operators of experts that read or write the residual stream."""
 
 RMS_NORM, LAYER_NORM = 1, 2
 """Weight vectors of each norm."""
@@ -62,6 +77,16 @@ def before(operators: tuple[str, ...], name: str, extra: str) -> tuple[str, ...]
 def replaced(operators: tuple[str, ...], name: str, other: str) -> tuple[str, ...]:
     """Put operator `other` in the position of `name`."""
     return tuple(other if operator == name else operator for operator in operators)
+
+
+def on_latent(operators: tuple[str, ...], *, norm: bool) -> tuple[str, ...]:
+    """Let the routed experts of a layer work on a latent, normalised after them if `norm`."""
+    for name in ON_LATENT:
+        operators = replaced(operators, name, f"latent_{name}")
+    operators = before(operators, "latent_expert_dispatch", "expert_latent_projection")
+    index = operators.index("latent_expert_combine") + 1
+    back = ("expert_latent_norm",) * norm + ("expert_hidden_projection",)
+    return (*operators[:index], *back, *operators[index:])
 
 
 def with_window(layer: Block, window: int | None, kind: str = "windowed") -> Block:

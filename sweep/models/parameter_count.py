@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sweep.kernel.bindings.operator import Attention
 from sweep.kernel.block import Block
-from sweep.kernel.operator_table import attentions, tensors
+from sweep.kernel.operator_table import attentions, state_bytes, tensors
 from sweep.models.read import read_model
 from sweep.specs.model import ModelSpec
 
@@ -22,6 +22,8 @@ class ModelFacts:
         active_parameters: Those one token uses. [count]
         stored_parameters: The same and what else the published weights hold. [count]
         kv_cache_bytes_per_token: 16-bit KV cache of one token in all layers. [byte]
+        state_bytes_per_sequence: State of fixed size that all layers keep of a sequence, with
+            activations in 16 bits. [byte]
         layers: Transformer layers. [count]
     """
 
@@ -29,6 +31,7 @@ class ModelFacts:
     active_parameters: int
     stored_parameters: int
     kv_cache_bytes_per_token: int
+    state_bytes_per_sequence: int
     layers: int
 
 
@@ -47,6 +50,7 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
         active_parameters=active,
         stored_parameters=parameters + sum(tensor.elements for tensor in beyond),
         kv_cache_bytes_per_token=cached_bytes_per_token(blocks),
+        state_bytes_per_sequence=state_bytes_per_sequence(blocks),
         layers=sum(int(block.count) for block in blocks if block.in_transformer),
     )
 
@@ -71,3 +75,8 @@ def _cached_bytes(block: Block, attention: Attention) -> float:
     storage = attention.element_bytes or CACHE_BYTES
     tokens = attention.tokens_per_entry(block) if attention.tokens_per_entry else 1
     return float(attention.cached(block, 1) * storage / tokens)
+
+
+def state_bytes_per_sequence(blocks: tuple[Block, ...]) -> int:
+    """State that all layers keep of a sequence of any length, activations in 16 bits. [byte]"""
+    return sum(int(block.count * state_bytes(block, 1, CACHE_BYTES)) for block in blocks)

@@ -13,7 +13,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "head_dim": ("head_dim", "kv_channels", "attention_head_dim"),
     "rotary_dim": ("rotary_dim", "rotary_ndims"),
     "rotary_share": ("partial_rotary_factor", "rotary_pct", "rope_pct"),
-    "ffn_size": ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim"),
+    "ffn_size": (*("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "block_ff_dim"),),
     "vocab_size": ("vocab_size", "padded_vocab_size"),
     "positions": ("n_positions", "max_position_embeddings", "n_ctx"),
     "window": ("sliding_window", "sliding_window_size", "window_size"),

@@ -113,6 +113,7 @@ class Windows:
         full_first: Whether the first layer of each period attends to the whole context, not the
             last.
         required: Whether a config without the size of the window is refused.
+        others: Kinds of layers that a list may name beside those with attention.
     """
 
     where: Literal["nowhere", "all", "late", "pattern", "listed"] = "nowhere"
@@ -121,6 +122,7 @@ class Windows:
     pattern_keys: tuple[str, ...] = ("sliding_window_pattern", "_sliding_window_pattern")
     full_first: bool = False
     required: bool = False
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

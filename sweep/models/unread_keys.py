@@ -72,6 +72,7 @@ TELLING = re.compile(
     | .*intermediate_size.* | .*head_dim | num_.*heads.* | .*_gate$ | attn_.*gate.*
     | layer_types | .*_layer_types | .*layers? | use_(cla|mla|post_norm)
     | .*index(er)?_.* | sparse_attention.* | compress_ratios? | block_configs | attention_other.*
+    | .*latent.* | attn_res.* | routed_expert_.* | time_step_rank | .*L_cache | expand
     | add_.*sink.* | (per|kv)_layer.* | .*_per_layer.* | lm_head_bias | cla_.* | shared_.*
     """,
     re.VERBOSE,

@@ -5,10 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 STRUCTURES: tuple[tuple[str, str], ...] = (
-    (r"linear_(conv_kernel_dim|key_head_dim|num_(key|value)_heads)", "linear attention"),
-    (r"linear_attn_config|gla_.*|rwkv_.*|lightning_.*", "linear attention"),
-    (r"mamba_.*|ssm_.*|state_size|time_step_rank|.*hybrid_override_pattern", "state-space layers"),
-    (r"conv_L_cache|conv_kernel|short_conv.*", "short convolutions"),
+    (r"gla_.*|rwkv_.*|lightning_.*", "linear attention"),
     (r"index_(topk|head_dim|n_heads)|sparse_attention_config", "sparse attention with an indexer"),
     (r"compress_ratios?|compress_rate.*", "compressed attention"),
     (r"block_configs|per_layer_config", "blocks with sizes of their own in each layer"),
@@ -18,7 +15,6 @@ STRUCTURES: tuple[tuple[str, str], ...] = (
     (r"cross_attention_layers|add_cross_attention", "cross attention"),
     (r"zero_expert_num", "experts that compute nothing"),
     (r"is_encoder_decoder|encoder_layers", "an encoder"),
-    (r"routed_expert_hidden_size|moe_latent_size", "experts on a latent"),
     (r"num_attention_heads_per_layer", "layers with different heads"),
 )
 """Pattern of a key → what it switches on."""

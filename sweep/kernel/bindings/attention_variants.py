@@ -46,6 +46,11 @@ def _mean_width(b: Block) -> Block:
     return dataclasses.replace(b, head_dim=(b.head_dim + b.value_dim) / 2)
 
 
+def _values_only(b: Block) -> Block:
+    """The block with heads as wide as their values."""
+    return dataclasses.replace(b, head_dim=b.value_dim)
+
+
 def _uneven_attention(span: Span) -> Operator:
     plain = ATTENTION["attention" if span == "all" else "windowed_attention"]
 
@@ -99,6 +104,7 @@ ATTENTION_VARIANTS: dict[str, Operator] = {
         role="attention",
     ),
     "attention_gate": Operator(_gate_cost),
+    "latent_gate": Operator(lambda b, s, c: _gate_cost(_values_only(b), s, c)),
     "attention_inner_norm": Operator(
         lambda b, s, _: _norm_of_width(b, s, s.tokens, _output_width(b) / s.tp),
         lambda b: (vector(_output_width(b), "split"),),

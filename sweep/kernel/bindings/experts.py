@@ -15,13 +15,15 @@ from sweep.kernel.operators.cost import Cost, Scalar
 from sweep.kernel.operators.experts import distinct_experts, expert_combine, expert_gemm
 
 
-def _experts(block: Block, rows: Scalar, columns: Scalar) -> Tensor:
+def expert_tensor(block: Block, rows: Scalar, columns: Scalar) -> Tensor:
+    """One matrix of each expert."""
     experts, used = int(block.experts), int(block.experts_per_token)
     shape = experts, int(rows), int(columns)
     return Tensor(shape, "experts", sharding="experts", expert_choice=(used, experts))
 
 
-def _expert_biases(block: Block, width: Scalar) -> Tensor:
+def expert_biases(block: Block, width: Scalar) -> Tensor:
+    """One bias of each expert."""
     experts, used = int(block.experts), int(block.experts_per_token)
     elements = experts * int(block.expert_bias * width)
     return Tensor((elements,), "hidden", sharding="experts", expert_choice=(used, experts))
@@ -43,7 +45,8 @@ def _exchange(*, outputs: bool) -> Operator:
     return Operator(cost, exchanges=True)
 
 
-def _expert_cost(b: Block, s: Step, inner: Scalar, columns: Scalar, bias: Scalar) -> Cost:
+def expert_cost(b: Block, s: Step, inner: Scalar, columns: Scalar, bias: Scalar) -> Cost:
+    """Cost of one matrix of the experts that a step is routed to."""
     read = distinct_experts(s.expert_tokens, b.experts, b.experts_per_token) / s.layout.ep
     return expert_gemm(
         routed_rows(b, s),
@@ -69,23 +72,23 @@ EXPERTS: dict[str, Operator] = {
     ),
     "expert_dispatch": _exchange(outputs=False),
     "expert_gate_up_projection": Operator(
-        lambda b, s, _: _expert_cost(
+        lambda b, s, _: expert_cost(
             b, s, b.hidden_size, 2 * b.ffn_size / s.expert_tp, b.expert_bias
         ),
         lambda b: (
-            _experts(b, 2 * b.ffn_size, b.hidden_size),
-            _expert_biases(b, 2 * b.ffn_size),
+            expert_tensor(b, 2 * b.ffn_size, b.hidden_size),
+            expert_biases(b, 2 * b.ffn_size),
         ),
         role="experts",
     ),
     "expert_gated_activation": activation_of(gated=True, routed=True),
     "expert_down_projection": Operator(
-        lambda b, s, _: _expert_cost(
+        lambda b, s, _: expert_cost(
             b, s, b.ffn_size / s.expert_tp, b.hidden_size, b.expert_bias / s.expert_tp
         ),
         lambda b: (
-            _experts(b, b.hidden_size, b.ffn_size),
-            _expert_biases(b, b.hidden_size),
+            expert_tensor(b, b.hidden_size, b.ffn_size),
+            expert_biases(b, b.hidden_size),
         ),
         role="experts",
     ),

@@ -186,3 +186,4 @@ class Operator:
     attention: Attention | None = None
     exchanges: bool = False
     eight_bit: bool = False
+    state: Callable[[Block, Scalar, Scalar], Scalar] | None = None
