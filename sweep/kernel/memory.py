@@ -38,18 +38,19 @@ def weight_memory(point: Point) -> Scalar:
 def _copied_kv_weights(point: Point) -> Scalar:
     """Weights of keys and values beyond an even split, of layers with fewer KV heads. [byte]
 
-    Layers with a window may have other KV heads than those without, and so reach one KV head on
-    each GPU at another tp. Zero if all layers have the same.
+    Some layers, such as those with a window, may have other KV heads than the others, and so reach
+    one KV head on each GPU at another tp. Zero if all layers have the same.
     """
     layers = [(b, a) for b in point.model.blocks for a in attentions(b)]
-    if len({attention.span for _, attention in layers}) < 2:
+    if len({attention.span for _, attention in layers}) < 2 and not point.model.uneven_kv_heads:
         return 0.0
     most = jnp.stack([jnp.asarray(b.kv_heads, float) for b, _ in layers]).max()
     even = jnp.maximum(1 / point.layout.tp, 1 / most)
     total = jnp.zeros(())
     for block, attention in layers:
         share = jnp.maximum(1 / point.layout.tp, 1 / block.kv_heads)
-        columns = block.count * attention.cached(block, 1.0) * (share - even)
+        elements = attention.cached(block, 1.0) * attention.projected
+        columns = block.count * elements * (share - even)
         weight = point.precision.attention.weight
         stored = block.hidden_size * weight + block.qkv_bias * point.precision.hidden
         total = total + columns * stored
@@ -91,8 +92,10 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
     """Activations and buffers of a pass on each GPU. [byte]
 
     The residual stream, an operator's input and its output live together; the widest output
-    is a fused projection's. At the end the logits of each sequence are gathered to be sampled in
-    32 bits. Exchanges use a buffer of their own, as large as the largest of them.
+    is a fused projection's. So do all streams of alternating updates, before and after a layer, and
+    the embeddings of all layers where each has its own. At the end the logits of each sequence are
+    gathered to be sampled in 32 bits. Exchanges use a buffer of their own, as large as the largest
+    of them.
 
     Args:
         point: Model, machine, layout and lengths.
@@ -107,11 +110,15 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
         routed = jnp.maximum(block.experts_per_token, 1.0)
         outputs = jnp.maximum(heads * block.head_dim, 2 * routed * block.ffn_size / tp)
         if block.in_transformer:
-            width = jnp.maximum(width, 2 * block.hidden_size + outputs)
+            streams = block.streams if "altup_predict" in block.operators else 1
+            width = jnp.maximum(width, 2 * streams * block.hidden_size + outputs)
         if "lm_head" in block.operators:
             logits = sampled * block.vocab_size
     hidden, copies = point.precision.hidden, point.factors.logit_copies
     sampling = logits * (hidden / tp + LOGIT_BYTES * copies)
+    for block in point.model.blocks:
+        if "layer_embedding" in block.operators:
+            width = width + block.inputs_width
     activations = jnp.maximum(tokens * width * hidden, sampling)
     return activations + _exchanged(point, tokens)
 
@@ -164,6 +171,7 @@ def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, 
     layout, precision = point.layout, point.precision
     tp, stage = layout.tp, layout.stage_gpus
     layers = [block for block in point.model.blocks if block.in_transformer]
+    attending = [block for block in layers if attentions(block)]
     routed = [block for block in layers if "router" in block.operators]
     dense = [block for block in layers if "router" not in block.operators]
     positions = sum(b.positions - b.reserved_positions for b in point.model.blocks)
@@ -178,7 +186,8 @@ def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, 
     holds = {
         "exceeds_memory": exceeds_memory,
         "tp_does_not_divide_heads": _any(
-            *(_indivisible(b.heads, tp) for b in layers), *(heads_split(b.kv_heads) for b in layers)
+            *(_indivisible(b.heads, tp) for b in attending),
+            *(heads_split(b.kv_heads) for b in attending),
         ),
         "tp_does_not_divide_ffn": _any(
             *(_indivisible(b.ffn_size, tp) for b in dense),

@@ -8,12 +8,16 @@ from collections.abc import Iterator, Sequence
 
 from sweep.kernel.bindings.attention import ATTENTION
 from sweep.kernel.bindings.attention_variants import ATTENTION_VARIANTS
+from sweep.kernel.bindings.augmented_residual import AUGMENTED_RESIDUAL
 from sweep.kernel.bindings.embedding_and_head import ENDS
 from sweep.kernel.bindings.experts import EXPERTS
 from sweep.kernel.bindings.feed_forward import FEED_FORWARD
 from sweep.kernel.bindings.latent_attention import LATENT_ATTENTION
+from sweep.kernel.bindings.layer_inputs import LAYER_INPUTS
+from sweep.kernel.bindings.layer_parts import LAYER_PARTS
 from sweep.kernel.bindings.operator import Attention, Operator, Tensor
-from sweep.kernel.block import Block
+from sweep.kernel.bindings.shared_cache import SHARED_CACHE
+from sweep.kernel.block import Block, running
 
 OPERATORS: dict[str, Operator] = {
     **ENDS,
@@ -22,6 +26,10 @@ OPERATORS: dict[str, Operator] = {
     **LATENT_ATTENTION,
     **FEED_FORWARD,
     **EXPERTS,
+    **SHARED_CACHE,
+    **AUGMENTED_RESIDUAL,
+    **LAYER_INPUTS,
+    **LAYER_PARTS,
 }
 
 
@@ -34,11 +42,11 @@ def tensors(blocks: tuple[Block, ...]) -> Iterator[tuple[Block, Tensor]]:
 
 
 def attentions(block: Block) -> list[Attention]:
-    """Reach and cache of each operator of `block` that attends to the context."""
-    found = (OPERATORS[name].attention for name in block.operators)
+    """Reach and cache of each operator of `block` that runs and attends to the context."""
+    found = (OPERATORS[name].attention for name in block.operators if not block.idle)
     return [attention for attention in found if attention is not None]
 
 
 def operator_names(blocks: Sequence[Block]) -> tuple[str, ...]:
     """Names of the operators a model runs, in the order they first run."""
-    return tuple(dict.fromkeys(name for block in blocks for name in block.operators))
+    return tuple(dict.fromkeys(name for block in running(blocks) for name in block.operators))

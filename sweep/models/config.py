@@ -128,6 +128,15 @@ class Config:
             raise self.error(key, "a size that differs from layer to layer is not supported")
         return self._integer(key, value[0])
 
+    def sizes(self, fact: str, layers: int) -> list[int]:
+        """Return the positive integers that state `fact` for each layer in a list.
+
+        Raises:
+            SpecError: It is no list, lists another number of layers, or an entry is no size.
+        """
+        key = self.given(fact) or fact
+        return [self._integer(key, entry) for entry in self.per_layer(key, layers) or []]
+
     def natural(self, fact: str, default: int = 0) -> int:
         """Return the integer of at least 0 that states `fact`, else `default`."""
         key = self.given(fact)

@@ -9,8 +9,12 @@ from dataclasses import replace
 from sweep.models.decoder import Reader, decoder
 from sweep.models.families.chatglm import read_chatglm
 from sweep.models.families.falcon import read_falcon
+from sweep.models.families.gemma3n import read_gemma3n
+from sweep.models.families.gemma4 import read_gemma4
 from sweep.models.families.llama4 import read_llama4
 from sweep.models.families.mimo_v2 import read_mimo_v2
+from sweep.models.families.mllama import read_mllama
+from sweep.models.families.nemotron_nas import read_nemotron_nas
 from sweep.models.families.opt import read_opt
 from sweep.models.families.step3 import read_step3
 from sweep.models.traits import (
@@ -194,6 +198,10 @@ FAMILIES: dict[str, Reader] = {
     "gemma2": decoder(GEMMA2),
     "gemma3": decoder(GEMMA3),
     "gemma3_text": decoder(GEMMA3),
+    "gemma3n": read_gemma3n,
+    "gemma3n_text": read_gemma3n,
+    "gemma4": read_gemma4,
+    "gemma4_text": read_gemma4,
     "glm": decoder(Traits(biases=Biases(qkv=ATTENTION_UNLESS), rotary_share=0.5)),
     "glm4": decoder(
         Traits(biases=Biases(qkv=ATTENTION_UNLESS), norm_place="around", rotary_share=0.5)
@@ -256,6 +264,7 @@ FAMILIES: dict[str, Reader] = {
     "mimo_v2_flash": read_mimo_v2,
     "minicpm": decoder(replace(LLAMA, experts=Experts(width="ffn", optional=True))),
     "minicpm3": decoder(Traits(latent=True, tied=True)),
+    "mllama": read_mllama,
     "minimax_m2": decoder(
         Traits(
             qk_norm=off_by("use_qk_norm"),
@@ -278,6 +287,7 @@ FAMILIES: dict[str, Reader] = {
         )
     ),
     "nemotron": decoder(Traits(norm="layer", biases=IN_BOTH, gated=False, rotary_share=0.5)),
+    "nemotron-nas": read_nemotron_nas,
     "olmo": decoder(Traits(norm="bare", biases=IN_ATTENTION)),
     "olmo2": decoder(OLMO2),
     "olmo3": decoder(replace(OLMO2, windows=Windows(where="pattern", size=4096, pattern=4))),
@@ -350,6 +360,7 @@ SAME_AS: dict[str, str] = {
     "iquestcoder": "llama",
     "kimi_vl": "deepseek_v3",
     "ministral": "mistral",
+    "mllama_text_model": "mllama",
     "ministral3": "mistral",
     "mistral4": "deepseek_v2",
     "phi-msft": "phi",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sweep.kernel.block import Block
+from sweep.kernel.block import Block, running
 from sweep.kernel.operator_table import attentions, tensors
 from sweep.models.read import read_model
 from sweep.specs.model import ModelSpec
@@ -38,12 +38,17 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
     """
     blocks = read_model(spec)
     parameters = sum(int(block.count) * tensor.elements for block, tensor in tensors(blocks))
-    active = sum(int(block.count) * tensor.active_elements for block, tensor in tensors(blocks))
+    active = sum(
+        int(block.count) * tensor.active_elements for block, tensor in tensors(running(blocks))
+    )
     beyond = spec.published.beyond_decoder if spec.published else []
+    decoder = parameters
+    if beyond and spec.mtp:
+        decoder = model_facts(spec.model_copy(update={"mtp": False})).parameters
     return ModelFacts(
         parameters=parameters,
         active_parameters=active,
-        stored_parameters=parameters + sum(tensor.elements for tensor in beyond),
+        stored_parameters=decoder + sum(tensor.elements for tensor in beyond),
         kv_cache_bytes_per_token=CACHE_BYTES * cached_elements_per_token(blocks),
         layers=sum(int(block.count) for block in blocks if block.in_transformer),
     )

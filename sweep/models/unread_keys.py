@@ -72,6 +72,7 @@ TELLING = re.compile(
     | .*intermediate_size.* | .*head_dim | num_.*heads.* | .*_gate$ | attn_.*gate.*
     | layer_types | .*_layer_types | .*layers? | use_(cla|mla|post_norm)
     | .*index(er)?_.* | sparse_attention.* | compress_ratios? | block_configs | attention_other.*
+    | attention_k_eq_v | enable_moe_block | use_double_wide_mlp
     | add_.*sink.* | (per|kv)_layer.* | .*_per_layer.* | lm_head_bias | cla_.* | shared_.*
     """,
     re.VERBOSE,
@@ -89,7 +90,7 @@ DOUBTFUL = re.compile(
 )
 """Keys that say nothing new of a known family but hint at another layer in an unknown one."""
 UNLIKE = (
-    *("gemma3n", "gemma4", "gemma3n_text", "gemma4_text", "hyperclovax", "openelm"),
+    *("hyperclovax", "openelm"),
     *("phi3small", "arctic", "jetmoe", "longcat_flash", "diffllama", "doge", "laguna"),
 )
 """Families with keys like those of others, whose layers have parts that no key shows."""

@@ -117,11 +117,14 @@ class Attention:
             chunk that the newest token is in.
         by_head: Whether the cache holds keys and values of each KV head, and not one latent for
             all heads.
+        projected: Columns of the key and value projections over the elements cached; half where
+            values are keys. [1]
     """
 
     cached: Callable[[Block, Scalar], Scalar]
     span: Span = "all"
     by_head: bool = True
+    projected: float = 1.0
 
     def reach(self, block: Block, context: Scalar) -> Scalar:
         """Tokens attended to when the context holds `context`. [count]"""

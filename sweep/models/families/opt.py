@@ -1,5 +1,7 @@
 """OPT: GPT-2's layer; the 350M model has narrower embeddings and no final norm."""
 
+from typing import Any
+
 from sweep.kernel.block import Block
 from sweep.models.config import Config
 from sweep.models.layers import ATTENTION, LAYER_NORM, PLAIN_FFN, pre_norm, without
@@ -21,7 +23,7 @@ def read_opt(config: Config) -> tuple[Block, ...]:
     final_norm = config.flag("do_layer_norm_before", True) and not config.flag(
         "_remove_final_layer_norm", False
     )
-    ends = {
+    ends: dict[str, Any] = {
         "hidden_size": hidden_size,
         "vocab_size": vocab_size,
         "embedding_size": embedding_size,
