@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-from sweep.kernel.block import Block, running
+from sweep.kernel.block import Block, layer_count, running
 from sweep.kernel.operator_table import attentions, tensors
 from sweep.kernel.params import SHARDING, STAGES, Hardware, Linear, Model, Precision
 from sweep.schema.terms import PARTS, ROLES
@@ -87,7 +87,7 @@ def model_params(blocks: tuple[Block, ...]) -> Model:
     return Model(
         blocks=running(blocks),
         elements=elements,
-        layers=float(sum(int(block.count) for block in layers)),
+        layers=float(layer_count(blocks)),
         layer_parameters=kept,
         active_layer_parameters=active,
         uneven_kv_heads=len({block.kv_heads for block in layers if attentions(block)}) > 1,

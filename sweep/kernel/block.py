@@ -21,6 +21,11 @@ def running(blocks: Iterable["Block"]) -> tuple["Block", ...]:
     return tuple(block for block in blocks if not block.idle)
 
 
+def layer_count(blocks: Iterable["Block"]) -> int:
+    """Transformer layers of a specification's blocks. [count]"""
+    return sum(int(b.count) for b in blocks if b.in_transformer and not b.partial)
+
+
 class Block(eqx.Module):
     """Layers that run the same operators at the same sizes.
 
@@ -32,6 +37,7 @@ class Block(eqx.Module):
         in_transformer: Whether it is a transformer layer rather than embedding or head.
         idle: Whether its layers are stored and do not run: their weights take memory, and no
             operator of theirs has a cost.
+        partial: Whether it is a part of layers that another block counts.
         count: Layers of this kind. [count]
         hidden_size: Width of the residual stream. [count]
         norm_vectors: Weight vectors of each norm: 1 (RMSNorm) or 2 (LayerNorm). [count]
@@ -71,6 +77,7 @@ class Block(eqx.Module):
     operators: tuple[str, ...] = eqx.field(static=True)
     in_transformer: bool = eqx.field(static=True, default=True)
     idle: bool = eqx.field(static=True, default=False)
+    partial: bool = eqx.field(static=True, default=False)
     count: Scalar = 1
     hidden_size: Scalar = 0
     norm_vectors: Scalar = 0

@@ -109,7 +109,8 @@ class Config:
         raise self.error(keys, "missing; the model's size cannot be known")
 
     def _integer(self, key: str, value: object) -> int:
-        most = MOST_LAYERS if "layer" in key else LARGEST
+        counts_layers = "layer" in key and not key.endswith("per_layer_input")
+        most = MOST_LAYERS if counts_layers else LARGEST
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise self.error(key, f"must be an integer from 1 to {most}, not {value!r:.40}")
         return value

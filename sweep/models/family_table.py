@@ -11,10 +11,12 @@ from sweep.models.families.chatglm import read_chatglm
 from sweep.models.families.falcon import read_falcon
 from sweep.models.families.gemma3n import read_gemma3n
 from sweep.models.families.gemma4 import read_gemma4
+from sweep.models.families.hunyuan import hunyuan
 from sweep.models.families.llama4 import read_llama4
 from sweep.models.families.mimo_v2 import read_mimo_v2
 from sweep.models.families.mllama import read_mllama
 from sweep.models.families.nemotron_nas import read_nemotron_nas
+from sweep.models.families.openelm import read_openelm
 from sweep.models.families.opt import read_opt
 from sweep.models.families.step3 import read_step3
 from sweep.models.traits import (
@@ -233,8 +235,8 @@ FAMILIES: dict[str, Reader] = {
     "granite_swa": decoder(replace(GRANITE, sinks="all", windows=LISTED, tied=True)),
     "granitemoe": decoder(Traits(biases=IN_ATTENTION, experts=Experts(width="ffn", shared=True))),
     "grok-1": decoder(Traits(norm_place="around", experts=Experts(width="ffn"), tied=True)),
-    "hunyuan_v1_dense": decoder(HUNYUAN),
-    "hunyuan_v1_moe": decoder(replace(HUNYUAN, experts=replace(SHARED, width="either"))),
+    "hunyuan_v1_dense": hunyuan(HUNYUAN),
+    "hunyuan_v1_moe": hunyuan(replace(HUNYUAN, experts=replace(SHARED, width="either"))),
     "hy_v3": decoder(
         Traits(
             biases=IN_ATTENTION,
@@ -292,6 +294,7 @@ FAMILIES: dict[str, Reader] = {
     "olmo2": decoder(OLMO2),
     "olmo3": decoder(replace(OLMO2, windows=Windows(where="pattern", size=4096, pattern=4))),
     "olmoe": decoder(replace(OLMO2, norm_place="before", experts=Experts(width="ffn"))),
+    "openelm": read_openelm,
     "opt": read_opt,
     "persimmon": decoder(
         replace(PHI, biases=EVERYWHERE, parallel=NEVER, qk_norm=off_by("qk_layernorm"))
@@ -357,6 +360,7 @@ SAME_AS: dict[str, str] = {
     "glm4v_text": "glm4",
     "granitemoeshared": "granitemoe",
     "helium": "llama",
+    "hunyuan": "hunyuan_v1_moe",
     "iquestcoder": "llama",
     "kimi_vl": "deepseek_v3",
     "ministral": "mistral",

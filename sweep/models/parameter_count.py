@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sweep.kernel.block import Block, running
+from sweep.kernel.block import Block, layer_count, running
 from sweep.kernel.operator_table import attentions, tensors
 from sweep.models.read import read_model
 from sweep.specs.model import ModelSpec
@@ -50,7 +50,7 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
         active_parameters=active,
         stored_parameters=decoder + sum(tensor.elements for tensor in beyond),
         kv_cache_bytes_per_token=CACHE_BYTES * cached_elements_per_token(blocks),
-        layers=sum(int(block.count) for block in blocks if block.in_transformer),
+        layers=layer_count(blocks),
     )
 
 

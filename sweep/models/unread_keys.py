@@ -90,8 +90,16 @@ DOUBTFUL = re.compile(
 )
 """Keys that say nothing new of a known family but hint at another layer in an unknown one."""
 UNLIKE = (
-    *("hyperclovax", "openelm"),
-    *("phi3small", "arctic", "jetmoe", "longcat_flash", "diffllama", "doge", "laguna"),
+    *(
+        "hyperclovax",
+        "phi3small",
+        "arctic",
+        "jetmoe",
+        "longcat_flash",
+        "diffllama",
+        "doge",
+        "laguna",
+    ),
 )
 """Families with keys like those of others, whose layers have parts that no key shows."""
 

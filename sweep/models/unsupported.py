@@ -12,7 +12,6 @@ STRUCTURES: tuple[tuple[str, str], ...] = (
     (r"index_(topk|head_dim|n_heads)|sparse_attention_config", "sparse attention with an indexer"),
     (r"compress_ratios?|compress_rate.*", "compressed attention"),
     (r"per_layer_config", "blocks with sizes of their own in each layer"),
-    (r"use_cla", "keys and values that layers share"),
     (r"add_cross_attention", "cross attention"),
     (r"zero_expert_num", "experts that compute nothing"),
     (r"is_encoder_decoder|encoder_layers", "an encoder"),

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 
 from sweep.kernel.block import Block
 from sweep.models.config import LARGEST, Config
-from sweep.models.layers import ATTENTION, GATED_FFN, RMS_NORM, embedding, grouped, head
+from sweep.models.halves import half as half_of
+from sweep.models.halves import layers_of_halves, without_heads
+from sweep.models.layers import ATTENTION, GATED_FFN, RMS_NORM, embedding, head
 
 WIDTH_MULTIPLE = 256
 """Widths of feed-forwards are rounded up to a multiple of this. [count]"""
-IDLE_LAYER = Block((), idle=True)
-"""A layer without both halves."""
 
 
 def read_nemotron_nas(config: Config) -> tuple[Block, ...]:
@@ -46,24 +46,26 @@ def read_nemotron_nas(config: Config) -> tuple[Block, ...]:
     entries = config.per_layer("block_configs", count)
     if entries is None:
         raise config.error("block_configs", "missing; the model's size cannot be known")
-    layers = [_layer(config, base, entry, index) for index, entry in enumerate(entries)]
+    halves = [half for i, entry in enumerate(entries) for half in _halves(config, base, entry, i)]
+    if not any("attention" in each.operators for each in halves):
+        raise config.error("block_configs", "no layer attends to the context")
     tied = config.flag("tie_word_embeddings", False)
     return (
         embedding(vocab_size, hidden_size),
-        *grouped(layers),
+        *layers_of_halves(count, halves),
         head(vocab_size, hidden_size, tied=tied),
     )
 
 
-def _layer(config: Config, base: Block, entry: object, index: int) -> Block:
+def _halves(config: Config, base: Block, entry: object, index: int) -> tuple[Block, Block]:
     attention = _half(config, entry, index, "attention")
     ffn = _half(config, entry, index, "ffn")
-    layer = _with_ffn(ffn, _with_attention(attention, base))
+    halves = _attention(attention, base), _ffn(ffn, base)
     for half in (attention, ffn):
         left = half.unread()
         if left:
             raise half.error(", ".join(left), "a part that family 'nemotron-nas' does not have")
-    return layer if layer.operators else IDLE_LAYER
+    return halves
 
 
 def _half(config: Config, entry: object, index: int, key: str) -> Config:
@@ -83,36 +85,31 @@ def _kind(half: Config) -> str:
     return "skipped" if skipped else "replaced" if replaced else "whole"
 
 
-def _with_attention(half: Config, layer: Block) -> Block:
+def _attention(half: Config, base: Block) -> Block:
     kind = _kind(half)
+    layer = dataclasses.replace(base, ffn_bias=0)
     if kind == "whole":
         group = half.size("n_heads_in_group")
-        if layer.heads % group:
-            problem = f"{group} does not divide {layer.heads} query heads"
+        if base.heads % group:
+            problem = f"{group} does not divide {base.heads} query heads"
             raise half.error("n_heads_in_group", problem)
-        layer = dataclasses.replace(layer, kv_heads=layer.heads // group)
+        layer = dataclasses.replace(layer, kv_heads=base.heads // group)
     else:
         half.passes_over("n_heads_in_group")
-        layer = dataclasses.replace(layer, heads=0, head_dim=0, rotary_dim=0, qkv_bias=0)
+        layer = dataclasses.replace(without_heads(layer), output_bias=base.output_bias)
     operators = {"whole": ATTENTION, "replaced": ("attention_replacement",), "skipped": ()}[kind]
-    return _with_half(layer, "attention", operators)
+    return half_of(layer, "attention", operators)
 
 
-def _with_ffn(half: Config, layer: Block) -> Block:
+def _ffn(half: Config, base: Block) -> Block:
     kind = _kind(half)
+    layer = without_heads(base)
     if kind == "whole":
-        layer = dataclasses.replace(layer, ffn_size=_width(half, int(layer.hidden_size)))
+        layer = dataclasses.replace(layer, ffn_size=_width(half, int(base.hidden_size)))
     else:
         half.passes_over("ffn_mult", "intermediate_size")
     operators = {"whole": GATED_FFN, "replaced": ("ffn_replacement",), "skipped": ()}[kind]
-    return _with_half(layer, "ffn", operators)
-
-
-def _with_half(layer: Block, name: str, operators: tuple[str, ...]) -> Block:
-    if not operators:
-        return layer
-    half = f"{name}_norm", *operators, f"{name}_all_reduce", f"{name}_residual"
-    return dataclasses.replace(layer, operators=(*layer.operators, *half))
+    return half_of(layer, "ffn", operators)
 
 
 def _width(half: Config, hidden_size: int) -> int:

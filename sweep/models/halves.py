@@ -1,0 +1,31 @@
+"""Layers as two blocks, one for each half, where either half has sizes that differ by layer.
+
+A model then has as many blocks as it has kinds of halves, not kinds of layers, and one more that
+counts the layers.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+from sweep.kernel.block import Block
+from sweep.models.layers import grouped
+
+
+def half(layer: Block, name: str, operators: tuple[str, ...]) -> Block:
+    """Return the half `name` of `layer`, with a norm before it; without operators, none."""
+    if operators:
+        operators = f"{name}_norm", *operators, f"{name}_all_reduce", f"{name}_residual"
+    return dataclasses.replace(layer, operators=operators, partial=True)
+
+
+def without_heads(layer: Block) -> Block:
+    """Return the layer without the sizes of attention."""
+    return dataclasses.replace(
+        layer, heads=0, kv_heads=0, head_dim=0, rotary_dim=0, qkv_bias=0, output_bias=0
+    )
+
+
+def layers_of_halves(count: int, halves: Iterable[Block]) -> list[Block]:
+    """Return the blocks of `count` layers that consist of `halves`."""
+    present = (each for each in halves if each.operators)
+    return [Block((), idle=True, count=count), *grouped(present)]
