@@ -9,6 +9,7 @@ from factories import CONFIGS, FP16, TOY, blocks, config, point, shipped, shippe
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
+from model_families import OTHER_FAMILIES
 
 from sweep.kernel import phases
 from sweep.kernel.bindings.operator import Step
@@ -33,6 +34,7 @@ from sweep.kernel.operators.norm import norm
 from sweep.kernel.operators.residual import residual
 from sweep.kernel.operators.rotary import rotary
 from sweep.kernel.operators.sampling import sampling
+from sweep.models.next_tokens import AFTER, BEFORE
 from sweep.models.read import read_blocks
 
 HALF = {"input_bytes": 2.0, "output_bytes": 2.0}
@@ -718,9 +720,12 @@ def test_one_token_takes_two_flops_with_every_matrix_element_it_uses(family: str
 UNTIED = {"tie_word_embeddings": False}
 
 
+@pytest.mark.filterwarnings("ignore:mllama")
 def test_every_operator_runs_in_some_family() -> None:
-    run = {name for family in CONFIGS for block in blocks(family) for name in block.operators}
-    assert run == set(OPERATORS)
+    tiny = [read_blocks({"model_type": f, **keys}, f) for f, (keys, _) in OTHER_FAMILIES.items()]
+    models = [*map(blocks, CONFIGS), *tiny]
+    run = {name for layers in models for block in layers for name in block.operators}
+    assert run | {*BEFORE, AFTER} == set(OPERATORS)
 
 
 LLAMA_2_70B_SHARED_DECODE = {

@@ -200,9 +200,7 @@ FAMILIES: dict[str, Reader] = {
     "gemma2": decoder(GEMMA2),
     "gemma3": decoder(GEMMA3),
     "gemma3_text": decoder(GEMMA3),
-    "gemma3n": read_gemma3n,
     "gemma3n_text": read_gemma3n,
-    "gemma4": read_gemma4,
     "gemma4_text": read_gemma4,
     "glm": decoder(Traits(biases=Biases(qkv=ATTENTION_UNLESS), rotary_share=0.5)),
     "glm4": decoder(
@@ -356,6 +354,8 @@ SAME_AS: dict[str, str] = {
     "aquila": "llama",
     "deepseek_vl_v2": "deepseek_v2",
     "exaone4_5_text": "exaone4",
+    "gemma3n": "gemma3n_text",
+    "gemma4": "gemma4_text",
     "glm4_moe_lite": "deepseek_v3",
     "glm4v_text": "glm4",
     "granitemoeshared": "granitemoe",

@@ -90,16 +90,9 @@ DOUBTFUL = re.compile(
 )
 """Keys that say nothing new of a known family but hint at another layer in an unknown one."""
 UNLIKE = (
-    *(
-        "hyperclovax",
-        "phi3small",
-        "arctic",
-        "jetmoe",
-        "longcat_flash",
-        "diffllama",
-        "doge",
-        "laguna",
-    ),
+    *("hyperclovax", "phi3small", "arctic", "jetmoe", "longcat_flash", "diffllama", "doge"),
+    *("laguna", "diffusion_gemma", "embedding_gemma2", "gemma4_assistant", "gemma4_unified"),
+    *("gemma4_unified_assistant", "gemma4_unified_text"),
 )
 """Families with keys like those of others, whose layers have parts that no key shows."""
 

@@ -33,7 +33,7 @@ def read_openelm(config: Config) -> tuple[Block, ...]:
     base = Block((), hidden_size=hidden_size, norm_vectors=RMS_NORM, head_dim=head_dim)
     heads = _listed(config, "num_query_heads", count)
     kv_heads = _listed(config, "num_kv_heads", count)
-    attention = ATTENTION
+    attention: tuple[str, ...] = ATTENTION
     if config.flag("normalize_qk_projections", True):
         attention = before(attention, "rotary", "qk_norm")
     ffn = GATED_FFN if config.flag("ffn_with_glu", True) else PLAIN_FFN
