@@ -1,4 +1,4 @@
-"""What Gemma 3n adds to the residual stream: alternating updates and a low-rank residual.
+"""Parts that Gemma 3n adds to the residual stream: alternating updates and a low-rank residual.
 
 All GPUs of a tensor-parallel group keep copies of these weights, which stay in the type of the
 residual stream.
