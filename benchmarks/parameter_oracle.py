@@ -30,7 +30,7 @@ from sweep.models.spellings import spellings
 from sweep.specs.catalog import Catalog
 
 NOT_OF_THE_MODEL = {"quantization_config", "auto_map", "architectures", "transformers_version"}
-LISTED = {"gemma3", "llama4", "mimo_v2_flash", "step3p5"}
+LISTED = {"gemma3", "llama4", "mimo_v2_flash", "mllama", "step3p5"}
 """Families whose published configs list their layers, or are nested: no flat variation is one."""
 SIZES: dict[str, list[int]] = {
     "hidden_size": [256, 512, 768],
@@ -54,11 +54,18 @@ SIZES: dict[str, list[int]] = {
     "shared_experts": [1, 2],
     "dense_first": [0, 1],
     "decoder_sparse_step": [1, 2],
+    "num_kv_shared_layers": [0, 1, 2],
+    "altup_num_inputs": [2, 4],
+    "laurel_rank": [8],
+    "hidden_size_per_layer_input": [16, 24],
+    "vocab_size_per_layer_input": [300],
+    "top_k_experts": [1, 2],
 }
 """Fact or key → values to draw."""
 FLAGS = (
     *("tie_word_embeddings", "attention_bias", "mlp_bias", "use_bias", "use_qkv_bias"),
     *("use_qk_norm", "qk_layernorm", "use_parallel_residual", "lm_head_bias"),
+    *("attention_k_eq_v", "use_double_wide_mlp", "enable_moe_block"),
 )
 
 

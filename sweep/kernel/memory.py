@@ -110,7 +110,8 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
         routed = jnp.maximum(block.experts_per_token, 1.0)
         outputs = jnp.maximum(heads * block.head_dim, 2 * routed * block.ffn_size / tp)
         if block.in_transformer:
-            streams = block.streams if "altup_predict" in block.operators else 1
+            altup = {"altup_predict", "altup_correct"} & set(block.operators)
+            streams = block.streams if altup else 1
             width = jnp.maximum(width, 2 * streams * block.hidden_size + outputs)
         if "lm_head" in block.operators:
             logits = sampled * block.vocab_size
@@ -220,6 +221,8 @@ def _indivisible(size: Scalar, parts: Scalar) -> Array:
 
 
 def _any(*tests: Array | bool) -> Array:
+    if not tests:
+        return jnp.asarray(False)
     return jnp.any(jnp.stack([jnp.asarray(test) for test in tests]))
 
 

@@ -5,6 +5,7 @@ import dataclasses
 from sweep.kernel.block import Block
 from sweep.models.config import Config
 from sweep.models.decoder import read_decoder
+from sweep.models.halves import halved
 from sweep.models.layer_inputs import with_layer_inputs
 from sweep.models.layers import before
 from sweep.models.shared_cache import last_share
@@ -56,7 +57,7 @@ def read_gemma3n(config: Config) -> tuple[Block, ...]:
     leaving = before(last.operators, "final_norm", "stream_merge_projections")
     return (
         dataclasses.replace(first, operators=entering, streams=streams),
-        *layers,
+        *halved(layers),
         dataclasses.replace(last, operators=leaving, streams=streams),
     )
 

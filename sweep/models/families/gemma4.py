@@ -5,6 +5,7 @@ import dataclasses
 from sweep.kernel.block import Block
 from sweep.models.config import Config
 from sweep.models.decoder import read_decoder
+from sweep.models.halves import halved
 from sweep.models.layer_inputs import with_layer_inputs
 from sweep.models.layers import EXPERTS, SHARED_EXPERT, before, replaced
 from sweep.models.shared_cache import last_share
@@ -55,7 +56,8 @@ def read_gemma4(config: Config) -> tuple[Block, ...]:
         raise config.error("use_bidirectional_attention", "must be 'vision' or null")
     width = config.natural("hidden_size_per_layer_input", INPUT_SIZE)
     blocks = read_decoder(config, TRAITS, lambda layers: _changed(config, layers))
-    return with_layer_inputs(config, blocks, width)
+    first, *layers, last = with_layer_inputs(config, blocks, width)
+    return first, *halved(layers), last
 
 
 def _changed(config: Config, layers: list[Block]) -> list[Block]:
