@@ -24,14 +24,15 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sweep.errors import SpecError
 from sweep.kernel.operator_table import tensors
-from sweep.models.family_table import FAMILIES, SAME_AS
+from sweep.models.family_names import SAME_AS
+from sweep.models.family_table import FAMILIES
 from sweep.models.left_out import text_part
 from sweep.models.read import read_blocks
 from sweep.models.spellings import spellings
 from sweep.specs.catalog import Catalog
 
 NOT_OF_THE_MODEL = {"quantization_config", "auto_map", "architectures", "transformers_version"}
-LISTED = {"gemma3", "llama4", "mimo_v2_flash", "step3p5"}
+LISTED = {"gemma3", "llama4", "mimo_v2_flash", "mllama", "step3p5"}
 """Families whose published configs list their layers, or are nested: no flat variation is one."""
 THERE = {"minimax_m3": "minimax_m3_vl_text"}
 """Names of the published code for families that it calls otherwise."""
@@ -72,11 +73,18 @@ SIZES: dict[str, list[int]] = {
     "hc_mult": [2, 4],
     "o_groups": [2, 4],
     "o_lora_rank": [8, 16],
+    "num_kv_shared_layers": [0, 1, 2],
+    "altup_num_inputs": [2, 4],
+    "laurel_rank": [8],
+    "hidden_size_per_layer_input": [16, 24],
+    "vocab_size_per_layer_input": [300],
+    "top_k_experts": [1, 2],
 }
 """Fact or key → values to draw."""
 FLAGS = (
     *("tie_word_embeddings", "attention_bias", "mlp_bias", "use_bias", "use_qkv_bias"),
     *("use_qk_norm", "qk_layernorm", "use_parallel_residual", "lm_head_bias"),
+    *("attention_k_eq_v", "use_double_wide_mlp", "enable_moe_block"),
 )
 
 

@@ -146,6 +146,45 @@ OTHER_FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
         },
         305_304,
     ),
+    # A layer is 356 of alternating updates, 576 of the low-rank residual, 1088 of its embedding,
+    # 256 + 16 of norms, 16 384 of queries and outputs, 30 720 of the feed-forward; two of the four
+    # have 4112 of keys and values. Before and after the layers are 55 368.
+    "gemma3n_text": (
+        {
+            **BASE,
+            "head_dim": 16,
+            "sliding_window": 48,
+            "layer_types": WINDOWS,
+            "num_kv_shared_layers": 2,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 128,
+            "altup_num_inputs": 3,
+            "laurel_rank": 4,
+        },
+        261_176,
+    ),
+    # A layer is 448 of norms, 584 of the router, 49 152 of experts, 30 720 of the feed-forward,
+    # 1088 of its own embedding; 16 400 of queries and outputs with a window and 32 800 without.
+    # The first two have 4112 of keys and values, and 2080 of keys only.
+    "gemma4_text": (
+        {
+            **BASE,
+            "head_dim": 16,
+            "global_head_dim": 32,
+            "num_global_key_value_heads": 1,
+            "attention_k_eq_v": True,
+            "sliding_window": 48,
+            "layer_types": WINDOWS[::-1],
+            "num_kv_shared_layers": 2,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 128,
+            "enable_moe_block": True,
+            "num_experts": 8,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 32,
+        },
+        471_544,
+    ),
     "glm": ({**BASE, "head_dim": 16}, 271_680),
     # Embedding and head 65 536; attention 25 144, a dense layer's 30 720, experts' 55 816; norms;
     # two indexers of 24·4·16 + 64·16 + 2·16 + 4·64 = 2848.
@@ -245,14 +284,46 @@ OTHER_FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
         {**BASE, "head_dim": 16, "num_local_experts": 8, "num_experts_per_tok": 2},
         1_133_792,
     ),
+    # Llama's 229 952, 8 rows of the embedding, two norms of 8 and two gates.
+    "mllama": ({**BASE, "cross_attention_layers": [1]}, 230_482),
     "mpt": (
         {"d_model": 64, "n_heads": 8, "n_layers": 4, "expansion_ratio": 4, "vocab_size": 512},
         229_952,
     ),
     "nemotron": ({**BASE, "head_dim": 16}, 230_528),
+    # Halves of 10 304 and 49 216; 12 352; 4160 and 98 368; 4160: widths of 256 and 512.
+    "nemotron-nas": (
+        {
+            "hidden_size": 64,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 8,
+            "vocab_size": 512,
+            "block_configs": [
+                {"attention": {"n_heads_in_group": 4}, "ffn": {"ffn_mult": 6}},
+                {"attention": {"n_heads_in_group": 2}, "ffn": {"no_op": True}},
+                {"attention": {"replace_with_linear": True}, "ffn": {"ffn_mult": 6.1}},
+                {"attention": {"no_op": True}, "ffn": {"replace_with_linear": True}},
+            ],
+        },
+        244_160,
+    ),
     "olmo": ({**BASE}, 229_376),
     "olmo3": ({**BASE, "sliding_window": 48}, 230_272),
     "olmoe": ({**BASE, "num_experts": 8, "num_experts_per_tok": 2}, 1_092_480),
+    # Layers of 12 432 and 59 536: widths of 32 and 256.
+    "openelm": (
+        {
+            "model_dim": 64,
+            "head_dim": 8,
+            "num_transformer_layers": 2,
+            "num_query_heads": [4, 8],
+            "num_kv_heads": [2, 2],
+            "ffn_multipliers": [0.5, 4.0],
+            "ffn_dim_divisor": 16,
+            "vocab_size": 512,
+        },
+        104_800,
+    ),
     "persimmon": (
         {
             "hidden_size": 64,

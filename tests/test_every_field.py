@@ -6,7 +6,8 @@ from typing import Any, get_args
 import jax
 import numpy as np
 import pytest
-from factories import OF_TEXT, PEAKS, blocks, hardware, model, point, precision, price
+from factories import CONFIGS, OF_TEXT, PEAKS, blocks, hardware, model, point, precision, price
+from model_families import OTHER_FAMILIES
 from state_models import K3, tiny
 
 from sweep.evaluation.kernel_inputs import hardware_params
@@ -14,6 +15,7 @@ from sweep.kernel.block import Block
 from sweep.kernel.request import Request
 from sweep.kernel.state import State
 from sweep.models.parameter_count import model_facts
+from sweep.models.read import read_blocks
 from sweep.specs.dtypes import Dtype
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec, Published, StoredTensor
@@ -273,7 +275,14 @@ def test_a_group_that_is_split_is_told() -> None:
 WIDER = {
     "operators": ("llama", 1, ("qkv_projection",)),
     "in_transformer": ("gemma2", 2, False),
+    "idle": ("llama", 1, True),
+    "partial": ("llama", 1, True),
     "count": ("llama", 1, 4),
+    "streams": ("gemma3n_text", 2, 2),
+    "laurel_rank": ("gemma3n_text", 2, 8),
+    "input_size": ("gemma3n_text", 3, 16),
+    "inputs_width": ("gemma3n_text", 0, 64),
+    "input_rows": ("gemma3n_text", 0, 256),
     "value_dim": ("deepseek_v3", 1, 32),
     "gate_size": ("afmoe", 1, 64),
     "latent_dim": ("deepseek_v3", 1, 64),
@@ -287,7 +296,6 @@ WIDER = {
     "entry_series": ("deepseek_v4", 1, 2),
     "output_groups": ("deepseek_v4", 1, 2),
     "output_rank": ("deepseek_v4", 1, 48),
-    "streams": ("deepseek_v4", 1, 4),
     "shared_size": ("glm4_moe", 2, 64),
     "expert_bias": ("mixtral", 1, 1),
     "router_bias": ("mixtral", 1, 1),
@@ -330,7 +338,12 @@ def test_every_field_of_a_block_has_a_case() -> None:
 @pytest.mark.parametrize("field", WIDER)
 def test_every_field_of_a_block_moves_some_variable(field: str) -> None:
     family, place, value = WIDER[field]
-    before = tiny(family, **STATEFUL[family]) if family in STATEFUL else blocks(family)
+    if family in STATEFUL:
+        before = tiny(family, **STATEFUL[family])
+    elif family in CONFIGS:
+        before = blocks(family)
+    else:
+        before = read_blocks({"model_type": family, **OTHER_FAMILIES[family][0]}, family)
     assert getattr(before[place], field) != value
     changed = dataclasses.replace(before[place], **{field: value})
     after = (*before[:place], changed, *before[place + 1 :])

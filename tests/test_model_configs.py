@@ -12,7 +12,8 @@ from model_families import BASE, OTHER_FAMILIES
 from sweep.errors import SpecError, SpecWarning
 from sweep.kernel.block import Block
 from sweep.kernel.operator_table import tensors
-from sweep.models.family_table import FAMILIES, SAME_AS
+from sweep.models.family_names import SAME_AS
+from sweep.models.family_table import FAMILIES
 from sweep.models.read import family_of, is_supported, read_blocks, read_model
 from sweep.models.spellings import SPELLINGS, spelled_in_two_ways
 from sweep.specs.model import ModelSpec, Published
@@ -38,6 +39,7 @@ def layers_of(family: str, **changes: Any) -> list[Block]:
     return [b for b in read_blocks(keys_of(family, **changes), family) if b.in_transformer]
 
 
+@pytest.mark.filterwarnings("ignore:mllama")
 @pytest.mark.parametrize("family", OTHER_FAMILIES)
 def test_parameters_of_tiny_models(family: str) -> None:
     assert count(family) == OTHER_FAMILIES[family][1]
@@ -248,9 +250,7 @@ def test_a_key_that_changes_nothing_is_passed_over(key: str) -> None:
         ({"gla_heads": 4}, "linear attention"),
         ({"index_topk": 2048}, "sparse attention with an indexer"),
         ({"compress_ratios": [1, 4]}, "compressed attention"),
-        ({"block_configs": [{}]}, "blocks with sizes of their own"),
-        ({"num_kv_shared_layers": 10}, "keys and values that layers share"),
-        ({"cross_attention_layers": [3]}, "cross attention"),
+        ({"per_layer_config": {"3": {}}}, "blocks with sizes of their own"),
         ({"zero_expert_num": 256}, "experts that compute nothing"),
         ({"is_encoder_decoder": True}, "an encoder"),
         ({"attn_type_list": [1, 0, 1]}, "lightning attention"),
@@ -287,6 +287,25 @@ def test_a_part_that_a_family_does_not_have_is_refused(keys: dict[str, Any]) -> 
         assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"block_configs": [{}]},
+        {"num_kv_shared_layers": 10},
+        {"attention_k_eq_v": True},
+        {"cross_attention_layers": [3]},
+        {"hidden_size_per_layer_input": 8},
+        {"laurel_rank": 4},
+        {"use_cla": True},
+    ],
+)
+def test_a_structure_of_other_families_is_refused_by_its_key(keys) -> None:
+    for name in ("qwen3", "of-tomorrow"):
+        with pytest.raises(SpecError, match=next(iter(keys))) as refusal:
+            read_blocks({**keys_of("qwen3"), **keys, "model_type": name}, "some.json")
+        assert "\n" not in str(refusal.value)
+
+
 # Whatever is wrong with a file, it is one error of one line.
 
 WRONG = st.sampled_from(
@@ -299,6 +318,14 @@ FURTHER_KEYS = [
     *("rope_parameters", "partial_rotary_factor", "tie_word_embeddings", "text_config"),
     *("hybrid_layer_pattern", "attn_type_list", "attn_config", "attention_other_setting"),
     *("sliding_window_pattern", "use_sliding_window", "max_window_layers", "model_type"),
+    *(
+        "num_kv_shared_layers",
+        "use_cla",
+        "cla_share_factor",
+        "attention_k_eq_v",
+        "altup_num_inputs",
+    ),
+    *("block_configs", "cross_attention_layers", "hidden_size_per_layer_input"),
 ]
 
 

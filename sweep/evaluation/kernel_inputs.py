@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-from sweep.kernel.block import Block
-from sweep.kernel.operator_table import tensors
+from sweep.kernel.block import Block, layer_count, running
+from sweep.kernel.operator_table import attentions, tensors
 from sweep.kernel.params import SHARDING, STAGES, Hardware, Linear, Model, Precision
 from sweep.schema.terms import PARTS, ROLES
 from sweep.specs.dtypes import DTYPE_BYTES, PEAK_DTYPES
@@ -73,7 +73,7 @@ def _linear(spec: LinearSpec) -> Linear:
 
 
 def model_params(blocks: tuple[Block, ...]) -> Model:
-    """A model as the kernel reads it: its blocks, and its elements by role and sharding."""
+    """A model as the kernel reads it: blocks that run, and all elements by role and sharding."""
     elements = np.zeros((len(STAGES), len(ROLES), len(SHARDING)))
     layers = tuple(block for block in blocks if block.in_transformer)
     for block, tensor in tensors(blocks):
@@ -81,16 +81,17 @@ def model_params(blocks: tuple[Block, ...]) -> Model:
         index = stage, ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
         elements[index] += int(block.count) * tensor.elements
     kept, active = np.zeros(len(PARTS)), np.zeros(len(PARTS))
-    for block, tensor in tensors(layers):
+    for block, tensor in tensors(running(layers)):
         if tensor.role in PARTS:
             kept[PARTS.index(tensor.role)] += int(block.count) * tensor.elements
             active[PARTS.index(tensor.role)] += int(block.count) * tensor.active_elements
     return Model(
-        blocks=blocks,
+        blocks=running(blocks),
         elements=elements,
-        layers=float(sum(int(block.count) for block in layers)),
+        layers=float(layer_count(blocks)),
         layer_parameters=kept,
         active_layer_parameters=active,
+        uneven_kv_heads=len({block.kv_heads for block in layers if attentions(block)}) > 1,
     )
 
 

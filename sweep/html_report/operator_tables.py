@@ -27,7 +27,7 @@ from sweep.decisions.operator_breakdown import (
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration
 from sweep.evaluation.single_cell import cell
-from sweep.kernel.block import Block
+from sweep.kernel.block import Block, running
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
 from sweep.schema.axes import LAYOUT, LENGTHS
@@ -162,7 +162,7 @@ def _model_table(
     specs: SpecsByName,
     calibration: Calibration | None,
 ) -> ModelTable:
-    blocks = read_model(spec)
+    blocks = running(read_model(spec))
     numbers = _cells({axis: axes[axis] for axis in axes if axis not in ("hardware", "precision")})
     shape = *(len(values) for values in axes.values()), len(row_names(blocks))
     amounts = {phase: {what: np.full(shape, np.nan) for what in AMOUNTS} for phase in PHASES}

@@ -17,6 +17,16 @@ def is_routed(blocks: Iterable["Block"]) -> bool:
     return any("router" in block.operators for block in blocks)
 
 
+def running(blocks: Iterable["Block"]) -> tuple["Block", ...]:
+    """Blocks whose layers run."""
+    return tuple(block for block in blocks if not block.idle)
+
+
+def layer_count(blocks: Iterable["Block"]) -> int:
+    """Transformer layers of a specification's blocks. [count]"""
+    return sum(int(b.count) for b in blocks if b.in_transformer and not b.partial)
+
+
 class Block(eqx.Module):
     """Layers that run the same operators at the same sizes.
 
@@ -26,6 +36,9 @@ class Block(eqx.Module):
     Attributes:
         operators: Names in `operator_table.OPERATORS`, in the order they run.
         in_transformer: Whether it is a transformer layer rather than embedding or head.
+        idle: Whether its layers are stored and do not run: their weights take memory, and no
+            operator of theirs has a cost.
+        partial: Whether it is a part of layers that another block counts.
         count: Layers of this kind. [count]
         hidden_size: Width of the residual stream. [count]
         norm_vectors: Weight vectors of each norm: 1 (RMSNorm) or 2 (LayerNorm). [count]
@@ -58,6 +71,10 @@ class Block(eqx.Module):
         shared_size: Width of the feed-forward of every token, in addition to its experts. [count]
         expert_bias: 1 if the router and the experts' projections have a bias. [1]
         router_bias: 1 if the router's scores are corrected by a bias. [1]
+        laurel_rank: Rank of the learned augmented residual layer. [count]
+        input_size: Width of the embedding that a layer has of its own. [count]
+        inputs_width: Width of those of all layers together. [count]
+        input_rows: Rows of their table. [count]
         vocab_size: Rows of the embedding or the head. [count]
         embedding_size: Width of the embedding or the head. [count]
         positions: Rows of a learned position table. [count]
@@ -75,6 +92,8 @@ class Block(eqx.Module):
 
     operators: tuple[str, ...] = eqx.field(static=True)
     in_transformer: bool = eqx.field(static=True, default=True)
+    idle: bool = eqx.field(static=True, default=False)
+    partial: bool = eqx.field(static=True, default=False)
     count: Scalar = 1
     hidden_size: Scalar = 0
     norm_vectors: Scalar = 0
@@ -106,6 +125,10 @@ class Block(eqx.Module):
     shared_size: Scalar = 0
     expert_bias: Scalar = 0
     router_bias: Scalar = 0
+    laurel_rank: Scalar = 0
+    input_size: Scalar = 0
+    inputs_width: Scalar = 0
+    input_rows: Scalar = 0
     vocab_size: Scalar = 0
     embedding_size: Scalar = 0
     positions: Scalar = 0

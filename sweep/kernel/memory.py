@@ -51,18 +51,19 @@ def weight_memory(point: Point) -> Scalar:
 def _copied_kv_weights(point: Point) -> Scalar:
     """Weights of keys and values beyond an even split, of layers with fewer KV heads. [byte]
 
-    Layers with a window may have other KV heads than those without, and so reach one KV head on
-    each GPU at another tp. Zero if all layers have the same.
+    Some layers, such as those with a window, may have other KV heads than the others, and so reach
+    one KV head on each GPU at another tp. Zero if all layers have the same.
     """
     layers = [(b, a) for b in point.model.blocks for a in attentions(b) if a.by_head]
-    if len({attention.span for _, attention in layers}) < 2:
+    if len({attention.span for _, attention in layers}) < 2 and not point.model.uneven_kv_heads:
         return 0.0
     most = jnp.stack([jnp.asarray(b.kv_heads, float) for b, _ in layers]).max()
     even = jnp.maximum(1 / point.layout.tp, 1 / most)
     total = jnp.zeros(())
     for block, attention in layers:
         share = jnp.maximum(1 / point.layout.tp, 1 / block.kv_heads)
-        columns = block.count * attention.cached(block, 1.0) * (share - even)
+        elements = attention.cached(block, 1.0) * attention.projected
+        columns = block.count * elements * (share - even)
         weight = point.precision.attention.weight
         stored = block.hidden_size * weight + block.qkv_bias * point.precision.hidden
         total = total + columns * stored
@@ -110,8 +111,10 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
     """Activations and buffers of a pass on each GPU. [byte]
 
     The residual stream, an operator's input and its output live together; the widest output
-    is a fused projection's. At the end the logits of each sequence are gathered to be sampled in
-    32 bits. Exchanges use a buffer of their own, as large as the largest of them.
+    is a fused projection's. So do all streams of alternating updates, before and after a layer, and
+    the embeddings of all layers where each has its own. At the end the logits of each sequence are
+    gathered to be sampled in 32 bits. Exchanges use a buffer of their own, as large as the largest
+    of them.
 
     Args:
         point: Model, machine, layout and lengths.
@@ -127,6 +130,9 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
             logits = sampled * block.vocab_size
     hidden, copies = point.precision.hidden, point.factors.logit_copies
     sampling = logits * (hidden / point.tp + LOGIT_BYTES * copies)
+    for block in point.model.blocks:
+        if "layer_embedding" in block.operators:
+            width = width + block.inputs_width
     activations = jnp.maximum(tokens * width * hidden, sampling)
     total = activations + _exchanged(point, tokens)
     if any(selects(block) for block in point.model.blocks):
@@ -146,7 +152,11 @@ def _live_elements(block: Block, tp: Scalar) -> Scalar:
     if "attention_residual_attention" in block.operators:
         # All earlier outputs live on: about twice as many as a layer reads on average.
         outputs = outputs + 2 * block.sources * block.hidden_size
-    streams = 1 + block.streams if "attention_collapse" in block.operators else 2
+    streams: Scalar = 2
+    if "attention_collapse" in block.operators:
+        streams = 1 + block.streams
+    elif {"altup_predict", "altup_correct"} & set(block.operators):
+        streams = 2 * block.streams
     return streams * block.hidden_size + outputs
 
 
@@ -219,7 +229,7 @@ def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, 
     holds = {
         "exceeds_memory": exceeds_memory,
         "tp_does_not_divide_heads": _any(
-            *(_indivisible(b.heads, tp) for b in layers),
+            *(_indivisible(b.heads, tp) for b in attending),
             *(heads_split(b.kv_heads) for b in attending),
             *(split for b in stateful(point) for split in state_heads_split(b, tp)),
         ),
@@ -254,6 +264,8 @@ def _indivisible(size: Scalar, parts: Scalar) -> Array:
 
 
 def _any(*tests: Array | bool) -> Array:
+    if not tests:
+        return jnp.asarray(False)
     return jnp.any(jnp.stack([jnp.asarray(test) for test in tests]))
 
 

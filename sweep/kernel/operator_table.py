@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from sweep.kernel.bindings.attention import ATTENTION
 from sweep.kernel.bindings.attention_variants import ATTENTION_VARIANTS
+from sweep.kernel.bindings.augmented_residual import AUGMENTED_RESIDUAL
 from sweep.kernel.bindings.compressed_attention import COMPRESSED_ATTENTION
 from sweep.kernel.bindings.diffusion import DIFFUSION
 from sweep.kernel.bindings.embedding_and_head import ENDS
@@ -17,12 +18,15 @@ from sweep.kernel.bindings.hyper_connections import HYPER_CONNECTIONS
 from sweep.kernel.bindings.indexer import INDEXER
 from sweep.kernel.bindings.latent_attention import LATENT_ATTENTION
 from sweep.kernel.bindings.latent_experts import LATENT_EXPERTS
+from sweep.kernel.bindings.layer_inputs import LAYER_INPUTS
+from sweep.kernel.bindings.layer_parts import LAYER_PARTS
 from sweep.kernel.bindings.linear_attention import LINEAR_ATTENTION
 from sweep.kernel.bindings.operator import Attention, Operator, Tensor
 from sweep.kernel.bindings.selected_attention import SELECTED_ATTENTION
 from sweep.kernel.bindings.selective_scan import SELECTIVE_SCAN
+from sweep.kernel.bindings.shared_cache import SHARED_CACHE
 from sweep.kernel.bindings.state import STATE
-from sweep.kernel.block import Block
+from sweep.kernel.block import Block, running
 from sweep.kernel.operators.cost import Scalar
 
 OPERATORS: dict[str, Operator] = {
@@ -41,6 +45,10 @@ OPERATORS: dict[str, Operator] = {
     **STATE,
     **LINEAR_ATTENTION,
     **SELECTIVE_SCAN,
+    **SHARED_CACHE,
+    **AUGMENTED_RESIDUAL,
+    **LAYER_INPUTS,
+    **LAYER_PARTS,
 }
 
 
@@ -53,8 +61,8 @@ def tensors(blocks: tuple[Block, ...]) -> Iterator[tuple[Block, Tensor]]:
 
 
 def attentions(block: Block) -> list[Attention]:
-    """Reach and cache of each operator of `block` that attends to the context."""
-    found = (OPERATORS[name].attention for name in block.operators)
+    """Reach and cache of each operator of `block` that runs and attends to the context."""
+    found = (OPERATORS[name].attention for name in block.operators if not block.idle)
     return [attention for attention in found if attention is not None]
 
 
@@ -66,4 +74,4 @@ def state_bytes(block: Block, tp: Scalar, hidden: Scalar) -> Scalar:
 
 def operator_names(blocks: Sequence[Block]) -> tuple[str, ...]:
     """Names of the operators a model runs, in the order they first run."""
-    return tuple(dict.fromkeys(name for block in blocks for name in block.operators))
+    return tuple(dict.fromkeys(name for block in running(blocks) for name in block.operators))

@@ -30,11 +30,12 @@ class Model(eqx.Module):
     """One model.
 
     Attributes:
-        blocks: Embedding, layers and head in the order they run.
+        blocks: Embedding, layers and head in the order they run, without those that do not run.
         elements: Stored weights by stage, role and sharding. [count]
         layers: Transformer layers. [count]
         layer_parameters: Linear layers of the transformer layers by part, all experts. [count]
         active_layer_parameters: The same, the experts of one token. [count]
+        uneven_kv_heads: Whether layers differ in their KV heads.
     """
 
     blocks: tuple[Block, ...]
@@ -42,6 +43,7 @@ class Model(eqx.Module):
     layers: Scalar
     layer_parameters: Float[Numbers, "*grid part"]
     active_layer_parameters: Float[Numbers, "*grid part"]
+    uneven_kv_heads: bool = eqx.field(static=True, default=False)
 
 
 class Hardware(eqx.Module):

@@ -113,7 +113,8 @@ class Config:
         raise self.error(keys, "missing; the model's size cannot be known")
 
     def _integer(self, key: str, value: object) -> int:
-        most = MOST_LAYERS if "layer" in key else LARGEST
+        counts_layers = "layer" in key and not key.endswith("per_layer_input")
+        most = MOST_LAYERS if counts_layers else LARGEST
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise self.error(key, f"must be an integer from 1 to {most}, not {value!r:.40}")
         return value
@@ -131,6 +132,15 @@ class Config:
         if any(entry != value[0] for entry in value):
             raise self.error(key, "a size that differs from layer to layer is not supported")
         return self._integer(key, value[0])
+
+    def sizes(self, fact: str, layers: int) -> list[int]:
+        """Return the positive integers that state `fact` for each layer in a list.
+
+        Raises:
+            SpecError: It is no list, lists another number of layers, or an entry is no size.
+        """
+        key = self.given(fact) or fact
+        return [self._integer(key, entry) for entry in self.per_layer(key, layers) or []]
 
     def natural(self, fact: str, default: int = 0) -> int:
         """Return the integer of at least 0 that states `fact`, else `default`."""

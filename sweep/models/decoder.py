@@ -33,8 +33,13 @@ OF_EXPERTS = (
 )
 """Keys that say nothing of a model without experts."""
 Reader = Callable[[Config], tuple[Block, ...]]
-Change = Callable[[int, Block], Block]
-"""Function from the index of a layer and its block to the block that the family has there."""
+Change = Callable[[list[Block]], list[Block]]
+"""Function from layers, in order, that traits describe to layers as a family has them."""
+
+
+def each(change: Callable[[int, Block], Block]) -> Change:
+    """Return the change of all layers that changes each by its index."""
+    return lambda layers: [change(index, layer) for index, layer in enumerate(layers)]
 
 
 def decoder(traits: Traits) -> Reader:
@@ -56,7 +61,7 @@ def read_decoder(config: Config, traits: Traits, change: Change | None = None) -
     know(config, traits)
     layers = _layers(config, traits)
     if change is not None:
-        layers = [change(index, layer) for index, layer in enumerate(layers)]
+        layers = change(layers)
     return (_embedding(config, traits), *grouped(layers), _head(config, traits))
 
 
@@ -109,10 +114,10 @@ def _layers(config: Config, traits: Traits) -> list[Block]:
         layers.append(with_window(dataclasses.replace(layer, sinks=int(sinks)), windows[index]))
     if all(is_routed) and config.given("ffn_size", "dense_size") is None:
         return layers
-    ffn_size = _ffn_size(config, traits)
+    ffn_sizes = _ffn_sizes(config, traits, count)
     return [
         layer if layer.experts else dataclasses.replace(layer, ffn_size=ffn_size)
-        for layer in layers
+        for layer, ffn_size in zip(layers, ffn_sizes, strict=True)
     ]
 
 
@@ -172,6 +177,14 @@ def _rotary_dim(config: Config, traits: Traits, head_dim: int) -> int:
     if rotary_dim > head_dim:
         raise config.error("rotary_dim", f"{rotary_dim} is more than the head's {head_dim}")
     return rotary_dim
+
+
+def _ffn_sizes(config: Config, traits: Traits, count: int) -> list[int]:
+    """Width of the feed-forward in each layer; a config may list one for each."""
+    key = config.given("ffn_size")
+    if key is not None and isinstance(config.get(key), list):
+        return [size // traits.ffn_divisor for size in config.sizes("ffn_size", count)]
+    return [_ffn_size(config, traits)] * count
 
 
 def _ffn_size(config: Config, traits: Traits) -> int:

@@ -12,12 +12,18 @@ from sweep.models.families.deepseek_v4 import read_deepseek_v4
 from sweep.models.families.deepseek_v32 import read_deepseek_v32, read_glm_moe_dsa
 from sweep.models.families.dit import read_dit
 from sweep.models.families.falcon import read_falcon
+from sweep.models.families.gemma3n import read_gemma3n
+from sweep.models.families.gemma4 import read_gemma4
+from sweep.models.families.hunyuan import hunyuan
 from sweep.models.families.llama4 import read_llama4
 from sweep.models.families.mimo_v2 import read_mimo_v2
 from sweep.models.families.minimax_m3 import read_minimax_m3
+from sweep.models.families.mllama import read_mllama
+from sweep.models.families.nemotron_nas import read_nemotron_nas
+from sweep.models.families.openelm import read_openelm
 from sweep.models.families.opt import read_opt
 from sweep.models.families.step3 import read_step3
-from sweep.models.state_families import OTHER_STATE_NAMES, STATE_FAMILIES
+from sweep.models.state_families import STATE_FAMILIES
 from sweep.models.traits import (
     ALWAYS,
     NEVER,
@@ -202,6 +208,8 @@ FAMILIES: dict[str, Reader] = {
     "gemma2": decoder(GEMMA2),
     "gemma3": decoder(GEMMA3),
     "gemma3_text": decoder(GEMMA3),
+    "gemma3n_text": read_gemma3n,
+    "gemma4_text": read_gemma4,
     "glm": decoder(Traits(biases=Biases(qkv=ATTENTION_UNLESS), rotary_share=0.5)),
     "glm4": decoder(
         Traits(biases=Biases(qkv=ATTENTION_UNLESS), norm_place="around", rotary_share=0.5)
@@ -234,8 +242,8 @@ FAMILIES: dict[str, Reader] = {
     "granite_swa": decoder(replace(GRANITE, sinks="all", windows=LISTED, tied=True)),
     "granitemoe": decoder(Traits(biases=IN_ATTENTION, experts=Experts(width="ffn", shared=True))),
     "grok-1": decoder(Traits(norm_place="around", experts=Experts(width="ffn"), tied=True)),
-    "hunyuan_v1_dense": decoder(HUNYUAN),
-    "hunyuan_v1_moe": decoder(replace(HUNYUAN, experts=replace(SHARED, width="either"))),
+    "hunyuan_v1_dense": hunyuan(HUNYUAN),
+    "hunyuan_v1_moe": hunyuan(replace(HUNYUAN, experts=replace(SHARED, width="either"))),
     "hy_v3": decoder(
         Traits(
             biases=IN_ATTENTION,
@@ -265,6 +273,7 @@ FAMILIES: dict[str, Reader] = {
     "mimo_v2_flash": read_mimo_v2,
     "minicpm": decoder(replace(LLAMA, experts=Experts(width="ffn", optional=True))),
     "minicpm3": decoder(Traits(latent=True, tied=True)),
+    "mllama": read_mllama,
     "minimax_m2": decoder(
         Traits(
             qk_norm=off_by("use_qk_norm"),
@@ -288,10 +297,12 @@ FAMILIES: dict[str, Reader] = {
         )
     ),
     "nemotron": decoder(Traits(norm="layer", biases=IN_BOTH, gated=False, rotary_share=0.5)),
+    "nemotron-nas": read_nemotron_nas,
     "olmo": decoder(Traits(norm="bare", biases=IN_ATTENTION)),
     "olmo2": decoder(OLMO2),
     "olmo3": decoder(replace(OLMO2, windows=Windows(where="pattern", size=4096, pattern=4))),
     "olmoe": decoder(replace(OLMO2, norm_place="before", experts=Experts(width="ffn"))),
+    "openelm": read_openelm,
     "opt": read_opt,
     "persimmon": decoder(
         replace(PHI, biases=EVERYWHERE, parallel=NEVER, qk_norm=off_by("qk_layernorm"))
@@ -349,40 +360,3 @@ FAMILIES: dict[str, Reader] = {
     "Yi": decoder(LLAMA),
     **STATE_FAMILIES,
 }
-
-SAME_AS: dict[str, str] = {
-    "DiTTransformer2DModel": "dit",
-    "Transformer2DModel": "dit",
-    "aquila": "llama",
-    "deepseek_ref": "deepseek_v4",
-    "deepseek_vl_v2": "deepseek_v2",
-    "exaone4_5_text": "exaone4",
-    "glm4_moe_lite": "deepseek_v3",
-    "glm4v_text": "glm4",
-    "granitemoeshared": "granitemoe",
-    "helium": "llama",
-    "iquestcoder": "llama",
-    "kimi_vl": "deepseek_v3",
-    "minimax_m3_vl": "minimax_m3",
-    "minimax_m3_vl_text": "minimax_m3",
-    "ministral": "mistral",
-    "ministral3": "mistral",
-    "mistral4": "deepseek_v2",
-    "phi-msft": "phi",
-    "phi3_v": "phi3",
-    "phi4mm": "phi3",
-    "qwen2_5_vl": "qwen2",
-    "qwen2_5_vl_text": "qwen2",
-    "qwen2_vl": "qwen2",
-    "qwen2_vl_text": "qwen2",
-    "qwen3_vl_moe_text": "qwen3_moe",
-    "qwen3_vl_text": "qwen3",
-    "sarvam_mla": "deepseek_v3",
-    "sarvam_moe": "glm4_moe",
-    "stablelm_epoch": "stablelm",
-    "step3p7": "step3p5",
-    "xverse": "llama",
-    "youtu": "minicpm3",
-    **OTHER_STATE_NAMES,
-}
-"""Other names of families, among them those of the text part of a model that also sees or hears."""

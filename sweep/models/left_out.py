@@ -65,11 +65,19 @@ def _section(data: Mapping[str, Any]) -> str | None:
     return next((k for k in TEXT_SECTIONS if isinstance(data.get(k), Mapping) and data[k]), None)
 
 
-def left_out(data: Mapping[str, Any], text: Mapping[str, Any]) -> list[str]:
-    """Describe the parts of a config that are not counted: towers, and layers for extra tokens."""
-    found = list(_towers(data))
+def left_out(
+    data: Mapping[str, Any], text: Mapping[str, Any], *, next_tokens: bool = True
+) -> list[str]:
+    """Describe the parts of a config that are not counted: towers, and layers for extra tokens.
+
+    Args:
+        data: The config.
+        text: Its text part.
+        next_tokens: Whether layers for extra tokens are left out.
+    """
+    found = [*_towers(data), *_crossing(text)]
     layers = _first(text, *spellings("extra_tokens"))
-    if layers:
+    if layers and next_tokens:
         found.append(f"multi-token prediction ({_layers(layers)}, each as large as the last one)")
     return found
 
@@ -80,6 +88,20 @@ def _towers(data: Mapping[str, Any]) -> Iterator[str]:
             yield TOWERS[key] + (_tower_size(value) if isinstance(value, Mapping) else "")
         elif key == "thinker_config" and isinstance(value, Mapping):
             yield from _towers(value)
+
+
+def _crossing(text: Mapping[str, Any]) -> Iterator[str]:
+    """Describe the work of layers that attend to images; their weights are counted."""
+    layers = text.get("cross_attention_layers")
+    if isinstance(layers, list) and layers:
+        width, ffn = _first(text, "hidden_size"), _first(text, "intermediate_size")
+        heads, kv_heads = (_first(text, *spellings(fact)) for fact in ("heads", "kv_heads"))
+        attention = 2 * width * width * (1 + kv_heads / max(heads, 1))
+        billions = len(layers) * (attention + 3 * width * ffn) / 1e9
+        yield (
+            f"work of cross attention ({_layers(len(layers))} with about {billions:.2g} billion "
+            "parameters, which are counted and take memory; without images they are skipped)"
+        )
 
 
 def _tower_size(config: Mapping[str, Any]) -> str:

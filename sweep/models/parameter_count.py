@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from sweep.kernel.bindings.operator import Attention
-from sweep.kernel.block import Block
+from sweep.kernel.block import Block, layer_count, running
 from sweep.kernel.operator_table import attentions, state_bytes, tensors
 from sweep.models.read import read_model
 from sweep.specs.model import ModelSpec
@@ -43,15 +43,20 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
     """
     blocks = read_model(spec)
     parameters = sum(int(block.count) * tensor.elements for block, tensor in tensors(blocks))
-    active = sum(int(block.count) * tensor.active_elements for block, tensor in tensors(blocks))
+    active = sum(
+        int(block.count) * tensor.active_elements for block, tensor in tensors(running(blocks))
+    )
     beyond = spec.published.beyond_decoder if spec.published else []
+    decoder = parameters
+    if beyond and spec.mtp:
+        decoder = model_facts(spec.model_copy(update={"mtp": False})).parameters
     return ModelFacts(
         parameters=parameters,
         active_parameters=active,
-        stored_parameters=parameters + sum(tensor.elements for tensor in beyond),
+        stored_parameters=decoder + sum(tensor.elements for tensor in beyond),
         kv_cache_bytes_per_token=cached_bytes_per_token(blocks),
         state_bytes_per_sequence=state_bytes_per_sequence(blocks),
-        layers=sum(int(block.count) for block in blocks if block.in_transformer),
+        layers=layer_count(blocks),
     )
 
 

@@ -7,8 +7,10 @@ from typing import Any
 from sweep.errors import SpecError, SpecWarning
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.family_table import FAMILIES, SAME_AS
+from sweep.models.family_names import SAME_AS
+from sweep.models.family_table import FAMILIES
 from sweep.models.left_out import TextPart, left_out, text_part
+from sweep.models.next_tokens import with_next_tokens
 from sweep.models.unread_keys import GATED_ACTIVATIONS, UNLIKE, doubtful, telling
 from sweep.models.unsupported import unsupported
 from sweep.specs.model import ModelSpec
@@ -26,7 +28,7 @@ def read_model(spec: ModelSpec) -> tuple[Block, ...]:
     Raises:
         SpecError: A key is missing or wrong, or says something that is not supported.
     """
-    return _read(spec.config, spec.where, quiet=spec.published is not None)
+    return _read(spec.config, spec.where, quiet=spec.published is not None, mtp=spec.mtp)
 
 
 def read_blocks(data: Mapping[str, Any], where: str) -> tuple[Block, ...]:
@@ -61,7 +63,9 @@ def is_supported(data: Mapping[str, Any]) -> bool:
     return any(family_of(name) for name in names)
 
 
-def _read(data: Mapping[str, Any], where: str, *, quiet: bool) -> tuple[Block, ...]:
+def _read(
+    data: Mapping[str, Any], where: str, *, quiet: bool, mtp: bool = False
+) -> tuple[Block, ...]:
     text = text_part(data, where)
     name = _name(data, text, where)
     inside = f"{where}: {text.path}" if text.path else where
@@ -81,7 +85,9 @@ def _read(data: Mapping[str, Any], where: str, *, quiet: bool) -> tuple[Block, .
         if text.path and family_of(data.get("model_type")) is None:
             outer = data.get("model_type")
             notes.append(f"model_type {outer!r}: its text part is read, as {family!r}")
-    parts = left_out(data, text.data)
+    if mtp:
+        blocks = with_next_tokens(config, blocks, family, where)
+    parts = left_out(data, text.data, next_tokens=not mtp)
     if parts:
         notes.append(f"left out: {', '.join(parts)}")
     if notes and not quiet:

@@ -73,6 +73,7 @@ TELLING = re.compile(
     | layer_types | .*_layer_types | .*layers? | use_(cla|mla|post_norm)
     | .*index(er)?_.* | sparse_attention.* | compress_ratios? | block_configs | attention_other.*
     | .*latent.* | attn_res.* | routed_expert_.* | time_step_rank | .*L_cache | expand
+    | attention_k_eq_v | enable_moe_block | use_double_wide_mlp
     | add_.*sink.* | (per|kv)_layer.* | .*_per_layer.* | lm_head_bias | cla_.* | shared_.*
     """,
     re.VERBOSE,
@@ -90,8 +91,9 @@ DOUBTFUL = re.compile(
 )
 """Keys that say nothing new of a known family but hint at another layer in an unknown one."""
 UNLIKE = (
-    *("gemma3n", "gemma4", "gemma3n_text", "gemma4_text", "hyperclovax", "openelm"),
-    *("phi3small", "arctic", "jetmoe", "longcat_flash", "diffllama", "doge", "laguna"),
+    *("hyperclovax", "phi3small", "arctic", "jetmoe", "longcat_flash", "diffllama", "doge"),
+    *("laguna", "diffusion_gemma", "embedding_gemma2", "gemma4_assistant", "gemma4_unified"),
+    *("gemma4_unified_assistant", "gemma4_unified_text"),
 )
 """Families with keys like those of others, whose layers have parts that no key shows."""
 

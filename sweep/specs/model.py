@@ -48,6 +48,8 @@ class ModelSpec(Spec):
         note: What to know before using it.
         sources: Where the config was read.
         published: Parameter counts its makers state.
+        mtp: Whether to count the weights of its layers for multi-token prediction. They draft no
+            tokens and take no time.
         config: The keys of its `config.json`.
         file: Where it was read from, for messages.
     """
@@ -57,6 +59,7 @@ class ModelSpec(Spec):
     note: str = ""
     sources: dict[str, str] = Field(default_factory=dict)
     published: Published | None = None
+    mtp: bool = False
     config: dict[str, Any]
     file: str = Field(default="", exclude=True)
 

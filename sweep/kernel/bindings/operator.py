@@ -127,6 +127,8 @@ class Attention:
         limit: Entries of the window, the chunk, the selection or the buffer. [count]
         tokens_per_entry: Tokens that share an entry, `None` if each has its own. [count]
         element_bytes: Storage of a cached element, `None` if the recipe says. [byte]
+        projected: Columns of the key and value projections over the elements cached; half where
+            values are keys. [1]
     """
 
     cached: Callable[[Block, Scalar], Scalar]
@@ -141,6 +143,8 @@ class Attention:
         if self.tokens_per_entry is None:
             return tokens
         return jnp.floor(tokens / self.tokens_per_entry(block))
+
+    projected: float = 1.0
 
     def reach(self, block: Block, context: Scalar) -> Scalar:
         """Entries attended to when the context holds `context` tokens. [count]"""

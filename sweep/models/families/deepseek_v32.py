@@ -9,7 +9,7 @@ from typing import Any
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.decoder import read_decoder
+from sweep.models.decoder import each, read_decoder
 from sweep.models.layers import before, replaced
 from sweep.models.traits import Experts, Switch, Traits
 
@@ -74,7 +74,7 @@ def _read(config: Config, indexed: list[bool]) -> tuple[Block, ...]:
         used: dict[str, Any] = sizes if indexed[number] else {"selected": sizes["selected"]}
         return dataclasses.replace(layer, operators=operators, **used)
 
-    return read_decoder(config, TRAITS, change)
+    return read_decoder(config, TRAITS, each(change))
 
 
 def _check_kinds(config: Config, layers: int) -> None:

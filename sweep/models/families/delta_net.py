@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.decoder import Reader, know, read_decoder
+from sweep.models.decoder import Reader, each, know, read_decoder
 from sweep.models.layers import GATED_FFN, pre_norm
 from sweep.models.state_layers import (
     FULL,
@@ -87,7 +87,7 @@ def _read_qwen(config: Config, traits: Traits) -> tuple[Block, ...]:
             layer = dataclasses.replace(layer, shared_size=SHARED_SIZE)
         return with_mixer(layer, mixer) if listed[index] == LINEAR else layer
 
-    return read_decoder(config, traits, change)
+    return read_decoder(config, traits, each(change))
 
 
 def read_olmo_hybrid(config: Config) -> tuple[Block, ...]:
@@ -116,7 +116,7 @@ def read_olmo_hybrid(config: Config) -> tuple[Block, ...]:
             return dataclasses.replace(plain, operators=operators, state=mixer.state)
         return layer if rotated else without_rotary(layer)
 
-    return read_decoder(config, OLMO, change)
+    return read_decoder(config, OLMO, each(change))
 
 
 def _rotates(config: Config) -> bool:

@@ -4,7 +4,7 @@ import dataclasses
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.decoder import know, read_decoder
+from sweep.models.decoder import each, know, read_decoder
 from sweep.models.layers import before, on_latent
 from sweep.models.state_layers import (
     FULL,
@@ -61,7 +61,7 @@ def read_kimi_linear(config: Config) -> tuple[Block, ...]:
             layer = layer if rotated else without_rotary(layer)
         return layer if period is None else _over_residuals(layer, count, period)
 
-    embedding, *layers, head = read_decoder(config, TRAITS, change)
+    embedding, *layers, head = read_decoder(config, TRAITS, each(change))
     if period is not None:
         operators = before(head.operators, "final_norm", "final_residual_attention")
         blocks = -(-count // period)

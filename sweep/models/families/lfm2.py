@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.decoder import know, read_decoder
+from sweep.models.decoder import each, know, read_decoder
 from sweep.models.state_layers import FULL, kinds, short_convolution, with_mixer
 from sweep.models.traits import ALWAYS, Experts, Switch, Traits, Windows
 
@@ -77,7 +77,7 @@ def _read(config: Config, traits: Traits, adjusted: Adjustment) -> tuple[Block, 
             layer = dataclasses.replace(layer, ffn_size=adjusted(config, int(layer.ffn_size)))
         return with_mixer(layer, mixer) if listed[index] == CONVOLUTION else layer
 
-    *others, head = read_decoder(config, traits, change)
+    *others, head = read_decoder(config, traits, each(change))
     return (*others, dataclasses.replace(head, untied=int(not tied)))
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.decoder import know, read_decoder
+from sweep.models.decoder import each, know, read_decoder
 from sweep.models.layers import (
     ATTENTION,
     EXPERTS,
@@ -69,7 +69,7 @@ def read_falcon_h1(config: Config) -> tuple[Block, ...]:
         operators = before(operators, "attention_residual", "mixer_residual")
         return dataclasses.replace(layer, operators=operators, state=mixer.state)
 
-    return read_decoder(config, HYBRID, change)
+    return read_decoder(config, HYBRID, each(change))
 
 
 def read_bamba(config: Config) -> tuple[Block, ...]:
@@ -88,7 +88,7 @@ def read_bamba(config: Config) -> tuple[Block, ...]:
     def change(index: int, layer: Block) -> Block:
         return layer if index in attending else with_mixer(layer, mixer)
 
-    return read_decoder(config, BAMBA, change)
+    return read_decoder(config, BAMBA, each(change))
 
 
 def read_granite_hybrid(config: Config) -> tuple[Block, ...]:
@@ -114,7 +114,7 @@ def read_granite_hybrid(config: Config) -> tuple[Block, ...]:
             return with_mixer(layer, mixer)
         return layer if rotated else without_rotary(layer)
 
-    return read_decoder(config, traits, change)
+    return read_decoder(config, traits, each(change))
 
 
 def read_jamba(config: Config) -> tuple[Block, ...]:

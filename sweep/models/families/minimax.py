@@ -2,7 +2,7 @@
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.decoder import know, read_decoder
+from sweep.models.decoder import each, know, read_decoder
 from sweep.models.state_layers import FULL, LINEAR, kinds, lightning, with_mixer
 from sweep.models.traits import Experts, Traits, Windows
 
@@ -38,7 +38,7 @@ def read_minimax(config: Config) -> tuple[Block, ...]:
     def change(index: int, layer: Block) -> Block:
         return with_mixer(layer, mixer) if listed[index] == LINEAR else layer
 
-    return read_decoder(config, TRAITS, change)
+    return read_decoder(config, TRAITS, each(change))
 
 
 def _kinds(config: Config, count: int) -> list[str]:

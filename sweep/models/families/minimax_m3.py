@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.kernel.block import Block
 from sweep.models.config import Config
-from sweep.models.decoder import read_decoder
+from sweep.models.decoder import each, read_decoder
 from sweep.models.layers import before, replaced
 from sweep.models.traits import Experts, Switch, Traits
 
@@ -54,7 +54,7 @@ def read_minimax_m3(config: Config) -> tuple[Block, ...]:
             operators = before(operators, "selected_attention", name)
         return dataclasses.replace(layer, operators=operators, **sizes)
 
-    return read_decoder(config, traits, change)
+    return read_decoder(config, traits, each(change))
 
 
 def _class_sizes(config: Config) -> dict[str, int]:
