@@ -25,7 +25,10 @@ from sweep.errors import SweepError
 @click.command()
 @click.option("--model", required=True, help="Model: name, or path of a config.json.")
 @click.option("--hardware", required=True, help="Accelerator: name, or path of a specification.")
-@click.option("--precision", default="fp16", show_default=True, help="Precision recipe.")
+@click.option(
+    "--precision",
+    help="Precision recipe. Default: that of the model's own file if it is quantised, else fp16.",
+)
 @click.option(
     "--tp", type=int, default=1, show_default=True, help="Tensor-parallel width, in GPUs."
 )
@@ -57,7 +60,7 @@ def explain(
     /,
     model: str,
     hardware: str,
-    precision: str,
+    precision: str | None,
     efficiency: str,
     output: Path | None,
     force: bool,
@@ -79,7 +82,9 @@ def explain(
     from sweep.runs.jit_cache import use_compilation_cache
 
     axes: dict[str, Any] = {axis: [value] for axis, value in numbers.items() if value is not None}
-    names: dict[str, Any] = {"models": [model], "hardware": [hardware], "precision": [precision]}
+    names: dict[str, Any] = {"models": [model], "hardware": [hardware]}
+    if precision is not None:
+        names["precision"] = [precision]
     grid = Grid(**names, **axes, variables=["ttft"])
     calibration = load_calibration(efficiency)
     use_compilation_cache()

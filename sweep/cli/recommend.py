@@ -100,7 +100,8 @@ COUNT = click.IntRange(1)
 @click.option(
     "--precision",
     multiple=True,
-    help="Precision recipe; may be repeated. Default: fp16, or all of --from.",
+    help="Precision recipe; may be repeated. Default: that of the model's own file if it is "
+    "quantised, else fp16; all of --from.",
 )
 @click.option(
     "--tp",

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sweep.errors import SpecError
+from sweep.models.checkpoint import checkpoint
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
-from sweep.specs.precision import PrecisionSpec
+from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 T = TypeVar("T")
 
@@ -41,6 +42,12 @@ class SpecsByName:
             _found(catalog.hardware, names.get("hardware", ())),
             _found(catalog.precision, names.get("precision", ())),
         )
+
+    def recipe(self, model: str, name: str) -> PrecisionSpec | None:
+        """The recipe that a name stands for with a model; `None` if either is absent."""
+        if name != CHECKPOINT.name:
+            return self.precision.get(name)
+        return checkpoint(self.models[model]).recipe if model in self.models else None
 
     @property
     def by_axis(self) -> dict[str, Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from sweep.specs.files import SUFFIXES, read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
 from sweep.specs.parsing import nearest, parse
-from sweep.specs.precision import PrecisionSpec
+from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 from sweep.specs.shipped import shipped_configs
 
 CONFIGS_VARIABLE = "LLM_SWEEP_CONFIGS"
@@ -76,11 +76,13 @@ class Catalog:
         return load_named(HardwareSpec, self.path("hardware", name))
 
     def precision(self, name: str) -> PrecisionSpec:
-        """A precision recipe by name or path.
+        """A precision recipe by name or path; `checkpoint` stands for that of a model's own file.
 
         Raises:
             SpecError: It is unknown or malformed.
         """
+        if name == CHECKPOINT.name:
+            return CHECKPOINT
         return load_named(PrecisionSpec, self.path("precisions", name))
 
     def model(self, name: str | Path) -> ModelSpec:
