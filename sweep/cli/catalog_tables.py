@@ -5,6 +5,7 @@ from typing import Any
 
 from sweep.cli.print_tables import Row
 from sweep.errors import SpecError
+from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.parameter_count import model_facts
 from sweep.models.read import is_supported
 from sweep.specs.catalog import Catalog
@@ -48,6 +49,12 @@ def model_summary(spec: ModelSpec) -> dict[str, Any]:
         "weight_bytes_16_bit": 2 * facts.parameters,
         "kv_cache_bytes_per_token": facts.kv_cache_bytes_per_token,
     }
+    if is_quantised(spec):
+        own = checkpoint(spec)
+        summary |= {
+            "checkpoint": own.recipe.note,
+            "weight_bytes_of_checkpoint": round(own.weight_bytes),
+        }
     if spec.published is not None:
         summary |= {
             "published_parameters": spec.published.parameters,

@@ -23,7 +23,11 @@ from sweep.errors import SweepError
 
 
 @click.command()
-@click.option("--model", required=True, help="Model: name, or path of a config.json.")
+@click.option(
+    "--model",
+    required=True,
+    help="Model: name, Hugging Face identifier, or path of a config.json or its folder.",
+)
 @click.option("--hardware", required=True, help="Accelerator: name, or path of a specification.")
 @click.option(
     "--precision",
@@ -189,14 +193,18 @@ def compare(
     """Compare two accelerators: print where each is ahead, and draw a map."""
     from sweep.decisions.compare import compare as compare_pair
     from sweep.decisions.compare import methods_in
+    from sweep.decisions.specs_by_name import model_in
     from sweep.runs.open_results import open_results
+    from sweep.specs.catalog import current_catalog
 
     check_picture(output, force=force)
     with open_results(file) as dataset:
         methods = methods_in(dataset, variable)
+        present = dataset["model"].values.tolist()
+        wanted = [model_in(present, name, current_catalog()) for name in models] or present
         comparisons = [
             [compare_pair(dataset, hardware, model=m, variable=v, chosen=chosen) for v in methods]
-            for m in models or dataset["model"].values.tolist()
+            for m in wanted
         ]
     if output is not None:
         from sweep.decisions.figures.comparison import comparison_figure

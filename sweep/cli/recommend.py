@@ -62,7 +62,9 @@ COUNT = click.IntRange(1)
 
 @click.command()
 @click.option(
-    "--model", help="Model: name, or path of a config.json. Required unless --from is given."
+    "--model",
+    help="Model: name, Hugging Face identifier, or path of a config.json or its folder. Required "
+    "unless --from is given.",
 )
 @click.option(
     "--isl",

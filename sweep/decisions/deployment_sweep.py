@@ -61,9 +61,8 @@ def sweep_deployments(
             fits in one machine.
     """
     spec = catalog.model(model)
-    own = checkpoint(spec).recipe
     named = [catalog.precision(name) for name in offer.precision or usual([spec])]
-    recipes = [own if recipe.name == CHECKPOINT.name else recipe for recipe in named]
+    recipes = [checkpoint(spec).recipe if each.name == CHECKPOINT.name else each for each in named]
     machines = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)] or solid_hardware(
         catalog, calibration
     )

@@ -55,6 +55,23 @@ class SpecsByName:
         return {"model": self.models, "hardware": self.hardware, "precision": self.precision}
 
 
+def model_in(present: Iterable[str], name: str, catalog: Catalog) -> str:
+    """The name under which a result has a model, else the name as given.
+
+    Args:
+        present: Names along its `model` axis.
+        name: Name, published identifier, or path of a config.
+        catalog: Where to look the name up.
+    """
+    known = list(present)
+    if name in known:
+        return name
+    with suppress(SpecError):
+        found = catalog.model(name).name
+        return found if found in known else name
+    return name
+
+
 def _found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
     found = {}
     for name in names:

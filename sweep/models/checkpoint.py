@@ -1,11 +1,12 @@
 """The precision recipe of a model's own file, from its `quantization_config` and its blocks."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sweep.errors import SpecError
+from sweep.errors import SpecError, SpecWarning
 from sweep.kernel.block import Block
 from sweep.kernel.operator_table import OPERATORS, tensors
 from sweep.models.left_out import text_part
@@ -94,7 +95,11 @@ def checkpoint(spec: ModelSpec, blocks: tuple[Block, ...] | None = None) -> Chec
     Raises:
         SpecError: The quantisation is unknown or malformed.
     """
-    blocks = read_model(spec) if blocks is None else blocks
+    if blocks is None:
+        with warnings.catch_warnings():
+            # Whoever reads the model to compute with it is warned.
+            warnings.simplefilter("ignore", SpecWarning)
+            blocks = read_model(spec)
     found = _section(spec.config)
     unquantised = _unquantised_bytes(blocks)
     if found is None:

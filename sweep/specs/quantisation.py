@@ -22,7 +22,7 @@ SAME_MODULE = {
     **dict.fromkeys(("out_proj", "dense"), "o_proj"),
     **dict.fromkeys(("query_key_value", "c_attn", "Wqkv", "W_pack"), "qkv_proj"),
     **dict.fromkeys(("head", "output", "embed_out"), "lm_head"),
-    "w1": "gate_proj",
+    **{"w1": "gate_proj", "wq": "q_proj", "wk": "k_proj", "wv": "v_proj", "wo": "o_proj"},
 }
 """Words of a module's name in published models, and the word used here."""
 SPELLED: tuple[dict[str, str], ...] = (
@@ -31,6 +31,7 @@ SPELLED: tuple[dict[str, str], ...] = (
     {"mlp": "block_sparse_moe", "up_proj": "w3", "down_proj": "w2"},
     {"shared_experts": "shared_expert"},
     {"self_attn": "attn", "mlp": "ffn", "up_proj": "w3", "down_proj": "w2"},
+    {"self_attn": "attention", "mlp": "feed_forward", "up_proj": "w3", "down_proj": "w2"},
 )
 """Ways to spell a module's name, which regular expressions may expect."""
 LOCATIONS = ("model.", "language_model.model.", "model.language_model.", "language_model.", "")
