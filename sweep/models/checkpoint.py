@@ -221,7 +221,7 @@ def _splits_evenly(part: Part, scheme: Scheme, blocks: tuple[Block, ...]) -> boo
     The last group of a row may be shorter in a whole matrix, but not in a part of one. Formats
     whose scale is part of their type have groups too small to matter.
     """
-    if scheme.dtype in ("nvfp4", "mxfp4") or not scheme.group:
+    if scheme.dtype in ("nvfp4", "mxfp4") or not scheme.group or not scheme.block_rows:
         return False
     sizes = {
         "attention": [block.heads * block.head_dim for block in blocks],

@@ -20,9 +20,9 @@ RECIPES = (
     (r"nvfp4|fp4", "nvfp4"),
     (r"mxfp4", "mxfp4"),
     (r"fp8", "fp8"),
+    (r"w8a8", "int8"),
+    (r"w8a16|8bit|int8", "w8a16"),
     (r"w4a16|awq|gptq|int4|nf4|4bit|bnb|gguf|mlx", "w4a16"),
-    (r"w8a16|8bit", "w8a16"),
-    (r"w8a8|int8", "int8"),
 )
 """Shipped precision recipe for a word of a model's name; the first that fits counts."""
 

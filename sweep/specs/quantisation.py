@@ -48,7 +48,7 @@ class Scheme:
         bits: Storage of one weight without scales. [bit]
         activation: Type of the inputs.
         group: Neighbouring weights of a row that share a scale; 0 if there are no groups. [count]
-        block_rows: Neighbouring rows that share it. [count]
+        block_rows: Neighbouring rows that share it; 0 if groups run on from row to row. [count]
         group_bytes: Scale and zero point of one group or block. [byte]
         row_bytes: Scale and zero point of each row. [byte]
         column_bytes: Further storage for each input. [byte]
@@ -71,7 +71,9 @@ class Scheme:
         found = rows * columns * self.bits / 8 + self.matrix_bytes
         found += rows * self.row_bytes + columns * self.column_bytes
         if self.group:
-            groups = ceil(rows / self.block_rows) * ceil(columns / self.group)
+            groups = ceil(rows * columns / self.group)
+            if self.block_rows:
+                groups = ceil(rows / self.block_rows) * ceil(columns / self.group)
             found += groups * self.group_bytes
         return found
 

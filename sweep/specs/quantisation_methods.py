@@ -155,7 +155,7 @@ def _bitsandbytes(keys: Keys) -> Quantisation:
         scale, name = 1.0 + 4.0 / BLOCKS, f"{kind}, block {BLOCK}, double"
     else:
         scale, name = 4.0, f"{kind}, block {BLOCK}"
-    scheme = Scheme(name, "int4", 4, group=BLOCK, group_bytes=scale)
+    scheme = Scheme(name, "int4", 4, group=BLOCK, block_rows=0, group_bytes=scale)
     return Quantisation("bitsandbytes", [Rule(scheme)], ignored)
 
 
