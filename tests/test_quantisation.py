@@ -22,7 +22,9 @@ from sweep.evaluation.single_cell import cell
 from sweep.grid.dataset import RECIPES
 from sweep.grid.grid import Grid
 from sweep.kernel.memory import weight_memory
+from sweep.kernel.operator_table import OPERATORS
 from sweep.models.checkpoint import Checkpoint, checkpoint, is_quantised
+from sweep.models.module_names import MODULES
 from sweep.models.read import read_model
 from sweep.runs.run import run
 from sweep.specs.catalog import Catalog
@@ -122,6 +124,10 @@ def test_bytes_and_types_of_each_method(keys, linear: float, types) -> None:
     assert (found.recipe.weight_dtype, found.recipe.activation_dtype) == types
     assert found.recipe.part("head").weight_dtype == found.recipe.hidden_dtype == "half"
     assert not found.notes
+
+
+def test_module_names_are_of_operators() -> None:
+    assert set(MODULES) <= set(OPERATORS)
 
 
 def test_every_method_is_tested() -> None:
@@ -274,6 +280,33 @@ def test_a_mixture_of_experts_by_its_parts() -> None:
     assert found.recipe.part("experts").weight_dtype == "nvfp4"
 
 
+def test_layers_that_take_turns() -> None:
+    # Layers 0 and 2 are dense, 1 and 3 have experts; a file lists the dense ones as they are.
+    dense = [
+        f"language_model.model.layers.{layer}.feed_forward.{name}_proj"
+        for layer in (0, 2)
+        for name in ("gate", "up", "down")
+    ]
+    shared = ["re:.*shared_expert.*", "re:.*self_attn.*", "lm_head"]
+    keys = groups({"type": "float", "num_bits": 8}, EIGHT, ignore=[*dense, *shared])
+    found = of(quantised("llama4_text", **keys))
+    assert found.recipe.part("ffn").weight_dtype == "half"
+    assert found.recipe.part("experts").weight_dtype == "fp8"
+    assert not found.notes
+
+
+def test_schemes_for_modules_that_the_model_lacks_are_refused_or_noted() -> None:
+    with pytest.raises(SpecError, match="is for modules that this model does not have"):
+        of(quantised(quant_method="mxfp4"))
+    layers = {
+        f"model.layers.0.{name}": {"quant_algo": "FP8"} for name in ("mlp", "odd.in_proj", "mlp.w1")
+    }
+    found = of(quantised(quant_algo="MIXED_PRECISION", quantized_layers=layers))
+    assert found.notes[-1] == (
+        "listed modules that are not known are passed over: layers.0.odd.in_proj"
+    )
+
+
 def test_modules_listed_one_by_one() -> None:
     layers = {
         f"model.language_model.layers.{layer}.{module}": {"quant_algo": algorithm}
@@ -346,6 +379,8 @@ def test_groups_that_tensor_parallelism_would_split() -> None:
         ("re:.*shared_expert\\..*", "layers.0.mlp.shared_experts.up_proj", True),
         ("re:layers.*", "layers.0.mlp.up_proj", True),
         ("re:vision.*", "layers.0.mlp.up_proj", False),
+        (r"re:(?!.*mlp\.experts).*", "layers.0.mlp.experts.0.up_proj", False),
+        ("re:(?!.*experts).*", "layers.0.mlp.up_proj", True),
     ],
 )
 def test_patterns(pattern: str, name: str, matches: bool) -> None:

@@ -1,5 +1,6 @@
 """The precision recipe of a model's own file, from its `quantization_config` and its blocks."""
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,7 @@ class Stored:
 
 def is_quantised(spec: ModelSpec) -> bool:
     """Whether the config of a model describes a quantisation."""
-    return _section(spec.config) is not None
+    return _section(spec) is not None
 
 
 def checkpoint(spec: ModelSpec, blocks: tuple[Block, ...] | None = None) -> Checkpoint:
@@ -100,7 +101,7 @@ def checkpoint(spec: ModelSpec, blocks: tuple[Block, ...] | None = None) -> Chec
             # Whoever reads the model to compute with it is warned.
             warnings.simplefilter("ignore", SpecWarning)
             blocks = read_model(spec)
-    found = _section(spec.config)
+    found = _section(spec)
     unquantised = _unquantised_bytes(blocks)
     if found is None:
         everything = sum(int(b.count) * t.elements for b, t in tensors(blocks))
@@ -110,19 +111,23 @@ def checkpoint(spec: ModelSpec, blocks: tuple[Block, ...] | None = None) -> Chec
     quantisation = read_quantisation(data, where)
     _check_experts(quantisation, blocks, where)
     parts: dict[Part, Stored] = {}
-    for matrix in _matrices(quantisation, blocks):
+    modules: set[str] = set()
+    for module, matrix in _matrices(quantisation, blocks):
+        modules.add(module)
         stored = parts.setdefault(matrix.part, Stored())
         stored.elements[matrix.scheme] += matrix.elements
         stored.bytes += matrix.stored
+    _check_used(quantisation, parts, where)
     recipe = _recipe(quantisation, parts, blocks)
     weight_bytes = unquantised + sum(stored.bytes for stored in parts.values())
-    return Checkpoint(recipe, weight_bytes, tuple(_notes(parts, blocks)))
+    notes = (*_notes(parts, blocks), *_unknown_modules(quantisation, modules))
+    return Checkpoint(recipe, weight_bytes, notes)
 
 
-def _section(config: Mapping[str, Any]) -> tuple[str, Any] | None:
+def _section(spec: ModelSpec) -> tuple[str, Any] | None:
     """The key that describes the quantisation, and its value: the whole config's, or its text's."""
-    text = text_part(config)
-    for path, part in (("", config), (f"{text.path}: " if text.path else "", text.data)):
+    text = text_part(spec.config, spec.where)
+    for path, part in (("", spec.config), (f"{text.path}: " if text.path else "", text.data)):
         for key in KEYS:
             if part.get(key) not in (None, {}):
                 return f"{path}{key}", part[key]
@@ -139,6 +144,30 @@ def _check_experts(quantisation: Quantisation, blocks: tuple[Block, ...], where:
         )
 
 
+def _check_used(quantisation: Quantisation, parts: Mapping[Part, Stored], where: str) -> None:
+    """Check that schemes for some modules are for some of this model's."""
+    used = any(scheme is not None for stored in parts.values() for scheme in stored.elements)
+    general = any(rule.targets is None for rule in quantisation.rules)
+    if not used and not general and (quantisation.rules or quantisation.listed):
+        raise SpecError(f"{where}: is for modules that this model does not have; {OVERRIDE}")
+
+
+def _unknown_modules(quantisation: Quantisation, modules: set[str]) -> Iterator[str]:
+    """Yield a note of modules that a checkpoint lists one by one and this model does not have."""
+    known = set(modules)
+    for module in modules:
+        words = module.split(".")
+        known.update(".".join(words[:end]) for end in range(1, len(words)))
+    unknown = []
+    for name in quantisation.listed:
+        first = re.sub(r"(?<!shared_)experts\.\d+", "experts.0", name)
+        layer = ".".join(name.split(".")[:2])
+        if layer in known and first.replace("gate_proj", "up_proj") not in known:
+            unknown.append(name)
+    if unknown:
+        yield f"listed modules that are not known are passed over: {', '.join(unknown):.80}"
+
+
 def _unquantised_bytes(blocks: tuple[Block, ...]) -> float:
     """Storage of weights that belong to no part: embeddings, norms, biases, routers. [byte]"""
     return UNQUANTISED_BYTES * sum(
@@ -148,25 +177,55 @@ def _unquantised_bytes(blocks: tuple[Block, ...]) -> float:
     )
 
 
-def _matrices(quantisation: Quantisation, blocks: tuple[Block, ...]) -> Iterator[Matrix]:
-    """Yield every quantisable matrix; layers are numbered in the order of the blocks."""
-    first = 0
+def _matrices(
+    quantisation: Quantisation, blocks: tuple[Block, ...]
+) -> Iterator[tuple[str, Matrix]]:
+    """Yield every quantisable matrix and its name; layers are numbered in the order of blocks."""
+    layers = [block for block in blocks if block.in_transformer]
+    total, first = sum(int(block.count) for block in layers), 0
     for block in blocks:
-        count = int(block.count)
-        prefixes = [""]
-        if block.in_transformer:
-            prefixes = [f"layers.{first + index}." for index in range(count)]
-            first += count
+        own = range(first, first + int(block.count) if block.in_transformer else first)
+        first = own.stop
         for operator in block.operators:
+            partial = not all(operator in layer.operators for layer in layers)
             weights = [t for t in OPERATORS[operator].weights(block) if t.role in PARTS]
             for index, tensor in enumerate(weights):
                 names = modules_of(operator, index)
                 *several, rows, columns = tensor.shape
                 copies = several[0] if several else 1
-                for prefix in prefixes if tensor.elements else ():
-                    for name in names:
-                        scheme = quantisation.scheme(prefix + name)
-                        yield _matrix(tensor.role, scheme, copies, rows // len(names), columns)
+                for name in names if tensor.elements else ():
+                    every = range(total) if partial else own
+                    found = {name: quantisation.scheme(name)}
+                    if own:
+                        found = _schemes(quantisation, name, own, every)
+                    for module, scheme in found.items():
+                        matrix = _matrix(tensor.role, scheme, copies, rows // len(names), columns)
+                        yield module, matrix
+
+
+def _schemes(
+    quantisation: Quantisation, name: str, own: range, every: range
+) -> dict[str, Scheme | None]:
+    """Scheme of a module in each layer of a block.
+
+    Where blocks take turns, their layers' numbers are not known. Files list only modules that
+    exist, so as many listed modules as the block has layers are those of the block.
+
+    Args:
+        quantisation: The quantisation.
+        name: Name of the module in a layer.
+        own: Numbers of the block's layers, if blocks followed one another.
+        every: Numbers of all layers that may be the block's.
+    """
+    modules = [f"layers.{layer}.{name}" for layer in own]
+    found = {module: quantisation.scheme(module) for module in modules}
+    if len(set(found.values())) > 1 and len(every) > len(own):
+        schemes = [quantisation.scheme(f"layers.{layer}.{name}") for layer in every]
+        general = any(rule.targets is None for rule in quantisation.rules)
+        listed = [scheme for scheme in schemes if (scheme is None) == general]
+        if len(listed) == len(own) and len(set(listed)) == 1:
+            return dict.fromkeys(modules, listed[0])
+    return found
 
 
 def _matrix(role: Any, scheme: Scheme | None, copies: int, rows: int, columns: int) -> Matrix:

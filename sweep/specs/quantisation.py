@@ -114,7 +114,7 @@ class Patterns:
             return True
         if self._globs and self._glob.match(module):
             return True
-        return any(regex.match(name) for regex in self._regexes for name in spellings_of(module))
+        return any(_matches(regex, module) for regex in self._regexes)
 
     @cached_property
     def experts(self) -> set[int]:
@@ -157,6 +157,13 @@ def spellings_of(module: str) -> Iterator[str]:
     for spelled in SPELLED:
         name = ".".join(spelled.get(word, word) for word in words)
         yield from (location + name for location in LOCATIONS)
+
+
+def _matches(regex: re.Pattern[str], module: str) -> bool:
+    """Whether one spelling of a module's name matches, or all do where an expression excludes."""
+    excludes = "(?!" in regex.pattern or "(?<!" in regex.pattern
+    matches = (regex.match(name) is not None for name in spellings_of(module))
+    return all(matches) if excludes else any(matches)
 
 
 def _parts(module: str) -> Iterator[str]:
