@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from calibration.benchmark_reports.model_names import match_model
 from calibration.cli import main as cli
 from calibration.measurements.column_defaults import read_settings
 from calibration.measurements.table import Measurement, read_measurements
 from sweep.errors import SpecError, SpecWarning
 from sweep.specs.catalog import Catalog
+from sweep.specs.model_names import matching
 
 TRTLLM: dict[str, Any] = {
     "engine": {
@@ -466,14 +466,14 @@ def test_what_a_report_cannot_say_is_asked_for(tmp_path: Path, report, column, k
     ],
 )
 def test_identifiers_are_matched_by_what_tells_the_shape(identifier, name) -> None:
-    assert match_model(identifier, Catalog()) == name
+    assert matching(identifier, Catalog().published()) == ([name] if name else [])
 
 
 def test_every_model_of_the_catalog_is_found_by_its_published_identifier() -> None:
-    catalog = Catalog()
-    for name in catalog.paths("models"):
-        published = catalog.model(name).hugging_face_id
-        assert published is None or match_model(published, catalog) == name
+    published = Catalog().published()
+    assert len(published) > 80
+    for name, identifier in published.items():
+        assert identifier is None or matching(identifier, published) == [name]
 
 
 def test_models_of_the_users_folder_are_found_too(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from calibration.benchmark_reports.json_keys import Keys
-from calibration.benchmark_reports.model_names import is_narrow, match_model
 from sweep.specs.catalog import Catalog
+from sweep.specs.model_names import is_narrow, matching
 from sweep.specs.parsing import nearest
 
 Row = dict[str, Any]
@@ -97,7 +97,8 @@ def ask_tp(keys: Keys) -> str:
 
 def name_model(report: Report, key: str, identifier: Any, catalog: Catalog) -> None:
     """Find the model in the catalog, or record that it is missing."""
-    name = match_model(identifier, catalog) if isinstance(identifier, str) else None
+    found = matching(identifier, catalog.published()) if isinstance(identifier, str) else []
+    name = found[0] if len(found) == 1 else None
     report.columns["model"] = name
     if name is None:
         guess = nearest(str(identifier).lower(), list(catalog.paths("models")))

@@ -17,11 +17,12 @@ from sweep.evaluation.kernel_inputs import hardware_params, model_params, precis
 from sweep.grid.resolved import check_dtypes
 from sweep.kernel.block import Block, is_routed
 from sweep.kernel.params import Point, Server
+from sweep.models.checkpoint import checkpoint
 from sweep.models.read import read_model
 from sweep.schema.axes import SERVER
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
-from sweep.specs.precision import PrecisionSpec
+from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 T = TypeVar("T")
 ENDLESS = 1e9
@@ -117,6 +118,8 @@ def recipe_of(row: Measurement, catalog: Catalog) -> PrecisionSpec:
     Raises:
         SpecError: The recipe is unknown, or nothing computes in its types.
     """
+    if row.precision == CHECKPOINT.name:
+        return checkpoint(catalog.model(row.model)).recipe
     if row.precision is not None:
         return catalog.precision(row.precision)
     types = Types(row.weight_dtype, row.activation_dtype, row.kv_dtype)

@@ -22,6 +22,7 @@ from sweep.errors import SpecError, SpecWarning
 from sweep.schema.axes import REPLICA_GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.dtypes import StoredDtype
+from sweep.specs.model_names import is_narrow, matching
 from sweep.specs.parsing import nearest
 from sweep.specs.shipped import shipped_configs
 
@@ -155,7 +156,8 @@ def read_measurements(
     path = _find(path)
     settings = settings or {}
     catalog = catalog or Catalog()
-    records, routed = _records(path, settings, catalog), Routed(catalog)
+    records = _with_names(_records(path, settings, catalog), catalog)
+    routed = Routed(catalog)
     # The header is line 1 of a CSV; other formats count rows from 1.
     first = 2 if path.suffix == ".csv" else 1
     word = "line" if path.suffix == ".csv" else "row"
@@ -172,6 +174,26 @@ def read_measurements(
             raise SpecError(f"{path}: {word} {place}: id: {row.id!r} is used twice")
         seen.add(row.id)
     return rows
+
+
+def _with_names(records: list[dict[str, Any]], catalog: Catalog) -> list[dict[str, Any]]:
+    """Records whose published identifiers of models are replaced by the names of the catalog.
+
+    An identifier of a quantised version counts if the record states its types.
+    """
+    known = catalog.paths("models")
+    given = {str(r["model"]) for r in records if "model" in r} - set(known)
+    published = catalog.published() if given else {}
+    found = {name: matching(name, published) for name in given}
+
+    def named(record: dict[str, Any]) -> dict[str, Any]:
+        name = str(record.get("model"))
+        vague = is_narrow(name) and not {"weight_dtype", "precision"} & set(record)
+        if len(found.get(name, ())) != 1 or vague or Path(name).exists():
+            return record
+        return {**record, "model": found[name][0]}
+
+    return [named(record) for record in records] if given else records
 
 
 def shipped_measurements() -> list[str]:

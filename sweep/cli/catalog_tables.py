@@ -5,6 +5,7 @@ from typing import Any
 
 from sweep.cli.print_tables import Row
 from sweep.errors import SpecError
+from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.parameter_count import model_facts
 from sweep.models.read import is_supported
 from sweep.specs.catalog import Catalog
@@ -50,6 +51,12 @@ def model_summary(spec: ModelSpec) -> dict[str, Any]:
     }
     if facts.state_bytes_per_sequence:
         summary["state_bytes_per_sequence"] = facts.state_bytes_per_sequence
+    if is_quantised(spec):
+        own = checkpoint(spec)
+        summary |= {
+            "checkpoint": own.recipe.note,
+            "weight_bytes_of_checkpoint": round(own.weight_bytes),
+        }
     if spec.published is not None:
         summary |= {
             "published_parameters": spec.published.parameters,

@@ -24,9 +24,16 @@ from sweep.errors import SweepError
 
 
 @click.command()
-@click.option("--model", required=True, help="Model: name, or path of a config.json.")
+@click.option(
+    "--model",
+    required=True,
+    help="Model: name, Hugging Face identifier, or path of a config.json or its folder.",
+)
 @click.option("--hardware", required=True, help="Accelerator: name, or path of a specification.")
-@click.option("--precision", default="fp16", show_default=True, help="Precision recipe.")
+@click.option(
+    "--precision",
+    help="Precision recipe. Default: that of the model's own file if it is quantised, else fp16.",
+)
 @click.option(
     "--tp", type=int, default=1, show_default=True, help="Tensor-parallel width, in GPUs."
 )
@@ -58,7 +65,7 @@ def explain(
     /,
     model: str,
     hardware: str,
-    precision: str,
+    precision: str | None,
     efficiency: str,
     output: Path | None,
     force: bool,
@@ -80,7 +87,9 @@ def explain(
     from sweep.runs.jit_cache import use_compilation_cache
 
     axes: dict[str, Any] = {axis: [value] for axis, value in numbers.items() if value is not None}
-    names: dict[str, Any] = {"models": [model], "hardware": [hardware], "precision": [precision]}
+    names: dict[str, Any] = {"models": [model], "hardware": [hardware]}
+    if precision is not None:
+        names["precision"] = [precision]
     grid = Grid(**names, **axes, variables=["ttft"])
     calibration = load_calibration(efficiency)
     use_compilation_cache()
@@ -188,16 +197,20 @@ def compare(
     """Compare two accelerators: print where each is ahead, and draw a map."""
     from sweep.decisions.compare import compare as compare_pair
     from sweep.decisions.compare import methods_in
+    from sweep.decisions.specs_by_name import model_in
     from sweep.queries.select import subset
     from sweep.runs.open_results import open_results
+    from sweep.specs.catalog import current_catalog
 
     check_picture(output, force=force)
     with open_results(file) as results:
         dataset = subset(results, select=select)
         methods = methods_in(dataset, variable)
+        present = dataset["model"].values.tolist()
+        wanted = [model_in(present, name, current_catalog()) for name in models] or present
         comparisons = [
             [compare_pair(dataset, hardware, model=m, variable=v, chosen=chosen) for v in methods]
-            for m in models or dataset["model"].values.tolist()
+            for m in wanted
         ]
     if output is not None:
         from sweep.decisions.figures.comparison import comparison_figure

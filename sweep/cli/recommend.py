@@ -62,7 +62,9 @@ COUNT = click.IntRange(1)
 
 @click.command()
 @click.option(
-    "--model", help="Model: name, or path of a config.json. Required unless --from is given."
+    "--model",
+    help="Model: name, Hugging Face identifier, or path of a config.json or its folder. Required "
+    "unless --from is given.",
 )
 @click.option(
     "--isl",
@@ -100,7 +102,8 @@ COUNT = click.IntRange(1)
 @click.option(
     "--precision",
     multiple=True,
-    help="Precision recipe; may be repeated. Default: fp16, or all of --from.",
+    help="Precision recipe; may be repeated. Default: that of the model's own file if it is "
+    "quantised, else fp16; all of --from.",
 )
 @click.option(
     "--tp",

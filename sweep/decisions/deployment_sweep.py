@@ -11,14 +11,15 @@ from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
-from sweep.grid.resolved import check_dtypes
+from sweep.grid.resolved import check_dtypes, usual
 from sweep.kernel.block import is_routed
+from sweep.models.checkpoint import checkpoint
 from sweep.models.read import read_model
 from sweep.runs.run import run
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
-from sweep.specs.precision import PrecisionSpec
+from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 MOST_REQUESTS = 2048
 """Largest number of requests in flight that is tried. [count]"""
@@ -60,7 +61,8 @@ def sweep_deployments(
             fits in one machine.
     """
     spec = catalog.model(model)
-    recipes = [catalog.precision(name) for name in offer.precision or ("fp16",)]
+    named = [catalog.precision(name) for name in offer.precision or usual([spec])]
+    recipes = [checkpoint(spec).recipe if each.name == CHECKPOINT.name else each for each in named]
     machines = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)] or solid_hardware(
         catalog, calibration
     )

@@ -15,7 +15,7 @@ from sweep.decisions.deployments import (
     Offer,
     Scheme,
 )
-from sweep.decisions.specs_by_name import SpecsByName
+from sweep.decisions.specs_by_name import SpecsByName, model_in
 from sweep.errors import ResultError
 from sweep.schema.axes import GPUS, REPLICA_GPUS, gpus_of
 from sweep.specs.catalog import Catalog
@@ -61,6 +61,8 @@ def read_deployments(
             "the result must have inflight_output_throughput, inflight_ttft and inflight_tpot, "
             "or output_throughput, ttft and tpot, to recommend from"
         )
+    if model is not None:
+        model = model_in(dataset["model"].values.tolist(), model, catalog)
     fixed = {
         axis: _only(dataset, axis, value)
         for axis, value in (("model", model), ("isl", isl), ("osl", osl))

@@ -9,6 +9,7 @@ import pandas as pd
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.schema.axes import LAYOUT, SERVER
 from sweep.schema.intervals import EXTRAPOLATION
+from sweep.specs.precision import CHECKPOINT
 
 LAYOUT_AXES = tuple(axis for axis in LAYOUT if axis != "expert_imbalance")
 """Axes of a layout that one can choose."""
@@ -65,7 +66,8 @@ class Offer:
 
     Attributes:
         hardware: Accelerators; empty for all whose figures are solid.
-        precision: Precision recipes; empty for `fp16`, or for all of a result.
+        precision: Precision recipes; empty for that of the model's own file, or `fp16` if it is not
+            quantised, or for all of a result.
         tp: Tensor-parallel widths; empty for powers of two within a machine. [count]
         pp: Pipeline stages; empty for powers of two within a machine. [count]
         dp_attention: Attention groups; empty for powers of two within a machine if the model has
@@ -104,6 +106,13 @@ class Deployments:
     frame: pd.DataFrame
     calibration: str
     specs: SpecsByName
+
+    @property
+    def checkpoint(self) -> str:
+        """The recipe of the model's own file in words; empty if no deployment uses it."""
+        used = (self.frame["precision"] == CHECKPOINT.name).any()
+        recipe = self.specs.recipe(self.model, CHECKPOINT.name) if used else None
+        return "" if recipe is None else recipe.note
 
 
 def extrapolations(mask: int) -> tuple[str, ...]:

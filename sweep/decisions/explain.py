@@ -37,6 +37,7 @@ from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog, current_catalog
 from sweep.specs.hardware import HardwareSpec
+from sweep.specs.precision import CHECKPOINT
 
 MEMORY = ("weight_memory", "kv_cache_memory", "memory_required")
 FIGURES = (
@@ -113,6 +114,7 @@ class Explanation:
 
     Attributes:
         cell: Label or number along every axis.
+        recipe: The recipe of the model's own file in words; empty if the cell has another.
         calibration: Name of the calibration, `ideal` for bounds.
         phases: The prefill, and a decode step at the mean context unless `osl` is 1.
         figures: Values of `FIGURES` by variable, NaN where unknown, in SI units.
@@ -124,6 +126,7 @@ class Explanation:
     """
 
     cell: Mapping[str, Any]
+    recipe: str
     calibration: str
     phases: tuple[Phase, ...]
     figures: Mapping[str, float]
@@ -162,6 +165,7 @@ def explain(
     reason = int(values["infeasible_reason"])
     return Explanation(
         cell={axis: one.labels[axis][0] for axis in one.labels} | numbers,
+        recipe=one.recipes[0][0].note if one.precision[0].name == CHECKPOINT.name else "",
         calibration=IDEAL_NAME if calibration is None else calibration.name,
         phases=_phases(one, numbers, calibration),
         figures={name: values[name] for name in FIGURES},
@@ -261,7 +265,7 @@ def _derivatives(point: Point) -> dict[str, jax.Array]:
 
 
 def _cell(one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None) -> Point:
-    (_, blocks), hardware, precision = one.models[0], one.hardware[0], one.precision[0]
+    (_, blocks), hardware, precision = one.models[0], one.hardware[0], one.recipes[0][0]
     return cell(blocks, hardware, precision, numbers, calibration)
 
 

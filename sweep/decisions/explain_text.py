@@ -21,8 +21,9 @@ def title(explanation: Explanation) -> str:
         f"{axis} {value}" for axis, value in cell.items() if axis not in LABELLED and axis != "tp"
     )
     kind = "bounds" if explanation.calibration == IDEAL_NAME else f"by {explanation.calibration}"
+    recipe = f" ({explanation.recipe})" if explanation.recipe else ""
     return (
-        f"{cell['model']} in {cell['precision']} on {gpus_of(cell)} {cell['hardware']} "
+        f"{cell['model']} in {cell['precision']}{recipe} on {gpus_of(cell)} {cell['hardware']} "
         f"(tp {cell['tp']}, {layout}), {kind}"
     )
 
@@ -95,6 +96,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     """The whole explanation for JSON; unknown values are null."""
     return {
         "place": dict(explanation.cell),
+        **({"checkpoint": explanation.recipe} if explanation.recipe else {}),
         "efficiency": explanation.calibration,
         "phases": {
             phase.name: {

@@ -100,10 +100,11 @@ def sentence(found: Recommendation) -> str:
         return refusal(found)
     best, by = _records(found.ranked)[0], SCORES[found.demand.by]
     given = found.deployments
+    own = f" (checkpoint: {given.checkpoint})" if given.checkpoint else ""
     calibration = given.calibration.partition(" ")[0]
     kind = "bounds" if calibration == IDEAL_NAME else f"by {calibration}"
     text = (
-        f"{given.model}, {given.isl} in and {given.osl} out, {kind}: {described(best)} "
+        f"{given.model}{own}, {given.isl} in and {given.osl} out, {kind}: {described(best)} "
         f"{'give' if best['total_gpus'] > 1 else 'gives'} the most {by}, {_score(best)}"
     )
     if len(found.ranked) == 1:
@@ -237,7 +238,7 @@ def bound(row: Row, elasticities: Mapping[str, float]) -> str:
 def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Point | None:
     spec = given.specs.models.get(given.model)
     hardware = given.specs.hardware.get(row["hardware"])
-    precision = given.specs.precision.get(row["precision"])
+    precision = given.specs.recipe(given.model, row["precision"])
     if spec is None or hardware is None or precision is None:
         return None
     numbers = {axis: float(value) for axis, value in settings(row).items()}
@@ -285,6 +286,7 @@ def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[
         "isl": found.deployments.isl,
         "osl": found.deployments.osl,
         "efficiency": found.deployments.calibration,
+        **({"checkpoint": found.deployments.checkpoint} if found.deployments.checkpoint else {}),
         "demand": demand,
         "answer": sentence(found),
         "notes": notes(found),

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sweep.errors import SpecError
+from sweep.models.checkpoint import checkpoint
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
-from sweep.specs.precision import PrecisionSpec
+from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 T = TypeVar("T")
 
@@ -42,10 +43,33 @@ class SpecsByName:
             _found(catalog.precision, names.get("precision", ())),
         )
 
+    def recipe(self, model: str, name: str) -> PrecisionSpec | None:
+        """The recipe that a name stands for with a model; `None` if either is absent."""
+        if name != CHECKPOINT.name:
+            return self.precision.get(name)
+        return checkpoint(self.models[model]).recipe if model in self.models else None
+
     @property
     def by_axis(self) -> dict[str, Mapping[str, Any]]:
         """The specifications by axis and name."""
         return {"model": self.models, "hardware": self.hardware, "precision": self.precision}
+
+
+def model_in(present: Iterable[str], name: str, catalog: Catalog) -> str:
+    """The name under which a result has a model, else the name as given.
+
+    Args:
+        present: Names along its `model` axis.
+        name: Name, published identifier, or path of a config.
+        catalog: Where to look the name up.
+    """
+    known = list(present)
+    if name in known:
+        return name
+    with suppress(SpecError):
+        found = catalog.model(name).name
+        return found if found in known else name
+    return name
 
 
 def _found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:

@@ -60,7 +60,6 @@ class Evaluation:
         given, self._operators = _inputs(grid, self._dtype), grid.operators
         shared = {
             "hardware": given.hardware,
-            "precision": given.precision,
             **{axis: np.asarray(values, self._dtype) for axis, values in grid.numbers.items()},
         }
         self._structures = [
@@ -69,6 +68,7 @@ class Evaluation:
                 operators=[grid.operators.index(name) for name in kind.operators],
                 numbers={
                     "model": kind.packed,
+                    "precision": kind.precision,
                     **shared,
                     **self._efficiency(kind.models),
                 },
@@ -139,7 +139,7 @@ class Evaluation:
         if fitted is None:
             return {}
         models = [grid.models[i][1] for i in members]
-        found = fitted.grid(models, grid.hardware, grid.precision)
+        found = fitted.grid(models, grid.hardware, grid.recipes[members[0]])
         return {FACTOR + name: array.astype(self._dtype) for name, array in found.items()}
 
     # A region that is one large tile.
@@ -320,7 +320,7 @@ class Evaluation:
 @lru_cache(maxsize=8)
 def _inputs(grid: Resolved, dtype: np.dtype[Any]) -> Inputs:
     models = [blocks for _, blocks in grid.models]
-    return inputs(models, grid.hardware, grid.precision, dtype)
+    return inputs(models, grid.hardware, grid.recipes, dtype)
 
 
 class _Computed(NamedTuple):

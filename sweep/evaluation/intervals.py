@@ -81,7 +81,7 @@ def intervals_of(grid: Resolved, calibration: Calibration, variables: Sequence[s
         family=along([spec.family for spec, _ in grid.models], "model"),
         experts=along([experts_of(blocks) for _, blocks in grid.models], "model"),
         hardware=along([machine.name for machine in grid.hardware], "hardware"),
-        dtype=along([pooled_dtype(recipe.weight_dtype) for recipe in grid.precision], "precision"),
+        dtype=_dtypes(grid, dims),
         version=np.asarray(f"{calibration.engine} {calibration.engine_version}"),
     )
     axes = {
@@ -95,6 +95,15 @@ def intervals_of(grid: Resolved, calibration: Calibration, variables: Sequence[s
         for mask in _masks(variables)
     }
     return calibration.intervals(subjects, numbers, variables)
+
+
+def _dtypes(grid: Resolved, dims: Sequence[str]) -> Array:
+    """Types of the weights by which they are pooled, along models only where these differ."""
+    found = [[pooled_dtype(each.weight_dtype) for each in recipes] for recipes in grid.recipes]
+    if all(types == found[0] for types in found):
+        found = found[:1]
+    lengths = {"model": len(found), "precision": len(found[0])}
+    return np.reshape(np.asarray(found), [lengths.get(dim, 1) for dim in dims])
 
 
 def _dims(grid: Resolved, variables: Sequence[str]) -> list[str]:

@@ -66,17 +66,19 @@ def unpacked(value: Any) -> Any:
 
 
 class Kind(NamedTuple):
-    """Models of one structure, which share a compiled kernel.
+    """Models of one structure and of the same recipes, which share a compiled kernel.
 
     Attributes:
         models: Their indices along the `model` axis of the grid.
         operators: Names of their operators, in the order they run.
-        packed: Numbers that the kernel reads.
+        packed: Numbers that the kernel reads of them.
+        precision: Numbers that it reads of their recipes along the `precision` axis.
     """
 
     models: tuple[int, ...]
     operators: tuple[str, ...]
     packed: Packed
+    precision: Packed
 
 
 class Inputs(NamedTuple):
@@ -84,29 +86,35 @@ class Inputs(NamedTuple):
 
     kinds: tuple[Kind, ...]
     hardware: Packed
-    precision: Packed
 
 
 def inputs(
     models: Sequence[tuple[Block, ...]],
     hardware: Sequence[HardwareSpec],
-    precision: Sequence[PrecisionSpec],
+    recipes: Sequence[tuple[PrecisionSpec, ...]],
     dtype: np.dtype[Any],
 ) -> Inputs:
-    """Pack the specifications along the axes of a grid, models of one structure together."""
+    """Pack the specifications along the axes of a grid, models of one structure together.
+
+    Args:
+        models: Blocks of each model.
+        hardware: Accelerators.
+        recipes: Recipes along the `precision` axis, as each model uses them.
+        dtype: Type of the numbers.
+    """
     read = [model_params(blocks) for blocks in models]
     alike: dict[Any, list[int]] = {}
     for index, model in enumerate(read):
-        alike.setdefault(jax.tree.structure(model), []).append(index)
+        alike.setdefault((jax.tree.structure(model), recipes[index]), []).append(index)
     return Inputs(
         kinds=tuple(
             Kind(
                 models=tuple(indices),
                 operators=tuple(operator_names(models[indices[0]])),
                 packed=packed([read[index] for index in indices], dtype),
+                precision=packed([precision_params(spec) for spec in recipes[indices[0]]], dtype),
             )
             for indices in alike.values()
         ),
         hardware=packed([hardware_params(spec) for spec in hardware], dtype),
-        precision=packed([precision_params(spec) for spec in precision], dtype),
     )

@@ -15,10 +15,13 @@ from sweep.errors import ResultError
 from sweep.grid.resolved import Resolved
 from sweep.schema.axes import AXIS_LONG_NAMES, LABELLED
 from sweep.schema.variables import VARIABLES, Variable
+from sweep.specs.precision import CHECKPOINT
 
 SCHEMA_VERSION = 1
 """Version of the file format, increased when an older reader would misread newer files."""
 CONVENTIONS = "CF-1.11"
+RECIPES = "llm_sweep_checkpoints"
+"""Attribute with the recipe of each model's own file in words, where `precision` has that."""
 ABSENT = "absent"
 """Flag meaning of a category where the model has no such operator."""
 
@@ -127,6 +130,10 @@ def global_attributes(grid: Resolved, origin: Origin) -> dict[str, Any]:
     source = f"llm-sweep {origin.version}"
     doubtful = [s.name for s in grid.hardware if s.confidence == "doubtful"]
     caution = f" Figures of {', '.join(doubtful)} are doubtful." if doubtful else ""
+    own = {}
+    if CHECKPOINT.name in grid.labels["precision"]:
+        pairs = zip(grid.labels["model"], grid.checkpoints, strict=True)
+        own = {RECIPES: json.dumps({model: recipe.note for model, recipe in pairs})}
     return {
         "Conventions": CONVENTIONS,
         "title": "Roofline estimates of LLM inference",
@@ -139,6 +146,7 @@ def global_attributes(grid: Resolved, origin: Origin) -> dict[str, Any]:
         "llm_sweep_schema": SCHEMA_VERSION,
         "llm_sweep_variables": " ".join(grid.variables),
         "llm_sweep_grid": json.dumps({**grid.labels, **grid.numbers}, separators=(",", ":")),
+        **own,
     }
 
 

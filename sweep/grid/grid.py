@@ -24,7 +24,8 @@ class Grid(Spec):
     Attributes:
         models: Names, or specifications.
         hardware: Names, specifications, or `{base: …, name: …}` with fields to replace.
-        precision: Names or specifications of precision recipes.
+        precision: Names or specifications of precision recipes; `checkpoint` is that of each
+            model's own file, the default if one of them is quantised.
         tp: Tensor-parallel widths. [count]
         pp: Pipeline stages. [count]
         ep: GPUs that experts are spread over whole. [count]

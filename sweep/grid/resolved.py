@@ -1,22 +1,24 @@
 """A grid with every name looked up."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from sweep.errors import SpecError
+from sweep.errors import SpecError, SpecWarning
 from sweep.grid.grid import Grid
 from sweep.kernel.block import Block
 from sweep.kernel.operator_table import operator_names
+from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.schema.axes import AXES
 from sweep.schema.variables import COMPUTED, VARIABLES, dims_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
-from sweep.specs.precision import PrecisionSpec
+from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,8 @@ class Resolved:
     Attributes:
         models: Specifications along the `model` axis, with their blocks.
         hardware: Specifications along the `hardware` axis.
-        precision: Specifications along the `precision` axis.
+        precision: Specifications along the `precision` axis; `CHECKPOINT` stands for the recipe of
+            each model's own file.
         numbers: The numeric axes by name.
         variables: Variables to compute, with the ancillary ones that explain them.
     """
@@ -41,6 +44,21 @@ class Resolved:
     def operators(self) -> tuple[str, ...]:
         """Names along the `operator` axis: every model's, in the order they run."""
         return tuple(merged([operator_names(blocks) for _, blocks in self.models]))
+
+    @cached_property
+    def recipes(self) -> tuple[tuple[PrecisionSpec, ...], ...]:
+        """Recipes along the `precision` axis as each model uses them, in the order of `models`."""
+        if not any(spec.name == CHECKPOINT.name for spec in self.precision):
+            return (self.precision,) * len(self.models)
+        return tuple(
+            tuple(own if spec.name == CHECKPOINT.name else spec for spec in self.precision)
+            for own in self.checkpoints
+        )
+
+    @cached_property
+    def checkpoints(self) -> tuple[PrecisionSpec, ...]:
+        """The recipe of each model's own file."""
+        return tuple(checkpoint(spec, blocks).recipe for spec, blocks in self.models)
 
     @cached_property
     def labels(self) -> dict[str, list[str]]:
@@ -98,16 +116,14 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
         h if isinstance(h, HardwareSpec) else catalog.hardware(h) for h in grid.hardware
     )
     precision = tuple(
-        p if isinstance(p, PrecisionSpec) else catalog.precision(p) for p in grid.precision
+        p if isinstance(p, PrecisionSpec) else catalog.precision(p)
+        for p in (grid.precision if "precision" in grid.model_fields_set else usual(models))
     )
     for axis, specs in (("models", models), ("hardware", hardware), ("precision", precision)):
         names = [spec.name for spec in specs]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise SpecError(f"{axis}: {twice!r} is listed twice; give each a name of its own")
-    for machine in hardware:
-        for recipe in precision:
-            check_dtypes(machine, recipe)
     wanted = dict.fromkeys(grid.variables)
     extras = [extra for name in wanted for extra in VARIABLES[name].ancillary]
     extras += [more for name in extras for more in VARIABLES[name].ancillary]
@@ -123,6 +139,12 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
         resolved.dims(name)
     for spec, blocks in resolved.models:
         check_lengths(spec.name, blocks, resolved.numbers)
+    for machine in hardware:
+        for (spec, _), recipes in zip(resolved.models, resolved.recipes, strict=True):
+            for recipe in recipes:
+                check_dtypes(machine, recipe, spec.name)
+    if CHECKPOINT.name in resolved.labels["precision"]:
+        warn_of_averages(resolved.models)
     return resolved
 
 
@@ -148,18 +170,44 @@ def check_lengths(model: str, blocks: tuple[Block, ...], numbers: Mapping[str, l
         )
 
 
-def check_dtypes(hardware: HardwareSpec, precision: PrecisionSpec) -> None:
+def usual(models: Sequence[ModelSpec]) -> list[str]:
+    """Names of the recipes of a sweep that states none: the checkpoints' own if one is quantised.
+
+    Args:
+        models: Models of the sweep.
+    """
+    return [CHECKPOINT.name if any(map(is_quantised, models)) else "fp16"]
+
+
+def warn_of_averages(models: Sequence[tuple[ModelSpec, tuple[Block, ...]]]) -> None:
+    """Warn of what the recipe of a model's own file says less exactly than the file."""
+    for spec, blocks in models:
+        notes = checkpoint(spec, blocks).notes
+        if notes:
+            warnings.warn(f"{spec.where}: {'; '.join(notes)}", SpecWarning, stacklevel=3)
+
+
+def check_dtypes(hardware: HardwareSpec, precision: PrecisionSpec, model: str = "") -> None:
     """Check that `hardware` has a matrix rate for every type `precision` computes in.
+
+    Args:
+        hardware: The accelerator.
+        precision: The recipe.
+        model: Name of the model, for the error, where the recipe is that of its own file.
 
     Raises:
         SpecError: It lacks one; the message names both and lists its rates.
     """
     for dtype in precision.compute_dtypes.values():
         if dtype not in hardware.peaks:
+            own, advice = "", "drop one of them, or add the figure with its source"
+            if precision.name == CHECKPOINT.name and precision != CHECKPOINT:
+                own = f" ({precision.note}) of {model!r}" if model else f" ({precision.note})"
+                advice = "drop it, choose another recipe with --precision, or add the figure"
             raise SpecError(
-                f"precision {precision.name!r} computes in {dtype}, for which {hardware.name!r} "
-                f"lists no peak_flops_per_s; it lists {', '.join(hardware.peak_flops_per_s)}: "
-                "drop one of them, or add the figure with its source"
+                f"precision {precision.name!r}{own} computes in {dtype}, for which "
+                f"{hardware.name!r} lists no peak_flops_per_s; it lists "
+                f"{', '.join(hardware.peak_flops_per_s)}: {advice}"
             )
 
 

@@ -30,8 +30,9 @@ def with_bounds(
         return dataset
     if any(name not in known for axis, known in specs.by_axis.items() for name in grid[axis]):
         return dataset
-    pairs = product(specs.hardware.values(), specs.precision.values())
-    if not all(computes(machine, recipe) for machine, recipe in pairs):
+    recipes = [specs.recipe(model, name) for model in grid["model"] for name in grid["precision"]]
+    pairs = product(specs.hardware.values(), recipes)
+    if not all(recipe is not None and computes(machine, recipe) for machine, recipe in pairs):
         return dataset
     contexts = {(i, o): round(mean_context(i, o)) for i in grid["isl"] for o in grid["osl"]}
     steps = Grid(

@@ -13,7 +13,7 @@ from sweep.decisions.operator_breakdown import NO_BOUND, PHASES
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.errors import ResultError
-from sweep.grid.dataset import package_version
+from sweep.grid.dataset import RECIPES, package_version
 from sweep.html_report.binding_map import with_bounds
 from sweep.html_report.calibration_quality import Quality
 from sweep.html_report.operator_tables import AMOUNTS, OperatorTables, operator_tables
@@ -120,7 +120,7 @@ def contents(
         "sentences": _sentences(kept, start),
         "front": _front(kept, bundle),
         "hardware": {
-            name: _machine(spec, specs.precision) for name, spec in specs.hardware.items()
+            name: _machine(spec, _recipes(specs, grid)) for name, spec in specs.hardware.items()
         },
         "layers": _layers(tables, bundle) if tables and tables.models else None,
         "quality": None if quality is None else _quality(quality, bundle),
@@ -140,6 +140,8 @@ def _is_shown(array: xr.DataArray) -> bool:
 def _about(dataset: xr.Dataset) -> dict[str, str]:
     named = ("efficiency", "source", "history", "comment", "references")
     found = {name: str(dataset.attrs[name]) for name in named if name in dataset.attrs}
+    if RECIPES in dataset.attrs:
+        found["precision checkpoint"] = str(dataset.attrs[RECIPES])
     return {"efficiency": IDEAL_NAME, **found, "report": f"made by llm-sweep {package_version()}"}
 
 
@@ -229,15 +231,26 @@ def _front(dataset: xr.Dataset, bundle: Bundle) -> Note | None:
     }
 
 
-def _machine(spec: HardwareSpec, recipes: Mapping[str, PrecisionSpec]) -> dict[str, Any]:
+def _recipes(
+    specs: SpecsByName, grid: Mapping[str, Sequence[Any]]
+) -> dict[str, list[PrecisionSpec]]:
+    """Recipes that a name along the `precision` axis stands for, one for each model."""
+    models = [*grid.get("model", [])]
+    return {
+        name: [r for model in models if (r := specs.recipe(model, name)) is not None]
+        for name in specs.precision
+    }
+
+
+def _machine(spec: HardwareSpec, recipes: Mapping[str, list[PrecisionSpec]]) -> dict[str, Any]:
     """Bandwidth, and for each recipe the peak rate of every type that it computes in."""
     peaks = {
         name: {
             DTYPE_NAMES.get(dtype, dtype): spec.peaks[dtype]
-            for dtype in dict.fromkeys(recipe.compute_dtypes.values())
+            for dtype in dict.fromkeys(d for r in each for d in r.compute_dtypes.values())
             if dtype in spec.peaks
         }
-        for name, recipe in recipes.items()
+        for name, each in recipes.items()
     }
     return {"bandwidth": spec.memory_bandwidth_bytes_per_s, "peaks": peaks}
 

@@ -169,7 +169,7 @@ def _model_table(
     for (i, machine), (j, recipe) in product(
         enumerate(axes["hardware"]), enumerate(axes["precision"])
     ):
-        hardware, precision = specs.hardware.get(machine), specs.precision.get(recipe)
+        hardware, precision = specs.hardware.get(machine), specs.recipe(name, recipe)
         if hardware is None or precision is None or not computes(hardware, precision):
             continue
         first = {axis: float(values[0]) for axis, values in numbers.items()}

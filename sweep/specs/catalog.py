@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,8 +13,10 @@ from sweep.errors import SpecError
 from sweep.specs.files import SUFFIXES, read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
+from sweep.specs.model_files import is_model_folder, name_of_file, read_model_file
+from sweep.specs.model_names import name_of
 from sweep.specs.parsing import nearest, parse
-from sweep.specs.precision import PrecisionSpec
+from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 from sweep.specs.shipped import shipped_configs
 
 CONFIGS_VARIABLE = "LLM_SWEEP_CONFIGS"
@@ -52,18 +55,29 @@ class Catalog:
         return dict(sorted(found.items()))
 
     def path(self, kind: Kind, name: str) -> Path:
-        """The file of `name`, which may also be a path.
+        """The file of `name`, which may also be a path; a model also goes by published identifiers.
 
         Raises:
-            SpecError: There is none.
+            SpecError: There is none, or `name` may be several.
         """
         known = self.paths(kind)
         if name in known:
             return known[name]
+        if kind == "models":
+            return Path(name) if _is_path(name) else known[name_of(name, self.published())]
         if Path(name).suffix in SUFFIXES or os.sep in name:
             return Path(name)
         guess = nearest(name, list(known)) or f"; see 'llm-sweep list {kind}'"
         raise SpecError(f"unknown {kind.removesuffix('s')} {name!r}{guess}")
+
+    def published(self) -> dict[str, str | None]:
+        """Identifier that each model is published under, by name; `None` where none is stated."""
+        found: dict[str, str | None] = {}
+        for name, path in self.paths("models").items():
+            with suppress(SpecError):
+                stated = read_mapping(path).get("hugging_face_id")
+                found[name] = stated if isinstance(stated, str) else None
+        return found
 
     def hardware(self, name: str | Mapping[str, Any]) -> HardwareSpec:
         """An accelerator by name or path, or one `{base: …}` with some fields replaced.
@@ -76,26 +90,26 @@ class Catalog:
         return load_named(HardwareSpec, self.path("hardware", name))
 
     def precision(self, name: str) -> PrecisionSpec:
-        """A precision recipe by name or path.
+        """A precision recipe by name or path; `checkpoint` stands for that of a model's own file.
 
         Raises:
             SpecError: It is unknown or malformed.
         """
+        if name == CHECKPOINT.name:
+            return CHECKPOINT
         return load_named(PrecisionSpec, self.path("precisions", name))
 
     def model(self, name: str | Path) -> ModelSpec:
-        """A model by name, or the `config.json` at a path.
+        """A model by name or published identifier, or the `config.json` or folder at a path.
 
         Raises:
             SpecError: It is unknown or malformed.
         """
         path = self.path("models", str(name))
-        data = read_mapping(path)
+        data = read_model_file(path)
         if "config" in data:
             return load_named(ModelSpec, path).model_copy(update={"file": str(path)})
-        stem = path.parent.name if path.stem == "config" else path.stem
-        spec_name = stem or path.resolve().parent.name or "config"
-        bare = {"name": spec_name, "sources": {"config": str(path)}, "config": data}
+        bare = {"name": name_of_file(path), "sources": {"config": str(path)}, "config": data}
         return parse(ModelSpec, bare, str(path)).model_copy(update={"file": str(path)})
 
     def _what_if(self, changes: Mapping[str, Any]) -> HardwareSpec:
@@ -124,6 +138,17 @@ class Catalog:
         if isinstance(stated, Mapping):
             merged["sources"] = {**{k: _dump(v) for k, v in kept.items()}, **stated}
         return parse(HardwareSpec, merged, f"{where}: {changes['name']}")
+
+
+def _is_path(name: str) -> bool:
+    """Whether a model's name is rather the path of a file or of a folder with a config."""
+    path = Path(name)
+    if path.suffix in SUFFIXES or path.is_absolute() or name.startswith((".", "~")):
+        return True
+    try:
+        return path.is_file() or is_model_folder(path)
+    except (OSError, ValueError):
+        return False
 
 
 def _dump(source: object) -> object:

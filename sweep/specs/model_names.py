@@ -1,0 +1,115 @@
+"""Models of a catalog that published identifiers name."""
+
+import difflib
+import re
+from collections.abc import Mapping
+
+from sweep.errors import SpecError
+
+TUNED = {"instruct", "it", "chat", "hf", "meta", "base", "thinking"}
+"""Words of a model's name that change neither its sizes nor its cost."""
+NARROW = re.compile(
+    r"(nv|mx)?fp[48]|int[48]|nf4|awq|gptq|bnb|gguf|mlx|[48]bit|(quantized\.)?w\d+a\d+"
+)
+"""Words of a model's name that mean weights of fewer than 16 bits."""
+WIDE = re.compile(r"bf16|fp16|dynamic|kv")
+"""Words about types that do not."""
+DATE = re.compile(r"-(\d\d-20\d\d|20\d\d-\d\d(-\d\d)?|\d{4}|\d{6}|\d{8})(?=-|$)")
+"""Date of a version, such as `-0528`, `-2507` or `-08-2024`."""
+RECIPES = (
+    (r"nvfp4|fp4", "nvfp4"),
+    (r"mxfp4", "mxfp4"),
+    (r"fp8", "fp8"),
+    (r"w8a8", "int8"),
+    (r"w8a16|8bit|int8", "w8a16"),
+    (r"w4a16|awq|gptq|int4|nf4|4bit|bnb|gguf|mlx", "w4a16"),
+)
+"""Shipped precision recipe for a word of a model's name; the first that fits counts."""
+
+
+def matching(identifier: str, published: Mapping[str, str | None]) -> list[str]:
+    """Names of the models that an identifier may mean: one if it is clear.
+
+    The closest way to compare that finds any model counts: in full but for case and the
+    organisation; without words of tuning and number formats; also without a date; also with one
+    sign between words. `meta-llama/Llama-3.1-8B-Instruct` is `llama-3.1-8b`.
+
+    Args:
+        identifier: A name, or an identifier such as that of a Hugging Face repository.
+        published: Identifier that each model is published under, by name.
+    """
+    for form in (_last, _shape, _undated, _loose):
+        wanted = form(identifier)
+        found = [name for name in published if wanted and form(name) == wanted]
+        if not found and wanted:
+            found = [name for name, other in published.items() if other and form(other) == wanted]
+        if found:
+            return found
+    return []
+
+
+def name_of(identifier: str, published: Mapping[str, str | None], kind: str = "model") -> str:
+    """The name of the model that an identifier means.
+
+    Raises:
+        SpecError: None or several match, or the identifier is that of a quantised version.
+    """
+    found = matching(identifier, published)
+    if not found:
+        raise SpecError(f"unknown {kind} {identifier!r:.80}{_guess(identifier, published)}")
+    if len(found) > 1:
+        raise SpecError(f"{kind} {identifier!r} may be {' or '.join(found)}; give one of these")
+    (name,) = found
+    if is_narrow(identifier) and _last(identifier) not in (name, _last(published[name] or "")):
+        raise SpecError(
+            f"{identifier!r} is a quantised version of {name!r}: give {name!r} with --precision "
+            f"{_recipe(identifier)}, or the folder or config.json of the version itself"
+        )
+    return name
+
+
+def is_narrow(identifier: str) -> bool:
+    """Whether an identifier says that the weights have fewer than 16 bits."""
+    return any(NARROW.fullmatch(word) for word in _words(identifier))
+
+
+def _recipe(identifier: str) -> str:
+    words = [word.removeprefix("quantized.") for word in _words(identifier)]
+    for pattern, recipe in RECIPES:
+        if any(re.fullmatch(pattern, word) for word in words):
+            return recipe
+    return "NAME"
+
+
+def _guess(identifier: str, published: Mapping[str, str | None]) -> str:
+    """Close matches of an unknown name, as the end of a sentence."""
+    close = difflib.get_close_matches(_shape(identifier), list(published), n=3)
+    if not close:
+        return "; see 'llm-sweep list models', or give a config.json or its folder"
+    return f"; did you mean {' or '.join(map(repr, close))}?"
+
+
+def _last(identifier: str) -> str:
+    return identifier.rstrip("/").rpartition("/")[2].lower()
+
+
+def _words(identifier: str) -> list[str]:
+    return _last(identifier).split("-")
+
+
+def _shape(identifier: str) -> str:
+    """The words of a model's name that determine its sizes."""
+    return "-".join(
+        word
+        for word in _words(identifier)
+        if word not in TUNED and not NARROW.fullmatch(word) and not WIDE.fullmatch(word)
+    )
+
+
+def _undated(identifier: str) -> str:
+    return DATE.sub("", _shape(identifier))
+
+
+def _loose(identifier: str) -> str:
+    """The undated words with `-` for every sign between them."""
+    return _undated(re.sub(r"[._]", "-", _last(identifier)))
