@@ -165,7 +165,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Whether the count is exact, differs or is refused, or no total is published."""
+        """Outcome in a word or three: exact, different, refused, or no published total."""
         if self.counted is None:
             return "refused"
         if self.published is None:
