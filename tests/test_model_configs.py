@@ -110,7 +110,8 @@ def test_keys_of_the_published_apertus_and_trinity_are_read() -> None:
     fewer = sum(int(b.count) * 2 * int(b.head_dim) for b in norms)
     assert count("apertus", qk_norm=False) == count("apertus") - fewer
     assert fewer
-    assert count("afmoe", num_expert_groups=1, num_limited_groups=1) == count("afmoe")
+    groups = {"num_expert_groups": 1, "num_limited_groups": 1, "score_func": "sigmoid"}
+    assert count("afmoe", **groups) == count("afmoe")
 
 
 @pytest.mark.parametrize(
