@@ -280,6 +280,22 @@ OTHER_FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
         },
         256_800,
     ),
+    "youtu": (
+        {
+            "hidden_size": 64,
+            "intermediate_size": 160,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 8,
+            "vocab_size": 512,
+            "num_key_value_heads": 8,
+            "kv_lora_rank": 32,
+            "q_lora_rank": 24,
+            "qk_nope_head_dim": 16,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 16,
+        },
+        256_800,
+    ),
     "minimax_m2": (
         {**BASE, "head_dim": 16, "num_local_experts": 8, "num_experts_per_tok": 2},
         1_133_792,

@@ -90,6 +90,8 @@ def test_a_nested_gemma_3_lists_what_differs_from_its_class() -> None:
         ("hunyuan_v1_moe", {"moe_topk": [2] * 4, "num_shared_expert": [1] * 4}, 0),
         ("hunyuan_v1_moe", {"num_shared_expert": [2] * 4}, 4 * 3 * 64 * 160),
         ("mpt", {"expansion_ratio": 2}, -4 * 2 * 64 * 128),
+        # Values of 64 instead of 16: 8 heads of them, from a latent of 32 and to 64 columns.
+        ("minicpm3", {"v_head_dim": None}, 4 * 8 * (64 - 16) * (32 + 64)),
         ("exaone4", {"layer_types": ["full_attention"] * 4}, 0),
         (
             "step3p5",
@@ -101,6 +103,17 @@ def test_a_nested_gemma_3_lists_what_differs_from_its_class() -> None:
 )
 def test_a_key_changes_parameters_by_what_it_says(family, changes, more) -> None:
     assert count(family, **changes) - OTHER_FAMILIES[family][1] == more
+
+
+def test_keys_of_the_published_apertus_and_trinity_are_read() -> None:
+    said = {"qk_norm": True, "post_norm": False}
+    assert count("apertus", **said) == count("apertus")
+    norms = [b for b in layers_of("apertus") if "qk_norm" in b.operators]
+    fewer = sum(int(b.count) * 2 * int(b.head_dim) for b in norms)
+    assert count("apertus", qk_norm=False) == count("apertus") - fewer
+    assert fewer
+    groups = {"num_expert_groups": 1, "num_limited_groups": 1, "score_func": "sigmoid"}
+    assert count("afmoe", **groups) == count("afmoe")
 
 
 @pytest.mark.parametrize(

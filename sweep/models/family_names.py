@@ -38,7 +38,6 @@ SAME_AS: dict[str, str] = {
     "stablelm_epoch": "stablelm",
     "step3p7": "step3p5",
     "xverse": "llama",
-    "youtu": "minicpm3",
     **OTHER_STATE_NAMES,
 }
 """Other names of families, among them those of the text part of a model that also sees or hears."""

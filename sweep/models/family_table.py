@@ -148,7 +148,7 @@ FAMILIES: dict[str, Reader] = {
         )
     ),
     "apertus": decoder(
-        Traits(biases=IN_ATTENTION, qk_norm=ALWAYS, gated=False, learned_activation=True)
+        Traits(biases=IN_ATTENTION, qk_norm=off_by("qk_norm"), gated=False, learned_activation=True)
     ),
     "arcee": decoder(Traits(biases=IN_BOTH, gated=False)),
     "baichuan": decoder(Traits()),
@@ -272,8 +272,8 @@ FAMILIES: dict[str, Reader] = {
     "mimo": decoder(Traits(biases=Biases(qkv=ATTENTION_UNLESS), windows=LATE)),
     "mimo_v2_flash": read_mimo_v2,
     "minicpm": decoder(replace(LLAMA, experts=Experts(width="ffn", optional=True))),
-    "minicpm3": decoder(Traits(latent=True, tied=True)),
     "mllama": read_mllama,
+    "minicpm3": decoder(Traits(latent=True, tied=True, defaults={"v_head_dim": 64})),
     "minimax_m2": decoder(
         Traits(
             qk_norm=off_by("use_qk_norm"),
@@ -358,5 +358,6 @@ FAMILIES: dict[str, Reader] = {
     "step3p5": read_step3,
     "vaultgemma": decoder(replace(GEMMA2, norm_place="before")),
     "Yi": decoder(LLAMA),
+    "youtu": decoder(Traits(latent=True, tied=True)),
     **STATE_FAMILIES,
 }

@@ -24,7 +24,8 @@ SILENT = re.compile(
     | mlp_hidden_act | (attn_)?implementation | attn_implementation
     | router_(aux_loss_coef|z_loss_coef|jitter_noise|dtype|score.*) | input_jitter_noise
     | (aux_loss|seq_aux|aux_loss_alpha|z_loss).* | .*_loss(_.*)? | output_.* | pretraining_tp
-    | ep_size | norm_topk_prob | topk_(group|method) | n_group | num_expert_group
+    | ep_size | norm_topk_prob | topk_(group|method) | n_group | num_expert_groups?
+    | num_limited_groups | route_norm | score_func(tion)? | use_grouped_mm | full_attn_mod
     | use_grouped_topk | scoring_func | norm_head | (use_)?norm_(topk|expert).*
     | router_activation_func | moe_(router|gate|norm|capacity|use|renorm|group|aux|loss)(?!.*bias).*
     | moe_(apply|token|permute|grouped|dtype|activation|topk_scal|dropout|softmax|orthogonal).*

@@ -9,6 +9,7 @@ LAYER = pre_norm(ATTENTION, GATED_FFN)
 
 def read_chatglm(config: Config) -> tuple[Block, ...]:
     """Read ChatGLM 2 and 3, and GLM-4; KV heads are called multi-query groups."""
+    config.passes_over("original_rope", "post_layer_norm", "rmsnorm")
     hidden_size = config.size("hidden_size")
     heads = config.size("num_attention_heads")
     vocab_size = config.size("padded_vocab_size")
