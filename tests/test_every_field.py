@@ -203,8 +203,9 @@ RATE = {
 
 
 def test_every_field_of_precision_has_a_case() -> None:
-    parts = {"attention", "experts"}
-    others = {"name", "note", "weight_group_size", "weight_scale_bytes", *parts}
+    parts = {"attention", "experts", "head"}
+    stored = {"weight_group_size", "weight_scale_bytes", "stored_weight_bytes"}
+    others = {"name", "note", *stored, *parts}
     assert set(PrecisionSpec.model_fields) == set(NARROW) | others
 
 
@@ -241,6 +242,21 @@ def test_a_part_of_its_own_is_stored_and_computed_so(part: str, family: str) -> 
     # A dense model has no experts to store otherwise.
     dense = [answers(model("llama"), machine, precision("fp16", **c)) for c in ({}, {part: wide})]
     assert bool(differing(*dense)) == (part == "attention")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stored_weight_bytes": 2.5},
+        {"head": {"weight_dtype": "fp16", "activation_dtype": "fp16", "stored_weight_bytes": 2.5}},
+    ],
+)
+def test_what_a_checkpoint_stores_is_what_weighs(changes: dict[str, Any]) -> None:
+    spec, machine = model("llama"), hardware()
+    before = answers(spec, machine, precision("fp16"))
+    after = answers(spec, machine, precision("fp16", **changes))
+    assert after["weight_memory"] > before["weight_memory"]
+    assert after["prefill_flops"] == before["prefill_flops"]
 
 
 def test_four_bit_weights_gain_memory_and_no_rate() -> None:

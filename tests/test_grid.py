@@ -222,7 +222,7 @@ def test_a_broken_grid_file_names_itself_and_the_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"models": ["llama-2-7B"]}, "unknown model 'llama-2-7B'; did you mean 'llama-2-7b'"),
+        ({"models": ["llama-2-7c"]}, "unknown model 'llama-2-7c'; did you mean 'llama-2-7b'"),
         ({"hardware": ["h100-smx-80gb"]}, "unknown hardware 'h100-smx-80gb'; did you mean 'h1"),
         ({"precision": ["fp61"]}, "unknown precision 'fp61'; did you mean 'fp16'"),
         ({"models": ["qqqq"]}, "unknown model 'qqqq'; see 'llm-sweep list models'"),

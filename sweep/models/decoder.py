@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 
 from sweep.kernel.block import Block
 from sweep.models import layer_kinds
@@ -106,19 +107,20 @@ def _layers(config: Config, traits: Traits) -> list[Block]:
     if traits.experts is not None and _has_experts(config, traits.experts):
         routed = _routed(config, traits, traits.experts, base, count)
         is_routed = layer_kinds.routed(config, traits.experts, count)
-    layers = []
-    for index in range(count):
-        layer = routed if routed is not None and is_routed[index] else dense
-        layer = _unrotated(layer) if unrotated[index] else layer
-        sinks = traits.sinks == "all" or (traits.sinks == "windows" and windows[index] is not None)
-        layers.append(with_window(dataclasses.replace(layer, sinks=int(sinks)), windows[index]))
-    if all(is_routed) and config.given("ffn_size", "dense_size") is None:
-        return layers
-    ffn_sizes = _ffn_sizes(config, traits, count)
-    return [
-        layer if layer.experts else dataclasses.replace(layer, ffn_size=ffn_size)
-        for layer, ffn_size in zip(layers, ffn_sizes, strict=True)
-    ]
+    sized = not all(is_routed) or config.given("ffn_size", "dense_size") is not None
+    ffn_sizes = _ffn_sizes(config, traits, count) if sized else [0] * count
+
+    # Most layers are alike, and a block takes long to copy.
+    @cache
+    def layer(expert: bool, window: int | None, rotated: bool, ffn_size: int) -> Block:
+        sinks = traits.sinks == "all" or (traits.sinks == "windows" and window is not None)
+        found = routed if routed is not None and expert else dense
+        own = found.ffn_size if found.experts else ffn_size
+        found = dataclasses.replace(found, sinks=int(sinks), ffn_size=own)
+        return with_window(found if rotated else _unrotated(found), window)
+
+    kinds = zip(is_routed, windows, unrotated, ffn_sizes, strict=True)
+    return [layer(expert, window, not plain, size) for expert, window, plain, size in kinds]
 
 
 def _base(config: Config, traits: Traits) -> Block:
