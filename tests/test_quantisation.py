@@ -6,6 +6,7 @@ The tiny Llama of `factories` has in each of 3 layers matrices of 64 x 64 (queri
 """
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -22,7 +23,7 @@ from sweep.evaluation.single_cell import cell
 from sweep.grid.dataset import RECIPES
 from sweep.grid.grid import Grid
 from sweep.kernel.memory import weight_memory
-from sweep.kernel.operator_table import OPERATORS
+from sweep.kernel.operator_table import OPERATORS, tensors
 from sweep.models.checkpoint import Checkpoint, checkpoint, is_quantised
 from sweep.models.module_names import MODULES
 from sweep.models.read import read_model
@@ -168,6 +169,64 @@ def test_gpt_oss_has_its_published_size(name: str, experts: int, others: int) ->
         assert found.weight_bytes == 65_248_815_744
     assert found.recipe.part("experts").weight_dtype == "mxfp4"
     assert found.recipe.part("attention").weight_dtype == "half"
+
+
+def test_deepseek_v4_states_the_type_of_its_experts_apart() -> None:
+    # 61 layers of 384 experts with three matrices of 3072 by 7168, in 4 bits with a byte for 32.
+    spec = shipped_model("deepseek-v4-pro")
+    section = {"quant_method": "fp8", "weight_block_size": [128, 128], "fmt": "e4m3"}
+    sizes = {
+        dtype: of(
+            spec.model_copy(
+                update={
+                    "config": {**spec.config, "quantization_config": section, "expert_dtype": dtype}
+                }
+            )
+        )
+        for dtype in ("fp8", "fp4")
+    }
+    experts = 61 * 384 * 3 * 3072 * 7168
+    others = sizes["fp8"].weight_bytes - experts * (1 + 4 / 128**2)
+    assert sizes["fp4"].recipe.part("experts").weight_dtype == "mxfp4"
+    # Scales of the other blocks shrink from four bytes to one.
+    assert sizes["fp4"].weight_bytes == pytest.approx(experts * 17 / 32 + others, rel=1e-4)
+    assert sizes["fp4"].weight_bytes < experts * 17 / 32 + others
+    with pytest.raises(SpecError, match="expert_dtype: must be 'fp4' or 'fp8', not 'int3'"):
+        wrong = {**spec.config, "quantization_config": section, "expert_dtype": "int3"}
+        of(spec.model_copy(update={"config": wrong}))
+
+
+def test_qwen_3_6_and_nemotron_name_the_matrices_of_their_mixers() -> None:
+    listed = {
+        "qwen3.6-27b": ["linear_attn.in_proj_qkv", "linear_attn.in_proj_z", "linear_attn.out_proj"],
+        "nemotron-3-nano-30b-a3b": ["mixer.in_proj", "mixer.out_proj"],
+        "lfm2.5-1.2b": ["conv.in_proj", "conv.out_proj"],
+    }
+    for name, modules in listed.items():
+        spec = shipped_model(name)
+        section = {
+            "quant_method": "compressed-tensors",
+            "config_groups": {
+                "group_0": {
+                    "targets": [f"re:.*{re.escape(module)}$" for module in modules],
+                    "weights": {"num_bits": 8, "type": "float", "strategy": "tensor"},
+                }
+            },
+        }
+        config = {**spec.config, "quantization_config": section}
+        found = of(spec.model_copy(update={"config": config}))
+        blocks = read_model(spec)
+        mixers = sum(
+            int(block.count) * tensor.elements
+            for block in blocks
+            if block.state is not None
+            for operator in block.operators
+            if operator.endswith("_projection") and operator not in ("gate_projection",)
+            for tensor in OPERATORS[operator].weights(block)[:1]
+            if tensor.role == "attention"
+        )
+        everything = sum(int(b.count) * t.elements for b, t in tensors(blocks))
+        assert found.weight_bytes == pytest.approx(2 * everything - mixers, rel=1e-4), name
 
 
 def test_deepseek_v3_has_its_published_tensors() -> None:

@@ -4,7 +4,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sweep.errors import SpecError, SpecWarning
@@ -16,9 +16,9 @@ from sweep.models.read import read_model
 from sweep.schema.terms import PARTS, Part
 from sweep.specs.model import ModelSpec
 from sweep.specs.precision import CHECKPOINT, LinearSpec, PrecisionSpec
-from sweep.specs.quantisation import Quantisation, Scheme
+from sweep.specs.quantisation import Patterns, Quantisation, Rule, Scheme
 from sweep.specs.quantisation_keys import OVERRIDE
-from sweep.specs.quantisation_methods import read_quantisation
+from sweep.specs.quantisation_methods import MXFP4, read_quantisation
 
 KEYS = ("quantization_config", "compression_config")
 """Keys of a config that describe its quantisation."""
@@ -108,7 +108,7 @@ def checkpoint(spec: ModelSpec, blocks: tuple[Block, ...] | None = None) -> Chec
         return Checkpoint(CHECKPOINT, UNQUANTISED_BYTES * everything)
     key, data = found
     where = f"{spec.where}: {key}"
-    quantisation = read_quantisation(data, where)
+    quantisation = _with_expert_type(read_quantisation(data, where), spec)
     _check_experts(quantisation, blocks, where)
     parts: dict[Part, Stored] = {}
     modules: set[str] = set()
@@ -132,6 +132,29 @@ def _section(spec: ModelSpec) -> tuple[str, Any] | None:
             if part.get(key) not in (None, {}):
                 return f"{path}{key}", part[key]
     return None
+
+
+def _with_expert_type(quantisation: Quantisation, spec: ModelSpec) -> Quantisation:
+    """The quantisation with the type that DeepSeek-V4 states of its experts apart.
+
+    Beside experts in FP4, whose 32 weights share a scale of 8 bits, the scales of its FP8 blocks
+    have 8 bits too, as vLLM reads them.
+
+    Raises:
+        SpecError: The type is unknown.
+    """
+    dtype = text_part(spec.config, spec.where).data.get("expert_dtype")
+    if dtype in (None, "fp8") or quantisation.method != "fp8":
+        return quantisation
+    if dtype != "fp4":
+        raise SpecError(
+            f"{spec.where}: expert_dtype: must be 'fp4' or 'fp8', not {dtype!r:.40}; {OVERRIDE}"
+        )
+    rules = [
+        rule if rule.scheme is None else replace(rule, scheme=replace(rule.scheme, group_bytes=1.0))
+        for rule in quantisation.rules
+    ]
+    return replace(quantisation, rules=[Rule(MXFP4, Patterns(["mlp.experts"])), *rules])
 
 
 def _check_experts(quantisation: Quantisation, blocks: tuple[Block, ...], where: str) -> None:
@@ -190,7 +213,7 @@ def _matrices(
             partial = not all(operator in layer.operators for layer in layers)
             weights = [t for t in OPERATORS[operator].weights(block) if t.role in PARTS]
             for index, tensor in enumerate(weights):
-                names = modules_of(operator, index)
+                names = modules_of(operator, index, block.operators)
                 *several, rows, columns = tensor.shape
                 copies = several[0] if several else 1
                 for name in names if tensor.elements else ():
@@ -334,7 +357,8 @@ def _notes(parts: Mapping[Part, Stored], blocks: tuple[Block, ...]) -> Iterator[
         for index, tensor in enumerate(
             t for t in OPERATORS[operator].weights(block) if t.role in PARTS
         )
-        if tensor.elements and modules_of(operator, index)[0].endswith(f".{operator}")
+        if tensor.elements
+        and modules_of(operator, index, block.operators)[0].endswith(f".{operator}")
     }
     if unnamed:
         yield f"names of {', '.join(sorted(unnamed))} are not known; taken by their part"

@@ -22,11 +22,15 @@ SAME_MODULE = {
     **dict.fromkeys(("out_proj", "dense"), "o_proj"),
     **dict.fromkeys(("query_key_value", "c_attn", "Wqkv", "W_pack"), "qkv_proj"),
     **dict.fromkeys(("head", "output", "embed_out"), "lm_head"),
+    **dict.fromkeys(("in_proj_qkvz", "in_proj_z"), "in_proj_qkv"),
+    **dict.fromkeys(("in_proj_a", "in_proj_b"), "in_proj_ba"),
+    "mamba": "mixer",
     **{"w1": "gate_proj", "wq": "q_proj", "wk": "k_proj", "wv": "v_proj", "wo": "o_proj"},
 }
 """Words of a module's name in published models, and the word used here."""
 SPELLED: tuple[dict[str, str], ...] = (
     {},
+    {"o_proj": "out_proj"},
     {"mlp": "feed_forward"},
     {"mlp": "block_sparse_moe", "up_proj": "w3", "down_proj": "w2"},
     {"shared_experts": "shared_expert"},
@@ -146,9 +150,25 @@ def canonical(name: str) -> list[str]:
         plain = word.rstrip("*")
         words.append(SAME_MODULE.get(plain, plain) + word[len(plain) :])
     found = ".".join(words)
+    if "mixer" in words:
+        return list(_of_a_mixer(found))
     if "qkv_proj" in words:
         return [found.replace("qkv_proj", each) for each in ("q_proj", "k_proj", "v_proj")]
     return [found]
+
+
+def _of_a_mixer(name: str) -> Iterator[str]:
+    """Names of what models of one mixer a layer call `mixer`, whatever the layer does."""
+    head, _, rest = name.partition("mixer")
+    inside = rest.removeprefix(".").split(".")[0]
+    if inside in ("q_proj", "k_proj", "v_proj", "", "*"):
+        yield f"{head}self_attn{rest}"
+    if inside in ("experts", "shared_experts", "up_proj", "down_proj", "gate", "", "*"):
+        yield f"{head}mlp{rest}"
+    if inside in ("", "*", "o_proj"):
+        yield f"{head}self_attn{rest}"
+    if inside not in ("q_proj", "k_proj", "v_proj", "experts", "shared_experts", "up_proj"):
+        yield f"{head}mixer{rest}"
 
 
 def spellings_of(module: str) -> Iterator[str]:

@@ -116,12 +116,12 @@ def _silu_cost(b: Block, s: Step, _: Scalar) -> Cost:
 LINEAR_ATTENTION: dict[str, Operator] = {
     # Queries, keys and values, the gate of the output, and a decay and a gate of each head.
     "delta_projection": projection(
-        lambda t, tp: keys(t, tp) + 2 * values(t, tp) + 2 * t.heads / tp, biased=False
+        lambda t, tp: keys(t, tp) + 2 * values(t, tp) + 2 * t.heads / tp, biased=False, gates=2
     ),
     "delta_rule": _delta_rule(by_channel=False),
     # Queries, keys and values, and a gate of each head.
     "kda_projection": projection(
-        lambda t, tp: keys(t, tp) + values(t, tp) + t.heads / tp, biased=False
+        lambda t, tp: keys(t, tp) + values(t, tp) + t.heads / tp, biased=False, gates=1
     ),
     "decay_down_projection": DOWN,
     "decay_up_projection": UP,

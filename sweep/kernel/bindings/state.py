@@ -67,8 +67,14 @@ def resumed(step: Step) -> Scalar:
     return 1 - 1 / step.chunks
 
 
-def projection(width: Width, *, biased: bool = True) -> Operator:
-    """Projection of the residual stream into a mixer, of `width` columns on each GPU."""
+def projection(width: Width, *, biased: bool = True, gates: int = 0) -> Operator:
+    """Projection of the residual stream into a mixer, of `width` columns on each GPU.
+
+    Args:
+        width: All columns. [count]
+        biased: Whether there may be a bias.
+        gates: Columns of each head that models store in a matrix of its own. [count]
+    """
 
     def cost(b: Block, s: Step, _: Scalar) -> Cost:
         state = state_of(b)
@@ -76,8 +82,10 @@ def projection(width: Width, *, biased: bool = True) -> Operator:
         return linear(s, "attention", b.hidden_size, width(state, s.tp), bias=bias)
 
     def weights(b: Block) -> tuple[Tensor, ...]:
-        columns = whole(width, b)
-        stored = (matrix("attention", columns, b.hidden_size),)
+        columns, apart = whole(width, b), gates * int(state_of(b).heads)
+        stored: tuple[Tensor, ...] = (matrix("attention", columns - apart, b.hidden_size),)
+        if apart:
+            stored = (*stored, matrix("attention", apart, b.hidden_size))
         if not biased:
             return stored
         return (*stored, vector(state_of(b).in_bias * columns, "split"))
