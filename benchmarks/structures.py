@@ -38,6 +38,8 @@ MODELS = {
     "experts": "mixtral-8x7b",
     "latent attention and experts": "deepseek-v3",
     "chunked attention and experts": "llama-4-scout",
+    "linear attention, attention and experts": "qwen3-next-80b-a3b",
+    "selected latents and experts": "glm-5",
 }
 TOLERANCE = 2e-3
 """Largest relative difference accepted. In float32 another order of the same operations may change
@@ -85,7 +87,9 @@ class Case(NamedTuple):
 def case(variable: str, model: str, length: int) -> Case:
     """`variable` of `model` on 16 accelerators, whether or not it fits in their memory."""
     numbers = axes_of(variable, length)
-    asked = Grid(models=[model], hardware=HARDWARE, variables=[variable], **numbers)
+    asked = Grid(
+        models=[model], hardware=HARDWARE, precision=["fp16"], variables=[variable], **numbers
+    )
     grid = dataclasses.replace(resolve(asked, current_catalog()), variables=(variable,))
     call = kernel(((variable, grid.dims(variable)),), True)
     axes = {
@@ -127,12 +131,14 @@ def clock(run: Callable[[], Any]) -> float:
 
 @click.command()
 @click.option("--repeats", type=click.IntRange(1), default=7, help="Rounds.")
-@click.option("--small", is_flag=True, help="Use a small grid, as a check; no true figures.")
+@click.option("--small", is_flag=True, help="Check on small grids, one in flight; no true figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 def main(repeats: int, small: bool, as_json: bool) -> None:
     """Time dense models, experts, latent attention and in-flight batching."""
     rows = []
     for variable, (words, model) in product((DECODE, REQUEST, INFLIGHT), MODELS.items()):
+        if small and variable != DECODE and words != "dense":
+            continue
         one = case(variable, model, 64 if small else 1024)
         difference = one.difference()
         if not difference < TOLERANCE:
