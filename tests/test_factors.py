@@ -356,8 +356,12 @@ FOOTPRINT = [name for name in OF_TEXT if LONGEST in VARIABLES[name].dims]
 def test_every_variable_has_its_dims_under_the_shipped_calibration(variables, without) -> None:
     calibration = load_calibration("tensorrt-llm")
     models = [read_blocks(MIXTURE.config, MIXTURE.name)]
-    read = inputs(models, MACHINES, [precision()], np.dtype("float32"))
-    axes = {"model": read.kinds[0].packed, "hardware": read.hardware, "precision": read.precision}
+    read = inputs(models, MACHINES, [(precision(),)], np.dtype("float32"))
+    axes = {
+        "model": read.kinds[0].packed,
+        "hardware": read.hardware,
+        "precision": read.kinds[0].precision,
+    }
     sizes = {"model": 1, "hardware": 2, "precision": 1, "operator": len(read.kinds[0].operators)}
     for axis, values in NUMBERS.items():
         if axis not in without:

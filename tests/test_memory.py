@@ -125,6 +125,8 @@ def test_a_head_is_read_in_the_type_it_is_stored_in(tied: bool) -> None:
 
 # KV cache.
 
+SELECTING = ("deepseek_v32", "deepseek_v4", "minimax_m3")
+
 
 @pytest.mark.parametrize(
     ("tp", "expected"),
@@ -191,7 +193,9 @@ def test_a_decode_step_reads_the_whole_cache_once(family: str, tp: int) -> None:
         where = point(model(family), LARGE, precision(kv_dtype="fp8"), tp=tp, context_len=96)
         works = [w for w in phases.decode_step(where) if w.name.endswith("attention")]
         read = sum(float(w.count * w.cost.kv_bytes) for w in works)
-        assert read == float(memory.kv_cache_memory(where)) > 0
+        kept = float(memory.kv_cache_memory(where))
+        # Attention that selects tokens, or reads compressed ones, reads a part.
+        assert (0 < read < kept) if family in SELECTING else (read == kept > 0)
 
 
 # Activations.

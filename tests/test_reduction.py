@@ -391,7 +391,7 @@ def test_in_python_and_on_part_of_the_grid(results) -> None:
 def test_values_by_operator_have_their_own_best(tmp_path) -> None:
     results = sweep.run(
         sweep.Grid(
-            models=["llama-2-7b", "llama-2-13b"],
+            models=["llama-2-7b", "mixtral-8x7b"],
             hardware=["a100-sxm-80gb", "h20-96gb"],
             batch_size=[1, 64],
             context_len=[1024],

@@ -1,5 +1,7 @@
 """Hyper-connections: residual streams from the embedding to the head, mixed in each layer."""
 
+import dataclasses
+
 from sweep.kernel.bindings.common import matrix, vector
 from sweep.kernel.bindings.operator import Operator, Step, Tensor
 from sweep.kernel.block import Block
@@ -16,14 +18,20 @@ SCALES = 3
 """One learned scale for each kind of mixing weight. [count]"""
 
 
-def _collapse_cost(b: Block, s: Step, _: Scalar) -> Cost:
-    return collapse(
+def _collapsed(b: Block, s: Step, weights: Scalar, scales: int) -> Cost:
+    found = collapse(
         s.tokens,
         b.hidden_size,
         streams=b.streams,
-        weights=mixing_weights(b.streams),
+        weights=weights,
         element_bytes=s.precision.hidden,
     )
+    vectors = (weights + scales) * s.precision.hidden
+    return dataclasses.replace(found, weight_bytes=found.weight_bytes + vectors)
+
+
+def _collapse_cost(b: Block, s: Step, _: Scalar) -> Cost:
+    return _collapsed(b, s, mixing_weights(b.streams), SCALES)
 
 
 def _collapse_weights(b: Block) -> tuple[Tensor, ...]:
@@ -39,13 +47,7 @@ def _expand_cost(b: Block, s: Step, _: Scalar) -> Cost:
 
 
 def _head_cost(b: Block, s: Step, _: Scalar) -> Cost:
-    return collapse(
-        s.tokens,
-        b.hidden_size,
-        streams=b.streams,
-        weights=b.streams,
-        element_bytes=s.precision.hidden,
-    )
+    return _collapsed(b, s, b.streams, scales=1)
 
 
 COLLAPSE = Operator(_collapse_cost, _collapse_weights)

@@ -5,6 +5,7 @@ DeepSeek's own inference code do: all GPUs need the same selection, and an excha
 would cost more. An indexer of blocks has a selection for each KV head, and is split as those are.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -125,13 +126,14 @@ def _norm_cost(vectors: int, rows: Callable[[Block, Scalar], Scalar]) -> Operato
 
     def cost(b: Block, s: Step, _: Scalar) -> Cost:
         hidden = s.precision.hidden
-        return norm(
+        found = norm(
             s.tokens * rows(b, s.tp),
             b.index_dim,
             vectors=float(vectors),
             input_bytes=hidden,
             output_bytes=hidden,
         )
+        return dataclasses.replace(found, weight_bytes=2 * b.index_dim * hidden)
 
     def weights(b: Block) -> tuple[Tensor, ...]:
         return (vector(2 * b.index_dim),)
