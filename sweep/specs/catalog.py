@@ -26,6 +26,14 @@ Kind = Literal["hardware", "models", "precisions", "sweeps"]
 S = TypeVar("S", bound=BaseModel)
 
 
+@lru_cache(maxsize=4096)
+def _identifier(path: Path, changed_ns: int, size: int) -> str | None:
+    """Identifier that a model file states; the file is read again once it has changed."""
+    del changed_ns, size
+    stated = read_mapping(path).get("hugging_face_id")
+    return stated if isinstance(stated, str) else None
+
+
 class Catalog:
     """Specifications by name.
 
@@ -74,9 +82,8 @@ class Catalog:
         """Identifier that each model is published under, by name; `None` where none is stated."""
         found: dict[str, str | None] = {}
         for name, path in self.paths("models").items():
-            with suppress(SpecError):
-                stated = read_mapping(path).get("hugging_face_id")
-                found[name] = stated if isinstance(stated, str) else None
+            with suppress(SpecError, OSError):
+                found[name] = _identifier(path, path.stat().st_mtime_ns, path.stat().st_size)
         return found
 
     def hardware(self, name: str | Mapping[str, Any]) -> HardwareSpec:
