@@ -218,6 +218,16 @@ def blocks(family: str = "llama", **changes: Any) -> tuple[Block, ...]:
     return read_blocks(config(family, **changes), family)
 
 
+def covering() -> list[str]:
+    """Families that together run every operator that some family of `CONFIGS` runs."""
+    runs = {name: {op for block in blocks(name) for op in block.operators} for name in CONFIGS}
+    left, chosen = set().union(*runs.values()), []
+    while left:
+        chosen.append(max(runs, key=lambda name: len(runs[name] & left)))
+        left -= runs[chosen[-1]]
+    return chosen
+
+
 def hardware(**changes: Any) -> HardwareSpec:
     """An accelerator with every figure stated."""
     figures: dict[str, Any] = {

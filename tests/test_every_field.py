@@ -22,6 +22,8 @@ from sweep.specs.model import ModelSpec, Published, StoredTensor
 from sweep.specs.precision import PrecisionSpec
 
 NAMES = OF_TEXT
+PLAIN = tuple(name for name in NAMES if not name.startswith(("inflight", "max")))
+"""Variables that take no server's steady state to compute."""
 CELL = {"batch_size": 3, "context_len": 100, "isl": 90, "osl": 20, "tp": 2}
 
 
@@ -363,7 +365,7 @@ def test_every_field_of_a_block_moves_some_variable(field: str) -> None:
     assert getattr(before[place], field) != value
     changed = dataclasses.replace(before[place], **{field: value})
     after = (*before[:place], changed, *before[place + 1 :])
-    assert differing(answered(before), answered(after))
+    assert differing(answered(before, *PLAIN), answered(after, *PLAIN))
 
 
 BY_CONFIG = {

@@ -18,6 +18,7 @@ from factories import (
     TOY,
     WIDE_MACHINES,
     blocks,
+    covering,
     hardware,
     model,
     nudged,
@@ -313,7 +314,7 @@ ONE_TOKEN = {"isl": 47, "osl": 1, "batch_size": 7, "tp": 1}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", covering())
 @given(
     st.fixed_dictionaries(
         {

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from factories import CONFIGS, FP16, hardware, model, point, shipped_model
+from factories import FP16, covering, hardware, model, point, shipped_model
 
 from sweep.grid.grid import Grid
 from sweep.kernel import memory, phases
@@ -31,7 +31,7 @@ def price(name: str, spec, machine: HardwareSpec | None = None, **numbers: float
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", covering())
 def test_a_layout_of_ones_is_one_gpu(family: str) -> None:
     numbers = {"batch_size": 3, "isl": 70, "osl": 20}
     for name in ("e2e_latency", "output_throughput_per_gpu", "memory_required"):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import CONFIGS, FP16, TOY, hardware, model, point, precision, shipped, shipped_model
+from factories import FP16, TOY, covering, hardware, model, point, precision, shipped, shipped_model
 
 from sweep.grid.grid import Grid
 from sweep.kernel import phases
@@ -248,7 +248,7 @@ def test_where_prompts_queue_every_iteration_is_full() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", covering())
 @pytest.mark.parametrize("pp", [1, 3])
 def test_one_request_alone_is_a_static_batch_of_one(family: str, pp: int) -> None:
     numbers = {"isl": 90, "osl": 20, "tp": 2, "pp": pp}
