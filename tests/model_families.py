@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from factories import CONFIGS, config
 from state_models import STATE_MODELS
+
+from sweep.models.spellings import SPELLINGS
 
 BASE = {
     "hidden_size": 64,
@@ -407,3 +410,28 @@ OTHER_FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
 }
 """Family → keys and parameters, as the published model code builds it without weights; those
 by hand where a comment says so. A router's stored bias, which that code keeps aside, is counted."""
+
+FURTHER_KEYS = [
+    *sorted({key for keys in SPELLINGS.values() for key in keys}),
+    *("layer_types", "mlp_layer_types", "moe_layer_freq", "moe_layers_enum", "no_rope_layers"),
+    *("rope_parameters", "partial_rotary_factor", "tie_word_embeddings", "text_config"),
+    *("hybrid_layer_pattern", "attn_type_list", "attn_config", "attention_other_setting"),
+    *("sliding_window_pattern", "use_sliding_window", "max_window_layers", "model_type"),
+    *(
+        "num_kv_shared_layers",
+        "use_cla",
+        "cla_share_factor",
+        "attention_k_eq_v",
+        "altup_num_inputs",
+    ),
+    *("block_configs", "cross_attention_layers", "hidden_size_per_layer_input"),
+]
+"""Keys that other families read: for configs that have too many."""
+
+
+def keys_of(family: str, **changes: Any) -> dict[str, Any]:
+    """Keys of a tiny model of any family, some replaced; `None` takes a key out."""
+    if family in CONFIGS:
+        return config(family, **changes)
+    keys = {"model_type": family, **OTHER_FAMILIES[family][0], **changes}
+    return {key: value for key, value in keys.items() if value is not None}

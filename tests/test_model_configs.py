@@ -4,10 +4,10 @@ import warnings
 from typing import Any
 
 import pytest
-from factories import CONFIGS, blocks, config
+from factories import blocks, config
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_families import BASE, OTHER_FAMILIES
+from model_families import BASE, FURTHER_KEYS, OTHER_FAMILIES, keys_of
 
 from sweep.errors import SpecError, SpecWarning
 from sweep.kernel.block import Block
@@ -21,14 +21,6 @@ from sweep.specs.model import ModelSpec, Published
 
 def parameters(layers: tuple[Block, ...]) -> int:
     return sum(int(block.count) * tensor.elements for block, tensor in tensors(layers))
-
-
-def keys_of(family: str, **changes: Any) -> dict[str, Any]:
-    """Keys of a tiny model of any family, some replaced; `None` takes a key out."""
-    if family in CONFIGS:
-        return config(family, **changes)
-    keys = {"model_type": family, **OTHER_FAMILIES[family][0], **changes}
-    return {key: value for key, value in keys.items() if value is not None}
 
 
 def count(family: str, **changes: Any) -> int:
@@ -325,21 +317,6 @@ WRONG = st.sampled_from(
     [None, 0, -1, 1, 3, 7, 10**18, True, False, 1.5, "8", "", [], [1], [0, 1, 1], {}, {"a": 1}]
 )
 EVERY_FAMILY = sorted(FAMILIES)
-FURTHER_KEYS = [
-    *sorted({key for keys in SPELLINGS.values() for key in keys}),
-    *("layer_types", "mlp_layer_types", "moe_layer_freq", "moe_layers_enum", "no_rope_layers"),
-    *("rope_parameters", "partial_rotary_factor", "tie_word_embeddings", "text_config"),
-    *("hybrid_layer_pattern", "attn_type_list", "attn_config", "attention_other_setting"),
-    *("sliding_window_pattern", "use_sliding_window", "max_window_layers", "model_type"),
-    *(
-        "num_kv_shared_layers",
-        "use_cla",
-        "cla_share_factor",
-        "attention_k_eq_v",
-        "altup_num_inputs",
-    ),
-    *("block_configs", "cross_attention_layers", "hidden_size_per_layer_input"),
-]
 
 
 @settings(max_examples=500)
