@@ -140,13 +140,12 @@ def test_a_grid_between_one_tile_and_shards_is_assembled_from_small_tiles(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("calibration", ["ideal", "tensorrt-llm"])
 def test_models_of_several_structures_are_assembled(
-    calibration: str, large: None, monkeypatch: pytest.MonkeyPatch
+    large: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(thresholds, "ONE_TILE_BYTES", 2**28)
     grid = resolve(Grid(**{**UNEVEN, "variables": VARIABLES}), shipped())
-    work = Evaluation(make_plan(grid, calibration=load_calibration(calibration)))
+    work = Evaluation(make_plan(grid, calibration=load_calibration("tensorrt-llm")))
     assert work.structures > 1
     assert not any(is_tile(array) for array in work.compute(work.whole).values())
 

@@ -315,6 +315,7 @@ ONE_TOKEN = {"isl": 47, "osl": 1, "batch_size": 7, "tp": 1}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", covering())
+@settings(max_examples=8)
 @given(
     st.fixed_dictionaries(
         {
@@ -630,6 +631,7 @@ def test_global_roofline_of_gpt2_has_two_matrices_in_the_feed_forward() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["gemma2", "mixtral"])
+@settings(max_examples=8)
 @given(st.data())
 def test_a_grid_of_one_cell_is_one_request(family: str, data: Any) -> None:
     spec, machine = data.draw(models(family)), data.draw(machines())

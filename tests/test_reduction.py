@@ -84,7 +84,7 @@ def cut_anyhow(dataset, random, whole) -> list[xr.Dataset]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("text", "options"), ASKED)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 10**6), random=st.randoms(use_true_random=False))
 def test_parts_combine_to_the_whole(text, options, seed, random) -> None:
     dataset = random_dataset(seed)
