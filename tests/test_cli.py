@@ -160,7 +160,8 @@ def test_plan_counts_points_and_bytes(call, sweep_file) -> None:
 def test_run_writes_a_file_that_check_accepts(call, sweep_file, tmp_path) -> None:
     output = tmp_path / "out.nc"
     code, out, err = call("run", sweep_file(), "-o", output)
-    assert (code, out, err) == (0, "", "")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{output}: 8 points, ")
     assert call("check", output)[0] == 0
     assert [p.name for p in tmp_path.iterdir() if p.suffix == ".nc"] == ["out.nc"]
 

@@ -319,6 +319,14 @@ WRONG = st.sampled_from(
 EVERY_FAMILY = sorted(FAMILIES)
 
 
+@pytest.mark.parametrize("family", ["deepseek_v4", "llama4_text", "nemotron_h"])
+@pytest.mark.parametrize("fact", ["experts", "experts_per_token"])
+def test_an_empty_list_of_sizes_is_refused(family: str, fact: str) -> None:
+    (key,) = set(SPELLINGS[fact]) & set(keys_of(family))
+    with pytest.raises(SpecError, match=rf"{key}: .*not \[\]"):
+        read_blocks({**keys_of(family), key: []}, "some.json")
+
+
 @settings(max_examples=500)
 @given(st.sampled_from(EVERY_FAMILY), st.data())
 def test_a_malformed_config_is_one_error_of_one_line(family: str, data: st.DataObject) -> None:

@@ -3,7 +3,6 @@
 Heavy packages are imported inside the commands that need them.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -223,9 +222,8 @@ def _export(
 
 
 def _print_size(output: Path, sizes: dict[Any, int], size: int) -> None:
-    if sys.stdout.isatty():
-        axes = " × ".join(f"{size} {axis}" for axis, size in sizes.items())
-        click.echo(f"{output}: {axes or 'one cell'}, {size:,} bytes before compression")
+    axes = " × ".join(f"{size} {axis}" for axis, size in sizes.items())
+    click.echo(f"{output}: {axes or 'one cell'}, {size:,} bytes before compression")
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -1,7 +1,6 @@
 """Commands that plan, run and check a sweep."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,8 +231,7 @@ def run(
         size = run_into_file(planned, output, force=force)
     except SweepError as error:
         raise type(error)(f"{file}: {error}") from None
-    if sys.stdout.isatty():
-        click.echo(f"{output}: {grid.points:,} points, {size:,} bytes")
+    click.echo(f"{output}: {grid.points:,} points, {size:,} bytes")
 
 
 @click.command()

@@ -24,6 +24,7 @@ from sweep.schema.axes import AXES, LABELLED, LAYOUT, LENGTHS
 from sweep.schema.intervals import ENDS
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog
+from sweep.specs.dtypes import DTYPE_TITLES
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import PrecisionSpec
 
@@ -42,7 +43,6 @@ FIRST = (
 """Variables to show first: the first of these that the result has."""
 UP = ("batch_size", "concurrency")
 """Axes that are vertical in a map, if the result has them."""
-DTYPE_NAMES = {"half": "fp16 or bf16"}
 MOST_SENTENCES = 12
 AXIS_UNITS = {
     **dict.fromkeys(LENGTHS, "tokens"),
@@ -246,7 +246,7 @@ def _machine(spec: HardwareSpec, recipes: Mapping[str, list[PrecisionSpec]]) -> 
     """Bandwidth, and for each recipe the peak rate of every type that it computes in."""
     peaks = {
         name: {
-            DTYPE_NAMES.get(dtype, dtype): spec.peaks[dtype]
+            DTYPE_TITLES.get(dtype, dtype): spec.peaks[dtype]
             for dtype in dict.fromkeys(d for r in each for d in r.compute_dtypes.values())
             if dtype in spec.peaks
         }

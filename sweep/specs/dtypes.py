@@ -8,6 +8,8 @@ StoredDtype = Literal[
 ]
 PEAK_DTYPES = (*get_args(Dtype), "half")
 """Types a matrix unit computes in; `half` is fp16 or bf16, whichever the hardware has."""
+DTYPE_TITLES = {"half": "fp16 or bf16"}
+"""Names of types for readers, where they differ."""
 COMPUTED_AS = {"nvfp4": "fp4", "mxfp4": "fp4"}
 """Type that a block-scaled format computes in, where it is not its own."""
 DTYPE_BYTES: dict[str, float] = {

@@ -27,7 +27,6 @@ AXIS_LABELS = {
     "osl": "output length (tokens)",
     "image_size": "side of the image (pixels)",
 }
-DTYPE_NAMES = {"half": "fp16 or bf16"}
 METHOD_TITLES = {
     "decode_step_latency": "operator roofline",
     "global_decode_step_latency": "global roofline",

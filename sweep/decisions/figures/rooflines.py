@@ -6,8 +6,8 @@ from itertools import cycle
 import numpy as np
 from matplotlib.figure import Figure
 
-from sweep.decisions.figures.comparison import DTYPE_NAMES
 from sweep.decisions.figures.style import COLOURS, LINES, plain_text
+from sweep.specs.dtypes import DTYPE_TITLES
 from sweep.specs.hardware import HardwareSpec
 
 
@@ -40,7 +40,7 @@ def roofline_figure(specs: Sequence[HardwareSpec], dtype: str, *, linear: bool =
         axes.set_yscale("log")
     axes.set_xlim(low, high)
     axes.set_xlabel("arithmetic intensity (FLOP per byte)")
-    axes.set_ylabel(f"attainable rate, dense {DTYPE_NAMES.get(dtype, dtype)} (TFLOP/s)")
+    axes.set_ylabel(f"attainable rate, dense {DTYPE_TITLES.get(dtype, dtype)} (TFLOP/s)")
     axes.set_title("Rooflines; dots mark the ridge points (FLOP per byte)")
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.xaxis.set_major_formatter("{x:g}")
