@@ -2,10 +2,10 @@
 
 It needs `transformers` and `torch`, which neither the package nor its tests do:
 
-    python benchmarks/parameter_oracle.py [FOLDER_OF_CONFIGS ...] [--variations N]
+    python benchmarks/parameter_oracle.py [FOLDER_OF_CONFIGS ...] [--variations N] [--family NAME]
 
-Every shipped config, every `*.json` of the folders and N random variations of each family are
-built on PyTorch's meta device. The table lists disagreements and is empty if there are none.
+Every shipped config, every `*.json` of the folders and N random variations of each family, or of
+those named, are built on PyTorch's meta device. Disagreements are listed; a table counts outcomes.
 """
 
 import argparse
@@ -14,7 +14,9 @@ import logging
 import random
 import sys
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from sweep.models.read import read_blocks
 from sweep.models.spellings import spellings
 from sweep.specs.catalog import Catalog
 
+OUTCOMES = ("same", "not built", "refused", "DIFFERS")
 NOT_OF_THE_MODEL = {"quantization_config", "auto_map", "architectures", "transformers_version"}
 LISTED = {"gemma3", "llama4", "mimo_v2_flash", "mllama", "step3p5"}
 """Families whose published configs list their layers, or are nested: no flat variation is one."""
@@ -123,10 +126,10 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def variations(number: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Random sizes and flags for every family whose class the published code has."""
-    draw = random.Random(seed)
-    for family in sorted(FAMILIES.keys() - LISTED):
+def variations(families: list[str], number: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Random sizes and flags for each family whose class the published code has."""
+    for family in families:
+        draw = random.Random(f"{seed} {family}")
         try:
             name = CLASS_NAMES.get(family, family)
             default = AutoConfig.for_model(name).to_dict()
@@ -181,17 +184,22 @@ def main() -> int:
     parser.add_argument("folders", nargs="*")
     parser.add_argument("--variations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--family", action="append", help="only variations of these")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    outcomes = {"same": 0, "not built": 0, "refused": 0, "DIFFERS": 0}
-    cases = [*configs(arguments.folders), *variations(arguments.variations, arguments.seed)]
-    for name, config in cases:
+    named, outcomes = arguments.family, defaultdict[str, Counter[str]](Counter)
+    families = named or sorted(FAMILIES.keys() - LISTED)
+    drawn = variations(families, arguments.variations, arguments.seed)
+    for name, config in drawn if named else chain(configs(arguments.folders), drawn):
+        family, number = name.partition(" ")[::2]
         outcome = compare(config)
-        outcomes[outcome.partition(":")[0]] += 1
+        outcomes[family if number else "configs"][outcome.partition(":")[0]] += 1
         if outcome != "same":
-            print(f"{name:45s} {outcome}")
-    print(outcomes)
-    return int(outcomes["DIFFERS"] > 0)
+            print(f"{name:45s} {outcome}", file=sys.stderr)
+    print(f"{'':<25}" + "".join(f"{kind:>10}" for kind in OUTCOMES))
+    for family, counts in outcomes.items():
+        print(f"{family:<25}" + "".join(f"{counts[kind]:>10}" for kind in OUTCOMES))
+    return int(any(counts["DIFFERS"] for counts in outcomes.values()))
 
 
 if __name__ == "__main__":
