@@ -99,6 +99,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert run.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hardware", "models", "precisions", "sweeps"])
 def test_list_as_json_and_as_table_hold_the_same_names(call, kind) -> None:
     code, out, _ = call("list", kind, "--json")

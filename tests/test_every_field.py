@@ -190,6 +190,7 @@ def test_every_peak_is_read_by_the_precision_that_computes_in_it(dtype: str) -> 
         assert ("prefill_latency" in moved) == computes, other
 
 
+@pytest.mark.slow
 def test_half_computes_at_the_faster_of_fp16_and_bf16() -> None:
     spec, recipe = model("llama"), precision("half")
     only = {"memory_bandwidth_bytes_per_s": 1e18}

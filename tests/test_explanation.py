@@ -165,6 +165,7 @@ def test_all_rates_doubled_and_fixed_times_halved_halve_every_time(case: str) ->
         assert total == pytest.approx(power)
 
 
+@pytest.mark.slow
 def test_without_hops_the_rates_alone_decide() -> None:
     found = told(*CASES["one GPU"]).elasticities
     assert sum(found["ttft"][rate] for rate in RATES) == pytest.approx(-1)

@@ -86,6 +86,7 @@ def test_a_merged_file_holds_the_same_and_is_sound(call, source, tmp_path, compr
             assert filters["complevel"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("digits", [1, 3, 5])
 @pytest.mark.parametrize("ending", [".nc", ".zarr"])
 def test_rounding_keeps_the_digits_it_promises(source, results, tmp_path, digits, ending) -> None:

@@ -493,6 +493,7 @@ def test_every_variable_is_described(name: str, wide64: xr.Dataset) -> None:
         assert np.size(numbers) == len(attributes["flag_meanings"].split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "missing"),
     [("decode_step_bytes", "precision"), ("bound", "hardware"), ("decode_step_flops", "tp")],

@@ -182,6 +182,7 @@ def test_fifty_rows_narrow_an_interval_that_fifty_copies_do_not() -> None:
     assert error(range(50), given.weights) < 0.9 * one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_wild_rows_move_no_determined_parameter_by_more_than_its_error(seed: int) -> None:
     random, wild = np.random.default_rng(seed), table().measured.copy()

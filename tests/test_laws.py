@@ -464,6 +464,7 @@ def test_a_window_caps_the_context_of_the_global_roofline() -> None:
     assert windowed == capped
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_tensor_parallelism_leaves_the_intensity_and_divides_the_time(data: Any) -> None:
     spec, machine = data.draw(models("llama")), data.draw(machines())

@@ -570,6 +570,7 @@ def test_each_model_of_a_sweep_has_its_own_recipe() -> None:
     }
 
 
+@pytest.mark.slow
 def test_intervals_follow_the_type_of_each_model() -> None:
     both = {"precision": ["checkpoint"], **AXES, "hardware": ["h100-sxm-80gb"]}
     together = run(Grid(models=[SECOND, PLAIN], **both), efficiency="tensorrt-llm")

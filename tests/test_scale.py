@@ -177,6 +177,7 @@ def test_what_stands_is_not_computed_again(tmp_path, monkeypatch) -> None:
         run_reduced(made, out, Sharding(), lambda line: None)
 
 
+@pytest.mark.slow
 def test_damage_of_a_partial_is_found_and_mended(tmp_path) -> None:
     made, out = planned(QUESTION, shards=8), tmp_path / "answer.nc"
     run_reduced(made, out, Sharding(only=(1, 1)), lambda line: None)

@@ -127,7 +127,7 @@ class Config:
         """
         key = self.given(fact)
         value = None if key is None else self._data[key]
-        if key is None or not isinstance(value, list) or len(value) != max(layers, 1):
+        if key is None or not isinstance(value, list) or len(value) != layers or not value:
             return self.size(fact, default=default)
         if any(entry != value[0] for entry in value):
             raise self.error(key, "a size that differs from layer to layer is not supported")
