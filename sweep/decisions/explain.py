@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -223,9 +222,12 @@ def _phase(name: str, tokens: float, blocks: Sequence[Block], found: Mapping[str
     return Phase(name, tokens, tuple(parts))
 
 
-@eqx.filter_jit
 def _by_operator(point: Point) -> dict[str, dict[str, jax.Array]]:
-    """Amounts by operator, in the order of `operator_names`, and the host's time, by phase."""
+    """Amounts by operator, in the order of `operator_names`, and the host's time, by phase.
+
+    Not compiled: for one cell the operations one by one take less time than a compilation, and
+    they are the same for all models.
+    """
     blocks = point.model.blocks
 
     def summed(amounts: Amounts) -> dict[str, jax.Array]:
@@ -255,7 +257,6 @@ def _elasticities(
     }
 
 
-@eqx.filter_jit
 def _derivatives(point: Point) -> dict[str, jax.Array]:
     def quantities(request: Request) -> dict[str, Scalar]:
         found = {name: getattr(request, name) for name in QUANTITIES if name in VARIABLES}
