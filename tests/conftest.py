@@ -38,11 +38,19 @@ LONG_TO_COMPILE = {
 """Fixtures of sweeps and pages that take long to compile."""
 
 
+LONGEST_FILES = ("laws", "scale", "pages", "report", "calibration", "cli", "shards", "evaluation")
+"""Files that take longest; they start first, so that both workers end together."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests of fixtures that take long to compile as slow."""
+    """Mark tests of slow fixtures and of campaigns as slow, and start the longest files first."""
     for item in items:
-        if LONG_TO_COMPILE & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if LONG_TO_COMPILE & fixtures or item.get_closest_marker("campaign"):
             item.add_marker(pytest.mark.slow)
+    first = {f"test_{name}": place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(first)))
 
 
 @pytest.fixture(scope="session")

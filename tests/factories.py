@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import xarray as xr
 
 from sweep.evaluation.single_cell import cell
@@ -226,6 +227,12 @@ def covering() -> list[str]:
         chosen.append(max(runs, key=lambda name: len(runs[name] & left)))
         left -= runs[chosen[-1]]
     return chosen
+
+
+def all_families() -> list[Any]:
+    """Every family of `CONFIGS`; those beyond `covering` only in campaigns."""
+    few = set(covering())
+    return [n if n in few else pytest.param(n, marks=pytest.mark.campaign) for n in CONFIGS]
 
 
 def hardware(**changes: Any) -> HardwareSpec:

@@ -66,9 +66,12 @@ def simulated(seed: int) -> tuple[dict[str, float], np.ndarray]:
 
 
 @pytest.mark.slow
-def test_no_ideal_prediction_is_below_a_measured_throughput() -> None:
-    """Bounds are bounds: every in-flight and static row that is not in doubt."""
+@pytest.mark.parametrize("models", [4, pytest.param(None, marks=pytest.mark.campaign)])
+def test_no_ideal_prediction_is_below_a_measured_throughput(models: int | None) -> None:
+    """Bounds are bounds: in-flight and static rows of the first models, or all, if not in doubt."""
     rows = [r for r in read_measurements("tensorrt-llm") if r.quality == "ok"]
+    kept = set(list(dict.fromkeys(r.model for r in rows))[:models])
+    rows = [r for r in rows if r.model in kept]
     found = predict(tabulate(rows, shipped()).groups)
     assert np.isfinite(found).all()
     over = np.asarray([p / r.value for p, r in zip(found, rows, strict=True)])

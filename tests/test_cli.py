@@ -406,7 +406,7 @@ def test_the_articles_rooflines_in_one_command(call, tmp_path) -> None:
     assert picture.read_bytes() != drawn
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_the_articles_meshes_in_one_command(call, tmp_path) -> None:
     picture = tmp_path / "meshes.png"
     code, out, _ = call("article-meshes", "-o", picture, "--json")

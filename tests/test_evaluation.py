@@ -72,7 +72,7 @@ def test_a_default_shard_is_one_tile(large: None) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.campaign)])
 def test_shards_and_the_whole_have_the_same_bits(dtype: str, large: None) -> None:
     """Whether tiles are the result, are copied into it, or belong to other shards."""
     made = twins(dtype=dtype)

@@ -354,7 +354,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch) -> None:
     peaks = []
     for hardware in (4, 16):

@@ -17,6 +17,7 @@ from factories import (
     OF_TEXT,
     TOY,
     WIDE_MACHINES,
+    all_families,
     blocks,
     covering,
     hardware,
@@ -140,7 +141,7 @@ def resource_totals(works: list[phases.Work], where: Point) -> list[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", all_families())
 def test_no_resource_needs_longer_than_the_step(family: str) -> None:
     with jax.enable_x64(True):
         where = point(model(family), tp=2, batch_size=3, isl=70, context_len=90)
@@ -207,7 +208,7 @@ def test_more_work_is_never_faster(family: str, data: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", all_families())
 def test_nothing_is_reduced_on_one_gpu(family: str) -> None:
     def reduced(tp: int) -> list[float]:
         with jax.enable_x64(True):
@@ -220,7 +221,7 @@ def test_nothing_is_reduced_on_one_gpu(family: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", all_families())
 def test_shards_together_multiply_what_the_whole_does(family: str) -> None:
     # Up to the KV heads, 2 at least; routers, gates of one column and OPT's projections are copied.
     copied = {
@@ -592,7 +593,7 @@ def test_metrics_hang_together(wide64: xr.Dataset) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.filterwarnings("error")  # JAX warns of a tile that does not fit its buffers
 def test_tiles_of_a_sweep_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = {"context_len": list(range(1, 12)), "batch_size": [1, 2, 3]}
@@ -631,7 +632,7 @@ def test_global_roofline_of_gpt2_has_two_matrices_in_the_feed_forward() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["gemma2", "mixtral"])
+@pytest.mark.parametrize("family", ["gemma2", pytest.param("mixtral", marks=pytest.mark.campaign)])
 @settings(max_examples=8)
 @given(st.data())
 def test_a_grid_of_one_cell_is_one_request(family: str, data: Any) -> None:

@@ -5,7 +5,17 @@ import math
 
 import jax
 import pytest
-from factories import CONFIGS, FP16, TOY, blocks, config, point, shipped, shipped_model
+from factories import (
+    CONFIGS,
+    FP16,
+    TOY,
+    all_families,
+    blocks,
+    config,
+    point,
+    shipped,
+    shipped_model,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
@@ -704,7 +714,7 @@ def test_narrow_opt_projects_in_and_out() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", all_families())
 def test_one_token_takes_two_flops_with_every_matrix_element_it_uses(family: str) -> None:
     layers = blocks(family, **({} if "text_config" in CONFIGS[family] else UNTIED))
     with jax.enable_x64(True):

@@ -304,7 +304,7 @@ def test_killed_and_resumed_it_answers_the_same(sweep_file, uninterrupted, tmp_p
     same_answer(sweep.open_results(out).load(), uninterrupted, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_workers_and_parts_answer_the_same(sweep_file, uninterrupted, tmp_path) -> None:
     done(start("run", sweep_file, "-o", tmp_path / "workers.nc", *ASKED, "--workers", 2))
     same_answer(sweep.open_results(tmp_path / "workers.nc").load(), uninterrupted, tmp_path)
@@ -344,7 +344,7 @@ print(json.dumps(list(peaks.values())))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_memory_does_not_grow_with_the_grid(tmp_path) -> None:
     """Of a run, a merge, an export, a reduction, a comparison and a check of a folder."""
     peaks = []

@@ -495,7 +495,7 @@ def test_the_kernel_sees_only_blocks_that_run(family: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("tp", [1, 2])
+@pytest.mark.parametrize("tp", [pytest.param(1, marks=pytest.mark.campaign), 2])
 def test_no_output_is_lost(family: str, tp: int) -> None:
     found = outputs(blocks(family), *OUTPUTS, "inflight_output_throughput", tp=tp, pp=2)
     assert all(math.isfinite(value) and value > 0 for value in found)
