@@ -107,6 +107,7 @@ class Inflight:
     Attributes:
         point: Model, machine, precision, layout, server and lengths.
         concurrency: Requests that one replica holds. [count]
+        clients: Requests that clients keep open at it, those it cannot hold included. [count]
     """
 
     def __init__(self, point: Point) -> None:
@@ -114,6 +115,12 @@ class Inflight:
         self.point = point
         self.isl, self.osl = point.length("isl"), point.length("osl")
         self.concurrency = concurrency(point)
+        self.clients = self.concurrency
+        if point.concurrency is not None:
+            sent = point.concurrency
+            if point.num_requests is not None:
+                sent = jnp.minimum(sent, point.num_requests)
+            self.clients = jnp.maximum(self.concurrency, sent)
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
@@ -146,14 +153,30 @@ class Inflight:
         return lumps * self.lump_latency + (1 - lumps) * self._alone.latency
 
     @cached_property
+    def slot_wait(self) -> Scalar:
+        """Time from sending to admission where clients keep more open than fit. [s]"""
+        return slot_wait(self.clients, self.concurrency, self.steady_rate)
+
+    @cached_property
     def request_latency(self) -> Scalar:
-        """Time from admission to last token, by Little's law. [s]"""
-        return self.cycle.residents * self.iteration_latency / self.cycle.started
+        """Time from sending to last token, by Little's law. [s]"""
+        served = self.cycle.residents * self.iteration_latency / self.cycle.started
+        return self.slot_wait + served
+
+    @cached_property
+    def queue_time(self) -> Scalar:
+        """Time from sending to the first iteration with tokens of the prompt. [s]"""
+        return self.slot_wait + self.cycle.waited * self.lump_latency
+
+    @cached_property
+    def prefill_time(self) -> Scalar:
+        """Time of the iterations that prefill a prompt, beside what others do in them. [s]"""
+        return self.cycle.chunks * self.lump_latency
 
     @cached_property
     def ttft(self) -> Scalar:
-        """Time from admission to first token: its lumps, and those it waits for. [s]"""
-        return (self.cycle.chunks + self.cycle.waited) * self.lump_latency
+        """Time from sending to first token. [s]"""
+        return self.queue_time + self.prefill_time
 
     @cached_property
     def tpot(self) -> Scalar:
@@ -163,15 +186,19 @@ class Inflight:
         return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property
-    def request_rate(self) -> Scalar:
-        """Requests that one replica completes in a second. [s-1]"""
+    def steady_rate(self) -> Scalar:
+        """Requests that one replica completes in a second of the steady state. [s-1]"""
         groups = self.point.layout.dp_attention
         started = groups * self.microbatches * self.cycle.started
-        steady = started / self.iteration_latency
+        return started / self.iteration_latency
+
+    @cached_property
+    def request_rate(self) -> Scalar:
+        """Requests that one replica completes in a second, of the run if it has an end. [s-1]"""
         if self.point.num_requests is None:
-            return steady
+            return self.steady_rate
         requests = self.point.num_requests
-        return requests / (requests / steady + self._ramp_and_drain)
+        return requests / (requests / self.steady_rate + self._ramp_and_drain)
 
     @cached_property
     def _ramp_and_drain(self) -> Scalar:
@@ -200,3 +227,20 @@ def concurrency(point: Point) -> Scalar:
         if limit is not None:
             held = jnp.minimum(held, limit)
     return held
+
+
+def slot_wait(clients: Scalar, held: Scalar, rate: Scalar) -> Scalar:
+    """Time from sending a request to its admission, by Little's law [1]. [s]
+
+    Each client sends its next request when its last one ends. All but those held wait, and `rate`
+    of them are admitted in a second.
+
+    Args:
+        clients: Requests that clients keep open. [count]
+        held: Requests that the server holds. [count]
+        rate: Requests that it completes in a second with so many. [s-1]
+
+    References:
+        [1] Little, "A Proof for the Queuing Formula: L = λW", Operations Research 9(3), 1961.
+    """
+    return jnp.maximum(clients - held, 0.0) / rate

@@ -239,6 +239,18 @@ class Request:
         return self._where_served(self._inflight.ttft)
 
     @cached_property
+    def inflight_queue_time(self) -> Scalar:
+        return self._where_served(self._inflight.queue_time)
+
+    @cached_property
+    def inflight_prefill_time(self) -> Scalar:
+        return self._where_served(self._inflight.prefill_time)
+
+    @cached_property
+    def inflight_overload(self) -> Int[Array, ""]:
+        return jnp.where(self._inflight.clients > self._inflight.concurrency, 1, 0)
+
+    @cached_property
     def inflight_tpot(self) -> Scalar:
         return self._where_served(self._inflight.tpot)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from sweep.errors import GridError
 from sweep.schema.axes import CONFIGURATION, LAYOUT, LENGTHS, LONGEST, OPTIONAL, SERVER
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
-from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
+from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
 
 
 @dataclass(frozen=True)
@@ -315,8 +315,26 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "s",
         "time to first token under in-flight batching",
-        "Steady state, from admission: the iterations that prefill the prompt, and the wait for "
-        "them where prompts queue for max_num_tokens.",
+        "Steady state, from sending, as a client sees it: inflight_queue_time + "
+        "inflight_prefill_time.",
+        masked=True,
+        ancillary=("inflight_feasible", "inflight_overload"),
+    ),
+    "inflight_queue_time": Variable(
+        _INFLIGHT,
+        "s",
+        "time from sending to prefill under in-flight batching",
+        "Wait for a slot where clients keep more requests open than fit, (concurrency - "
+        "inflight_concurrency) over requests completed per second, and wait where prompts queue "
+        "for max_num_tokens.",
+        masked=True,
+        ancillary=("inflight_feasible", "inflight_overload"),
+    ),
+    "inflight_prefill_time": Variable(
+        _INFLIGHT,
+        "s",
+        "time of the prefill under in-flight batching",
+        "Iterations that carry tokens of the prompt, beside prompts and decode steps of others.",
         masked=True,
         ancillary=("inflight_feasible",),
     ),
@@ -332,10 +350,18 @@ VARIABLES: dict[str, Variable] = {
     "inflight_request_latency": Variable(
         _INFLIGHT,
         "s",
-        "time from admission to last token under in-flight batching",
-        "Steady state: requests held over requests completed per second.",
+        "time from sending to last token under in-flight batching",
+        "Steady state: requests that clients keep open over requests completed per second.",
         masked=True,
         ancillary=("inflight_feasible",),
+    ),
+    "inflight_overload": Variable(
+        _INFLIGHT,
+        "1",
+        "why requests wait for a slot of the server",
+        "Each bit is one reason; 0 where none waits. clients_exceed_capacity: concurrency is above "
+        "max_concurrency.",
+        flag_masks=tuple(OVERLOADS.items()),
     ),
     "inflight_feasible": Variable(
         _HELD,
