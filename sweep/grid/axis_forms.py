@@ -94,6 +94,15 @@ def check_shares(given: object) -> list[float]:
     return _check_numbers(given, lambda value: 0 < value <= 1, "above 0 and at most 1")
 
 
+def check_rates(given: object) -> list[float]:
+    """Check the numbers of an axis that must be above 0.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers above 0.
+    """
+    return _check_numbers(given, lambda value: 0 < value < 1e9, "above 0")
+
+
 def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) -> list[float]:
     if not isinstance(given, list | tuple) or not given:
         raise ValueError("must be a list of numbers, and not empty")
@@ -108,3 +117,4 @@ def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) 
 Axis = Annotated[list[int], BeforeValidator(expand_axis)]
 Ratios = Annotated[list[float], BeforeValidator(check_ratios)]
 Shares = Annotated[list[float], BeforeValidator(check_shares)]
+Rates = Annotated[list[float], BeforeValidator(check_rates)]

@@ -17,6 +17,7 @@ References:
     [2] Agrawal et al., "Sarathi-Serve", OSDI 2024.
 """
 
+import dataclasses
 from functools import cached_property
 
 import equinox as eqx
@@ -186,6 +187,20 @@ class Inflight:
         return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property
+    def tpot_p99(self) -> Scalar:
+        """Time between output tokens that 99 % of them stay below. [s]"""
+        steps = self.osl - 1
+        seldom = self.cycle.interrupted <= (1 - 0.99) * steps
+        longer = jnp.maximum(self.lump_latency, self._alone.latency)
+        spent = jnp.where(seldom, self._alone.latency, longer)
+        return jnp.where(steps > 0, spent, jnp.nan)
+
+    def ttft_quantile(self, share: float) -> Scalar:
+        """Time to first token that a share of the requests stays below: all are alike. [s]"""
+        del share
+        return self.ttft
+
+    @cached_property
     def steady_rate(self) -> Scalar:
         """Requests that one replica completes in a second of the steady state. [s-1]"""
         groups = self.point.layout.dp_attention
@@ -218,6 +233,13 @@ class Inflight:
         staggered = jnp.maximum(c.lumps * c.stay * (1 - missing) - c.chunks, 0.0)
         iterations = jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
         return self.point.factors.ramp * empty * iterations
+
+
+def at_capacity(point: Point) -> Point:
+    """The same server with as many requests as fit, without end."""
+    return dataclasses.replace(
+        point, concurrency=None, num_requests=None, request_rate=None, burstiness=None
+    )
 
 
 def concurrency(point: Point) -> Scalar:

@@ -202,6 +202,10 @@ class Point(eqx.Module):
             given. [count]
         concurrency: Requests that clients keep open at one replica; as many as fit if not
             given. [count]
+        request_rate: Requests that arrive at one replica, instead of clients that wait for
+            answers. [s-1]
+        burstiness: Shape of the gamma distribution of the gaps between arrivals: 1 if not given,
+            a Poisson process; below, arrivals come in bursts. [1]
         guidance_passes: Passes of each image in a denoising step; one if not given. [count]
         denoising_steps: Denoising steps of each image. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
@@ -227,6 +231,8 @@ class Point(eqx.Module):
     max_num_tokens: Scalar | None = None
     num_requests: Scalar | None = None
     concurrency: Scalar | None = None
+    request_rate: Scalar | None = None
+    burstiness: Scalar | None = None
     guidance_passes: Scalar | None = None
     denoising_steps: Scalar | None = None
     context_len: Scalar | None = None

@@ -7,18 +7,18 @@ from typing import Any
 LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp", "expert_imbalance")
 CONFIGURATION = ("model", "hardware", "precision", *LAYOUT)
 SERVER = ("kv_cache_fraction", "reserved_osl", "max_batch_size", "max_num_tokens")
+LOADS = ("num_requests", "concurrency", "request_rate", "burstiness")
 DENOISING = ("guidance_passes", "denoising_steps")
 LENGTHS = ("context_len", "isl", "osl", "image_size")
 AXES = (
     *CONFIGURATION,
     "batch_size",
     *SERVER,
-    "num_requests",
-    "concurrency",
+    *LOADS,
     *DENOISING,
     *LENGTHS,
 )
-OPTIONAL = (*LAYOUT[1:], *SERVER, "num_requests", "concurrency", "guidance_passes")
+OPTIONAL = (*LAYOUT[1:], *SERVER, *LOADS, "guidance_passes")
 """Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
 default, no limit or no guidance."""
 REPLICA_GPUS = ("tp", "pp", "dp_attention")
@@ -26,6 +26,9 @@ REPLICA_GPUS = ("tp", "pp", "dp_attention")
 GPUS = (*REPLICA_GPUS, "dp")
 """Axes whose product is the GPUs of a deployment."""
 LABELLED = ("model", "hardware", "precision", "operator")
+
+AXIS_UNITS = {"request_rate": "s-1"}
+"""Units of numeric axes that are no counts or shares."""
 
 LONGEST = "longest"
 """Placeholder for `context_len`, or for `isl` and `osl` where a grid has those instead."""
@@ -47,6 +50,8 @@ AXIS_LONG_NAMES = {
     "max_num_tokens": "tokens in one iteration of an attention group",
     "num_requests": "requests of a run of one replica",
     "concurrency": "requests that clients keep open at one replica",
+    "request_rate": "requests that arrive at one replica in a second",
+    "burstiness": "shape of the gamma distribution of gaps between arrivals",
     "guidance_passes": "passes of each image in one denoising step, two with guidance",
     "denoising_steps": "denoising steps of each image",
     "image_size": "side of each image, in pixels",
