@@ -1,12 +1,13 @@
 """Loads of a server: what clients wait for, against a simulation and measurements."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import TOY, model, point, price, shipped, shipped_model
+from factories import FP16, TOY, model, point, price, shipped, shipped_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from server_simulation import iteration_seconds, simulate
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.kernel.finite_run import FiniteRun
-from sweep.kernel.inflight import Inflight, slot_wait
+from sweep.kernel.inflight import Inflight, prefill_first_cycle, slot_wait
 from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import bursts, others_near, slots
@@ -41,7 +42,7 @@ class Setting:
     fit: int
     load: float
 
-    def point(self, **numbers: float) -> Point:
+    def point(self, **numbers: Any) -> Point:
         # Memory for any number of requests: max_batch_size limits them.
         machine = shipped().hardware(self.machine)
         roomy = machine.model_copy(update={"memory_bytes": 1e13, "usable_memory_bytes": None})
@@ -251,7 +252,7 @@ MEDIANS = {"mean": 0.05, "p50": 0.05, "p99": 0.25, "tpot": 0.03, "latency": 0.05
 
 
 def test_arrivals_wait_as_in_a_simulation() -> None:
-    check_open(16, 5, MEDIANS)
+    check_open(10, 5, MEDIANS)
 
 
 @pytest.mark.slow
@@ -309,12 +310,13 @@ def test_the_capacity_is_that_of_clients_that_fill_the_server() -> None:
 def test_a_closed_loop_has_the_same_capacity() -> None:
     where = {"isl": 90, "osl": 20, **LIMITS}
     names = ("max_request_rate", "inflight_utilisation", "inflight_output_throughput")
+    rate = arriving(request_rate=1.0)["max_request_rate"]
     for load in ({}, {"concurrency": 3}, {"num_requests": 64}):
-        found = price(names, model("llama"), TOY, **where, **load)
-        rate = arriving(request_rate=1.0)["max_request_rate"]
-        assert float(found["max_request_rate"]) == pytest.approx(rate)
-        used = float(found["inflight_output_throughput"]) / 20 / rate
-        assert float(found["inflight_utilisation"]) == pytest.approx(used)
+        request = Request(point(model("llama"), TOY, FP16, **where, **load))
+        found = {name: float(getattr(request, name)) for name in names}
+        assert found["max_request_rate"] == pytest.approx(rate, rel=1e-5)
+        used = found["inflight_output_throughput"] / 20 / rate
+        assert found["inflight_utilisation"] == pytest.approx(used, rel=1e-5)
 
 
 def test_littles_law_holds_for_arrivals() -> None:
@@ -325,6 +327,7 @@ def test_littles_law_holds_for_arrivals() -> None:
     assert found["concurrency"] == pytest.approx(rate * found["request_latency"], rel=0.05)
 
 
+@pytest.mark.slow
 @given(place=st.integers(0, 199), data=st.data())
 @hypothesis_settings(max_examples=15, deadline=None)
 def test_times_never_fall_with_the_rate(place: int, data: st.DataObject) -> None:
@@ -359,8 +362,12 @@ def test_poisson_arrivals_are_no_bursts() -> None:
     assert (float(share), float(waits)) == (1, 1)
     assert float(others_near(0.3, 1.0)) == pytest.approx(0.3, rel=1e-3)
     # Gaps that hardly vary leave nobody near; in bursts there are more.
-    assert float(others_near(0.3, 50.0)) < 0.02
+    assert float(others_near(0.3, 50.0)) < 0.05
     assert float(others_near(0.3, 0.5)) > 0.5
+
+
+@pytest.mark.slow
+def test_a_burstiness_of_one_is_poisson_arrivals() -> None:
     plain, stated = arriving(request_rate=5e3), arriving(request_rate=5e3, burstiness=1.0)
     assert {name: pytest.approx(value, rel=1e-3) for name, value in plain.items()} == stated
 
@@ -408,7 +415,7 @@ def check_runs(servers: int, seed: int) -> None:
 
 
 def test_runs_wait_as_in_a_simulation() -> None:
-    check_runs(24, seed=11)
+    check_runs(12, seed=11)
 
 
 @pytest.mark.slow
@@ -470,6 +477,61 @@ def test_seldom_interruptions_leave_most_tokens_alone() -> None:
     assert found["tpot_p99"] == pytest.approx(found["tpot"], rel=0.01)
 
 
+# Schedulers.
+
+
+def test_prompts_first_make_a_static_batch_of_lumps_by_hand() -> None:
+    # Four requests of 100 in and 10 out, 202 tokens an iteration: two lumps of two prompts, then
+    # nine steps of all four. Half of them wait for a lump, and as many for one before they decode.
+    found = prefill_first_cycle(4.0, 100.0, 10.0, 202.0)
+    assert (float(found.lump), float(found.chunks), float(found.stay)) == (200, 1, 11)
+    assert float(found.lumps) == pytest.approx(2 / 11)
+    assert (float(found.waited), float(found.interrupted)) == (0.5, 0.5)
+    assert (float(found.decoding_beside), float(found.undisturbed)) == (0, 9)
+
+
+def first_errors(setting: Setting) -> dict[str, float]:
+    """Relative errors of the closed form where prompts go first."""
+    where = setting.point(scheduler=1)
+    simulated = simulate(
+        [0.0] * 3 * setting.fit,
+        slots=setting.fit,
+        clients=setting.fit,
+        isl=setting.isl,
+        osl=setting.osl,
+        max_num_tokens=setting.max_num_tokens,
+        seconds=iteration_seconds(where),
+        prefill_first=True,
+    )
+    records = simulated.records[setting.fit :]
+    steps = setting.osl - 1
+    measured = {
+        "request_rate": 3 * setting.fit / simulated.end,
+        "ttft": float(simulated.ttft(setting.fit).mean()),
+        "tpot": float(np.mean([(each.last - each.first) / steps for each in records])),
+    }
+    found = _closed(where)
+    return {name: float(found[name]) / value - 1 for name, value in measured.items()}
+
+
+def test_prompts_first_are_served_as_in_a_simulation() -> None:
+    with jax.enable_x64(True):
+        errors = [first_errors(each) for each in settings(20, seed=8)]
+    for name, bar in {"request_rate": 0.001, "ttft": 0.05, "tpot": 0.02}.items():
+        assert spread([e[name] for e in errors])[0] < bar, name
+
+
+@pytest.mark.slow
+def test_a_named_default_is_the_default() -> None:
+    setting = settings(1, seed=4)[0]
+    for load in ({"concurrency": 5}, {"request_rate": 0.01}):
+        plain, stated = (
+            Request(setting.point(**load, **more)) for more in ({}, {"scheduler": "chunked"})
+        )
+        for name in ("inflight_ttft", "inflight_tpot", "inflight_output_throughput"):
+            assert float(getattr(stated, name)) == float(getattr(plain, name))
+
+
 # Loads that make no sense.
 
 
@@ -481,10 +543,12 @@ def test_seldom_interruptions_leave_most_tokens_alone() -> None:
         ({"request_rate": [1], "concurrency": [4]}, "request_rate: given with concurrency"),
         ({"request_rate": [1], "num_requests": [4]}, "request_rate: given with num_requests"),
         ({"burstiness": [0.5]}, "burstiness: needs a request_rate"),
+        ({"scheduler": ["fifo"]}, "scheduler: must be among chunked, prefill_first, and 'fifo'"),
+        ({"scheduler": ["chunked"] * 2}, "scheduler: must list each scheduler once"),
         ({"request_rate": [1], "burstiness": [0]}, "burstiness: every value must be a number"),
     ],
 )
-def test_loads_that_make_no_sense_are_refused(load: dict[str, list[float]], words: str) -> None:
+def test_loads_that_make_no_sense_are_refused(load: dict[str, Any], words: str) -> None:
     places = {"models": ["llama-3.1-8b"], "hardware": ["l20"], "isl": [9], "osl": [9]}
     with pytest.raises(SpecError) as refusal:
         Grid(**places, **load, variables=["inflight_ttft"])
@@ -492,6 +556,7 @@ def test_loads_that_make_no_sense_are_refused(load: dict[str, list[float]], word
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_a_rate_is_swept_like_everything_else() -> None:
     found = run(
         Grid(

@@ -76,7 +76,7 @@ def _coordinates(
     grid: Resolved, operators: tuple[str, ...], dims: tuple[str, ...]
 ) -> xr.Coordinates:
     """Labels and numbers along `dims`, indexed; a Dataset copies what can change."""
-    labels = {**grid.labels, "operator": list(operators)}
+    labels = {**grid.labels, **grid.numbers, "operator": list(operators)}
     return xr.Coordinates(
         {
             dim: (

@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from sweep.errors import SpecError
-from sweep.grid.axis_forms import Axis, Rates, Ratios, Shares
-from sweep.schema.axes import AXES, LABELLED
+from sweep.grid.axis_forms import Axis, Rates, Ratios, Schedulers, Shares
+from sweep.schema.axes import AXES
 from sweep.schema.variables import COMPUTED
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -37,6 +37,7 @@ class Grid(Spec):
         reserved_osl: Shares of the output tokens reserved on admission. [1]
         max_batch_size: Sequences in one iteration of a server. [count]
         max_num_tokens: Tokens in one iteration of a server. [count]
+        scheduler: `chunked`, where prompts share iterations with decode, or `prefill_first`.
         num_requests: Requests of a run. [count]
         concurrency: Requests that clients keep open. [count]
         request_rate: Requests that arrive in a second, in place of `concurrency`. [s-1]
@@ -64,6 +65,7 @@ class Grid(Spec):
     reserved_osl: Shares | None = None
     max_batch_size: Axis | None = None
     max_num_tokens: Axis | None = None
+    scheduler: Schedulers | None = None
     num_requests: Axis | None = None
     concurrency: Axis | None = None
     request_rate: Rates | None = None
@@ -117,6 +119,7 @@ class Grid(Spec):
 
     @property
     def numbers(self) -> dict[str, list[Any]]:
-        """The numeric axes the grid has."""
-        given = {axis: getattr(self, axis) for axis in AXES if axis not in LABELLED}
+        """The axes the grid has beside models, hardware and precision."""
+        specified = ("model", "hardware", "precision")
+        given = {axis: getattr(self, axis) for axis in AXES if axis not in specified}
         return {axis: values for axis, values in given.items() if values is not None}

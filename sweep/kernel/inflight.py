@@ -21,6 +21,7 @@ import dataclasses
 from functools import cached_property
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from sweep.kernel import memory, phases
@@ -43,6 +44,7 @@ class Cycle(eqx.Module):
         stay: Iterations that a request is worked on. [count]
         waited: Iterations that it waits for its prefill. [count]
         interrupted: Iterations that carry a lump of others while it decodes. [count]
+        undisturbed: Iterations that decode only while it does. [count]
     """
 
     residents: Scalar
@@ -56,6 +58,7 @@ class Cycle(eqx.Module):
     stay: Scalar
     waited: Scalar
     interrupted: Scalar
+    undisturbed: Scalar
 
 
 def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -> Cycle:
@@ -85,6 +88,7 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
     started = jnp.where(waiting, lump / isl, residents / stay)
     decoding = started * steps
     lumps = jnp.where(waiting, 1.0, needed / stay)
+    interrupted = jnp.where(waiting, steps, jnp.clip(needed - chunks, 0.0, steps))
     return Cycle(
         residents=residents,
         chunk=isl / chunks,
@@ -98,7 +102,44 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
         started=started,
         stay=stay,
         waited=jnp.maximum(residents / started - stay, 0.0),
-        interrupted=jnp.where(waiting, steps, jnp.clip(needed - chunks, 0.0, steps)),
+        interrupted=interrupted,
+        undisturbed=steps - interrupted,
+    )
+
+
+def prefill_first_cycle(
+    residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar
+) -> Cycle:
+    """Compute the cycle of `residents` requests where iterations with prompts decode nothing.
+
+    All prompts are in before the first sequence decodes, so that all end together: a static batch
+    whose prompts come in lumps. A prompt waits for those before it, and, until it decodes, for
+    those behind it: for half of the lumps of others each, on average.
+
+    Args:
+        residents: Requests held. [count]
+        isl: Input tokens of each. [count]
+        osl: Output tokens of each. [count]
+        max_num_tokens: Tokens an iteration may take. [count]
+    """
+    steps = osl - 1
+    needed = jnp.maximum(jnp.ceil(residents * isl / max_num_tokens - 1e-6), 1.0)
+    lump = residents * isl / needed
+    chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
+    others = jnp.maximum(needed - chunks, 0.0) / 2
+    return Cycle(
+        residents=residents,
+        chunk=isl / chunks,
+        chunks=chunks,
+        lump=lump,
+        lumps=needed / (needed + steps),
+        decoding_beside=jnp.zeros_like(needed),
+        decoding_alone=residents,
+        started=residents / (needed + steps),
+        stay=needed + steps,
+        waited=others,
+        interrupted=jnp.where(steps > 0, others, 0.0),
+        undisturbed=steps,
     )
 
 
@@ -125,9 +166,13 @@ class Inflight:
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
-        self.cycle = cycle(
-            held / self.microbatches, self.isl, self.osl, point.server.max_num_tokens
-        )
+        sizes = held / self.microbatches, self.isl, self.osl, point.server.max_num_tokens
+        self.cycle = cycle(*sizes)
+        if point.scheduler is not None:
+            first = prefill_first_cycle(*sizes)
+            self.cycle = jax.tree.map(
+                lambda one, other: jnp.where(point.scheduler == 1, one, other), first, self.cycle
+            )
 
     @cached_property
     def _alone(self) -> phases.Pass:
@@ -183,7 +228,7 @@ class Inflight:
     def tpot(self) -> Scalar:
         """Time per output token after the first. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
-        spent = lumps * self.lump_latency + (steps - lumps) * self._alone.latency
+        spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
         return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property
@@ -192,6 +237,12 @@ class Inflight:
         steps = self.osl - 1
         seldom = self.cycle.interrupted <= (1 - 0.99) * steps
         longer = jnp.maximum(self.lump_latency, self._alone.latency)
+        if self.point.scheduler is not None:
+            # One token in osl - 1 waits for all lumps behind its own.
+            stalled = self._alone.latency + self.cycle.interrupted * self.lump_latency
+            first = self.point.scheduler == 1
+            seldom = jnp.where(first, seldom | (steps > 100), seldom)
+            longer = jnp.where(first, stalled, longer)
         spent = jnp.where(seldom, self._alone.latency, longer)
         return jnp.where(steps > 0, spent, jnp.nan)
 

@@ -17,6 +17,7 @@ class Curve(eqx.Module):
         extras: Time that these add beside so many sequences. [s]
         fill: Prompts for which `max_num_tokens` has room. [count]
         chunks: Iterations that the prefill of a prompt takes. [count]
+        prefill_first: Whether iterations with prompts decode nothing; no if not given.
     """
 
     nodes: Float[Array, "nodes"]
@@ -25,6 +26,7 @@ class Curve(eqx.Module):
     extras: Float[Array, "2 nodes"]
     fill: Scalar
     chunks: Scalar
+    prefill_first: Array | None = None
 
     def alone(self, sequences: Scalar) -> Scalar:
         """Time of an iteration that decodes only, between nodes. [s]"""
@@ -71,4 +73,24 @@ class Curve(eqx.Module):
         memory = jnp.clip(goes_on - begins, 0.0, 1 - 1e-4)
         steps = jnp.maximum(steps, 1.0)
         share = long_run + (first - long_run) * (1 - memory**steps) / (steps * (1 - memory))
-        return alone + share * (longer - alone), alone, share
+        mean = alone + share * (longer - alone)
+        if self.prefill_first is not None:
+            mean = jnp.where(self.prefill_first, alone + self._stall(sequences, rate), mean)
+            share = jnp.where(self.prefill_first, begins, share)
+        return mean, alone, share
+
+    def _stall(self, sequences: Scalar, rate: Scalar) -> Scalar:
+        """Time between two decode steps in iterations that only prefill. [s]
+
+        They go on for as long as prompts have arrived in the last one.
+        """
+        alone = self.alone(sequences)
+        first = alone + self.extra(sequences, self.carried(alone, rate))
+        later = alone + self.extra(sequences, self.carried(first, rate))
+        any_then = -jnp.expm1(-rate * first)
+        goes_on = jnp.minimum(-jnp.expm1(-rate * later), 0.999)
+        several = -jnp.expm1(-rate * alone) * (first + any_then * later / (1 - goes_on))
+        # A prompt that fills iterations leaves the rest of the time for decode.
+        filled = alone + self.extra(sequences, self.prompts[1])
+        used = jnp.minimum(rate * filled / self.fill, 0.99)
+        return jnp.where(self.fill < 1, alone * used / (1 - used), several)

@@ -98,6 +98,9 @@ class OpenLoop:
         self._isl, self._steps = point.length("isl"), point.length("osl") - 1
         self._fill = point.server.max_num_tokens / self._isl
         self._chunks = jnp.maximum(jnp.ceil(1 / self._fill - 1e-6), 1.0)
+        self._prefill_first = None
+        if point.scheduler is not None:
+            self._prefill_first = jnp.asarray(point.scheduler == 1)
         shape = 1.0 if point.burstiness is None else point.burstiness
         self._dispersion = 1 / shape
 
@@ -136,6 +139,8 @@ class OpenLoop:
             sequences: Sequences that decode in it. [count]
             prompts: Prompts in it; less than 1 for a chunk of one. [count]
         """
+        if self._prefill_first is not None:
+            sequences = jnp.where(self._prefill_first & (prompts > 0), 0.0, sequences)
         others = self._others(sequences, prompts)
         return others + self._decode_attention(sequences) + prompts * self._prompt_attention
 
@@ -148,14 +153,20 @@ class OpenLoop:
         over_nodes = jax.vmap(self._others, (0, None))
         over_both = jax.vmap(over_nodes, (None, 0))
         times: Array = jnp.asarray(over_both(nodes, jnp.stack([jnp.zeros(()), *prompts])))
-        extra = times[1:] - times[0] + prompts[:, None] * self._prompt_attention
+        extra = times[1:] - times[:1] + prompts[:, None] * self._prompt_attention
+        extra = jnp.maximum(extra, 0.0)
+        alone = times[0] + jax.vmap(self._decode_attention)(nodes)
+        if self._prefill_first is not None:
+            only = jax.vmap(lambda number: self.iteration(0.0, number))(prompts)
+            extra = jnp.where(self._prefill_first, jnp.asarray(only)[:, None] - alone[None], extra)
         return Curve(
             nodes=nodes,
-            times=times[0] + jax.vmap(self._decode_attention)(nodes),
+            times=alone,
             prompts=prompts,
-            extras=jnp.maximum(extra, 0.0),
+            extras=extra,
             fill=self._fill,
             chunks=self._chunks,
+            prefill_first=self._prefill_first,
         )
 
     @cached_property
@@ -169,7 +180,7 @@ class OpenLoop:
         """Sequences that decode, on average: a fixed point, by bisection. [count]"""
         curve, interrupting = self._curve, self._interrupting
 
-        def halve(_: int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+        def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
             low, high = ends
             middle = (low + high) / 2
             beside = jnp.minimum(1 + middle, self._held)
@@ -184,7 +195,10 @@ class OpenLoop:
     @cached_property
     def _decode(self) -> tuple[Scalar, Scalar, Scalar]:
         beside = jnp.minimum(1 + self._decoding, self._held)
-        return self._curve.decode_iteration(beside, self._interrupting, self._steps)
+        mean, alone, share = self._curve.decode_iteration(beside, self._interrupting, self._steps)
+        # By Little's law no more than the slots hold can decode.
+        longest = self._held / (self._rate * jnp.maximum(self._steps, 1.0))
+        return jnp.minimum(mean, longest), alone, share
 
     @cached_property
     def tpot(self) -> Scalar:
@@ -222,7 +236,9 @@ class OpenLoop:
         mean = alone + (1 - jnp.exp(-rate * alone)) * curve.extra(decoding, carried)
         carried = curve.carried(mean, rate)
         some = -jnp.expm1(-jnp.minimum(rate * mean, most))
-        longer = jnp.maximum(self.iteration(decoding, carried), alone)
+        longer = self.iteration(decoding, carried)
+        beside = True if self._prefill_first is None else ~self._prefill_first
+        longer = jnp.where(beside, jnp.maximum(longer, alone), longer)
         mean = alone + some * (longer - alone)
         slope = (longer - alone) / jnp.maximum(carried, fewest)
         varied = jnp.maximum(carried + rate * mean * carried - carried**2, 0.0)
@@ -343,7 +359,7 @@ class OpenLoop:
             tail = decayed * -jnp.expm1(-passed / mean) * mean
             return jnp.sum(weight * (1 - passed / width + waits * tail / width))
 
-        def halve(_: int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+        def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
             middle = (ends[0] + ends[1]) / 2
             more = above(middle) > 1 - share
             return jnp.where(more, middle, ends[0]), jnp.where(more, ends[1], middle)

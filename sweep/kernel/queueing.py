@@ -8,7 +8,7 @@ from sweep.kernel.operators.cost import Scalar
 
 NEARLY = 0.999
 """Highest utilisation for which a wait is computed; above, it grows without limit. [1]"""
-FLATTEST = 1e-3
+FLATTEST = 2e-4
 """Least slope of the sojourn over its value at no load; below, sharing makes no difference. [1]"""
 BETWEEN = 0.42
 """Share of a time that has the mean of a root of the shares from 0 to 1. [1]"""
