@@ -18,11 +18,12 @@ References:
 """
 
 import dataclasses
-from functools import cached_property
+from functools import cached_property, partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from sweep.kernel import memory, phases
 from sweep.kernel.operators.cost import Scalar
@@ -150,6 +151,7 @@ class Inflight:
         point: Model, machine, precision, layout, server and lengths.
         concurrency: Requests that one replica holds. [count]
         clients: Requests that clients keep open at it, those it cannot hold included. [count]
+        prefill_first: Whether iterations with prompts decode nothing; `None` for no.
     """
 
     def __init__(self, point: Point) -> None:
@@ -162,17 +164,17 @@ class Inflight:
             sent = point.concurrency
             if point.num_requests is not None:
                 sent = jnp.minimum(sent, point.num_requests)
-            self.clients = jnp.maximum(self.concurrency, sent)
+            fill = jnp.isinf(jnp.asarray(point.concurrency))
+            self.clients = jnp.where(fill, self.concurrency, jnp.maximum(self.concurrency, sent))
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
         sizes = held / self.microbatches, self.isl, self.osl, point.server.max_num_tokens
         self.cycle = cycle(*sizes)
-        if point.scheduler is not None:
-            first = prefill_first_cycle(*sizes)
-            self.cycle = jax.tree.map(
-                lambda one, other: jnp.where(point.scheduler == 1, one, other), first, self.cycle
-            )
+        self.prefill_first = prefill_first(point)
+        if self.prefill_first is not None:
+            choose = partial(jnp.where, self.prefill_first)
+            self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes), self.cycle)
 
     @cached_property
     def _alone(self) -> phases.Pass:
@@ -237,12 +239,11 @@ class Inflight:
         steps = self.osl - 1
         seldom = self.cycle.interrupted <= (1 - 0.99) * steps
         longer = jnp.maximum(self.lump_latency, self._alone.latency)
-        if self.point.scheduler is not None:
+        if self.prefill_first is not None:
             # One token in osl - 1 waits for all lumps behind its own.
             stalled = self._alone.latency + self.cycle.interrupted * self.lump_latency
-            first = self.point.scheduler == 1
-            seldom = jnp.where(first, seldom | (steps > 100), seldom)
-            longer = jnp.where(first, stalled, longer)
+            seldom = jnp.where(self.prefill_first, seldom | (steps > 100), seldom)
+            longer = jnp.where(self.prefill_first, stalled, longer)
         spent = jnp.where(seldom, self._alone.latency, longer)
         return jnp.where(steps > 0, spent, jnp.nan)
 
@@ -284,6 +285,11 @@ class Inflight:
         staggered = jnp.maximum(c.lumps * c.stay * (1 - missing) - c.chunks, 0.0)
         iterations = jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
         return self.point.factors.ramp * empty * iterations
+
+
+def prefill_first(point: Point) -> Bool[Array, ""] | None:
+    """Whether iterations with prompts decode nothing; `None` where no scheduler is named."""
+    return None if point.scheduler is None else jnp.asarray(point.scheduler) == 1
 
 
 def at_capacity(point: Point) -> Point:

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sweep.kernel import phases
-from sweep.kernel.inflight import Inflight, at_capacity
+from sweep.kernel.inflight import Inflight, at_capacity, prefill_first
 from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
@@ -98,9 +98,7 @@ class OpenLoop:
         self._isl, self._steps = point.length("isl"), point.length("osl") - 1
         self._fill = point.server.max_num_tokens / self._isl
         self._chunks = jnp.maximum(jnp.ceil(1 / self._fill - 1e-6), 1.0)
-        self._prefill_first = None
-        if point.scheduler is not None:
-            self._prefill_first = jnp.asarray(point.scheduler == 1)
+        self._prefill_first = prefill_first(point)
         shape = 1.0 if point.burstiness is None else point.burstiness
         self._dispersion = 1 / shape
 

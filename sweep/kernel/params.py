@@ -204,8 +204,8 @@ class Point(eqx.Module):
         scheduler: See `Server`.
         num_requests: Requests of a run of one replica, all sent at once; without end if not
             given. [count]
-        concurrency: Requests that clients keep open at one replica; as many as fit if not
-            given. [count]
+        concurrency: Requests that clients keep open at one replica; as many as fit if not given
+            or infinite. [count]
         request_rate: Requests that arrive at one replica, instead of clients that wait for
             answers. [s-1]
         burstiness: Shape of the gamma distribution of the gaps between arrivals: 1 if not given,
