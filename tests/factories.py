@@ -290,7 +290,7 @@ def point(
     model: ModelSpec | tuple[Block, ...],
     hardware: HardwareSpec = TOY,
     precision: PrecisionSpec = FP16,
-    **numbers: float,
+    **numbers: float | str,
 ) -> Point:
     """`cell` of a model or its blocks, with one request on one GPU unless given."""
     if isinstance(model, ModelSpec):

@@ -26,6 +26,7 @@ from sweep.schema.axes import (
     DENOISING,
     LABELLED,
     LENGTHS,
+    LOADS,
     LONGEST,
     OPTIONAL,
     SERVER,
@@ -410,7 +411,7 @@ def test_dims_stand_in_the_order_of_the_axes() -> None:
 def test_every_axis_has_a_long_name() -> None:
     assert set(AXIS_LONG_NAMES) == {*AXES, "operator"}
     assert set(LABELLED) <= {*AXES, "operator"}
-    server = {*SERVER, "num_requests", "concurrency"}
+    server = {*SERVER, *LOADS}
     others = {"batch_size", *DENOISING, *LENGTHS}
     assert set(CONFIGURATION) | server | others == set(AXES)
 

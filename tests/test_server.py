@@ -1,17 +1,15 @@
 """The closed form of in-flight batching against a simulation of the same server, and its limits."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from factories import FP16, TOY, covering, hardware, model, point, precision, shipped, shipped_model
+from server_simulation import iteration_seconds, simulate
 
 from sweep.grid.grid import Grid
-from sweep.kernel import phases
 from sweep.kernel.inflight import Inflight, cycle
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
@@ -29,103 +27,12 @@ def served(spec, machine=TOY, recipe=FP16, **numbers: float) -> dict[str, float]
         return {name: float(getattr(request, f"inflight_{name}")) for name in names}
 
 
-# The simulation.
-
-
-@dataclass
-class Resident:
-    """A request in the server: prompt tokens and output tokens still to come."""
-
-    prompt: int
-    output: int
-    admitted: float
-
-
-def simulate(
-    requests: int,
-    *,
-    residents: int,
-    isl: int,
-    osl: int,
-    max_num_tokens: int,
-    seconds: Callable[[int, int, int, int], float],
-) -> tuple[float, float]:
-    """Time until the last token, and the mean time from admission to first token.
-
-    First come, first served; sequences that decode go before prompts; the last chunk of a prompt
-    yields a token. `seconds` gives the time of an iteration from the sequences that decode,
-    the tokens they attend to together, the prompt tokens and the prompts that end.
-    """
-    waiting, held, clock, first_tokens = requests, [], 0.0, []
-    while waiting or held:
-        while waiting and len(held) < residents:
-            held.append(Resident(isl, osl, clock))
-            waiting -= 1
-        decoding = [r for r in held if r.prompt == 0][:max_num_tokens]
-        attended = sum(isl + osl - r.output + 1 for r in decoding)
-        left, prefilled, ended = max_num_tokens - len(decoding), 0, []
-        for request in held:
-            if request.prompt and left:
-                taken = min(request.prompt, left)
-                request.prompt -= taken
-                left, prefilled = left - taken, prefilled + taken
-                if not request.prompt:
-                    ended.append(request)
-        clock += seconds(len(decoding), attended, prefilled, len(ended))
-        first_tokens += [clock - request.admitted for request in ended]
-        for request in (*decoding, *ended):
-            request.output -= 1
-        held = [request for request in held if request.output]
-    return clock, float(np.mean(first_tokens))
-
-
-# Compiled once for each structure of model, and not for each load.
-
-
-@jax.jit
-def _mixed(where: Point, decoding: jax.Array, prompts: jax.Array, ended: jax.Array) -> jax.Array:
-    return jnp.asarray(
-        phases.mixed_latency(where, decoding, prompt_tokens=prompts, prompts_ended=ended)
-    )
-
-
-@jax.jit
-def _decode_attention(where: Point) -> jax.Array:
-    return jnp.asarray(phases.decode_pass(where, 1.0).attention)
-
-
-@jax.jit
-def _prompt_attention(where: Point) -> jax.Array:
-    isl = where.length("isl")
-    return jnp.asarray(
-        phases.prefill_attention_latency(where, sequences=1.0, chunk=isl, chunks=1.0)
-    )
-
-
 @jax.jit
 def _inflight(where: Point) -> dict[str, jax.Array]:
     found = Inflight(where)
     return {
         name: jnp.asarray(getattr(found, name)) for name in ("concurrency", "request_rate", "ttft")
     }
-
-
-def iteration_seconds(where: Point) -> Callable[[int, int, int, int], float]:
-    """Time of any iteration by the rooflines of `where`'s model and machine."""
-    # The mean over the contexts of one request; attention is proportional to what is attended.
-    attention = float(_decode_attention(where))
-    isl, osl = float(where.length("isl")), float(where.length("osl"))
-    mean_context = isl + osl / 2
-    whole = float(_prompt_attention(where))
-    known: dict[tuple[int, int, int], float] = {}
-
-    def seconds(decoding: int, attended: int, prefilled: int, ended: int) -> float:
-        key = decoding, prefilled, ended
-        if key not in known:
-            known[key] = float(_mixed(where, *(jnp.asarray(float(value)) for value in key)))
-        return known[key] + attended / mean_context * attention + prefilled / isl * whole
-
-    return seconds
 
 
 LOADS = [
@@ -173,14 +80,14 @@ def test_throughput_is_that_of_a_simulated_server(name: str) -> None:
                 )
                 found = _inflight(where)
                 assert float(found["concurrency"]) == min(residents, requests)
-                clock, _ = simulate(
-                    requests,
-                    residents=residents,
+                clock = simulate(
+                    [0.0] * requests,
+                    slots=residents,
                     isl=isl,
                     osl=osl,
                     max_num_tokens=budget,
                     seconds=iteration_seconds(where),
-                )
+                ).end
                 rate = float(found["request_rate"])
                 errors[residents, isl, osl, budget, waves] = rate * clock / requests - 1
     worst = max(errors, key=lambda load: abs(errors[load]))
@@ -202,19 +109,16 @@ def test_time_to_first_token_is_that_of_a_simulated_server() -> None:
                 max_num_tokens=budget,
                 concurrency=residents,
             )
-            long_run = [
-                simulate(
-                    requests,
-                    residents=residents,
-                    isl=isl,
-                    osl=osl,
-                    max_num_tokens=budget,
-                    seconds=iteration_seconds(where),
-                )[1]
-                * requests
-                for requests in (10 * residents, 20 * residents)
-            ]
-            steady = (long_run[1] - long_run[0]) / (10 * residents)
+            found = simulate(
+                [0.0] * 20 * residents,
+                clients=residents,
+                slots=residents,
+                isl=isl,
+                osl=osl,
+                max_num_tokens=budget,
+                seconds=iteration_seconds(where),
+            )
+            steady = found.ttft(skip=10 * residents).mean()
             assert float(_inflight(where)["ttft"]) == pytest.approx(steady, rel=0.1), (
                 residents,
                 isl,
@@ -316,7 +220,9 @@ def test_more_clients_and_a_larger_budget_do_not_slow_the_server() -> None:
 
     by_clients = rates("concurrency", [1, 4, 16, 64])
     assert by_clients == sorted(by_clients)
-    assert served(spec, isl=500, osl=500, concurrency=10**6) == served(spec, isl=500, osl=500)
+    most, crowded = (served(spec, isl=500, osl=500, **more) for more in ({}, {"concurrency": 1e6}))
+    same = ("iteration_latency", "tpot", "output_throughput", "concurrency")
+    assert [crowded[name] for name in same] == [most[name] for name in same]
 
 
 # How many requests fit.
@@ -414,13 +320,13 @@ def test_a_cycle_against_the_simulation_at_random_loads(seed: int) -> None:
 
     def total(requests: int) -> float:
         return simulate(
-            requests,
-            residents=residents,
+            [0.0] * requests,
+            slots=residents,
             isl=isl,
             osl=osl,
             max_num_tokens=budget,
             seconds=lambda decoding, _, prompts, __: affine(decoding, prompts),
-        )[0]
+        ).end
 
     steady = 12 * residents / (total(24 * residents) - total(12 * residents))
     c = cycle(float(residents), float(isl), float(osl), float(budget))

@@ -177,8 +177,9 @@ def _points(
         **{
             name: given(name, float(getattr(server, name, ENDLESS)))
             for name in settings
-            if name != "reserved_osl"
+            if name not in ("reserved_osl", "scheduler", "concurrency")
         },
+        "concurrency": np.asarray([float(_clients(row)) for row in rows]),
         **{name: given(name, 1) for name in ("batch_size", "isl", "osl")},
     }
     empty: dict[str, Any] = dict.fromkeys(numbers, 0.0)
@@ -193,6 +194,12 @@ def _points(
         lambda point: [getattr(point, name) for name in numbers], scalar, list(numbers.values())
     )
     return rows_of
+
+
+def _clients(row: Measurement) -> float:
+    """Requests kept open: all of a run that states no limit, as many as fit if it has no end."""
+    stated = row.num_requests if row.concurrency is None else row.concurrency
+    return np.inf if stated is None else stated
 
 
 def _gather(keys: Sequence[Any], params: Any) -> Any:

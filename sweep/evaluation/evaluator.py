@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.packing import Inputs, inputs
 from sweep.evaluation.plan import Plan
 from sweep.evaluation.result_memory import ResultMemory, handed_over
@@ -60,7 +61,7 @@ class Evaluation:
         given, self._operators = _inputs(grid, self._dtype), grid.operators
         shared = {
             "hardware": given.hardware,
-            **{axis: np.asarray(values, self._dtype) for axis, values in grid.numbers.items()},
+            **{axis: coded(values, self._dtype) for axis, values in grid.numbers.items()},
         }
         self._structures = [
             Structure(

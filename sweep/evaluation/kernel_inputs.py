@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from sweep.kernel.block import Block, layer_count, running
 from sweep.kernel.operator_table import attentions, tensors
 from sweep.kernel.params import SHARDING, STAGES, Hardware, Linear, Model, Precision
-from sweep.schema.terms import PARTS, ROLES
+from sweep.schema.terms import PARTS, ROLES, SCHEDULERS
 from sweep.specs.dtypes import DTYPE_BYTES, PEAK_DTYPES
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import LinearSpec, PrecisionSpec
@@ -104,6 +104,13 @@ def stack(trees: Sequence[T], dtype: DTypeLike) -> T:
 
     stacked: T = jax.tree.map(leaf, *trees)
     return stacked
+
+
+def coded(values: Sequence[float | str], dtype: DTypeLike) -> np.ndarray[Any, Any]:
+    """Values of an axis as numbers: a scheduler as its index in `terms.SCHEDULERS`."""
+    return np.asarray(
+        [SCHEDULERS.index(value) if isinstance(value, str) else value for value in values], dtype
+    )
 
 
 def _or(value: float | None, default: float) -> float:

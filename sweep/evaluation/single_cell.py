@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from sweep.engines.calibration_file import Calibration
-from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params
+from sweep.evaluation.kernel_inputs import (
+    coded,
+    hardware_params,
+    model_params,
+    precision_params,
+)
 from sweep.kernel.block import Block
 from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
@@ -20,7 +25,7 @@ def cell(
     blocks: tuple[Block, ...],
     hardware: HardwareSpec,
     precision: PrecisionSpec,
-    numbers: Mapping[str, float],
+    numbers: Mapping[str, float | str],
     calibration: Calibration | None = None,
 ) -> Point:
     """One cell as the kernel reads it; inside `jax.enable_x64` its numbers are float64.
@@ -29,11 +34,11 @@ def cell(
         blocks: Blocks of the model.
         hardware: The accelerator.
         precision: The precision recipe.
-        numbers: Values of numeric axes by name; the cell lacks all others.
+        numbers: Values of other axes by name; the cell lacks all others.
         calibration: A calibration; ideal rooflines if not given.
     """
     specified = model_params(blocks), hardware_params(hardware), precision_params(precision)
-    known = {axis: float(value) for axis, value in numbers.items()}
+    known = {axis: float(coded([value], float)[0]) for axis, value in numbers.items()}
     point = Point(*jax.tree.map(_leaf, specified), **jax.tree.map(_leaf, known))
     if calibration is None:
         return point

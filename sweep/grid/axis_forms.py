@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator
 
+from sweep.schema.terms import SCHEDULERS
+
 LARGEST_VALUE = 10**9
 LONGEST_AXIS = 10**6
 AXIS_FORMS = (
@@ -94,6 +96,31 @@ def check_shares(given: object) -> list[float]:
     return _check_numbers(given, lambda value: 0 < value <= 1, "above 0 and at most 1")
 
 
+def check_rates(given: object) -> list[float]:
+    """Check the numbers of an axis that must be above 0.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers above 0.
+    """
+    return _check_numbers(given, lambda value: 0 < value < 1e9, "above 0")
+
+
+def check_schedulers(given: object) -> list[str]:
+    """Check the names of an axis of schedulers.
+
+    Raises:
+        ValueError: It is not a list of names of `SCHEDULERS`, each once.
+    """
+    if not isinstance(given, list | tuple) or not given:
+        raise ValueError(f"must be a list of {' and '.join(SCHEDULERS)}")
+    for name in given:
+        if name not in SCHEDULERS:
+            raise ValueError(f"must be among {', '.join(SCHEDULERS)}, and {name!r} is not")
+    if len(set(given)) < len(given):
+        raise ValueError("must list each scheduler once")
+    return list(given)
+
+
 def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) -> list[float]:
     if not isinstance(given, list | tuple) or not given:
         raise ValueError("must be a list of numbers, and not empty")
@@ -108,3 +135,5 @@ def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) 
 Axis = Annotated[list[int], BeforeValidator(expand_axis)]
 Ratios = Annotated[list[float], BeforeValidator(check_ratios)]
 Shares = Annotated[list[float], BeforeValidator(check_shares)]
+Schedulers = Annotated[list[str], BeforeValidator(check_schedulers)]
+Rates = Annotated[list[float], BeforeValidator(check_rates)]

@@ -13,7 +13,7 @@ import xarray as xr
 
 from sweep.errors import ResultError
 from sweep.grid.resolved import Resolved
-from sweep.schema.axes import AXIS_LONG_NAMES, LABELLED
+from sweep.schema.axes import AXIS_LONG_NAMES, AXIS_UNITS, LABELLED
 from sweep.schema.variables import VARIABLES, Variable
 from sweep.specs.precision import CHECKPOINT
 
@@ -76,7 +76,7 @@ def _coordinates(
     grid: Resolved, operators: tuple[str, ...], dims: tuple[str, ...]
 ) -> xr.Coordinates:
     """Labels and numbers along `dims`, indexed; a Dataset copies what can change."""
-    labels = {**grid.labels, "operator": list(operators)}
+    labels = {**grid.labels, **grid.numbers, "operator": list(operators)}
     return xr.Coordinates(
         {
             dim: (
@@ -97,7 +97,7 @@ def _coordinate(values: Sequence[float]) -> np.ndarray[Any, Any]:
 def axis_attributes(dim: str) -> dict[str, Any]:
     """Attributes of a coordinate."""
     long_name = {"long_name": AXIS_LONG_NAMES[dim]}
-    return long_name if dim in LABELLED else {**long_name, "units": "1"}
+    return long_name if dim in LABELLED else {**long_name, "units": AXIS_UNITS.get(dim, "1")}
 
 
 def variable_attributes(variable: Variable, present: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from sweep.errors import SpecError
-from sweep.grid.axis_forms import Axis, Ratios, Shares
-from sweep.schema.axes import AXES, LABELLED
+from sweep.grid.axis_forms import Axis, Rates, Ratios, Schedulers, Shares
+from sweep.schema.axes import AXES
 from sweep.schema.variables import COMPUTED
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -37,8 +37,11 @@ class Grid(Spec):
         reserved_osl: Shares of the output tokens reserved on admission. [1]
         max_batch_size: Sequences in one iteration of a server. [count]
         max_num_tokens: Tokens in one iteration of a server. [count]
+        scheduler: `chunked`, where prompts share iterations with decode, or `prefill_first`.
         num_requests: Requests of a run. [count]
         concurrency: Requests that clients keep open. [count]
+        request_rate: Requests that arrive in a second, in place of `concurrency`. [s-1]
+        burstiness: Shapes of the gamma distribution of gaps between arrivals. [1]
         guidance_passes: Passes of each image in a denoising step: 2 with guidance. [count]
         denoising_steps: Denoising steps of each image. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
@@ -62,8 +65,11 @@ class Grid(Spec):
     reserved_osl: Shares | None = None
     max_batch_size: Axis | None = None
     max_num_tokens: Axis | None = None
+    scheduler: Schedulers | None = None
     num_requests: Axis | None = None
     concurrency: Axis | None = None
+    request_rate: Rates | None = None
+    burstiness: Rates | None = None
     guidance_passes: Axis | None = None
     denoising_steps: Axis | None = None
     context_len: Axis | None = None
@@ -91,10 +97,29 @@ class Grid(Spec):
                 raise ValueError(f"variables: unknown variable {name!r}{guess}")
         if len(set(self.variables)) < len(self.variables):
             raise ValueError("variables: the same variable twice")
+        self._check_loads()
         return self
+
+    def _check_loads(self) -> None:
+        """Check that the load is a closed loop or arrivals at a rate, and not both.
+
+        Raises:
+            ValueError: It is both, or neither where burstiness is given.
+        """
+        if self.request_rate is None:
+            if self.burstiness is not None:
+                raise ValueError("burstiness: needs a request_rate; give one or drop burstiness")
+            return
+        for axis, reason in (
+            ("concurrency", "clients that wait for answers do not send at a rate"),
+            ("num_requests", "requests at a rate come without end"),
+        ):
+            if getattr(self, axis) is not None:
+                raise ValueError(f"request_rate: given with {axis}, but {reason}; keep one of them")
 
     @property
     def numbers(self) -> dict[str, list[Any]]:
-        """The numeric axes the grid has."""
-        given = {axis: getattr(self, axis) for axis in AXES if axis not in LABELLED}
+        """The axes the grid has beside models, hardware and precision."""
+        specified = ("model", "hardware", "precision")
+        given = {axis: getattr(self, axis) for axis in AXES if axis not in specified}
         return {axis: values for axis, values in given.items() if values is not None}

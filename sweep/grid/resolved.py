@@ -157,7 +157,11 @@ def check_lengths(model: str, blocks: tuple[Block, ...], numbers: Mapping[str, l
     pixels, sizes = int(blocks[0].token_pixels), numbers.get("image_size")
     if sizes is not None and not pixels:
         raise SpecError(f"image_size: {model!r} generates text; give it a grid of its own")
-    lengths = [axis for axis in ("context_len", "isl", "osl", "concurrency") if axis in numbers]
+    lengths = [
+        axis
+        for axis in ("context_len", "isl", "osl", "concurrency", "request_rate")
+        if axis in numbers
+    ]
     if pixels and lengths:
         raise SpecError(
             f"{lengths[0]}: {model!r} generates images; give it a grid of its own, with "

@@ -17,10 +17,13 @@ References:
     [2] Agrawal et al., "Sarathi-Serve", OSDI 2024.
 """
 
-from functools import cached_property
+import dataclasses
+from functools import cached_property, partial
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from sweep.kernel import memory, phases
 from sweep.kernel.operators.cost import Scalar
@@ -42,6 +45,7 @@ class Cycle(eqx.Module):
         stay: Iterations that a request is worked on. [count]
         waited: Iterations that it waits for its prefill. [count]
         interrupted: Iterations that carry a lump of others while it decodes. [count]
+        undisturbed: Iterations that decode only while it does. [count]
     """
 
     residents: Scalar
@@ -55,6 +59,7 @@ class Cycle(eqx.Module):
     stay: Scalar
     waited: Scalar
     interrupted: Scalar
+    undisturbed: Scalar
 
 
 def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -> Cycle:
@@ -84,6 +89,7 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
     started = jnp.where(waiting, lump / isl, residents / stay)
     decoding = started * steps
     lumps = jnp.where(waiting, 1.0, needed / stay)
+    interrupted = jnp.where(waiting, steps, jnp.clip(needed - chunks, 0.0, steps))
     return Cycle(
         residents=residents,
         chunk=isl / chunks,
@@ -97,7 +103,44 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
         started=started,
         stay=stay,
         waited=jnp.maximum(residents / started - stay, 0.0),
-        interrupted=jnp.where(waiting, steps, jnp.clip(needed - chunks, 0.0, steps)),
+        interrupted=interrupted,
+        undisturbed=steps - interrupted,
+    )
+
+
+def prefill_first_cycle(
+    residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar
+) -> Cycle:
+    """Compute the cycle of `residents` requests where iterations with prompts decode nothing.
+
+    All prompts are in before the first sequence decodes, so that all end together: a static batch
+    whose prompts come in lumps. A prompt waits for those before it, and, until it decodes, for
+    those behind it: for half of the lumps of others each, on average.
+
+    Args:
+        residents: Requests held. [count]
+        isl: Input tokens of each. [count]
+        osl: Output tokens of each. [count]
+        max_num_tokens: Tokens an iteration may take. [count]
+    """
+    steps = osl - 1
+    needed = jnp.maximum(jnp.ceil(residents * isl / max_num_tokens - 1e-6), 1.0)
+    lump = residents * isl / needed
+    chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
+    others = jnp.maximum(needed - chunks, 0.0) / 2
+    return Cycle(
+        residents=residents,
+        chunk=isl / chunks,
+        chunks=chunks,
+        lump=lump,
+        lumps=needed / (needed + steps),
+        decoding_beside=jnp.zeros_like(needed),
+        decoding_alone=residents,
+        started=residents / (needed + steps),
+        stay=needed + steps,
+        waited=others,
+        interrupted=jnp.where(steps > 0, others, 0.0),
+        undisturbed=steps,
     )
 
 
@@ -107,6 +150,8 @@ class Inflight:
     Attributes:
         point: Model, machine, precision, layout, server and lengths.
         concurrency: Requests that one replica holds. [count]
+        clients: Requests that clients keep open at it, those it cannot hold included. [count]
+        prefill_first: Whether iterations with prompts decode nothing; `None` for no.
     """
 
     def __init__(self, point: Point) -> None:
@@ -114,12 +159,22 @@ class Inflight:
         self.point = point
         self.isl, self.osl = point.length("isl"), point.length("osl")
         self.concurrency = concurrency(point)
+        self.clients = self.concurrency
+        if point.concurrency is not None:
+            sent = point.concurrency
+            if point.num_requests is not None:
+                sent = jnp.minimum(sent, point.num_requests)
+            fill = jnp.isinf(jnp.asarray(point.concurrency))
+            self.clients = jnp.where(fill, self.concurrency, jnp.maximum(self.concurrency, sent))
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
-        self.cycle = cycle(
-            held / self.microbatches, self.isl, self.osl, point.server.max_num_tokens
-        )
+        sizes = held / self.microbatches, self.isl, self.osl, point.server.max_num_tokens
+        self.cycle = cycle(*sizes)
+        self.prefill_first = prefill_first(point)
+        if self.prefill_first is not None:
+            choose = partial(jnp.where, self.prefill_first)
+            self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes), self.cycle)
 
     @cached_property
     def _alone(self) -> phases.Pass:
@@ -146,32 +201,71 @@ class Inflight:
         return lumps * self.lump_latency + (1 - lumps) * self._alone.latency
 
     @cached_property
+    def slot_wait(self) -> Scalar:
+        """Time from sending to admission where clients keep more open than fit. [s]"""
+        return slot_wait(self.clients, self.concurrency, self.steady_rate)
+
+    @cached_property
     def request_latency(self) -> Scalar:
-        """Time from admission to last token, by Little's law. [s]"""
-        return self.cycle.residents * self.iteration_latency / self.cycle.started
+        """Time from sending to last token, by Little's law. [s]"""
+        served = self.cycle.residents * self.iteration_latency / self.cycle.started
+        return self.slot_wait + served
+
+    @cached_property
+    def queue_time(self) -> Scalar:
+        """Time from sending to the first iteration with tokens of the prompt. [s]"""
+        return self.slot_wait + self.cycle.waited * self.lump_latency
+
+    @cached_property
+    def prefill_time(self) -> Scalar:
+        """Time of the iterations that prefill a prompt, beside what others do in them. [s]"""
+        return self.cycle.chunks * self.lump_latency
 
     @cached_property
     def ttft(self) -> Scalar:
-        """Time from admission to first token: its lumps, and those it waits for. [s]"""
-        return (self.cycle.chunks + self.cycle.waited) * self.lump_latency
+        """Time from sending to first token. [s]"""
+        return self.queue_time + self.prefill_time
 
     @cached_property
     def tpot(self) -> Scalar:
         """Time per output token after the first. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
-        spent = lumps * self.lump_latency + (steps - lumps) * self._alone.latency
+        spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
         return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property
-    def request_rate(self) -> Scalar:
-        """Requests that one replica completes in a second. [s-1]"""
+    def tpot_p99(self) -> Scalar:
+        """Time between output tokens that 99 % of them stay below. [s]"""
+        steps = self.osl - 1
+        seldom = self.cycle.interrupted <= (1 - 0.99) * steps
+        longer = jnp.maximum(self.lump_latency, self._alone.latency)
+        if self.prefill_first is not None:
+            # One token in osl - 1 waits for all lumps behind its own.
+            stalled = self._alone.latency + self.cycle.interrupted * self.lump_latency
+            seldom = jnp.where(self.prefill_first, seldom | (steps > 100), seldom)
+            longer = jnp.where(self.prefill_first, stalled, longer)
+        spent = jnp.where(seldom, self._alone.latency, longer)
+        return jnp.where(steps > 0, spent, jnp.nan)
+
+    def ttft_quantile(self, share: float) -> Scalar:
+        """Time to first token that a share of the requests stays below: all are alike. [s]"""
+        del share
+        return self.ttft
+
+    @cached_property
+    def steady_rate(self) -> Scalar:
+        """Requests that one replica completes in a second of the steady state. [s-1]"""
         groups = self.point.layout.dp_attention
         started = groups * self.microbatches * self.cycle.started
-        steady = started / self.iteration_latency
+        return started / self.iteration_latency
+
+    @cached_property
+    def request_rate(self) -> Scalar:
+        """Requests that one replica completes in a second, of the run if it has an end. [s-1]"""
         if self.point.num_requests is None:
-            return steady
+            return self.steady_rate
         requests = self.point.num_requests
-        return requests / (requests / steady + self._ramp_and_drain)
+        return requests / (requests / self.steady_rate + self._ramp_and_drain)
 
     @cached_property
     def _ramp_and_drain(self) -> Scalar:
@@ -193,6 +287,18 @@ class Inflight:
         return self.point.factors.ramp * empty * iterations
 
 
+def prefill_first(point: Point) -> Bool[Array, ""] | None:
+    """Whether iterations with prompts decode nothing; `None` where no scheduler is named."""
+    return None if point.scheduler is None else jnp.asarray(point.scheduler) == 1
+
+
+def at_capacity(point: Point) -> Point:
+    """The same server with as many requests as fit, without end."""
+    return dataclasses.replace(
+        point, concurrency=None, num_requests=None, request_rate=None, burstiness=None
+    )
+
+
 def concurrency(point: Point) -> Scalar:
     """Requests that one replica holds: what clients send, as far as they fit. [count]"""
     held = memory.max_concurrency(point)
@@ -200,3 +306,20 @@ def concurrency(point: Point) -> Scalar:
         if limit is not None:
             held = jnp.minimum(held, limit)
     return held
+
+
+def slot_wait(clients: Scalar, held: Scalar, rate: Scalar) -> Scalar:
+    """Time from sending a request to its admission, by Little's law [1]. [s]
+
+    Each client sends its next request when its last one ends. All but those held wait, and `rate`
+    of them are admitted in a second.
+
+    Args:
+        clients: Requests that clients keep open. [count]
+        held: Requests that the server holds. [count]
+        rate: Requests that it completes in a second with so many. [s-1]
+
+    References:
+        [1] Little, "A Proof for the Queuing Formula: L = λW", Operations Research 9(3), 1961.
+    """
+    return jnp.maximum(clients - held, 0.0) / rate

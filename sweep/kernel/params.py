@@ -168,6 +168,8 @@ class Server(eqx.Module):
             average. [1]
         max_batch_size: Sequences that one attention group takes into an iteration. [count]
         max_num_tokens: Tokens that it takes into one. [count]
+        scheduler: Index in `terms.SCHEDULERS`: 0, also if not given, where prompts share
+            iterations with decode; 1 where iterations with prompts decode nothing.
 
     References:
         [1] NVIDIA, TensorRT-LLM documentation, "Tuning max batch size and max num tokens" and
@@ -178,6 +180,7 @@ class Server(eqx.Module):
     reserved_osl: Scalar = 1.0
     max_batch_size: Scalar = 2048.0
     max_num_tokens: Scalar = 8192.0
+    scheduler: Scalar | None = None
 
 
 class Point(eqx.Module):
@@ -198,10 +201,15 @@ class Point(eqx.Module):
         reserved_osl: See `Server`. [1]
         max_batch_size: See `Server`. [count]
         max_num_tokens: See `Server`. [count]
+        scheduler: See `Server`.
         num_requests: Requests of a run of one replica, all sent at once; without end if not
             given. [count]
-        concurrency: Requests that clients keep open at one replica; as many as fit if not
-            given. [count]
+        concurrency: Requests that clients keep open at one replica; as many as fit if not given
+            or infinite. [count]
+        request_rate: Requests that arrive at one replica, instead of clients that wait for
+            answers. [s-1]
+        burstiness: Shape of the gamma distribution of the gaps between arrivals: 1 if not given,
+            a Poisson process; below, arrivals come in bursts. [1]
         guidance_passes: Passes of each image in a denoising step; one if not given. [count]
         denoising_steps: Denoising steps of each image. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
@@ -225,8 +233,11 @@ class Point(eqx.Module):
     reserved_osl: Scalar | None = None
     max_batch_size: Scalar | None = None
     max_num_tokens: Scalar | None = None
+    scheduler: Scalar | None = None
     num_requests: Scalar | None = None
     concurrency: Scalar | None = None
+    request_rate: Scalar | None = None
+    burstiness: Scalar | None = None
     guidance_passes: Scalar | None = None
     denoising_steps: Scalar | None = None
     context_len: Scalar | None = None

@@ -13,12 +13,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sweep.kernel import global_roofline, memory, phases
-from sweep.kernel.inflight import Inflight
+from sweep.kernel.finite_run import FiniteRun
+from sweep.kernel.inflight import Inflight, at_capacity
+from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.operator_table import operator_names
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.phases import Work
 from sweep.kernel.roofline import slowest
+from sweep.schema.terms import OVERLOADS
 
 
 class Request:
@@ -209,8 +212,27 @@ class Request:
         return jnp.where(self.inflight_infeasible_reason == 0, 1, 0)
 
     @cached_property
-    def _inflight(self) -> Inflight:
-        return Inflight(self.point)
+    def _inflight(self) -> Inflight | OpenLoop:
+        if self.point.request_rate is not None:
+            return OpenLoop(self.point)
+        return Inflight(self.point) if self.point.num_requests is None else FiniteRun(self.point)
+
+    @cached_property
+    def max_request_rate(self) -> Scalar:
+        found = self._inflight
+        if isinstance(found, OpenLoop):
+            return self._where_served(found.max_request_rate)
+        return self._where_served(Inflight(at_capacity(self.point)).steady_rate)
+
+    @cached_property
+    def inflight_utilisation(self) -> Scalar:
+        return self._where_served(self._offered_rate / self.max_request_rate)
+
+    @property
+    def _offered_rate(self) -> Scalar:
+        """Requests that arrive at one replica, or those it completes in a closed loop. [s-1]"""
+        arriving = self.point.request_rate
+        return self._inflight.request_rate if arriving is None else arriving
 
     @cached_property
     def inflight_concurrency(self) -> Scalar:
@@ -237,6 +259,38 @@ class Request:
     @cached_property
     def inflight_ttft(self) -> Scalar:
         return self._where_served(self._inflight.ttft)
+
+    @cached_property
+    def inflight_queue_time(self) -> Scalar:
+        return self._where_served(self._inflight.queue_time)
+
+    @cached_property
+    def inflight_prefill_time(self) -> Scalar:
+        return self._where_served(self._inflight.prefill_time)
+
+    @cached_property
+    def inflight_overload(self) -> Int[Array, ""]:
+        found, bits = self._inflight, OVERLOADS
+        if isinstance(found, OpenLoop):
+            return jnp.where(found.stable, 0, bits["arrivals_exceed_capacity"])
+        exceeding = found.clients > found.concurrency
+        return jnp.where(exceeding, bits["clients_exceed_capacity"], 0)
+
+    @cached_property
+    def inflight_ttft_p50(self) -> Scalar:
+        return self._where_served(self._inflight.ttft_quantile(0.5))
+
+    @cached_property
+    def inflight_ttft_p90(self) -> Scalar:
+        return self._where_served(self._inflight.ttft_quantile(0.9))
+
+    @cached_property
+    def inflight_ttft_p99(self) -> Scalar:
+        return self._where_served(self._inflight.ttft_quantile(0.99))
+
+    @cached_property
+    def inflight_tpot_p99(self) -> Scalar:
+        return self._where_served(self._inflight.tpot_p99)
 
     @cached_property
     def inflight_tpot(self) -> Scalar:

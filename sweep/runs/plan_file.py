@@ -38,7 +38,7 @@ class Recorded(Spec):
         models: Specifications along the `model` axis.
         hardware: Specifications along the `hardware` axis.
         precision: Specifications along the `precision` axis.
-        numbers: The numeric axes.
+        numbers: The axes beside models, hardware and precision.
         variables: Names of the variables to compute.
         dtype: Type of the results.
         keep_infeasible: Whether throughput is reported where a deployment cannot run.
@@ -56,7 +56,7 @@ class Recorded(Spec):
     models: list[ModelSpec]
     hardware: list[HardwareSpec]
     precision: list[PrecisionSpec]
-    numbers: dict[str, list[int] | list[float]]
+    numbers: dict[str, list[int] | list[float] | list[str]]
     variables: list[str]
     dtype: Literal["float32", "float64"]
     keep_infeasible: bool

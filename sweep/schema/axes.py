@@ -6,26 +6,29 @@ from typing import Any
 
 LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp", "expert_imbalance")
 CONFIGURATION = ("model", "hardware", "precision", *LAYOUT)
-SERVER = ("kv_cache_fraction", "reserved_osl", "max_batch_size", "max_num_tokens")
+SERVER = ("kv_cache_fraction", "reserved_osl", "max_batch_size", "max_num_tokens", "scheduler")
+LOADS = ("num_requests", "concurrency", "request_rate", "burstiness")
 DENOISING = ("guidance_passes", "denoising_steps")
 LENGTHS = ("context_len", "isl", "osl", "image_size")
 AXES = (
     *CONFIGURATION,
     "batch_size",
     *SERVER,
-    "num_requests",
-    "concurrency",
+    *LOADS,
     *DENOISING,
     *LENGTHS,
 )
-OPTIONAL = (*LAYOUT[1:], *SERVER, "num_requests", "concurrency", "guidance_passes")
+OPTIONAL = (*LAYOUT[1:], *SERVER, *LOADS, "guidance_passes")
 """Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
 default, no limit or no guidance."""
 REPLICA_GPUS = ("tp", "pp", "dp_attention")
 """Axes whose product is the GPUs of one replica."""
 GPUS = (*REPLICA_GPUS, "dp")
 """Axes whose product is the GPUs of a deployment."""
-LABELLED = ("model", "hardware", "precision", "operator")
+LABELLED = ("model", "hardware", "precision", "scheduler", "operator")
+
+AXIS_UNITS = {"request_rate": "s-1"}
+"""Units of numeric axes that are no counts or shares."""
 
 LONGEST = "longest"
 """Placeholder for `context_len`, or for `isl` and `osl` where a grid has those instead."""
@@ -45,8 +48,11 @@ AXIS_LONG_NAMES = {
     "reserved_osl": "share of the output tokens reserved on admission",
     "max_batch_size": "sequences in one iteration of an attention group",
     "max_num_tokens": "tokens in one iteration of an attention group",
+    "scheduler": "order of prompts and decode in a server",
     "num_requests": "requests of a run of one replica",
     "concurrency": "requests that clients keep open at one replica",
+    "request_rate": "requests that arrive at one replica in a second",
+    "burstiness": "shape of the gamma distribution of gaps between arrivals",
     "guidance_passes": "passes of each image in one denoising step, two with guidance",
     "denoising_steps": "denoising steps of each image",
     "image_size": "side of each image, in pixels",

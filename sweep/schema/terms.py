@@ -22,3 +22,7 @@ INFEASIBLE_REASONS = {
     "experts_not_divisible": 64,
     "pp_exceeds_layers": 128,
 }
+SCHEDULERS = ("chunked", "prefill_first")
+"""Order of work in a server: prompts share iterations with decode, or go before it."""
+OVERLOADS = {"clients_exceed_capacity": 1, "arrivals_exceed_capacity": 2}
+"""Reasons why requests wait for a slot of a server, as bits."""

@@ -8,9 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from sweep.errors import GridError
-from sweep.schema.axes import CONFIGURATION, LAYOUT, LENGTHS, LONGEST, OPTIONAL, SERVER
+from sweep.schema.axes import CONFIGURATION, LAYOUT, LENGTHS, LOADS, LONGEST, OPTIONAL, SERVER
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
-from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
+from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ _PREFILL = (*_CELL, "isl")
 _REQUEST = (*_CELL, "isl", "osl")
 _FOOTPRINT = (*_CELL, "guidance_passes", LONGEST)
 _HELD = ("model", "hardware", "precision", *LAYOUT[:4], *SERVER, "isl", "osl")
-_INFLIGHT = (*CONFIGURATION, *SERVER, "num_requests", "concurrency", "isl", "osl")
+_INFLIGHT = (*CONFIGURATION, *SERVER, *LOADS, "isl", "osl")
 _DENOISING = (*_CELL, "guidance_passes", "image_size")
 _IMAGES = (*_CELL, "guidance_passes", "denoising_steps", "image_size")
 _PER_GPU = "Per GPU."
@@ -272,11 +272,21 @@ VARIABLES: dict[str, Variable] = {
         "the memory that weights, activations and buffers leave; at most max_batch_size and "
         "max_num_tokens in each attention group and pipeline stage.",
     ),
+    "max_request_rate": Variable(
+        (*CONFIGURATION, *SERVER, "isl", "osl"),
+        "s-1",
+        "requests per second that one replica can sustain",
+        "Requests completed per second with max_concurrency held; at a higher request_rate the "
+        "wait grows without end.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
     "inflight_concurrency": Variable(
         _INFLIGHT,
         "1",
         "requests that one replica holds under in-flight batching",
-        "max_concurrency, unless clients keep fewer open or the run has fewer.",
+        "max_concurrency, unless clients keep fewer open or the run has fewer; the mean where "
+        "requests arrive at a rate.",
     ),
     "inflight_iteration_latency": Variable(
         _INFLIGHT,
@@ -315,8 +325,38 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "s",
         "time to first token under in-flight batching",
-        "Steady state, from admission: the iterations that prefill the prompt, and the wait for "
-        "them where prompts queue for max_num_tokens.",
+        "From sending, as a client sees it: inflight_queue_time + inflight_prefill_time. Of the "
+        "steady state, or the mean over a run of num_requests, of which as many as clients keep "
+        "open are sent at once; missing where arrivals exceed the capacity.",
+        masked=True,
+        ancillary=("inflight_feasible", "inflight_overload"),
+    ),
+    **{
+        f"inflight_ttft_p{percent}": Variable(
+            _INFLIGHT,
+            "s",
+            f"time to first token that {percent} % stay below under in-flight batching",
+            "As inflight_ttft, of single requests; all are alike in the steady state of clients.",
+            masked=True,
+            ancillary=("inflight_feasible", "inflight_overload"),
+        )
+        for percent in (50, 90, 99)
+    },
+    "inflight_queue_time": Variable(
+        _INFLIGHT,
+        "s",
+        "time from sending to prefill under in-flight batching",
+        "Wait for a slot where clients keep more requests open than fit, (concurrency - "
+        "inflight_concurrency) over requests completed per second; wait for the running iteration "
+        "where requests arrive at a rate; wait where prompts queue for max_num_tokens.",
+        masked=True,
+        ancillary=("inflight_feasible", "inflight_overload"),
+    ),
+    "inflight_prefill_time": Variable(
+        _INFLIGHT,
+        "s",
+        "time of the prefill under in-flight batching",
+        "Iterations that carry tokens of the prompt, beside prompts and decode steps of others.",
         masked=True,
         ancillary=("inflight_feasible",),
     ),
@@ -329,13 +369,40 @@ VARIABLES: dict[str, Variable] = {
         masked=True,
         ancillary=("inflight_feasible",),
     ),
+    "inflight_tpot_p99": Variable(
+        _INFLIGHT,
+        "s",
+        "time between output tokens that 99 % stay below under in-flight batching",
+        "Of single tokens, not of means over a request: an iteration that carries prompts of "
+        "others if more than 1 % of the tokens come from such; missing for an osl of 1.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
     "inflight_request_latency": Variable(
         _INFLIGHT,
         "s",
-        "time from admission to last token under in-flight batching",
-        "Steady state: requests held over requests completed per second.",
+        "time from sending to last token under in-flight batching",
+        "inflight_ttft + (osl - 1) * inflight_tpot. Steady state of clients: requests that they "
+        "keep open over requests completed per second.",
         masked=True,
         ancillary=("inflight_feasible",),
+    ),
+    "inflight_utilisation": Variable(
+        _INFLIGHT,
+        "1",
+        "load of the server relative to what it can sustain",
+        "request_rate, or the requests completed per second, over max_request_rate.",
+        masked=True,
+        ancillary=("inflight_feasible", "inflight_overload"),
+    ),
+    "inflight_overload": Variable(
+        _INFLIGHT,
+        "1",
+        "why requests wait for a slot of the server",
+        "Each bit is one reason. clients_exceed_capacity: concurrency is above max_concurrency. "
+        "arrivals_exceed_capacity: request_rate is not below max_request_rate, so that the wait "
+        "grows without end; times to first token are missing.",
+        flag_masks=tuple(OVERLOADS.items()),
     ),
     "inflight_feasible": Variable(
         _HELD,

@@ -1,0 +1,142 @@
+"""A run of `num_requests` on a server with in-flight batching: its times to first token.
+
+Clients send as many requests at once as they keep open, and one more whenever one ends. Those sent
+at once are prefilled one after another: with c of them the last waits c times as long as one alone
+and the mean (c + 1) / 2 times [1]. What does not fit in the server waits for complete cycles of it.
+Requests sent later find the steady state.
+
+References:
+    [1] Tests compare with a simulation of the same server, iteration by iteration.
+"""
+
+from functools import cached_property
+
+import jax.numpy as jnp
+
+from sweep.kernel.inflight import Inflight
+from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.params import Point
+
+NONE_OF_ONE = 1e-4
+"""Part of a request or a lump that rounding leaves. [count]"""
+
+
+class FiniteRun(Inflight):
+    """A run with a beginning and an end; throughput and time per token are those of `Inflight`.
+
+    Attributes:
+        requests: Requests of the run. [count]
+    """
+
+    def __init__(self, point: Point) -> None:
+        """Compute each quantity when it is first read."""
+        super().__init__(point)
+        self.requests = point.length("num_requests")
+        if point.concurrency is None:
+            self.clients = jnp.maximum(self.requests, self.concurrency)
+
+    @cached_property
+    def _parts(self) -> Scalar:
+        return self.point.layout.dp_attention * self.microbatches
+
+    @cached_property
+    def _room(self) -> Scalar:
+        """Prompts that an iteration has room for. [count]"""
+        return self.point.server.max_num_tokens / self.isl
+
+    def _lump_of(self, prompts: Scalar) -> Scalar:
+        """Time of an iteration with so many prompts, on a line through known ones. [s]"""
+        carried = self.cycle.lump / self.isl
+        each = jnp.maximum(self.lump_latency - self._alone.latency, 0.0) / carried
+        return self.lump_latency + each * (prompts - carried)
+
+    def _first_tokens(self, sent: Scalar, of: Scalar) -> Scalar:
+        """Mean time to first token of the first requests of a wave. [s]
+
+        Args:
+            sent: How many of them. [count]
+            of: Requests of the wave. [count]
+        """
+        room, full = self._room, self._lump_of(self._room)
+        lumps = jnp.ceil(sent / room - NONE_OF_ONE)
+        # A lump completes `room` prompts, or a prompt takes several lumps.
+        by_lump = room * lumps * (lumps - 1) / 2 + (sent - room * (lumps - 1)) * lumps
+        split = jnp.abs(1 / room - jnp.round(1 / room)) > NONE_OF_ONE
+        by_prompt = (sent + 1) / (2 * room) + jnp.where(split, 0.5, 0.0)
+        by_prompt = jnp.where(sent > 1, jnp.minimum(by_prompt, lumps), lumps)
+        passed = jnp.where(room >= 1, by_lump / sent, by_prompt)
+        last = jnp.where(room >= 1, (sent - room * (lumps - 1)) / sent, 1 / sent)
+        missing = full - self._lump_of(sent - room * (lumps - 1))
+        spread = passed * full - jnp.where(sent >= of, last * missing, 0.0)
+        return jnp.where(of <= room, self._lump_of(jnp.minimum(of, room)), spread)
+
+    @cached_property
+    def _cycle_time(self) -> Scalar:
+        """Time in which the server completes as many requests as it holds. [s]"""
+        return self.concurrency / self.steady_rate
+
+    @cached_property
+    def burst_ttft(self) -> Scalar:
+        """Mean time to first token of the requests sent at once. [s]"""
+        held, sent = self.concurrency, self.clients
+        waves = jnp.floor(sent / held + NONE_OF_ONE)
+        rest = jnp.maximum(sent - waves * held, 0.0)
+        part = held / self._parts
+        total = held * waves * ((waves - 1) / 2 * self._cycle_time)
+        total = total + held * waves * self._first_tokens(part, part)
+        late = waves * self._cycle_time + self._first_tokens(
+            jnp.maximum(rest / self._parts, 1.0), part
+        )
+        return (total + rest * late) / sent
+
+    @cached_property
+    def _later(self) -> Scalar:
+        """Requests sent when earlier ones have ended. [count]"""
+        return jnp.maximum(self.requests - self.clients, 0.0)
+
+    @cached_property
+    def _steady_ttft(self) -> Scalar:
+        return self.slot_wait + (self.cycle.waited + self.cycle.chunks) * self.lump_latency
+
+    @cached_property
+    def ttft(self) -> Scalar:
+        """Time from sending to first token, on average over the run. [s]"""
+        total = self.clients * self.burst_ttft + self._later * self._steady_ttft
+        return total / jnp.maximum(self.clients + self._later, 1.0)
+
+    @cached_property
+    def queue_time(self) -> Scalar:
+        """Time from sending to the first iteration with tokens of the prompt. [s]"""
+        return jnp.maximum(self.ttft - self.prefill_time, 0.0)
+
+    @cached_property
+    def request_latency(self) -> Scalar:
+        """Time from sending to last token, on average over the run. [s]"""
+        steps = self.osl - 1
+        return self.ttft + jnp.where(steps > 0, steps * self.tpot, 0.0)
+
+    def ttft_quantile(self, share: float) -> Scalar:
+        """Time to first token that a share of the requests of the run stays below. [s]
+
+        Times of requests sent at once grow one after another; those sent later are alike.
+
+        Args:
+            share: Share of the requests. [1]
+        """
+        rank = share * (self.clients + self._later)
+        before = jnp.minimum(self._first_token(rank), self._steady_ttft)
+        return jnp.maximum(self._first_token(rank - self._later), before)
+
+    def _first_token(self, rank: Scalar) -> Scalar:
+        """Time to first token of a request by its place among those sent at once. [s]"""
+        held = self.concurrency
+        place = jnp.maximum(rank, 0.0)
+        waves = jnp.ceil(place / held - NONE_OF_ONE) - 1
+        waves = jnp.maximum(waves, 0.0)
+        within = jnp.maximum((place - waves * held) / self._parts, NONE_OF_ONE)
+        part = held / self._parts
+        lumps = jnp.maximum(jnp.ceil(within / self._room - NONE_OF_ONE), 1.0)
+        # The last lump of a wave has the prompts, or part of one, that are left.
+        left = jnp.clip(part - (lumps - 1) * self._room, 0.0, self._room)
+        one = (lumps - 1) * self._lump_of(self._room) + self._lump_of(left)
+        return jnp.where(rank > 0, waves * self._cycle_time + one, 0.0)

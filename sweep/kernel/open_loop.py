@@ -1,0 +1,394 @@
+"""A server with in-flight batching whose requests arrive at a rate, whether or not it keeps up.
+
+Arrivals are those of a renewal process: exponential gaps, or gamma-distributed ones where
+`burstiness` is given. An arriving request waits for a slot, for the iteration that is running, and
+for prompts before it; its own iterations then carry prompts that arrived beside it.
+
+- Sequences that decode: the mean λ · (osl − 1) · t, for the time t of an iteration with one more of
+  them, as an arrival sees the mean of the others (PASTA [1]); a fixed point on the service curve.
+- Iteration: a server whose vacations are decode steps and whose gate opens between iterations, so
+  that residual and companions follow from the first two moments of an iteration [2].
+- Prompts that do not fit in one iteration: M/D/1 with batches, by the approximation of [3].
+- Slots: requests held while slots are free are those of a processor-sharing queue [4] whose
+  sojourn grows linearly with their number, a negative binomial; beyond, M/D/c by
+  Allen and Cunneen [5] with its probability of a wait. The sojourn line goes through the fixed
+  point and the closed loop with every slot taken.
+- Percentiles: a mixture of uniform distributions for the running iteration and companions, and an
+  exponential tail for waits.
+
+References:
+    [1] Wolff, "Poisson Arrivals See Time Averages", Operations Research 30(2), 1982.
+    [2] Takagi, Queueing Analysis, volume 1: Vacation and Priority Systems, 1991.
+    [3] Sakasegawa, "An approximation formula L_q ≈ α·ρ^β/(1−ρ)", Annals of the Institute of
+        Statistical Mathematics 29, 1977.
+    [4] Cohen, "The multiple phase service network with generalized processor sharing", Acta
+        Informatica 12, 1979.
+    [5] Allen, Probability, Statistics, and Queueing Theory, 2nd edition, 1990.
+"""
+
+from functools import cached_property
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sweep.kernel import phases
+from sweep.kernel.inflight import Inflight, at_capacity, prefill_first
+from sweep.kernel.iteration_curve import Curve
+from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.params import Point
+from sweep.kernel.queueing import FLATTEST, NEARLY, Slots, bursts, others_near, slots
+
+BISECTIONS = 24
+"""Halvings of an interval that contains a root: to 6e-8 of it, the resolution of 32 bits."""
+NINETY_NINE = 2.3263
+"""Quantile of the normal distribution below which 99 % of it is. [1]"""
+
+
+class Visit(eqx.Module):
+    """Iterations of one microbatch of one attention group, as an arriving request finds them.
+
+    Attributes:
+        alone: Time of an iteration that decodes only. [s]
+        others: Time of one that carries prompts of others. [s]
+        decode_only: Share of the time in iterations that decode only. [1]
+        residual: Time until the running iteration ends. [s]
+        prefill: Time of the iterations that prefill the prompt. [s]
+        prefill_alone: The same without companions. [s]
+        each: Time that a companion adds, another prompt in its first iteration. [s]
+        backlog: Share of the requests that wait for prompts beyond those. [1]
+        backlog_wait: Mean wait of those. [s]
+    """
+
+    alone: Scalar
+    others: Scalar
+    decode_only: Scalar
+    residual: Scalar
+    prefill: Scalar
+    prefill_alone: Scalar
+    each: Scalar
+    backlog: Scalar
+    backlog_wait: Scalar
+
+
+class OpenLoop:
+    """Steady state of the server at `request_rate`.
+
+    Attributes:
+        point: Model, machine, precision, layout, server, lengths and arrivals.
+        full: The closed loop with every slot taken.
+        max_request_rate: Rate that the server can sustain, of one replica. [s-1]
+        utilisation: `request_rate` over it. [1]
+        stable: Whether the server keeps up.
+    """
+
+    def __init__(self, point: Point) -> None:
+        """Compute each quantity when it is first read."""
+        self.point = point
+        self.full = Inflight(at_capacity(point))
+        self.max_request_rate = self.full.steady_rate
+        arrivals = point.length("request_rate")
+        self.utilisation = arrivals / self.max_request_rate
+        self.stable = self.utilisation < 1
+        self._parts = point.layout.dp_attention * self.full.microbatches
+        # Beyond the capacity the figures of a stable server are replaced.
+        self._rate = jnp.minimum(arrivals, NEARLY * self.max_request_rate) / self._parts
+        self._held = self.full.cycle.residents
+        self._isl, self._steps = point.length("isl"), point.length("osl") - 1
+        self._fill = point.server.max_num_tokens / self._isl
+        self._chunks = jnp.maximum(jnp.ceil(1 / self._fill - 1e-6), 1.0)
+        self._prefill_first = prefill_first(point)
+        shape = 1.0 if point.burstiness is None else point.burstiness
+        self._dispersion = 1 / shape
+
+    # Time of an iteration.
+
+    def _others(self, sequences: Scalar, prompts: Scalar) -> Scalar:
+        """Time of all but attention with so many sequences and prompts. [s]"""
+        tokens = prompts * self._isl
+        return phases.mixed_latency(
+            self.point, sequences, prompt_tokens=tokens, prompts_ended=prompts
+        )
+
+    @cached_property
+    def _attention(self) -> tuple[Scalar, Scalar]:
+        """Decode attention of one sequence, and what each further one adds: a straight line. [s]"""
+        one = phases.decode_pass(self.point, 1.0).attention
+        all_held = phases.decode_pass(self.point, self._held).attention
+        return one, (all_held - one) / jnp.maximum(self._held - 1, 1.0)
+
+    def _decode_attention(self, sequences: Scalar) -> Scalar:
+        one, more = self._attention
+        return jnp.minimum(sequences, 1.0) * one + jnp.maximum(sequences - 1, 0.0) * more
+
+    @cached_property
+    def _prompt_attention(self) -> Scalar:
+        """Attention and scans of one prompt, all its chunks. [s]"""
+        each = phases.prefill_attention_latency(
+            self.point, sequences=1.0, chunk=self._isl / self._chunks, chunks=self._chunks
+        )
+        return self._chunks * each
+
+    def iteration(self, sequences: Scalar, prompts: Scalar) -> Scalar:
+        """Time of an iteration. [s]
+
+        Args:
+            sequences: Sequences that decode in it. [count]
+            prompts: Prompts in it; less than 1 for a chunk of one. [count]
+        """
+        if self._prefill_first is not None:
+            sequences = jnp.where(self._prefill_first & (prompts > 0), 0.0, sequences)
+        others = self._others(sequences, prompts)
+        return others + self._decode_attention(sequences) + prompts * self._prompt_attention
+
+    @cached_property
+    def _curve(self) -> Curve:
+        """Times of iterations over the sequences and prompts in them."""
+        nodes = self._held ** jnp.asarray([0.0, 1 / 3, 2 / 3, 1.0])
+        fewest = jnp.asarray(1 / self._chunks)
+        prompts = jnp.stack([fewest, jnp.maximum(self._fill, fewest)])
+        over_nodes = jax.vmap(self._others, (0, None))
+        over_both = jax.vmap(over_nodes, (None, 0))
+        times: Array = jnp.asarray(over_both(nodes, jnp.stack([jnp.zeros(()), *prompts])))
+        extra = times[1:] - times[:1] + prompts[:, None] * self._prompt_attention
+        extra = jnp.maximum(extra, 0.0)
+        alone = times[0] + jax.vmap(self._decode_attention)(nodes)
+        if self._prefill_first is not None:
+            only = jax.vmap(lambda number: self.iteration(0.0, number))(prompts)
+            extra = jnp.where(self._prefill_first, jnp.asarray(only)[:, None] - alone[None], extra)
+        return Curve(
+            nodes=nodes,
+            times=alone,
+            prompts=prompts,
+            extras=extra,
+            fill=self._fill,
+            chunks=self._chunks,
+            prefill_first=self._prefill_first,
+        )
+
+    @cached_property
+    def _interrupting(self) -> Scalar:
+        """Arrivals that can start while a sequence decodes: not those that wait for its slot."""
+        held, used = self._held, jnp.minimum(self.utilisation, NEARLY)
+        return self._rate * (1 - used ** (held - 1) / held)
+
+    @cached_property
+    def _decoding(self) -> Scalar:
+        """Sequences that decode, on average: a fixed point, by bisection. [count]"""
+        curve, interrupting = self._curve, self._interrupting
+
+        def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+            low, high = ends
+            middle = (low + high) / 2
+            beside = jnp.minimum(1 + middle, self._held)
+            spent = self._steps * curve.decode_iteration(beside, interrupting, self._steps)[0]
+            more = self._rate * spent > middle
+            return jnp.where(more, middle, low), jnp.where(more, high, middle)
+
+        whole = jnp.asarray(self._held, float)
+        low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (jnp.zeros_like(whole), whole))
+        return jnp.asarray(low + high) / 2
+
+    @cached_property
+    def _decode(self) -> tuple[Scalar, Scalar, Scalar]:
+        beside = jnp.minimum(1 + self._decoding, self._held)
+        mean, alone, share = self._curve.decode_iteration(beside, self._interrupting, self._steps)
+        # By Little's law no more than the slots hold can decode.
+        longest = self._held / (self._rate * jnp.maximum(self._steps, 1.0))
+        return jnp.minimum(mean, longest), alone, share
+
+    @cached_property
+    def tpot(self) -> Scalar:
+        """Time per output token after the first; that of full slots if unstable. [s]"""
+        spent = jnp.where(self._steps > 0, self._decode[0], jnp.nan)
+        return jnp.where(self.stable, spent, self.full.tpot)
+
+    @cached_property
+    def tpot_p99(self) -> Scalar:
+        """Time between output tokens that 99 % of them stay below. [s]
+
+        The number of prompts in an iteration is close to a Poisson variable, whose quantile is
+        that of Cornish and Fisher; beyond one lump there is no more room.
+        """
+        _, alone, share = self._decode
+        beside = jnp.minimum(1 + self._decoding, self._held)
+        arrived = self._interrupting * self._decode[0]
+        many = arrived + NINETY_NINE * jnp.sqrt(arrived) + (NINETY_NINE**2 - 1) / 6 - 0.5
+        carried = jnp.where(self._fill < 1, self._curve.prompts[1], jnp.maximum(many, 1.0))
+        longer = alone + self._curve.extra(beside, carried)
+        spent = jnp.where(share > 1 - 0.99, longer, alone)
+        spent = jnp.where(self._steps > 0, spent, jnp.nan)
+        return jnp.where(self.stable, spent, self.full.tpot_p99)
+
+    # An arriving request.
+
+    @cached_property
+    def visit(self) -> Visit:
+        """The iterations that an arriving request finds, once it has a slot."""
+        decoding, rate, curve = self._decoding, self._rate, self._curve
+        alone = curve.alone(decoding)
+        fewest, most = curve.prompts
+        # Two rounds: prompts in an iteration from its time, and its time from the prompts.
+        carried = curve.carried(alone, rate)
+        mean = alone + (1 - jnp.exp(-rate * alone)) * curve.extra(decoding, carried)
+        carried = curve.carried(mean, rate)
+        some = -jnp.expm1(-jnp.minimum(rate * mean, most))
+        longer = self.iteration(decoding, carried)
+        beside = True if self._prefill_first is None else ~self._prefill_first
+        longer = jnp.where(beside, jnp.maximum(longer, alone), longer)
+        mean = alone + some * (longer - alone)
+        slope = (longer - alone) / jnp.maximum(carried, fewest)
+        varied = jnp.maximum(carried + rate * mean * carried - carried**2, 0.0)
+        squared = (1 - some) * alone**2 + some * (longer**2 + slope**2 * varied)
+        batched = self._fill >= 1
+        beside = jnp.minimum(self._beside(rate * squared / mean), self._fill - 1)
+        companions = jnp.where(batched, beside, 0.0)
+        # One companion or none has the mean of both times, not the time of the mean.
+        several = jnp.where(batched, jnp.maximum(companions, 1.0), 0.0)
+        with_several = self._chunks * self.iteration(decoding, (1 + several) * fewest)
+        prefill_alone = self._chunks * self.iteration(decoding, fewest)
+        each = (with_several - prefill_alone) / jnp.maximum(several, 1.0)
+        # A lump that fills an iteration serves `fill` prompts.
+        service = (alone + curve.extra(decoding, most)) / self._fill
+        used = jnp.minimum(jnp.minimum(rate * service, self.utilisation), NEARLY)
+        share, all_waits = bursts(used, self._dispersion)
+        exponent = jnp.where(batched, jnp.sqrt(2 * (self._fill + 1)), 1.0)
+        return Visit(
+            alone=alone,
+            others=longer,
+            decode_only=jnp.where(batched, (1 - some) * alone / mean, 1.0),
+            residual=jnp.where(batched, squared / (2 * mean), alone / 2),
+            prefill=prefill_alone + companions * each,
+            prefill_alone=prefill_alone,
+            each=each,
+            backlog=share * used**exponent,
+            backlog_wait=all_waits / share * service / (2 * (1 - used)),
+        )
+
+    def _beside(self, arrived: Scalar) -> Scalar:
+        """Others that arrive within a time in which `arrived` do on average, beside one. [count]"""
+        if self.point.burstiness is None:
+            return arrived
+        return others_near(arrived, self.point.burstiness)
+
+    @cached_property
+    def slots(self) -> Slots:
+        """Waiting for a slot."""
+        visit, held, rate = self.visit, self._held, self._rate
+        waits = visit.residual + visit.backlog * visit.backlog_wait
+        sojourn = waits + visit.prefill + self._steps * self._decode[0]
+        now = jnp.minimum(rate * sojourn, 0.97 * held)
+        full = held * self._parts / self.max_request_rate
+        growth = jnp.clip((full - sojourn) / (held - now), 0.0, sojourn / jnp.maximum(now, 1e-6))
+        alone = jnp.maximum(sojourn - growth * now, FLATTEST * sojourn)
+        capacity = self.max_request_rate / self._parts
+        return slots(rate, alone, growth, held, capacity, self._dispersion)
+
+    @cached_property
+    def _meets_running(self) -> Scalar:
+        """Share of the requests that start behind a running iteration: not after a wait. [1]"""
+        return (1 - self.slots.idle) * (1 - self.slots.waits)
+
+    def _if_stable(self, value: Scalar) -> Scalar:
+        return jnp.where(self.stable, value, jnp.nan)
+
+    @cached_property
+    def queue_time(self) -> Scalar:
+        """Time from arrival to the first iteration with the prompt; NaN if unstable. [s]"""
+        visit, slot = self.visit, self.slots
+        running = self._meets_running * visit.residual
+        return self._if_stable(
+            slot.waits * slot.wait + running + visit.backlog * visit.backlog_wait
+        )
+
+    @cached_property
+    def prefill_time(self) -> Scalar:
+        """Time of the iterations that prefill a prompt; NaN if unstable. [s]"""
+        return self._if_stable(self.visit.prefill)
+
+    @cached_property
+    def ttft(self) -> Scalar:
+        """Time from arrival to first token; NaN if unstable. [s]"""
+        return self.queue_time + self.prefill_time
+
+    @cached_property
+    def request_latency(self) -> Scalar:
+        """Time from arrival to last token; NaN if unstable. [s]"""
+        return self.ttft + self._steps * self._decode[0]
+
+    @cached_property
+    def concurrency(self) -> Scalar:
+        """Requests that one replica holds on average, without those that wait. [count]"""
+        waiting = self.slots.waits * self.slots.wait
+        held = self._rate * self._parts * (self.request_latency - waiting)
+        capacity = self.full.concurrency
+        return jnp.where(self.stable, jnp.minimum(held, capacity), capacity)
+
+    @cached_property
+    def request_rate(self) -> Scalar:
+        """Requests that one replica completes in a second. [s-1]"""
+        return jnp.minimum(self.point.length("request_rate"), self.max_request_rate)
+
+    @cached_property
+    def iteration_latency(self) -> Scalar:
+        """Time of an iteration while the server works, on average. [s]"""
+        some = -jnp.expm1(-self._rate * self.visit.alone)
+        mean = self.visit.alone + some * (self.visit.others - self.visit.alone)
+        return jnp.where(self.stable, mean, self.full.iteration_latency)
+
+    def ttft_quantile(self, share: float) -> Scalar:
+        """Time to first token that a share of the requests stays below; NaN if unstable. [s]
+
+        Args:
+            share: Share of the requests. [1]
+        """
+        start, width, weight = self._served
+        slot, visit = self.slots, self.visit
+        waits = slot.waits + visit.backlog - slot.waits * visit.backlog
+        mean = (slot.waits * slot.wait + visit.backlog * visit.backlog_wait) / jnp.maximum(
+            slot.waits + visit.backlog, 1e-12
+        )
+        mean = jnp.maximum(mean, 1e-9 * start.max())
+
+        def above(time: Scalar) -> Scalar:
+            passed = jnp.clip(time - start, 0.0, width)
+            decayed = jnp.exp(-jnp.maximum(time - start - width, 0.0) / mean)
+            tail = decayed * -jnp.expm1(-passed / mean) * mean
+            return jnp.sum(weight * (1 - passed / width + waits * tail / width))
+
+        def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+            middle = (ends[0] + ends[1]) / 2
+            more = above(middle) > 1 - share
+            return jnp.where(more, middle, ends[0]), jnp.where(more, ends[1], middle)
+
+        ends = jnp.zeros(()), (start + width).max() + 8 * mean
+        low, high = jax.lax.fori_loop(0, BISECTIONS, halve, ends)
+        return self._if_stable((low + high) / 2)
+
+    @cached_property
+    def _served(self) -> tuple[Float[Array, "6"], Float[Array, "6"], Float[Array, "6"]]:
+        """Times to first token without waits for slots and backlog: uniform distributions.
+
+        An arriving request finds no iteration running, one that decodes only, or one with prompts;
+        and has companions in its own or not.
+
+        Returns:
+            Their least times, their widths and their weights. [s, s, 1]
+        """
+        visit, meets = self.visit, self._meets_running
+        batched = self._fill >= 1
+        room = jnp.maximum(self._fill - 1, 0.0)
+        starts, widths, weights = [], [], []
+        for running, part in (
+            (jnp.zeros(()), 1 - meets),
+            (visit.alone, meets * visit.decode_only),
+            (visit.others, meets * (1 - visit.decode_only)),
+        ):
+            arrived = jnp.where(batched, self._beside(self._rate * running), 0.0)
+            some = -jnp.expm1(-arrived)
+            company = jnp.minimum(arrived / jnp.maximum(some, 1e-9), room)
+            starts += [visit.prefill_alone, visit.prefill_alone + visit.each * company]
+            widths += [jnp.maximum(running, 1e-6 * visit.prefill_alone)] * 2
+            weights += [part * (1 - some), part * some]
+        return jnp.stack(starts), jnp.stack(widths), jnp.stack(weights)

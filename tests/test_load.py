@@ -1,0 +1,575 @@
+"""Loads of a server: what clients wait for, against a simulation and measurements."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from factories import FP16, TOY, model, point, price, shipped, shipped_model
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from server_simulation import iteration_seconds, simulate
+
+from sweep.errors import SpecError
+from sweep.grid.grid import Grid
+from sweep.kernel.finite_run import FiniteRun
+from sweep.kernel.inflight import Inflight, prefill_first_cycle, slot_wait
+from sweep.kernel.open_loop import OpenLoop
+from sweep.kernel.params import Point
+from sweep.kernel.queueing import bursts, others_near, slots
+from sweep.kernel.request import Request
+from sweep.runs.run import run
+
+MODELS = ("llama-3.1-8b", "mixtral-8x7b")
+MACHINES = ("h100-sxm-80gb", "h200-sxm-141gb", "l20", "b200-sxm")
+BUDGETS = (512, 1024, 2048, 4096, 8192, 16_384)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A random server: `fit` requests fit, and `load` is relative to its capacity."""
+
+    name: str
+    machine: str
+    recipe: str
+    tp: int
+    isl: int
+    osl: int
+    max_num_tokens: int
+    fit: int
+    load: float
+
+    def point(self, **numbers: Any) -> Point:
+        # Memory for any number of requests: max_batch_size limits them.
+        machine = shipped().hardware(self.machine)
+        roomy = machine.model_copy(update={"memory_bytes": 1e13, "usable_memory_bytes": None})
+        return point(
+            shipped_model(self.name),
+            roomy,
+            shipped().precision(self.recipe),
+            tp=self.tp,
+            isl=self.isl,
+            osl=self.osl,
+            max_num_tokens=self.max_num_tokens,
+            max_batch_size=self.fit,
+            **numbers,
+        )
+
+
+def settings(count: int, seed: int = 0, longest: int = 512) -> list[Setting]:
+    """Random servers, the same in each run."""
+    random, found = np.random.default_rng(seed), []
+    for _ in range(count):
+        fit = int(2 ** random.uniform(0, 8.5))
+        found.append(
+            Setting(
+                name=MODELS[random.integers(2)],
+                machine=MACHINES[random.integers(4)],
+                recipe=("fp16", "fp8")[random.integers(2)],
+                tp=int(2 ** random.integers(0, 4)),
+                isl=int(2 ** random.uniform(4, 13)),
+                osl=int(2 ** random.uniform(3, np.log2(longest))),
+                max_num_tokens=max(int(random.choice(BUDGETS)), fit),
+                fit=fit,
+                load=float(random.uniform(0.05, 1)),
+            )
+        )
+    return found
+
+
+def spread(errors: list[float]) -> tuple[float, float]:
+    """Median and 90th percentile of the absolute values."""
+    return float(np.median(np.abs(errors))), float(np.quantile(np.abs(errors), 0.9))
+
+
+# Closed loop.
+
+
+@jax.jit
+def _closed(where: Point) -> dict[str, jax.Array]:
+    found = Inflight(where)
+    names = ("concurrency", "request_rate", "ttft", "queue_time", "tpot")
+    return {name: jnp.asarray(getattr(found, name)) for name in names}
+
+
+def closed_errors(setting: Setting) -> dict[str, float]:
+    """Relative errors of the closed form for clients up to three times what fits."""
+    clients = max(1, round(3 * setting.load * setting.fit))
+    held = min(clients, setting.fit)
+    where = setting.point(concurrency=clients)
+    found = {name: float(value) for name, value in _closed(where).items()}
+    assert found["concurrency"] == held
+    # Complete cycles, from when the pattern of the first wave is steady.
+    first = held * (3 + clients // held)
+    last = first + 4 * held
+    simulated = simulate(
+        [0.0] * (last + 2 * clients),
+        clients=clients,
+        slots=setting.fit,
+        isl=setting.isl,
+        osl=setting.osl,
+        max_num_tokens=setting.max_num_tokens,
+        seconds=iteration_seconds(where),
+    )
+    ends = sorted(each.last for each in simulated.records)
+    steps = setting.osl - 1
+    tpot = [(each.last - each.first) / steps for each in simulated.records[first:last]]
+    return {
+        "rate": found["request_rate"] * (ends[last - 1] - ends[first - 1]) / (last - first) - 1,
+        "ttft": found["ttft"] / float(simulated.ttft(first, last).mean()) - 1,
+        "tpot": found["tpot"] / float(np.mean(tpot)) - 1,
+    }
+
+
+def check_closed(count: int, seed: int) -> None:
+    with jax.enable_x64(True):
+        errors = [closed_errors(each) for each in settings(count, seed)]
+    rate, ttft, tpot = (spread([e[name] for e in errors]) for name in ("rate", "ttft", "tpot"))
+    assert rate[0] < 0.001 and rate[1] < 0.01
+    assert ttft[0] < 0.01 and ttft[1] < 0.1
+    assert tpot[0] < 0.01 and tpot[1] < 0.1
+
+
+def test_clients_wait_as_in_a_simulation() -> None:
+    check_closed(30, seed=3)
+
+
+@pytest.mark.slow
+def test_clients_wait_as_in_a_simulation_over_500_servers() -> None:
+    check_closed(500, seed=1)
+
+
+def test_clients_that_do_not_fit_wait_as_long_as_measured() -> None:
+    # 100 to 250 clients of a server that holds 89 requests and completes 50 in 27.7 s; times to
+    # first token of 8.0, 34.8, 61.7 and 88.6 s were measured, 6.1 s + what a prefill takes.
+    clients, measured = (150, 200, 250), (34.8, 61.7, 88.6)
+    waits = [float(slot_wait(each, 89, 50 / 27.7)) for each in (100, *clients)]
+    assert waits == pytest.approx([6.1, 33.8, 61.5, 89.2], abs=0.05)
+    assert waits[1:] == pytest.approx(measured, rel=0.15)
+
+
+NAMES = (
+    "inflight_ttft",
+    "inflight_queue_time",
+    "inflight_prefill_time",
+    "inflight_overload",
+    "inflight_output_throughput",
+    "inflight_tpot",
+    "inflight_request_latency",
+    "inflight_concurrency",
+)
+
+
+def served(**numbers: float) -> dict[str, float]:
+    """A small server: 32 requests fit."""
+    found = price(NAMES, model("llama"), TOY, **({"isl": 90, "osl": 20} | LIMITS | numbers))
+    return {name.removeprefix("inflight_"): float(value) for name, value in found.items()}
+
+
+LIMITS = {"max_batch_size": 32, "max_num_tokens": 500}
+
+
+def test_clients_beyond_what_fits_wait_by_littles_law() -> None:
+    most, crowded = served(concurrency=32), served(concurrency=80)
+    rate = most["output_throughput"] / 20
+    for name in ("output_throughput", "tpot", "prefill_time", "concurrency"):
+        assert crowded[name] == most[name]
+    assert crowded["queue_time"] == pytest.approx(most["queue_time"] + 48 / rate)
+    for found, clients in ((most, 32), (crowded, 80)):
+        assert found["ttft"] == pytest.approx(found["queue_time"] + found["prefill_time"])
+        assert found["request_latency"] == pytest.approx(found["ttft"] + 19 * found["tpot"])
+        assert found["request_latency"] == pytest.approx(clients / rate)
+    assert (most["overload"], crowded["overload"]) == (0, 1)
+    assert served() == most
+
+
+def test_the_wait_never_falls_with_clients() -> None:
+    waits = [served(concurrency=n)["queue_time"] for n in (1, 4, 16, 32, 33, 64, 1000)]
+    assert waits == sorted(waits)
+
+
+# Arrivals at a rate.
+
+
+@jax.jit
+def _open(where: Point) -> dict[str, jax.Array]:
+    found = OpenLoop(where)
+    return {
+        "mean": jnp.asarray(found.ttft),
+        "p50": jnp.asarray(found.ttft_quantile(0.5)),
+        "p99": jnp.asarray(found.ttft_quantile(0.99)),
+        "tpot": jnp.asarray(found.tpot),
+        "latency": jnp.asarray(found.request_latency),
+        "capacity": jnp.asarray(found.max_request_rate),
+    }
+
+
+def open_errors(setting: Setting, seed: int, shape: float | None, count: int) -> dict[str, float]:
+    """Relative errors of the closed form at 5 to 90 % of the capacity."""
+    bursts = {} if shape is None else {"burstiness": shape}
+    capacity = float(_open(setting.point(request_rate=1.0, **bursts))["capacity"])
+    rate = 0.9 * setting.load * capacity
+    where = setting.point(request_rate=rate, **bursts)
+    gaps = np.random.default_rng(seed).gamma(shape or 1.0, 1 / (rate * (shape or 1.0)), count)
+    simulated = simulate(
+        list(np.cumsum(gaps)),
+        slots=setting.fit,
+        isl=setting.isl,
+        osl=setting.osl,
+        max_num_tokens=setting.max_num_tokens,
+        seconds=iteration_seconds(where),
+    )
+    # The first requests find an empty server.
+    begin = count // 10
+    ttft, steps = simulated.ttft(begin), setting.osl - 1
+    steady = simulated.records[begin:]
+    measured = {
+        "mean": float(ttft.mean()),
+        "p50": float(np.quantile(ttft, 0.5)),
+        "p99": float(np.quantile(ttft, 0.99)),
+        "tpot": float(np.mean([(each.last - each.first) / steps for each in steady])),
+        "latency": float(np.mean([each.last - each.sent for each in steady])),
+    }
+    found = _open(where)
+    return {name: float(found[name]) / value - 1 for name, value in measured.items()}
+
+
+def check_open(servers: int, seed: int, bars: dict[str, float], shape: float | None = None) -> None:
+    """Compare the median over servers of each error with its bar."""
+    with jax.enable_x64(True):
+        errors = [
+            open_errors(each, seed + place, shape, 3000)
+            for place, each in enumerate(settings(servers, seed))
+        ]
+    for name, bar in bars.items():
+        assert spread([e[name] for e in errors])[0] < bar, name
+
+
+MEDIANS = {"mean": 0.05, "p50": 0.05, "p99": 0.25, "tpot": 0.03, "latency": 0.05}
+
+
+def test_arrivals_wait_as_in_a_simulation() -> None:
+    check_open(10, 5, MEDIANS)
+
+
+@pytest.mark.slow
+def test_arrivals_wait_as_in_a_simulation_over_many_servers() -> None:
+    check_open(100, 77, MEDIANS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "bars"),
+    [(3.0, {"mean": 0.1, "p99": 0.25}), (0.5, {"mean": 0.2, "p99": 0.4})],
+)
+def test_bursts_wait_as_in_a_simulation(shape: float, bars: dict[str, float]) -> None:
+    check_open(24, 31, bars, shape)
+
+
+OPEN = (
+    *NAMES,
+    "inflight_ttft_p50",
+    "inflight_ttft_p90",
+    "inflight_ttft_p99",
+    "inflight_tpot_p99",
+    "inflight_utilisation",
+    "max_request_rate",
+)
+
+
+def arriving(**numbers: float) -> dict[str, float]:
+    found = price(OPEN, model("llama"), TOY, **({"isl": 90, "osl": 20} | LIMITS | numbers))
+    return {name.removeprefix("inflight_"): float(value) for name, value in found.items()}
+
+
+def test_a_rate_towards_none_is_one_client() -> None:
+    alone, seldom = served(concurrency=1), arriving(request_rate=1e-3)
+    for name in ("ttft", "prefill_time", "tpot", "request_latency"):
+        assert seldom[name] == pytest.approx(alone[name], rel=1e-4)
+    assert seldom["queue_time"] < 1e-4 * seldom["ttft"]
+    assert seldom["ttft_p50"] == pytest.approx(alone["ttft"], rel=1e-4)
+
+
+def test_the_capacity_is_that_of_clients_that_fill_the_server() -> None:
+    most = served(concurrency=32)["output_throughput"] / 20
+    found = arriving(request_rate=most / 2)
+    assert found["max_request_rate"] == pytest.approx(most)
+    assert found["utilisation"] == pytest.approx(0.5)
+    assert found["output_throughput"] == pytest.approx(most / 2 * 20)
+    assert found["overload"] == 0
+    beyond = arriving(request_rate=1.01 * most)
+    assert beyond["overload"] == 2
+    assert beyond["output_throughput"] == pytest.approx(most * 20)
+    assert all(np.isnan(beyond[name]) for name in ("ttft", "queue_time", "ttft_p99"))
+    assert beyond["tpot"] == served(concurrency=32)["tpot"]
+
+
+def test_a_closed_loop_has_the_same_capacity() -> None:
+    where = {"isl": 90, "osl": 20, **LIMITS}
+    names = ("max_request_rate", "inflight_utilisation", "inflight_output_throughput")
+    rate = arriving(request_rate=1.0)["max_request_rate"]
+    for load in ({}, {"concurrency": 3}, {"num_requests": 64}):
+        request = Request(point(model("llama"), TOY, FP16, **where, **load))
+        found = {name: float(getattr(request, name)) for name in names}
+        assert found["max_request_rate"] == pytest.approx(rate, rel=1e-5)
+        used = found["inflight_output_throughput"] / 20 / rate
+        assert found["inflight_utilisation"] == pytest.approx(used, rel=1e-5)
+
+
+def test_littles_law_holds_for_arrivals() -> None:
+    rate = 0.7 * arriving(request_rate=1.0)["max_request_rate"]
+    found = arriving(request_rate=rate)
+    assert found["request_latency"] == pytest.approx(found["ttft"] + 19 * found["tpot"])
+    assert found["concurrency"] <= rate * found["request_latency"]
+    assert found["concurrency"] == pytest.approx(rate * found["request_latency"], rel=0.05)
+
+
+@pytest.mark.slow
+@given(place=st.integers(0, 199), data=st.data())
+@hypothesis_settings(max_examples=15, deadline=None)
+def test_times_never_fall_with_the_rate(place: int, data: st.DataObject) -> None:
+    shares = sorted(data.draw(st.lists(st.floats(0.001, 0.99), min_size=2, max_size=2)))
+    setting = settings(200, seed=9)[place]
+    with jax.enable_x64(True):
+        capacity = float(_open(setting.point(request_rate=1.0))["capacity"])
+        low, high = (_open(setting.point(request_rate=each * capacity)) for each in shares)
+    for name in ("mean", "p50", "p99", "tpot", "latency"):
+        assert float(low[name]) <= float(high[name]) * (1 + 1e-3), name
+
+
+def test_one_slot_is_the_queue_with_constant_service() -> None:
+    # M/D/1 at a utilisation of 0.8: 0.8 of the requests wait, 2.5 services on average.
+    found = slots(0.8, 1.0, 0.0, 1.0, 1.0)
+    assert float(found.waits) == pytest.approx(0.8)
+    assert float(found.wait) == pytest.approx(1 / (2 * (1 - 0.8)))
+    assert float(found.idle) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("servers", "load", "erlang"), [(2, 1.0, 1 / 3), (10, 8.0, 0.4092)])
+def test_constant_sojourns_wait_as_erlang_says(servers: int, load: float, erlang: float) -> None:
+    # Erlang C of 2 servers at 1 erlang is 1/3; of 10 at 8 it is 0.4092.
+    with jax.enable_x64(True):
+        found = slots(load, 1.0, 0.0, float(servers), float(servers))
+    assert float(found.waits) == pytest.approx(erlang, rel=0.01)
+    assert float(found.wait) == pytest.approx(1 / (2 * (servers - load)))
+
+
+def test_poisson_arrivals_are_no_bursts() -> None:
+    share, waits = bursts(0.6, 1.0)
+    assert (float(share), float(waits)) == (1, 1)
+    assert float(others_near(0.3, 1.0)) == pytest.approx(0.3, rel=1e-3)
+    # Gaps that hardly vary leave nobody near; in bursts there are more.
+    assert float(others_near(0.3, 50.0)) < 0.05
+    assert float(others_near(0.3, 0.5)) > 0.5
+
+
+@pytest.mark.slow
+def test_a_burstiness_of_one_is_poisson_arrivals() -> None:
+    plain, stated = arriving(request_rate=5e3), arriving(request_rate=5e3, burstiness=1.0)
+    assert {name: pytest.approx(value, rel=1e-3) for name, value in plain.items()} == stated
+
+
+# Runs of some requests.
+
+
+@jax.jit
+def _run_of(where: Point) -> dict[str, jax.Array]:
+    found = FiniteRun(where)
+    times = {f"p{percent}": found.ttft_quantile(percent / 100) for percent in (90, 99)}
+    return {"mean": jnp.asarray(found.ttft), **{k: jnp.asarray(v) for k, v in times.items()}}
+
+
+def run_errors(setting: Setting, waves: float, clients: float | None) -> dict[str, float]:
+    """Relative errors for a run of so many times what fits, of clients relative to what fits."""
+    requests = max(1, round(setting.fit * waves))
+    sent = None if clients is None else min(requests, max(1, round(setting.fit * clients)))
+    limit = {} if sent is None else {"concurrency": sent}
+    where = setting.point(num_requests=requests, **limit)
+    ttft = simulate(
+        [0.0] * requests,
+        clients=sent or requests,
+        slots=setting.fit,
+        isl=setting.isl,
+        osl=setting.osl,
+        max_num_tokens=setting.max_num_tokens,
+        seconds=iteration_seconds(where),
+    ).ttft()
+    measured = {"mean": ttft.mean(), "p90": np.quantile(ttft, 0.9), "p99": np.quantile(ttft, 0.99)}
+    return {name: float(_run_of(where)[name]) / measured[name] - 1 for name in measured}
+
+
+def check_runs(servers: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    waves = random.choice([1, 1.5, 2, 3.3, 6], servers)
+    clients = [None if at < 0.5 else 4 * at - 1.9 for at in random.uniform(0, 1, servers)]
+    with jax.enable_x64(True):
+        errors = [
+            run_errors(each, float(wave), sent)
+            for each, wave, sent in zip(settings(servers, seed), waves, clients, strict=True)
+        ]
+    for name, bar in {"mean": 0.02, "p90": 0.05, "p99": 0.05}.items():
+        assert spread([e[name] for e in errors])[0] < bar, name
+
+
+def test_runs_wait_as_in_a_simulation() -> None:
+    check_runs(12, seed=11)
+
+
+@pytest.mark.slow
+def test_runs_wait_as_in_a_simulation_over_many_servers() -> None:
+    check_runs(200, seed=21)
+
+
+@pytest.mark.parametrize("clients", [2, 4, 10])
+def test_requests_sent_at_once_wait_for_one_another(clients: int) -> None:
+    # Of c prompts that each fill an iteration the mean waits (c + 1) / 2 times one.
+    numbers = {"max_num_tokens": 4000, "isl": 4000, "osl": 50}
+    spec, machine = shipped_model("llama-3.1-8b"), shipped().hardware("h100-sxm-80gb")
+    one, several = (
+        float(price(("inflight_ttft",), spec, machine, num_requests=n, **numbers)["inflight_ttft"])
+        for n in (1, clients)
+    )
+    assert several == pytest.approx(one * (clients + 1) / 2, rel=0.05)
+
+
+def test_a_long_run_of_clients_tends_to_the_steady_state() -> None:
+    steady = served(concurrency=20)["ttft"]
+    runs = [served(concurrency=20, num_requests=n)["ttft"] for n in (20, 200, 20_000)]
+    assert runs == sorted(runs, reverse=True)
+    assert runs[-1] == pytest.approx(steady, rel=0.01)
+
+
+# Iterations that carry prompts.
+
+
+def gaps(setting: Setting, rank: float) -> tuple[float, float]:
+    """99th percentile of the time between tokens of full slots: predicted and simulated. [s]"""
+    where = setting.point()
+    simulated = simulate(
+        [0.0] * 6 * setting.fit,
+        slots=setting.fit,
+        isl=setting.isl,
+        osl=setting.osl,
+        max_num_tokens=setting.max_num_tokens,
+        seconds=iteration_seconds(where),
+    )
+    lengths, counts = map(np.asarray, zip(*sorted(simulated.gaps.items()), strict=True))
+    place = np.searchsorted(np.cumsum(counts), rank * counts.sum())
+    return float(Request(where).inflight_tpot_p99), float(lengths[place])
+
+
+def test_one_token_in_a_hundred_waits_for_prompts_of_others() -> None:
+    # 64 requests of 1000 tokens in and 100 out: 8 lumps of 8 prompts in 100 iterations.
+    setting = Setting("llama-3.1-8b", "h100-sxm-80gb", "fp8", 1, 1000, 100, 8192, 64, 1.0)
+    with jax.enable_x64(True):
+        predicted, simulated = gaps(setting, 0.99)
+        mean = float(Request(setting.point()).inflight_tpot)
+    assert predicted == pytest.approx(simulated, rel=0.05)
+    assert predicted > 3 * mean
+
+
+def test_seldom_interruptions_leave_most_tokens_alone() -> None:
+    # One lump of two prompts in 300 iterations.
+    found = arriving(concurrency=2, osl=300)
+    assert found["tpot_p99"] == pytest.approx(found["tpot"], rel=0.01)
+
+
+# Schedulers.
+
+
+def test_prompts_first_make_a_static_batch_of_lumps_by_hand() -> None:
+    # Four requests of 100 in and 10 out, 202 tokens an iteration: two lumps of two prompts, then
+    # nine steps of all four. Half of them wait for a lump, and as many for one before they decode.
+    found = prefill_first_cycle(4.0, 100.0, 10.0, 202.0)
+    assert (float(found.lump), float(found.chunks), float(found.stay)) == (200, 1, 11)
+    assert float(found.lumps) == pytest.approx(2 / 11)
+    assert (float(found.waited), float(found.interrupted)) == (0.5, 0.5)
+    assert (float(found.decoding_beside), float(found.undisturbed)) == (0, 9)
+
+
+def first_errors(setting: Setting) -> dict[str, float]:
+    """Relative errors of the closed form where prompts go first."""
+    where = setting.point(scheduler=1)
+    simulated = simulate(
+        [0.0] * 3 * setting.fit,
+        slots=setting.fit,
+        clients=setting.fit,
+        isl=setting.isl,
+        osl=setting.osl,
+        max_num_tokens=setting.max_num_tokens,
+        seconds=iteration_seconds(where),
+        prefill_first=True,
+    )
+    records = simulated.records[setting.fit :]
+    steps = setting.osl - 1
+    measured = {
+        "request_rate": 3 * setting.fit / simulated.end,
+        "ttft": float(simulated.ttft(setting.fit).mean()),
+        "tpot": float(np.mean([(each.last - each.first) / steps for each in records])),
+    }
+    found = _closed(where)
+    return {name: float(found[name]) / value - 1 for name, value in measured.items()}
+
+
+def test_prompts_first_are_served_as_in_a_simulation() -> None:
+    with jax.enable_x64(True):
+        errors = [first_errors(each) for each in settings(20, seed=8)]
+    for name, bar in {"request_rate": 0.001, "ttft": 0.05, "tpot": 0.02}.items():
+        assert spread([e[name] for e in errors])[0] < bar, name
+
+
+@pytest.mark.slow
+def test_a_named_default_is_the_default() -> None:
+    setting = settings(1, seed=4)[0]
+    for load in ({"concurrency": 5}, {"request_rate": 0.01}):
+        plain, stated = (
+            Request(setting.point(**load, **more)) for more in ({}, {"scheduler": "chunked"})
+        )
+        for name in ("inflight_ttft", "inflight_tpot", "inflight_output_throughput"):
+            assert float(getattr(stated, name)) == float(getattr(plain, name))
+
+
+# Loads that make no sense.
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        ({"request_rate": [0]}, "request_rate: every value must be a number above 0, and 0 is not"),
+        ({"request_rate": [-2.5]}, "request_rate: every value must be a number above 0"),
+        ({"request_rate": [1], "concurrency": [4]}, "request_rate: given with concurrency"),
+        ({"request_rate": [1], "num_requests": [4]}, "request_rate: given with num_requests"),
+        ({"burstiness": [0.5]}, "burstiness: needs a request_rate"),
+        ({"scheduler": ["fifo"]}, "scheduler: must be among chunked, prefill_first, and 'fifo'"),
+        ({"scheduler": ["chunked"] * 2}, "scheduler: must list each scheduler once"),
+        ({"request_rate": [1], "burstiness": [0]}, "burstiness: every value must be a number"),
+    ],
+)
+def test_loads_that_make_no_sense_are_refused(load: dict[str, Any], words: str) -> None:
+    places = {"models": ["llama-3.1-8b"], "hardware": ["l20"], "isl": [9], "osl": [9]}
+    with pytest.raises(SpecError) as refusal:
+        Grid(**places, **load, variables=["inflight_ttft"])
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.slow
+def test_a_rate_is_swept_like_everything_else() -> None:
+    found = run(
+        Grid(
+            models=["llama-3.1-8b"],
+            hardware=["h100-sxm-80gb"],
+            isl=[128],
+            osl=[128],
+            request_rate=[0.5, 2, 1e6],
+            variables=["inflight_ttft", "max_request_rate", "inflight_ttft_p99"],
+        )
+    )
+    assert found.inflight_ttft.dims[-3:] == ("request_rate", "isl", "osl")
+    assert "request_rate" not in found.max_request_rate.dims
+    assert found.request_rate.attrs["units"] == "s-1"
+    assert found.inflight_overload.values.ravel().tolist() == [0, 0, 2]
+    assert np.isfinite(found.inflight_ttft_p99.values).ravel().tolist() == [True, True, False]
