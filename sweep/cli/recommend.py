@@ -161,6 +161,12 @@ COUNT = click.IntRange(1)
     is_flag=True,
     help="Also print the Pareto front of throughput per user and per GPU.",
 )
+@click.option(
+    "--emit",
+    type=click.Choice(["trtllm", "vllm", "sglang", "bench"]),
+    help="Print only a script that launches the first deployment with TensorRT-LLM, vLLM or "
+    "SGLang, or that benchmarks it.",
+)
 @picture_option
 @force_picture_option
 @json_option
@@ -187,6 +193,7 @@ def recommend(
     every_layout: bool,
     top: int,
     front: bool,
+    emit: Any,
     output: Path | None,
     force: bool,
     as_json: bool,
@@ -199,6 +206,8 @@ def recommend(
     Predictions are for TensorRT-LLM unless --efficiency names another calibration.
     """
     check_picture(output, force=force)
+    if emit is not None and as_json:
+        raise click.UsageError("--emit prints a script, not JSON; leave --json out")
     if source is None and (model is None or isl is None or osl is None):
         raise click.UsageError("give --model, --isl and --osl, or --from with a result")
     if source is not None and efficiency is not None:
@@ -245,6 +254,8 @@ def recommend(
     check_prices(given, deployments)
     demand = Demand(Limits(**limits), by, concurrency, requests_per_s)
     found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
+    if emit is not None:
+        return _emit(found, emit)
     shown = found.ranked.head(top)
     elasticities = recommend_text.throughput_elasticities(found, shown)
     if output is not None and len(found.ranked):
@@ -263,6 +274,19 @@ def recommend(
         for note in recommend_text.notes(found):
             click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
+
+
+def _emit(found: Any, target: Any) -> int:
+    """Print the script of the first deployment; its refusal goes to standard error."""
+    from sweep.decisions import recommend_text
+    from sweep.decisions.launch_commands import launch_script
+    from sweep.decisions.launch_settings import launch_settings
+
+    if not len(found.ranked):
+        click.echo(recommend_text.sentence(found), err=True)
+        return CHECK_FAILED
+    click.echo(launch_script(launch_settings(found), target))
+    return 0
 
 
 def _print_ranks(rows: list[dict[str, Any]]) -> None:

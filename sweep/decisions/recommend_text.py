@@ -212,7 +212,7 @@ def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[
         found: The answer.
         frame: Some rows of it.
     """
-    calibration = _calibration(found.deployments.calibration)
+    calibration = recorded_calibration(found.deployments.calibration)
     each: list[dict[str, float]] = []
     for row in _records(frame):
         point = (
@@ -262,7 +262,7 @@ def _elasticities(point: Point, throughput: str) -> jax.Array:
     return elasticities(point, lambda request: {"value": getattr(request, throughput)})["value"]
 
 
-def _calibration(recorded: str) -> Calibration | str | None:
+def recorded_calibration(recorded: str) -> Calibration | str | None:
     """Load a recorded calibration; return its name and digest where another has its name now."""
     name, _, digest = recorded.partition(" ")
     try:
