@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -181,8 +182,8 @@ def test_shares_of_all_memory_leave_the_cache_its_share_of_what_is_free(
     size = machine.usable_memory_bytes or machine.memory_bytes
     # Weights by the count of parameters; norms, which are copied, are the difference.
     weights = 8_030_261_248 * 2 / 2
-    cache = static * size - weights
-    other = (total - static) * size
+    cache = static * (size - kept) - weights
+    other = total * size - weights - cache
     assert cache == pytest.approx(fraction * (size - weights - other), rel=1e-3)
     assert other > kept
     # 32 layers, 4 KV heads of 128 on each GPU, keys and values, 16 bits.
@@ -190,6 +191,29 @@ def test_shares_of_all_memory_leave_the_cache_its_share_of_what_is_free(
     assert float(memory.max_concurrency(point)) == pytest.approx(cache / sequence, abs=1.5)
     if fraction == 1:
         assert total == pytest.approx(1)
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.9])
+def test_an_engine_with_its_share_holds_as_many(fraction: float) -> None:
+    """The cache by a share of what is free is that by the shares which commands state."""
+    catalog = shipped()
+    spec, machine = catalog.model("mixtral-8x7b"), catalog.hardware("h200-sxm-141gb")
+
+    def held(**share: float) -> tuple[float, tuple[float, float]]:
+        numbers = {"tp": 2, "isl": 1000, "osl": 200, **share}
+        with jax.enable_x64(True):
+            point = cell(read_model(spec), machine, catalog.precision("fp16"), numbers)
+            factors = replace(point.factors, reserved_memory_bytes=3e9)
+            point = replace(point, factors=factors)
+            return float(memory.cache_memory(point)), memory_shares(point)
+
+    cache, (total, static) = held(kv_cache_fraction=fraction)
+    by_total = held(gpu_memory_utilization=total)
+    by_static = held(mem_fraction_static=static)
+    assert by_total[0] == pytest.approx(cache, rel=1e-6)
+    assert by_static[0] == pytest.approx(cache, rel=1e-6)
+    assert by_total[1] == pytest.approx((total, static))
+    assert by_static[1] == pytest.approx((total, static))
 
 
 def test_shares_are_rounded_down(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 T = TypeVar("T")
+UNSTATED = ("reserved_osl", "gpu_memory_utilization", "mem_fraction_static")
+"""Settings of a server that no row states."""
 ENDLESS = 1e9
 """Requests of a run that does not state them: so many that ramp and drain vanish. [count]"""
 VARIABLES = {
@@ -177,7 +179,7 @@ def _points(
         **{
             name: given(name, float(getattr(server, name, ENDLESS)))
             for name in settings
-            if name != "reserved_osl"
+            if name not in UNSTATED
         },
         **{name: given(name, 1) for name in ("batch_size", "isl", "osl")},
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES
+from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, Deployments, numbers
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.recommend_text import recorded_calibration
 from sweep.errors import SpecError
@@ -39,9 +39,16 @@ class LaunchSettings:
         held: Requests that one server holds. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
+        cached: Share of the prompt tokens found in the cache. [1]
+        shared: Tokens that all prompts begin with. [count]
+        drafted: Tokens drafted for each pass. [count]
+        accepted: Probability that one of them is accepted. [1]
+        draft: Published name of the model that drafts; empty if it is no model of its own.
+        stored_modules: Whether the model has modules for further tokens.
         total_share: Share of the device memory for weights, KV cache, activations and what the
             engine keeps for itself. [1]
-        static_share: Share of it for weights and KV cache. [1]
+        static_share: Share for weights and KV cache of what the engine does not keep for
+            itself. [1]
         calibration: Name of the calibration, or `ideal`.
         answer: The prediction in words, one line each.
     """
@@ -57,6 +64,12 @@ class LaunchSettings:
     held: int
     isl: int
     osl: int
+    cached: float
+    shared: int
+    drafted: int
+    accepted: float
+    draft: str
+    stored_modules: bool
     total_share: float
     static_share: float
     calibration: str
@@ -132,6 +145,12 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         held=int(row["held"]),
         isl=given.isl,
         osl=given.osl,
+        cached=float(row.get("prefix_hit_rate", 0.0)),
+        shared=int(row.get("shared_prefix_tokens", 0)),
+        drafted=int(row.get("draft_tokens", 0)),
+        accepted=float(row.get("acceptance_rate", 0.0)),
+        draft=_published_draft(given),
+        stored_modules=bool(model.config.get("num_nextn_predict_layers")),
         total_share=total,
         static_share=static,
         calibration=given.calibration.partition(" ")[0],
@@ -139,19 +158,22 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
     )
 
 
+def _published_draft(given: Deployments) -> str:
+    if not given.draft:
+        return ""
+    return given.specs.models[given.draft].hugging_face_id or given.draft
+
+
 def memory_shares(point: Point) -> tuple[float, float]:
     """Shares of the device memory that a server takes in all, and for weights and KV cache. [1]
 
-    The cache takes its share of what weights, activations and the engine's own memory leave.
+    The second is of the memory that the engine does not keep for itself.
     """
-    server, total = point.server, point.hardware.memory
-    limit = jnp.minimum(server.max_batch_size, server.max_num_tokens)
-    weights = memory.weight_memory(point)
-    working = memory.working_memory(point, server.max_num_tokens, limit)
-    kept = point.factors.reserved_memory_bytes
-    cache = server.kv_cache_fraction * jnp.maximum(total - kept - weights - working, 0.0)
-    every = (weights + working + kept + cache) / total
-    return float(every), float((weights + cache) / total)
+    total, kept = point.hardware.memory, point.factors.reserved_memory_bytes
+    free = memory.free_memory(point)
+    cache = jnp.clip(memory.cache_memory(point), 0.0, jnp.maximum(free, 0.0))
+    static = (memory.weight_memory(point) + cache) / (total - kept)
+    return float(1 - (free - cache) / total), float(static)
 
 
 def _is_plain(recipe: PrecisionSpec) -> bool:
@@ -168,13 +190,18 @@ def _point(
     recipe: PrecisionSpec,
 ) -> Point:
     given = found.deployments
-    axes = (*LAYOUT_AXES, *SERVER)
-    numbers = {axis: float(row[axis]) for axis in axes if axis in row}
     lengths = {"isl": float(given.isl), "osl": float(given.osl)}
     calibration = recorded_calibration(given.calibration)
     if isinstance(calibration, str):
         raise SpecError(f"--emit: the calibration {calibration!r} of the result is not installed")
-    return cell(read_model(model), hardware, recipe, {**numbers, **lengths}, calibration)
+    return cell(
+        read_model(model),
+        hardware,
+        recipe,
+        {**numbers(row), **lengths},
+        calibration,
+        draft=given.draft_blocks,
+    )
 
 
 def _answer(found: Recommendation, row: Mapping[str, Any]) -> tuple[str, ...]:

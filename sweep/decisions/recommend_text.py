@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sweep.decisions.deployments import Deployments, extrapolations, settings
+from sweep.decisions.deployments import Deployments, extrapolations, numbers, settings
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
 from sweep.errors import SweepError
@@ -18,7 +18,6 @@ from sweep.evaluation.single_cell import cell
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
-from sweep.schema.axes import REPLICA_GPUS
 from sweep.schema.terms import INFEASIBLE_REASONS
 
 Row = Mapping[str, Any]
@@ -241,19 +240,18 @@ def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Poi
     precision = given.specs.recipe(given.model, row["precision"])
     if spec is None or hardware is None or precision is None:
         return None
-    numbers = {axis: float(value) for axis, value in settings(row).items()}
     return cell(
         read_model(spec),
         hardware,
         precision,
         {
-            **{axis: float(row[axis]) for axis in REPLICA_GPUS},
-            **numbers,
+            **numbers(row),
             given.scheme.load: row["held"],
             "isl": given.isl,
             "osl": given.osl,
         },
         calibration,
+        draft=given.draft_blocks,
     )
 
 

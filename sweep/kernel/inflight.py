@@ -23,7 +23,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from sweep.kernel import memory, phases
-from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 
 
@@ -57,7 +57,13 @@ class Cycle(eqx.Module):
     interrupted: Scalar
 
 
-def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -> Cycle:
+def cycle(
+    residents: Scalar,
+    isl: Scalar,
+    osl: Scalar,
+    max_num_tokens: Scalar,
+    pass_tokens: Scalar = 1.0,
+) -> Cycle:
     """Compute the cycle of `residents` requests.
 
     A request stays for `chunks` iterations of prefill, the last of which yields its first token,
@@ -67,14 +73,15 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
 
     Args:
         residents: Requests held. [count]
-        isl: Input tokens of each. [count]
-        osl: Output tokens of each. [count]
+        isl: Input tokens of each that are not in the cache. [count]
+        osl: Output tokens of each; with drafts, iterations that yield some. [count]
         max_num_tokens: Tokens an iteration may take. [count]
+        pass_tokens: Tokens that a sequence takes while it decodes. [count]
     """
     steps = osl - 1
-    # Sequences that decode take a token each of the budget, all but those whose prompts are in.
-    beside = (max_num_tokens - residents) * isl / jnp.maximum(isl - 1, 1e-6)
-    evenly = max_num_tokens * isl / (isl + steps)
+    # Sequences that decode take their tokens of the budget, all but those whose prompts are in.
+    beside = (max_num_tokens - pass_tokens * residents) * isl / jnp.maximum(isl - pass_tokens, 1e-6)
+    evenly = max_num_tokens * isl / (isl + pass_tokens * steps)
     room = jnp.maximum(beside, evenly)
     needed = jnp.maximum(jnp.ceil(residents * isl / room - 1e-6), 1.0)
     waiting = needed > jnp.ceil(isl / room - 1e-6) + steps
@@ -112,13 +119,18 @@ class Inflight:
     def __init__(self, point: Point) -> None:
         """Compute each quantity when it is first read."""
         self.point = point
-        self.isl, self.osl = point.length("isl"), point.length("osl")
+        self.isl, self.osl = point.new_tokens, point.length("osl")
+        self.steps = point.decode_passes
         self.concurrency = concurrency(point)
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
         self.cycle = cycle(
-            held / self.microbatches, self.isl, self.osl, point.server.max_num_tokens
+            held / self.microbatches,
+            self.isl,
+            1 + self.steps,
+            point.server.max_num_tokens,
+            point.pass_tokens,
         )
 
     @cached_property
@@ -131,13 +143,22 @@ class Inflight:
         """Time of an iteration that carries prompt tokens. [s]"""
         c = self.cycle
         others = phases.mixed_latency(
-            self.point, c.decoding_beside, prompt_tokens=c.lump, prompts_ended=c.lump / self.isl
+            self.point,
+            c.decoding_beside,
+            prompt_tokens=c.lump,
+            prompts_ended=c.lump / self.isl,
+            prompts_cached=self._cached(c.lump / c.chunk),
         )
         prefill = phases.prefill_attention_latency(
             self.point, sequences=c.lump / c.chunk, chunk=c.chunk, chunks=c.chunks
         )
         beside = self._alone.attention * c.decoding_beside / c.decoding_alone
         return others + prefill + beside
+
+    def _cached(self, prompts: Scalar) -> Scalar:
+        """Tokens of so many prompts that were found in the cache. [count]"""
+        found = self.point.cached_tokens
+        return 0.0 if is_nothing(found) else prompts * found
 
     @cached_property
     def iteration_latency(self) -> Scalar:
@@ -159,7 +180,7 @@ class Inflight:
     def tpot(self) -> Scalar:
         """Time per output token after the first. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
-        spent = lumps * self.lump_latency + (steps - lumps) * self._alone.latency
+        spent = lumps * self.lump_latency + (self.steps - lumps) * self._alone.latency
         return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property
@@ -182,7 +203,7 @@ class Inflight:
         iteration takes however few sequences it has: a straight line through the
         times of half the sequences and of all, continued to none.
         """
-        c, steps = self.cycle, self.osl - 1
+        c, steps = self.cycle, self.steps
         all_others = self._alone.others
         half = phases.mixed_latency(self.point, c.decoding_alone / 2)
         empty = jnp.maximum(2 * half - all_others, 0.0)

@@ -107,7 +107,17 @@ class Request:
 
     @cached_property
     def ttft(self) -> Scalar:
-        return self.prefill_latency
+        if self.point.draft_tokens is None:
+            return self.prefill_latency
+        prompts = self.point.group_sequences / self.point.microbatches
+        drafted = phases.draft_prefill_latency(
+            self.point, sequences=prompts, chunk=self.point.new_tokens
+        )
+        return self.prefill_latency + self.point.microbatches * drafted
+
+    @cached_property
+    def tokens_per_pass(self) -> Scalar:
+        return jnp.zeros(()) + self.point.tokens_per_pass
 
     @cached_property
     def tpot(self) -> Scalar:
