@@ -178,7 +178,8 @@ def test_shares_of_all_memory_leave_the_cache_its_share_of_what_is_free(
     point = cell(read_model(spec), machine, catalog.precision("fp16"), numbers)
     factors = replace(point.factors, reserved_memory_bytes=kept)
     point = replace(point, factors=factors)
-    total, static = memory_shares(point)
+    total, static, free = memory_shares(point)
+    assert free == pytest.approx(fraction)
     size = machine.usable_memory_bytes or machine.memory_bytes
     # Weights by the count of parameters; norms, which are copied, are the difference.
     weights = 8_030_261_248 * 2 / 2
@@ -199,7 +200,7 @@ def test_an_engine_with_its_share_holds_as_many(fraction: float) -> None:
     catalog = shipped()
     spec, machine = catalog.model("mixtral-8x7b"), catalog.hardware("h200-sxm-141gb")
 
-    def held(**share: float) -> tuple[float, tuple[float, float]]:
+    def held(**share: float) -> tuple[float, tuple[float, float, float]]:
         numbers = {"tp": 2, "isl": 1000, "osl": 200, **share}
         with jax.enable_x64(True):
             point = cell(read_model(spec), machine, catalog.precision("fp16"), numbers)
@@ -207,13 +208,13 @@ def test_an_engine_with_its_share_holds_as_many(fraction: float) -> None:
             point = replace(point, factors=factors)
             return float(memory.cache_memory(point)), memory_shares(point)
 
-    cache, (total, static) = held(kv_cache_fraction=fraction)
+    cache, (total, static, _) = held(kv_cache_fraction=fraction)
     by_total = held(gpu_memory_utilization=total)
     by_static = held(mem_fraction_static=static)
     assert by_total[0] == pytest.approx(cache, rel=1e-6)
     assert by_static[0] == pytest.approx(cache, rel=1e-6)
-    assert by_total[1] == pytest.approx((total, static))
-    assert by_static[1] == pytest.approx((total, static))
+    assert by_total[1] == pytest.approx((total, static, fraction), rel=1e-6)
+    assert by_static[1] == pytest.approx((total, static, fraction), rel=1e-6)
 
 
 def test_shares_are_rounded_down(tmp_path: Path) -> None:
@@ -257,6 +258,46 @@ def test_the_report_of_the_benchmark_is_read_back(tmp_path: Path) -> None:
     assert (row.weight_dtype, row.activation_dtype, row.kv_dtype) == ("fp8", "fp8", "fp8")
 
 
+SPECULATING = {"draft_tokens": 3, "acceptance_rate": 0.7}
+
+
+def test_modules_of_the_model_draft(tmp_path: Path) -> None:
+    given = settings(
+        model="deepseek-v3", hardware="h200-sxm-141gb", precision="checkpoint", tp=8, **SPECULATING
+    )
+    found = options(arguments(launch_script(given, "vllm"), tmp_path))
+    config = json.loads(str(found["--speculative-config"]))
+    assert config == {"method": "mtp", "num_speculative_tokens": 3}
+    found = options(arguments(launch_script(given, "sglang"), tmp_path))
+    assert found["--speculative-algorithm"] == "EAGLE"
+    # Three drafts one after another, and the newest token, are verified.
+    assert found["--speculative-num-draft-tokens"] == "4"
+    arguments(launch_script(given, "trtllm"), tmp_path)
+    written = yaml.safe_load((tmp_path / "trtllm-options.yaml").read_text())
+    assert written["speculative_config"] == {"decoding_type": "MTP", "num_nextn_predict_layers": 3}
+
+
+def test_another_model_drafts(tmp_path: Path) -> None:
+    given = replace(settings(**SPECULATING), draft="my/draft 'x'")
+    found = options(arguments(launch_script(given, "vllm"), tmp_path))
+    config = json.loads(str(found["--speculative-config"]))
+    assert config["model"] == "my/draft 'x'"
+    found = options(arguments(launch_script(given, "sglang"), tmp_path))
+    assert found["--speculative-draft-model-path"] == "my/draft 'x'"
+    arguments(launch_script(given, "trtllm"), tmp_path)
+    written = yaml.safe_load((tmp_path / "trtllm-options.yaml").read_text())
+    assert written["speculative_config"]["speculative_model"] == "my/draft 'x'"
+
+
+def test_hits_turn_the_cache_of_prompts_on(tmp_path: Path) -> None:
+    given = settings(prefix_hit_rate=0.25)
+    assert "--enable-prefix-caching" in launch_script(given, "vllm")
+    assert "--disable-radix-cache" not in launch_script(given, "sglang")
+    assert "enable_block_reuse: true" in launch_script(given, "trtllm")
+    sent = options(arguments(launch_script(given, "bench"), tmp_path))
+    assert (sent["--random-prefix-len"], sent["--random-input-len"]) == ("250", "750")
+
+
 REFUSED = [
     ("trtllm", {"hardware": "mi300x"}, "does not run on mi300x"),
     ("sglang", {"hardware": "trainium2"}, "does not run on trainium2"),
@@ -265,6 +306,7 @@ REFUSED = [
     ("trtllm", {"precision": "w8a16"}, "no kernels for weights in int8"),
     ("trtllm", {"dp_attention": 2, "gpus": 4}, "groups of one GPU or in one group"),
     ("vllm", {"model": "mixtral-8x7b", "tp": 8, "ep": 2, "gpus": 8}, "choose ep 1 or 8"),
+    ("vllm", SPECULATING, "stores no modules for further tokens"),
     ("vllm", {"tp": 16, "gpus": 16}, "commands are for one machine"),
 ]
 

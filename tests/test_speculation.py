@@ -7,18 +7,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from click import UsageError
 from factories import FP16, TOY, blocks, hardware, model, point, shipped, shipped_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.errors import SpecWarning
+from sweep.cli.requests import parse_pair
+from sweep.decisions.compare import compare
+from sweep.errors import ResultError, SpecWarning
 from sweep.evaluation.kernel_inputs import model_params
+from sweep.grid.grid import Grid
 from sweep.kernel import memory, phases
 from sweep.kernel.acceptance import passes, tokens_per_pass
 from sweep.kernel.inflight import Inflight
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.models.read import read_model
+from sweep.runs.run import run
 
 STATIC = {"batch_size": 4, "isl": 90, "osl": 20}
 SERVED = {"isl": 90, "osl": 20, "concurrency": 8}
@@ -326,3 +331,63 @@ def test_a_server_with_drafts_and_hits_is_as_simulated() -> None:
     assert max(error for (_, rate), error in errors.items() if rate in (0.0, 1.0)) < 0.01, errors
     assert np.median(list(errors.values())) < 0.01, errors
     assert max(errors.values()) < 0.04, errors
+
+
+# Where it stops paying.
+
+
+@pytest.fixture(scope="module")
+def swept():
+    return run(
+        Grid(
+            models=[model("llama", num_hidden_layers=40)],
+            hardware=[TOY],
+            precision=[FP16],
+            batch_size={"powers_of": 2, "start": 1, "stop": 4096},
+            isl=[64],
+            osl=[32],
+            draft_tokens=[0, 3],
+            acceptance_rate=[0.7, 0.9],
+            variables=["tpot", "feasible"],
+        ),
+        dtype="float64",
+    )
+
+
+@pytest.mark.slow
+def test_drafting_pays_up_to_a_batch_size(swept) -> None:
+    chosen = {"acceptance_rate": 0.7}
+    found = compare(
+        swept, (3, 0), model="tiny-llama", variable="tpot", chosen=chosen, along="draft_tokens"
+    )
+    times = swept["tpot"].sel(acceptance_rate=0.7).squeeze()
+    faster = (times.sel(draft_tokens=3) < times.sel(draft_tokens=0)).values
+    sizes = times["batch_size"].values
+    assert faster[0] and not faster[-1]
+    last = sizes[faster].max()
+    assert faster.tolist() == (sizes <= last).tolist()
+    assert f"draft_tokens 3 wins {100 * faster.mean():.0f} %" in found.sentence()
+    assert f"batch_size up to {last}" in found.sentence()
+
+
+@pytest.mark.slow
+def test_only_axes_of_the_file_compare(swept) -> None:
+    common = {"model": "tiny-llama", "variable": "tpot", "chosen": {}}
+    with pytest.raises(ResultError, match="does not vary over pp"):
+        compare(swept, (1, 2), along="pp", **common)
+    with pytest.raises(ResultError, match="no draft_tokens 5"):
+        compare(swept, (5, 0), along="draft_tokens", **common)
+    with pytest.raises(ResultError, match="acceptance_rate"):
+        compare(swept, (3, 0), along="draft_tokens", **common)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("draft_tokens", "two of its values"), ("a=1,1", "two of its"), ("=1,2", "two of its")],
+)
+def test_a_pair_is_an_axis_and_two_values(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_pair(text)
+    assert parse_pair("draft_tokens=3, 0") == ("draft_tokens", (3, 0))
+    assert parse_pair("precision=fp8,fp16") == ("precision", ("fp8", "fp16"))
+    assert parse_pair("acceptance_rate=0.5,0.9") == ("acceptance_rate", (0.5, 0.9))

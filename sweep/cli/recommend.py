@@ -17,7 +17,14 @@ from sweep.cli.options import (
     picture_option,
     print_rows,
 )
+from sweep.cli.requests import Counts, request_axes, request_options
 
+DRAFTS_OPTION = click.option(
+    "--draft-tokens",
+    type=Counts(),
+    default=(),
+    help="Numbers of drafted tokens to consider; 0 for no speculative decoding.",
+)
 DEFAULT_EFFICIENCY = "tensorrt-llm"
 """Default calibration of `recommend`: bounds would favour the hardware that software uses worst."""
 
@@ -86,6 +93,7 @@ COUNT = click.IntRange(1)
     type=POSITIVE,
     help="Requests per second that all replicas must serve together. Default: one replica.",
 )
+@request_options(DRAFTS_OPTION)
 @click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in s.")
 @click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in s.")
 @click.option(
@@ -180,6 +188,11 @@ def recommend(
     osl: int | None,
     concurrency: int | None,
     requests_per_s: float | None,
+    prefix_hit_rate: float | None,
+    shared_prefix_tokens: int | None,
+    draft_tokens: tuple[int, ...],
+    acceptance_rate: float | None,
+    draft_model: str | None,
     hardware: tuple[str, ...],
     precision: tuple[str, ...],
     tp: tuple[int, ...],
@@ -213,6 +226,18 @@ def recommend(
     if source is not None and efficiency is not None:
         raise click.UsageError(
             "the result of --from has its own calibration; leave --efficiency out"
+        )
+    asked = request_axes(
+        prefix_hit_rate=prefix_hit_rate,
+        shared_prefix_tokens=shared_prefix_tokens,
+        draft_tokens=draft_tokens,
+        acceptance_rate=acceptance_rate,
+        draft_model=draft_model,
+    )
+    if source is not None and asked:
+        named = next(iter(asked)).replace("_", "-")
+        raise click.UsageError(
+            f"the result of --from has its own requests and drafts; leave --{named} out"
         )
     from sweep.decisions import recommend_text
     from sweep.decisions.deployment_sweep import sweep_deployments
@@ -250,6 +275,8 @@ def recommend(
             concurrency=concurrency,
             catalog=catalog,
             calibration=load_calibration(efficiency or DEFAULT_EFFICIENCY),
+            requests_axes=asked,
+            draft_model=draft_model,
         )
     check_prices(given, deployments)
     demand = Demand(Limits(**limits), by, concurrency, requests_per_s)

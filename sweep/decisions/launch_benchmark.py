@@ -35,8 +35,12 @@ def benchmark_script(given: LaunchSettings) -> Script:
         script.options.append(
             (f'--model "${PLACEHOLDER}"', "tokenizer, and the name in the report")
         )
-    script.add("--dataset-name", "random", "prompts that share nothing")
-    script.add("--random-input-len", given.isl, "input tokens of each request")
+    nothing = "prompts that share nothing else" if given.finds else "prompts that share nothing"
+    script.add("--dataset-name", "random", nothing)
+    shared = min(max(given.shared, round(given.cached * given.isl)), given.isl - 1)
+    if shared:
+        script.add("--random-prefix-len", shared, "tokens that all prompts begin with")
+    script.add("--random-input-len", given.isl - shared, "other input tokens of each request")
     script.add("--random-output-len", given.osl, "output tokens of each request")
     script.add("--random-range-ratio", 0, "all requests alike")
     script.add("--ignore-eos", None, "every request returns all its tokens")
@@ -48,6 +52,12 @@ def benchmark_script(given: LaunchSettings) -> Script:
     if published is None or not given.as_published:
         # The shell replaces itself by the command, so the advice comes as comments.
         script.tail.append(f"{PLACEHOLDER} is the checkpoint that the server was launched with")
+    if given.drafted:
+        script.tail.append(
+            "random prompts have an acceptance rate of their own: check it with a dataset of yours"
+        )
+    if given.finds or given.drafted:
+        script.tail.append("llm-calibrate predicts runs without hits and drafts only:")
     script.tail += ["compare it with the prediction:", predict_command(given)]
     return script
 
@@ -60,7 +70,7 @@ def predict_command(given: LaunchSettings) -> str:
         "tp": layout["tp"],
         "pp": layout["pp"],
         **({"ep": layout["ep"], "dp_attention": layout["dp_attention"]} if given.routed else {}),
-        "kv_cache_fraction": f"{float(given.server.kv_cache_fraction):g}",
+        "kv_cache_fraction": f"{given.free_share:.3g}",
         "max_batch_size": f"{given.server.max_batch_size:.0f}",
         "max_num_tokens": f"{given.server.max_num_tokens:.0f}",
     }

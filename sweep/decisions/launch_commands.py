@@ -9,6 +9,7 @@ nothing else. Options are those of the engines' own pages:
 - SGLang: https://docs.sglang.io/advanced_features/server_arguments.html
 """
 
+import json
 import math
 import shlex
 from collections.abc import Callable, Sequence
@@ -128,7 +129,51 @@ def _kv_comment(given: LaunchSettings) -> str:
 
 
 def _fraction_comment(given: LaunchSettings) -> str:
-    return f"KV cache in {float(given.server.kv_cache_fraction):g} of the memory left free"
+    return f"KV cache in {given.free_share:.3g} of the memory left free"
+
+
+def _found(given: LaunchSettings) -> str:
+    if not given.finds:
+        return "no prompt is found in the cache"
+    parts = []
+    if given.cached:
+        parts.append(f"{given.cached:g} of the prompt tokens are found in the cache")
+    if given.shared:
+        parts.append(f"all prompts begin with the same {given.shared} tokens")
+    return ", ".join(parts)
+
+
+def _caching(given: LaunchSettings, on: str, off: str) -> tuple[str, None, str]:
+    return (on if given.finds else off), None, _found(given)
+
+
+def _draft_comment(given: LaunchSettings) -> str:
+    return f"{given.drafted} tokens a pass, each accepted with probability {given.accepted:g}"
+
+
+METHODS = {
+    "vLLM": ("mtp", "draft_model"),
+    "SGLang": ("EAGLE", "STANDALONE"),
+    "TensorRT-LLM": ("MTP", "DraftTarget"),
+}
+"""Names of drafting with a model's own modules and with another model, by engine."""
+
+
+def _draft(given: LaunchSettings, target: Target) -> dict[str, str]:
+    """Method by which an engine drafts: with modules of the model, or with another model.
+
+    Raises:
+        SpecError: The draft is a layer that nobody has published under a name known here.
+    """
+    own, other = METHODS[target.title]
+    if given.draft:
+        return {"method": other, "model": given.draft}
+    if given.stored_modules:
+        return {"method": own}
+    raise SpecError(
+        f"--emit: {given.model.name} stores no modules for further tokens, and no model that "
+        "drafts is named; give one with --draft-model, or leave --draft-tokens out"
+    )
 
 
 def _vllm(given: LaunchSettings) -> Script:
@@ -152,7 +197,10 @@ def _vllm(given: LaunchSettings) -> Script:
     script.add("--max-num-batched-tokens", f"{server.max_num_tokens:.0f}", "tokens an iteration")
     script.add("--max-model-len", *_lengths(given))
     script.add("--enable-chunked-prefill", None, "prompts fill what decoding leaves of it")
-    script.add("--no-enable-prefix-caching", None, "no prompt is found in the cache")
+    script.add(*_caching(given, "--enable-prefix-caching", "--no-enable-prefix-caching"))
+    if given.drafted:
+        config = {**_draft(given, VLLM), "num_speculative_tokens": given.drafted}
+        script.add("--speculative-config", json.dumps(config), _draft_comment(given))
     if server.reserved_osl == 1:
         script.tail.append(
             "the prediction reserves the KV cache of all output tokens on admission; vLLM does not "
@@ -181,7 +229,16 @@ def _sglang(given: LaunchSettings) -> Script:
     script.add("--chunked-prefill-size", f"{tokens:.0f}", "prompt tokens, over all groups")
     script.add("--context-length", *_lengths(given))
     script.add("--enable-mixed-chunk", None, "prompts and decoding share an iteration")
-    script.add("--disable-radix-cache", None, "no prompt is found in the cache")
+    if not given.finds:
+        script.add("--disable-radix-cache", None, "no prompt is found in the cache")
+    if given.drafted:
+        drafting = _draft(given, SGLANG)
+        script.add("--speculative-algorithm", drafting["method"], _draft_comment(given))
+        if "model" in drafting:
+            script.add("--speculative-draft-model-path", drafting["model"], "the draft")
+        script.add("--speculative-num-steps", given.drafted, "tokens drafted one after another")
+        script.add("--speculative-eagle-topk", 1, "one chain of them, and no tree")
+        script.add("--speculative-num-draft-tokens", given.drafted + 1, "tokens that are verified")
     if groups > 1:
         script.tail.append("SGLang divides both limits by the attention groups")
     if server.reserved_osl == 1:
@@ -213,7 +270,7 @@ def _trtllm(given: LaunchSettings) -> Script:
         script.add("--ep_size", layout["ep"], "GPUs that whole experts are spread over")
     script.add(
         "--kv_cache_free_gpu_memory_fraction",
-        f"{float(server.kv_cache_fraction):g}",
+        f"{given.free_share:.3g}",
         _fraction_comment(given),
     )
     script.add("--max_batch_size", f"{server.max_batch_size:.0f}", "sequences an iteration")
@@ -233,8 +290,19 @@ def _trtllm(given: LaunchSettings) -> Script:
         ),
         ("kv_cache_config:", "memory"),
         (f"  dtype: {TRTLLM.kv[given.recipe.kv_dtype]}", _kv_comment(given)),
-        ("  enable_block_reuse: false", "no prompt is found in the cache"),
+        (f"  enable_block_reuse: {str(given.finds).lower()}", _found(given)),
     ]
+    if given.drafted:
+        drafting = _draft(given, TRTLLM)
+        yaml += [
+            ("speculative_config:", _draft_comment(given)),
+            (f"  decoding_type: {drafting['method']}", "how tokens are drafted"),
+        ]
+        length = "max_draft_len" if "model" in drafting else "num_nextn_predict_layers"
+        yaml.append((f"  {length}: {given.drafted}", "tokens drafted for each pass"))
+        if "model" in drafting:
+            quoted = json.dumps(drafting["model"])
+            yaml.append((f"  speculative_model: {quoted}", "the draft"))
     script.files += [
         f"cat > {OPTIONS_FILE} <<'EOF'",
         *(f"{key}".ljust(COLUMN) + f"  # {one_line(comment)}" for key, comment in yaml),

@@ -49,6 +49,7 @@ class LaunchSettings:
             engine keeps for itself. [1]
         static_share: Share for weights and KV cache of what the engine does not keep for
             itself. [1]
+        free_share: Share for the KV cache of the memory that weights and activations leave. [1]
         calibration: Name of the calibration, or `ideal`.
         answer: The prediction in words, one line each.
     """
@@ -72,6 +73,7 @@ class LaunchSettings:
     stored_modules: bool
     total_share: float
     static_share: float
+    free_share: float
     calibration: str
     answer: tuple[str, ...]
 
@@ -84,6 +86,11 @@ class LaunchSettings:
     def gpus(self) -> int:
         """GPUs of one server. [count]"""
         return self.stage_gpus * self.layout["pp"]
+
+    @property
+    def finds(self) -> bool:
+        """Whether any tokens of a prompt are found in the cache."""
+        return self.cached > 0 or self.shared > 0
 
     @property
     def narrow(self) -> bool:
@@ -131,7 +138,7 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
             "commands are for one machine: give fewer with --tp, --pp or --dp-attention"
         )
     point = _point(found, row, model, hardware, recipe)
-    total, static = memory_shares(point)
+    total, static, free = memory_shares(point)
     own = row["precision"] == CHECKPOINT.name
     return LaunchSettings(
         model=model,
@@ -153,6 +160,7 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         stored_modules=bool(model.config.get("num_nextn_predict_layers")),
         total_share=total,
         static_share=static,
+        free_share=free,
         calibration=given.calibration.partition(" ")[0],
         answer=_answer(found, row),
     )
@@ -164,16 +172,18 @@ def _published_draft(given: Deployments) -> str:
     return given.specs.models[given.draft].hugging_face_id or given.draft
 
 
-def memory_shares(point: Point) -> tuple[float, float]:
-    """Shares of the device memory that a server takes in all, and for weights and KV cache. [1]
+def memory_shares(point: Point) -> tuple[float, float, float]:
+    """Shares of the device memory that a server takes in all, for weights and cache, for cache. [1]
 
-    The second is of the memory that the engine does not keep for itself.
+    The second is of the memory that the engine does not keep for itself, the third of what weights
+    and activations leave.
     """
     total, kept = point.hardware.memory, point.factors.reserved_memory_bytes
     free = memory.free_memory(point)
     cache = jnp.clip(memory.cache_memory(point), 0.0, jnp.maximum(free, 0.0))
     static = (memory.weight_memory(point) + cache) / (total - kept)
-    return float(1 - (free - cache) / total), float(static)
+    share = cache / jnp.maximum(free, 1.0)
+    return float(1 - (free - cache) / total), float(static), float(share)
 
 
 def _is_plain(recipe: PrecisionSpec) -> bool:
