@@ -32,6 +32,8 @@ VARIABLES = [
     INFLIGHT.tpot,
     "inflight_concurrency",
     "max_concurrency",
+    "inflight_power",
+    "inflight_prompt_share",
 ]
 """Variables of the sweep."""
 

@@ -139,6 +139,8 @@ def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
         scheme.mask: "beyond",
         "inflight_concurrency": "held",
         "max_concurrency": "fit",
+        "inflight_power": "drawn",
+        "inflight_prompt_share": "prompts",
     }
     axes = (*DEPLOYMENT_AXES, scheme.load)
     present = selected[[name for name in columns if name in selected.data_vars]]
@@ -162,12 +164,12 @@ def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
         frame["asked"] = frame.get("held", np.nan)
     if "held" not in frame:
         frame["held"] = frame["asked"]
-    for name in ("lower", "upper", "fit"):
+    for name in ("lower", "upper", "fit", "drawn", "prompts"):
         frame[name] = frame.get(name, np.nan)
     for name in ("reason", "beyond"):
         frame[name] = frame[name].fillna(0).astype(int) if name in frame else 0
     able = frame["feasible"] == 1 if "feasible" in frame else frame["throughput"].notna()
     frame["runs"] = able & frame["throughput"].notna()
     frame["gpus"] = gpus_of({axis: frame[axis].astype(int) for axis in GPUS if axis in frame})
-    floats = ("throughput", "lower", "upper", "ttft", "tpot", "held", "fit")
+    floats = ("throughput", "lower", "upper", "ttft", "tpot", "held", "fit", "drawn", "prompts")
     return frame.astype(dict.fromkeys(floats, float))

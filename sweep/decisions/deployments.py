@@ -96,7 +96,8 @@ class Deployments:
         scheme: How requests are batched.
         frame: One row per deployment and load, in a fixed order. Columns: `hardware`,
             `precision`, those axes of the layout, the server and the requests that there are,
-            `asked` and `held` requests, `fit` (requests whose cache fits, if known),
+            `asked` and `held` requests, `fit` (requests whose cache fits, if known), `drawn`
+            (watts of a GPU) and `prompts` (share of the time that prompts take), if known,
             `throughput` with `lower` and `upper`, `ttft`, `tpot`, `runs`, `reason`, `beyond` (in
             what ways the prediction extrapolates), `gpus`.
         calibration: The calibration's name and digest, or `ideal`.

@@ -28,7 +28,7 @@ SCORES: dict[By, str] = {
     "watt": "output tokens per joule of rated power",
 }
 ENERGY_CAVEAT = (
-    "joules assume rated power all the time, which a memory-bound run stays below; "
+    "joules at rated power assume it all the time, which a memory-bound run stays below; "
     "hosts and cooling are left out"
 )
 
@@ -181,7 +181,10 @@ def rows(
                 "tpot (s)": row["tpot"],
                 "USD/hour": row["price"],
                 "USD/M tokens": row["cost"],
+                "USD/M input": row["input_cost"],
+                "USD/M output": row["output_cost"],
                 "J per token at rated power": row["energy"],
+                "J per token": row["drawn_energy"],
                 "bound by": bound(row, elasticities[index]) if index < len(elasticities) else "",
                 "extrapolation": " ".join(extrapolations(int(row["beyond"]))),
             }

@@ -258,6 +258,11 @@ def _with_past(block: Block) -> list[str]:
     ]
 
 
+def server_step(point: Point, query_len: Scalar, sequences: Scalar, *, decoding: bool) -> Step:
+    """A pass of `sequences` with `query_len` new tokens each."""
+    return _step(point, query_len=query_len, decoding=decoding, sequences=sequences)
+
+
 def _step(
     point: Point, *, query_len: Scalar, decoding: bool, sequences: Scalar | None = None
 ) -> Step:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sweep.kernel import global_roofline, memory, phases
+from sweep.kernel.at_load import AtLoad
 from sweep.kernel.inflight import Inflight
 from sweep.kernel.operator_table import operator_names
 from sweep.kernel.operators.cost import Scalar
@@ -255,6 +256,22 @@ class Request:
     @cached_property
     def inflight_request_latency(self) -> Scalar:
         return self._where_served(self._inflight.request_latency)
+
+    @cached_property
+    def _at_load(self) -> AtLoad:
+        return AtLoad(self.point, self._inflight)
+
+    @cached_property
+    def inflight_power(self) -> Scalar:
+        return self._where_served(self._at_load.power)
+
+    @cached_property
+    def inflight_prompt_share(self) -> Scalar:
+        return self._where_served(self._at_load.prompt_share)
+
+    @cached_property
+    def inflight_energy_per_output_token(self) -> Scalar:
+        return self.inflight_power / self.inflight_output_throughput_per_gpu
 
     def _where_feasible(self, value: Scalar) -> Scalar:
         """The value where a static batch can run."""

@@ -367,6 +367,32 @@ VARIABLES: dict[str, Variable] = {
         masked=True,
         ancillary=("inflight_feasible",),
     ),
+    "inflight_power": Variable(
+        _INFLIGHT,
+        "W",
+        "electric power of one GPU under in-flight batching",
+        "tdp_w * (idle_power + (1 - idle_power) * min(1, time that its units are busy + "
+        "bandwidth_power * time that its memory is)), both over the time of an iteration; hosts "
+        "and cooling are left out; missing where the rated power is unknown.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_energy_per_output_token": Variable(
+        _INFLIGHT,
+        "J",
+        "energy per output token under in-flight batching",
+        "inflight_power over inflight_output_throughput_per_gpu: prompts included.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_prompt_share": Variable(
+        _INFLIGHT,
+        "1",
+        "share of the time that prompts take under in-flight batching",
+        "Time by which iterations are longer for the prompts in them, over all time.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
     "inflight_feasible": Variable(
         _HELD,
         "1",
