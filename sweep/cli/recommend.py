@@ -25,6 +25,9 @@ DRAFTS_OPTION = click.option(
     default=(),
     help="Numbers of drafted tokens to consider; 0 for no speculative decoding.",
 )
+_SMALL_CHUNKS: dict[str, list[float]] = {"max_num_tokens": [512, 1024, 2048, 4096, 8192]}
+"""Tokens of an iteration that one pool may choose when pools of their own are its rival: small
+chunks of prompts disturb decoding less. [count]"""
 DEFAULT_EFFICIENCY = "tensorrt-llm"
 """Default calibration of `recommend`: bounds would favour the hardware that software uses worst."""
 
@@ -170,6 +173,17 @@ COUNT = click.IntRange(1)
     help="Also print the Pareto front of throughput per user and per GPU.",
 )
 @click.option(
+    "--disaggregated",
+    is_flag=True,
+    help="Rank pairs of a prefill pool and a decode pool, and compare the best with one pool.",
+)
+@click.option(
+    "--transfer-bandwidth",
+    type=POSITIVE,
+    help="Bandwidth between the pools, in bytes a second per GPU and direction. Default: that of "
+    "each accelerator's network.",
+)
+@click.option(
     "--emit",
     type=click.Choice(["trtllm", "vllm", "sglang", "bench"]),
     help="Print only a script that launches the first deployment with TensorRT-LLM, vLLM or "
@@ -206,6 +220,8 @@ def recommend(
     every_layout: bool,
     top: int,
     front: bool,
+    disaggregated: bool,
+    transfer_bandwidth: float | None,
     emit: Any,
     output: Path | None,
     force: bool,
@@ -221,6 +237,13 @@ def recommend(
     check_picture(output, force=force)
     if emit is not None and as_json:
         raise click.UsageError("--emit prints a script, not JSON; leave --json out")
+    if transfer_bandwidth is not None and not disaggregated:
+        raise click.UsageError("--transfer-bandwidth needs --disaggregated")
+    if disaggregated and (source is not None or emit is not None or concurrency is not None):
+        raise click.UsageError(
+            "--disaggregated sweeps pools of its own and their loads; leave --from, --emit and "
+            "--concurrency out"
+        )
     if source is None and (model is None or isl is None or osl is None):
         raise click.UsageError("give --model, --isl and --osl, or --from with a result")
     if source is not None and efficiency is not None:
@@ -275,7 +298,7 @@ def recommend(
             concurrency=concurrency,
             catalog=catalog,
             calibration=load_calibration(efficiency or DEFAULT_EFFICIENCY),
-            requests_axes=asked,
+            requests_axes=asked | (_SMALL_CHUNKS if disaggregated else {}),
             draft_model=draft_model,
         )
     check_prices(given, deployments)
@@ -283,6 +306,30 @@ def recommend(
     found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
     if emit is not None:
         return _emit(found, emit)
+    if disaggregated:
+        from sweep.decisions import disaggregated_text
+        from sweep.decisions.disaggregated import pairs
+        from sweep.decisions.disaggregated_sweep import sweep_instances
+
+        pools = sweep_instances(
+            str(model),
+            offer,
+            isl=int(isl or 0),
+            osl=int(osl or 0),
+            by=by,
+            catalog=catalog,
+            calibration=load_calibration(efficiency or DEFAULT_EFFICIENCY),
+            prices=known,
+            requests_axes=asked,
+            transfer_bandwidth=transfer_bandwidth,
+        )
+        best = pairs(*pools, osl=int(osl or 0), limits=demand.limits, requests_per_s=requests_per_s)
+        if as_json:
+            click.echo(json.dumps(disaggregated_text.as_json(best, found), indent=2))
+        else:
+            click.echo(disaggregated_text.sentence(best, found))
+            _print_ranks(disaggregated_text.rows(best[:top], by))
+        return 0 if best else CHECK_FAILED
     shown = found.ranked.head(top)
     elasticities = recommend_text.throughput_elasticities(found, shown)
     if output is not None and len(found.ranked):

@@ -73,7 +73,7 @@ def sweep_deployments(
     machines = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)] or solid_hardware(
         catalog, calibration
     )
-    axes = _layout_axes(offer, machines, spec)
+    axes = layout_axes(offer, machines, spec)
     drafting = None if draft_model is None else catalog.model(draft_model)
     requests: Any = [concurrency] if concurrency else loads(MOST_REQUESTS)
     tables, recorded = [], ""
@@ -86,7 +86,7 @@ def sweep_deployments(
             hardware=list(able),
             precision=[recipe],
             **axes,
-            **_memory_share(calibration),
+            **memory_share(calibration),
             **{axis: list(values) for axis, values in (requests_axes or {}).items()},
             draft_model=drafting,
             concurrency=requests,
@@ -108,7 +108,7 @@ def sweep_deployments(
     return Deployments(spec.name, isl, osl, INFLIGHT, kept, recorded, specs, draft)
 
 
-def _memory_share(calibration: Calibration | None) -> dict[str, list[float]]:
+def memory_share(calibration: Calibration | None) -> dict[str, list[float]]:
     """Axis by which the calibration's engine sizes its KV cache, if not by the server's default."""
     axis, share = engine_of("" if calibration is None else calibration.engine).memory_share
     return {} if axis == "kv_cache_fraction" else {axis: [share]}
@@ -138,11 +138,12 @@ def loads(most: int) -> list[int]:
     return sorted({*powers, *(3 * n // 2 for n in powers[1:] if 3 * n // 2 < most)})
 
 
-def _layout_axes(
+def layout_axes(
     offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
 ) -> dict[str, list[int]]:
+    """Values of each axis of the layout that an offer leaves to choose from. [count]"""
     blocks = read_model(model)
-    within = powers_of_two(min(max(_machine_gpus(machine) for machine in machines), WIDEST))
+    within = powers_of_two(min(max(machine_gpus(machine) for machine in machines), WIDEST))
     return {
         "tp": sorted(set(offer.tp)) or within,
         "pp": sorted(set(offer.pp)) or within,
@@ -150,7 +151,7 @@ def _layout_axes(
     }
 
 
-def _machine_gpus(spec: HardwareSpec) -> int:
+def machine_gpus(spec: HardwareSpec) -> int:
     """GPUs of one machine. [count]"""
     return spec.fabric_reach[1]
 
@@ -165,7 +166,7 @@ def _within_machines(
     """
     if offer.tp and offer.pp:
         return pd.Series(True, frame.index)
-    sizes = {machine.name: _machine_gpus(machine) for machine in machines}
+    sizes = {machine.name: machine_gpus(machine) for machine in machines}
     within: pd.Series = frame["gpus"] <= frame["hardware"].map(sizes)
     if not within.any():
         known = ", ".join(f"{name} has {size}" for name, size in sizes.items())
