@@ -237,6 +237,24 @@ CASES = {
         {"reserved_memory_bytes": 3e5}, 4, ATTENTION, SERVER, "max_concurrency"
     ),
     "reserved_memory_bytes, none": Case({}, 6, ATTENTION, SERVER, "max_concurrency"),
+    # In the 237.6 µs of a cycle memory is busy all the time, and units for 8 + 10·0.8 µs: with
+    # shares of 0.2 and 0.5, 3 W·(0.2 + 0.8·(16/237.6 + 0.5)).
+    "idle_power": Case(
+        {"idle_power": 0.2, "bandwidth_power": 0.5},
+        3 * (0.2 + 0.8 * (16 / 237.6 + 0.5)),
+        GEMM,
+        RUN,
+        "inflight_power",
+        LARGE_MEMORY,
+    ),
+    "bandwidth_power": Case(
+        {"idle_power": 0.2, "bandwidth_power": 0.25},
+        3 * (0.2 + 0.8 * (16 / 237.6 + 0.25)),
+        GEMM,
+        RUN,
+        "inflight_power",
+        LARGE_MEMORY,
+    ),
 }
 
 
@@ -277,6 +295,8 @@ MOVES = {name: {*TIMES, SERVED} for name in FACTORS} | {
     "kept_context": {*MEMORY, SERVED},
     "logit_copies": {"memory_required", "max_concurrency", SERVED},
     "reserved_memory_bytes": {"max_concurrency", SERVED},
+    "idle_power": set(),
+    "bandwidth_power": set(),
 }
 VALUES = {name: 0.5 if getattr(IDEAL, name) == 1.0 else 0.25 for name in FACTORS} | {
     "unhidden": 0.5,

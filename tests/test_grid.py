@@ -29,7 +29,9 @@ from sweep.schema.axes import (
     LOADS,
     LONGEST,
     OPTIONAL,
+    PREFIX,
     SERVER,
+    SPECULATION,
 )
 from sweep.schema.variables import COMPUTED, VARIABLES, dims_of
 from sweep.specs.catalog import Catalog
@@ -411,7 +413,7 @@ def test_dims_stand_in_the_order_of_the_axes() -> None:
 def test_every_axis_has_a_long_name() -> None:
     assert set(AXIS_LONG_NAMES) == {*AXES, "operator"}
     assert set(LABELLED) <= {*AXES, "operator"}
-    server = {*SERVER, *LOADS}
+    server = {*SERVER, *LOADS, *PREFIX, *SPECULATION}
     others = {"batch_size", *DENOISING, *LENGTHS}
     assert set(CONFIGURATION) | server | others == set(AXES)
 

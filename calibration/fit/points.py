@@ -25,6 +25,11 @@ from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 T = TypeVar("T")
+UNSTATED = (
+    *("reserved_osl", "gpu_memory_utilization", "mem_fraction_static", "scheduler"),
+    "concurrency",
+)
+"""Settings of a server that no row states as they are."""
 ENDLESS = 1e9
 """Requests of a run that does not state them: so many that ramp and drain vanish. [count]"""
 VARIABLES = {
@@ -177,7 +182,7 @@ def _points(
         **{
             name: given(name, float(getattr(server, name, ENDLESS)))
             for name in settings
-            if name not in ("reserved_osl", "scheduler", "concurrency")
+            if name not in UNSTATED
         },
         "concurrency": np.asarray([float(_clients(row)) for row in rows]),
         **{name: given(name, 1) for name in ("batch_size", "isl", "osl")},

@@ -20,7 +20,14 @@ from sweep.cli.options import (
     print_rows,
     select_option,
 )
+from sweep.cli.requests import parse_pair, request_axes, request_options
 from sweep.errors import SweepError
+
+DRAFT_OPTION = click.option(
+    "--draft-tokens",
+    type=click.IntRange(0),
+    help="Tokens drafted for each pass of speculative decoding. Default: none.",
+)
 
 
 @click.command()
@@ -49,6 +56,7 @@ from sweep.errors import SweepError
 )
 @click.option("--isl", type=int, required=True, help="Input tokens of each request.")
 @click.option("--osl", type=int, required=True, help="Output tokens of each request.")
+@request_options(DRAFT_OPTION)
 @click.option(
     "--efficiency",
     default="ideal",
@@ -67,6 +75,11 @@ def explain(
     hardware: str,
     precision: str | None,
     efficiency: str,
+    prefix_hit_rate: float | None,
+    shared_prefix_tokens: int | None,
+    draft_tokens: int | None,
+    acceptance_rate: float | None,
+    draft_model: str | None,
     output: Path | None,
     force: bool,
     as_json: bool,
@@ -80,6 +93,13 @@ def explain(
     of each resource.
     """
     check_picture(output, force=force)
+    asked = request_axes(
+        prefix_hit_rate=prefix_hit_rate,
+        shared_prefix_tokens=shared_prefix_tokens,
+        draft_tokens=() if draft_tokens is None else (draft_tokens,),
+        acceptance_rate=acceptance_rate,
+        draft_model=draft_model,
+    )
     from sweep.decisions import explain_text
     from sweep.decisions.explain import explain
     from sweep.engines.calibration_file import load_calibration
@@ -87,7 +107,10 @@ def explain(
     from sweep.runs.jit_cache import use_compilation_cache
 
     axes: dict[str, Any] = {axis: [value] for axis, value in numbers.items() if value is not None}
+    axes |= asked
     names: dict[str, Any] = {"models": [model], "hardware": [hardware]}
+    if draft_model is not None:
+        names["draft_model"] = draft_model
     if precision is not None:
         names["precision"] = [precision]
     grid = Grid(**names, **axes, variables=["ttft"])
@@ -108,6 +131,11 @@ def explain(
     for phase in found.phases:
         click.echo(f"{phase.name}, {phase.tokens:,.0f} tokens of context, per GPU:")
         print_rows(explain_text.operator_rows(phase), as_json=False)
+    if draft_tokens:
+        click.echo(
+            f"(the figures below are of passes that verify {draft_tokens + 1} tokens of each "
+            "sequence, with their drafts)"
+        )
     for rows in (explain_text.figure_rows(found), explain_text.elasticity_rows(found)):
         print_rows(rows, as_json=False)
 
@@ -164,7 +192,13 @@ def report(
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--hardware", nargs=2, required=True, help="The two accelerators to compare.")
+@click.option("--hardware", nargs=2, help="The two accelerators to compare.")
+@click.option(
+    "--between",
+    metavar="AXIS=A,B",
+    help="Two values of another axis to compare in place of accelerators, such as "
+    "draft_tokens=3,0.",
+)
 @click.option("--model", "models", multiple=True, help="Model; may be repeated. Default: all.")
 @click.option(
     "--variable",
@@ -185,7 +219,8 @@ def report(
 @json_option
 def compare(
     file: Path,
-    hardware: tuple[str, str],
+    hardware: tuple[str, str] | None,
+    between: str | None,
     models: tuple[str, ...],
     variable: str | None,
     select: tuple[str, ...],
@@ -194,7 +229,14 @@ def compare(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Compare two accelerators: print where each is ahead, and draw a map."""
+    """Compare two accelerators: print where each is ahead, and draw a map.
+
+    With --between it compares two values of another axis on one accelerator: where drafting tokens
+    pays, for instance.
+    """
+    if (hardware is None) == (between is None):
+        raise click.UsageError("give two accelerators by --hardware, or --between AXIS=A,B")
+    along, pair = ("hardware", hardware) if hardware is not None else parse_pair(str(between))
     from sweep.decisions.compare import compare as compare_pair
     from sweep.decisions.compare import methods_in
     from sweep.decisions.specs_by_name import model_in
@@ -209,7 +251,10 @@ def compare(
         present = dataset["model"].values.tolist()
         wanted = [model_in(present, name, current_catalog()) for name in models] or present
         comparisons = [
-            [compare_pair(dataset, hardware, model=m, variable=v, chosen=chosen) for v in methods]
+            [
+                compare_pair(dataset, pair, model=m, variable=v, chosen=chosen, along=along)
+                for v in methods
+            ]
             for m in wanted
         ]
     if output is not None:

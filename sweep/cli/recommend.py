@@ -17,7 +17,17 @@ from sweep.cli.options import (
     picture_option,
     print_rows,
 )
+from sweep.cli.requests import Counts, request_axes, request_options
 
+DRAFTS_OPTION = click.option(
+    "--draft-tokens",
+    type=Counts(),
+    default=(),
+    help="Numbers of drafted tokens to consider; 0 for no speculative decoding.",
+)
+_SMALL_CHUNKS: dict[str, list[float]] = {"max_num_tokens": [512, 1024, 2048, 4096, 8192]}
+"""Tokens of an iteration that one pool may choose when pools of their own are its rival: small
+chunks of prompts disturb decoding less. [count]"""
 DEFAULT_EFFICIENCY = "tensorrt-llm"
 """Default calibration of `recommend`: bounds would favour the hardware that software uses worst."""
 
@@ -86,6 +96,7 @@ COUNT = click.IntRange(1)
     type=POSITIVE,
     help="Requests per second that all replicas must serve together. Default: one replica.",
 )
+@request_options(DRAFTS_OPTION)
 @click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in s.")
 @click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in s.")
 @click.option(
@@ -161,6 +172,23 @@ COUNT = click.IntRange(1)
     is_flag=True,
     help="Also print the Pareto front of throughput per user and per GPU.",
 )
+@click.option(
+    "--disaggregated",
+    is_flag=True,
+    help="Rank pairs of a prefill pool and a decode pool, and compare the best with one pool.",
+)
+@click.option(
+    "--transfer-bandwidth",
+    type=POSITIVE,
+    help="Bandwidth between the pools, in bytes a second per GPU and direction. Default: that of "
+    "each accelerator's network.",
+)
+@click.option(
+    "--emit",
+    type=click.Choice(["trtllm", "vllm", "sglang", "bench"]),
+    help="Print only a script that launches the first deployment with TensorRT-LLM, vLLM or "
+    "SGLang, or that benchmarks it.",
+)
 @picture_option
 @force_picture_option
 @json_option
@@ -174,6 +202,11 @@ def recommend(
     osl: int | None,
     concurrency: int | None,
     requests_per_s: float | None,
+    prefix_hit_rate: float | None,
+    shared_prefix_tokens: int | None,
+    draft_tokens: tuple[int, ...],
+    acceptance_rate: float | None,
+    draft_model: str | None,
     hardware: tuple[str, ...],
     precision: tuple[str, ...],
     tp: tuple[int, ...],
@@ -187,6 +220,9 @@ def recommend(
     every_layout: bool,
     top: int,
     front: bool,
+    disaggregated: bool,
+    transfer_bandwidth: float | None,
+    emit: Any,
     output: Path | None,
     force: bool,
     as_json: bool,
@@ -199,11 +235,32 @@ def recommend(
     Predictions are for TensorRT-LLM unless --efficiency names another calibration.
     """
     check_picture(output, force=force)
+    if emit is not None and as_json:
+        raise click.UsageError("--emit prints a script, not JSON; leave --json out")
+    if transfer_bandwidth is not None and not disaggregated:
+        raise click.UsageError("--transfer-bandwidth needs --disaggregated")
+    if disaggregated and (source is not None or emit is not None or concurrency is not None):
+        raise click.UsageError(
+            "--disaggregated sweeps pools of its own and their loads; leave --from, --emit and "
+            "--concurrency out"
+        )
     if source is None and (model is None or isl is None or osl is None):
         raise click.UsageError("give --model, --isl and --osl, or --from with a result")
     if source is not None and efficiency is not None:
         raise click.UsageError(
             "the result of --from has its own calibration; leave --efficiency out"
+        )
+    asked = request_axes(
+        prefix_hit_rate=prefix_hit_rate,
+        shared_prefix_tokens=shared_prefix_tokens,
+        draft_tokens=draft_tokens,
+        acceptance_rate=acceptance_rate,
+        draft_model=draft_model,
+    )
+    if source is not None and asked:
+        named = next(iter(asked)).replace("_", "-")
+        raise click.UsageError(
+            f"the result of --from has its own requests and drafts; leave --{named} out"
         )
     from sweep.decisions import recommend_text
     from sweep.decisions.deployment_sweep import sweep_deployments
@@ -241,10 +298,38 @@ def recommend(
             concurrency=concurrency,
             catalog=catalog,
             calibration=load_calibration(efficiency or DEFAULT_EFFICIENCY),
+            requests_axes=asked | (_SMALL_CHUNKS if disaggregated else {}),
+            draft_model=draft_model,
         )
     check_prices(given, deployments)
     demand = Demand(Limits(**limits), by, concurrency, requests_per_s)
     found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
+    if emit is not None:
+        return _emit(found, emit)
+    if disaggregated:
+        from sweep.decisions import disaggregated_text
+        from sweep.decisions.disaggregated import pairs
+        from sweep.decisions.disaggregated_sweep import sweep_instances
+
+        pools = sweep_instances(
+            str(model),
+            offer,
+            isl=int(isl or 0),
+            osl=int(osl or 0),
+            by=by,
+            catalog=catalog,
+            calibration=load_calibration(efficiency or DEFAULT_EFFICIENCY),
+            prices=known,
+            requests_axes=asked,
+            transfer_bandwidth=transfer_bandwidth,
+        )
+        best = pairs(*pools, osl=int(osl or 0), limits=demand.limits, requests_per_s=requests_per_s)
+        if as_json:
+            click.echo(json.dumps(disaggregated_text.as_json(best, found), indent=2))
+        else:
+            click.echo(disaggregated_text.sentence(best, found))
+            _print_ranks(disaggregated_text.rows(best[:top], by))
+        return 0 if best else CHECK_FAILED
     shown = found.ranked.head(top)
     elasticities = recommend_text.throughput_elasticities(found, shown)
     if output is not None and len(found.ranked):
@@ -263,6 +348,19 @@ def recommend(
         for note in recommend_text.notes(found):
             click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
+
+
+def _emit(found: Any, target: Any) -> int:
+    """Print the script of the first deployment; its refusal goes to standard error."""
+    from sweep.decisions import recommend_text
+    from sweep.decisions.launch_commands import launch_script
+    from sweep.decisions.launch_settings import launch_settings
+
+    if not len(found.ranked):
+        click.echo(recommend_text.sentence(found), err=True)
+        return CHECK_FAILED
+    click.echo(launch_script(launch_settings(found), target))
+    return 0
 
 
 def _print_ranks(rows: list[dict[str, Any]]) -> None:

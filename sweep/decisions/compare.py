@@ -24,12 +24,13 @@ BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
 
 @dataclass(frozen=True)
 class Comparison:
-    """Advantage of one accelerator over another, by sequence length and batch size.
+    """Advantage of one accelerator, or value of another axis, by sequence length and batch size.
 
     Attributes:
         model: The model.
         variable: The quantity.
-        hardware: The two accelerators; the ratio is above 1 where the first does better.
+        hardware: The two accelerators, or values of another axis in words; the ratio is above 1
+            where the first does better.
         ratio: Over `batch_size` and one length axis.
         fits: Cells that each of the two can run, or `None` if the file does not say.
         setting: Values along the axes that do not vary, in words.
@@ -130,24 +131,28 @@ class Comparison:
 
 def compare(
     dataset: xr.Dataset,
-    hardware: tuple[str, str],
+    hardware: tuple[Any, Any],
     *,
     model: str,
     variable: str,
     chosen: Mapping[str, Any],
+    along: str = "hardware",
 ) -> Comparison:
-    """Compare two accelerators of a result.
+    """Compare two accelerators of a result, or two values of another axis.
 
     Args:
         dataset: A result.
-        hardware: The two accelerators.
+        hardware: The two accelerators, or values of the axis `along`.
         model: The model.
         variable: The quantity.
         chosen: Values along further axes, where the result has several.
+        along: The axis to compare along.
 
     Raises:
         ResultError: The result lacks one of these, or leaves an axis open.
     """
+    if along != "hardware" and along not in dataset.dims:
+        raise ResultError(f"the file does not vary over {along}, so no two of its values compare")
     if variable not in dataset.data_vars or variable not in VARIABLES:
         known = ", ".join(str(name) for name in dataset.data_vars)
         raise ResultError(f"the file has no variable {variable!r}; it has {known}")
@@ -162,12 +167,14 @@ def compare(
             f"variable {variable!r} is not a time, rate or energy over hardware and batch size; "
             f"the file has {', '.join(comparable(dataset)) or 'none'}"
         )
-    pair = [_pick(array, {"hardware": name, "model": model, **chosen}) for name in hardware]
+    if along not in array.dims:
+        raise ResultError(f"variable {variable!r} does not vary over {along}; choose another")
+    pair = [_pick(array, {along: name, "model": model, **chosen}) for name in hardware]
     better, other = pair if BETTER[VARIABLES[variable].units] == "higher" else pair[::-1]
     fits = None
     if "feasible" in dataset and set(pair[0].dims) <= set(dataset["feasible"].dims):
         able = [
-            _pick(dataset["feasible"], {"hardware": name, "model": model, **chosen}) == 1
+            _pick(dataset["feasible"], {along: name, "model": model, **chosen}) == 1
             for name in hardware
         ]
         fits = able[0], able[1]
@@ -177,24 +184,33 @@ def compare(
     return Comparison(
         model=model,
         variable=variable,
-        hardware=hardware,
+        hardware=hardware if along == "hardware" else _in_words(along, hardware),
         ratio=better / other,
         fits=fits,
         setting=setting,
         calibration=str(dataset.attrs.get("efficiency", IDEAL_NAME)),
-        close=_overlap(dataset, variable, hardware, {"model": model, **chosen}),
+        close=_overlap(dataset, variable, (along, hardware), {"model": model, **chosen}),
     )
 
 
+def _in_words(axis: str, values: tuple[Any, Any]) -> tuple[str, str]:
+    first, second = (f"{axis} {value}" for value in values)
+    return first, second
+
+
 def _overlap(
-    dataset: xr.Dataset, variable: str, hardware: tuple[str, str], chosen: Mapping[str, Any]
+    dataset: xr.Dataset,
+    variable: str,
+    pair: tuple[str, tuple[Any, Any]],
+    chosen: Mapping[str, Any],
 ) -> xr.DataArray | None:
     """Cells in which the intervals of the two overlap, if the result has intervals."""
     ends = [f"{variable}_{end}" for end in ENDS]
     if not all(name in dataset for name in ends):
         return None
+    along, values = pair
     (low, high), (other_low, other_high) = (
-        [_pick(dataset[end], {"hardware": name, **chosen}) for end in ends] for name in hardware
+        [_pick(dataset[end], {along: value, **chosen}) for end in ends] for value in values
     )
     return (low <= other_high) & (other_low <= high)
 

@@ -1,6 +1,6 @@
 """Compute deployments by a sweep of servers with in-flight batching."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,6 +9,7 @@ from sweep.decisions.deployment_table import as_table
 from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration
+from sweep.engines.known import engine_of
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import check_dtypes, usual
@@ -31,6 +32,8 @@ VARIABLES = [
     INFLIGHT.tpot,
     "inflight_concurrency",
     "max_concurrency",
+    "inflight_power",
+    "inflight_prompt_share",
 ]
 """Variables of the sweep."""
 
@@ -44,6 +47,8 @@ def sweep_deployments(
     concurrency: int | None,
     catalog: Catalog,
     calibration: Calibration | None,
+    requests_axes: Mapping[str, Sequence[float]] | None = None,
+    draft_model: str | None = None,
 ) -> Deployments:
     """Run a sweep over every deployment on offer.
 
@@ -55,6 +60,8 @@ def sweep_deployments(
         concurrency: Requests in flight at a replica; those of `loads` if not given. [count]
         catalog: Where to look names up.
         calibration: A calibration; ideal rooflines if not given.
+        requests_axes: Values of `draft_tokens` and of `WORKLOAD_AXES`, one of each of these.
+        draft_model: The model that drafts tokens; a layer of the model's kind if not given.
 
     Raises:
         SpecError: A name is unknown, no accelerator computes in any of the types, or no layout
@@ -66,7 +73,8 @@ def sweep_deployments(
     machines = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)] or solid_hardware(
         catalog, calibration
     )
-    axes = _layout_axes(offer, machines, spec)
+    axes = layout_axes(offer, machines, spec)
+    drafting = None if draft_model is None else catalog.model(draft_model)
     requests: Any = [concurrency] if concurrency else loads(MOST_REQUESTS)
     tables, recorded = [], ""
     for recipe in recipes:
@@ -78,6 +86,9 @@ def sweep_deployments(
             hardware=list(able),
             precision=[recipe],
             **axes,
+            **memory_share(calibration),
+            **{axis: list(values) for axis, values in (requests_axes or {}).items()},
+            draft_model=drafting,
             concurrency=requests,
             isl=[isl],
             osl=[osl],
@@ -91,10 +102,16 @@ def sweep_deployments(
         raise SpecError(f"no peak rate for {types} on any of {names}; choose another precision")
     frame = pd.concat(tables, ignore_index=True)
     kept = frame[_within_machines(frame, machines, offer)].reset_index(drop=True)
-    specs = SpecsByName(
-        {spec.name: spec}, {m.name: m for m in machines}, {r.name: r for r in recipes}
-    )
-    return Deployments(spec.name, isl, osl, INFLIGHT, kept, recorded, specs)
+    models = {each.name: each for each in (spec, drafting) if each is not None}
+    specs = SpecsByName(models, {m.name: m for m in machines}, {r.name: r for r in recipes})
+    draft = "" if drafting is None else drafting.name
+    return Deployments(spec.name, isl, osl, INFLIGHT, kept, recorded, specs, draft)
+
+
+def memory_share(calibration: Calibration | None) -> dict[str, list[float]]:
+    """Axis by which the calibration's engine sizes its KV cache, if not by the server's default."""
+    axis, share = engine_of("" if calibration is None else calibration.engine).memory_share
+    return {} if axis == "kv_cache_fraction" else {axis: [share]}
 
 
 def solid_hardware(catalog: Catalog, calibration: Calibration | None = None) -> list[HardwareSpec]:
@@ -121,11 +138,12 @@ def loads(most: int) -> list[int]:
     return sorted({*powers, *(3 * n // 2 for n in powers[1:] if 3 * n // 2 < most)})
 
 
-def _layout_axes(
+def layout_axes(
     offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
 ) -> dict[str, list[int]]:
+    """Values of each axis of the layout that an offer leaves to choose from. [count]"""
     blocks = read_model(model)
-    within = powers_of_two(min(max(_machine_gpus(machine) for machine in machines), WIDEST))
+    within = powers_of_two(min(max(machine_gpus(machine) for machine in machines), WIDEST))
     return {
         "tp": sorted(set(offer.tp)) or within,
         "pp": sorted(set(offer.pp)) or within,
@@ -133,7 +151,7 @@ def _layout_axes(
     }
 
 
-def _machine_gpus(spec: HardwareSpec) -> int:
+def machine_gpus(spec: HardwareSpec) -> int:
     """GPUs of one machine. [count]"""
     return spec.fabric_reach[1]
 
@@ -148,7 +166,7 @@ def _within_machines(
     """
     if offer.tp and offer.pp:
         return pd.Series(True, frame.index)
-    sizes = {machine.name: _machine_gpus(machine) for machine in machines}
+    sizes = {machine.name: machine_gpus(machine) for machine in machines}
     within: pd.Series = frame["gpus"] <= frame["hardware"].map(sizes)
     if not within.any():
         known = ", ".join(f"{name} has {size}" for name, size in sizes.items())

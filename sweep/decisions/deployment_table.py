@@ -11,12 +11,14 @@ from sweep.decisions.deployments import (
     DEPLOYMENT_AXES,
     INFLIGHT,
     STATIC,
+    WORKLOAD_AXES,
     Deployments,
     Offer,
     Scheme,
 )
 from sweep.decisions.specs_by_name import SpecsByName, model_in
 from sweep.errors import ResultError
+from sweep.grid.dataset import DRAFT
 from sweep.schema.axes import GPUS, REPLICA_GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.parsing import nearest
@@ -86,13 +88,14 @@ def read_deployments(
             "deployment; export one of them first, with llm-sweep export --select"
         )
     frame = as_table(selected, scheme)
-    names = {"model": [fixed["model"]]} | {
+    draft = str(dataset.attrs.get(DRAFT, ""))
+    names = {"model": [fixed["model"], *([draft] if draft else [])]} | {
         axis: frame[axis].unique().tolist() for axis in ("hardware", "precision")
     }
     calibration = str(dataset.attrs.get("efficiency", ""))
     specs = SpecsByName.of(names, catalog)
     return Deployments(
-        fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs
+        fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs, draft
     )
 
 
@@ -136,6 +139,8 @@ def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
         scheme.mask: "beyond",
         "inflight_concurrency": "held",
         "max_concurrency": "fit",
+        "inflight_power": "drawn",
+        "inflight_prompt_share": "prompts",
     }
     axes = (*DEPLOYMENT_AXES, scheme.load)
     present = selected[[name for name in columns if name in selected.data_vars]]
@@ -144,7 +149,7 @@ def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
     present = present.expand_dims({axis: np.atleast_1d(selected[axis].values) for axis in missing})
     order = [axis for axis in axes if axis in present.dims]
     frame = present.to_dataframe(dim_order=order).reset_index().rename(columns=columns)
-    for axis in axes:
+    for axis in (*axes, *WORKLOAD_AXES):
         if axis not in frame and axis in selected.coords:
             frame[axis] = selected[axis].values.item()
     return _completed(frame, scheme)
@@ -159,12 +164,12 @@ def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
         frame["asked"] = frame.get("held", np.nan)
     if "held" not in frame:
         frame["held"] = frame["asked"]
-    for name in ("lower", "upper", "fit"):
+    for name in ("lower", "upper", "fit", "drawn", "prompts"):
         frame[name] = frame.get(name, np.nan)
     for name in ("reason", "beyond"):
         frame[name] = frame[name].fillna(0).astype(int) if name in frame else 0
     able = frame["feasible"] == 1 if "feasible" in frame else frame["throughput"].notna()
     frame["runs"] = able & frame["throughput"].notna()
     frame["gpus"] = gpus_of({axis: frame[axis].astype(int) for axis in GPUS if axis in frame})
-    floats = ("throughput", "lower", "upper", "ttft", "tpot", "held", "fit")
+    floats = ("throughput", "lower", "upper", "ttft", "tpot", "held", "fit", "drawn", "prompts")
     return frame.astype(dict.fromkeys(floats, float))

@@ -7,14 +7,18 @@ from typing import Any
 import pandas as pd
 
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.schema.axes import LAYOUT, SERVER
+from sweep.kernel.block import Block
+from sweep.models.read import read_model
+from sweep.schema.axes import LAYOUT, PREFIX, SERVER, SPECULATION
 from sweep.schema.intervals import EXTRAPOLATION
 from sweep.specs.precision import CHECKPOINT
 
 LAYOUT_AXES = tuple(axis for axis in LAYOUT if axis != "expert_imbalance")
 """Axes of a layout that one can choose."""
-DEPLOYMENT_AXES = ("hardware", "precision", *LAYOUT_AXES, *SERVER)
+DEPLOYMENT_AXES = ("hardware", "precision", *LAYOUT_AXES, *SERVER, "draft_tokens")
 """Axes that one can choose along, besides the load."""
+WORKLOAD_AXES = (*PREFIX, "acceptance_rate")
+"""Axes of the requests besides their lengths, each with one value."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,14 @@ class Deployments:
         osl: Output tokens of each request. [count]
         scheme: How requests are batched.
         frame: One row per deployment and load, in a fixed order. Columns: `hardware`,
-            `precision`, those axes of the layout and of the server that there are, `asked` and
-            `held` requests, `fit` (requests whose cache fits, if known), `throughput` with
-            `lower` and `upper`, `ttft`, `tpot`, `runs`, `reason`, `beyond` (in what ways the
-            prediction extrapolates), `gpus`.
+            `precision`, those axes of the layout, the server and the requests that there are,
+            `asked` and `held` requests, `fit` (requests whose cache fits, if known), `drawn`
+            (watts of a GPU) and `prompts` (share of the time that prompts take), if known,
+            `throughput` with `lower` and `upper`, `ttft`, `tpot`, `runs`, `reason`, `beyond` (in
+            what ways the prediction extrapolates), `gpus`.
         calibration: The calibration's name and digest, or `ideal`.
         specs: The specifications behind the names.
+        draft: Name of the model that drafts tokens, if it is a model of its own.
     """
 
     model: str
@@ -106,6 +112,12 @@ class Deployments:
     frame: pd.DataFrame
     calibration: str
     specs: SpecsByName
+    draft: str = ""
+
+    @property
+    def draft_blocks(self) -> tuple[Block, ...] | None:
+        """Blocks of the model that drafts tokens; `None` if it is no model of its own."""
+        return read_model(self.specs.models[self.draft]) if self.draft else None
 
     @property
     def checkpoint(self) -> str:
@@ -121,6 +133,13 @@ def extrapolations(mask: int) -> tuple[str, ...]:
 
 
 def settings(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Layout and server settings of a row: `tp`, and all that differ from 1."""
+    """Layout, server settings and drafts of a row: `tp`, and all that differ from 1, or from 0."""
     found = {axis: row[axis] for axis in (*LAYOUT_AXES, *SERVER) if axis in row}
-    return {axis: value for axis, value in found.items() if axis == "tp" or value != 1}
+    kept = {axis: value for axis, value in found.items() if axis == "tp" or value != 1}
+    return kept | ({"draft_tokens": row["draft_tokens"]} if row.get("draft_tokens") else {})
+
+
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """Values of all axes of a row but its load and lengths."""
+    axes = (*LAYOUT_AXES, *SERVER, *PREFIX, *SPECULATION)
+    return {axis: float(row[axis]) for axis in axes if axis in row}

@@ -267,7 +267,7 @@ def _derivatives(point: Point) -> dict[str, jax.Array]:
 
 def _cell(one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None) -> Point:
     (_, blocks), hardware, precision = one.models[0], one.hardware[0], one.recipes[0][0]
-    return cell(blocks, hardware, precision, numbers, calibration)
+    return cell(blocks, hardware, precision, numbers, calibration, draft=one.draft)
 
 
 def _float64() -> AbstractContextManager[None]:

@@ -130,8 +130,10 @@ def scored(deployments: Deployments, demand: Demand, prices: Mapping[str, float]
 
     Adds `replicas` with `fewest_replicas` and `most_replicas` at the ends of the interval,
     `total_gpus`, `price` in dollars an hour, `power` in watts, `per_gpu` and `per_user` in output
-    tokens per second, `cost` in dollars per million output tokens, `energy` in joules per output
-    token, and `score` with `score_lower` and `score_upper`.
+    tokens per second, `cost` in dollars per million output tokens, with `input_cost` and
+    `output_cost` per million input and output tokens apart, `energy` in joules per output token at
+    rated power and `drawn_energy` at the power drawn, and `score` with `score_lower` and
+    `score_upper`.
     """
     frame, osl = deployments.frame.copy(), deployments.osl
     known = deployments.specs.hardware
@@ -161,6 +163,11 @@ def scored(deployments: Deployments, demand: Demand, prices: Mapping[str, float]
     delivered = frame["throughput"] if rate is None else rate * osl
     frame["cost"] = frame["price"] / 3600 / delivered * TOKENS_PRICED
     frame["energy"] = frame["power"] / delivered
+    prompts = frame.get("prompts", pd.Series(np.nan, frame.index))
+    frame["input_cost"] = frame["cost"] * prompts * osl / deployments.isl
+    frame["output_cost"] = frame["cost"] * (1 - prompts)
+    drawn = frame.get("drawn", pd.Series(np.nan, frame.index))
+    frame["drawn_energy"] = drawn * frame["gpus"] / frame["throughput"]
     return frame
 
 

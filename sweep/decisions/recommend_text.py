@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sweep.decisions.deployments import Deployments, extrapolations, settings
+from sweep.decisions.deployments import Deployments, extrapolations, numbers, settings
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
 from sweep.errors import SweepError
@@ -18,7 +18,6 @@ from sweep.evaluation.single_cell import cell
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
-from sweep.schema.axes import REPLICA_GPUS
 from sweep.schema.terms import INFEASIBLE_REASONS
 
 Row = Mapping[str, Any]
@@ -29,7 +28,7 @@ SCORES: dict[By, str] = {
     "watt": "output tokens per joule of rated power",
 }
 ENERGY_CAVEAT = (
-    "joules assume rated power all the time, which a memory-bound run stays below; "
+    "joules at rated power assume it all the time, which a memory-bound run stays below; "
     "hosts and cooling are left out"
 )
 
@@ -182,7 +181,10 @@ def rows(
                 "tpot (s)": row["tpot"],
                 "USD/hour": row["price"],
                 "USD/M tokens": row["cost"],
+                "USD/M input": row["input_cost"],
+                "USD/M output": row["output_cost"],
                 "J per token at rated power": row["energy"],
+                "J per token": row["drawn_energy"],
                 "bound by": bound(row, elasticities[index]) if index < len(elasticities) else "",
                 "extrapolation": " ".join(extrapolations(int(row["beyond"]))),
             }
@@ -212,7 +214,7 @@ def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[
         found: The answer.
         frame: Some rows of it.
     """
-    calibration = _calibration(found.deployments.calibration)
+    calibration = recorded_calibration(found.deployments.calibration)
     each: list[dict[str, float]] = []
     for row in _records(frame):
         point = (
@@ -241,19 +243,18 @@ def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Poi
     precision = given.specs.recipe(given.model, row["precision"])
     if spec is None or hardware is None or precision is None:
         return None
-    numbers = {axis: float(value) for axis, value in settings(row).items()}
     return cell(
         read_model(spec),
         hardware,
         precision,
         {
-            **{axis: float(row[axis]) for axis in REPLICA_GPUS},
-            **numbers,
+            **numbers(row),
             given.scheme.load: row["held"],
             "isl": given.isl,
             "osl": given.osl,
         },
         calibration,
+        draft=given.draft_blocks,
     )
 
 
@@ -262,7 +263,7 @@ def _elasticities(point: Point, throughput: str) -> jax.Array:
     return elasticities(point, lambda request: {"value": getattr(request, throughput)})["value"]
 
 
-def _calibration(recorded: str) -> Calibration | str | None:
+def recorded_calibration(recorded: str) -> Calibration | str | None:
     """Load a recorded calibration; return its name and digest where another has its name now."""
     name, _, digest = recorded.partition(" ")
     try:

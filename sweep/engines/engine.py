@@ -41,10 +41,13 @@ class Engine:
         name: Name in measurements and calibrations.
         settings: Factors that are habits of the engine and are not fitted: value by era, with
             `default` for all other eras.
+        memory_share: Axis of `MEMORY_SHARES` by which the engine sizes its KV cache, and the
+            engine's default for it.
     """
 
     name: str
     settings: Settings = field(default_factory=dict)
+    memory_share: tuple[str, float] = ("kv_cache_fraction", 0.9)
 
     def era(self, version: str) -> str:
         """Name of the range of versions, around `version`, that share their kernels."""

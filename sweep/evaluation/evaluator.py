@@ -321,7 +321,8 @@ class Evaluation:
 @lru_cache(maxsize=8)
 def _inputs(grid: Resolved, dtype: np.dtype[Any]) -> Inputs:
     models = [blocks for _, blocks in grid.models]
-    return inputs(models, grid.hardware, grid.recipes, dtype)
+    drafts = "draft_tokens" in grid.numbers
+    return inputs(models, grid.hardware, grid.recipes, dtype, drafts=drafts, draft=grid.draft)
 
 
 class _Computed(NamedTuple):

@@ -1,5 +1,6 @@
 """Prediction intervals and extrapolation flags of a calibrated sweep."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,10 @@ import xarray as xr
 from sweep.engines.calibration_file import Calibration
 from sweep.engines.prediction_interval import Intervals, Subjects
 from sweep.engines.traits import experts_of, pooled_dtype
+from sweep.errors import SpecWarning
 from sweep.grid.dataset import variable_attributes
 from sweep.grid.resolved import Resolved
-from sweep.schema.axes import AXES, REPLICA_GPUS, gpus_of
+from sweep.schema.axes import AXES, PREFIX, REPLICA_GPUS, gpus_of
 from sweep.schema.intervals import CALIBRATED, ENDS
 from sweep.schema.variables import VARIABLES
 
@@ -45,6 +47,18 @@ def with_intervals(dataset: xr.Dataset, grid: Resolved, calibration: Calibration
         result[name].attrs = variable_attributes(VARIABLES[name], dict.fromkeys(present))
     result.attrs |= calibrated_attributes(calibration, present)
     return result
+
+
+def warn_of_unmeasured(grid: Resolved) -> None:
+    """Warn of hits and drafts in a calibrated sweep: no run that was fitted had any."""
+    axes = [axis for axis in (*PREFIX, "draft_tokens") if any(grid.numbers.get(axis, ()))]
+    if axes:
+        warnings.warn(
+            f"{' and '.join(axes)}: the calibration was fitted to runs without, and the intervals "
+            "are those of such runs",
+            SpecWarning,
+            stacklevel=4,
+        )
 
 
 def calibrated_attributes(calibration: Calibration, present: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from sweep.kernel.block import Block, layer_count, running
+from sweep.kernel.draft import draft_of, whole_model
 from sweep.kernel.operator_table import attentions, tensors
 from sweep.kernel.params import SHARDING, STAGES, Hardware, Linear, Model, Precision
 from sweep.schema.terms import PARTS, ROLES, SCHEDULERS
@@ -72,8 +73,16 @@ def _linear(spec: LinearSpec) -> Linear:
     )
 
 
-def model_params(blocks: tuple[Block, ...]) -> Model:
-    """A model as the kernel reads it: blocks that run, and all elements by role and sharding."""
+def model_params(
+    blocks: tuple[Block, ...], *, drafts: bool = False, draft: tuple[Block, ...] | None = None
+) -> Model:
+    """A model as the kernel reads it: blocks that run, and all elements by role and sharding.
+
+    Args:
+        blocks: Its blocks.
+        drafts: Whether it may decode speculatively.
+        draft: Blocks of the model that drafts for it; a layer of its own kind if not given.
+    """
     elements = np.zeros((len(STAGES), len(ROLES), len(SHARDING)))
     layers = tuple(block for block in blocks if block.in_transformer)
     for block, tensor in tensors(blocks):
@@ -85,14 +94,26 @@ def model_params(blocks: tuple[Block, ...]) -> Model:
         if tensor.role in PARTS:
             kept[PARTS.index(tensor.role)] += int(block.count) * tensor.elements
             active[PARTS.index(tensor.role)] += int(block.count) * tensor.active_elements
+    drafting = _draft_params(blocks, draft) if drafts else {}
     return Model(
         blocks=running(blocks),
+        **drafting,
         elements=elements,
         layers=float(layer_count(blocks)),
         layer_parameters=kept,
         active_layer_parameters=active,
         uneven_kv_heads=len({block.kv_heads for block in layers if attentions(block)}) > 1,
     )
+
+
+def _draft_params(blocks: tuple[Block, ...], draft: tuple[Block, ...] | None) -> dict[str, Any]:
+    """Layers that draft, and the weights that they add to the model's."""
+    layers, own = draft_of(blocks) if draft is None else (whole_model(draft), draft)
+    elements = np.zeros((len(ROLES), len(SHARDING)))
+    for block, tensor in tensors(own):
+        index = ROLES.index(tensor.role), SHARDING.index(tensor.sharding)
+        elements[index] += int(block.count) * tensor.elements
+    return {"draft": layers, "draft_elements": elements}
 
 
 def stack(trees: Sequence[T], dtype: DTypeLike) -> T:

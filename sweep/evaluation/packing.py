@@ -93,6 +93,9 @@ def inputs(
     hardware: Sequence[HardwareSpec],
     recipes: Sequence[tuple[PrecisionSpec, ...]],
     dtype: np.dtype[Any],
+    *,
+    drafts: bool = False,
+    draft: tuple[Block, ...] | None = None,
 ) -> Inputs:
     """Pack the specifications along the axes of a grid, models of one structure together.
 
@@ -101,8 +104,10 @@ def inputs(
         hardware: Accelerators.
         recipes: Recipes along the `precision` axis, as each model uses them.
         dtype: Type of the numbers.
+        drafts: Whether models may decode speculatively.
+        draft: Blocks of the model that drafts; a layer of each model's kind if not given.
     """
-    read = [model_params(blocks) for blocks in models]
+    read = [model_params(blocks, drafts=drafts, draft=draft) for blocks in models]
     alike: dict[Any, list[int]] = {}
     for index, model in enumerate(read):
         alike.setdefault((jax.tree.structure(model), recipes[index]), []).append(index)

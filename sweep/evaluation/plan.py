@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from sweep.engines.calibration_file import Calibration
-from sweep.evaluation.intervals import interval_variables
+from sweep.evaluation.intervals import interval_variables, warn_of_unmeasured
 from sweep.grid import thresholds
 from sweep.grid.resolved import Resolved
 from sweep.grid.tiling import Region, Tiling, split_evenly
@@ -185,6 +185,8 @@ def make_plan(
     """
     if shard_bytes is None:
         shard_bytes = thresholds.SHARD_BYTES if question is None else thresholds.ONE_FILE_BYTES
+    if calibration is not None:
+        warn_of_unmeasured(grid)
     one_shard = Tiling.even(grid.sizes, {})
     plan = Plan(grid, dtype, keep_infeasible, calibration, one_shard, question)
     tiling = _divided(plan.variables, grid.sizes, plan.axes_needed_whole, shard_bytes, shards)

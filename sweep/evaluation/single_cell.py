@@ -27,6 +27,8 @@ def cell(
     precision: PrecisionSpec,
     numbers: Mapping[str, float | str],
     calibration: Calibration | None = None,
+    *,
+    draft: tuple[Block, ...] | None = None,
 ) -> Point:
     """One cell as the kernel reads it; inside `jax.enable_x64` its numbers are float64.
 
@@ -36,8 +38,10 @@ def cell(
         precision: The precision recipe.
         numbers: Values of other axes by name; the cell lacks all others.
         calibration: A calibration; ideal rooflines if not given.
+        draft: Blocks of the model that drafts tokens; a layer of the model's kind if not given.
     """
-    specified = model_params(blocks), hardware_params(hardware), precision_params(precision)
+    read = model_params(blocks, drafts="draft_tokens" in numbers, draft=draft)
+    specified = read, hardware_params(hardware), precision_params(precision)
     known = {axis: float(coded([value], float)[0]) for axis, value in numbers.items()}
     point = Point(*jax.tree.map(_leaf, specified), **jax.tree.map(_leaf, known))
     if calibration is None:

@@ -10,7 +10,7 @@ from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
 from sweep.files.rounding import CONTAINER
 from sweep.grid.dataset import SCHEMA_VERSION
-from sweep.schema.axes import AXES, LABELLED
+from sweep.schema.axes import AXES, FROM_ZERO, LABELLED
 
 LABEL_SUFFIX = "_name"
 """Suffix of the label variable of an axis: CF requires coordinate variables to be numeric."""
@@ -94,7 +94,10 @@ def _checked(dataset: xr.Dataset) -> xr.Dataset:
         values = dataset[dim].values
         if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
             raise ValueError(f"the axis {dim} has values of type {values.dtype}")
-        if dim in AXES and dim not in LABELLED and not (np.isfinite(values) & (values > 0)).all():
+        if dim not in AXES or dim in LABELLED:
+            continue
+        positive = values >= 0 if dim in FROM_ZERO else values > 0
+        if not (np.isfinite(values) & positive).all():
             raise ValueError(f"the axis {dim} has values that are not positive numbers")
     return dataset
 

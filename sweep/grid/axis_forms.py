@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator
 
+from sweep.kernel.acceptance import MOST_DRAFT_TOKENS
 from sweep.schema.terms import SCHEDULERS
 
 LARGEST_VALUE = 10**9
@@ -121,6 +122,50 @@ def check_schedulers(given: object) -> list[str]:
     return list(given)
 
 
+def check_counts(given: object) -> list[int]:
+    """Check the integers of an axis that may be 0.
+
+    Raises:
+        ValueError: It is not an increasing list of integers from 0 to `LARGEST_VALUE`.
+    """
+    _check_numbers(given, lambda value: value == 0 or 1 <= value <= LARGEST_VALUE, "of at least 0")
+    assert isinstance(given, list | tuple)
+    for value in given:
+        if not isinstance(value, int):
+            raise ValueError(f"every value must be an integer, and {value!r} is not")
+    return list(given)
+
+
+def check_draft_tokens(given: object) -> list[int]:
+    """Check numbers of drafted tokens.
+
+    Raises:
+        ValueError: It is not an increasing list of integers from 0 to `MOST_DRAFT_TOKENS`.
+    """
+    counts = check_counts(given)
+    if counts[-1] > MOST_DRAFT_TOKENS:
+        raise ValueError(f"every value must be from 0 to {MOST_DRAFT_TOKENS}, not {counts[-1]}")
+    return counts
+
+
+def check_hit_rates(given: object) -> list[float]:
+    """Check shares of a prompt found in the cache; the last token never is.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers from 0 to below 1.
+    """
+    return _check_numbers(given, lambda value: 0 <= value < 1, "from 0 to below 1")
+
+
+def check_probabilities(given: object) -> list[float]:
+    """Check probabilities.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers from 0 to 1.
+    """
+    return _check_numbers(given, lambda value: 0 <= value <= 1, "from 0 to 1")
+
+
 def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) -> list[float]:
     if not isinstance(given, list | tuple) or not given:
         raise ValueError("must be a list of numbers, and not empty")
@@ -137,3 +182,7 @@ Ratios = Annotated[list[float], BeforeValidator(check_ratios)]
 Shares = Annotated[list[float], BeforeValidator(check_shares)]
 Schedulers = Annotated[list[str], BeforeValidator(check_schedulers)]
 Rates = Annotated[list[float], BeforeValidator(check_rates)]
+Counts = Annotated[list[int], BeforeValidator(check_counts)]
+DraftTokens = Annotated[list[int], BeforeValidator(check_draft_tokens)]
+HitRates = Annotated[list[float], BeforeValidator(check_hit_rates)]
+Probabilities = Annotated[list[float], BeforeValidator(check_probabilities)]

@@ -22,6 +22,8 @@ SCHEMA_VERSION = 1
 CONVENTIONS = "CF-1.11"
 RECIPES = "llm_sweep_checkpoints"
 """Attribute with the recipe of each model's own file in words, where `precision` has that."""
+DRAFT = "llm_sweep_draft_model"
+"""Attribute with the name of the model that drafts tokens, if it is a model of its own."""
 ABSENT = "absent"
 """Flag meaning of a category where the model has no such operator."""
 
@@ -130,10 +132,12 @@ def global_attributes(grid: Resolved, origin: Origin) -> dict[str, Any]:
     source = f"llm-sweep {origin.version}"
     doubtful = [s.name for s in grid.hardware if s.confidence == "doubtful"]
     caution = f" Figures of {', '.join(doubtful)} are doubtful." if doubtful else ""
-    own = {}
+    own: dict[str, str] = {}
+    if grid.drafting is not None:
+        own[DRAFT] = grid.drafting[0].name
     if CHECKPOINT.name in grid.labels["precision"]:
         pairs = zip(grid.labels["model"], grid.checkpoints, strict=True)
-        own = {RECIPES: json.dumps({model: recipe.note for model, recipe in pairs})}
+        own |= {RECIPES: json.dumps({model: recipe.note for model, recipe in pairs})}
     return {
         "Conventions": CONVENTIONS,
         "title": "Roofline estimates of LLM inference",

@@ -5,8 +5,18 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from sweep.errors import SpecError
-from sweep.grid.axis_forms import Axis, Rates, Ratios, Schedulers, Shares
-from sweep.schema.axes import AXES
+from sweep.grid.axis_forms import (
+    Axis,
+    Counts,
+    DraftTokens,
+    HitRates,
+    Probabilities,
+    Rates,
+    Ratios,
+    Schedulers,
+    Shares,
+)
+from sweep.schema.axes import AXES, MEMORY_SHARES, SPECULATION
 from sweep.schema.variables import COMPUTED
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -34,6 +44,8 @@ class Grid(Spec):
         expert_imbalance: Loads of the busiest expert GPU over the mean. [1]
         batch_size: Sequences decoded together. [count]
         kv_cache_fraction: Shares of the free memory that the KV cache may take. [1]
+        gpu_memory_utilization: Shares of the whole memory that the engine may take. [1]
+        mem_fraction_static: Shares of the memory for weights and KV cache. [1]
         reserved_osl: Shares of the output tokens reserved on admission. [1]
         max_batch_size: Sequences in one iteration of a server. [count]
         max_num_tokens: Tokens in one iteration of a server. [count]
@@ -42,6 +54,12 @@ class Grid(Spec):
         concurrency: Requests that clients keep open. [count]
         request_rate: Requests that arrive in a second, in place of `concurrency`. [s-1]
         burstiness: Shapes of the gamma distribution of gaps between arrivals. [1]
+        prefix_hit_rate: Shares of the prompt tokens found in the cache, below 1. [1]
+        shared_prefix_tokens: Tokens that all prompts begin with, from 0 on. [count]
+        draft_tokens: Tokens drafted for each pass, from 0 on; with `acceptance_rate`. [count]
+        acceptance_rate: Probabilities that a drafted token is accepted. [1]
+        draft_model: Name or specification of the model that drafts; a layer like the model's last
+            if not given.
         guidance_passes: Passes of each image in a denoising step: 2 with guidance. [count]
         denoising_steps: Denoising steps of each image. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
@@ -62,6 +80,8 @@ class Grid(Spec):
     expert_imbalance: Ratios | None = None
     batch_size: Axis | None = None
     kv_cache_fraction: Shares | None = None
+    gpu_memory_utilization: Shares | None = None
+    mem_fraction_static: Shares | None = None
     reserved_osl: Shares | None = None
     max_batch_size: Axis | None = None
     max_num_tokens: Axis | None = None
@@ -70,6 +90,11 @@ class Grid(Spec):
     concurrency: Axis | None = None
     request_rate: Rates | None = None
     burstiness: Rates | None = None
+    prefix_hit_rate: HitRates | None = None
+    shared_prefix_tokens: Counts | None = None
+    draft_tokens: DraftTokens | None = None
+    acceptance_rate: Probabilities | None = None
+    draft_model: str | ModelSpec | None = None
     guidance_passes: Axis | None = None
     denoising_steps: Axis | None = None
     context_len: Axis | None = None
@@ -98,6 +123,17 @@ class Grid(Spec):
         if len(set(self.variables)) < len(self.variables):
             raise ValueError("variables: the same variable twice")
         self._check_loads()
+        shares = [axis for axis in MEMORY_SHARES if getattr(self, axis) is not None]
+        if len(shares) > 1:
+            raise ValueError(
+                f"{' and '.join(shares)}: alternatives of one another; give one of them"
+            )
+        given = [axis for axis in SPECULATION if getattr(self, axis) is not None]
+        if len(given) == 1:
+            lacking = next(axis for axis in SPECULATION if axis not in given)
+            raise ValueError(f"{given[0]}: needs {lacking} too")
+        if self.draft_model is not None and not given:
+            raise ValueError("draft_model: needs draft_tokens and acceptance_rate")
         return self
 
     def _check_loads(self) -> None:

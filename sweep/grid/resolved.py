@@ -10,6 +10,7 @@ from typing import Any
 from sweep.errors import SpecError, SpecWarning
 from sweep.grid.grid import Grid
 from sweep.kernel.block import Block
+from sweep.kernel.draft import draft_of
 from sweep.kernel.operator_table import operator_names
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
@@ -32,6 +33,7 @@ class Resolved:
             each model's own file.
         numbers: The numeric axes by name.
         variables: Variables to compute, with the ancillary ones that explain them.
+        drafting: The model that drafts tokens, with its blocks, if it is a model of its own.
     """
 
     models: tuple[tuple[ModelSpec, tuple[Block, ...]], ...]
@@ -39,6 +41,12 @@ class Resolved:
     precision: tuple[PrecisionSpec, ...]
     numbers: dict[str, list[Any]]
     variables: tuple[str, ...]
+    drafting: tuple[ModelSpec, tuple[Block, ...]] | None = None
+
+    @property
+    def draft(self) -> tuple[Block, ...] | None:
+        """Blocks of the model that drafts tokens, if it is a model of its own."""
+        return None if self.drafting is None else self.drafting[1]
 
     @cached_property
     def operators(self) -> tuple[str, ...]:
@@ -134,11 +142,13 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
         precision=precision,
         numbers=grid.numbers,
         variables=tuple(wanted),
+        drafting=draft_model(grid.draft_model, catalog),
     )
     for name in resolved.variables:
         resolved.dims(name)
     for spec, blocks in resolved.models:
         check_lengths(spec.name, blocks, resolved.numbers)
+        check_draft(spec.name, blocks, resolved.numbers)
     for machine in hardware:
         for (spec, _), recipes in zip(resolved.models, resolved.recipes, strict=True):
             for recipe in recipes:
@@ -172,6 +182,39 @@ def check_lengths(model: str, blocks: tuple[Block, ...], numbers: Mapping[str, l
         raise SpecError(
             f"image_size: {odd[0]} is no multiple of {pixels}, the patches of {model!r}"
         )
+
+
+def check_draft(model: str, blocks: tuple[Block, ...], numbers: Mapping[str, list[Any]]) -> None:
+    """Check that a model has a layer to draft with, if tokens are drafted.
+
+    Raises:
+        SpecError: It has none.
+    """
+    if "draft_tokens" in numbers and not draft_of(blocks)[0]:
+        raise SpecError(
+            f"draft_tokens: {model!r} has no layer that attends and no head to draft with; leave "
+            "it out"
+        )
+
+
+def draft_model(
+    model: str | ModelSpec | None, catalog: Catalog
+) -> tuple[ModelSpec, tuple[Block, ...]] | None:
+    """The model that drafts tokens, with its blocks; `None` if none is named.
+
+    Raises:
+        SpecError: It is unknown, or keeps a state that no rejected token may change.
+    """
+    if model is None:
+        return None
+    spec = model if isinstance(model, ModelSpec) else catalog.model(model)
+    blocks = read_model(spec)
+    if not draft_of(blocks)[0] or any(block.state is not None for block in blocks):
+        raise SpecError(
+            f"draft_model: {spec.name!r} cannot draft: its layers keep a state, or it generates no "
+            "text; name a model of attention layers"
+        )
+    return spec, blocks
 
 
 def usual(models: Sequence[ModelSpec]) -> list[str]:

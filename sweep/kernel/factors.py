@@ -47,6 +47,8 @@ class Factors(eqx.Module):
         kept_context: Share of the tokens behind a window or chunk that the cache keeps. [1]
         logit_copies: Copies of the logits of a full batch that sampling keeps. [count]
         reserved_memory_bytes: Memory of each GPU that the engine keeps for itself. [byte]
+        idle_power: Share of the rated power that a GPU draws while it waits. [1]
+        bandwidth_power: Share of the rest that it draws while only its memory is busy. [1]
     """
 
     software: Scalar = 1.0
@@ -77,6 +79,8 @@ class Factors(eqx.Module):
     kept_context: Scalar = 0.0
     logit_copies: Scalar = 1.0
     reserved_memory_bytes: Scalar = 0.0
+    idle_power: Scalar = 0.12
+    bandwidth_power: Scalar = 0.4
 
 
 IDEAL = Factors()

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from sweep.kernel import memory, phases
-from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 
 
@@ -62,7 +62,13 @@ class Cycle(eqx.Module):
     undisturbed: Scalar
 
 
-def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -> Cycle:
+def cycle(
+    residents: Scalar,
+    isl: Scalar,
+    osl: Scalar,
+    max_num_tokens: Scalar,
+    pass_tokens: Scalar = 1.0,
+) -> Cycle:
     """Compute the cycle of `residents` requests.
 
     A request stays for `chunks` iterations of prefill, the last of which yields its first token,
@@ -72,14 +78,15 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
 
     Args:
         residents: Requests held. [count]
-        isl: Input tokens of each. [count]
-        osl: Output tokens of each. [count]
+        isl: Input tokens of each that are not in the cache. [count]
+        osl: Output tokens of each; with drafts, iterations that yield some. [count]
         max_num_tokens: Tokens an iteration may take. [count]
+        pass_tokens: Tokens that a sequence takes while it decodes. [count]
     """
     steps = osl - 1
-    # Sequences that decode take a token each of the budget, all but those whose prompts are in.
-    beside = (max_num_tokens - residents) * isl / jnp.maximum(isl - 1, 1e-6)
-    evenly = max_num_tokens * isl / (isl + steps)
+    # Sequences that decode take their tokens of the budget, all but those whose prompts are in.
+    beside = (max_num_tokens - pass_tokens * residents) * isl / jnp.maximum(isl - pass_tokens, 1e-6)
+    evenly = max_num_tokens * isl / (isl + pass_tokens * steps)
     room = jnp.maximum(beside, evenly)
     needed = jnp.maximum(jnp.ceil(residents * isl / room - 1e-6), 1.0)
     waiting = needed > jnp.ceil(isl / room - 1e-6) + steps
@@ -157,7 +164,8 @@ class Inflight:
     def __init__(self, point: Point) -> None:
         """Compute each quantity when it is first read."""
         self.point = point
-        self.isl, self.osl = point.length("isl"), point.length("osl")
+        self.isl, self.osl = point.new_tokens, point.length("osl")
+        self.steps = point.decode_passes
         self.concurrency = concurrency(point)
         self.clients = self.concurrency
         if point.concurrency is not None:
@@ -169,12 +177,18 @@ class Inflight:
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
-        sizes = held / self.microbatches, self.isl, self.osl, point.server.max_num_tokens
+        sizes = (
+            held / self.microbatches,
+            self.isl,
+            1 + self.steps,
+            point.server.max_num_tokens,
+            point.pass_tokens,
+        )
         self.cycle = cycle(*sizes)
         self.prefill_first = prefill_first(point)
         if self.prefill_first is not None:
             choose = partial(jnp.where, self.prefill_first)
-            self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes), self.cycle)
+            self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
 
     @cached_property
     def _alone(self) -> phases.Pass:
@@ -186,13 +200,22 @@ class Inflight:
         """Time of an iteration that carries prompt tokens. [s]"""
         c = self.cycle
         others = phases.mixed_latency(
-            self.point, c.decoding_beside, prompt_tokens=c.lump, prompts_ended=c.lump / self.isl
+            self.point,
+            c.decoding_beside,
+            prompt_tokens=c.lump,
+            prompts_ended=c.lump / self.isl,
+            prompts_cached=self._cached(c.lump / c.chunk),
         )
         prefill = phases.prefill_attention_latency(
             self.point, sequences=c.lump / c.chunk, chunk=c.chunk, chunks=c.chunks
         )
         beside = self._alone.attention * c.decoding_beside / c.decoding_alone
         return others + prefill + beside
+
+    def _cached(self, prompts: Scalar) -> Scalar:
+        """Tokens of so many prompts that were found in the cache. [count]"""
+        found = self.point.cached_tokens
+        return 0.0 if is_nothing(found) else prompts * found
 
     @cached_property
     def iteration_latency(self) -> Scalar:
@@ -236,7 +259,7 @@ class Inflight:
     @cached_property
     def tpot_p99(self) -> Scalar:
         """Time between output tokens that 99 % of them stay below. [s]"""
-        steps = self.osl - 1
+        steps = self.steps
         seldom = self.cycle.interrupted <= (1 - 0.99) * steps
         longer = jnp.maximum(self.lump_latency, self._alone.latency)
         if self.prefill_first is not None:
@@ -276,7 +299,7 @@ class Inflight:
         iteration takes however few sequences it has: a straight line through the
         times of half the sequences and of all, continued to none.
         """
-        c, steps = self.cycle, self.osl - 1
+        c, steps = self.cycle, self.steps
         all_others = self._alone.others
         half = phases.mixed_latency(self.point, c.decoding_alone / 2)
         empty = jnp.maximum(2 * half - all_others, 0.0)

@@ -1,5 +1,7 @@
 """Device memory that a configuration needs, and the reasons why it cannot run."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
@@ -8,7 +10,7 @@ from sweep.kernel.bindings.operator import Step
 from sweep.kernel.block import Block
 from sweep.kernel.index_workspace import index_workspace, selecting_elements, selects
 from sweep.kernel.operator_table import OPERATORS, attentions
-from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.operators.cost import Scalar, is_one
 from sweep.kernel.params import Linear, Point
 from sweep.kernel.roofline import fabric
 from sweep.kernel.state_memory import (
@@ -44,6 +46,9 @@ def weight_memory(point: Point) -> Scalar:
     before, layers, after = held[0], held[1] + _copied_kv_weights(point), held[2]
     if stateful(point):
         layers = layers + copied_state_weights(point)
+    if point.draft_tokens is not None:
+        drafts = jnp.asarray(point.model.draft_elements) * storage[:, None] * share[None, :]
+        after = after + point.if_drafting(jnp.sum(drafts))
     stage = layers * jnp.ceil(point.model.layers / layout.pp) / point.model.layers
     return stage + jnp.where(layout.pp > 1, jnp.maximum(before, after), before + after)
 
@@ -80,17 +85,26 @@ def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
     Windowed and chunked layers keep their window or chunk and no more, and layers with a state the
     same for any sequence.
     """
+    total = _cache_of(point, point.model.blocks, tokens)
+    if stateful(point):
+        total = total + state_bytes_per_sequence(point)
+    total = total / point.layout.pp
+    if point.draft_tokens is None:
+        return total
+    return total + point.if_drafting(_cache_of(point, point.model.draft, tokens))
+
+
+def _cache_of(point: Point, blocks: Sequence[Block], tokens: Scalar) -> Scalar:
+    """KV cache of one sequence in the layers of `blocks`, of all stages. [byte]"""
     total = jnp.zeros(())
-    for block in point.model.blocks:
+    for block in blocks:
         for attention in attentions(block):
             held = attention.held(block, tokens, point.factors.kept_context)
             elements = attention.cached(block, point.tp) * held
             stored = attention.element_bytes
             storage = point.precision.kv if stored is None else stored
             total = total + block.count * elements * storage
-    if stateful(point):
-        total = total + state_bytes_per_sequence(point)
-    return total / point.layout.pp
+    return total
 
 
 def longest(point: Point) -> Scalar:
@@ -181,7 +195,8 @@ def _exchanged(point: Point, tokens: Scalar) -> Scalar:
 def memory_required(point: Point) -> Scalar:
     """Weights, KV cache, activations and buffers of a static batch on each GPU. [byte]"""
     sequences = point.group_sequences / point.microbatches
-    working = working_memory(point, sequences * _new_tokens(point), sequences)
+    sampled = sequences * point.pass_tokens
+    working = working_memory(point, sequences * _new_tokens(point), sampled)
     return weight_memory(point) + kv_cache_memory(point) + working
 
 
@@ -196,17 +211,50 @@ def max_concurrency(point: Point) -> Scalar:
     """Requests that fit in the memory and the limits of one replica's server. [count]
 
     The cache takes its share of what weights and the widest iteration leave. Each of the
-    pipeline's microbatches is an iteration of its own.
+    pipeline's microbatches is an iteration of its own. A prompt may be wholly new, however many are
+    found in the cache. Tokens that all prompts begin with are kept once.
     """
     server, layout = point.server, point.layout
-    limit = jnp.minimum(server.max_batch_size, server.max_num_tokens)
-    widest = working_memory(point, server.max_num_tokens, limit)
-    usable = point.hardware.memory - point.factors.reserved_memory_bytes
-    left = usable - weight_memory(point) - widest
+    limit = jnp.minimum(server.max_batch_size, _sequences_within(point, server.max_num_tokens))
     reserved = point.length("isl") + server.reserved_osl * point.length("osl")
-    room = server.kv_cache_fraction * left / kv_bytes_per_sequence(point, reserved)
+    cache = cache_memory(point)
+    if point.shared_prefix_tokens is not None:
+        shared = jnp.minimum(point.shared_prefix_tokens, point.length("isl") - 1)
+        once = kv_bytes_per_sequence(point, shared)
+        cache, reserved = cache - jnp.where(shared > 0, once, 0.0), reserved - shared
+    room = cache / kv_bytes_per_sequence(point, reserved)
     held = jnp.minimum(jnp.floor(jnp.maximum(room, 0.0)), limit * layout.pp)
     return layout.dp_attention * held
+
+
+def free_memory(point: Point) -> Scalar:
+    """Memory that weights and a server's widest iteration leave on each GPU. [byte]"""
+    server = point.server
+    limit = jnp.minimum(server.max_batch_size, _sequences_within(point, server.max_num_tokens))
+    widest = working_memory(point, server.max_num_tokens, limit * point.pass_tokens)
+    usable = point.hardware.memory - point.factors.reserved_memory_bytes
+    return usable - weight_memory(point) - widest
+
+
+def cache_memory(point: Point) -> Scalar:
+    """Memory of each GPU that a server's KV cache takes. [byte]
+
+    It is a share of what weights and the widest iteration leave. An engine may size it by the whole
+    memory instead: all that it takes is then a share of it, or weights and cache are, of what it
+    does not keep for itself, as far as the widest iteration leaves them room.
+    """
+    server, left = point.server, free_memory(point)
+    if server.mem_fraction_static is not None:
+        usable = point.hardware.memory - point.factors.reserved_memory_bytes
+        return jnp.minimum(server.mem_fraction_static * usable - weight_memory(point), left)
+    if server.gpu_memory_utilization is not None:
+        return left - (1 - server.gpu_memory_utilization) * point.hardware.memory
+    return server.kv_cache_fraction * left
+
+
+def _sequences_within(point: Point, tokens: Scalar) -> Scalar:
+    """Sequences that decode in a pass of so many tokens. [count]"""
+    return tokens if is_one(point.pass_tokens) else jnp.floor(tokens / point.pass_tokens)
 
 
 def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, ""]:

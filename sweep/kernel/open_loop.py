@@ -26,6 +26,7 @@ References:
     [5] Allen, Probability, Statistics, and Queueing Theory, 2nd edition, 1990.
 """
 
+import dataclasses
 from functools import cached_property
 
 import equinox as eqx
@@ -36,7 +37,7 @@ from jaxtyping import Array, Float
 from sweep.kernel import phases
 from sweep.kernel.inflight import Inflight, at_capacity, prefill_first
 from sweep.kernel.iteration_curve import Curve
-from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import FLATTEST, NEARLY, Slots, bursts, others_near, slots
 
@@ -95,7 +96,7 @@ class OpenLoop:
         # Beyond the capacity the figures of a stable server are replaced.
         self._rate = jnp.minimum(arrivals, NEARLY * self.max_request_rate) / self._parts
         self._held = self.full.cycle.residents
-        self._isl, self._steps = point.length("isl"), point.length("osl") - 1
+        self._isl, self._steps = point.new_tokens, point.decode_passes
         self._fill = point.server.max_num_tokens / self._isl
         self._chunks = jnp.maximum(jnp.ceil(1 / self._fill - 1e-6), 1.0)
         self._prefill_first = prefill_first(point)
@@ -107,8 +108,13 @@ class OpenLoop:
     def _others(self, sequences: Scalar, prompts: Scalar) -> Scalar:
         """Time of all but attention with so many sequences and prompts. [s]"""
         tokens = prompts * self._isl
+        found = self.point.cached_tokens
         return phases.mixed_latency(
-            self.point, sequences, prompt_tokens=tokens, prompts_ended=prompts
+            self.point,
+            sequences,
+            prompt_tokens=tokens,
+            prompts_ended=prompts,
+            prompts_cached=0.0 if is_nothing(found) else prompts * found,
         )
 
     @cached_property
@@ -201,8 +207,9 @@ class OpenLoop:
     @cached_property
     def tpot(self) -> Scalar:
         """Time per output token after the first; that of full slots if unstable. [s]"""
-        spent = jnp.where(self._steps > 0, self._decode[0], jnp.nan)
-        return jnp.where(self.stable, spent, self.full.tpot)
+        tokens = self.point.length("osl") - 1
+        spent = self._decode[0] * (self._steps / jnp.maximum(tokens, 1.0))
+        return jnp.where(self.stable, jnp.where(tokens > 0, spent, jnp.nan), self.full.tpot)
 
     @cached_property
     def tpot_p99(self) -> Scalar:
@@ -324,6 +331,17 @@ class OpenLoop:
         held = self._rate * self._parts * (self.request_latency - waiting)
         capacity = self.full.concurrency
         return jnp.where(self.stable, jnp.minimum(held, capacity), capacity)
+
+    @cached_property
+    def busy(self) -> Scalar:
+        """Share of the time in which the server has requests. [1]"""
+        return jnp.where(self.stable, 1 - self.slots.idle, 1.0)
+
+    @cached_property
+    def while_busy(self) -> Inflight:
+        """The closed loop of as many clients as requests are held while there are any."""
+        held = jnp.clip(self.concurrency / self.busy, 1.0, self.full.concurrency)
+        return Inflight(dataclasses.replace(at_capacity(self.point), concurrency=held))
 
     @cached_property
     def request_rate(self) -> Scalar:

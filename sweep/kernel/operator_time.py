@@ -86,7 +86,7 @@ class Pricing:
         operator = OPERATORS[name]
         attention = operator.attention
         attended = context_len if attention is None else attention.reach(block, context_len)
-        cost = operator.cost(block, self.step, attended)
+        cost = self._cost(block, operator, self.step, attended)
         if self._run_step is self.step:
             return cost, self._seconds(block, operator, cost)
         return cost, self.seconds(block, name, attended)
@@ -94,7 +94,17 @@ class Pricing:
     def seconds(self, block: Block, name: str, attended: Scalar) -> Seconds:
         """Time of an operator in one layer whose sequences attend to `attended` tokens."""
         operator = OPERATORS[name]
-        return self._seconds(block, operator, operator.cost(block, self._run_step, attended))
+        cost = self._cost(block, operator, self._run_step, attended)
+        return self._seconds(block, operator, cost)
+
+    @staticmethod
+    def _cost(block: Block, operator: Operator, step: Step, attended: Scalar) -> Cost:
+        """Cost of an operator, where each sequence may decode several tokens at once."""
+        with_past = operator.attention is not None or operator.state is not None
+        if not (step.decoding and with_past) or is_one(step.query_len):
+            return operator.cost(block, step, attended)
+        one_token = dataclasses.replace(step, query_len=1.0)
+        return verified(operator, operator.cost(block, one_token, attended), step.query_len)
 
     @cached_property
     def _run_step(self) -> Step:
@@ -123,6 +133,34 @@ class Pricing:
         peak = self._eight_bit_peak if operator.eight_bit else self.peak(operator.role)
         rate = peak * share
         return resource_seconds(cost, rate, self.point.hardware, factors)
+
+
+def verified(operator: Operator, cost: Cost, tokens: Scalar) -> Cost:
+    """Cost of an operator with a past for `tokens` new tokens of each sequence, from that of one.
+
+    All tokens of a sequence are computed, and its cache is read once for all of them; entries that
+    an indexer selects for each token are read by each, and a buffer takes each in. A state is read
+    once and written after each token, since any of them may be the last that is accepted.
+
+    Args:
+        operator: Attention over a cache, or a mixer with a state.
+        cost: Its cost for one token of each sequence.
+        tokens: New tokens of each. [count]
+    """
+    attention = operator.attention
+    moved: Scalar = 1.0
+    if attention is None:
+        moved = (1 + tokens) / 2
+    elif attention.span in ("selected", "buffer"):
+        moved = tokens
+    return dataclasses.replace(
+        cost,
+        tensor_flops=cost.tensor_flops * tokens,
+        vector_flops=cost.vector_flops * tokens,
+        special_ops=cost.special_ops * tokens,
+        activation_bytes=cost.activation_bytes * tokens,
+        kv_bytes=cost.kv_bytes * moved,
+    )
 
 
 VECTOR_FLOPS_PER_SCORE = 512.0

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sweep.errors import GridError
+from sweep.kernel.acceptance import passes, tokens_per_pass
 from sweep.kernel.block import Block
 from sweep.kernel.factors import IDEAL, Factors
-from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.schema.terms import Part, Role
 
 Numbers = Array | np.ndarray[Any, Any]
@@ -35,6 +36,9 @@ class Model(eqx.Module):
         layers: Transformer layers. [count]
         layer_parameters: Linear layers of the transformer layers by part, all experts. [count]
         active_layer_parameters: The same, the experts of one token. [count]
+        draft: Layers that draft tokens, with their head; empty without speculative decoding.
+        draft_elements: Stored weights of the draft by role and sharding, those beyond the
+            model's. [count]
         uneven_kv_heads: Whether layers differ in their KV heads.
     """
 
@@ -43,6 +47,8 @@ class Model(eqx.Module):
     layers: Scalar
     layer_parameters: Float[Numbers, "*grid part"]
     active_layer_parameters: Float[Numbers, "*grid part"]
+    draft: tuple[Block, ...] = ()
+    draft_elements: Float[Numbers, "*grid role sharding"] | None = None
     uneven_kv_heads: bool = eqx.field(static=True, default=False)
 
 
@@ -163,6 +169,10 @@ class Server(eqx.Module):
     Attributes:
         kv_cache_fraction: Share of the memory left by weights and activations that the KV cache
             may take. [1]
+        gpu_memory_utilization: Share of the whole memory for weights, activations, KV cache and
+            what the engine keeps for itself, in place of that share [2]. [1]
+        mem_fraction_static: Share of the memory for weights and KV cache, of what the engine does
+            not keep for itself, in place of both [3]. [1]
         reserved_osl: Share of a request's output tokens whose cache is reserved when
             it is admitted: 1 if none is ever evicted, half if the cache is filled to the
             average. [1]
@@ -174,9 +184,13 @@ class Server(eqx.Module):
     References:
         [1] NVIDIA, TensorRT-LLM documentation, "Tuning max batch size and max num tokens" and
         "Useful runtime flags".
+        [2] vLLM documentation, "Conserving Memory", gpu_memory_utilization.
+        [3] SGLang documentation, "Server Arguments", mem_fraction_static.
     """
 
     kv_cache_fraction: Scalar = 0.9
+    gpu_memory_utilization: Scalar | None = None
+    mem_fraction_static: Scalar | None = None
     reserved_osl: Scalar = 1.0
     max_batch_size: Scalar = 2048.0
     max_num_tokens: Scalar = 8192.0
@@ -198,6 +212,8 @@ class Point(eqx.Module):
         expert_imbalance: Load of the busiest expert GPU over the mean. [1]
         batch_size: Sequences in the batch of one replica. [count]
         kv_cache_fraction: See `Server`. [1]
+        gpu_memory_utilization: See `Server`. [1]
+        mem_fraction_static: See `Server`. [1]
         reserved_osl: See `Server`. [1]
         max_batch_size: See `Server`. [count]
         max_num_tokens: See `Server`. [count]
@@ -210,6 +226,13 @@ class Point(eqx.Module):
             answers. [s-1]
         burstiness: Shape of the gamma distribution of the gaps between arrivals: 1 if not given,
             a Poisson process; below, arrivals come in bursts. [1]
+        concurrency: Requests that clients keep open at one replica; as many as fit if not
+            given. [count]
+        prefix_hit_rate: Share of the prompt tokens found in the cache. [1]
+        shared_prefix_tokens: Tokens that all prompts begin with, kept once in each attention
+            group. [count]
+        draft_tokens: Tokens drafted for each pass of speculative decoding. [count]
+        acceptance_rate: Probability that a drafted token is accepted. [1]
         guidance_passes: Passes of each image in a denoising step; one if not given. [count]
         denoising_steps: Denoising steps of each image. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
@@ -230,6 +253,8 @@ class Point(eqx.Module):
     expert_imbalance: Scalar | None = None
     batch_size: Scalar | None = None
     kv_cache_fraction: Scalar | None = None
+    gpu_memory_utilization: Scalar | None = None
+    mem_fraction_static: Scalar | None = None
     reserved_osl: Scalar | None = None
     max_batch_size: Scalar | None = None
     max_num_tokens: Scalar | None = None
@@ -238,6 +263,10 @@ class Point(eqx.Module):
     concurrency: Scalar | None = None
     request_rate: Scalar | None = None
     burstiness: Scalar | None = None
+    prefix_hit_rate: Scalar | None = None
+    shared_prefix_tokens: Scalar | None = None
+    draft_tokens: Scalar | None = None
+    acceptance_rate: Scalar | None = None
     guidance_passes: Scalar | None = None
     denoising_steps: Scalar | None = None
     context_len: Scalar | None = None
@@ -288,6 +317,52 @@ class Point(eqx.Module):
     def passes(self) -> Scalar:
         """Passes of each image in one denoising step. [count]"""
         return _one_if_absent(self.guidance_passes)
+
+    @property
+    def cached_tokens(self) -> Scalar:
+        """Tokens of each prompt found in the cache, all but one at most. [count]
+
+        A prefix that all prompts share is found, whatever the share of hits. Its last token is
+        always computed, since it yields the first output token.
+        """
+        if self.prefix_hit_rate is None and self.shared_prefix_tokens is None:
+            return 0.0
+        isl = self.length("isl")
+        found = 0.0 if self.prefix_hit_rate is None else self.prefix_hit_rate * isl
+        shared = 0.0 if self.shared_prefix_tokens is None else self.shared_prefix_tokens
+        return jnp.minimum(jnp.maximum(found, shared), isl - 1)
+
+    @property
+    def new_tokens(self) -> Scalar:
+        """Tokens of each prompt that are not found in the cache. [count]"""
+        isl = self.length("isl")
+        return isl if is_nothing(self.cached_tokens) else isl - self.cached_tokens
+
+    @property
+    def pass_tokens(self) -> Scalar:
+        """Tokens of each sequence in a decode pass: the newest, and those drafted. [count]"""
+        return 1.0 if self.draft_tokens is None else 1.0 + self.draft_tokens
+
+    @property
+    def tokens_per_pass(self) -> Scalar:
+        """Tokens that a decode pass yields for each sequence, in expectation. [count]"""
+        if self.draft_tokens is None:
+            return 1.0
+        return tokens_per_pass(self.draft_tokens, self.length("acceptance_rate"))
+
+    @property
+    def decode_passes(self) -> Scalar:
+        """Decode passes of each request after its first token, in expectation. [count]"""
+        steps = self.length("osl") - 1
+        if self.draft_tokens is None:
+            return steps
+        return passes(steps, self.draft_tokens, self.length("acceptance_rate"))
+
+    def if_drafting(self, value: Scalar) -> Scalar:
+        """The value where tokens are drafted, 0 where none are."""
+        if self.draft_tokens is None:
+            return 0.0
+        return jnp.where(self.draft_tokens > 0, value, 0.0)
 
     def length(self, axis: str) -> Scalar:
         """The value of an axis that not every grid has. [count]

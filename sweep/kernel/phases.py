@@ -1,6 +1,7 @@
 """Prefill, one decode step, and the decode summed exactly over a growing context."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from sweep.kernel.block import Block
 from sweep.kernel.growing_context import growing_seconds
 from sweep.kernel.operator_table import OPERATORS
 from sweep.kernel.operator_time import Pricing, host_latency
-from sweep.kernel.operators.cost import Cost, Scalar
+from sweep.kernel.operators.cost import Cost, Scalar, is_one
 from sweep.kernel.params import Point
 from sweep.kernel.roofline import Seconds
 
@@ -34,9 +35,10 @@ class Work(eqx.Module):
 
 
 def prefill(point: Point) -> list[Work]:
-    """Work of one pass over the prompts of the whole batch."""
-    isl = point.length("isl")
-    return _works(point, _step(point, query_len=isl, decoding=False), isl)
+    """Work of one pass over the prompts of the whole batch, without what the cache has of them."""
+    step = _step(point, query_len=point.new_tokens, decoding=False)
+    step = dataclasses.replace(step, cached=point.cached_tokens)
+    return _works(point, step, point.length("isl"))
 
 
 def decode_step(point: Point) -> list[Work]:
@@ -86,41 +88,96 @@ class Pass(eqx.Module):
 
 
 def decode_latency(point: Point) -> Scalar:
-    """Time of the osl − 1 decode steps of a static batch after the first token. [s]"""
+    """Time of the decode passes of a static batch after the first token. [s]
+
+    Without drafts they are osl − 1; drafted tokens are spread evenly over the growing context.
+    """
     steps = point.length("osl") - 1
-    step = _step(point, query_len=1.0, decoding=True)
-    return steps * _others(point, step) + _growing_attention(point, step)
+    each = _at_every_context(point, None)
+    if point.draft_tokens is None:
+        return steps * each.others + each.attention
+    passes = point.decode_passes
+    return passes * each.others + passes / jnp.maximum(steps, 1.0) * each.attention
 
 
 def decode_pass(point: Point, sequences: Scalar) -> Pass:
-    """A decode step of `sequences`, averaged over the osl − 1 of a request.
+    """A decode pass of `sequences` with its drafts, averaged over the contexts of a request.
 
     Args:
         point: Model, machine, layout and lengths.
         sequences: Sequences of one microbatch in one attention group. [count]
     """
-    step = _step(point, query_len=1.0, decoding=True, sequences=sequences)
     steps = jnp.maximum(point.length("osl") - 1, 1.0)
-    return Pass(_others(point, step), _growing_attention(point, step) / steps)
+    each = _at_every_context(point, sequences)
+    return Pass(each.others, each.attention / steps)
+
+
+def _at_every_context(point: Point, sequences: Scalar | None) -> Pass:
+    """Others of one decode pass with its drafts, and attention of one at each of the contexts."""
+    step = _step(point, query_len=point.pass_tokens, decoding=True, sequences=sequences)
+    others, attention = _others(point, step), _growing_attention(point, step)
+    if point.draft_tokens is not None:
+        pricing = Pricing(point, dataclasses.replace(step, query_len=1.0))
+        others = others + point.draft_tokens * _without_past(pricing, point.model.draft)
+        drafted = _attention_over_contexts(pricing, point.model.draft)
+        attention = attention + point.draft_tokens * drafted
+    return Pass(others, attention)
 
 
 def mixed_latency(
-    point: Point, sequences: Scalar, *, prompt_tokens: Scalar = 0.0, prompts_ended: Scalar = 0.0
+    point: Point,
+    sequences: Scalar,
+    *,
+    prompt_tokens: Scalar = 0.0,
+    prompts_ended: Scalar = 0.0,
+    prompts_cached: Scalar = 0.0,
 ) -> Scalar:
     """Time of a pass that decodes and prefills at once, without attention and scans. [s]
 
     Layers with a state update it for the sequences that decode; `prefill_attention_latency` has
-    their scans over the prompts.
+    their scans over the prompts, and the draft's work on them.
 
     Args:
         point: Model, machine, layout and lengths.
         sequences: Sequences that decode. [count]
         prompt_tokens: Prompt tokens. [count]
         prompts_ended: Prompts whose last tokens are among them. [count]
+        prompts_cached: Tokens of the prompts that were found in the cache. [count]
     """
-    step = _step(point, query_len=1.0, decoding=True, sequences=sequences)
-    mixed = dataclasses.replace(step, prompt_tokens=prompt_tokens, prompts_ended=prompts_ended)
-    return _others(point, mixed)
+    step = _step(point, query_len=point.pass_tokens, decoding=True, sequences=sequences)
+    mixed = dataclasses.replace(
+        step,
+        prompt_tokens=prompt_tokens,
+        prompts_ended=prompts_ended,
+        prompts_cached=prompts_cached,
+    )
+    others = _others(point, mixed)
+    if point.draft_tokens is None:
+        return others
+    drafting = Pricing(point, dataclasses.replace(step, query_len=1.0))
+    return others + point.draft_tokens * _without_past(drafting, point.model.draft)
+
+
+def draft_prefill_latency(
+    point: Point, *, sequences: Scalar, chunk: Scalar, chunks: Scalar = 1.0
+) -> Scalar:
+    """Time of the draft's own pass over prompts, 0 where nothing is drafted. [s]
+
+    Args:
+        point: Model, machine, layout and lengths.
+        sequences: Prompts in the pass. [count]
+        chunk: Tokens of each in the pass. [count]
+        chunks: Passes that each prompt takes. [count]
+    """
+    if point.draft_tokens is None:
+        return 0.0
+    step = _step(point, query_len=chunk, decoding=False, sequences=sequences)
+    step = dataclasses.replace(step, chunks=chunks, cached=point.cached_tokens)
+    pricing, total = Pricing(point, step), jnp.zeros(())
+    for block in point.model.draft:
+        one_layer = [pricing.seconds(block, name, chunk).latency for name in block.operators]
+        total = total + block.count * sum(one_layer)
+    return point.if_drafting(total)
 
 
 def prefill_attention_latency(
@@ -135,21 +192,27 @@ def prefill_attention_latency(
         chunks: Passes that each prompt takes; this is a mean one. [count]
     """
     step = _step(point, query_len=chunk, decoding=False, sequences=sequences)
-    pricing = Pricing(point, dataclasses.replace(step, chunks=chunks))
+    step = dataclasses.replace(step, chunks=chunks, cached=point.cached_tokens)
+    pricing = Pricing(point, step)
     total = jnp.zeros(())
     for block in point.model.blocks:
         # Stages work on other microbatches meanwhile: no bubble as at a prefill of its own.
         layers = block.count * pricing.uneven(block)
         for name in _with_past(block):
             total = total + layers * pricing.seconds(block, name, chunk).latency
-    return total
+    return total + draft_prefill_latency(point, sequences=sequences, chunk=chunk, chunks=chunks)
 
 
 def _others(point: Point, step: Step) -> Scalar:
     """Time of the host, and of the operators whose cost does not grow with the context. [s]"""
-    pricing = Pricing(point, step)
-    total = jnp.zeros(()) + host_latency(point, step.sampled)
-    for block in point.model.blocks:
+    host = jnp.zeros(()) + host_latency(point, step.answered)
+    return host + _without_past(Pricing(point, step), point.model.blocks)
+
+
+def _without_past(pricing: Pricing, blocks: Sequence[Block]) -> Scalar:
+    """Time of the operators of `blocks` whose cost does not grow with the context. [s]"""
+    total = jnp.zeros(())
+    for block in blocks:
         names = [name for name in block.operators if OPERATORS[name].attention is None]
         one_layer = [pricing.seconds(block, name, 1.0).latency for name in names]
         total = total + pricing.layers_in_turn(block) * sum(one_layer)
@@ -157,15 +220,25 @@ def _others(point: Point, step: Step) -> Scalar:
 
 
 def _growing_attention(point: Point, step: Step) -> Scalar:
-    """Time of attention in the osl − 1 decode steps after the first token. [s]
+    """Time of attention in passes at each of the osl − 1 contexts after the first token. [s]
 
     Step i attends to isl + i tokens and takes the larger of two times that are affine in the
     context, which `sum_of_larger` adds up exactly.
     """
-    pricing = Pricing(point, step)
+    return _attention_over_contexts(Pricing(point, step), point.model.blocks)
+
+
+def _attention_over_contexts(pricing: Pricing, blocks: Sequence[Block]) -> Scalar:
+    """Time of attention of `blocks` in passes at each of the osl − 1 contexts. [s]
+
+    Of several new tokens the middle one has the mean context.
+    """
+    point, new = pricing.point, pricing.step.query_len
     first, steps = point.length("isl") + 1, point.length("osl") - 1
+    if not is_one(new):
+        first = first + (new - 1) / 2
     total = jnp.zeros(())
-    for block in point.model.blocks:
+    for block in blocks:
         for name in _attending(block):
             spent = growing_seconds(pricing, block, name, first, steps)
             total = total + pricing.layers_in_turn(block) * spent
@@ -183,6 +256,11 @@ def _with_past(block: Block) -> list[str]:
         for name in block.operators
         if OPERATORS[name].attention is not None or OPERATORS[name].state is not None
     ]
+
+
+def server_step(point: Point, query_len: Scalar, sequences: Scalar, *, decoding: bool) -> Step:
+    """A pass of `sequences` with `query_len` new tokens each."""
+    return _step(point, query_len=query_len, decoding=decoding, sequences=sequences)
 
 
 def _step(

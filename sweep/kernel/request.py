@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sweep.kernel import global_roofline, memory, phases
+from sweep.kernel.at_load import AtLoad
 from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.inflight import Inflight, at_capacity
 from sweep.kernel.open_loop import OpenLoop
@@ -110,7 +111,17 @@ class Request:
 
     @cached_property
     def ttft(self) -> Scalar:
-        return self.prefill_latency
+        if self.point.draft_tokens is None:
+            return self.prefill_latency
+        prompts = self.point.group_sequences / self.point.microbatches
+        drafted = phases.draft_prefill_latency(
+            self.point, sequences=prompts, chunk=self.point.new_tokens
+        )
+        return self.prefill_latency + self.point.microbatches * drafted
+
+    @cached_property
+    def tokens_per_pass(self) -> Scalar:
+        return jnp.zeros(()) + self.point.tokens_per_pass
 
     @cached_property
     def tpot(self) -> Scalar:
@@ -299,6 +310,25 @@ class Request:
     @cached_property
     def inflight_request_latency(self) -> Scalar:
         return self._where_served(self._inflight.request_latency)
+
+    @cached_property
+    def _at_load(self) -> AtLoad:
+        found = self._inflight
+        if isinstance(found, OpenLoop):
+            return AtLoad(self.point, found.while_busy, found.busy)
+        return AtLoad(self.point, found)
+
+    @cached_property
+    def inflight_power(self) -> Scalar:
+        return self._where_served(self._at_load.power)
+
+    @cached_property
+    def inflight_prompt_share(self) -> Scalar:
+        return self._where_served(self._at_load.prompt_share)
+
+    @cached_property
+    def inflight_energy_per_output_token(self) -> Scalar:
+        return self.inflight_power / self.inflight_output_throughput_per_gpu
 
     def _where_feasible(self, value: Scalar) -> Scalar:
         """The value where a static batch can run."""

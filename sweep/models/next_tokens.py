@@ -13,12 +13,11 @@ import dataclasses
 
 from sweep.errors import SpecError
 from sweep.kernel.block import Block
+from sweep.kernel.draft import further_tokens
 from sweep.models.config import Config
 
 COUNTED = ("deepseek_v3", "glm4_moe", "mimo")
 """Families whose modules are known to be like those of DeepSeek-V3."""
-BEFORE = ("next_token_embedding_norm", "next_token_hidden_norm", "next_token_projection")
-AFTER = "next_token_final_norm"
 
 
 def with_next_tokens(
@@ -37,11 +36,5 @@ def with_next_tokens(
         raise SpecError(f"{where}: mtp: the config has no num_nextn_predict_layers above 0")
     *others, head = blocks
     layer = next(block for block in reversed(others) if block.in_transformer)
-    module = dataclasses.replace(
-        layer,
-        operators=(*BEFORE, *layer.operators, AFTER),
-        in_transformer=False,
-        idle=True,
-        count=count,
-    )
+    module = dataclasses.replace(further_tokens(layer, count), idle=True)
     return *others, module, head

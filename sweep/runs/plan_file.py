@@ -46,6 +46,7 @@ class Recorded(Spec):
         ranges: Number of ranges into which each axis is divided; `pieces` in the file. [count]
         attributes: Global attributes of the result.
         question: Reduction of each shard; `None` to keep all values.
+        draft: The model that drafts tokens, if it is a model of its own.
     """
 
     llm_sweep_plan: Literal[1]
@@ -64,6 +65,7 @@ class Recorded(Spec):
     ranges: dict[str, int] = Field(alias="pieces")
     attributes: dict[str, str | int]
     question: ReductionRequest | None = None
+    draft: ModelSpec | None = None
 
     @property
     def shards(self) -> Tiling:
@@ -79,6 +81,8 @@ class Recorded(Spec):
         unread: dict[str, Any] = {"created": True, "attributes": True}
         if self.question is None:
             unread["question"] = True
+        if self.draft is None:
+            unread["draft"] = True
         return self.model_dump(
             mode="json", by_alias=True, exclude={**unread, "calibration": {"provenance"}}
         )
@@ -111,6 +115,7 @@ def record(plan: Plan, origin: Origin) -> Recorded:
         pieces=plan.shards.counts,
         attributes=attributes,
         question=plan.question,
+        draft=None if grid.drafting is None else grid.drafting[0],
     )
 
 
@@ -122,6 +127,7 @@ def differences(there: Recorded, wanted: Recorded) -> list[str]:
     """Differences between a plan that was begun and the one that is wanted, in words."""
     old, new = there.determining(), wanted.determining()
     keys = [name for name in ("models", "hardware", "precision") if old[name] != new[name]]
+    keys += ["draft_model"] if old.get("draft") != new.get("draft") else []
     axes = {**old["numbers"], **new["numbers"]}
     keys += [a for a in axes if old["numbers"].get(a) != new["numbers"].get(a)]
     keys += ["variables"] if old["variables"] != new["variables"] else []

@@ -92,12 +92,15 @@ class Directory:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SpecWarning)
             models = tuple((spec, read_model(spec)) for spec in recorded.models)
+            draft = recorded.draft
+            drafting = None if draft is None else (draft, read_model(draft))
         grid = Resolved(
             models=models,
             hardware=tuple(recorded.hardware),
             precision=tuple(recorded.precision),
             numbers={axis: list(values) for axis, values in recorded.numbers.items()},
             variables=tuple(recorded.variables),
+            drafting=drafting,
         )
         return Plan(
             grid,

@@ -6,8 +6,12 @@ from typing import Any
 
 LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp", "expert_imbalance")
 CONFIGURATION = ("model", "hardware", "precision", *LAYOUT)
-SERVER = ("kv_cache_fraction", "reserved_osl", "max_batch_size", "max_num_tokens", "scheduler")
+MEMORY_SHARES = ("kv_cache_fraction", "gpu_memory_utilization", "mem_fraction_static")
+"""Shares of the memory by which an engine sizes its KV cache, alternatives of one another."""
+SERVER = (*MEMORY_SHARES, "reserved_osl", "max_batch_size", "max_num_tokens", "scheduler")
 LOADS = ("num_requests", "concurrency", "request_rate", "burstiness")
+PREFIX = ("prefix_hit_rate", "shared_prefix_tokens")
+SPECULATION = ("draft_tokens", "acceptance_rate")
 DENOISING = ("guidance_passes", "denoising_steps")
 LENGTHS = ("context_len", "isl", "osl", "image_size")
 AXES = (
@@ -15,12 +19,23 @@ AXES = (
     "batch_size",
     *SERVER,
     *LOADS,
+    *PREFIX,
+    *SPECULATION,
     *DENOISING,
     *LENGTHS,
 )
-OPTIONAL = (*LAYOUT[1:], *SERVER, *LOADS, "guidance_passes")
+OPTIONAL = (
+    *LAYOUT[1:],
+    *SERVER,
+    *LOADS,
+    *PREFIX,
+    *SPECULATION,
+    "guidance_passes",
+)
 """Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
-default, no limit or no guidance."""
+default, no limit, no prompt found in the cache, no draft or no guidance."""
+FROM_ZERO = (*PREFIX, *SPECULATION)
+"""Axes with 0 among their values."""
 REPLICA_GPUS = ("tp", "pp", "dp_attention")
 """Axes whose product is the GPUs of one replica."""
 GPUS = (*REPLICA_GPUS, "dp")
@@ -45,6 +60,8 @@ AXIS_LONG_NAMES = {
     "expert_imbalance": "load of the busiest expert GPU over the mean",
     "batch_size": "sequences decoded together in one replica",
     "kv_cache_fraction": "share of the free memory that the KV cache may take",
+    "gpu_memory_utilization": "share of the whole memory that the engine may take",
+    "mem_fraction_static": "share of the memory for weights and KV cache",
     "reserved_osl": "share of the output tokens reserved on admission",
     "max_batch_size": "sequences in one iteration of an attention group",
     "max_num_tokens": "tokens in one iteration of an attention group",
@@ -53,6 +70,10 @@ AXIS_LONG_NAMES = {
     "concurrency": "requests that clients keep open at one replica",
     "request_rate": "requests that arrive at one replica in a second",
     "burstiness": "shape of the gamma distribution of gaps between arrivals",
+    "prefix_hit_rate": "share of the prompt tokens found in the cache",
+    "shared_prefix_tokens": "tokens that all prompts begin with",
+    "draft_tokens": "tokens drafted for each pass of speculative decoding",
+    "acceptance_rate": "probability that a drafted token is accepted",
     "guidance_passes": "passes of each image in one denoising step, two with guidance",
     "denoising_steps": "denoising steps of each image",
     "image_size": "side of each image, in pixels",

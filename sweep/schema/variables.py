@@ -8,7 +8,17 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from sweep.errors import GridError
-from sweep.schema.axes import CONFIGURATION, LAYOUT, LENGTHS, LOADS, LONGEST, OPTIONAL, SERVER
+from sweep.schema.axes import (
+    CONFIGURATION,
+    LAYOUT,
+    LENGTHS,
+    LOADS,
+    LONGEST,
+    OPTIONAL,
+    PREFIX,
+    SERVER,
+    SPECULATION,
+)
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
 
@@ -52,11 +62,16 @@ class Variable:
 
 _CELL = (*CONFIGURATION, "batch_size")
 _DECODE = (*_CELL, "context_len")
-_PREFILL = (*_CELL, "isl")
-_REQUEST = (*_CELL, "isl", "osl")
-_FOOTPRINT = (*_CELL, "guidance_passes", LONGEST)
-_HELD = ("model", "hardware", "precision", *LAYOUT[:4], *SERVER, "isl", "osl")
-_INFLIGHT = (*CONFIGURATION, *SERVER, *LOADS, "isl", "osl")
+_PREFILL = (*_CELL, *PREFIX, "isl")
+_TTFT = (*_CELL, *PREFIX, "draft_tokens", "isl")
+_TPOT = (*_CELL, *SPECULATION, "isl", "osl")
+_REQUEST = (*_CELL, *PREFIX, *SPECULATION, "isl", "osl")
+_FOOTPRINT = (*_CELL, "draft_tokens", "guidance_passes", LONGEST)
+_HELD = (
+    *("model", "hardware", "precision", *LAYOUT[:4], *SERVER),
+    *("shared_prefix_tokens", "draft_tokens", "isl", "osl"),
+)
+_INFLIGHT = (*CONFIGURATION, *SERVER, *LOADS, *PREFIX, *SPECULATION, "isl", "osl")
 _DENOISING = (*_CELL, "guidance_passes", "image_size")
 _IMAGES = (*_CELL, "guidance_passes", "denoising_steps", "image_size")
 _PER_GPU = "Per GPU."
@@ -70,7 +85,7 @@ VARIABLES: dict[str, Variable] = {
         "Operator roofline: the sum over operators and layers of the slowest resource of each.",
     ),
     "prefill_flops": Variable(
-        ("model", *LAYOUT, "batch_size", "isl"),
+        ("model", *LAYOUT, "batch_size", *PREFIX, "isl"),
         "1",
         "floating-point operations to prefill the batch",
         _PER_GPU,
@@ -142,22 +157,29 @@ VARIABLES: dict[str, Variable] = {
         flag_values=BOUNDS,
     ),
     "ttft": Variable(
-        _PREFILL,
+        _TTFT,
         "s",
         "time to first token",
         "Static batch: the prefill of all its requests, which yields the first token of each.",
     ),
     "tpot": Variable(
-        _REQUEST,
+        _TPOT,
         "s",
         "time per output token",
         "Static batch: (e2e_latency - ttft) / (osl - 1); missing for an osl of 1.",
+    ),
+    "tokens_per_pass": Variable(
+        ("model", *SPECULATION),
+        "1",
+        "tokens that a decode pass yields for each sequence",
+        "Expected, of draft_tokens that are accepted with probability acceptance_rate each, and "
+        "the one after the last of them.",
     ),
     "e2e_latency": Variable(
         _REQUEST,
         "s",
         "time from arrival to last token",
-        "Static batch: ttft and osl - 1 decode steps over a growing context.",
+        "Static batch: ttft and the decode passes over a growing context, osl - 1 without drafts.",
     ),
     "output_throughput": Variable(
         _REQUEST,
@@ -234,16 +256,22 @@ VARIABLES: dict[str, Variable] = {
         masked=True,
     ),
     "weight_memory": Variable(
-        ("model", "precision", *LAYOUT[:4]), "byte", "memory of the weights", _PER_GPU
+        ("model", "precision", *LAYOUT[:4], "draft_tokens"),
+        "byte",
+        "memory of the weights",
+        _PER_GPU,
     ),
     "kv_cache_memory": Variable(
-        ("model", "precision", "tp", "pp", "dp_attention", "batch_size", LONGEST),
+        ("model", "precision", "tp", "pp", "dp_attention", "batch_size", "draft_tokens", LONGEST),
         "byte",
         "memory of the KV cache",
         "Per GPU, every sequence at its longest: context_len, or isl + osl.",
     ),
     "memory_required": Variable(
-        ("model", "precision", *LAYOUT[:4], "batch_size", "guidance_passes", LONGEST),
+        (
+            *("model", "precision", *LAYOUT[:4]),
+            *("batch_size", "draft_tokens", "guidance_passes", LONGEST),
+        ),
         "byte",
         "memory of weights, KV cache, activations and communication buffers",
         "Per GPU; activations are the widest moment of the step: the prefill of the whole "
@@ -403,6 +431,32 @@ VARIABLES: dict[str, Variable] = {
         "arrivals_exceed_capacity: request_rate is not below max_request_rate, so that the wait "
         "grows without end; times to first token are missing.",
         flag_masks=tuple(OVERLOADS.items()),
+    ),
+    "inflight_power": Variable(
+        _INFLIGHT,
+        "W",
+        "electric power of one GPU under in-flight batching",
+        "tdp_w * (idle_power + (1 - idle_power) * min(1, time that its units are busy + "
+        "bandwidth_power * time that its memory is)), both over the time of an iteration; hosts "
+        "and cooling are left out; missing where the rated power is unknown.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_energy_per_output_token": Variable(
+        _INFLIGHT,
+        "J",
+        "energy per output token under in-flight batching",
+        "inflight_power over inflight_output_throughput_per_gpu: prompts included.",
+        masked=True,
+        ancillary=("inflight_feasible",),
+    ),
+    "inflight_prompt_share": Variable(
+        _INFLIGHT,
+        "1",
+        "share of the time that prompts take under in-flight batching",
+        "Time by which iterations are longer for the prompts in them, over all time.",
+        masked=True,
+        ancillary=("inflight_feasible",),
     ),
     "inflight_feasible": Variable(
         _HELD,

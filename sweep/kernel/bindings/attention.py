@@ -103,9 +103,9 @@ def _attention(span: Span) -> Operator:
         cost = prefill_attention(
             s.sequences,
             s.query_len,
-            attended=s.query_len * (s.chunks + 1) / 2,
+            attended=s.tokens_before,
             reach=jnp.inf if span == "all" else b.window,
-            pairs=pairs[span](b, s.query_len * s.chunks) / s.chunks,
+            pairs=s.prompt_pairs(lambda length: pairs[span](b, length)),
             cache_bytes=s.cache,
             **shape,
         )

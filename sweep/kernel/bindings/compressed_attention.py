@@ -73,14 +73,9 @@ def _attention_cost(
     )
 
 
-def _tokens_before(s: Step) -> Scalar:
-    """Tokens that the last token of a mean chunk attends to, itself included. [count]"""
-    return s.query_len * (s.chunks + 1) / 2
-
-
 def _windowed_cost(b: Block, s: Step, attended: Scalar) -> Cost:
-    pairs = windowed_pairs(s.query_len * s.chunks, b.window) / s.chunks
-    cost = _attention_cost(b, s, attended, pairs, _tokens_before(s), b.window)
+    pairs = s.prompt_pairs(lambda length: windowed_pairs(length, b.window))
+    cost = _attention_cost(b, s, attended, pairs, s.tokens_before, b.window)
     return dataclasses.replace(cost, weight_bytes=b.heads / s.tp * s.precision.hidden)
 
 
@@ -88,8 +83,8 @@ def _compressed(span: Span, limit: Callable[[Block], Scalar]) -> Operator:
     """Attention to compressed entries, which reads queries and writes outputs with the window's."""
 
     def cost(b: Block, s: Step, attended: Scalar) -> Cost:
-        pairs = entry_pairs(s.query_len * s.chunks, b.entry_tokens, limit(b)) / s.chunks
-        entries = _tokens_before(s) / b.entry_tokens
+        pairs = s.prompt_pairs(lambda length: entry_pairs(length, b.entry_tokens, limit(b)))
+        entries = s.tokens_before / b.entry_tokens
         found = _attention_cost(b, s, attended, pairs, entries, jnp.inf)
         return dataclasses.replace(found, activation_bytes=0.0)
 

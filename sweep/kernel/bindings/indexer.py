@@ -36,26 +36,20 @@ def index_width(b: Block) -> Scalar:
     return b.index_heads * b.index_dim
 
 
-def _attended(s: Step) -> Scalar:
-    """Tokens that a token of a prompt or of a chunk has before it, at its end. [count]"""
-    return s.query_len * (s.chunks + 1) / 2
-
-
 def scored(s: Step, attended: Scalar, entry_tokens: Scalar | None) -> Scalar:
     """Pairs of a new token and an entry that is scored, of all sequences. [count]"""
     if s.decoding:
         return s.sequences * attended
-    length = s.query_len * s.chunks
     if entry_tokens is None:
-        return s.sequences * causal_pairs(length) / s.chunks
-    return s.sequences * entry_pairs(length, entry_tokens, jnp.inf) / s.chunks
+        return s.sequences * s.prompt_pairs(causal_pairs)
+    return s.sequences * s.prompt_pairs(lambda length: entry_pairs(length, entry_tokens, jnp.inf))
 
 
 def _read(s: Step, pairs: Scalar, entry_tokens: Scalar | None, query_bytes: Scalar) -> Scalar:
     """Entries that the indexer reads, of all sequences. [count]"""
     if s.decoding:
         return pairs
-    entries = _attended(s) if entry_tokens is None else _attended(s) / entry_tokens
+    entries = s.tokens_before if entry_tokens is None else s.tokens_before / entry_tokens
     own = pairs / s.sequences
     return s.sequences * keys_read(
         s.query_len, entries, query_bytes=query_bytes, cache_bytes=s.cache, pairs=own

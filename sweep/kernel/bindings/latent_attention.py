@@ -4,7 +4,7 @@ from sweep.kernel.bindings.common import linear, matrix, norm_of
 from sweep.kernel.bindings.operator import Attention, Operator, Step
 from sweep.kernel.block import Block
 from sweep.kernel.operators.attention import causal_pairs
-from sweep.kernel.operators.cost import Cost, Scalar
+from sweep.kernel.operators.cost import Cost, Scalar, is_nothing
 from sweep.kernel.operators.kv_cache import kv_cache_append
 from sweep.kernel.operators.latent_attention import (
     latent_decode_attention,
@@ -34,7 +34,7 @@ def _latent_attention_cost(b: Block, s: Step, attended: Scalar) -> Cost:
     return latent_prefill_attention(
         s.sequences,
         s.query_len,
-        pairs=causal_pairs(s.query_len * s.chunks) / s.chunks,
+        pairs=s.prompt_pairs(causal_pairs),
         heads=heads,
         key_dim=b.head_dim + b.rotary_dim,
         value_dim=b.value_dim,
@@ -45,6 +45,10 @@ def _latent_attention_cost(b: Block, s: Step, attended: Scalar) -> Cost:
 
 def _latent_up_cost(b: Block, s: Step, _: Scalar) -> Cost:
     absorbed, expanded = (s.own_tokens, s.prompt_tokens) if s.decoding else (0.0, s.own_tokens)
+    found = s.prompts_cached if s.decoding else s.sequences * s.cached
+    if not is_nothing(s.prompts_cached if s.decoding else s.cached):
+        # Latents found in the cache are expanded again for the new tokens of their prompt.
+        expanded = expanded + found
     return latent_up_projection(
         absorbed,
         expanded,

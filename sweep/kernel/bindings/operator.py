@@ -9,7 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from sweep.kernel.block import Block
-from sweep.kernel.operators.cost import Cost, Scalar
+from sweep.kernel.operators.cost import Cost, Scalar, is_nothing
 from sweep.kernel.params import Layout, Precision
 from sweep.schema.terms import Role
 
@@ -27,8 +27,10 @@ class Step(eqx.Module):
         precision: Storage types.
         cache: On-chip cache. [byte]
         chunks: Chunks that each prompt is cut into; the pass is their mean. [count]
+        cached: Tokens of each prompt that were in the cache before. [count]
         prompt_tokens: Prompt tokens in the same pass as sequences that decode. [count]
         prompts_ended: Prompts whose last tokens are among those. [count]
+        prompts_cached: Tokens of those prompts that were in the cache before. [count]
         dispatch_everywhere: See `Factors`. [1]
     """
 
@@ -39,8 +41,10 @@ class Step(eqx.Module):
     precision: Precision
     cache: Scalar
     chunks: Scalar = 1.0
+    cached: Scalar = 0.0
     prompt_tokens: Scalar = 0.0
     prompts_ended: Scalar = 0.0
+    prompts_cached: Scalar = 0.0
     dispatch_everywhere: Scalar = 0.0
 
     @property
@@ -54,9 +58,31 @@ class Step(eqx.Module):
         return self.own_tokens + self.prompt_tokens
 
     @property
-    def sampled(self) -> Scalar:
-        """Sequences that get their next token in this pass. [count]"""
+    def answered(self) -> Scalar:
+        """Sequences that get a token in this pass. [count]"""
         return self.sequences + self.prompts_ended
+
+    @property
+    def sampled(self) -> Scalar:
+        """Tokens whose successor is sampled: the last of a prompt, all that decode. [count]"""
+        return (self.own_tokens if self.decoding else self.sequences) + self.prompts_ended
+
+    @property
+    def tokens_before(self) -> Scalar:
+        """Tokens that the last token of a mean chunk attends to, itself included. [count]"""
+        within = self.query_len * (self.chunks + 1) / 2
+        return within if is_nothing(self.cached) else self.cached + within
+
+    def prompt_pairs(self, pairs: Callable[[Scalar], Scalar]) -> Scalar:
+        """Pairs of a new token and one it attends to, in one sequence and one chunk. [count]
+
+        Args:
+            pairs: Pairs of a whole prompt by its length. [count]
+        """
+        new = self.query_len * self.chunks
+        if is_nothing(self.cached):
+            return pairs(new) / self.chunks
+        return (pairs(self.cached + new) - pairs(self.cached)) / self.chunks
 
     @property
     def tp(self) -> Scalar:

@@ -25,7 +25,7 @@ def _selected(block: Block) -> Scalar:
 
 def _pairs(b: Block, s: Step) -> Scalar:
     """Pairs of a token of a prompt and one selected for it, in one sequence. [count]"""
-    return windowed_pairs(s.query_len * s.chunks, b.selected) / s.chunks
+    return s.prompt_pairs(lambda length: windowed_pairs(length, b.selected))
 
 
 def _gathered_latents_cost(b: Block, s: Step) -> Cost:
@@ -34,7 +34,7 @@ def _gathered_latents_cost(b: Block, s: Step) -> Cost:
     pairs = _pairs(b, s)
     read = keys_read(
         s.query_len,
-        s.query_len * (s.chunks + 1) / 2,
+        s.tokens_before,
         query_bytes=heads * width * hidden,
         cache_bytes=s.cache,
         pairs=pairs,

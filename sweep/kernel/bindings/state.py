@@ -8,7 +8,7 @@ from sweep.kernel.bindings.common import RESIDUAL, linear, matrix, vector
 from sweep.kernel.bindings.operator import Operator, Step, Tensor
 from sweep.kernel.block import Block
 from sweep.kernel.operators.activation import activation
-from sweep.kernel.operators.cost import Cost, Scalar
+from sweep.kernel.operators.cost import Cost, Scalar, is_nothing
 from sweep.kernel.operators.gated_norm import gated_norm
 from sweep.kernel.operators.short_convolution import short_convolution
 from sweep.kernel.state import State
@@ -63,8 +63,12 @@ def moves(step: Step) -> Scalar:
 
 
 def resumed(step: Step) -> Scalar:
-    """Share of the sequences of a prefill that continue from a stored state. [1]"""
-    return 1 - 1 / step.chunks
+    """Share of the sequences of a prefill that continue from a stored state. [1]
+
+    All do of which tokens are found in the cache.
+    """
+    later = 1 - 1 / step.chunks
+    return later if is_nothing(step.cached) else jnp.where(step.cached > 0, 1.0, later)
 
 
 def projection(width: Width, *, biased: bool = True, gates: int = 0) -> Operator:

@@ -1,0 +1,137 @@
+"""Options for requests that hit the cache, and for speculative decoding.
+
+Heavy packages are imported inside the functions that need them.
+"""
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Share(click.FloatRange):
+    """A finite number in a range; a plain range would let NaN pass."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a number from 0 to 1", param, ctx)
+        return number
+
+
+class Counts(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, ...]] needs click 8.4
+    """Integers of at least 0 separated by commas."""
+
+    name = "N,N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the integers."""
+        if isinstance(value, tuple):
+            return value
+        words = [word.strip() for word in str(value).split(",")]
+        if not all(word.isdecimal() for word in words):
+            self.fail(
+                f"{value!r} is not a list of integers of at least 0 separated by commas, such as "
+                "0,1,3",
+                param,
+                ctx,
+            )
+        return tuple(map(int, words))
+
+
+def parse_pair(text: str) -> tuple[str, tuple[float | str, float | str]]:
+    """Parse an axis and two of its values: `draft_tokens=3,0`.
+
+    Raises:
+        UsageError: It has another form.
+    """
+    axis, _, listed = text.partition("=")
+    values = [value.strip() for value in listed.split(",")]
+    if not axis or len(values) != 2 or not all(values) or values[0] == values[1]:
+        raise click.UsageError(
+            f"--between {text}: must name an axis and two of its values, as in draft_tokens=3,0"
+        )
+    first, second = (_number(value) for value in values)
+    return axis.strip(), (first, second)
+
+
+def _number(text: str) -> float | str:
+    """The number that a text is, or the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+PREFIX_OPTIONS = (
+    click.option(
+        "--prefix-hit-rate",
+        type=Share(0, 1, max_open=True),
+        help="Share of the prompt tokens found in the cache. Default: 0.",
+    ),
+    click.option(
+        "--shared-prefix-tokens",
+        type=click.IntRange(0),
+        help="Tokens that all prompts begin with. Default: 0.",
+    ),
+)
+ACCEPTANCE_OPTION = click.option(
+    "--acceptance-rate",
+    type=Share(0, 1),
+    help="Probability that a drafted token is accepted. Required with --draft-tokens.",
+)
+DRAFT_MODEL_OPTION = click.option(
+    "--draft-model",
+    help="Model that drafts: name, identifier, or path. Default: a layer like the model's last.",
+)
+
+
+def request_options(drafts: Callable[[F], F]) -> Callable[[F], F]:
+    """Options for hits and drafts.
+
+    Args:
+        drafts: Option for the drafted tokens: one number, or several to choose from.
+    """
+
+    def add(command: F) -> F:
+        for option in reversed((*PREFIX_OPTIONS, drafts, ACCEPTANCE_OPTION, DRAFT_MODEL_OPTION)):
+            command = option(command)
+        return command
+
+    return add
+
+
+def request_axes(
+    *,
+    prefix_hit_rate: float | None,
+    shared_prefix_tokens: int | None,
+    draft_tokens: tuple[int, ...],
+    acceptance_rate: float | None,
+    draft_model: str | None,
+) -> dict[str, list[float]]:
+    """Axes of a sweep by name, without those that are not given.
+
+    Raises:
+        UsageError: Drafts are given without their acceptance rate, or the other way round.
+    """
+    if bool(draft_tokens) != (acceptance_rate is not None):
+        raise click.UsageError("give --draft-tokens and --acceptance-rate together")
+    if draft_model is not None and not draft_tokens:
+        raise click.UsageError("--draft-model needs --draft-tokens and --acceptance-rate")
+    given: dict[str, Any] = {
+        "prefix_hit_rate": prefix_hit_rate,
+        "shared_prefix_tokens": shared_prefix_tokens,
+        "acceptance_rate": acceptance_rate,
+    }
+    axes = {axis: [value] for axis, value in given.items() if value is not None}
+    return axes | ({"draft_tokens": sorted(set(draft_tokens))} if draft_tokens else {})

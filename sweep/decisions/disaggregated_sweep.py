@@ -1,0 +1,216 @@
+"""Instances of prefill and decode pools, from sweeps of static prefills and decode steps."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.decisions.deployment_sweep import (
+    MOST_REQUESTS,
+    computes,
+    layout_axes,
+    loads,
+    machine_gpus,
+    memory_share,
+    powers_of_two,
+    solid_hardware,
+)
+from sweep.decisions.deployments import Offer
+from sweep.decisions.disaggregated import Instance
+from sweep.decisions.prices import price_of
+from sweep.decisions.recommend import By
+from sweep.engines.calibration_file import Calibration
+from sweep.errors import SpecError
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import usual
+from sweep.models.checkpoint import checkpoint
+from sweep.runs.run import run
+from sweep.schema.axes import REPLICA_GPUS
+from sweep.specs.catalog import Catalog
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.precision import CHECKPOINT, PrecisionSpec
+
+LARGEST_BATCH = 32
+"""Largest number of prompts in a batch that is tried. [count]"""
+
+
+def sweep_instances(
+    model: str,
+    offer: Offer,
+    *,
+    isl: int,
+    osl: int,
+    by: By,
+    catalog: Catalog,
+    calibration: Calibration | None,
+    prices: Mapping[str, float],
+    requests_axes: Mapping[str, Sequence[float]] | None = None,
+    transfer_bandwidth: float | None = None,
+) -> tuple[list[Instance], list[Instance]]:
+    """Prefill and decode instances on offer.
+
+    Args:
+        model: Name, or path of a config.json.
+        offer: Accelerators, recipes and layouts to choose from, for both pools.
+        isl: Input tokens of each request. [count]
+        osl: Output tokens of each request, two at least. [count]
+        by: Divisor of the throughput in the ranking.
+        catalog: Where to look names up.
+        calibration: A calibration; ideal rooflines if not given.
+        prices: Hourly prices of one accelerator, which replace those of specifications. [USD]
+        requests_axes: One value of each axis for hits and drafts.
+        transfer_bandwidth: Bandwidth between the pools, per GPU and direction; that of each
+            accelerator's network if not given. [byte/s]
+
+    Raises:
+        SpecError: A name is unknown, a request has one output token, or no bandwidth is known.
+    """
+    if osl < 2:
+        raise SpecError("osl: a decode pool needs two output tokens at least")
+    spec = catalog.model(model)
+    named = [catalog.precision(name) for name in offer.precision or usual([spec])]
+    recipes = [checkpoint(spec).recipe if each.name == CHECKPOINT.name else each for each in named]
+    machines = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)] or solid_hardware(
+        catalog, calibration
+    )
+    if transfer_bandwidth is None and not any(m.network_bandwidth_bytes_per_s for m in machines):
+        raise SpecError(
+            "no accelerator on offer states network_bandwidth_bytes_per_s; give the bandwidth "
+            "between the pools with --transfer-bandwidth, in bytes a second and GPU"
+        )
+    axes = layout_axes(offer, machines, spec)
+    hits, drafts = _divided(requests_axes or {})
+    prefills: list[Instance] = []
+    decodes: list[Instance] = []
+    for recipe in recipes:
+        able = [machine for machine in machines if computes(machine, recipe)]
+        if not able:
+            continue
+        common: dict[str, Any] = {
+            "models": [spec],
+            "hardware": able,
+            "precision": [recipe],
+            **axes,
+            "isl": [isl],
+        }
+        prompts = run(
+            Grid(
+                **common,
+                **hits,
+                osl=[1],
+                batch_size=powers_of_two(LARGEST_BATCH),
+                variables=["ttft", "kv_cache_memory", "feasible"],
+            ),
+            catalog=catalog,
+            efficiency=calibration,
+        )
+        steps = run(
+            Grid(
+                **common,
+                **drafts,
+                **memory_share(calibration),
+                osl=[osl],
+                batch_size=loads(MOST_REQUESTS),
+                variables=["tpot", "max_concurrency", "inflight_feasible"],
+            ),
+            catalog=catalog,
+            efficiency=calibration,
+        )
+        for machine in able:
+            facts = _facts(machine, recipe, by, prices, transfer_bandwidth)
+            for layout in _layouts(axes, machine, offer):
+                sent = _at(prompts["kv_cache_memory"], machine, layout).sel(batch_size=1)
+                facts |= {"layout": layout, "gpus": int(np.prod(list(layout.values())))}
+                facts["sent_bytes"] = float(sent.squeeze())
+                prefills += _instance(facts, *_prefill_loads(prompts, machine, layout))
+                decodes += _instance(facts, *_decode_loads(steps, machine, layout))
+    return prefills, decodes
+
+
+def _divided(
+    axes: Mapping[str, Sequence[float]],
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Axes of prompts and of decoding.
+
+    Raises:
+        SpecError: An axis has several values.
+    """
+    several = [axis for axis, values in axes.items() if len(values) > 1]
+    if several:
+        raise SpecError(f"--disaggregated: give one {several[0]}, not several")
+    given = {axis: list(values) for axis, values in axes.items()}
+    prompts = ("prefix_hit_rate", "shared_prefix_tokens")
+    return (
+        {axis: values for axis, values in given.items() if axis in prompts},
+        {axis: values for axis, values in given.items() if axis not in prompts},
+    )
+
+
+def _facts(
+    machine: HardwareSpec,
+    recipe: PrecisionSpec,
+    by: By,
+    prices: Mapping[str, float],
+    transfer_bandwidth: float | None,
+) -> dict[str, Any]:
+    price = price_of(machine, prices)
+    dollars = float("nan") if price is None else float(price)
+    watts = float("nan") if machine.tdp_w is None else machine.tdp_w
+    return {
+        "hardware": machine.name,
+        "precision": recipe.name,
+        "kv_dtype": recipe.kv_dtype,
+        "unit_cost": {"gpu": 1.0, "dollar": dollars / 3600, "watt": watts}[by],
+        "price": dollars,
+        "bandwidth": transfer_bandwidth or machine.network_bandwidth_bytes_per_s or 0.0,
+        "hop": machine.network_latency_s,
+    }
+
+
+def _layouts(
+    axes: Mapping[str, Sequence[int]], machine: HardwareSpec, offer: Offer
+) -> list[dict[str, int]]:
+    """Layouts within a machine, or all if the offer gives both tp and pp."""
+    every = [
+        dict(zip(REPLICA_GPUS, values, strict=True))
+        for values in product(*(axes[axis] for axis in REPLICA_GPUS))
+    ]
+    if offer.tp and offer.pp:
+        return every
+    return [each for each in every if np.prod(list(each.values())) <= machine_gpus(machine)]
+
+
+def _at(array: xr.DataArray, machine: HardwareSpec, layout: Mapping[str, int]) -> xr.DataArray:
+    places = {"hardware": machine.name, **layout}
+    return array.sel({axis: value for axis, value in places.items() if axis in array.dims})
+
+
+def _prefill_loads(
+    prompts: xr.Dataset, machine: HardwareSpec, layout: Mapping[str, int]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    times, fits = (_at(prompts[name], machine, layout).squeeze() for name in ("ttft", "feasible"))
+    able = fits.values == 1
+    return prompts["batch_size"].values[able], times.values[able]
+
+
+def _decode_loads(
+    steps: xr.Dataset, machine: HardwareSpec, layout: Mapping[str, int]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    times = _at(steps["tpot"], machine, layout).squeeze().values
+    most = float(_at(steps["max_concurrency"], machine, layout).squeeze())
+    runs = int(_at(steps["inflight_feasible"], machine, layout).squeeze()) == 1
+    sizes = steps["batch_size"].values
+    able = (sizes <= most) & runs
+    return sizes[able], times[able]
+
+
+def _instance(
+    facts: Mapping[str, Any], sizes: np.ndarray[Any, Any], times: np.ndarray[Any, Any]
+) -> list[Instance]:
+    """The instance, if it can run at any load and its costs are known."""
+    if not len(sizes) or not isfinite(facts["unit_cost"]) or not facts["bandwidth"]:
+        return []
+    return [Instance(**facts, loads=sizes.tolist(), seconds=times.astype(float).tolist())]

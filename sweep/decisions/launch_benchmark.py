@@ -1,0 +1,86 @@
+"""Script that benchmarks a recommended deployment, and the command that predicts its report.
+
+The benchmark is that of vLLM, which runs against any server with the interface of OpenAI:
+https://docs.vllm.ai/en/latest/cli/bench/serve/
+"""
+
+import shlex
+
+from sweep.decisions.launch_script import PLACEHOLDER, Script, required
+from sweep.decisions.launch_settings import LaunchSettings
+from sweep.specs.dtypes import DTYPE_BYTES
+
+REQUESTS_PER_CLIENT = 5
+"""Requests that the benchmark sends for each one that is open at once. [count]"""
+FEWEST_REQUESTS = 20
+"""Requests that it sends at least. [count]"""
+
+
+def benchmark_script(given: LaunchSettings) -> Script:
+    """Script that keeps as many requests open at one server as the prediction assumed."""
+    requests = max(REQUESTS_PER_CLIENT * given.held, FEWEST_REQUESTS)
+    published = given.model.hugging_face_id
+    script = Script(command=["vllm", "bench", "serve"])
+    script.head += [f"benchmark of {given.model.name}, one server", *given.answer]
+    script.add("--backend", "openai", "any engine with this interface")
+    script.add("--base-url", "http://localhost:8000", "the server; SGLang's port is 30000")
+    script.add("--endpoint", "/v1/completions", "prompts of exact length, without a chat template")
+    if published is not None:
+        script.add("--model", published, "tokenizer, and the name in the report")
+        if not given.as_published:
+            script.files += [f"{PLACEHOLDER}=${{{PLACEHOLDER}:-{shlex.quote(published)}}}"]
+            script.options.append((f'--served-model-name "${PLACEHOLDER}"', "as it was launched"))
+    else:
+        script.files += required(f"the path of {given.model.name}")
+        script.options.append(
+            (f'--model "${PLACEHOLDER}"', "tokenizer, and the name in the report")
+        )
+    nothing = "prompts that share nothing else" if given.finds else "prompts that share nothing"
+    script.add("--dataset-name", "random", nothing)
+    shared = min(max(given.shared, round(given.cached * given.isl)), given.isl - 1)
+    if shared:
+        script.add("--random-prefix-len", shared, "tokens that all prompts begin with")
+    script.add("--random-input-len", given.isl - shared, "other input tokens of each request")
+    script.add("--random-output-len", given.osl, "output tokens of each request")
+    script.add("--random-range-ratio", 0, "all requests alike")
+    script.add("--ignore-eos", None, "every request returns all its tokens")
+    script.add("--num-prompts", requests, f"{requests / given.held:.0f} for each open request")
+    script.add("--max-concurrency", given.held, "requests that the server holds at once")
+    script.add("--request-rate", "inf", "a new request as soon as one ends")
+    script.add("--save-result", None, "writes the report")
+    script.add("--result-filename", "bench.json", "its name")
+    if published is None or not given.as_published:
+        # The shell replaces itself by the command, so the advice comes as comments.
+        script.tail.append(f"{PLACEHOLDER} is the checkpoint that the server was launched with")
+    if given.drafted:
+        script.tail.append(
+            "random prompts have an acceptance rate of their own: check it with a dataset of yours"
+        )
+    if given.finds or given.drafted:
+        script.tail.append("llm-calibrate predicts runs without hits and drafts only:")
+    script.tail += ["compare it with the prediction:", predict_command(given)]
+    return script
+
+
+def predict_command(given: LaunchSettings) -> str:
+    """Command that predicts the rows of the benchmark's report."""
+    recipe, layout = given.recipe, given.layout
+    columns: dict[str, object] = {
+        "hardware": given.hardware.name,
+        "tp": layout["tp"],
+        "pp": layout["pp"],
+        **({"ep": layout["ep"], "dp_attention": layout["dp_attention"]} if given.routed else {}),
+        "kv_cache_fraction": f"{given.free_share:.3g}",
+        "max_batch_size": f"{given.server.max_batch_size:.0f}",
+        "max_num_tokens": f"{given.server.max_num_tokens:.0f}",
+    }
+    if DTYPE_BYTES[recipe.weight_dtype] < 2 or given.narrow:
+        columns["weight_dtype"] = recipe.weight_dtype
+        columns["activation_dtype"] = recipe.activation_dtype
+        columns["kv_dtype"] = recipe.kv_dtype
+    elif DTYPE_BYTES[recipe.kv_dtype] < 2:
+        columns["kv_dtype"] = recipe.kv_dtype
+    if given.model.hugging_face_id is None:
+        columns["model"] = given.model.name
+    settings = [word for key, value in columns.items() for word in ("--set", f"{key}={value}")]
+    return shlex.join(["llm-calibrate", "predict", given.calibration, "bench.json", *settings])

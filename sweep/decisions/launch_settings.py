@@ -1,0 +1,229 @@
+"""Settings of a server that a recommendation assumed, for the command that launches it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, Deployments, numbers
+from sweep.decisions.recommend import Recommendation
+from sweep.decisions.recommend_text import recorded_calibration
+from sweep.errors import SpecError
+from sweep.evaluation.single_cell import cell
+from sweep.kernel import memory
+from sweep.kernel.block import is_routed
+from sweep.kernel.params import Point, Server
+from sweep.models.checkpoint import is_quantised
+from sweep.models.read import read_model
+from sweep.schema.axes import SERVER
+from sweep.specs.dtypes import DTYPE_BYTES
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec
+from sweep.specs.precision import CHECKPOINT, PrecisionSpec
+
+
+@dataclass(frozen=True)
+class LaunchSettings:
+    """Settings that a prediction assumed.
+
+    Attributes:
+        model: The model.
+        hardware: The accelerator.
+        recipe: The precision recipe.
+        as_published: Whether the model's own file has that recipe.
+        routed: Whether the model is a mixture of experts.
+        layout: GPUs along each axis of the layout. [count]
+        replicas: Servers that share the load. [count]
+        server: Limits and shares of one server.
+        held: Requests that one server holds. [count]
+        isl: Input tokens of each request. [count]
+        osl: Output tokens of each request. [count]
+        cached: Share of the prompt tokens found in the cache. [1]
+        shared: Tokens that all prompts begin with. [count]
+        drafted: Tokens drafted for each pass. [count]
+        accepted: Probability that one of them is accepted. [1]
+        draft: Published name of the model that drafts; empty if it is no model of its own.
+        stored_modules: Whether the model has modules for further tokens.
+        total_share: Share of the device memory for weights, KV cache, activations and what the
+            engine keeps for itself. [1]
+        static_share: Share for weights and KV cache of what the engine does not keep for
+            itself. [1]
+        free_share: Share for the KV cache of the memory that weights and activations leave. [1]
+        calibration: Name of the calibration, or `ideal`.
+        answer: The prediction in words, one line each.
+    """
+
+    model: ModelSpec
+    hardware: HardwareSpec
+    recipe: PrecisionSpec
+    as_published: bool
+    routed: bool
+    layout: Mapping[str, int]
+    replicas: int
+    server: Server
+    held: int
+    isl: int
+    osl: int
+    cached: float
+    shared: int
+    drafted: int
+    accepted: float
+    draft: str
+    stored_modules: bool
+    total_share: float
+    static_share: float
+    free_share: float
+    calibration: str
+    answer: tuple[str, ...]
+
+    @property
+    def stage_gpus(self) -> int:
+        """GPUs of one pipeline stage. [count]"""
+        return self.layout["tp"] * self.layout["dp_attention"]
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one server. [count]"""
+        return self.stage_gpus * self.layout["pp"]
+
+    @property
+    def finds(self) -> bool:
+        """Whether any tokens of a prompt are found in the cache."""
+        return self.cached > 0 or self.shared > 0
+
+    @property
+    def narrow(self) -> bool:
+        """Whether any linear layer has weights of fewer than 16 bits."""
+        return DTYPE_BYTES[self.recipe.weight_dtype] < 2 or any(
+            DTYPE_BYTES[part.weight_dtype] < 2
+            for part in (self.recipe.attention, self.recipe.experts)
+            if part is not None
+        )
+
+
+def launch_settings(found: Recommendation) -> LaunchSettings:
+    """Settings of the first deployment of a ranking.
+
+    Raises:
+        SpecError: It is a static batch, a specification is missing, or it takes several machines.
+    """
+    given = found.deployments
+    row = {str(column): value for column, value in found.ranked.iloc[0].items()}
+    if given.scheme is not INFLIGHT:
+        raise SpecError(
+            "--emit: the result has static batches, and no engine serves one; recommend from "
+            "inflight variables, or without --from"
+        )
+    model = given.specs.models.get(given.model)
+    hardware = given.specs.hardware.get(row["hardware"])
+    recipe = given.specs.recipe(given.model, row["precision"])
+    for name, spec in (
+        (given.model, model),
+        (row["hardware"], hardware),
+        (row["precision"], recipe),
+    ):
+        if spec is None:
+            raise SpecError(
+                f"--emit: no specification of {name!r} in the catalog; give its folder with "
+                "--configs"
+            )
+    assert model is not None and hardware is not None and recipe is not None
+    layout = {axis: int(row.get(axis, 1)) for axis in LAYOUT_AXES}
+    machine = hardware.fabric_reach[1]
+    gpus = layout["tp"] * layout["pp"] * layout["dp_attention"]
+    if gpus > machine:
+        raise SpecError(
+            f"--emit: the layout takes {gpus} GPUs and a machine of {hardware.name} has {machine}; "
+            "commands are for one machine: give fewer with --tp, --pp or --dp-attention"
+        )
+    point = _point(found, row, model, hardware, recipe)
+    total, static, free = memory_shares(point)
+    own = row["precision"] == CHECKPOINT.name
+    return LaunchSettings(
+        model=model,
+        hardware=hardware,
+        recipe=recipe,
+        as_published=own or (not is_quantised(model) and _is_plain(recipe)),
+        routed=is_routed(read_model(model)),
+        layout=layout,
+        replicas=int(row["replicas"]) * layout["dp"],
+        server=Server(**{axis: float(row[axis]) for axis in SERVER if axis in row}),
+        held=int(row["held"]),
+        isl=given.isl,
+        osl=given.osl,
+        cached=float(row.get("prefix_hit_rate", 0.0)),
+        shared=int(row.get("shared_prefix_tokens", 0)),
+        drafted=int(row.get("draft_tokens", 0)),
+        accepted=float(row.get("acceptance_rate", 0.0)),
+        draft=_published_draft(given),
+        stored_modules=bool(model.config.get("num_nextn_predict_layers")),
+        total_share=total,
+        static_share=static,
+        free_share=free,
+        calibration=given.calibration.partition(" ")[0],
+        answer=_answer(found, row),
+    )
+
+
+def _published_draft(given: Deployments) -> str:
+    if not given.draft:
+        return ""
+    return given.specs.models[given.draft].hugging_face_id or given.draft
+
+
+def memory_shares(point: Point) -> tuple[float, float, float]:
+    """Shares of the device memory that a server takes in all, for weights and cache, for cache. [1]
+
+    The second is of the memory that the engine does not keep for itself, the third of what weights
+    and activations leave.
+    """
+    total, kept = point.hardware.memory, point.factors.reserved_memory_bytes
+    free = memory.free_memory(point)
+    cache = jnp.clip(memory.cache_memory(point), 0.0, jnp.maximum(free, 0.0))
+    static = (memory.weight_memory(point) + cache) / (total - kept)
+    share = cache / jnp.maximum(free, 1.0)
+    return float(1 - (free - cache) / total), float(static), float(share)
+
+
+def _is_plain(recipe: PrecisionSpec) -> bool:
+    """Whether all linear layers are in 16 bits."""
+    parts = (recipe, recipe.attention, recipe.experts, recipe.head)
+    return all(DTYPE_BYTES[part.weight_dtype] == 2 for part in parts if part is not None)
+
+
+def _point(
+    found: Recommendation,
+    row: Mapping[str, Any],
+    model: ModelSpec,
+    hardware: HardwareSpec,
+    recipe: PrecisionSpec,
+) -> Point:
+    given = found.deployments
+    lengths = {"isl": float(given.isl), "osl": float(given.osl)}
+    calibration = recorded_calibration(given.calibration)
+    if isinstance(calibration, str):
+        raise SpecError(f"--emit: the calibration {calibration!r} of the result is not installed")
+    return cell(
+        read_model(model),
+        hardware,
+        recipe,
+        {**numbers(row), **lengths},
+        calibration,
+        draft=given.draft_blocks,
+    )
+
+
+def _answer(found: Recommendation, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The prediction, one line a figure."""
+    basis = found.deployments.calibration.partition(" ")[0]
+    spread = ""
+    if row["lower"] == row["lower"]:
+        spread = f" ({row['lower']:,.0f} to {row['upper']:,.0f} in 90 % of cases)"
+    figures = (
+        f"{row['throughput']:,.0f} output tokens a second{spread}",
+        f"time to first token {row['ttft']:.3g} s, per output token {row['tpot'] * 1e3:.3g} ms",
+        f"at {row['held']:.0f} requests of {found.deployments.isl} tokens in and "
+        f"{found.deployments.osl} out",
+    )
+    return (f"predicted by {basis} for {row['gpus']:.0f} × {row['hardware']}:", *figures)

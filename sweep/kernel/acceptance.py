@@ -1,0 +1,62 @@
+"""Tokens that a pass of speculative decoding yields, in expectation.
+
+A pass verifies k drafted tokens and yields one more than the first of them that are accepted. Each
+is accepted with probability a, independently of the others, which is the model of [1].
+
+References:
+    [1] Leviathan, Kalman, Matias, "Fast Inference from Transformers via Speculative Decoding",
+        ICML 2023.
+"""
+
+import jax.numpy as jnp
+
+from sweep.kernel.operators.cost import Scalar
+
+MOST_DRAFT_TOKENS = 32
+"""Largest number of drafted tokens. [count]"""
+
+
+def _moments(draft_tokens: Scalar, acceptance_rate: Scalar) -> tuple[Scalar, Scalar]:
+    """Sums of a^j and of j·a^j for j from 0 to k."""
+    power, total, weighted = jnp.ones(()), jnp.ones(()), jnp.zeros(())
+    for j in range(1, MOST_DRAFT_TOKENS + 1):
+        power = power * acceptance_rate
+        term = jnp.where(j <= draft_tokens, power, 0.0)
+        total, weighted = total + term, weighted + j * term
+    return total, weighted
+
+
+def tokens_per_pass(draft_tokens: Scalar, acceptance_rate: Scalar) -> Scalar:
+    """Tokens that a pass yields: (1 − a^(k+1))/(1 − a), equation 1 of [1]. [count]
+
+    It is added up term by term, which is exact for a = 1 too. Three drafted tokens of which each is
+    accepted with probability 0.5 yield 1 + 0.5 + 0.25 + 0.125 = 1.875.
+
+    Args:
+        draft_tokens: Tokens drafted for each pass, `MOST_DRAFT_TOKENS` at most. [count]
+        acceptance_rate: Probability that one is accepted. [1]
+
+    References:
+        [1] Leviathan et al., ICML 2023.
+    """
+    return _moments(draft_tokens, acceptance_rate)[0]
+
+
+def passes(tokens: Scalar, draft_tokens: Scalar, acceptance_rate: Scalar) -> Scalar:
+    """Passes until a sequence has `tokens` more tokens, in expectation. [count]
+
+    The last pass may yield more than are still wanted. By Wald's identity the passes times the
+    mean yield are the tokens and that excess, whose mean for many tokens is
+    (E[X²] − E[X])/(2·E[X]) for a yield X, or Σ j·a^j / Σ a^j here [1].
+
+    Args:
+        tokens: Tokens wanted. [count]
+        draft_tokens: Tokens drafted for each pass. [count]
+        acceptance_rate: Probability that one is accepted. [1]
+
+    References:
+        [1] Feller, "An Introduction to Probability Theory and Its Applications", vol. II, XI.4.
+    """
+    mean, weighted = _moments(draft_tokens, acceptance_rate)
+    expected = (tokens + weighted / mean) / mean
+    return jnp.where(tokens > 0, jnp.maximum(expected, jnp.minimum(tokens, 1.0)), 0.0)

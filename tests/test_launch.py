@@ -1,0 +1,345 @@
+"""Launch scripts: a shell runs them as they read, and they state what the prediction assumed."""
+
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from factories import shipped
+
+from calibration.measurements.column_defaults import read_settings
+from calibration.measurements.table import read_measurements
+from sweep.cli import main as cli
+from sweep.decisions.deployments import INFLIGHT, STATIC, Deployments
+from sweep.decisions.launch_commands import launch_script
+from sweep.decisions.launch_settings import LaunchSettings, launch_settings, memory_shares
+from sweep.decisions.recommend import Demand, recommend
+from sweep.decisions.specs_by_name import SpecsByName
+from sweep.errors import SpecError
+from sweep.evaluation.single_cell import cell
+from sweep.kernel import memory
+from sweep.models.read import read_model
+
+ENGINES = ("trtllm", "vllm", "sglang")
+STUB = '#!/bin/sh\nfor word in "$0" "$@"; do printf "%s\\0" "$word"; done > "$SEEN"\n'
+COMMANDS = ("vllm", "trtllm-serve", "python3")
+
+
+def deployments(
+    model: str = "llama-3.1-8b",
+    hardware: str = "h100-sxm-80gb",
+    precision: str = "fp16",
+    **columns: Any,
+) -> Deployments:
+    row = {
+        "hardware": hardware,
+        "precision": precision,
+        **{"tp": 2, "pp": 1, "dp_attention": 1, "gpus": 2, "asked": 96, "held": 96.0, "fit": 500.0},
+        **{"throughput": 5000.0, "lower": np.nan, "upper": np.nan, "ttft": 0.1, "tpot": 0.02},
+        **{"runs": True, "reason": 0, "beyond": 0},
+        **columns,
+    }
+    catalog = shipped()
+    specs = SpecsByName.of(
+        {"model": [model], "hardware": [hardware], "precision": [precision]}, catalog
+    )
+    return Deployments(model, 1000, 200, INFLIGHT, pd.DataFrame([row]), "ideal", specs)
+
+
+def settings(*, demand: Demand | None = None, **changes: Any) -> LaunchSettings:
+    return launch_settings(recommend(deployments(**changes), demand or Demand()))
+
+
+def arguments(script: str, folder: Path, **environment: str) -> list[str]:
+    """The words that the script's command gets, as bash runs it."""
+    folder.mkdir(exist_ok=True)
+    for name in COMMANDS:
+        stub = folder / name
+        stub.write_text(STUB)
+        stub.chmod(0o755)
+    seen = folder / "seen"
+    ended = subprocess.run(
+        ["/bin/bash", "-c", script],
+        cwd=folder,
+        env={"PATH": f"{folder}:/usr/bin:/bin", "SEEN": str(seen), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise RuntimeError(ended.stderr)
+    command, *words = seen.read_text().split("\0")[:-1]
+    return [Path(command).name, *words]
+
+
+def options(words: list[str]) -> dict[str, str | None]:
+    """Options by name; one without a value has none."""
+    found: dict[str, str | None] = {}
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        if word.startswith("--"):
+            found[word] = None if following.startswith("--") else following
+    return found
+
+
+def test_vllm_gets_the_layout_and_the_limits(tmp_path: Path) -> None:
+    given = settings(
+        model="deepseek-v3", hardware="h200-sxm-141gb", precision="checkpoint", dp_attention=4, ep=8
+    )
+    words = arguments(launch_script(given, "vllm"), tmp_path)
+    assert words[:3] == ["vllm", "serve", given.model.hugging_face_id]
+    found = options(words)
+    assert found["--tensor-parallel-size"] == "2"
+    assert found["--data-parallel-size"] == "4"
+    assert "--enable-expert-parallel" in found
+    assert found["--max-num-seqs"] == "2048"
+    assert found["--max-num-batched-tokens"] == "8192"
+    assert found["--max-model-len"] == "1200"
+    assert "--quantization" not in found
+
+
+def test_sglang_counts_all_groups_together(tmp_path: Path) -> None:
+    given = settings(
+        model="deepseek-v3", hardware="h200-sxm-141gb", precision="checkpoint", dp_attention=4
+    )
+    words = arguments(launch_script(given, "sglang"), tmp_path)
+    assert words[:4] == ["python3", "-m", "sglang.launch_server", "--model-path"]
+    found = options(words)
+    # Four groups of two GPUs; the engine divides both limits by the groups.
+    assert (found["--tp-size"], found["--dp-size"]) == ("8", "4")
+    assert found["--max-running-requests"] == str(2048 * 4)
+    assert found["--chunked-prefill-size"] == str(8192 * 4)
+
+
+def test_trtllm_writes_its_options(tmp_path: Path) -> None:
+    given = settings(tp=1, gpus=1, kv_cache_fraction=0.8, reserved_osl=0.5)
+    words = arguments(launch_script(given, "trtllm"), tmp_path)
+    assert words[:2] == ["trtllm-serve", "meta-llama/Llama-3.1-8B"]
+    found = options(words)
+    assert found["--kv_cache_free_gpu_memory_fraction"] == "0.8"
+    written = yaml.safe_load((tmp_path / str(found["--extra_llm_api_options"])).read_text())
+    assert written["scheduler_config"]["capacity_scheduler_policy"] == "MAX_UTILIZATION"
+    assert written["kv_cache_config"] == {"dtype": "auto", "enable_block_reuse": False}
+    assert written["enable_attention_dp"] is False
+
+
+@pytest.mark.parametrize("target", (*ENGINES, "bench"))
+def test_every_option_has_its_assumption(target: Any) -> None:
+    body = launch_script(settings(), target).partition("options=(\n")[2].partition("\n)\n")[0]
+    assert all("  # " in line for line in body.splitlines())
+
+
+@pytest.mark.parametrize("target", (*ENGINES, "bench"))
+@pytest.mark.parametrize(
+    "name", ["a b", "it's", '"; touch harm; "', "$(touch harm)", "a\nb", "`x`"]
+)
+def test_a_name_is_one_word_and_runs_nothing(target: Any, name: str, tmp_path: Path) -> None:
+    given = settings()
+    spec = given.model.model_copy(update={"hugging_face_id": name, "name": name})
+    machine = given.hardware.model_copy(update={"name": name})
+    odd = replace(given, model=spec, hardware=machine, answer=(f"for {name}",))
+    assert name in arguments(launch_script(odd, target), tmp_path)
+    converted = replace(odd, as_published=False, recipe=shipped().precision("nvfp4"))
+    words = arguments(launch_script(converted, target), tmp_path, MODEL="of mine")
+    assert "of mine" in words
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_checkpoint_that_nobody_named_is_asked_for(tmp_path: Path) -> None:
+    script = launch_script(settings(precision="nvfp4", hardware="b200-sxm"), "trtllm")
+    with pytest.raises(RuntimeError, match=r"checkpoint of llama-3\.1-8b with weights in nvfp4"):
+        arguments(script, tmp_path)
+    assert arguments(script, tmp_path, MODEL="/models/x")[1] == "/models/x"
+
+
+def test_eight_bits_are_made_online_where_the_engine_can(tmp_path: Path) -> None:
+    for target in ("vllm", "sglang"):
+        script = launch_script(settings(precision="fp8"), target)
+        assert options(arguments(script, tmp_path))["--quantization"] == "fp8"
+    with pytest.raises(RuntimeError, match="checkpoint of"):
+        arguments(launch_script(settings(precision="fp8"), "trtllm"), tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0.0, 2.5e9])
+@pytest.mark.parametrize("fraction", [0.5, 0.9, 1.0])
+def test_shares_of_all_memory_leave_the_cache_its_share_of_what_is_free(
+    fraction: float, kept: float
+) -> None:
+    catalog = shipped()
+    spec, machine = catalog.model("llama-3.1-8b"), catalog.hardware("h100-sxm-80gb")
+    numbers = {"tp": 2, "kv_cache_fraction": fraction, "isl": 1000, "osl": 200}
+    point = cell(read_model(spec), machine, catalog.precision("fp16"), numbers)
+    factors = replace(point.factors, reserved_memory_bytes=kept)
+    point = replace(point, factors=factors)
+    total, static, free = memory_shares(point)
+    assert free == pytest.approx(fraction)
+    size = machine.usable_memory_bytes or machine.memory_bytes
+    # Weights by the count of parameters; norms, which are copied, are the difference.
+    weights = 8_030_261_248 * 2 / 2
+    cache = static * (size - kept) - weights
+    other = total * size - weights - cache
+    assert cache == pytest.approx(fraction * (size - weights - other), rel=1e-3)
+    assert other > kept
+    # 32 layers, 4 KV heads of 128 on each GPU, keys and values, 16 bits.
+    sequence = 1200 * 32 * 2 * 4 * 128 * 2
+    assert float(memory.max_concurrency(point)) == pytest.approx(cache / sequence, abs=1.5)
+    if fraction == 1:
+        assert total == pytest.approx(1)
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.9])
+def test_an_engine_with_its_share_holds_as_many(fraction: float) -> None:
+    """The cache by a share of what is free is that by the shares which commands state."""
+    catalog = shipped()
+    spec, machine = catalog.model("mixtral-8x7b"), catalog.hardware("h200-sxm-141gb")
+
+    def held(**share: float) -> tuple[float, tuple[float, float, float]]:
+        numbers = {"tp": 2, "isl": 1000, "osl": 200, **share}
+        with jax.enable_x64(True):
+            point = cell(read_model(spec), machine, catalog.precision("fp16"), numbers)
+            factors = replace(point.factors, reserved_memory_bytes=3e9)
+            point = replace(point, factors=factors)
+            return float(memory.cache_memory(point)), memory_shares(point)
+
+    cache, (total, static, _) = held(kv_cache_fraction=fraction)
+    by_total = held(gpu_memory_utilization=total)
+    by_static = held(mem_fraction_static=static)
+    assert by_total[0] == pytest.approx(cache, rel=1e-6)
+    assert by_static[0] == pytest.approx(cache, rel=1e-6)
+    assert by_total[1] == pytest.approx((total, static, fraction), rel=1e-6)
+    assert by_static[1] == pytest.approx((total, static, fraction), rel=1e-6)
+
+
+def test_shares_are_rounded_down(tmp_path: Path) -> None:
+    given = replace(settings(), total_share=0.91999, static_share=0.87654)
+    assert options(arguments(launch_script(given, "vllm"), tmp_path))[
+        "--gpu-memory-utilization"
+    ] == ("0.919")
+    assert options(arguments(launch_script(given, "sglang"), tmp_path))[
+        "--mem-fraction-static"
+    ] == ("0.876")
+
+
+def test_the_report_of_the_benchmark_is_read_back(tmp_path: Path) -> None:
+    """From the benchmark's words to the keys its report is documented to have, and to rows."""
+    given = settings(model="mixtral-8x7b", precision="fp8", ep=2, max_batch_size=128)
+    script = launch_script(given, "bench")
+    words = arguments(script, tmp_path, MODEL="/checkpoints/mine")
+    assert words[:3] == ["vllm", "bench", "serve"]
+    sent = options(words)
+    prompts = int(str(sent["--num-prompts"]))
+    report = {
+        "backend": sent["--backend"],
+        "model_id": sent["--model"],
+        "num_prompts": prompts,
+        "request_rate": sent["--request-rate"],
+        "max_concurrency": int(str(sent["--max-concurrency"])),
+        "completed": prompts,
+        "total_input_tokens": prompts * int(str(sent["--random-input-len"])),
+        "total_output_tokens": prompts * int(str(sent["--random-output-len"])),
+        **{"output_throughput": 4000.0, "mean_ttft_ms": 90.0, "mean_tpot_ms": 21.0},
+    }
+    path = tmp_path / str(sent["--result-filename"])
+    path.write_text(json.dumps(report))
+    command = shlex.split(script.splitlines()[-1].removeprefix("# "))
+    assert command[:4] == ["llm-calibrate", "predict", "ideal", path.name]
+    stated = read_settings([word for word in command[4:] if word != "--set"])
+    row = read_measurements(path, settings=stated, catalog=shipped())[0]
+    assert (row.model, row.hardware, row.engine) == ("mixtral-8x7b", "h100-sxm-80gb", "unknown")
+    assert (row.tp, row.pp, row.ep, row.dp_attention, row.max_batch_size) == (2, 1, 2, 1, 128)
+    assert (row.isl, row.osl, row.concurrency, row.quality) == (1000, 200, 96, "ok")
+    assert (row.weight_dtype, row.activation_dtype, row.kv_dtype) == ("fp8", "fp8", "fp8")
+
+
+SPECULATING = {"draft_tokens": 3, "acceptance_rate": 0.7}
+
+
+def test_modules_of_the_model_draft(tmp_path: Path) -> None:
+    given = settings(
+        model="deepseek-v3", hardware="h200-sxm-141gb", precision="checkpoint", tp=8, **SPECULATING
+    )
+    found = options(arguments(launch_script(given, "vllm"), tmp_path))
+    config = json.loads(str(found["--speculative-config"]))
+    assert config == {"method": "mtp", "num_speculative_tokens": 3}
+    found = options(arguments(launch_script(given, "sglang"), tmp_path))
+    assert found["--speculative-algorithm"] == "EAGLE"
+    # Three drafts one after another, and the newest token, are verified.
+    assert found["--speculative-num-draft-tokens"] == "4"
+    arguments(launch_script(given, "trtllm"), tmp_path)
+    written = yaml.safe_load((tmp_path / "trtllm-options.yaml").read_text())
+    assert written["speculative_config"] == {"decoding_type": "MTP", "num_nextn_predict_layers": 3}
+
+
+def test_another_model_drafts(tmp_path: Path) -> None:
+    given = replace(settings(**SPECULATING), draft="my/draft 'x'")
+    found = options(arguments(launch_script(given, "vllm"), tmp_path))
+    config = json.loads(str(found["--speculative-config"]))
+    assert config["model"] == "my/draft 'x'"
+    found = options(arguments(launch_script(given, "sglang"), tmp_path))
+    assert found["--speculative-draft-model-path"] == "my/draft 'x'"
+    arguments(launch_script(given, "trtllm"), tmp_path)
+    written = yaml.safe_load((tmp_path / "trtllm-options.yaml").read_text())
+    assert written["speculative_config"]["speculative_model"] == "my/draft 'x'"
+
+
+def test_hits_turn_the_cache_of_prompts_on(tmp_path: Path) -> None:
+    given = settings(prefix_hit_rate=0.25)
+    assert "--enable-prefix-caching" in launch_script(given, "vllm")
+    assert "--disable-radix-cache" not in launch_script(given, "sglang")
+    assert "enable_block_reuse: true" in launch_script(given, "trtllm")
+    sent = options(arguments(launch_script(given, "bench"), tmp_path))
+    assert (sent["--random-prefix-len"], sent["--random-input-len"]) == ("250", "750")
+
+
+REFUSED = [
+    ("trtllm", {"hardware": "mi300x"}, "does not run on mi300x"),
+    ("sglang", {"hardware": "trainium2"}, "does not run on trainium2"),
+    ("sglang", {"hardware": "v100-sxm2-32gb"}, "does not run on v100"),
+    ("vllm", {"precision": "int8"}, "no KV cache in int8"),
+    ("trtllm", {"precision": "w8a16"}, "no kernels for weights in int8"),
+    ("trtllm", {"dp_attention": 2, "gpus": 4}, "groups of one GPU or in one group"),
+    ("vllm", {"model": "mixtral-8x7b", "tp": 8, "ep": 2, "gpus": 8}, "choose ep 1 or 8"),
+    ("vllm", SPECULATING, "stores no modules for further tokens"),
+    ("vllm", {"tp": 16, "gpus": 16}, "commands are for one machine"),
+]
+
+
+@pytest.mark.parametrize(("target", "changes", "message"), REFUSED)
+def test_what_an_engine_cannot_run_is_refused(
+    target: Any, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError, match=message) as error:
+        launch_script(settings(**changes), target)
+    assert "\n" not in str(error.value)
+
+
+def test_a_static_batch_is_refused() -> None:
+    given = replace(deployments(), scheme=STATIC)
+    with pytest.raises(SpecError, match="no engine serves one"):
+        launch_settings(recommend(given, Demand()))
+
+
+def test_replicas_are_started_one_by_one() -> None:
+    demand = Demand(requests_per_s=100.0)
+    # 100 requests of 200 tokens a second, and a server yields 5000 tokens.
+    assert "# start 4 of these servers" in launch_script(settings(demand=demand), "vllm")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["--emit", "ollama"], "ollama"), (["--emit", "vllm", "--json"], "JSON")]
+)
+def test_the_command_refuses_in_one_line(words: list[str], message: str, monkeypatch, capsys):
+    place = ["recommend", "--model", "llama-3.1-8b", "--isl", "9", "--osl", "9"]
+    monkeypatch.setattr(sys, "argv", ["llm-sweep", *place, *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, error = capsys.readouterr()
+    assert (ended.value.code, out, error.count("\n")) == (2, "", 1)
+    assert message in error
