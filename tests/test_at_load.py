@@ -97,3 +97,41 @@ def test_power_of_an_h100_is_near_what_was_measured() -> None:
             factors = dataclasses.replace(where.factors, gemm=0.7, weight_bandwidth=0.9)
             power = Request(dataclasses.replace(where, factors=factors)).inflight_power
             assert float(power) == pytest.approx(measured, rel=0.25)
+
+
+SERVED = {"isl": 500, "osl": 100, "max_num_tokens": 4096, "max_batch_size": 32}
+HITS_AND_DRAFTS = {"prefix_hit_rate": 0.5, "draft_tokens": 2, "acceptance_rate": 0.6}
+FIGURES = ("inflight_ttft", "inflight_tpot", "inflight_power", "inflight_output_throughput")
+
+
+def served(**numbers: float) -> dict[str, float]:
+    """Figures of a server that computes cached prompts and drafts."""
+    with jax.enable_x64(True):
+        where = point(shipped_model("llama-3.1-8b"), TOY, FP16, **SERVED, **numbers)
+        found = Request(where)
+        return {name: float(getattr(found, name)) for name in FIGURES}
+
+
+def test_at_a_low_rate_hits_and_drafts_save_what_they_save_one_client() -> None:
+    one = served(**HITS_AND_DRAFTS, concurrency=1)
+    seldom = served(**HITS_AND_DRAFTS, request_rate=1e-6)
+    for name in ("inflight_ttft", "inflight_tpot"):
+        assert seldom[name] == pytest.approx(one[name], rel=1e-3)
+    assert seldom["inflight_power"] == pytest.approx(0.12 * 700, rel=1e-3)
+    plain = served(request_rate=1e-6)
+    assert seldom["inflight_ttft"] < plain["inflight_ttft"]
+    assert seldom["inflight_tpot"] < plain["inflight_tpot"]
+
+
+def test_hits_of_none_and_no_drafts_leave_arrivals_as_they_are() -> None:
+    rate = {"request_rate": 5.0}
+    without = {"prefix_hit_rate": 0.0, "draft_tokens": 0, "acceptance_rate": 0.0}
+    assert served(**without, **rate) == pytest.approx(served(**rate), rel=1e-12)
+
+
+def test_power_grows_with_the_rate_up_to_that_of_a_full_server() -> None:
+    rates = [served(**HITS_AND_DRAFTS, request_rate=rate) for rate in (0.1, 1.0, 10.0, 1e5)]
+    powers = [found["inflight_power"] for found in rates]
+    assert powers == sorted(powers)
+    full = served(**HITS_AND_DRAFTS)
+    assert powers[-1] == pytest.approx(full["inflight_power"], rel=1e-6)

@@ -112,7 +112,7 @@ class FiniteRun(Inflight):
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, on average over the run. [s]"""
-        steps = self.steps
+        steps = self.osl - 1
         return self.ttft + jnp.where(steps > 0, steps * self.tpot, 0.0)
 
     def ttft_quantile(self, share: float) -> Scalar:

@@ -29,7 +29,6 @@ References:
 import dataclasses
 from functools import cached_property
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -39,38 +38,12 @@ from sweep.kernel.inflight import Inflight, at_capacity, prefill_first
 from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
-from sweep.kernel.queueing import FLATTEST, NEARLY, Slots, bursts, others_near, slots
+from sweep.kernel.queueing import FLATTEST, NEARLY, Slots, Visit, bursts, others_near, slots
 
 BISECTIONS = 24
 """Halvings of an interval that contains a root: to 6e-8 of it, the resolution of 32 bits."""
 NINETY_NINE = 2.3263
 """Quantile of the normal distribution below which 99 % of it is. [1]"""
-
-
-class Visit(eqx.Module):
-    """Iterations of one microbatch of one attention group, as an arriving request finds them.
-
-    Attributes:
-        alone: Time of an iteration that decodes only. [s]
-        others: Time of one that carries prompts of others. [s]
-        decode_only: Share of the time in iterations that decode only. [1]
-        residual: Time until the running iteration ends. [s]
-        prefill: Time of the iterations that prefill the prompt. [s]
-        prefill_alone: The same without companions. [s]
-        each: Time that a companion adds, another prompt in its first iteration. [s]
-        backlog: Share of the requests that wait for prompts beyond those. [1]
-        backlog_wait: Mean wait of those. [s]
-    """
-
-    alone: Scalar
-    others: Scalar
-    decode_only: Scalar
-    residual: Scalar
-    prefill: Scalar
-    prefill_alone: Scalar
-    each: Scalar
-    backlog: Scalar
-    backlog_wait: Scalar
 
 
 class OpenLoop:
