@@ -33,7 +33,7 @@ def test_power_by_hand() -> None:
     assert float(share_of_rated_power(Busy(10.0, 9.0), 10.0, IDEAL)) == 1
 
 
-@pytest.mark.parametrize("numbers", [{}, {"tp": 2}, {"pp": 3}, {"concurrency": 64}])
+@pytest.mark.parametrize("numbers", [{"tp": 2}, {"pp": 3}])
 def test_power_lies_between_idle_and_rated(numbers: dict[str, float]) -> None:
     found = answers(**numbers)
     assert 0.12 * (TOY.tdp_w or 0) < found["inflight_power"] <= (TOY.tdp_w or 0)
@@ -43,7 +43,7 @@ def test_power_lies_between_idle_and_rated(numbers: dict[str, float]) -> None:
     )
 
 
-@pytest.mark.parametrize("family", ["llama", "mixtral", "gemma3_text", "deepseek_v3"])
+@pytest.mark.parametrize("family", ["llama", "deepseek_v3"])
 def test_decode_draws_what_its_operators_do(family: str) -> None:
     """A long output after one token: as busy as a static decode step at the mean context."""
     machine = hardware(on_chip_cache_bytes=1e9)
@@ -66,6 +66,7 @@ def test_prompts_take_all_the_time_of_single_tokens() -> None:
     assert answers(isl=2, osl=500)["inflight_prompt_share"] < 0.05
 
 
+@pytest.mark.slow
 def test_drafts_and_hits_move_power() -> None:
     with jax.enable_x64(True):
         plain = answers()

@@ -12,8 +12,9 @@ from calibration.fit.parameters import design, settings_of
 from calibration.fit.points import observe, recipe_of
 from calibration.fit.table import tabulate
 from calibration.validation.accuracy_report import kinds
+from sweep.decisions.deployment_sweep import memory_share
 from sweep.engines import known
-from sweep.engines.calibration_file import load_calibration
+from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.engines.engine import Engine, Types
 from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import beyond_bits
@@ -96,10 +97,10 @@ def test_habits_of_recipes() -> None:
 
 def test_an_unknown_engine_inherits_nothing() -> None:
     """Whatever `TensorRTLLM` overrides, another name gets the neutral form of."""
-    other = engine_of("vllm")
+    other = engine_of("my-engine")
     assert type(other) is Engine
     for version in ("0.7.0", "0.10.0", "1.0.0"):
-        assert other.era(version) == "vllm"
+        assert other.era(version) == "my-engine"
         assert other.attention_groups(version, 8, routed=True) == 1
     assert other.decoding("0.10", 4) == "shared heads together"
     assert other.reported_apart("0.10") is None
@@ -107,6 +108,23 @@ def test_an_unknown_engine_inherits_nothing() -> None:
     windowed = shipped().model("mistral-7b-v0.1")
     assert other.as_run(windowed) is windowed
     assert TENSORRT.as_run(windowed).config["sliding_window"] is None
+
+
+def test_engines_size_their_cache_by_shares_of_their_own() -> None:
+    shares = {name: engine_of(name).memory_share for name in ("vllm", "sglang", "tensorrt-llm")}
+    assert shares == {
+        "vllm": ("gpu_memory_utilization", 0.9),
+        "sglang": ("mem_fraction_static", 0.9),
+        "tensorrt-llm": ("kv_cache_fraction", 0.9),
+    }
+    for name in ("vllm", "sglang"):
+        # All else is as of any engine.
+        plain, own = Engine(name), engine_of(name)
+        assert own.settings == plain.settings
+        assert own.era("1.0.0") == plain.era("1.0.0")
+    calibration = Calibration(name="mine", engine="vllm")
+    assert memory_share(calibration) == {"gpu_memory_utilization": [0.9]}
+    assert memory_share(None) == {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ from state_models import STATE_MODELS, VARIANTS, tiny
 from sweep.kernel import phases
 from sweep.kernel.bindings.operator import Step
 from sweep.kernel.block import Block
+from sweep.kernel.draft import AFTER, BEFORE
 from sweep.kernel.operator_table import OPERATORS
 from sweep.kernel.operators.activation import activation
 from sweep.kernel.operators.attention import (
@@ -45,7 +46,6 @@ from sweep.kernel.operators.norm import norm
 from sweep.kernel.operators.residual import residual
 from sweep.kernel.operators.rotary import rotary
 from sweep.kernel.operators.sampling import sampling
-from sweep.models.next_tokens import AFTER, BEFORE
 from sweep.models.read import read_blocks
 
 HALF = {"input_bytes": 2.0, "output_bytes": 2.0}

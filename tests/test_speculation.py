@@ -84,8 +84,8 @@ def test_passes_of_a_few_tokens_by_hand() -> None:
 
 # Work of a pass.
 
-FAMILIES = ("llama", "mixtral", "gemma3_text", "deepseek_v3", "llama4_text")
-LIGHT = ("llama", "deepseek_v3")
+FAMILIES = ("llama", "gemma3_text", "deepseek_v3")
+LIGHT = ("deepseek_v3",)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
