@@ -17,6 +17,7 @@ from sweep.kernel.request import Request
 from sweep.kernel.state import State
 from sweep.models.parameter_count import model_facts
 from sweep.models.read import read_blocks
+from sweep.schema.axes import LOADS
 from sweep.specs.dtypes import Dtype
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec, Published, StoredTensor
@@ -425,3 +426,36 @@ def test_tensors_beyond_the_decoder_are_stored_and_not_used() -> None:
     assert facts(shape=[2, 5]).stored_parameters == plain.parameters + 10
     assert facts(copies=3).stored_parameters == plain.parameters + 18
     assert facts(copies=3).parameters == plain.parameters
+
+
+# Loads of a server.
+
+BY_LOAD = {
+    "scheduler": ({"scheduler": "chunked"}, {"scheduler": "prefill_first"}, "inflight_tpot"),
+    "num_requests": ({"num_requests": 64}, {"num_requests": 128}, "inflight_ttft"),
+    "concurrency": ({"concurrency": 8}, {"concurrency": 64}, "inflight_queue_time"),
+    "request_rate": ({"request_rate": 1e3}, {"request_rate": 2e3}, "inflight_ttft"),
+    "burstiness": (
+        {"request_rate": 2e3, "burstiness": 1.0},
+        {"request_rate": 2e3, "burstiness": 0.3},
+        "inflight_ttft",
+    ),
+}
+SMALL_SERVER = {"isl": 90, "osl": 20, "max_batch_size": 32, "max_num_tokens": 500}
+
+
+def test_every_load_has_a_case() -> None:
+    assert {*LOADS, "scheduler"} == set(BY_LOAD)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", BY_LOAD)
+def test_every_load_moves_its_variable(axis: str) -> None:
+    before, after, moved = BY_LOAD[axis]
+    with jax.enable_x64(True):
+        values = [
+            float(getattr(Request(point(model("llama"), **SMALL_SERVER, **load)), moved))
+            for load in (before, after)
+        ]
+    assert np.isfinite(values).all()
+    assert values[0] != values[1]
