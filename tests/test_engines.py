@@ -80,18 +80,18 @@ def test_attention_groups_of_published_rows(version: str, routed: bool, groups: 
 
 def test_habits_of_recipes() -> None:
     fp8, fp4 = Types("fp8"), Types("fp4")
-    assert TENSORRT.recipe("llama", fp8).kv_dtype == "fp8"
-    assert TENSORRT.recipe("deepseek-r1", fp4).part("attention").weight_dtype == "half"
-    assert TENSORRT.recipe("llama", fp4).part("attention").weight_dtype == "nvfp4"
-    assert TENSORRT.recipe("deepseek-r1", fp8).part("attention").weight_dtype == "fp8"
+    assert TENSORRT.recipe(fp8).kv_dtype == "fp8"
+    assert TENSORRT.recipe(fp4, latent=True).part("attention").weight_dtype == "half"
+    assert TENSORRT.recipe(fp4).part("attention").weight_dtype == "nvfp4"
+    assert TENSORRT.recipe(fp8, latent=True).part("attention").weight_dtype == "fp8"
     # 4-bit weights beside 16-bit inputs are another kind of checkpoint.
     assert (
-        TENSORRT.recipe("deepseek-r1", Types("fp4", "half")).part("attention").weight_dtype
+        TENSORRT.recipe(Types("fp4", "half"), latent=True).part("attention").weight_dtype
         == "nvfp4"
     )
-    plain = engine_of("vllm")
-    assert plain.recipe("llama", fp8).kv_dtype == "half"
-    assert plain.recipe("deepseek-r1", fp4).part("attention").weight_dtype == "nvfp4"
+    plain = engine_of("unknown")
+    assert plain.recipe(fp8).kv_dtype == "half"
+    assert plain.recipe(fp4, latent=True).part("attention").weight_dtype == "nvfp4"
 
 
 def test_an_unknown_engine_inherits_nothing() -> None:

@@ -76,15 +76,24 @@ class Engine:
         del activation
         return hidden
 
-    def attention(self, model: str, types: Types) -> LinearSpec | None:
-        """Projections around attention where their types differ from the other layers'."""
-        del model, types
+    def attention(self, types: Types, *, latent: bool) -> LinearSpec | None:
+        """Projections around attention where their types differ from the other layers'.
+
+        Args:
+            types: Types that the run states.
+            latent: Whether the model caches latents.
+        """
+        del types, latent
         return None
 
-    def recipe(self, model: str, types: Types) -> PrecisionSpec:
+    def recipe(self, types: Types, *, latent: bool = False) -> PrecisionSpec:
         """The precision recipe of a run that states `types`.
 
         The head and the hidden state keep at least 16 bits.
+
+        Args:
+            types: Types that the run states.
+            latent: Whether the model caches latents.
         """
         weight = BLOCK_FORMAT.get(types.weight, types.weight)
         activation = BLOCK_FORMAT.get(types.activation or "", types.activation) or weight
@@ -96,7 +105,7 @@ class Engine:
             "hidden_dtype": hidden,
             "kv_dtype": types.kv or self.kv_dtype(activation, hidden),
             "head_dtype": hidden,
-            "attention": self.attention(model, Types(weight, activation, types.kv)),
+            "attention": self.attention(Types(weight, activation, types.kv), latent=latent),
             **(INT4_SCALES if weight == "int4" else {}),
         }
         return PrecisionSpec(**fields)
