@@ -122,17 +122,20 @@ def tables(folder: Path) -> Iterator[tuple[str, Row]]:
         if name == "silicon":
             rows = against_littles_law(rows)
         for row in rows:
+            if row["engine"] == "vllm" and row["hardware"].startswith("mi"):
+                row = {**row, "engine": "vllm-rocm"}
             suffix = "-served" if row["engine"] == "tensorrt-llm" else ""
             if suffix and name != "silicon":
                 continue
-            yield f"{row['engine']}{suffix}", row
+            late = row["scenario"] == "inflight" and row["metric"] == "ttft"
+            yield (CLIENTS if late else f"{row['engine']}{suffix}"), row
 
 
 def main() -> None:
     """Write the tables and say how many rows each has."""
     found: dict[str, list[Row]] = {}
     for table, row in tables(Path(sys.argv[1])):
-        if table in KEPT:
+        if table in KEPT and row["engine"] in ENGINES:
             found.setdefault(table, []).append(row)
     for table, rows in found.items():
         used = [column for column in COLUMNS if any(row[column] for row in rows)]
@@ -143,7 +146,11 @@ def main() -> None:
         print(table, dict(Counter(row["quality"] for row in rows)))
 
 
-KEPT = ("tensorrt-llm-1.1", "tensorrt-llm-served", "vllm", "sglang", "vllm-rocm")
+CLIENTS = "served-ttft"
+"""Table of times to first token as clients measure them, with the wait for admission, which a fit
+of the time from admission must not read."""
+ENGINES = ("tensorrt-llm", "vllm", "sglang", "vllm-rocm")
+KEPT = ("tensorrt-llm-1.1", "tensorrt-llm-served", "vllm", "sglang", "vllm-rocm", CLIENTS)
 """Tables of engines that have a calibration."""
 
 if __name__ == "__main__":

@@ -86,8 +86,7 @@ def test_habits_of_recipes() -> None:
     assert TENSORRT.recipe(fp8, latent=True).part("attention").weight_dtype == "fp8"
     # 4-bit weights beside 16-bit inputs are another kind of checkpoint.
     assert (
-        TENSORRT.recipe(Types("fp4", "half"), latent=True).part("attention").weight_dtype
-        == "nvfp4"
+        TENSORRT.recipe(Types("fp4", "half"), latent=True).part("attention").weight_dtype == "nvfp4"
     )
     plain = engine_of("unknown")
     assert plain.recipe(fp8).kv_dtype == "half"
@@ -96,10 +95,10 @@ def test_habits_of_recipes() -> None:
 
 def test_an_unknown_engine_inherits_nothing() -> None:
     """Whatever `TensorRTLLM` overrides, another name gets the neutral form of."""
-    other = engine_of("vllm")
+    other = engine_of("unknown")
     assert type(other) is Engine
     for version in ("0.7.0", "0.10.0", "1.0.0"):
-        assert other.era(version) == "vllm"
+        assert other.era(version) == "unknown"
         assert other.attention_groups(version, 8, routed=True) == 1
     assert other.decoding("0.10", 4) == "shared heads together"
     assert other.reported_apart("0.10") is None
@@ -160,29 +159,29 @@ def test_a_second_engine_takes_one_class(with_other) -> None:
 
 def test_rows_of_two_engines_keep_their_own_windows_and_settings(with_other) -> None:
     """One model, three engines: each row is run as its own engine runs it."""
-    engines = ("tensorrt-llm", "other", "vllm")
+    engines = ("tensorrt-llm", "other", "third")
     rows = [of_other(id=engine, engine=engine) for engine in engines]
     windows = {
         rows[row].id: max(float(block.window[at]) for block in group.point.model.blocks)
         for group in observe(rows, shipped())
         for at, row in enumerate(group.rows)
     }
-    assert windows == {"tensorrt-llm": 0.0, "other": 64.0, "vllm": 4096.0}  # 0: no window
+    assert windows == {"tensorrt-llm": 0.0, "other": 64.0, "third": 4096.0}  # 0: no window
     traits = tabulate(rows, shipped()).traits
     kept = design(traits)._fixed[:, FACTORS.index("kept_context")]
     assert kept.tolist() == [1.0, 0.5, 0.0]
     settings = settings_of(traits, "tensorrt-llm")
-    assert settings["kept_context"] == {"default": 1.0, "old": 0.5, "vllm": 0.0}
-    assert settings["logit_copies"]["vllm"] == 1.0
+    assert settings["kept_context"] == {"default": 1.0, "old": 0.5, "third": 0.0}
+    assert settings["logit_copies"]["third"] == 1.0
     # Rows of another engine leave those of the calibration that a fit starts from as they are.
     base = load_calibration("tensorrt-llm")
     assert base is not None
-    continued = settings_of(traits[2:], "vllm", base)
-    assert continued["kept_context"] == {"default": 1.0, "vllm": 0.0}
-    assert continued["logit_copies"] == base.settings["logit_copies"] | {"vllm": 1.0}
+    continued = settings_of(traits[2:], "third", base)
+    assert continued["kept_context"] == {"default": 1.0, "third": 0.0}
+    assert continued["logit_copies"] == base.settings["logit_copies"] | {"third": 1.0}
     # Whatever the order of the rows, the default is that of the calibration's engine.
     assert settings_of(traits[::-1], "tensorrt-llm")["kept_context"]["default"] == 1.0
-    assert settings["reserved_memory_bytes"] == {"default": 2.5e9, "old": 0.0, "vllm": 0.0}
+    assert settings["reserved_memory_bytes"] == {"default": 2.5e9, "old": 0.0, "third": 0.0}
 
 
 def test_a_layout_that_is_unusual_for_its_engine_is_remarked_upon() -> None:
@@ -199,7 +198,9 @@ def test_a_layout_that_is_unusual_for_its_engine_is_remarked_upon() -> None:
 def test_traits_name_their_engine() -> None:
     catalog = shipped()
     blocks = read_blocks(catalog.model("llama-3.1-8b").config, "")
-    found = traits_of(catalog.hardware("h100-sxm-80gb"), "fp8", "vllm", "0.10.0", blocks)
+    found = traits_of(
+        catalog.hardware("h100-sxm-80gb"), catalog.precision("fp8"), "vllm", "0.10.0", blocks
+    )
     assert (found.engine, found.era, found.version) == ("vllm", "vllm", "vllm 0.10.0")
     assert found.attention == "vllm, 4 to 1"
 
@@ -225,7 +226,7 @@ def test_traits_are_built_once_per_level(monkeypatch) -> None:
             place = dict(zip(calibration.axes(name), where, strict=True))
             one = whole(
                 machines[place.get("hardware", 0)],
-                recipes[place.get("precision", 0)].weight_dtype,
+                recipes[place.get("precision", 0)],
                 *version,
                 models[place.get("model", 0)],
             )
@@ -245,7 +246,9 @@ def test_traits_of_accelerators(name: str, fabric: str, host: str) -> None:
     """GPUs with a link to at least one other have the trait, whatever their number."""
     catalog = shipped()
     blocks = read_blocks(catalog.model("llama-3.1-8b").config, "")
-    found = traits_of(catalog.hardware(name), "fp8", "tensorrt-llm", "1.0.0", blocks)
+    found = traits_of(
+        catalog.hardware(name), catalog.precision("fp8"), "tensorrt-llm", "1.0.0", blocks
+    )
     assert (found.fabric, found.host) == (fabric, host)
 
 

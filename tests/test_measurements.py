@@ -31,7 +31,8 @@ def test_the_shipped_table_is_whole() -> None:
     rows = read_measurements("tensorrt-llm")
     kept, suspects = without_suspects(rows)
     assert len(rows) == 4368
-    assert len(suspects) == 45
+    # With 18 of a mixture labelled fp8 whose raw file says 16-bit weights.
+    assert len(suspects) == 63
     assert {row.scenario for row in kept} == {"static_batch", "inflight", "first_token"}
     assert all(row.source for row in rows)
     # The four rows of the article.

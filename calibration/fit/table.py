@@ -102,19 +102,18 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
     warn_of_layouts(rows, {name: is_routed(blocks[name]) for name in blocks})
     groups = tuple(observe(rows, catalog))
     machines = machines_of(rows, catalog)
-    dtypes = [recipe.weight_dtype for recipe in recipes_of(rows, catalog)]
+    recipes = recipes_of(rows, catalog)
 
     def traits(place: int) -> Traits:
         row = rows[place]
         return traits_of(
-            machines[place], dtypes[place], row.engine, row.engine_version, blocks[row.model]
+            machines[place], recipes[place], row.engine, row.engine_version, blocks[row.model]
         )
 
     configurations = [configuration(row) for row in rows]
     # A figure of a configuration measured twice under one version is no further evidence.
     measured_as = [
-        (run, row.engine_version, row.metric)
-        for run, row in zip(configurations, rows, strict=True)
+        (run, row.engine_version, row.metric) for run, row in zip(configurations, rows, strict=True)
     ]
     repeats = Counter(measured_as)
     return Table(
@@ -124,8 +123,8 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
             each(
                 rows,
                 [
-                    (row.hardware, dtype, row.engine, row.engine_version, row.model)
-                    for row, dtype in zip(rows, dtypes, strict=True)
+                    (row.hardware, id(recipe), row.engine, row.engine_version, row.model)
+                    for row, recipe in zip(rows, recipes, strict=True)
                 ],
                 traits,
             )

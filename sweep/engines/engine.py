@@ -13,6 +13,9 @@ BLOCK_FORMAT = {"fp4": "nvfp4"}
 INT4_SCALES: dict[str, Any] = {"weight_group_size": 128, "weight_scale_bytes": 2.0}
 """Scales of 4-bit integers as AWQ and GPTQ checkpoints store them."""
 
+UNSTATED_VENDOR = "unknown"
+"""Maker of an accelerator whose specification names none."""
+
 
 Settings = Mapping[str, Mapping[str, float]]
 """Values of factors by era; `default` is for every other era."""
@@ -41,10 +44,16 @@ class Engine:
         name: Name in measurements and calibrations.
         settings: Factors that are habits of the engine and are not fitted: value by era, with
             `default` for all other eras.
+        vendors: Makers of the accelerators that it runs on; empty where any may do.
     """
 
     name: str
     settings: Settings = field(default_factory=dict)
+    vendors: tuple[str, ...] = ()
+
+    def runs_on(self, vendor: str) -> bool:
+        """Whether it runs on accelerators of a maker; a maker that is not stated passes."""
+        return not self.vendors or vendor in (*self.vendors, UNSTATED_VENDOR)
 
     def era(self, version: str) -> str:
         """Name of the range of versions, around `version`, that share their kernels."""

@@ -42,10 +42,16 @@ class TensorRTLLM(Engine):
 
     name: str = "tensorrt-llm"
     settings: Settings = field(default_factory=lambda: SETTINGS)
+    vendors: tuple[str, ...] = ("NVIDIA",)
 
     def era(self, version: str) -> str:
-        """Name of the range of versions, around `version`, that share their kernels."""
+        """Name of the range of versions, around `version`, that share their kernels.
+
+        A version that is no number counts as the latest.
+        """
         number = version_of(version)
+        if not number:
+            return LAST_ERA
         return next((name for end, name in ERAS if number < end), LAST_ERA)
 
     def decoding(self, era: str, sharing: int) -> str:

@@ -7,6 +7,9 @@ together, since all return as many tokens; so prompts arrive in lumps, not evenl
 server runs in cycles: some iterations carry a lump, the others decode only. With room for all
 prompts in one lump a cycle is a static batch.
 
+A server that prefills first [3] lets sequences decode only when no prompt waits. All requests then
+start to decode together and end together: a cycle is all lumps, and then decoding only.
+
 Sizes are means over a cycle, so that prompts need not fill iterations exactly. The tests compare
 them with a simulation of the same server, iteration by iteration: for two models under loads from
 1 to 512 requests throughput differs by 0.03 % in the median and by 2 % at most; for iterations
@@ -15,15 +18,17 @@ whose time hardly depends on what is in them it differs by 6 % at most.
 References:
     [1] Yu et al., "Orca", OSDI 2022.
     [2] Agrawal et al., "Sarathi-Serve", OSDI 2024.
+    [3] Zheng et al., "SGLang", NeurIPS 2024.
 """
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from sweep.kernel import memory, phases
-from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 
 
@@ -101,6 +106,41 @@ def cycle(residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar) -
     )
 
 
+def cycle_of_prefill_first(
+    residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar
+) -> Cycle:
+    """Compute the cycle of `residents` requests where no sequence decodes while a prompt waits.
+
+    Half of the other lumps come before a request's own, as it waits, and half after it, as the
+    others do. For 4 requests of 100 tokens in and 10 out and 200 tokens an iteration, two
+    iterations prefill two prompts each, and nine decode 4 sequences.
+
+    Args:
+        residents: Requests held. [count]
+        isl: Input tokens of each. [count]
+        osl: Output tokens of each. [count]
+        max_num_tokens: Tokens an iteration may take. [count]
+    """
+    lumps = jnp.maximum(jnp.ceil(residents * isl / max_num_tokens - 1e-6), 1.0)
+    lump = residents * isl / lumps
+    chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
+    stay = lumps + osl - 1
+    others = (lumps - chunks) / 2
+    return Cycle(
+        residents=residents,
+        chunk=isl / chunks,
+        chunks=chunks,
+        lump=lump,
+        lumps=lumps / stay,
+        decoding_beside=0.0 * residents,
+        decoding_alone=residents,
+        started=residents / stay,
+        stay=stay,
+        waited=others,
+        interrupted=others,
+    )
+
+
 class Inflight:
     """Steady state of the server at one point, and a run of `num_requests`.
 
@@ -117,9 +157,12 @@ class Inflight:
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
-        self.cycle = cycle(
-            held / self.microbatches, self.isl, self.osl, point.server.max_num_tokens
-        )
+        load = held / self.microbatches, self.isl, self.osl, point.server.max_num_tokens
+        self.cycle = cycle(*load)
+        first = point.factors.prefill_first
+        if not is_nothing(first):
+            apart = cycle_of_prefill_first(*load)
+            self.cycle = jax.tree.map(partial(jnp.where, first > 0), apart, self.cycle)
 
     @cached_property
     def _alone(self) -> phases.Pass:
@@ -159,7 +202,9 @@ class Inflight:
     def tpot(self) -> Scalar:
         """Time per output token after the first. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
-        spent = lumps * self.lump_latency + (steps - lumps) * self._alone.latency
+        # A lump that no sequence decodes beside adds to the steps; any other is one of them.
+        beside = jnp.where(self.cycle.decoding_beside > 0, lumps, 0.0)
+        spent = lumps * self.lump_latency + (steps - beside) * self._alone.latency
         return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property
