@@ -48,11 +48,11 @@ PRIORS: dict[str, Prior] = {
 }
 """Physical priors. Saturated rows alone do not determine fixed costs: about 6 µs for the dozen
 kernels of a layer and 0.4 ms for a pass come from profiles of engines with CUDA graphs; plain
-copies reach 90 to 93 % of the memory bandwidth that a datasheet states, and a sum of a few kilobytes
-over the GPUs of a machine takes 10 to 12 µs where each reads the buffers of all. The widths were
-chosen by the errors of refits without the configurations, models and accelerators predicted: hosts
-and their software differ, links and matrix units of different accelerators reach much the same
-share of their rates."""
+copies reach 90 to 93 % of the memory bandwidth that a datasheet states, and a sum of a few
+kilobytes over the GPUs of a machine takes 10 to 12 µs where each reads the buffers of all. The
+widths were chosen by the errors of refits without the configurations, models and accelerators
+predicted: hosts and their software differ, links and matrix units of different accelerators reach
+much the same share of their rates."""
 
 SHARE = (0.02, 1.5)
 """A share above 1 says that the formula counts work the engine does not do; half as much again is

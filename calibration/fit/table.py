@@ -71,7 +71,7 @@ class Table:
 
 
 def configuration(row: Measurement) -> str:
-    """The run of a row, whatever the engine's version: neighbours across versions are nearly copies.
+    """The run of a row, whatever the version: neighbours across versions are nearly copies.
 
     Metrics of one run share it. A row that states no experts' GPUs, attention groups, type of the
     KV cache or recipe differs from one that does.
