@@ -32,7 +32,7 @@ from calibration.fit.verdicts import (
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
 from calibration.validation.accuracy_report import Judged, as_markdown, figures, kinds
 from calibration.validation.conformal import conformal_halfwidth
-from calibration.validation.group_spreads import multiples, spreads
+from calibration.validation.group_spreads import multiples, spreads, widened
 from calibration.validation.half_widths import ranges
 from calibration.validation.held_out import rank_correlation, splits, summary
 from calibration.validation.predictions import predictions
@@ -458,6 +458,8 @@ def test_ranges_are_those_of_the_rows() -> None:
         "osl": [10, 20],
         "gpus": [1, 2],
         "concurrency": [3, 7],
+        # Three on one GPU, seven on two.
+        "load": [3, 3.5],
     }
     assert found["static_batch"]["batch_size"] == [64, 64]
 
@@ -707,3 +709,40 @@ def test_a_fit_with_ranges_survives_its_file(tmp_path: Path) -> None:
     again = load_calibration(path)
     assert again is not None
     assert again.digest == calibration().digest
+
+
+def test_a_row_that_is_not_of_the_calibration_says_so() -> None:
+    mine = calibration(engine="tensorrt-llm")
+    given = {"concurrency": 64, "osl": 500, "engine": "tensorrt-llm", "engine_version": "1.0.0"}
+    changes = [
+        {},
+        {"engine": "vllm"},
+        {"engine_version": ""},
+        {"engine_version": "nightly"},
+        {"model": "llama-3.1-70b", "precision": "fp16"},
+    ]
+    rows = [row(**given | change | {"id": str(n)}) for n, change in enumerate(changes)]
+    told = predictions(tabulate(rows, shipped()), mine)
+    assert told["flags"].tolist() == [
+        "",
+        "unseen_hardware unseen_model unseen_dtype unseen_family other_engine",
+        "unknown_version",
+        "unknown_version",
+        "unseen_model infeasible",
+    ]
+    width = np.log(told["upper"] / told["predicted"]).to_numpy()
+    assert width[0] == pytest.approx(0.05)
+    # Four times as much as no row measures: 0.05²·(1 + 3·1.25) for three reasons, of which a new
+    # family is one with its models.
+    assert width[1] == pytest.approx(0.05 * np.sqrt(1 + 3 * 1.25))
+    np.testing.assert_allclose(width[2:4], 0.05 * UNMEASURED)
+
+
+def test_a_fit_from_a_calibration_widens_what_its_rows_exceed() -> None:
+    known = calibration(spreads={"version": {"mine 1": 2.0}})
+    groups = {"version": np.repeat(["mine 1", "mine 2", "mine 3"], 20)}
+    errors = np.concatenate([np.full(20, 0.05), np.full(20, -0.2), np.full(20, 0.9)])
+    scenarios = np.repeat(["inflight", "inflight", "unjudged"], 20)
+    found = widened(known, groups, scenarios, errors)["version"]
+    # Errors of half of 0.05·2 leave it; four times 0.05 makes it four; nothing to compare with.
+    assert found == {"mine 1": 2.0, "mine 2": 4.0}

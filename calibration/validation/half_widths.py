@@ -148,9 +148,11 @@ def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
 
     inflight = np.asarray([row.scenario == "inflight" for row in table.rows])
     gpus = np.asarray([row.replica_gpus for row in table.rows], float)
+    requests = np.where(inflight, _held(table) if held else column("concurrency"), np.nan)
     return {
         "batch_size": np.where(inflight, np.nan, column("batch_size")),
-        "concurrency": np.where(inflight, _held(table) if held else column("concurrency"), np.nan),
+        "concurrency": requests,
+        "load": requests / gpus,
         "isl": column("isl"),
         "osl": np.asarray([np.nan if r.scenario == "first_token" else r.osl for r in table.rows]),
         "gpus": gpus,

@@ -18,11 +18,13 @@ UNMEASURED = 1.5
 RANGED = {
     "batch_size": "beyond_batch",
     "concurrency": "beyond_batch",
+    "load": "beyond_batch",
     "isl": "beyond_length",
     "osl": "beyond_length",
     "gpus": "beyond_gpus",
 }
-"""Numbers whose ranges a calibration records, and the flag for a value outside."""
+"""Numbers whose ranges a calibration records, and the flag for a value outside; the load is the
+concurrency over the GPUs of a replica."""
 
 Array = np.ndarray[Any, Any]
 Numbers = Mapping[str, Array]
