@@ -13,13 +13,13 @@ from calibration.fit.points import observe, recipe_of
 from calibration.fit.table import tabulate
 from calibration.validation.accuracy_report import kinds
 from sweep.engines import known
-from sweep.engines.calibration_file import load_calibration
+from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.engines.engine import Engine, Types
 from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import beyond_bits
 from sweep.engines.traits import traits_of
 from sweep.engines.versions import version_of
-from sweep.errors import SpecWarning
+from sweep.errors import SpecError, SpecWarning
 from sweep.kernel.factors import FACTORS
 from sweep.models.read import read_blocks
 from sweep.specs.model import ModelSpec
@@ -256,3 +256,50 @@ def test_the_ends_of_a_range_lie_within_it() -> None:
     sizes = np.asarray([0.0, 1.0, 32.0, 64.0, 65.0])
     outside = beyond_bits({"batch_size": [1, 64]}, {"batch_size": sizes}) > 0
     assert outside.tolist() == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "era"),
+    [
+        ("vllm", "0.7.3", "vllm, first core"),
+        ("vllm", "0.8.0", "vllm"),
+        ("vllm", "0.19.1rc1.dev339+gedc364896", "vllm"),
+        ("vllm", "unstated", "vllm, unstated"),
+        ("vllm", "", "vllm"),
+        ("vllm-rocm", "0.6.6", "vllm-rocm, first core"),
+        ("vllm-rocm", "0.9.0.1", "vllm-rocm"),
+        ("sglang", "0.5.9", "sglang"),
+        # A version that is no number counts as the latest, not as the oldest.
+        ("tensorrt-llm", "", "pytorch"),
+        ("tensorrt-llm", "nightly", "pytorch"),
+    ],
+)
+def test_eras_of_engines(engine: str, version: str, era: str) -> None:
+    assert engine_of(engine).era(version) == era
+
+
+def test_experts_are_pooled_by_their_own_type() -> None:
+    catalog = shipped()
+    blocks = read_blocks(catalog.model("gpt-oss-120b").config, "")
+    recipe = catalog.precision("mxfp4-experts")
+    found = traits_of(catalog.hardware("h100-sxm-80gb"), recipe, "vllm", "0.18.0", blocks)
+    assert (found.dtype, found.expert_kernel) == ("half", "vllm, mxfp4")
+
+
+@pytest.mark.parametrize(
+    ("engine", "machine", "makers"),
+    [
+        ("tensorrt-llm", "mi300x", "NVIDIA, not of AMD"),
+        ("vllm-rocm", "h100-sxm-80gb", "AMD, not of NVIDIA"),
+        ("sglang", "gaudi3", "NVIDIA, not of Intel"),
+    ],
+)
+def test_an_accelerator_that_an_engine_does_not_run_on_is_refused(engine, machine, makers) -> None:
+    catalog = shipped()
+    calibration = Calibration(name="mine", engine=engine)
+    models = [read_blocks(catalog.model("llama-3.1-8b").config, "")]
+    with pytest.raises(SpecError, match=f"{machine}: calibration mine.*{makers}"):
+        calibration.grid(models, [catalog.hardware(machine)], [catalog.precision("fp16")])
+    # One without an engine of its own has been seen nowhere in particular.
+    open_to_all = Calibration(name="mine", engine="unknown")
+    open_to_all.grid(models, [catalog.hardware(machine)], [catalog.precision("fp16")])

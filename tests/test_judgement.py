@@ -40,6 +40,7 @@ from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.engines.prediction_interval import (
     UNMEASURED,
     Subjects,
+    bands,
     beyond_bits,
     halfwidth,
     unseen_bits,
@@ -746,3 +747,30 @@ def test_a_fit_from_a_calibration_widens_what_its_rows_exceed() -> None:
     found = widened(known, groups, scenarios, errors)["version"]
     # Errors of half of 0.05·2 leave it; four times 0.05 makes it four; nothing to compare with.
     assert found == {"mine 1": 2.0, "mine 2": 4.0}
+
+
+def test_bands_of_requests_and_gpus() -> None:
+    nothing = np.nan
+    found = bands(
+        {
+            "batch_size": np.asarray([8.0, 9.0, nothing, nothing]),
+            "concurrency": np.asarray([nothing, nothing, 65.0, nothing]),
+            "gpus": np.asarray([1.0, 2.0, 3.0, 8.0]),
+        }
+    )
+    assert found["requests"].tolist() == ["to 8", "to 64", "above 64", "full"]
+    assert found["gpus"].tolist() == ["to 1", "to 2", "to 4", "above 4"]
+    # A static batch, and a server without a limit.
+    assert bands({"batch_size": np.asarray(64.0)})["requests"] == "to 64"
+    assert bands({"gpus": np.asarray(1.0)})["requests"] == "full"
+
+
+def test_an_interval_is_as_wide_as_its_band() -> None:
+    spreads_of = {"requests": {"to 8": 2.0}, "gpus": {"above 4": 1.5}}
+    mine = calibration(spreads=spreads_of, ranges={}, engine="tensorrt-llm")
+    given = {"osl": 500, "engine_version": "1.0.0"}
+    loads = [(8, 1), (64, 1), (8, 8), (64, 8)]
+    rows = [row(id=f"{c} {tp}", concurrency=c, tp=tp, **given) for c, tp in loads]
+    told = predictions(tabulate(rows, shipped()), mine)
+    width = np.log(told["upper"] / told["predicted"])
+    np.testing.assert_allclose(width, 0.05 * np.asarray([2.0, 1.0, 3.0, 1.5]))

@@ -1,4 +1,4 @@
-"""Relative error spread by accelerator, model, expert type and version."""
+"""Relative error spread by accelerator, model, expert type, version, requests and GPUs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,9 @@ import numpy as np
 from calibration.fit.parameters import Array
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
+from calibration.validation.ranged import ranged_numbers
 from sweep.engines.calibration_file import Calibration
+from sweep.engines.prediction_interval import bands
 
 HELD = 20.0
 """Rows of mean error added to each group, which pull small groups towards 1. [count]"""
@@ -21,8 +23,10 @@ Spreads = Mapping[str, Mapping[str, float]]
 
 
 def groups_of(table: Table) -> dict[str, Array]:
-    """Labels of each row by accelerator, model, expert type and engine version."""
+    """Labels of each row by accelerator, model, expert type, version, requests and GPUs."""
+    numbers = ranged_numbers(table, held=False)
     return {
+        **bands({name: numbers[name] for name in ("batch_size", "concurrency", "gpus")}),
         "hardware": table.labels("hardware"),
         "model": table.labels("model"),
         "experts": table.labels("experts"),

@@ -1,16 +1,15 @@
 """Half-widths of intervals, from errors of rows that a fit had not seen, and ranges of the rows."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from calibration.fit.forward import predict
 from calibration.fit.parameters import Array
 from calibration.fit.solver import Fit
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.group_spreads import Spreads, groups_of, multiples
+from calibration.validation.ranged import ranged_numbers
 from sweep.engines.prediction_interval import RANGED
 
 END = 0.1
@@ -132,36 +131,6 @@ def _ends(values: Array, where: Array) -> Iterator[Array]:
         inside[where] = outer[where]
         if 0 < inside.sum() <= len(known) / 2:
             yield np.where(inside, "end", "")
-
-
-def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
-    """Numbers of `RANGED` of every row, NaN where it has none. [count]
-
-    Args:
-        table: The rows.
-        held: Whether to use the requests in flight of the kernel, or the concurrency of the row.
-    """
-
-    def column(name: str) -> Array:
-        values = [getattr(row, name) for row in table.rows]
-        return np.asarray([np.nan if value is None else value for value in values], float)
-
-    inflight = np.asarray([row.scenario == "inflight" for row in table.rows])
-    gpus = np.asarray([row.replica_gpus for row in table.rows], float)
-    requests = np.where(inflight, _held(table) if held else column("concurrency"), np.nan)
-    return {
-        "batch_size": np.where(inflight, np.nan, column("batch_size")),
-        "concurrency": requests,
-        "load": requests / gpus,
-        "isl": column("isl"),
-        "osl": np.asarray([np.nan if r.scenario == "first_token" else r.osl for r in table.rows]),
-        "gpus": gpus,
-    }
-
-
-def _held(table: Table) -> Array:
-    groups = [dataclasses.replace(g, variable="inflight_concurrency") for g in table.groups]
-    return np.round(predict(groups))
 
 
 def ranges(

@@ -10,7 +10,7 @@ from calibration.fit.forward import Forward, predict
 from calibration.fit.parameters import Array
 from calibration.fit.points import VARIABLES
 from calibration.fit.table import Table
-from calibration.validation.half_widths import ranged_numbers
+from calibration.validation.ranged import ranged_numbers
 from sweep.engines.calibration_file import Calibration
 from sweep.engines.prediction_interval import UNMEASURED, Subjects
 from sweep.engines.versions import UNSTATED_VERSION, version_of

@@ -67,8 +67,9 @@ class Calibration(Spec):
         halfwidths: Half of the 90 % interval of a logarithm, by scenario and by what is new:
             `seen`, or a word of `EXTRAPOLATION`. [1]
         seen: What the rows cover: `hardware`, `model`, `dtype` and `family`.
-        spreads: Interval width relative to the default, for a `hardware`, `model`, `version`, or
-            for `experts` `routed` or `none`; 1 where it is not listed. [1]
+        spreads: Interval width relative to the default, for a `hardware`, `model`, `version`,
+            for `experts` `routed` or `none`, and for bands of `requests` and `gpus`; 1 where it is
+            not listed. [1]
         ranges: Lowest and highest number of the rows, by scenario and quantity of `RANGED`.
             [count]
     """
@@ -160,7 +161,9 @@ class Calibration(Spec):
         return Intervals(
             extrapolation=extrapolations(self.seen, self.ranges, subjects, numbers),
             usual=usual_halfwidths(self.halfwidths, variables),
-            spread=spread_of(self.spreads, subjects),
+            spread={
+                mask: spread_of(self.spreads, subjects, given) for mask, given in numbers.items()
+            },
         )
 
 
