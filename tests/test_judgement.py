@@ -16,6 +16,7 @@ from scipy.optimize import least_squares
 from calibration.calibrate import calibrate
 from calibration.cli.main import cli
 from calibration.files import as_text, save
+from calibration.fit.damped import damped_least_squares
 from calibration.fit.forward import Forward
 from calibration.fit.parameters import Design, chosen, design, split_patterns
 from calibration.fit.priors import BOUNDS, PRIORS
@@ -774,3 +775,27 @@ def test_an_interval_is_as_wide_as_its_band() -> None:
     told = predictions(tabulate(rows, shipped()), mine)
     width = np.log(told["upper"] / told["predicted"])
     np.testing.assert_allclose(width, 0.05 * np.asarray([2.0, 1.0, 3.0, 1.5]))
+
+
+@pytest.mark.parametrize("start", [(-1.2, 1.0), (3.0, -2.0)])
+def test_damped_steps_find_the_minimum_that_scipy_finds(start: tuple[float, float]) -> None:
+    """Rosenbrock's valley, with weak priors as a fit has them."""
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        return np.asarray([10 * (x[1] - x[0] ** 2), 1 - x[0], 0.01 * x[0], 0.01 * x[1]])
+
+    def jacobian(x: np.ndarray) -> np.ndarray:
+        return np.asarray([[-20 * x[0], 10], [-1, 0], [0.01, 0], [0, 0.01]])
+
+    options = {"ftol": 1e-12, "xtol": 1e-12, "max_nfev": 500}
+    for bounds in ((-np.inf, np.inf), ([-5, -5], [5, 0.5])):
+        found = damped_least_squares(
+            residuals,
+            np.asarray([start[0], min(start[1], 0.4)]),
+            jacobian,
+            bounds=bounds,
+            **options,
+        )
+        again = least_squares(residuals, [0.5, 0.4], jacobian, bounds=bounds, **options)
+        np.testing.assert_allclose(found.x, again.x, rtol=1e-4)
+        assert found.cost == pytest.approx(again.cost, rel=1e-8)
