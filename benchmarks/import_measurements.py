@@ -127,6 +127,8 @@ def tables(folder: Path) -> Iterator[tuple[str, Row]]:
             suffix = "-served" if row["engine"] == "tensorrt-llm" else ""
             if suffix and name != "silicon":
                 continue
+            if read is varied:
+                suffix = "-varied"
             late = row["scenario"] == "inflight" and row["metric"] == "ttft"
             yield (CLIENTS if late else f"{row['engine']}{suffix}"), row
 
@@ -150,8 +152,12 @@ CLIENTS = "served-ttft"
 """Table of times to first token as clients measure them, with the wait for admission, which a fit
 of the time from admission must not read."""
 ENGINES = ("tensorrt-llm", "vllm", "sglang", "vllm-rocm")
-KEPT = ("tensorrt-llm-1.1", "tensorrt-llm-served", "vllm", "sglang", "vllm-rocm", CLIENTS)
-"""Tables of engines that have a calibration."""
+KEPT = (
+    *("tensorrt-llm-1.1", "tensorrt-llm-served", "vllm", "vllm-varied", "sglang"),
+    *("sglang-varied", "vllm-rocm", CLIENTS),
+)
+"""Shipped tables. Runs of prompts of varied lengths, of which only means are known, are apart from
+those that are fitted."""
 
 if __name__ == "__main__":
     main()

@@ -17,6 +17,8 @@ from calibration.fit.verdicts import (
     rows_by_regime,
     verdicts,
 )
+from calibration.measurements.table import Measurement
+from calibration.validation.conformal import ENOUGH
 from calibration.validation.group_spreads import groups_of, spreads, widened
 from calibration.validation.half_widths import by_scenario, halfwidths, left_out_errors, ranges
 from calibration.validation.held_out import summary
@@ -170,7 +172,7 @@ def _as_calibration(
     rows = [table.rows[place] for place in places]
     engines = Counter(row.engine for row in rows)
     engine = engines.most_common(1)[0][0]
-    versions = sorted({r.engine_version for r in rows if r.engine == engine}, key=version_of)
+    version = _predicted_version([r for r in rows if r.engine == engine])
     seen = {
         "hardware": sorted({r.hardware for r in rows} | _seen(start_from, "hardware")),
         "model": sorted({r.model for r in rows} | _seen(start_from, "model")),
@@ -190,7 +192,7 @@ def _as_calibration(
     return Calibration(
         name=name,
         engine=engine,
-        engine_version=versions[-1],
+        engine_version=version,
         provenance={
             "made_by": f"llm-sweep {package_version()}",
             "made_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -222,6 +224,13 @@ def _as_calibration(
         seen=seen,
         ranges=ranges(table, start_from.ranges if start_from else {}, places=places),
     )
+
+
+def _predicted_version(rows: Sequence[Measurement]) -> str:
+    """The version that a sweep predicts: the latest with enough rows for a quantile, if any has."""
+    certain = Counter(row.engine_version for row in rows if row.quality == "ok")
+    enough = {version for version, count in certain.items() if count >= ENOUGH}
+    return max(enough or {row.engine_version for row in rows}, key=version_of)
 
 
 def _seen(start_from: Calibration | None, what: str) -> set[str]:
