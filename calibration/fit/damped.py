@@ -1,11 +1,12 @@
 """Damped least squares on normal equations, for residuals that include priors of all parameters."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from scipy import linalg
-from scipy.optimize import OptimizeResult, least_squares
+from scipy.optimize import least_squares
 
 from calibration.fit.parameters import Array
 
@@ -86,4 +87,4 @@ def damped_least_squares(
             damping = max(damping / 5, LEAST_DAMPING)
         elif gain < FAIR:
             damping *= 2
-    return OptimizeResult(x=here, cost=cost, nfev=evaluations)
+    return SimpleNamespace(x=here, cost=cost, nfev=evaluations)
