@@ -20,7 +20,13 @@ from calibration.fit.verdicts import (
 from calibration.measurements.table import Measurement
 from calibration.validation.conformal import ENOUGH
 from calibration.validation.group_spreads import groups_of, spreads, widened
-from calibration.validation.half_widths import by_scenario, halfwidths, left_out_errors, ranges
+from calibration.validation.half_widths import (
+    by_scenario,
+    certain,
+    halfwidths,
+    left_out_errors,
+    ranges,
+)
 from calibration.validation.held_out import summary
 from sweep.engines.calibration_file import Calibration, Figure
 from sweep.engines.traits import Traits
@@ -181,10 +187,12 @@ def _as_calibration(
     }
     scenarios = np.asarray([row.scenario for row in rows])
     groups = {by: labels[places] for by, labels in groups_of(table).items()}
+    sure = np.isin(places, certain(table, places))
+    judged = np.where(sure, left_out[places], np.nan)
     if start_from:
-        spread = widened(start_from, groups, scenarios, left_out[places])
+        spread = widened(start_from, groups, scenarios, judged)
     else:
-        spread = spreads(groups, scenarios, left_out[places])
+        spread = spreads(groups, scenarios, judged)
     widths = halfwidths(
         table, fit, start_from.halfwidths if start_from else None, spread, places=places
     )

@@ -52,6 +52,12 @@ def by_scenario(table: Table, places: Array | None = None) -> dict[str, Array]:
     return {str(name): kept[scenarios == name] for name in np.unique(scenarios)}
 
 
+def certain(table: Table, places: Array) -> Array:
+    """Those of the rows at `places` that are not in doubt; all if all are."""
+    kept = np.asarray([place for place in places if table.rows[place].quality == "ok"], int)
+    return kept if len(kept) else places
+
+
 def halfwidths(
     table: Table,
     fit: Fit,
@@ -67,7 +73,7 @@ def halfwidths(
     others in the linearised fit, whose errors are a tenth smaller than those of refits, at worst a
     quarter. The distance from the range makes no difference: of the shipped rows, prompts of two to
     ten times the longest other were predicted no worse than the rest. Unseen cases never get
-    narrower intervals than seen ones.
+    narrower intervals than seen ones. Doubtful rows do not count.
 
     Args:
         table: The rows.
@@ -87,9 +93,10 @@ def halfwidths(
             whole[what] = left_out_errors(fit, labels) / usual
             of_groups[what] = labels
     numbers = ranged_numbers(table, held=True)
-    for scenario, where in by_scenario(table, places).items():
+    for scenario, every in by_scenario(table, places).items():
         if scenario in found:
             continue
+        where = certain(table, every)
         errors = {what: values[where] for what, values in whole.items()}
         for what in dict.fromkeys(RANGED.values()):
             beyond = [
