@@ -17,10 +17,19 @@ from calibration.fit.verdicts import (
     rows_by_regime,
     verdicts,
 )
-from calibration.validation.group_spreads import groups_of, spreads
-from calibration.validation.half_widths import by_scenario, halfwidths, left_out_errors, ranges
+from calibration.measurements.table import Measurement
+from calibration.validation.conformal import ENOUGH
+from calibration.validation.group_spreads import groups_of, spreads, widened
+from calibration.validation.half_widths import (
+    by_scenario,
+    certain,
+    halfwidths,
+    left_out_errors,
+    ranges,
+)
 from calibration.validation.held_out import summary
 from sweep.engines.calibration_file import Calibration, Figure
+from sweep.engines.traits import Traits
 from sweep.engines.versions import version_of
 from sweep.grid.dataset import package_version
 from sweep.kernel.factors import FACTORS
@@ -75,8 +84,44 @@ def calibrate(
     usable = np.flatnonzero(np.isfinite(table.measured))
     fit = solve(forward, layout, table.measured, usable, table.weights, starts=starts)
     left_out = left_out_errors(fit, table.labels("configuration"))
-    calibration = _as_calibration(table, fit, left_out, name, start_from, suspects)
+    everything = np.arange(len(table.rows))
+    calibration = _as_calibration(table, fit, left_out, name, start_from, suspects, everything)
     return FitResult(table, fit, calibration, left_out)
+
+
+def of_each_engine(result: FitResult) -> list[Calibration]:
+    """Calibrations of the engines of a joint fit: its factors, and each engine's own intervals.
+
+    Factors of accelerators are shared by all; levels of other engines' versions are left out, and
+    an accelerator or model counts as seen where the engine's own rows have it.
+    """
+    found = []
+    engines = np.asarray([row.engine for row in result.table.rows])
+    for engine in np.unique(engines).tolist():
+        places = np.flatnonzero(engines == engine)
+        own = _as_calibration(result.table, result.fit, result.left_out, engine, None, 0, places)
+        found.append(_without_others(own, [result.table.traits[place] for place in places]))
+    return found
+
+
+OF_ENGINES = ("era", "version", "attention", "decoding", "expert_kernel")
+"""Traits whose levels belong to one engine."""
+
+
+def _without_others(calibration: Calibration, traits: Sequence[Traits]) -> Calibration:
+    """The calibration without deviations of levels that none of `traits` has."""
+    deviations = {
+        factor: {
+            trait: {
+                level: figure
+                for level, figure in levels.items()
+                if trait not in OF_ENGINES or level in {getattr(each, trait) for each in traits}
+            }
+            for trait, levels in by_trait.items()
+        }
+        for factor, by_trait in calibration.deviations.items()
+    }
+    return calibration.model_copy(update={"deviations": deviations})
 
 
 def centres_of(calibration: Calibration) -> dict[str, tuple[float, float]]:
@@ -108,7 +153,9 @@ def _as_calibration(
     name: str,
     start_from: Calibration | None,
     suspects: int,
+    places: Array,
 ) -> Calibration:
+    """The calibration of the rows at `places`, from a fit that may have had more."""
     factors = dict(start_from.factors) if start_from else {}
     deviations: dict[str, Any] = (
         {f: {t: dict(lv) for t, lv in ts.items()} for f, ts in start_from.deviations.items()}
@@ -128,28 +175,39 @@ def _as_calibration(
             levels[parameter.level] = figure
         else:
             factors[parameter.factor] = figure
-    rows = table.rows
+    rows = [table.rows[place] for place in places]
     engines = Counter(row.engine for row in rows)
     engine = engines.most_common(1)[0][0]
-    versions = sorted({r.engine_version for r in rows if r.engine == engine}, key=version_of)
+    version = _predicted_version([r for r in rows if r.engine == engine])
     seen = {
         "hardware": sorted({r.hardware for r in rows} | _seen(start_from, "hardware")),
         "model": sorted({r.model for r in rows} | _seen(start_from, "model")),
-        "dtype": sorted({t.dtype for t in table.traits} | _seen(start_from, "dtype")),
-        "family": sorted({*table.families} | _seen(start_from, "family")),
+        "dtype": sorted({table.traits[i].dtype for i in places} | _seen(start_from, "dtype")),
+        "family": sorted({table.families[i] for i in places} | _seen(start_from, "family")),
     }
     scenarios = np.asarray([row.scenario for row in rows])
-    spread = start_from.spreads if start_from else spreads(groups_of(table), scenarios, left_out)
+    groups = {by: labels[places] for by, labels in groups_of(table).items()}
+    sure = np.isin(places, certain(table, places))
+    judged = np.where(sure, left_out[places], np.nan)
+    if start_from:
+        spread = widened(start_from, groups, scenarios, judged)
+    else:
+        spread = spreads(groups, scenarios, judged)
+    widths = halfwidths(
+        table, fit, start_from.halfwidths if start_from else None, spread, places=places
+    )
+    traits = [table.traits[place] for place in places]
     return Calibration(
         name=name,
         engine=engine,
-        engine_version=versions[-1],
+        engine_version=version,
         provenance={
             "made_by": f"llm-sweep {package_version()}",
             "made_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "rows": len(fit.fitted),
+            "rows": int(np.isin(fit.fitted, places).sum()),
+            **({"rows_of_all_engines": len(fit.fitted)} if len(places) < len(table.rows) else {}),
             "suspect_rows_left_out": suspects,
-            "rows_set_aside": [rows[place].id for place in fit.set_aside],
+            "rows_set_aside": [table.rows[i].id for i in fit.set_aside if i in set(places)],
             "parameters": len(fit.design.parameters),
             "free_parameters": int(fit.design.free.sum()),
             "effective_parameters": round(fit.effective_parameters, 1),
@@ -162,18 +220,25 @@ def _as_calibration(
                     k: round(v, 4)
                     for k, v in summary(left_out[where], table.measured[where]).items()
                 }
-                for scenario, where in by_scenario(table).items()
+                for scenario, where in by_scenario(table, places).items()
             },
             **({"prior": f"{start_from.name} {start_from.digest}"} if start_from else {}),
         },
         factors=factors,
         deviations=deviations,
-        settings=settings_of(table.traits, engine, start_from),
-        halfwidths=halfwidths(table, fit, start_from.halfwidths if start_from else None, spread),
+        settings=settings_of(traits, engine, start_from),
+        halfwidths=widths,
         spreads=spread,
         seen=seen,
-        ranges=ranges(table, start_from.ranges if start_from else {}),
+        ranges=ranges(table, start_from.ranges if start_from else {}, places=places),
     )
+
+
+def _predicted_version(rows: Sequence[Measurement]) -> str:
+    """The version that a sweep predicts: the latest with enough rows for a quantile, if any has."""
+    certain = Counter(row.engine_version for row in rows if row.quality == "ok")
+    enough = {version for version, count in certain.items() if count >= ENOUGH}
+    return max(enough or {row.engine_version for row in rows}, key=version_of)
 
 
 def _seen(start_from: Calibration | None, what: str) -> set[str]:

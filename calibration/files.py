@@ -45,6 +45,21 @@ def save(result: FitResult, path: Path, *, force: bool) -> Path:
     return twin
 
 
+def save_each(calibrations: Sequence[Calibration], folder: Path, *, force: bool) -> list[Path]:
+    """Write calibrations as YAML files with their names, in `folder`.
+
+    Raises:
+        ResultError: A file cannot be written, or exists and `force` is not set.
+    """
+    files = [folder / f"{calibration.name}.yaml" for calibration in calibrations]
+    for file in files:
+        check_writable(file, force=force)
+    for file, calibration in zip(files, calibrations, strict=True):
+        with replacing(file) as beside:
+            beside.write_text(as_text(calibration), encoding="utf-8")
+    return files
+
+
 def as_text(calibration: Calibration) -> str:
     """The calibration as YAML, one line for each figure."""
     data = calibration.model_dump(mode="json", exclude_none=True)

@@ -20,7 +20,7 @@ from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import beyond_bits
 from sweep.engines.traits import traits_of
 from sweep.engines.versions import version_of
-from sweep.errors import SpecWarning
+from sweep.errors import SpecError, SpecWarning
 from sweep.kernel.factors import FACTORS
 from sweep.models.read import read_blocks
 from sweep.specs.model import ModelSpec
@@ -81,26 +81,25 @@ def test_attention_groups_of_published_rows(version: str, routed: bool, groups: 
 
 def test_habits_of_recipes() -> None:
     fp8, fp4 = Types("fp8"), Types("fp4")
-    assert TENSORRT.recipe("llama", fp8).kv_dtype == "fp8"
-    assert TENSORRT.recipe("deepseek-r1", fp4).part("attention").weight_dtype == "half"
-    assert TENSORRT.recipe("llama", fp4).part("attention").weight_dtype == "nvfp4"
-    assert TENSORRT.recipe("deepseek-r1", fp8).part("attention").weight_dtype == "fp8"
+    assert TENSORRT.recipe(fp8).kv_dtype == "fp8"
+    assert TENSORRT.recipe(fp4, latent=True).part("attention").weight_dtype == "half"
+    assert TENSORRT.recipe(fp4).part("attention").weight_dtype == "nvfp4"
+    assert TENSORRT.recipe(fp8, latent=True).part("attention").weight_dtype == "fp8"
     # 4-bit weights beside 16-bit inputs are another kind of checkpoint.
     assert (
-        TENSORRT.recipe("deepseek-r1", Types("fp4", "half")).part("attention").weight_dtype
-        == "nvfp4"
+        TENSORRT.recipe(Types("fp4", "half"), latent=True).part("attention").weight_dtype == "nvfp4"
     )
-    plain = engine_of("vllm")
-    assert plain.recipe("llama", fp8).kv_dtype == "half"
-    assert plain.recipe("deepseek-r1", fp4).part("attention").weight_dtype == "nvfp4"
+    plain = engine_of("unknown")
+    assert plain.recipe(fp8).kv_dtype == "half"
+    assert plain.recipe(fp4, latent=True).part("attention").weight_dtype == "nvfp4"
 
 
 def test_an_unknown_engine_inherits_nothing() -> None:
     """Whatever `TensorRTLLM` overrides, another name gets the neutral form of."""
-    other = engine_of("my-engine")
+    other = engine_of("unknown")
     assert type(other) is Engine
     for version in ("0.7.0", "0.10.0", "1.0.0"):
-        assert other.era(version) == "my-engine"
+        assert other.era(version) == "unknown"
         assert other.attention_groups(version, 8, routed=True) == 1
     assert other.decoding("0.10", 4) == "shared heads together"
     assert other.reported_apart("0.10") is None
@@ -178,29 +177,29 @@ def test_a_second_engine_takes_one_class(with_other) -> None:
 
 def test_rows_of_two_engines_keep_their_own_windows_and_settings(with_other) -> None:
     """One model, three engines: each row is run as its own engine runs it."""
-    engines = ("tensorrt-llm", "other", "vllm")
+    engines = ("tensorrt-llm", "other", "third")
     rows = [of_other(id=engine, engine=engine) for engine in engines]
     windows = {
         rows[row].id: max(float(block.window[at]) for block in group.point.model.blocks)
         for group in observe(rows, shipped())
         for at, row in enumerate(group.rows)
     }
-    assert windows == {"tensorrt-llm": 0.0, "other": 64.0, "vllm": 4096.0}  # 0: no window
+    assert windows == {"tensorrt-llm": 0.0, "other": 64.0, "third": 4096.0}  # 0: no window
     traits = tabulate(rows, shipped()).traits
     kept = design(traits)._fixed[:, FACTORS.index("kept_context")]
     assert kept.tolist() == [1.0, 0.5, 0.0]
     settings = settings_of(traits, "tensorrt-llm")
-    assert settings["kept_context"] == {"default": 1.0, "old": 0.5, "vllm": 0.0}
-    assert settings["logit_copies"]["vllm"] == 1.0
+    assert settings["kept_context"] == {"default": 1.0, "old": 0.5, "third": 0.0}
+    assert settings["logit_copies"]["third"] == 1.0
     # Rows of another engine leave those of the calibration that a fit starts from as they are.
     base = load_calibration("tensorrt-llm")
     assert base is not None
-    continued = settings_of(traits[2:], "vllm", base)
-    assert continued["kept_context"] == {"default": 1.0, "vllm": 0.0}
-    assert continued["logit_copies"] == base.settings["logit_copies"] | {"vllm": 1.0}
+    continued = settings_of(traits[2:], "third", base)
+    assert continued["kept_context"] == {"default": 1.0, "third": 0.0}
+    assert continued["logit_copies"] == base.settings["logit_copies"] | {"third": 1.0}
     # Whatever the order of the rows, the default is that of the calibration's engine.
     assert settings_of(traits[::-1], "tensorrt-llm")["kept_context"]["default"] == 1.0
-    assert settings["reserved_memory_bytes"] == {"default": 2.5e9, "old": 0.0, "vllm": 0.0}
+    assert settings["reserved_memory_bytes"] == {"default": 2.5e9, "old": 0.0, "third": 0.0}
 
 
 def test_a_layout_that_is_unusual_for_its_engine_is_remarked_upon() -> None:
@@ -217,7 +216,9 @@ def test_a_layout_that_is_unusual_for_its_engine_is_remarked_upon() -> None:
 def test_traits_name_their_engine() -> None:
     catalog = shipped()
     blocks = read_blocks(catalog.model("llama-3.1-8b").config, "")
-    found = traits_of(catalog.hardware("h100-sxm-80gb"), "fp8", "vllm", "0.10.0", blocks)
+    found = traits_of(
+        catalog.hardware("h100-sxm-80gb"), catalog.precision("fp8"), "vllm", "0.10.0", blocks
+    )
     assert (found.engine, found.era, found.version) == ("vllm", "vllm", "vllm 0.10.0")
     assert found.attention == "vllm, 4 to 1"
 
@@ -243,7 +244,7 @@ def test_traits_are_built_once_per_level(monkeypatch) -> None:
             place = dict(zip(calibration.axes(name), where, strict=True))
             one = whole(
                 machines[place.get("hardware", 0)],
-                recipes[place.get("precision", 0)].weight_dtype,
+                recipes[place.get("precision", 0)],
                 *version,
                 models[place.get("model", 0)],
             )
@@ -263,7 +264,9 @@ def test_traits_of_accelerators(name: str, fabric: str, host: str) -> None:
     """GPUs with a link to at least one other have the trait, whatever their number."""
     catalog = shipped()
     blocks = read_blocks(catalog.model("llama-3.1-8b").config, "")
-    found = traits_of(catalog.hardware(name), "fp8", "tensorrt-llm", "1.0.0", blocks)
+    found = traits_of(
+        catalog.hardware(name), catalog.precision("fp8"), "tensorrt-llm", "1.0.0", blocks
+    )
     assert (found.fabric, found.host) == (fabric, host)
 
 
@@ -271,3 +274,50 @@ def test_the_ends_of_a_range_lie_within_it() -> None:
     sizes = np.asarray([0.0, 1.0, 32.0, 64.0, 65.0])
     outside = beyond_bits({"batch_size": [1, 64]}, {"batch_size": sizes}) > 0
     assert outside.tolist() == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "era"),
+    [
+        ("vllm", "0.7.3", "vllm, first core"),
+        ("vllm", "0.8.0", "vllm"),
+        ("vllm", "0.19.1rc1.dev339+gedc364896", "vllm"),
+        ("vllm", "unstated", "vllm, unstated"),
+        ("vllm", "", "vllm"),
+        ("vllm-rocm", "0.6.6", "vllm-rocm, first core"),
+        ("vllm-rocm", "0.9.0.1", "vllm-rocm"),
+        ("sglang", "0.5.9", "sglang"),
+        # A version that is no number counts as the latest, not as the oldest.
+        ("tensorrt-llm", "", "pytorch"),
+        ("tensorrt-llm", "nightly", "pytorch"),
+    ],
+)
+def test_eras_of_engines(engine: str, version: str, era: str) -> None:
+    assert engine_of(engine).era(version) == era
+
+
+def test_experts_are_pooled_by_their_own_type() -> None:
+    catalog = shipped()
+    blocks = read_blocks(catalog.model("gpt-oss-120b").config, "")
+    recipe = catalog.precision("mxfp4-experts")
+    found = traits_of(catalog.hardware("h100-sxm-80gb"), recipe, "vllm", "0.18.0", blocks)
+    assert (found.dtype, found.expert_kernel) == ("half", "vllm, mxfp4")
+
+
+@pytest.mark.parametrize(
+    ("engine", "machine", "makers"),
+    [
+        ("tensorrt-llm", "mi300x", "NVIDIA, not of AMD"),
+        ("vllm-rocm", "h100-sxm-80gb", "AMD, not of NVIDIA"),
+        ("sglang", "gaudi3", "NVIDIA, not of Intel"),
+    ],
+)
+def test_an_accelerator_that_an_engine_does_not_run_on_is_refused(engine, machine, makers) -> None:
+    catalog = shipped()
+    calibration = Calibration(name="mine", engine=engine)
+    models = [read_blocks(catalog.model("llama-3.1-8b").config, "")]
+    with pytest.raises(SpecError, match=f"{machine}: calibration mine.*{makers}"):
+        calibration.grid(models, [catalog.hardware(machine)], [catalog.precision("fp16")])
+    # One without an engine of its own has been seen nowhere in particular.
+    open_to_all = Calibration(name="mine", engine="unknown")
+    open_to_all.grid(models, [catalog.hardware(machine)], [catalog.precision("fp16")])

@@ -94,6 +94,7 @@ SERVER = {
     "max_num_tokens": 1000,
 }
 RUN = {"concurrency": 4, "isl": 10, "osl": 11, "num_requests": 6}
+TWO_LUMPS = {"concurrency": 4, "isl": 10, "osl": 11, "max_num_tokens": 20}
 CASES = {
     # Ideal: the slower of 22.2 µs and 2 µs, and of 2 µs and next to nothing.
     "ideal, memory": Case({}, 22.2e-6, GEMM, TEN),
@@ -113,8 +114,13 @@ CASES = {
     "gemm_half_rows, experts": Case(
         {"gemm_half_rows": 30.0}, 0.4e-6, EXPERTS, {}, machine=FAST_MEMORY
     ),
-    # 5 more rows for each of the two experts read: 0.4·(1 + 5).
-    "expert_half_rows": Case({"expert_half_rows": 5.0}, 2.4e-6, EXPERTS, {}, machine=FAST_MEMORY),
+    # 5 more rows beside one of its own: 0.4·(1 + 5/(1 + 5)); however many more, less than twice.
+    "expert_half_rows": Case(
+        {"expert_half_rows": 5.0}, 0.4e-6 * (1 + 5 / 6), EXPERTS, {}, machine=FAST_MEMORY
+    ),
+    "expert_half_rows, many": Case(
+        {"expert_half_rows": 999.0}, 0.4e-6 * 1.999, EXPERTS, {}, machine=FAST_MEMORY
+    ),
     "expert_half_rows, others": Case(
         {"expert_half_rows": 5.0}, 2e-6, GEMM, TEN, machine=FAST_MEMORY
     ),
@@ -139,6 +145,11 @@ CASES = {
     # 20/0.5 + 2.2, and 20 + 2.2/0.5.
     "weight_bandwidth": Case({"weight_bandwidth": 0.5}, 42.2e-6, GEMM, TEN),
     "activation_bandwidth": Case({"activation_bandwidth": 0.5}, 24.4e-6, GEMM, TEN),
+    # Two experts of 100·1000·2 bytes, 40 µs, and 2·(100 + 1000)·2, 0.44 µs: 40/(0.5·0.25) + 0.44.
+    "expert_bandwidth": Case(
+        {"weight_bandwidth": 0.5, "expert_bandwidth": 0.25}, 320.44e-6, EXPERTS, {}
+    ),
+    "expert_bandwidth, others": Case({"expert_bandwidth": 0.25}, 22.2e-6, GEMM, TEN),
     # 6.4/0.5 + 0.0128.
     "kv_bandwidth": Case({"kv_bandwidth": 0.5}, 12.8128e-6, ATTENTION, OVER_1000),
     # Two heads where six read at half: 6.4·(1 + 6/2) + 0.0128.
@@ -171,6 +182,19 @@ CASES = {
     "exchange_growth": Case(
         {"exchange_overhead_s": 7e-6, "exchange_growth": 2.0}, 33e-6, ALL_REDUCE, TEN | {"tp": 4}
     ),
+    # At once each GPU reads three buffers of 2000 bytes, 6 µs, after a hop of 1: 6 + 1 + 5, as long
+    # as 3 + 2 + 7. Of two equal times the smooth smaller one is 12/2^(1/4).
+    "one_shot_s": Case(
+        {"exchange_overhead_s": 7e-6, "one_shot_s": 5e-6},
+        12e-6 / 2**0.25,
+        ALL_REDUCE,
+        TEN | {"tp": 4},
+    ),
+    # 3 + 2 beside 6 + 1 + 3.
+    "one_shot_s, slower": Case(
+        {"one_shot_s": 3e-6}, 5e-6 / (1 + 0.5**4) ** 0.25, ALL_REDUCE, TEN | {"tp": 4}
+    ),
+    "one_shot_s, alone": Case({"one_shot_s": 5e-6}, 0.0, ALL_REDUCE, TEN),
     # A quarter of the 2 µs hidden behind 22.2.
     "unhidden": Case({"unhidden": 0.25}, 22.7e-6, GEMM, TEN),
     # In each of three layers: 3·(22.2 + 5).
@@ -211,6 +235,20 @@ CASES = {
     # take 356.4 + 220 µs.
     "ramp": Case(
         {"ramp": 2.0}, 66 / 576.4e-6, GEMM, RUN, "inflight_output_throughput", LARGE_MEMORY
+    ),
+    # T tokens take 20 + 0.22·T µs. Two lumps of 20 tokens, 24.4 µs, then ten steps of 4 sequences,
+    # 20.88 µs. Half of the other lump comes after a request's own: (12.2 + 208.8)/10.
+    "prefill_first": Case(
+        {"prefill_first": 1.0}, 22.1e-6, GEMM, TWO_LUMPS, "inflight_tpot", LARGE_MEMORY
+    ),
+    # 4·11 tokens in 2·24.4 + 208.8 µs.
+    "prefill_first, throughput": Case(
+        {"prefill_first": 1.0},
+        44 / 257.6e-6,
+        GEMM,
+        TWO_LUMPS,
+        "inflight_output_throughput",
+        LARGE_MEMORY,
     ),
     # Half of the way from 1.5 to 3 copies: 2.25·2 + 1.
     "dispatch_everywhere": Case({"dispatch_everywhere": 0.5}, 5.5e-6, DISPATCH, SPREAD),
@@ -292,6 +330,7 @@ MOVES = {name: {*TIMES, SERVED} for name in FACTORS} | {
     "vector_attention": {*TIMES, SERVED} - {"ttft"},
     "kv_half_heads": {*TIMES, SERVED} - {"ttft"},
     "ramp": {SERVED},
+    "prefill_first": {SERVED},
     "kept_context": {*MEMORY, SERVED},
     "logit_copies": {"memory_required", "max_concurrency", SERVED},
     "reserved_memory_bytes": {"max_concurrency", SERVED},

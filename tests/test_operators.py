@@ -53,7 +53,7 @@ HALF = {"input_bytes": 2.0, "output_bytes": 2.0}
 
 def spent(cost: Cost) -> dict[str, float]:
     """The entries of a cost that are not zero; a span and what a row would add are no expense."""
-    beside = ("network_span", "row_flops", "expert_row_flops")
+    beside = ("network_span", "row_flops", "expert_row_flops", "one_shot_bytes")
     names = [f.name for f in dataclasses.fields(cost) if f.name not in beside]
     entries = {name: float(getattr(cost, name)) for name in names}
     return {name: value for name, value in entries.items() if value}
@@ -245,6 +245,8 @@ def test_ring_all_reduce_sends_almost_two_buffers() -> None:
     # 2·3/4 of 10·8192·2, scattered and gathered.
     assert spent(cost) == {"network_bytes": 245_760, "network_hops": 2}
     assert cost.network_span == 4
+    # At once it reads the buffers of three others.
+    assert cost.one_shot_bytes == 491_520
     assert spent(all_reduce(10.0, 8192.0, 1.0, element_bytes=2.0)) == {}
 
 

@@ -40,6 +40,12 @@ from calibration.cli.options import (
     "factor and its deviations, 'gemm[]' the factor alone, 'weight_bandwidth[hardware=*]' its "
     "deviations by accelerator. May be repeated. Default: all.",
 )
+@click.option(
+    "--each-engine",
+    is_flag=True,
+    help="Also write ENGINE.yaml beside the output for each engine of the rows, with intervals "
+    "from its own.",
+)
 @select_option
 @set_option
 @force_option
@@ -49,6 +55,7 @@ def fit(
     output: Path,
     start: str,
     free: tuple[str, ...],
+    each_engine: bool,
     select: str,
     settings: tuple[str, ...],
     force: bool,
@@ -72,8 +79,8 @@ def fit(
 
     start_from = load_calibration(start)
     table, left_out = read_table(measurements, select, settings, configs)
-    from calibration.calibrate import calibrate
-    from calibration.files import save
+    from calibration.calibrate import calibrate, of_each_engine
+    from calibration.files import save, save_each
     from sweep.runs.jit_cache import use_compilation_cache
 
     use_compilation_cache()
@@ -103,6 +110,9 @@ def fit(
         )
     _say(calibration)
     click.echo(f"{output} and {twin}")
+    if each_engine:
+        for file in save_each(of_each_engine(result), output.parent, force=force):
+            click.echo(f"{file}")
 
 
 def _say(calibration: "Calibration") -> None:

@@ -15,7 +15,7 @@ from sweep.engines.known import engine_of
 from sweep.errors import SpecError, SpecWarning
 from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params, stack
 from sweep.grid.resolved import check_dtypes
-from sweep.kernel.block import Block, is_routed
+from sweep.kernel.block import Block, has_latent_cache, is_routed
 from sweep.kernel.params import Point, Server
 from sweep.models.checkpoint import checkpoint
 from sweep.models.read import read_model
@@ -128,7 +128,8 @@ def recipe_of(row: Measurement, catalog: Catalog) -> PrecisionSpec:
     if row.precision is not None:
         return catalog.precision(row.precision)
     types = Types(row.weight_dtype, row.activation_dtype, row.kv_dtype)
-    return engine_of(row.engine).recipe(row.model, types)
+    latent = has_latent_cache(read_model(catalog.model(row.model)))
+    return engine_of(row.engine).recipe(types, latent=latent)
 
 
 def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:

@@ -23,21 +23,23 @@ PRIORS: dict[str, Prior] = {
     "gemm": Prior(0.75, 0.3, {"architecture": 0.15, "hardware": 0.05, "dtype": 0.15, "era": 0.15}),
     "power_limit": Prior(0.33, 0.4, {}),
     "gemm_half_rows": Prior(20.0, 1.0, {"architecture": 0.4, "dtype": 0.4, "era": 0.4}),
-    "expert_half_rows": Prior(20.0, 1.0, {"era": 0.5}),
-    "expert_gemm": Prior(0.8, 0.3, {"era": 0.2, "hardware": 0.15, "dtype": 0.2}),
+    "expert_half_rows": Prior(20.0, 1.0, {}),
+    "expert_gemm": Prior(0.8, 0.3, {"expert_kernel": 0.35}),
     "attention": Prior(0.5, 0.5, {"architecture": 0.2, "era": 0.3}),
-    "weight_bandwidth": Prior(0.92, 0.05, {"hardware": 0.12, "era": 0.1}),
+    "weight_bandwidth": Prior(0.92, 0.05, {"hardware": 0.12, "era": 0.1, "dtype": 0.08}),
+    "expert_bandwidth": Prior(0.85, 0.2, {"expert_kernel": 0.3, "hardware": 0.15}),
     "kv_bandwidth": Prior(0.9, 0.1, {"architecture": 0.15, "hardware": 0.05, "era": 0.3}),
     "kv_half_heads": Prior(30.0, 1.0, {"era": 0.7, "architecture": 0.5}),
     "activation_bandwidth": Prior(0.8, 0.5, {"era": 0.3}),
     "vector_attention": Prior(1.0, 1.5, {"decoding": 1.5, "attention": 0.4}),
-    "link_bandwidth": Prior(0.7, 0.4, {"fabric": 0.3, "hardware": 0.05}),
+    "link_bandwidth": Prior(0.7, 0.4, {"fabric": 0.3, "hardware": 0.05, "era": 0.2}),
     "exchange_overhead_s": Prior(8e-6, 0.7, {"fabric": 0.7, "hardware": 0.15, "era": 0.5}),
     "link_crowding": Prior(0.1, 1.0, {"fabric": 1.0}),
     "exchange_growth": Prior(0.5, 0.7, {"fabric": 0.7}),
+    "one_shot_s": Prior(1.1e-5, 0.4, {"fabric": 0.4, "era": 0.6}),
     "unhidden": Prior(0.1, 1.0, {"era": 0.5, "architecture": 0.3}),
-    "operator_overhead_s": Prior(4e-7, 0.4, {"era": 1.0, "hardware": 0.2}),
-    "step_overhead_s": Prior(4e-4, 0.5, {"era": 1.0, "host": 0.7, "hardware": 1.0}),
+    "operator_overhead_s": Prior(4e-7, 0.4, {"era": 1.0, "hardware": 0.2, "version": 0.3}),
+    "step_overhead_s": Prior(4e-4, 0.5, {"era": 1.0, "host": 0.7, "hardware": 1.0, "version": 0.3}),
     "sequence_overhead_s": Prior(5e-6, 0.5, {"era": 0.7, "host": 0.5}),
     "pipeline_sequence_overhead_s": Prior(4e-5, 0.5, {}),
     "expert_imbalance": Prior(1.1, 0.2, {"era": 0.2}),
@@ -46,10 +48,11 @@ PRIORS: dict[str, Prior] = {
 }
 """Physical priors. Saturated rows alone do not determine fixed costs: about 6 µs for the dozen
 kernels of a layer and 0.4 ms for a pass come from profiles of engines with CUDA graphs; plain
-copies reach 90 to 93 % of the memory bandwidth that a datasheet states. The widths were chosen
-by the errors of refits without the configurations, models and accelerators predicted: hosts
-differ, links and matrix units of different accelerators reach much the same share of their
-rates."""
+copies reach 90 to 93 % of the memory bandwidth that a datasheet states, and a sum of a few
+kilobytes over the GPUs of a machine takes 10 to 12 µs where each reads the buffers of all. The
+widths were chosen by the errors of refits without the configurations, models and accelerators
+predicted: hosts and their software differ, links and matrix units of different accelerators reach
+much the same share of their rates."""
 
 SHARE = (0.02, 1.5)
 """A share above 1 says that the formula counts work the engine does not do; half as much again is
@@ -63,6 +66,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "expert_gemm": SHARE,
     "attention": SHARE,
     "weight_bandwidth": SHARE,
+    "expert_bandwidth": SHARE,
     "kv_bandwidth": SHARE,
     "kv_half_heads": (0.01, 1e4),
     "activation_bandwidth": SHARE,
@@ -71,6 +75,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "link_crowding": (1e-3, 1.0),
     "exchange_overhead_s": (1e-8, 1e-2),
     "exchange_growth": (1e-2, 3.0),
+    "one_shot_s": (1e-8, 1e-2),
     "unhidden": (1e-4, 1.0),
     "operator_overhead_s": (1e-9, 1e-4),
     "step_overhead_s": (1e-7, 0.1),

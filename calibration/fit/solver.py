@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import least_squares
 from threadpoolctl import threadpool_limits
 
+from calibration.fit.damped import damped_least_squares
 from calibration.fit.forward import Forward
 from calibration.fit.parameters import Array, Design
 
@@ -100,7 +100,7 @@ def solve(
     *,
     max_evaluations: int = 60,
     starts: int = 1,
-    minimiser: Callable[..., Any] = least_squares,
+    minimiser: Callable[..., Any] = damped_least_squares,
 ) -> Fit:
     """Fit the free parameters of `design` to some of the rows.
 

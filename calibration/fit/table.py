@@ -71,14 +71,15 @@ class Table:
 
 
 def configuration(row: Measurement) -> str:
-    """Everything but the engine's version: neighbours across versions are nearly copies.
+    """The run of a row, whatever the version: neighbours across versions are nearly copies.
 
-    Rows that differ only in the attention groups of a stage count as one.
+    Metrics of one run share it. A row that states no experts' GPUs, attention groups, type of the
+    KV cache or recipe differs from one that does.
     """
-    stage = row.replica_gpus // row.pp
     fields = (
-        *(row.engine, row.scenario, row.model, row.hardware, stage, row.pp, row.weight_dtype),
-        *(row.batch_size, row.concurrency, row.isl, row.osl, row.metric),
+        *(row.engine, row.scenario, row.model, row.hardware, row.tp, row.pp, row.ep),
+        *(row.dp_attention, row.precision, row.weight_dtype, row.activation_dtype, row.kv_dtype),
+        *(row.batch_size, row.concurrency, row.isl, row.osl),
     )
     return "|".join(map(str, fields))
 
@@ -101,17 +102,19 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
     warn_of_layouts(rows, {name: is_routed(blocks[name]) for name in blocks})
     groups = tuple(observe(rows, catalog))
     machines = machines_of(rows, catalog)
-    dtypes = [recipe.weight_dtype for recipe in recipes_of(rows, catalog)]
+    recipes = recipes_of(rows, catalog)
 
     def traits(place: int) -> Traits:
         row = rows[place]
         return traits_of(
-            machines[place], dtypes[place], row.engine, row.engine_version, blocks[row.model]
+            machines[place], recipes[place], row.engine, row.engine_version, blocks[row.model]
         )
 
     configurations = [configuration(row) for row in rows]
-    # A configuration measured twice under one version is no further evidence.
-    measured_as = [(c, r.engine_version) for c, r in zip(configurations, rows, strict=True)]
+    # A figure of a configuration measured twice under one version is no further evidence.
+    measured_as = [
+        (run, row.engine_version, row.metric) for run, row in zip(configurations, rows, strict=True)
+    ]
     repeats = Counter(measured_as)
     return Table(
         rows=tuple(rows),
@@ -120,8 +123,8 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
             each(
                 rows,
                 [
-                    (row.hardware, dtype, row.engine, row.engine_version, row.model)
-                    for row, dtype in zip(rows, dtypes, strict=True)
+                    (row.hardware, id(recipe), row.engine, row.engine_version, row.model)
+                    for row, recipe in zip(rows, recipes, strict=True)
                 ],
                 traits,
             )

@@ -38,24 +38,31 @@ def verdicts(fit: "Fit") -> list[str]:
     A parameter that was not free is `fixed`; one that no row is sensitive to is `undetermined`;
     one that ended at a bound is `at bound`, and its error means little. The others are
     `determined`, `prior-dominated` or `undetermined`, by their error relative to the width of
-    their prior.
+    their prior; one that the rows moved from its centre by more than that width is at least
+    `prior-dominated`.
     """
     errors = np.sqrt(np.diag(fit.covariance))
     silent = sensitive_rows(fit) == 0
+    moved = np.abs(fit.vector - fit.design.centres) > fit.design.widths
     return [
-        _verdict(parameter, error, sensitive=not mute, at_bound=bool(stuck))
-        for parameter, error, mute, stuck in zip(
-            fit.design.parameters, errors, silent, fit.at_bound, strict=True
+        _verdict(parameter, error, sensitive=not mute, at_bound=bool(stuck), moved=bool(far))
+        for parameter, error, mute, stuck, far in zip(
+            fit.design.parameters, errors, silent, fit.at_bound, moved, strict=True
         )
     ]
 
 
-def _verdict(parameter: Parameter, error: float, *, sensitive: bool, at_bound: bool) -> str:
+def _verdict(
+    parameter: Parameter, error: float, *, sensitive: bool, at_bound: bool, moved: bool
+) -> str:
     if not parameter.free:
         return "fixed"
     if not sensitive:
         return "undetermined"
-    return "at bound" if at_bound else verdict(parameter, error)
+    if at_bound:
+        return "at bound"
+    word = verdict(parameter, error)
+    return "prior-dominated" if moved and word == "undetermined" else word
 
 
 def verdict(parameter: Parameter, error: float) -> str:

@@ -203,9 +203,7 @@ def shipped_measurements() -> list[str]:
 
 def _find(path: str | Path) -> Path:
     shipped = shipped_configs() / "measurements" / f"{path}.csv"
-    if Path(path).suffix == "" and not Path(path).exists() and shipped.exists():
-        return shipped
-    return Path(path)
+    return shipped if not Path(path).exists() and shipped.exists() else Path(path)
 
 
 def _records(path: Path, settings: Settings, catalog: Catalog) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from calibration.fit.forward import Forward
 from calibration.fit.parameters import Array
 from calibration.fit.table import Table
-from calibration.validation.half_widths import ENOUGH
+from calibration.validation.conformal import ENOUGH
 from calibration.validation.held_out import held_out_errors, interval_coverage, summary
 from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import INTERVAL

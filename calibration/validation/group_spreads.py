@@ -1,4 +1,4 @@
-"""Relative error spread by accelerator, model, expert type and version."""
+"""Relative error spread by accelerator, model, expert type, version, requests and GPUs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,10 @@ import numpy as np
 
 from calibration.fit.parameters import Array
 from calibration.fit.table import Table
+from calibration.validation.conformal import conformal_halfwidth
+from calibration.validation.ranged import ranged_numbers
+from sweep.engines.calibration_file import Calibration
+from sweep.engines.prediction_interval import bands
 
 HELD = 20.0
 """Rows of mean error added to each group, which pull small groups towards 1. [count]"""
@@ -19,8 +23,10 @@ Spreads = Mapping[str, Mapping[str, float]]
 
 
 def groups_of(table: Table) -> dict[str, Array]:
-    """Labels of each row by accelerator, model, expert type and engine version."""
+    """Labels of each row by accelerator, model, expert type, version, requests and GPUs."""
+    numbers = ranged_numbers(table, held=False)
     return {
+        **bands({name: numbers[name] for name in ("batch_size", "concurrency", "gpus")}),
         "hardware": table.labels("hardware"),
         "model": table.labels("model"),
         "experts": table.labels("experts"),
@@ -60,6 +66,36 @@ def spreads(
         by: {str(name): round(float(v), 3) for name, v in zip(names, found[by], strict=True)}
         for by, (names, _) in places.items()
     }
+
+
+def widened(
+    known: Calibration, groups: Mapping[str, Array], scenarios: Array, errors: Array
+) -> dict[str, dict[str, float]]:
+    """Spreads of `known`, with versions as wide as rows that it has not seen demand.
+
+    A fit that starts from a calibration keeps its half-widths. Where the errors of the new rows
+    exceed these, the spread of their version grows until it contains 90 % of them; of fewer than
+    ten rows, all. It never shrinks: a few rows that agree say little.
+
+    Args:
+        known: The calibration that the fit starts from.
+        groups: Labels of each row, by grouping.
+        scenarios: Scenario of each row.
+        errors: Logarithmic errors of the rows, each predicted by a fit without its configuration.
+    """
+    found = {by: dict(levels) for by, levels in known.spreads.items()}
+    seen = {scenario: widths["seen"] for scenario, widths in known.halfwidths.items()}
+    judged = np.isin(scenarios, list(seen)) & np.isfinite(errors)
+    if not judged.any():
+        return found
+    expected = multiples(known.spreads, groups)
+    expected = expected * np.asarray([seen.get(str(name), 1.0) for name in scenarios])
+    versions = found.setdefault("version", {})
+    for name in np.unique(groups["version"][judged]):
+        where = judged & (groups["version"] == name)
+        excess = conformal_halfwidth(errors[where] / expected[where])
+        versions[str(name)] = round(versions.get(str(name), 1.0) * max(excess, 1.0), 3)
+    return found
 
 
 def multiples(found: Spreads, groups: Mapping[str, Array]) -> Array:

@@ -1,21 +1,19 @@
 """Half-widths of intervals, from errors of rows that a fit had not seen, and ranges of the rows."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from calibration.fit.forward import predict
 from calibration.fit.parameters import Array
 from calibration.fit.solver import Fit
 from calibration.fit.table import Table
+from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.group_spreads import Spreads, groups_of, multiples
-from sweep.engines.prediction_interval import INTERVAL, RANGED
+from calibration.validation.ranged import ranged_numbers
+from sweep.engines.prediction_interval import RANGED
 
 END = 0.1
 """Share of the rows of a scenario, at least, that represents values outside the range. [1]"""
-ENOUGH = 10
-"""Rows from which a group has a 90 % quantile of its own. [count]"""
 UNSEEN_LABELS = {
     "unseen_hardware": "hardware",
     "unseen_model": "model",
@@ -47,32 +45,17 @@ def left_out_errors(fit: Fit, labels: Array) -> Array:
     return errors
 
 
-def by_scenario(table: Table) -> dict[str, Array]:
-    """Indices of the rows of each scenario."""
-    scenarios = np.asarray([row.scenario for row in table.rows])
-    return {str(name): np.flatnonzero(scenarios == name) for name in np.unique(scenarios)}
+def by_scenario(table: Table, places: Array | None = None) -> dict[str, Array]:
+    """Indices of the rows of each scenario; of those at `places` if given."""
+    kept = np.arange(len(table.rows)) if places is None else places
+    scenarios = np.asarray([table.rows[place].scenario for place in kept])
+    return {str(name): kept[scenarios == name] for name in np.unique(scenarios)}
 
 
-def conformal_halfwidth(errors: Array, labels: Array | None = None) -> float:
-    """Half-width of a split-conformal 90 % interval; infinite without rows.
-
-    The ⌈0.9 (n + 1)⌉-th of n absolute errors, interpolated: the predicted row is one more. With
-    groups, the same quantile over the half-widths of the groups: an unseen group is one more.
-
-    Args:
-        errors: Logarithmic errors, NaN where there are none.
-        labels: Group of each row; groups of fewer than `ENOUGH` rows are ignored unless all are.
-    """
-    sizes = np.abs(errors[np.isfinite(errors)])
-    if len(sizes) == 0:
-        return np.inf
-    if labels is not None:
-        of_sizes = labels[np.isfinite(errors)]
-        groups = [sizes[of_sizes == name] for name in np.unique(of_sizes)]
-        widths = [conformal_halfwidth(group) for group in groups if len(group) >= ENOUGH]
-        sizes = np.asarray(widths) if widths else sizes
-    share = min(np.ceil((len(sizes) + 1) * INTERVAL) / len(sizes), 1.0)
-    return float(np.quantile(sizes, share))
+def certain(table: Table, places: Array) -> Array:
+    """Those of the rows at `places` that are not in doubt; all if all are."""
+    kept = np.asarray([place for place in places if table.rows[place].quality == "ok"], int)
+    return kept if len(kept) else places
 
 
 def halfwidths(
@@ -80,6 +63,8 @@ def halfwidths(
     fit: Fit,
     known: Mapping[str, Mapping[str, float]] | None = None,
     spread: Spreads | None = None,
+    *,
+    places: Array | None = None,
 ) -> dict[str, dict[str, float]]:
     """Half-widths by scenario and kind of novelty that contain 90 % of the rows left out.
 
@@ -88,13 +73,14 @@ def halfwidths(
     others in the linearised fit, whose errors are a tenth smaller than those of refits, at worst a
     quarter. The distance from the range makes no difference: of the shipped rows, prompts of two to
     ten times the longest other were predicted no worse than the rest. Unseen cases never get
-    narrower intervals than seen ones.
+    narrower intervals than seen ones. Doubtful rows do not count.
 
     Args:
         table: The rows.
         fit: Fit of all rows.
         known: Half-widths by scenario that are kept.
         spread: Relative error spread by group; half-widths are for a spread of 1.
+        places: Indices of the rows that count; all if not given.
     """
     found = {scenario: dict(widths) for scenario, widths in (known or {}).items()}
     groups = groups_of(table)
@@ -107,9 +93,10 @@ def halfwidths(
             whole[what] = left_out_errors(fit, labels) / usual
             of_groups[what] = labels
     numbers = ranged_numbers(table, held=True)
-    for scenario, where in by_scenario(table).items():
+    for scenario, every in by_scenario(table, places).items():
         if scenario in found:
             continue
+        where = certain(table, every)
         errors = {what: values[where] for what, values in whole.items()}
         for what in dict.fromkeys(RANGED.values()):
             beyond = [
@@ -153,39 +140,13 @@ def _ends(values: Array, where: Array) -> Iterator[Array]:
             yield np.where(inside, "end", "")
 
 
-def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
-    """Numbers of `RANGED` of every row, NaN where it has none. [count]
-
-    Args:
-        table: The rows.
-        held: Whether to use the requests in flight of the kernel, or the concurrency of the row.
-    """
-
-    def column(name: str) -> Array:
-        values = [getattr(row, name) for row in table.rows]
-        return np.asarray([np.nan if value is None else value for value in values], float)
-
-    inflight = np.asarray([row.scenario == "inflight" for row in table.rows])
-    gpus = np.asarray([row.replica_gpus for row in table.rows], float)
-    return {
-        "batch_size": np.where(inflight, np.nan, column("batch_size")),
-        "concurrency": np.where(inflight, _held(table) if held else column("concurrency"), np.nan),
-        "isl": column("isl"),
-        "osl": np.asarray([np.nan if r.scenario == "first_token" else r.osl for r in table.rows]),
-        "gpus": gpus,
-    }
-
-
-def _held(table: Table) -> Array:
-    groups = [dataclasses.replace(g, variable="inflight_concurrency") for g in table.groups]
-    return np.round(predict(groups))
-
-
-def ranges(table: Table, known: Mapping[str, Mapping[str, list[float]]]) -> Ranges:
+def ranges(
+    table: Table, known: Mapping[str, Mapping[str, list[float]]], *, places: Array | None = None
+) -> Ranges:
     """Lowest and highest of the numbers in the rows, extended by the ranges in `known`."""
     numbers = ranged_numbers(table, held=True)
     found: Ranges = {scenario: dict(spans) for scenario, spans in known.items()}
-    for scenario, where in by_scenario(table).items():
+    for scenario, where in by_scenario(table, places).items():
         spans = found.setdefault(scenario, {})
         for name, values in numbers.items():
             inside = values[where][np.isfinite(values[where])]

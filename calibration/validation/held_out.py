@@ -9,8 +9,9 @@ from calibration.fit.forward import Forward
 from calibration.fit.parameters import Array, Design, design
 from calibration.fit.solver import solve
 from calibration.fit.table import Table
+from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.group_spreads import groups_of, multiples, spreads
-from calibration.validation.half_widths import by_scenario, conformal_halfwidth
+from calibration.validation.half_widths import by_scenario
 from sweep.engines.versions import version_of
 
 FOLDS = 10

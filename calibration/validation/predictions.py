@@ -1,5 +1,6 @@
 """Predictions for a table of rows, with intervals and extrapolation flags."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,9 +10,10 @@ from calibration.fit.forward import Forward, predict
 from calibration.fit.parameters import Array
 from calibration.fit.points import VARIABLES
 from calibration.fit.table import Table
-from calibration.validation.half_widths import ranged_numbers
+from calibration.validation.ranged import ranged_numbers
 from sweep.engines.calibration_file import Calibration
-from sweep.engines.prediction_interval import Subjects
+from sweep.engines.prediction_interval import UNMEASURED, Subjects
+from sweep.engines.versions import UNSTATED_VERSION, version_of
 from sweep.kernel.factors import FACTORS
 from sweep.schema.intervals import CALIBRATED, EXTRAPOLATION
 
@@ -20,7 +22,10 @@ def predictions(table: Table, calibration: Calibration | None) -> pd.DataFrame:
     """The rows with `predicted`, `lower`, `upper` and `flags`.
 
     Intervals contain 90 % of the figures of the kinds of rows that the calibration was judged on.
-    Ideal rooflines, for which `calibration` is `None`, have none.
+    Ideal rooflines, for which `calibration` is `None`, have none. Flags name what a row
+    extrapolates to, and `other_engine`, of which the calibration has seen nothing,
+    `unknown_version`, which counts as the latest, and `infeasible`, for a row that does not fit in
+    memory.
     """
     frame = pd.DataFrame([row.model_dump() for row in table.rows])
     if calibration is None:
@@ -32,11 +37,52 @@ def predictions(table: Table, calibration: Calibration | None) -> pd.DataFrame:
     widths, bits = np.empty(len(table.rows)), np.empty(len(table.rows), np.int8)
     for rows, halfwidths, flags in _intervals(table, calibration):
         widths[rows], bits[rows] = halfwidths, flags
+    faults = _faults(table, calibration, values)
+    widths = np.where(faults["unknown_version"], UNMEASURED * widths, widths)
     frame["lower"] = frame["predicted"] * np.exp(-widths)
     frame["upper"] = frame["predicted"] * np.exp(widths)
-    words = {b: " ".join(w for w, bit in EXTRAPOLATION.items() if b & bit) for b in set(bits)}
-    frame["flags"] = [words[sum_of] for sum_of in bits]
+    frame["flags"] = [
+        " ".join(
+            [word for word, bit in EXTRAPOLATION.items() if bits[place] & bit]
+            + [word for word, where in faults.items() if where[place]]
+        )
+        for place in range(len(table.rows))
+    ]
     return frame
+
+
+def _faults(table: Table, calibration: Calibration, values: Array) -> dict[str, Array]:
+    """Whether each row has a fault that makes it no row of the calibration, by the fault's flag."""
+    return {
+        "other_engine": _of_others(table, calibration),
+        "unknown_version": np.asarray([_unknown(row.engine_version) for row in table.rows]),
+        "infeasible": _infeasible(table, values),
+    }
+
+
+def _of_others(table: Table, calibration: Calibration) -> Array:
+    """Whether each row is of another engine than the calibration; a row may not state its own."""
+    own = {calibration.engine, "unknown"}
+    return np.asarray([bool(calibration.engine) and row.engine not in own for row in table.rows])
+
+
+def _unknown(version: str) -> bool:
+    return version != UNSTATED_VERSION and not version_of(version)
+
+
+def _infeasible(table: Table, values: Array) -> Array:
+    """Whether each row needs more memory than there is, under its factors."""
+    of_scenario = {"inflight": "inflight_feasible"}
+    groups = [
+        dataclasses.replace(
+            group,
+            variable=of_scenario.get(table.rows[group.rows[0]].scenario, "feasible"),
+        )
+        for group in table.groups
+    ]
+    with np.errstate(divide="ignore"):
+        found, _ = Forward(groups, FACTORS, slopes=False).log_figures(values)
+    return ~np.isfinite(found)
 
 
 def _intervals(table: Table, calibration: Calibration) -> Iterator[tuple[Array, Array, Array]]:
@@ -44,7 +90,8 @@ def _intervals(table: Table, calibration: Calibration) -> Iterator[tuple[Array, 
 
     A server without a limit holds as many requests as fit, as those measured did.
     """
-    subjects, numbers = _subjects(table), ranged_numbers(table, held=False)
+    subjects = _subjects(table, _of_others(table, calibration))
+    numbers = ranged_numbers(table, held=False)
     variables = np.asarray([VARIABLES[row.scenario, row.metric] for row in table.rows])
     for variable in np.unique(variables).tolist():
         rows, mask = np.flatnonzero(variables == variable), CALIBRATED[variable].mask
@@ -53,12 +100,17 @@ def _intervals(table: Table, calibration: Calibration) -> Iterator[tuple[Array, 
         yield rows, found.halfwidth(variable), found.extrapolation[mask]
 
 
-def _subjects(table: Table) -> Subjects:
+def _subjects(table: Table, foreign: Array) -> Subjects:
+    """Labels of the rows, without those that a calibration has not seen, as of another engine."""
+
+    def known(labels: Array) -> Array:
+        return np.where(foreign, "", labels.astype(object)).astype(str)
+
     return Subjects(
-        model=table.labels("model"),
-        family=table.labels("family"),
+        model=known(table.labels("model")),
+        family=known(table.labels("family")),
         experts=table.labels("experts"),
-        hardware=table.labels("hardware"),
-        dtype=np.asarray([traits.dtype for traits in table.traits]),
+        hardware=known(table.labels("hardware")),
+        dtype=known(np.asarray([traits.dtype for traits in table.traits])),
         version=np.asarray([traits.version for traits in table.traits]),
     )

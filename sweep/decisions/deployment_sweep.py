@@ -109,8 +109,13 @@ def sweep_deployments(
 
 
 def memory_share(calibration: Calibration | None) -> dict[str, list[float]]:
-    """Axis by which the calibration's engine sizes its KV cache, if not by the server's default."""
-    axis, share = engine_of("" if calibration is None else calibration.engine).memory_share
+    """Axis by which the calibration's engine sizes its KV cache, if not by the server's default.
+
+    A calibration that knows the memory that the engine keeps was fitted with that instead.
+    """
+    if calibration is None or "reserved_memory_bytes" in calibration.settings:
+        return {}
+    axis, share = engine_of(calibration.engine).memory_share
     return {} if axis == "kv_cache_fraction" else {axis: [share]}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from sweep.engines.engine import Settings
+from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import (
     Intervals,
     Numbers,
@@ -66,8 +67,9 @@ class Calibration(Spec):
         halfwidths: Half of the 90 % interval of a logarithm, by scenario and by what is new:
             `seen`, or a word of `EXTRAPOLATION`. [1]
         seen: What the rows cover: `hardware`, `model`, `dtype` and `family`.
-        spreads: Interval width relative to the default, for a `hardware`, `model`, `version`, or
-            for `experts` `routed` or `none`; 1 where it is not listed. [1]
+        spreads: Interval width relative to the default, for a `hardware`, `model`, `version`,
+            for `experts` `routed` or `none`, and for bands of `requests` and `gpus`; 1 where it is
+            not listed. [1]
         ranges: Lowest and highest number of the rows, by scenario and quantity of `RANGED`.
             [count]
     """
@@ -111,9 +113,25 @@ class Calibration(Spec):
         hardware: Sequence[HardwareSpec],
         precision: Sequence[PrecisionSpec],
     ) -> dict[str, np.ndarray[Any, Any]]:
-        """Every factor over the axes along which it varies."""
+        """Every factor over the axes along which it varies.
+
+        Raises:
+            SpecError: The engine does not run on an accelerator.
+        """
+        self._refuse_unsupported(hardware)
         levels = traits_of_levels(models, hardware, precision, self.engine, self.engine_version)
         return {name: self._over_levels(name, levels) for name in FACTORS}
+
+    def _refuse_unsupported(self, hardware: Sequence[HardwareSpec]) -> None:
+        engine = engine_of(self.engine)
+        for machine in hardware:
+            if not engine.runs_on(machine.vendor):
+                makers = " and ".join(engine.vendors)
+                raise SpecError(
+                    f"{machine.name}: calibration {self.name} is of {self.engine}, which runs on "
+                    f"accelerators of {makers}, not of {machine.vendor}; leave the accelerator "
+                    f"out, or use a calibration of another engine or `{IDEAL_NAME}`"
+                )
 
     def _over_levels(
         self, name: str, levels: Mapping[str, Sequence[Traits]]
@@ -143,7 +161,9 @@ class Calibration(Spec):
         return Intervals(
             extrapolation=extrapolations(self.seen, self.ranges, subjects, numbers),
             usual=usual_halfwidths(self.halfwidths, variables),
-            spread=spread_of(self.spreads, subjects),
+            spread={
+                mask: spread_of(self.spreads, subjects, given) for mask, given in numbers.items()
+            },
         )
 
 

@@ -13,6 +13,9 @@ BLOCK_FORMAT = {"fp4": "nvfp4"}
 INT4_SCALES: dict[str, Any] = {"weight_group_size": 128, "weight_scale_bytes": 2.0}
 """Scales of 4-bit integers as AWQ and GPTQ checkpoints store them."""
 
+UNSTATED_VENDOR = "unknown"
+"""Maker of an accelerator whose specification names none."""
+
 
 Settings = Mapping[str, Mapping[str, float]]
 """Values of factors by era; `default` is for every other era."""
@@ -43,11 +46,17 @@ class Engine:
             `default` for all other eras.
         memory_share: Axis of `MEMORY_SHARES` by which the engine sizes its KV cache, and the
             engine's default for it.
+        vendors: Makers of the accelerators that it runs on; empty where any may do.
     """
 
     name: str
     settings: Settings = field(default_factory=dict)
     memory_share: tuple[str, float] = ("kv_cache_fraction", 0.9)
+    vendors: tuple[str, ...] = ()
+
+    def runs_on(self, vendor: str) -> bool:
+        """Whether it runs on accelerators of a maker; a maker that is not stated passes."""
+        return not self.vendors or vendor in (*self.vendors, UNSTATED_VENDOR)
 
     def era(self, version: str) -> str:
         """Name of the range of versions, around `version`, that share their kernels."""
@@ -79,15 +88,24 @@ class Engine:
         del activation
         return hidden
 
-    def attention(self, model: str, types: Types) -> LinearSpec | None:
-        """Projections around attention where their types differ from the other layers'."""
-        del model, types
+    def attention(self, types: Types, *, latent: bool) -> LinearSpec | None:
+        """Projections around attention where their types differ from the other layers'.
+
+        Args:
+            types: Types that the run states.
+            latent: Whether the model caches latents.
+        """
+        del types, latent
         return None
 
-    def recipe(self, model: str, types: Types) -> PrecisionSpec:
+    def recipe(self, types: Types, *, latent: bool = False) -> PrecisionSpec:
         """The precision recipe of a run that states `types`.
 
         The head and the hidden state keep at least 16 bits.
+
+        Args:
+            types: Types that the run states.
+            latent: Whether the model caches latents.
         """
         weight = BLOCK_FORMAT.get(types.weight, types.weight)
         activation = BLOCK_FORMAT.get(types.activation or "", types.activation) or weight
@@ -99,7 +117,7 @@ class Engine:
             "hidden_dtype": hidden,
             "kv_dtype": types.kv or self.kv_dtype(activation, hidden),
             "head_dtype": hidden,
-            "attention": self.attention(model, Types(weight, activation, types.kv)),
+            "attention": self.attention(Types(weight, activation, types.kv), latent=latent),
             **(INT4_SCALES if weight == "int4" else {}),
         }
         return PrecisionSpec(**fields)

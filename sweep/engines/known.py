@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from sweep.engines.engine import Engine
 from sweep.engines.sglang import SGLang
 from sweep.engines.tensorrt_llm import TensorRTLLM
-from sweep.engines.vllm import VLLM
+from sweep.engines.vllm import VLLM, VLLMOnROCm
 
 ENGINES: Mapping[str, Engine] = {
-    engine.name: engine for engine in (TensorRTLLM(), VLLM(), SGLang())
+    engine.name: engine for engine in (TensorRTLLM(), VLLM(), VLLMOnROCm(), SGLang())
 }
 """Engines with particulars; any other name means an engine without."""
 

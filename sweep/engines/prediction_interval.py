@@ -18,11 +18,16 @@ UNMEASURED = 1.5
 RANGED = {
     "batch_size": "beyond_batch",
     "concurrency": "beyond_batch",
+    "load": "beyond_batch",
     "isl": "beyond_length",
     "osl": "beyond_length",
     "gpus": "beyond_gpus",
 }
-"""Numbers whose ranges a calibration records, and the flag for a value outside."""
+"""Numbers whose ranges a calibration records, and the flag for a value outside; the load is the
+concurrency over the GPUs of a replica."""
+
+BANDS = {"requests": (8, 64), "gpus": (1, 2, 4)}
+"""Last numbers of the bands in which errors are compared; above the last is one more. [count]"""
 
 Array = np.ndarray[Any, Any]
 Numbers = Mapping[str, Array]
@@ -61,17 +66,19 @@ class Intervals:
     Attributes:
         extrapolation: Sums of the bits of `EXTRAPOLATION`, by mask.
         usual: Half-width by sum of bits, by variable. [1]
-        spread: Width relative to the default, for the accelerator, model and version. [1]
+        spread: Width relative to the default, for the accelerator, model, version, and numbers of
+            requests and GPUs, by mask. [1]
     """
 
     extrapolation: dict[str, Array]
     usual: dict[str, Array]
-    spread: Array
+    spread: dict[str, Array]
 
     def halfwidth(self, variable: str, dtype: Any = np.float64) -> Array:
         """Half of the 90 % interval of the logarithm of `variable`. [1]"""
-        flags = self.extrapolation[CALIBRATED[variable].mask]
-        widths: Array = self.usual[variable].astype(dtype)[flags] * self.spread.astype(dtype)
+        mask = CALIBRATED[variable].mask
+        usual = self.usual[variable].astype(dtype)[self.extrapolation[mask]]
+        widths: Array = usual * self.spread[mask].astype(dtype)
         return widths
 
 
@@ -105,11 +112,34 @@ def beyond_bits(ranges: Mapping[str, Sequence[float]], numbers: Numbers) -> Arra
     return np.asarray(bits)
 
 
-def spread_of(spreads: Tables, subjects: Subjects) -> Array:
+def bands(numbers: Numbers) -> dict[str, Array]:
+    """Labels of the bands of `BANDS` that numbers of requests and of GPUs are in.
+
+    Requests are those of a static batch, or those that clients keep open; `full` for a server that
+    holds as many as fit.
+
+    Args:
+        numbers: Arrays by the names of `RANGED`; NaN where there is none. [count]
+    """
+    batch = numbers.get("batch_size", np.asarray(np.nan))
+    held = numbers.get("concurrency", np.asarray(np.nan))
+    requests = np.where(np.isnan(held), batch, held) if "concurrency" in numbers else batch
+    given = {"requests": requests, "gpus": numbers.get("gpus", np.asarray(np.nan))}
+    return {name: _banded(np.asarray(values), BANDS[name]) for name, values in given.items()}
+
+
+def _banded(values: Array, ends: Sequence[int]) -> Array:
+    names = np.asarray([*(f"to {end}" for end in ends), f"above {ends[-1]}", "full"])
+    place = np.searchsorted(np.asarray(ends), values)
+    return np.asarray(names[np.where(np.isnan(values), len(ends) + 1, place)])
+
+
+def spread_of(spreads: Tables, subjects: Subjects, numbers: Numbers) -> Array:
     """Interval width relative to the default: a product over groupings, 1 for unlisted groups."""
     product: Any = np.float64(1.0)
+    banded = bands(numbers)
     for grouping, groups in spreads.items():
-        labels = np.asarray(getattr(subjects, grouping, ""))
+        labels = banded.get(grouping, np.asarray(getattr(subjects, grouping, "")))
         factors = [groups.get(str(label), 1.0) for label in labels.ravel()]
         product = product * np.reshape(factors, labels.shape)
     return np.asarray(product)

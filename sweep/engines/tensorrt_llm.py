@@ -42,10 +42,16 @@ class TensorRTLLM(Engine):
 
     name: str = "tensorrt-llm"
     settings: Settings = field(default_factory=lambda: SETTINGS)
+    vendors: tuple[str, ...] = ("NVIDIA",)
 
     def era(self, version: str) -> str:
-        """Name of the range of versions, around `version`, that share their kernels."""
+        """Name of the range of versions, around `version`, that share their kernels.
+
+        A version that is no number counts as the latest.
+        """
         number = version_of(version)
+        if not number:
+            return LAST_ERA
         return next((name for end, name in ERAS if number < end), LAST_ERA)
 
     def decoding(self, era: str, sharing: int) -> str:
@@ -78,10 +84,13 @@ class TensorRTLLM(Engine):
         """Type of the KV cache of a run that does not state one: 8 bits beside narrow inputs."""
         return "fp8" if DTYPE_BYTES[activation] < 2 else hidden
 
-    def attention(self, model: str, types: Types) -> LinearSpec | None:
-        """16 bits in 4-bit checkpoints of DeepSeek models that compute in narrow types."""
+    def attention(self, types: Types, *, latent: bool) -> LinearSpec | None:
+        """16 bits around attention to latents in 4-bit checkpoints that compute in narrow types.
+
+        NVIDIA's checkpoints of DeepSeek and Kimi list these projections as not quantised.
+        """
         narrow = DTYPE_BYTES[types.activation or types.weight] < 2
-        if "deepseek" in model and DTYPE_BYTES[types.weight] < 1 and narrow:
+        if latent and DTYPE_BYTES[types.weight] < 1 and narrow:
             return LinearSpec(weight_dtype="half", activation_dtype="half")
         return None
 

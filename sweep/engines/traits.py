@@ -14,6 +14,7 @@ AXES_OF_TRAITS = {
     "fabric": "hardware",
     "host": "hardware",
     "dtype": "precision",
+    "expert_kernel": "precision",
     "attention": "model",
     "decoding": "model",
 }
@@ -36,6 +37,7 @@ class Traits:
         era: Range of its versions that share their kernels.
         version: Engine and version.
         dtype: Type of the weights.
+        expert_kernel: Era and type of the weights of routed experts.
         attention: Era and query heads per KV head.
         decoding: The kind of kernel that decode attention runs in.
     """
@@ -48,6 +50,7 @@ class Traits:
     era: str
     version: str
     dtype: str
+    expert_kernel: str
     attention: str
     decoding: str
 
@@ -58,13 +61,17 @@ def experts_of(blocks: Sequence[Block]) -> str:
 
 
 def traits_of(
-    hardware: HardwareSpec, dtype: str, engine: str, version: str, blocks: Sequence[Block]
+    hardware: HardwareSpec,
+    precision: PrecisionSpec,
+    engine: str,
+    version: str,
+    blocks: Sequence[Block],
 ) -> Traits:
     """Traits of a configuration.
 
     Args:
         hardware: The accelerator.
-        dtype: Type of the weights.
+        precision: Types of the weights.
         engine: Name of the inference engine.
         version: Its version.
         blocks: Blocks of the model.
@@ -79,7 +86,8 @@ def traits_of(
         engine=engine,
         era=era,
         version=f"{engine} {version}",
-        dtype=pooled_dtype(dtype),
+        dtype=pooled_dtype(precision.weight_dtype),
+        expert_kernel=f"{era}, {pooled_dtype(precision.part('experts').weight_dtype)}",
         attention=f"{era}, {sharing} to 1",
         decoding=particulars.decoding(era, sharing),
     )
@@ -96,7 +104,7 @@ def traits_of_levels(
     machine, recipe, blocks = hardware[0], precision[0], models[0]
 
     def traits(machine: HardwareSpec, recipe: PrecisionSpec, blocks: Sequence[Block]) -> Traits:
-        return traits_of(machine, recipe.weight_dtype, engine, version, blocks)
+        return traits_of(machine, recipe, engine, version, blocks)
 
     return {
         "model": [traits(machine, recipe, each) for each in models],

@@ -1,5 +1,8 @@
 """Versions of engines as numbers."""
 
+UNSTATED_VERSION = "unstated"
+"""Version in rows of a source that does not state it."""
+
 
 def version_of(text: str) -> tuple[int, ...]:
     """A version as numbers to compare by: (0, 19, 0) for `v0.19.0rc1`.

@@ -1,13 +1,40 @@
-"""vLLM: the memory that it takes."""
+"""vLLM on NVIDIA and on AMD accelerators: eras of its kernels and scheduler."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sweep.engines.engine import Engine
+from sweep.engines.engine import Engine, Settings
+from sweep.engines.versions import UNSTATED_VERSION, version_of
+
+SECOND_CORE = (0, 8)
+"""First version whose default is the second engine core, which mixes prefill chunks with decode and
+prepares the next pass on another thread."""
+SETTINGS = {"reserved_memory_bytes": {"default": 8e9}}
+"""A tenth of the memory of an accelerator of 80 GB, which the engine leaves alone by default."""
 
 
 @dataclass(frozen=True)
 class VLLM(Engine):
-    """vLLM, whose default is in its documentation, "Engine Arguments"."""
+    """vLLM on NVIDIA accelerators; its share of memory is that of "Engine Arguments"."""
 
     name: str = "vllm"
+    settings: Settings = field(default_factory=lambda: SETTINGS)
+    vendors: tuple[str, ...] = ("NVIDIA",)
     memory_share: tuple[str, float] = ("gpu_memory_utilization", 0.9)
+
+    def era(self, version: str) -> str:
+        """Name of the range of versions, around `version`, that share their core.
+
+        Rows without a version are a range of their own; an odd version counts as the latest.
+        """
+        if version == UNSTATED_VERSION:
+            return f"{self.name}, unstated"
+        number = version_of(version)
+        return f"{self.name}, first core" if () < number < SECOND_CORE else self.name
+
+
+@dataclass(frozen=True)
+class VLLMOnROCm(VLLM):
+    """vLLM on AMD accelerators, whose kernels are not those on NVIDIA's."""
+
+    name: str = "vllm-rocm"
+    vendors: tuple[str, ...] = ("AMD",)

@@ -101,13 +101,14 @@ def intervals_of(grid: Resolved, calibration: Calibration, variables: Sequence[s
     axes = {
         dim: along(np.asarray(grid.numbers[dim], float), dim) for dim in dims if dim in grid.numbers
     }
-    numbers = {
-        mask: {
-            **{dim: axes[dim] for dim in grid.dims(mask) if dim in axes},
-            "gpus": np.asarray(gpus_of(axes, REPLICA_GPUS), float),
-        }
-        for mask in _masks(variables)
-    }
+    gpus = np.asarray(gpus_of(axes, REPLICA_GPUS), float)
+
+    def of(mask: str) -> dict[str, Array]:
+        given = {dim: axes[dim] for dim in grid.dims(mask) if dim in axes}
+        load = {"load": given["concurrency"] / gpus} if "concurrency" in given else {}
+        return {**given, **load, "gpus": gpus}
+
+    numbers = {mask: of(mask) for mask in _masks(variables)}
     return calibration.intervals(subjects, numbers, variables)
 
 

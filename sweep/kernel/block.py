@@ -17,6 +17,11 @@ def is_routed(blocks: Iterable["Block"]) -> bool:
     return any("router" in block.operators for block in blocks)
 
 
+def has_latent_cache(blocks: Iterable["Block"]) -> bool:
+    """Whether a model of these blocks caches latents instead of keys and values."""
+    return any(float(block.latent_dim) > 0 for block in blocks)
+
+
 def running(blocks: Iterable["Block"]) -> tuple["Block", ...]:
     """Blocks whose layers run."""
     return tuple(block for block in blocks if not block.idle)

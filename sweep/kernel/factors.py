@@ -1,6 +1,7 @@
 """Factors between the rooflines and a real engine, which a calibration fits."""
 
 import dataclasses
+from math import inf
 
 import equinox as eqx
 
@@ -19,10 +20,12 @@ class Factors(eqx.Module):
         power_limit: Exponent with which matrix rates grow with the rated power per FLOP/s, since
             a hot accelerator lowers its clock. [1]
         gemm_half_rows: Rows at which a product reaches half of that share. [count]
-        expert_half_rows: The same for each routed expert's product. [count]
+        expert_half_rows: Rows that tiles of a grouped product of routed experts add to each
+            expert, where these are few beside its own; they at most double its work. [count]
         expert_gemm: Share that products of routed experts reach of what others do. [1]
         attention: Share of the dense matrix rate that attention over a prompt reaches. [1]
         weight_bandwidth: Share of the memory bandwidth at which weights are read. [1]
+        expert_bandwidth: Share that grouped products of routed experts reach of that. [1]
         kv_bandwidth: Share at which the KV cache is read and written. [1]
         kv_half_heads: KV heads of all sequences at which decode attention reads the cache at half
             of that share: few heads do not keep all of a GPU busy. [count]
@@ -33,6 +36,8 @@ class Factors(eqx.Module):
         link_crowding: Exponent with which that share falls, as (GPUs / 2)^−link_crowding. [1]
         exchange_overhead_s: Time of an exchange between two GPUs beyond its hops and bytes. [s]
         exchange_growth: Exponent with which that time grows, as (GPUs / 2)^exchange_growth. [1]
+        one_shot_s: Time beyond its bytes of a sum in which each GPU reads the buffers of all
+            others at once; infinite where an engine has no such kernel. [s]
         unhidden: Share of the time of the resources that do not bind an operator which is not
             hidden behind the one that does: 0 for a roofline, 1 for their sum. [1]
         operator_overhead_s: Time to launch one operator of one layer. [s]
@@ -44,6 +49,8 @@ class Factors(eqx.Module):
         ramp: Time that the ends of a run cost over what the closed form says. [1]
         dispatch_everywhere: Share of the way from sending a token to its experts' GPUs only to
             sending it to all: 0 for a routed exchange, 1 for gathering all tokens. [1]
+        prefill_first: 1 where all waiting prompts are prefilled, in passes of their own, before
+            any sequence decodes; 0 where they share passes with sequences that decode. [1]
         kept_context: Share of the tokens behind a window or chunk that the cache keeps. [1]
         logit_copies: Copies of the logits of a full batch that sampling keeps. [count]
         reserved_memory_bytes: Memory of each GPU that the engine keeps for itself. [byte]
@@ -59,6 +66,7 @@ class Factors(eqx.Module):
     expert_gemm: Scalar = 1.0
     attention: Scalar = 1.0
     weight_bandwidth: Scalar = 1.0
+    expert_bandwidth: Scalar = 1.0
     kv_bandwidth: Scalar = 1.0
     kv_half_heads: Scalar = 0.0
     activation_bandwidth: Scalar = 1.0
@@ -67,6 +75,7 @@ class Factors(eqx.Module):
     link_crowding: Scalar = 0.0
     exchange_overhead_s: Scalar = 0.0
     exchange_growth: Scalar = 0.0
+    one_shot_s: Scalar = inf
     unhidden: Scalar = 0.0
     operator_overhead_s: Scalar = 0.0
     step_overhead_s: Scalar = 0.0
@@ -76,6 +85,7 @@ class Factors(eqx.Module):
     pipeline_idle: Scalar = 0.0
     ramp: Scalar = 1.0
     dispatch_everywhere: Scalar = 0.0
+    prefill_first: Scalar = 0.0
     kept_context: Scalar = 0.0
     logit_copies: Scalar = 1.0
     reserved_memory_bytes: Scalar = 0.0

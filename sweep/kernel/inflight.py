@@ -7,6 +7,9 @@ together, since all return as many tokens; so prompts arrive in lumps, not evenl
 server runs in cycles: some iterations carry a lump, the others decode only. With room for all
 prompts in one lump a cycle is a static batch.
 
+A server that prefills first [3] lets sequences decode only when no prompt waits. All requests then
+start to decode together and end together: a cycle is all lumps, and then decoding only.
+
 Sizes are means over a cycle, so that prompts need not fill iterations exactly. The tests compare
 them with a simulation of the same server, iteration by iteration: for two models under loads from
 1 to 512 requests throughput differs by 0.03 % in the median and by 2 % at most; for iterations
@@ -15,6 +18,7 @@ whose time hardly depends on what is in them it differs by 6 % at most.
 References:
     [1] Yu et al., "Orca", OSDI 2022.
     [2] Agrawal et al., "Sarathi-Serve", OSDI 2024.
+    [3] Zheng et al., "SGLang", NeurIPS 2024.
 """
 
 import dataclasses
@@ -311,8 +315,14 @@ class Inflight:
 
 
 def prefill_first(point: Point) -> Bool[Array, ""] | None:
-    """Whether iterations with prompts decode nothing; `None` where no scheduler is named."""
-    return None if point.scheduler is None else jnp.asarray(point.scheduler) == 1
+    """Whether iterations with prompts decode nothing; `None` where no scheduler is named.
+
+    A scheduler of the grid replaces that of a calibration's engine.
+    """
+    if point.scheduler is not None:
+        return jnp.asarray(point.scheduler) == 1
+    first = point.factors.prefill_first
+    return None if is_nothing(first) else jnp.asarray(first) > 0
 
 
 def at_capacity(point: Point) -> Point:

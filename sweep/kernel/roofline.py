@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from sweep.kernel.factors import IDEAL, Factors
-from sweep.kernel.operators.cost import Cost, Scalar, is_nothing
+from sweep.kernel.operators.cost import Cost, Scalar, is_endless, is_nothing, is_one
 from sweep.kernel.params import Hardware, Numbers
 
 
@@ -73,19 +73,22 @@ def resource_seconds(
     References:
         [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
+    read_weights = factors.weight_bandwidth
+    if not (is_one(factors.expert_bandwidth) or is_nothing(cost.expert_row_flops)):
+        read_weights = read_weights * factors.expert_bandwidth
     moved = (
-        (cost.weight_bytes, factors.weight_bandwidth),
+        (cost.weight_bytes, read_weights),
         (cost.kv_bytes, factors.kv_bandwidth),
         (cost.activation_bytes, factors.activation_bandwidth),
     )
     rated = [amount / share for amount, share in moved if not is_nothing(amount)]
     tensor_flops = cost.tensor_flops
-    for half_rows, row_flops in (
-        (factors.gemm_half_rows, cost.row_flops),
-        (factors.expert_half_rows, cost.expert_row_flops),
-    ):
-        if not (is_nothing(half_rows) or is_nothing(row_flops)):
-            tensor_flops = tensor_flops + half_rows * row_flops
+    if not (is_nothing(factors.gemm_half_rows) or is_nothing(cost.row_flops)):
+        tensor_flops = tensor_flops + factors.gemm_half_rows * cost.row_flops
+    if not (is_nothing(factors.expert_half_rows) or is_nothing(cost.expert_row_flops)):
+        tensor_flops = tensor_flops + _tile_flops(
+            factors.expert_half_rows * cost.expert_row_flops, cost.tensor_flops
+        )
     alone = is_nothing(cost.network_span)
     return Seconds(
         memory=reduce(add, rated) / hardware.bandwidth / factors.software if rated else 0.0,
@@ -99,6 +102,18 @@ def resource_seconds(
         unhidden=factors.unhidden,
         overhead=factors.operator_overhead_s,
     )
+
+
+def _tile_flops(added: Scalar, own: Scalar) -> Scalar:
+    """FLOPs that tiles of a grouped product add to its own: `added`, but no more than `own`.
+
+    Grouped kernels choose a tile by the rows of an expert, so that a few rows do not compute a
+    large one [1]; half of a chosen tile is used at least.
+
+    References:
+        [1] Gale et al., "MegaBlocks", MLSys 2023.
+    """
+    return added / (1 + added / jnp.maximum(own, 1.0))
 
 
 def _seconds(work: Scalar, rate: Scalar) -> Scalar:
@@ -116,7 +131,15 @@ def fabric(hardware: Hardware, span: Scalar) -> Int[Array, ""]:
 
 
 def network_seconds(cost: Cost, hardware: Hardware, factors: Factors = IDEAL) -> Scalar:
-    """Time of an exchange: its hops, and its bytes at the bandwidth of the fabric it needs. [s]"""
+    """Time of an exchange: its hops, and its bytes at the bandwidth of the fabric it needs. [s]
+
+    A sum that can be done at once takes about the smaller of that time and of a hop with the
+    buffers of all others, which is faster for small ones [1].
+
+    References:
+        [1] Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in
+            MPICH", IJHPCA 19(1), 2005.
+    """
     which = fabric(hardware, cost.network_span)
     bandwidth = jnp.asarray(hardware.fabric_bandwidth)[which]
     hop = jnp.asarray(hardware.fabric_latency)[which]
@@ -127,11 +150,25 @@ def network_seconds(cost: Cost, hardware: Hardware, factors: Factors = IDEAL) ->
         moved = moved * jnp.power(pairs, factors.link_crowding)
     spent = moved + cost.network_hops * hop
     overhead = factors.exchange_overhead_s
-    if is_nothing(overhead):
+    if not is_nothing(overhead):
+        if not is_nothing(factors.exchange_growth):
+            overhead = overhead * jnp.power(pairs, factors.exchange_growth)
+        spent = spent + jnp.minimum(cost.network_hops, 1.0) * overhead
+    if is_nothing(cost.one_shot_bytes) or is_endless(factors.one_shot_s):
         return spent
-    if not is_nothing(factors.exchange_growth):
-        overhead = overhead * jnp.power(pairs, factors.exchange_growth)
-    return spent + jnp.minimum(cost.network_hops, 1.0) * overhead
+    read = cost.one_shot_bytes / bandwidth / factors.link_bandwidth
+    return _smaller(spent, factors.one_shot_s + hop + read)
+
+
+def _smaller(first: Scalar, second: Scalar) -> Scalar:
+    """The smaller of two times, smoothly: 0.84 of either where they are equal. [s]
+
+    The change from one kernel to the other is spread over the sizes of a run. A first time of 0
+    stays 0, and an infinite second one leaves the first.
+    """
+    some = first > 0
+    least = jnp.where(some, first, 1.0)
+    return jnp.where(some, least / jnp.power(1 + (least / second) ** 4, 0.25), 0.0)
 
 
 def peak_rate(hardware: Hardware, dtype_index: Int[Numbers, ""]) -> Scalar:

@@ -8,7 +8,9 @@ from sweep.kernel.operators.cost import Cost, Scalar
 def all_reduce(tokens: Scalar, width: Scalar, group: Scalar, *, element_bytes: Scalar) -> Cost:
     """Cost of summing partial results over a group: scatter the sums, then gather them.
 
-    Each GPU sends 2·(n − 1)/n of the buffer, which is the least there is [1], in two exchanges.
+    Each GPU sends 2·(n − 1)/n of the buffer, which is the least there is [1], in two exchanges. In
+    one exchange, it reads the n − 1 buffers of the others and adds them up itself, as kernels for
+    small buffers do.
 
     Args:
         tokens: Tokens in the step. [count]
@@ -21,6 +23,7 @@ def all_reduce(tokens: Scalar, width: Scalar, group: Scalar, *, element_bytes: S
     """
     return Cost(
         network_bytes=2 * (group - 1) / group * tokens * width * element_bytes,
+        one_shot_bytes=(group - 1) * tokens * width * element_bytes,
         network_hops=2 * _any_other(group),
         network_span=group,
     )

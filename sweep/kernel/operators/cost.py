@@ -1,5 +1,7 @@
 """Cost of an operator: its work, whatever the machine."""
 
+from math import inf
+
 import equinox as eqx
 from jaxtyping import Array, Float
 
@@ -16,6 +18,11 @@ def is_one(multiple: Scalar) -> bool:
     return isinstance(multiple, float) and multiple == 1.0
 
 
+def is_endless(time: Scalar) -> bool:
+    """Whether a time never ends, whatever the sizes; XLA need not see it."""
+    return isinstance(time, float) and time == inf
+
+
 class Cost(eqx.Module):
     """Work of one operator on one GPU.
 
@@ -29,6 +36,8 @@ class Cost(eqx.Module):
         kv_bytes: KV cache read or written. [byte]
         activation_bytes: Activations read and written. [byte]
         network_bytes: Bytes this GPU sends to others. [byte]
+        one_shot_bytes: Bytes this GPU receives where the exchange is done at once, each GPU
+            reading the buffers of all others; 0 where it cannot be. [byte]
         network_hops: Exchanges that wait for one another. [count]
         network_span: GPUs that take part, which decides the fabric; 0 without an exchange. [count]
     """
@@ -42,6 +51,7 @@ class Cost(eqx.Module):
     kv_bytes: Scalar = 0.0
     activation_bytes: Scalar = 0.0
     network_bytes: Scalar = 0.0
+    one_shot_bytes: Scalar = 0.0
     network_hops: Scalar = 0.0
     network_span: Scalar = 0.0
 

@@ -1,0 +1,170 @@
+"""Tables of measurements, as gathered from public sources, in the project's own columns.
+
+Run from the repository: `python benchmarks/import_measurements.py FOLDER`, where FOLDER holds the
+gathered tables. It writes `configs/measurements/`, from which everything else reads: neither the
+package nor its tests need FOLDER.
+"""
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from calibration.measurements.table import COLUMNS
+
+Row = dict[str, str]
+TARGET = Path(__file__).parents[1] / "configs" / "measurements"
+PERMISSIVE = {
+    "silicon": "Apache-2.0",
+    "argonne": "BSD-3-Clause",
+    "accelmark": "Apache-2.0",
+    "rocm_vllm_mi300x": "Apache-2.0",
+    "qwen_speed": "Apache-2.0",
+    "dstack_h100_mi300x": "Apache-2.0",
+    "gpustack": "Apache-2.0",
+    "iog_rtx4090_h100pcie": "Apache-2.0",
+    "lmdeploy_a100": "Apache-2.0",
+}
+"""Gathered tables whose source grants reuse, and its licence. A page without one is not shipped."""
+WAVES = 10
+"""Prompts of a run of `silicon`, over its clients; all are sent at once. [count]"""
+LITTLE = 0.05
+"""Departure of clients from rate × latency above which a run is doubtful. [1]"""
+UNSTATED = "unstated"
+"""Version of an engine that a source does not state."""
+
+
+def gathered(path: Path) -> list[Row]:
+    """Rows of a gathered table."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def own(row: Row) -> Row:
+    """A row with the project's columns: `tp` without the attention groups, whose GPUs it had."""
+    found = {name: row.get(name, "") for name in COLUMNS}
+    groups = row.get("attention_dp", "")
+    if groups.isdigit():
+        found["dp_attention"] = groups
+        found["tp"] = str(int(row["tp"]) // int(groups))
+    if found["precision"]:
+        found |= dict.fromkeys(("weight_dtype", "activation_dtype", "kv_dtype"), "")
+    return found
+
+
+def served(row: Row) -> Row:
+    """A row of `silicon`: a run of its benchmark has ten prompts for each client."""
+    found = own(row)
+    if row["note"] == "inferencex":
+        found["num_requests"] = str(WAVES * int(row["concurrency"]))
+        found["note"] = "lengths uniform in 0.8 to 1.0 of the nominal; means given"
+    return found
+
+
+def doubtful(row: Row, why: str) -> Row:
+    """The row, marked as doubtful for a reason."""
+    note = "; ".join(text for text in (row["note"], why) if text)
+    return {**row, "quality": "doubtful", "note": note}
+
+
+def against_littles_law(rows: list[Row]) -> list[Row]:
+    """Rows of runs whose clients differ from rate × latency are marked, with the difference."""
+    by_run: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        run, _, metric = row["id"].rpartition(".")
+        by_run.setdefault(run, {})[metric] = row
+    wrong = {}
+    for run, by_metric in by_run.items():
+        if {"ttft", "tpot", "output_throughput"} <= set(by_metric):
+            value = {metric: float(row["value"]) for metric, row in by_metric.items()}
+            osl = int(by_metric["tpot"]["osl"])
+            latency = value["ttft"] + (osl - 1) * value["tpot"]
+            held = value["output_throughput"] / osl * latency
+            ratio = held / int(by_metric["tpot"]["concurrency"]) - 1
+            # The ends of a run hold fewer requests than there are clients.
+            allowed = LITTLE + (1 / WAVES if by_metric["tpot"]["num_requests"] else 0)
+            if not -allowed <= ratio <= LITTLE:
+                wrong[run] = f"rate x latency is {ratio:+.0%} of the clients"
+    return [
+        doubtful(row, wrong[run]) if (run := row["id"].rpartition(".")[0]) in wrong else row
+        for row in rows
+    ]
+
+
+def batch_of_one(row: Row) -> Row:
+    """A row of `qwen_speed`, whose mixtures in int4 ran four times slower than in 8 bits."""
+    slow = row["weight_dtype"] == "int4" and row["engine"] == "sglang" and "-a" in row["model"]
+    return doubtful(own(row), "experts in int4 without a fused kernel") if slow else own(row)
+
+
+def varied(row: Row) -> Row:
+    """A row of a run whose prompts have varied lengths: the means stand for all."""
+    return doubtful(own(row), "lengths vary")
+
+
+def of_unstated_version(row: Row) -> Row:
+    """A row whose source does not state the version of the engine."""
+    return {**own(row), "engine_version": row.get("engine_version") or UNSTATED}
+
+
+READERS: dict[str, Callable[[Row], Row]] = {
+    "silicon": served,
+    "argonne": of_unstated_version,
+    "dstack_h100_mi300x": of_unstated_version,
+    "qwen_speed": batch_of_one,
+    "accelmark": varied,
+    "gpustack": varied,
+    "iog_rtx4090_h100pcie": varied,
+}
+
+
+def tables(folder: Path) -> Iterator[tuple[str, Row]]:
+    """Name of the shipped table and row, for every row that is shipped."""
+    for row in gathered(folder / "measurements_1.1.csv"):
+        yield "tensorrt-llm-1.1", own(row)
+    for name in PERMISSIVE:
+        read = READERS.get(name, own)
+        rows = [read(row) for row in gathered(folder / "engines" / f"{name}.csv")]
+        if name == "silicon":
+            rows = against_littles_law(rows)
+        for row in rows:
+            if row["engine"] == "vllm" and row["hardware"].startswith("mi"):
+                row = {**row, "engine": "vllm-rocm"}
+            suffix = "-served" if row["engine"] == "tensorrt-llm" else ""
+            if suffix and name != "silicon":
+                continue
+            if read is varied:
+                suffix = "-varied"
+            late = row["scenario"] == "inflight" and row["metric"] == "ttft"
+            yield (CLIENTS if late else f"{row['engine']}{suffix}"), row
+
+
+def main() -> None:
+    """Write the tables and say how many rows each has."""
+    found: dict[str, list[Row]] = {}
+    for table, row in tables(Path(sys.argv[1])):
+        if table in KEPT and row["engine"] in ENGINES:
+            found.setdefault(table, []).append(row)
+    for table, rows in found.items():
+        used = [column for column in COLUMNS if any(row[column] for row in rows)]
+        with (TARGET / f"{table}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, used, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        print(table, dict(Counter(row["quality"] for row in rows)))
+
+
+CLIENTS = "served-ttft"
+"""Table of times to first token as clients measure them, with the wait for admission, which a fit
+of the time from admission must not read."""
+ENGINES = ("tensorrt-llm", "vllm", "sglang", "vllm-rocm")
+KEPT = (
+    *("tensorrt-llm-1.1", "tensorrt-llm-served", "vllm", "vllm-varied", "sglang"),
+    *("sglang-varied", "vllm-rocm", CLIENTS),
+)
+"""Shipped tables. Runs of prompts of varied lengths, of which only means are known, are apart from
+those that are fitted."""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Numbers of rows that a calibration records the ranges of."""
+
+import dataclasses
+
+import numpy as np
+
+from calibration.fit.forward import predict
+from calibration.fit.parameters import Array
+from calibration.fit.table import Table
+
+
+def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
+    """Numbers of `RANGED` of every row, NaN where it has none. [count]
+
+    Args:
+        table: The rows.
+        held: Whether to use the requests in flight of the kernel, or the concurrency of the row.
+    """
+
+    def column(name: str) -> Array:
+        values = [getattr(row, name) for row in table.rows]
+        return np.asarray([np.nan if value is None else value for value in values], float)
+
+    inflight = np.asarray([row.scenario == "inflight" for row in table.rows])
+    gpus = np.asarray([row.replica_gpus for row in table.rows], float)
+    requests = np.where(inflight, _held(table) if held else column("concurrency"), np.nan)
+    return {
+        "batch_size": np.where(inflight, np.nan, column("batch_size")),
+        "concurrency": requests,
+        "load": requests / gpus,
+        "isl": column("isl"),
+        "osl": np.asarray([np.nan if r.scenario == "first_token" else r.osl for r in table.rows]),
+        "gpus": gpus,
+    }
+
+
+def _held(table: Table) -> Array:
+    groups = [dataclasses.replace(g, variable="inflight_concurrency") for g in table.groups]
+    return np.round(predict(groups))
