@@ -257,7 +257,7 @@ def test_arrivals_wait_as_in_a_simulation() -> None:
 
 @pytest.mark.slow
 def test_arrivals_wait_as_in_a_simulation_over_many_servers() -> None:
-    check_open(40, 77, MEDIANS)
+    check_open(20, 77, MEDIANS)
 
 
 @pytest.mark.slow
@@ -366,12 +366,6 @@ def test_poisson_arrivals_are_no_bursts() -> None:
     assert float(others_near(0.3, 0.5)) > 0.5
 
 
-@pytest.mark.slow
-def test_a_burstiness_of_one_is_poisson_arrivals() -> None:
-    plain, stated = arriving(request_rate=5e3), arriving(request_rate=5e3, burstiness=1.0)
-    assert {name: pytest.approx(value, rel=1e-3) for name, value in plain.items()} == stated
-
-
 # Runs of some requests.
 
 
@@ -420,7 +414,7 @@ def test_runs_wait_as_in_a_simulation() -> None:
 
 @pytest.mark.slow
 def test_runs_wait_as_in_a_simulation_over_many_servers() -> None:
-    check_runs(60, seed=21)
+    check_runs(40, seed=21)
 
 
 @pytest.mark.parametrize("clients", [2, 4, 10])
@@ -524,12 +518,11 @@ def test_prompts_first_are_served_as_in_a_simulation() -> None:
 @pytest.mark.slow
 def test_a_named_default_is_the_default() -> None:
     setting = settings(1, seed=4)[0]
-    for load in ({"concurrency": 5}, {"request_rate": 0.01}):
-        plain, stated = (
-            Request(setting.point(**load, **more)) for more in ({}, {"scheduler": "chunked"})
-        )
-        for name in ("inflight_ttft", "inflight_tpot", "inflight_output_throughput"):
-            assert float(getattr(stated, name)) == float(getattr(plain, name))
+    plain, stated = (
+        Request(setting.point(concurrency=5, **more)) for more in ({}, {"scheduler": "chunked"})
+    )
+    for name in ("inflight_ttft", "inflight_tpot", "inflight_output_throughput"):
+        assert float(getattr(stated, name)) == float(getattr(plain, name))
 
 
 # Loads that make no sense.
@@ -565,11 +558,11 @@ def test_a_rate_is_swept_like_everything_else() -> None:
             isl=[128],
             osl=[128],
             request_rate=[0.5, 2, 1e6],
-            variables=["inflight_ttft", "max_request_rate", "inflight_ttft_p99"],
+            variables=["inflight_ttft", "max_request_rate"],
         )
     )
     assert found.inflight_ttft.dims[-3:] == ("request_rate", "isl", "osl")
     assert "request_rate" not in found.max_request_rate.dims
     assert found.request_rate.attrs["units"] == "s-1"
     assert found.inflight_overload.values.ravel().tolist() == [0, 0, 2]
-    assert np.isfinite(found.inflight_ttft_p99.values).ravel().tolist() == [True, True, False]
+    assert np.isfinite(found.inflight_ttft.values).ravel().tolist() == [True, True, False]

@@ -1,12 +1,10 @@
 """A run of `num_requests` on a server with in-flight batching: its times to first token.
 
 Clients send as many requests at once as they keep open, and one more whenever one ends. Those sent
-at once are prefilled one after another: with c of them the last waits c times as long as one alone
-and the mean (c + 1) / 2 times [1]. What does not fit in the server waits for complete cycles of it.
-Requests sent later find the steady state.
-
-References:
-    [1] Tests compare with a simulation of the same server, iteration by iteration.
+at once are prefilled one after another: with c of them, each of which fills an iteration, the last
+waits c times as long as one alone and the mean (c + 1) / 2 times. What does not fit in the server
+waits for complete cycles of it. Requests sent later find the steady state. Tests compare with a
+simulation of the same server, iteration by iteration.
 """
 
 from functools import cached_property
