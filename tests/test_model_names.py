@@ -294,3 +294,31 @@ def test_an_unknown_quantisation_of_params_is_refused(tmp_path: Path) -> None:
 
 def test_a_config_of_any_family_is_no_params_json() -> None:
     assert not any({"dim", "n_layers"} <= set(keys) for keys in CONFIGS.values())
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [
+        "lmsys/gpt-oss-120b-bf16",
+        "unsloth/DeepSeek-R1-BF16",
+        "moonshotai/Kimi-K2-Thinking",
+        "deepseek-ai/DeepSeek-V4-Pro-Base",
+    ],
+)
+def test_another_checkpoint_than_the_quantised_file_is_refused(identifier: str) -> None:
+    with pytest.raises(SpecError, match="is another checkpoint than") as refusal:
+        Catalog().model(identifier)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("identifier", ["Qwen/Qwen3-8B-Base", "Qwen/Qwen3-8B-bf16"])
+def test_a_model_that_is_not_quantised_is_one_checkpoint(identifier: str) -> None:
+    assert Catalog().model(identifier).name == "qwen3-8b"
+
+
+def test_a_file_whose_name_alone_says_that_it_is_quantised_is_warned_of(tmp_path) -> None:
+    folder = tmp_path / "Llama-NVFP4"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config("llama")))
+    with pytest.warns(SpecWarning, match="says how the weights are stored"):
+        assert Catalog().model(folder).name == "Llama-NVFP4"

@@ -659,3 +659,8 @@ def test_recommend_ranks_a_quantised_file_by_its_recipe(awq_file) -> None:
     )
     assert found.frame["precision"].unique().tolist() == ["checkpoint"]
     assert found.checkpoint == "awq int4, group 32"
+
+
+def test_a_pattern_that_may_take_for_ever_is_refused() -> None:
+    with pytest.raises(SpecError, match="repeats a repeated group"):
+        Patterns(["re:(.*)*(.*)*(.*)*z"], "some/config.json")

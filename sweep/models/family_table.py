@@ -271,7 +271,7 @@ FAMILIES: dict[str, Reader] = {
     "mellum": decoder(replace(QWEN3_MOE, windows=LISTED, defaults=HEADS_OF_128)),
     "mimo": decoder(Traits(biases=Biases(qkv=ATTENTION_UNLESS), windows=LATE)),
     "mimo_v2_flash": read_mimo_v2,
-    "minicpm": decoder(replace(LLAMA, experts=Experts(width="ffn", optional=True))),
+    "minicpm": decoder(replace(LLAMA, tied=True, experts=Experts(width="ffn", optional=True))),
     "mllama": read_mllama,
     "minicpm3": decoder(Traits(latent=True, tied=True, defaults={"v_head_dim": 64})),
     "minimax_m2": decoder(

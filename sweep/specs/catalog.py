@@ -1,6 +1,7 @@
 """Finds specifications by name: in the user's folders first, then in the shipped one."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -9,12 +10,12 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from sweep.errors import SpecError
+from sweep.errors import SpecError, SpecWarning
 from sweep.specs.files import SUFFIXES, read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
-from sweep.specs.model_files import is_model_folder, name_of_file, read_model_file
-from sweep.specs.model_names import name_of
+from sweep.specs.model_files import is_model_folder, is_quantised, name_of_file, read_model_file
+from sweep.specs.model_names import check_checkpoint, is_narrow, name_of
 from sweep.specs.parsing import nearest, parse
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 from sweep.specs.shipped import shipped_configs
@@ -115,8 +116,18 @@ class Catalog:
         path = self.path("models", str(name))
         data = read_model_file(path)
         if "config" in data:
-            return load_named(ModelSpec, path).model_copy(update={"file": str(path)})
-        bare = {"name": name_of_file(path), "sources": {"config": str(path)}, "config": data}
+            spec = load_named(ModelSpec, path).model_copy(update={"file": str(path)})
+            if is_quantised(spec.config) and not _is_path(str(name)):
+                check_checkpoint(str(name), spec.name, spec.hugging_face_id)
+            return spec
+        called = name_of_file(path)
+        if is_narrow(called) and not is_quantised(data):
+            text = (
+                f"{path}: called {called!r}, but neither the file nor a hf_quant_config.json "
+                "beside it says how the weights are stored; they count as the precision says"
+            )
+            warnings.warn(text, SpecWarning, stacklevel=2)
+        bare = {"name": called, "sources": {"config": str(path)}, "config": data}
         return parse(ModelSpec, bare, str(path)).model_copy(update={"file": str(path)})
 
     def _what_if(self, changes: Mapping[str, Any]) -> HardwareSpec:

@@ -79,6 +79,12 @@ def read_model_file(path: Path) -> dict[str, Any]:
     return data
 
 
+def is_quantised(config: Mapping[str, Any]) -> bool:
+    """Whether a config, or its part for text, says how quantised weights are stored."""
+    sections = (config, *(part for part in config.values() if isinstance(part, Mapping)))
+    return any(section.get(key) for section in sections for key in OF_QUANTISATION)
+
+
 def name_of_file(path: Path) -> str:
     """Name of the model in a file or folder: that of the folder where the file's says nothing."""
     folder = path if path.is_dir() else path.parent

@@ -14,6 +14,8 @@ NARROW = re.compile(
 """Words of a model's name that mean weights of fewer than 16 bits."""
 WIDE = re.compile(r"bf16|fp16|dynamic|kv")
 """Words about types that do not."""
+STORED_OTHERWISE = {"bf16", "fp16", "base", "thinking"}
+"""Words of the name of a version that may be stored otherwise than a quantised model."""
 DATE = re.compile(r"-(\d\d-20\d\d|20\d\d-\d\d(-\d\d)?|\d{4}|\d{6}|\d{8})(?=-|$)")
 """Date of a version, such as `-0528`, `-2507` or `-08-2024`."""
 RECIPES = (
@@ -66,6 +68,25 @@ def name_of(identifier: str, published: Mapping[str, str | None], kind: str = "m
             f"{_recipe(identifier)}, or the folder or config.json of the version itself"
         )
     return name
+
+
+def check_checkpoint(identifier: str, name: str, own: str | None) -> None:
+    """Refuse an identifier of another checkpoint than the quantised file of a model.
+
+    Args:
+        identifier: What was asked for.
+        name: Name of the model that it means.
+        own: Identifier that the model is published under.
+
+    Raises:
+        SpecError: The identifier has a word of `STORED_OTHERWISE` that the model's own has not.
+    """
+    other = STORED_OTHERWISE & set(_words(identifier)) - set(_words(own or name))
+    if identifier != name and other:
+        raise SpecError(
+            f"{identifier!r} is another checkpoint than {own or name!r}, whose file is quantised: "
+            f"give {name!r} with --precision NAME, or the folder or config.json of the version"
+        )
 
 
 def is_narrow(identifier: str) -> bool:

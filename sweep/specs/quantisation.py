@@ -194,7 +194,18 @@ def _parts(module: str) -> Iterator[str]:
             yield ".".join(words[start : end + 1])
 
 
+LONGEST_PATTERN = 1000
+"""Signs of a regular expression. [count]"""
+NESTED_REPEATS = re.compile(r"\([^()]*[*+}][^()]*\)[*+{]")
+"""A repeated group with repeats inside: patterns that may take exponential time to fail."""
+
+
 def _compiled(pattern: str, where: str) -> re.Pattern[str]:
+    if NESTED_REPEATS.search(pattern) or len(pattern) > LONGEST_PATTERN:
+        raise SpecError(
+            f"{where}: {pattern!r:.60} repeats a repeated group or is longer than "
+            f"{LONGEST_PATTERN} signs, which may take for ever to compare; write it without"
+        )
     try:
         return re.compile(pattern)
     except re.error as error:
