@@ -9,7 +9,9 @@ import xarray as xr
 from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
 from sweep.files.rounding import CONTAINER
+from sweep.files.seal import fault_of_seal, seal
 from sweep.grid.dataset import SCHEMA_VERSION
+from sweep.grid.thresholds import VERIFIED_BYTES
 from sweep.schema.axes import AXES, LABELLED
 
 LABEL_SUFFIX = "_name"
@@ -33,6 +35,7 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
     check_writable(path, force=force)
     with replacing(path) as temporary:
         save(dataset, temporary)
+        seal(temporary)
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
@@ -45,13 +48,19 @@ def save(dataset: xr.Dataset, path: Path) -> None:
 def open_file(path: str | Path) -> xr.Dataset:
     """Open one result file for selection by label; values are read when used.
 
+    The checksum of a file is verified first, unless the file is larger than `VERIFIED_BYTES`.
+
     Raises:
-        ResultError: The file does not exist, cannot be read, or is no result of this package.
+        ResultError: The file does not exist, cannot be read, is damaged, or is no result of this
+            package.
     """
     path = Path(path)
     if not path.is_file():
         raise ResultError(f"{path}: no such file")
     try:
+        damage = fault_of_seal(path, needed=False, most=VERIFIED_BYTES)
+        if damage:
+            raise ResultError(f"{path} {damage}; write it again")
         dataset = xr.open_dataset(
             path, engine="netcdf4", decode_times=False, drop_variables=CONTAINER
         )

@@ -11,6 +11,7 @@ from sweep.files.atomic import check_writable, replacing
 from sweep.files.encoding import Progress, Storage, chunk_shape, encoded, encoded_regions
 from sweep.files.netcdf import encoding, with_label_variables
 from sweep.files.rounding import ALGORITHM, CONTAINER, bits_of, rounding_attributes
+from sweep.files.seal import seal
 from sweep.grid.thresholds import NETCDF_CHUNK_CELLS
 
 MARK = "_QuantizeBitRoundNumberOfSignificantBits"
@@ -34,6 +35,7 @@ def write_netcdf_streamed(
             _fill(file, dataset, frame, storage, progress)
         if storage.significant_digits is not None:
             _drop_marks(temporary)
+        seal(temporary)
 
 
 def _fill(
