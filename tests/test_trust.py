@@ -1,9 +1,14 @@
 """Files from elsewhere: damage is noticed before values are used, and ends in one line."""
 
+import errno
 import json
+import os
 import random
+import re
 import shutil
+import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,15 +17,25 @@ from factories import UNEVEN, hardware, model, precision, shipped
 
 import sweep
 from sweep.cli import main as cli
-from sweep.errors import ResultError
+from sweep.decisions.prices import read_prices
+from sweep.decisions.recommend_text import _calibration as recorded_calibration
+from sweep.decisions.specs_by_name import SpecsByName
+from sweep.errors import ResultError, SpecError
 from sweep.evaluation.plan import Plan, make_plan
+from sweep.files import atomic, zarr
+from sweep.files.export import export
 from sweep.files.seal import SEAL_LENGTH
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
+from sweep.html_report.calibration_quality import calibration_of
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs.check_results import check_file
 from sweep.runs.run_folder import Directory, begun
 from sweep.runs.shards import run_shards
+from sweep.specs.catalog import current_catalog
+from sweep.specs.files import read_mapping
+
+ROOT = Path(__file__).parent.parent
 
 LONGEST_LINE = 2000
 """Longest line of an error. [character]"""
@@ -242,3 +257,317 @@ def test_a_plan_nested_too_deep_is_refused(sound, call, tmp_path) -> None:
     shutil.copytree(sound, copy)
     (copy / "plan.json").write_text('{"llm_sweep_plan": 1, "models": ' + "[" * 10**5)
     refused(call("merge", copy, tmp_path / "out.nc"), "plan.json")
+
+
+# Names that a result contains are looked up in the catalog, never opened.
+
+
+@pytest.fixture
+def pipe(tmp_path) -> Path:
+    """A pipe that nobody writes into: who opens it waits."""
+    path = tmp_path / "pipe.yaml"
+    os.mkfifo(path)
+    return path
+
+
+def relabelled(single: Path, path: Path, **labels: str) -> Path:
+    """The result with one label of each axis, and its calibration, called something else."""
+    with sweep.open_results(single) as opened:
+        dataset = opened.isel(model=[0], hardware=[0]).load()
+    efficiency = labels.pop("efficiency", "ideal")
+    renamed = dataset.assign_coords({axis: [label] for axis, label in labels.items()})
+    grid = json.dumps({axis: held.values.tolist() for axis, held in renamed.coords.items()})
+    sweep.write_netcdf(renamed.assign_attrs(efficiency=efficiency, llm_sweep_grid=grid), path)
+    return path
+
+
+@pytest.mark.parametrize("axis", ["model", "hardware", "precision", "efficiency"])
+def test_a_label_that_is_a_path_is_not_opened(axis, single, pipe, call, tmp_path, monkeypatch):
+    label = f"{pipe} 0123" if axis == "efficiency" else str(pipe)
+    path = relabelled(single, tmp_path / "theirs.nc", **{axis: label})
+    opened = []
+    monkeypatch.setattr("sweep.specs.files.read_text", lambda path, *_: opened.append(path) or "{}")
+    names = {"model": ["x"], "hardware": ["x"], "precision": ["x"], axis: [str(pipe)]}
+    SpecsByName.of(names, current_catalog())
+    with sweep.open_results(path) as results:
+        calibration_of(results, None)
+        recorded_calibration(str(results.attrs["efficiency"]))
+    assert pipe not in opened
+
+
+INPUTS = {
+    "sweep": ("plan", "{}"),
+    "run": ("run", "{}", "-o", "out.nc"),
+    "hardware": ("show", "hardware", "{}"),
+    "model": ("show", "model", "{}"),
+    "calibration": ("run", "a100-vs-h20", "-o", "{tmp}/out.nc", "--efficiency", "{}"),
+    "result": ("check", "{}"),
+    "merge": ("merge", "{}", "{tmp}/out.nc"),
+    "compare": ("compare", "{}", "--hardware", "a", "b"),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_pipe_or_device_in_place_of_an_input_is_refused_at_once(kind, pipe, call, tmp_path):
+    device = tmp_path / "zero.yaml"
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device):
+        words = [word.format(path, tmp=tmp_path) for word in INPUTS[kind]]
+        refused(call(*words), "device, pipe or socket")
+
+
+def test_a_pipe_in_place_of_prices_or_a_shard_is_refused(pipe, sound, call, tmp_path) -> None:
+    for name in ("prices.csv", "prices.yaml"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(SpecError, match="device, pipe or socket"):
+            read_prices(tmp_path / name)
+    copy = tmp_path / "out"
+    shutil.copytree(sound, copy)
+    (copy / "shard-000001.nc").unlink()
+    os.mkfifo(copy / "shard-000001.nc")
+    refused(call("merge", copy, tmp_path / "out.nc"), "device, pipe or socket")
+    assert call("check", copy)[0] == 1
+
+
+# Text is bounded: what it expands to, and what a message repeats of it.
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 10)}], {name}: 1}}\n"
+    for before, name in zip("abcdefghijklmnop", "bcdefghijklmnopq", strict=True)
+)
+STRANGE = {
+    "aliases": (BOMB, "aliases written out"),
+    "merges": (MERGES, "missing"),
+    "an alias of itself": ("models: &m [*m]\nhardware: [x]\n", "an alias contains itself"),
+    "a key that is a number": ("1: x\n", "the key 1 is no text"),
+    "a key that is null": ("null: x\n", "the key None is no text"),
+    "a key that is true": ("models: [{true: x}]\n", "the key True is no text"),
+    "a long key": ("x" * 10**5 + ": 1\n", ""),
+    "a long value": ("models: " + "x" * 10**5 + "\n", ""),
+    "a long name": ("models: [" + "x" * 10**5 + "]\nhardware: [h20-96gb]\nvariables: [ttft]\n", ""),
+    "a long variable": ("models: [a]\nhardware: [b]\nvariables: [" + " x" * 10**5 + "]\n", ""),
+    "5,000 digits": ("batch_size: [" + "9" * 5000 + "]\n", "digits"),
+    "hexadecimal": ("batch_size: [0x" + "f" * 5000 + "]\n", "batch_size: a number of more than"),
+    "hexadecimal in a mapping": ("isl: {start: 0x" + "f" * 5000 + ", stop: 2}\n", "isl: start"),
+    "escapes": ("models: ['\\x1b[31mred']\n".replace("'", '"'), ""),
+}
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_strange_text_is_refused_in_one_short_line(text, call, tmp_path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(STRANGE[text][0])
+    answer = call("plan", path, "--no-probe")
+    refused(answer, STRANGE[text][1])
+    assert "\x1b" not in answer[2]
+
+
+def test_a_merge_of_a_mapping_that_merges_keeps_what_it_overrides(tmp_path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("b: {<<: &own {<<: &base {x: 1, y: 1}, y: 2}, z: 3}\nown: *own\nbase: *base\n")
+    found = read_mapping(path)
+    assert found["b"] == {"x": 1, "y": 2, "z": 3}
+    assert found["own"] == {"x": 1, "y": 2}
+
+
+@pytest.mark.parametrize(
+    "key", ["x: 1\nx: 2", "a: {x: 1, x: 2}", "b: &b {x: 1, x: 2}\nc: {<<: *b}"]
+)
+def test_a_key_given_twice_is_still_refused(key, tmp_path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(key)
+    with pytest.raises(SpecError, match="given twice"):
+        read_mapping(path)
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}", "{a: 1}", "[llama]", "1", "null"])
+def test_a_model_type_that_is_no_text_is_refused(kind, call, tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"model_type: {kind}\nhidden_size: 8\n")
+    refused(call("show", "model", path), "model_type")
+
+
+@pytest.mark.parametrize(
+    "value", ["1" + "0" * 400, "9" * 5000, "0x" + "f" * 5000, "1e400", "-1e400", ".nan"]
+)
+def test_huge_numbers_are_refused(value, call, tmp_path) -> None:
+    text = (ROOT / "configs/hardware/h20-96gb.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(re.sub(r"(?m)^memory_bytes: .*", f"memory_bytes: {value}", text))
+    refused(call("show", "hardware", path), "mine.yaml")
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(f"h20-96gb: {value}\n")
+    with pytest.raises(SpecError):
+        read_prices(prices)
+    (tmp_path / "prices.csv").write_text(f"hardware,price_usd_per_hour\nh20-96gb,{value}\n")
+    with pytest.raises(SpecError):
+        read_prices(tmp_path / "prices.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " " * 10**5,
+        "=" + " " * 10**5,
+        "isl=" + " " * 10**5,
+        "isl=1e999",
+        "isl=" + "9" * 5000,
+        "x" * 10**5 + "=1",
+        "isl:" + "," * 10**5,
+    ],
+)
+def test_long_selections_are_refused_soon(text, single, call, tmp_path) -> None:
+    refused(call("export", single, tmp_path / "out.csv", "--select", text))
+    asked = ("reduce", single, tmp_path / "out.nc", "--reduce", "argmin:ttft", "--where", text)
+    refused(call(*asked))
+
+
+# Writing: nothing that appears meanwhile is replaced, nothing is left behind.
+
+
+def results_of(single: Path) -> xr.Dataset:
+    with sweep.open_results(single) as opened:
+        return opened.load()
+
+
+WRITERS = {
+    "out.nc": sweep.write_netcdf,
+    "streamed.nc": export,
+    "table.csv": export,
+    "table.parquet": export,
+    "store.zarr": export,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_appears_while_a_file_is_written_stays(name, single, tmp_path, monkeypatch) -> None:
+    path, made = tmp_path / name, atomic.private_folder
+
+    @contextmanager
+    def meanwhile(target: Path):
+        with made(target) as folder:
+            if path.suffix == ".zarr":
+                path.mkdir()
+                (path / "thesis.tex").write_text("theirs")
+            else:
+                path.write_text("theirs")
+            yield folder
+
+    for module in (atomic, zarr):
+        monkeypatch.setattr(module, "private_folder", meanwhile)
+    with pytest.raises(ResultError, match="exists by now"):
+        WRITERS[name](results_of(single), path)
+    assert "theirs" in (path / "thesis.tex" if path.is_dir() else path).read_text()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_force_replaces_no_folder_that_is_no_store(single, tmp_path, monkeypatch) -> None:
+    path, made = tmp_path / "store.zarr", atomic.private_folder
+    export(results_of(single), path)
+
+    @contextmanager
+    def meanwhile(target: Path):
+        with made(target) as folder:
+            shutil.rmtree(path)
+            path.mkdir()
+            (path / "thesis.tex").write_text("theirs")
+            yield folder
+
+    monkeypatch.setattr(zarr, "private_folder", meanwhile)
+    with pytest.raises(ResultError, match="exists by now"):
+        export(results_of(single), path, force=True)
+    assert (path / "thesis.tex").read_text() == "theirs"
+
+
+def test_two_writers_of_one_name_do_not_both_succeed(single, tmp_path) -> None:
+    path, done = tmp_path / "out.nc", []
+    with (
+        pytest.raises(ResultError, match="exists by now"),
+        atomic.replacing(path, force=False) as a,
+    ):
+        with atomic.replacing(path, force=False) as b:
+            b.write_text("second")
+        done.append(path.read_text())
+        a.write_text("first")
+    assert done == ["second"] == [path.read_text()]
+
+
+def test_without_links_a_name_is_reserved(tmp_path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with atomic.replacing(tmp_path / "a", force=False) as temporary:
+        temporary.write_text("done")
+    assert (tmp_path / "a").read_text() == "done"
+    with (
+        pytest.raises(ResultError, match="exists by now"),
+        atomic.replacing(tmp_path / "a", force=False) as temporary,
+    ):
+        temporary.write_text("again")
+
+
+def test_nobody_else_may_enter_where_a_file_is_written(tmp_path) -> None:
+    with atomic.replacing(tmp_path / "a.nc") as temporary:
+        assert temporary.parent.parent == tmp_path
+        assert temporary.parent.stat().st_mode & 0o077 == 0
+        temporary.write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nc"]
+
+
+def test_leftovers_of_dead_processes_are_removed_and_those_of_live_ones_kept(tmp_path) -> None:
+    path = tmp_path / "out.nc"
+    script = (
+        "import os, sys; from pathlib import Path; from sweep.files.atomic import replacing\n"
+        "with replacing(Path(sys.argv[1])) as t: t.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert len(list(tmp_path.glob(".out.nc.*"))) == 1
+    with atomic.replacing(path) as temporary:
+        temporary.write_text("x")
+        atomic.check_writable(path, force=False)
+        assert list(tmp_path.glob(".out.nc.*")) == [temporary.parent]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_process_that_is_asked_to_end_leaves_nothing(single, tmp_path) -> None:
+    script = (
+        "import os, signal; from sweep.cli import main; from sweep.files import netcdf_stream\n"
+        "def end(*_): os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+        "netcdf_stream._fill = end; main.main()"
+    )
+    words = [sys.executable, "-c", script, "merge", str(single), str(tmp_path / "out.nc")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=100)
+    assert ended.returncode == 143
+    assert ended.stderr == "llm-sweep: terminated\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_called_so(tmp_path, monkeypatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    with pytest.raises(ResultError, match="No space left"), atomic.replacing(tmp_path / "a"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.slow
+def test_an_odd_name_or_closed_output_leaves_no_traceback(single, tmp_path) -> None:
+    odd = os.fsencode(tmp_path) + b"/\xff.nc"
+    command = [sys.executable, "-m", "sweep"]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    shell = '"$@" >&-'
+    for words in (
+        [*command, "export", single, odd],
+        [*command, "check", odd],
+        ["sh", "-c", shell, "sh", *command, "check", single],
+        ["sh", "-c", shell, "sh", *command, "list", "hardware"],
+    ):
+        ended = subprocess.run(
+            words, capture_output=True, check=False, timeout=100, env=environment
+        )
+        assert ended.returncode in (0, 2), ended.stderr
+        assert ended.stderr.count(b"\n") <= 1 and b"Traceback" not in ended.stderr, ended.stderr

@@ -33,7 +33,7 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
     """
     path = Path(path)
     check_writable(path, force=force)
-    with replacing(path) as temporary:
+    with replacing(path, force=force) as temporary:
         save(dataset, temporary)
         seal(temporary)
 
@@ -55,7 +55,7 @@ def open_file(path: str | Path) -> xr.Dataset:
             package.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise ResultError(f"{path}: no such file")
     try:
         damage = fault_of_seal(path, needed=False, most=VERIFIED_BYTES)

@@ -28,7 +28,7 @@ def write_netcdf_streamed(
     check_writable(path, force=force)
     if storage.compression == "zstd" and not netCDF4.__has_zstandard_support__:
         raise ResultError("--compression zstd: this netCDF4 was built without it; choose zlib")
-    with replacing(path) as temporary:
+    with replacing(path, force=force) as temporary:
         frame = with_label_variables(dataset.drop_vars(list(dataset.data_vars)))
         frame.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding(frame))
         with netCDF4.Dataset(temporary, "a") as file:

@@ -5,6 +5,8 @@ from io import RawIOBase
 from pathlib import Path
 from zlib import crc32
 
+from sweep.specs.inputs import open_input
+
 SEAL = b"\nllm-sweep crc32 "
 """Start of the last bytes of a sealed file, after those that HDF5 reads. The HDF5 library may hang
 on a damaged file, so the checksum is verified before the library opens it."""
@@ -36,7 +38,7 @@ def fault_of_seal(path: Path, *, needed: bool, most: int | None = None) -> str:
     Raises:
         OSError: The file cannot be read.
     """
-    with path.open("rb", buffering=0) as file:
+    with open_input(path) as file:
         whole = os.fstat(file.fileno()).st_size
         size = whole - SEAL_LENGTH
         if size <= 0:

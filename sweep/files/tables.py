@@ -43,7 +43,7 @@ def write_table(
     write = _write_csv if path.suffix == ".csv" else _write_parquet
     if write is _write_parquet:
         needed("pyarrow.parquet", "parquet")
-    with replacing(path) as temporary:
+    with replacing(path, force=force) as temporary:
         write(_frames(dataset, progress), temporary, storage)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sweep.errors import ResultError, SpecWarning
 from sweep.evaluation.plan import Plan
-from sweep.files.atomic import replacing
+from sweep.files.atomic import discard, replacing
 from sweep.grid.dataset import Origin, package_version
 from sweep.grid.resolved import Resolved
 from sweep.models.read import read_model
@@ -175,7 +175,7 @@ class Directory:
         names = {self.shard_path(shard).name for shard in shards}
         for path in self.path.glob(".shard-*"):
             if path.name[1:].partition(".nc.")[0] + ".nc" in names:
-                path.unlink(missing_ok=True)
+                discard(path)
 
     def check_reproducible(self, digest: str) -> None:
         """Check that this process computes the same as the run that began here.
@@ -365,7 +365,7 @@ def _clear(path: Path) -> None:
     ours = [file for file in path.iterdir() if OURS.fullmatch(file.name)]
     for file in sorted(ours, key=lambda file: file.name == PLAN_FILE):
         if not file.name.startswith(LOCK):
-            file.unlink()
+            discard(file)
 
 
 def _write(path: Path, recorded: Recorded) -> None:
