@@ -1,6 +1,7 @@
 """Files from elsewhere: damage is noticed before values are used, and ends in one line."""
 
 import errno
+import io
 import json
 import os
 import random
@@ -11,12 +12,15 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 from factories import UNEVEN, hardware, model, precision, shipped
 
 import sweep
 from sweep.cli import main as cli
+from sweep.decisions.compare import compare
+from sweep.decisions.figures.comparison import comparison_figure
 from sweep.decisions.prices import read_prices
 from sweep.decisions.recommend_text import _calibration as recorded_calibration
 from sweep.decisions.specs_by_name import SpecsByName
@@ -571,3 +575,33 @@ def test_an_odd_name_or_closed_output_leaves_no_traceback(single, tmp_path) -> N
         )
         assert ended.returncode in (0, 2), ended.stderr
         assert ended.stderr.count(b"\n") <= 1 and b"Traceback" not in ended.stderr, ended.stderr
+
+
+# Answers from sound files.
+
+
+@pytest.mark.parametrize("lengths", [([100], [10, 200]), ([100, 200], [10]), ([100], [10])])
+@pytest.mark.parametrize("batch", [[1, 8], [8]])
+def test_a_quantity_that_varies_over_fewer_axes_than_memory_is_compared(lengths, batch) -> None:
+    isl, osl = lengths
+    # The second accelerator cannot run the largest batch with the longest output.
+    size = {"batch_size": len(batch), "isl": len(isl), "osl": len(osl)}
+    axes = {"batch_size": batch, "isl": isl, "osl": osl}
+    time = xr.DataArray(
+        np.ones((1, 2, *list(size.values())[:2])), dims=("model", "hardware", "batch_size", "isl")
+    )
+    room = xr.DataArray(np.ones((1, 2, *size.values()), np.int8), dims=("model", "hardware", *size))
+    room[:, 1, -1, :, -1] = 0
+    dataset = xr.Dataset(
+        {"ttft": time, "feasible": room}, {"model": ["m"], "hardware": ["a", "b"], **axes}
+    )
+    found = compare(dataset, ("a", "b"), model="m", variable="ttft", chosen={})
+    assert found.fits is not None
+    for able in found.fits:
+        assert able.dims == found.ratio.dims and able.shape == found.ratio.shape
+    lost = int((~found.fits[1]).sum())
+    assert lost == (0 if len(osl) > 1 else len(isl))
+    comparison_figure([[found]]).savefig(io.BytesIO(), format="png")
+    if len(osl) > 1:
+        longer = compare(dataset, ("a", "b"), model="m", variable="ttft", chosen={"osl": osl[-1]})
+        assert longer.fits is not None and not bool(longer.fits[1].all())
