@@ -1,5 +1,6 @@
 """Files from elsewhere: damage is noticed before values are used, and ends in one line."""
 
+import ast
 import errno
 import io
 import json
@@ -605,3 +606,147 @@ def test_a_quantity_that_varies_over_fewer_axes_than_memory_is_compared(lengths,
     if len(osl) > 1:
         longer = compare(dataset, ("a", "b"), model="m", variable="ttft", chosen={"osl": osl[-1]})
         assert longer.fits is not None and not bool(longer.fits[1].all())
+
+
+# Results that others wrote or damaged.
+
+
+def set_attribute(name: str | None, key: str, value: object):
+    def change(dataset: xr.Dataset) -> xr.Dataset:
+        (dataset if name is None else dataset[name]).attrs[key] = value
+        return dataset
+
+    return change
+
+
+FOREIGN = {
+    "text in scale_factor": set_attribute("ttft", "scale_factor", "big"),
+    "an array in scale_factor": set_attribute("ttft", "scale_factor", np.ones(3)),
+    "text in missing_value": set_attribute("ttft", "missing_value", "none"),
+    "an array in units": set_attribute("ttft", "units", np.ones(3)),
+    "an array in long_name": set_attribute("feasible", "long_name", np.ones(3)),
+    "a number in flag_meanings": set_attribute("feasible", "flag_meanings", 3.0),
+    "text in flag_masks": set_attribute("feasible", "flag_masks", "all"),
+    "more flags than meanings": set_attribute("feasible", "flag_masks", np.arange(5)),
+    "a deep grid": set_attribute(None, "llm_sweep_grid", "[" * 10**5),
+    "a grid that is a list": set_attribute(None, "llm_sweep_grid", "[]"),
+    "a grid of lists of lists": set_attribute(None, "llm_sweep_grid", '{"model": [["x"]]}'),
+    "a grid that is a number": set_attribute(None, "llm_sweep_grid", 3),
+    "an efficiency that is a number": set_attribute(None, "efficiency", np.ones(3)),
+    "a label of escapes": lambda d: d.assign_coords(
+        hardware_name=("hardware", ["\x1b[31mred", "b"])
+    ),
+    "a long label": lambda d: d.assign_coords(hardware_name=("hardware", ["x" * 10**5, "b"])),
+    "zero times": lambda d: d.assign(output_throughput=d.output_throughput * 0, ttft=d.ttft * 0),
+    "no values": lambda d: d.assign(output_throughput=d.output_throughput * np.nan),
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Path:
+    """A single file to recommend from."""
+    names = ["ttft", "tpot", "output_throughput", "feasible"]
+    keys = {axis: values for axis, values in UNEVEN.items() if axis in ("batch_size", "hardware")}
+    grid = Grid(
+        models=[model("llama")],
+        precision=[precision()],
+        isl=[100],
+        osl=[10],
+        variables=names,
+        **keys,
+    )
+    path = tmp_path_factory.mktemp("served") / "out.nc"
+    sweep.write_netcdf(sweep.run(grid), path)
+    return path
+
+
+@pytest.mark.parametrize("change", FOREIGN)
+def test_a_foreign_result_is_refused_or_fails_the_check(change, served, call, tmp_path) -> None:
+    path = tmp_path / "theirs.nc"
+    with xr.open_dataset(served, decode_cf=False) as plain:
+        FOREIGN[change](plain.load()).to_netcdf(path)
+    code, out, err = call("check", path)
+    assert code in (1, 2), out
+    assert "Traceback" not in err and "\x1b" not in out + err
+    assert all(len(line) < LONGEST_LINE for line in out.splitlines())
+    pair = ("--hardware", "one", "two", "--variable", "ttft")
+    for words in (
+        ("compare", path, *pair),
+        ("recommend", "--from", path),
+        ("export", path, tmp_path / "out.csv"),
+        ("reduce", path, tmp_path / "reduced.nc", "--reduce", "argmin:ttft"),
+    ):
+        code, out, err = call(*words)
+        assert code in (0, 1, 2) and "\x1b" not in out + err
+        assert len(err) < LONGEST_LINE
+
+
+def test_damage_inside_compressed_values_is_one_line(served, call, tmp_path) -> None:
+    """A file without a seal, whose values are only read when they are used."""
+    path, chance = tmp_path / "theirs.nc", random.Random(2)
+    with xr.open_dataset(served, decode_times=False) as plain:
+        how = {str(n): {"zlib": True, "fletcher32": True} for n in plain.data_vars}
+        plain.load().to_netcdf(path, encoding=how)
+    content = path.read_bytes()
+    places = [m.start() for m in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", content)]
+    assert places
+    for place in places:
+        changed = bytearray(content)
+        changed[place + 3 + chance.randrange(4)] ^= 255
+        path.write_bytes(changed)
+        for words in (
+            ("export", path, tmp_path / "out.nc", "--force"),
+            ("export", path, tmp_path / "out.csv", "--force"),
+            ("reduce", path, tmp_path / "out.nc", "--force", "--reduce", "argmin:ttft"),
+        ):
+            code, _, err = call(*words)
+            assert code in (0, 2)
+            assert "out.nc: cannot be written" not in err
+
+
+# No file that is opened can run code.
+
+LOADERS = {
+    *("eval", "exec", "compile", "__import__", "pickle", "marshal", "shelve", "dill"),
+    *("cloudpickle", "joblib", "runpy", "read_pickle", "unsafe_load", "full_load", "FullLoader"),
+    *("UnsafeLoader", "load_module", "exec_module", "allow_pickle", "getstate"),
+}
+
+
+def test_nothing_that_runs_code_from_a_file_is_used() -> None:
+    for path in [*(ROOT / "sweep").rglob("*.py"), *(ROOT / "calibration").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found = {
+                ast.Name: lambda n: {n.id},
+                ast.Import: lambda n: {alias.name.partition(".")[0] for alias in n.names},
+                ast.ImportFrom: lambda n: {str(n.module), *(alias.name for alias in n.names)},
+                ast.keyword: lambda n: {str(n.arg)},
+                ast.Attribute: lambda n: {n.attr} - {"compile"},
+            }.get(type(node), lambda _: set())(node)
+            assert not found & LOADERS, f"{path}: {found & LOADERS}"
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "!!python/object/apply:os.system ['touch {}']",
+        "!!python/object/new:os.system ['touch {}']",
+        "!!python/name:os.system",
+        "!!python/module:os",
+        "!!python/object/apply:subprocess.check_output [['touch', '{}']]",
+    ],
+)
+@pytest.mark.parametrize("key", ["models: [{}]", "{}", "name: {}"])
+def test_a_tag_that_creates_an_object_is_refused(tag, key, call, tmp_path) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "my.yaml"
+    path.write_text(key.format(tag.format(mark)) + "\n")
+    for words in (
+        ("plan", path),
+        ("show", "hardware", path),
+        ("show", "model", path),
+        ("run", "a100-vs-h20", "-o", tmp_path / "out.nc", "--efficiency", path),
+    ):
+        refused(call(*words), "my.yaml")
+    with pytest.raises(SpecError):
+        read_prices(path)
+    assert not mark.exists()

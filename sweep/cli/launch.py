@@ -75,10 +75,11 @@ def launch(command: click.Command, program: str) -> None:
         code = report(f"{where}{error.strerror or error}", USAGE_ERROR)
         _leave_closed_pipe()
     except RuntimeError as error:
-        # JAX says so where JAX_PLATFORMS names a platform that this machine lacks.
-        if "backend" not in str(error):
+        # JAX_PLATFORMS names a platform that this machine lacks, or a file that is read when its
+        # values are used is damaged.
+        if not any(word in str(error) for word in ("backend", "NetCDF", "HDF")):
             raise
-        code = report(f"JAX: {error}", USAGE_ERROR)
+        code = report(f"{error}; check the file and the environment", USAGE_ERROR)
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)

@@ -205,7 +205,20 @@ def _variable_problems(
         problems += _flag_problems(name, array)
     else:
         problems += _quantity_problems(name, array)
+        problems += _empty_problems(dataset, name, array)
     return problems
+
+
+def _empty_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> list[str]:
+    """List throughputs that are missing or zero although the deployment can run."""
+    able = "inflight_feasible" if name.startswith("inflight") else "feasible"
+    if not VARIABLES[name].masked or able not in dataset or name == able:
+        return []
+    runs = (dataset[able] == 1) & (array.isnull() | (array == 0))
+    if ("tpot" in name or "per_user" in name) and "osl" in array.dims:
+        # The first token is part of the prefill: a single one has no time per output token.
+        runs = runs & (array["osl"] > 1)
+    return [f"variable {name} has no value where {able} is 1"] if bool(runs.any()) else []
 
 
 def _flag_problems(name: str, array: xr.DataArray) -> list[str]:
