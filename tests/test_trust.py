@@ -20,12 +20,13 @@ from factories import UNEVEN, hardware, model, precision, shipped
 
 import sweep
 from sweep.cli import main as cli
+from sweep.cli.print_tables import print_table
 from sweep.decisions.compare import compare
 from sweep.decisions.figures.comparison import comparison_figure
 from sweep.decisions.prices import read_prices
 from sweep.decisions.recommend_text import _calibration as recorded_calibration
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.errors import ResultError, SpecError
+from sweep.errors import ResultError, SpecError, SweepError
 from sweep.evaluation.plan import Plan, make_plan
 from sweep.files import atomic, zarr
 from sweep.files.export import export
@@ -35,6 +36,7 @@ from sweep.grid.resolved import resolve
 from sweep.html_report.calibration_quality import calibration_of
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs.check_results import check_file
+from sweep.runs.jit_cache import use_compilation_cache
 from sweep.runs.run_folder import Directory, begun
 from sweep.runs.shards import run_shards
 from sweep.specs.catalog import current_catalog
@@ -637,6 +639,9 @@ FOREIGN = {
         hardware_name=("hardware", ["\x1b[31mred", "b"])
     ),
     "a long label": lambda d: d.assign_coords(hardware_name=("hardware", ["x" * 10**5, "b"])),
+    "an efficiency of escapes": set_attribute(None, "efficiency", "\x1b[31mred 0123"),
+    "a long efficiency": set_attribute(None, "efficiency", "x" * 10**5),
+    "long units": set_attribute("ttft", "units", "x" * 10**5),
     "zero times": lambda d: d.assign(output_throughput=d.output_throughput * 0, ttft=d.ttft * 0),
     "no values": lambda d: d.assign(output_throughput=d.output_throughput * np.nan),
 }
@@ -704,6 +709,11 @@ def test_damage_inside_compressed_values_is_one_line(served, call, tmp_path) -> 
             assert "out.nc: cannot be written" not in err
 
 
+def test_a_table_shows_escapes_written_out(capsys) -> None:
+    print_table([{"name": "\x1b[31mred\x07"}])
+    assert capsys.readouterr().out.strip().endswith("\\x1b[31mred\\x07")
+
+
 # No file that is opened can run code.
 
 LOADERS = {
@@ -750,3 +760,33 @@ def test_a_tag_that_creates_an_object_is_refused(tag, key, call, tmp_path) -> No
     with pytest.raises(SpecError):
         read_prices(path)
     assert not mark.exists()
+
+
+# The environment, and figures that no machine has.
+
+
+def test_a_platform_that_this_machine_lacks_is_named(monkeypatch) -> None:
+    def refuse() -> None:
+        raise AssertionError
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr("jax.devices", refuse)
+    with pytest.raises(SweepError, match="JAX_PLATFORMS=cuda: JAX finds no such device"):
+        use_compilation_cache()
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [
+        *((f"{name}_latency_s", 1e39) for name in ("link", "pcie", "network")),
+        *((f"{name}_bandwidth_bytes_per_s", 1e-30) for name in ("link", "memory", "network")),
+        *((f"{name}_bandwidth_bytes_per_s", 1e39) for name in ("link", "memory", "network")),
+        ("vector_flops_per_s", 1e-30),
+        ("peak_flops_per_s", {"fp16": 1e-30}),
+        ("memory_bytes", 1e39),
+        ("usable_memory_bytes", 1e13),
+    ],
+)
+def test_figures_that_no_machine_has_are_refused(figure, value) -> None:
+    with pytest.raises((SpecError, ValueError), match=figure):
+        hardware(**{figure: value})

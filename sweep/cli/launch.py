@@ -109,11 +109,14 @@ def _raise_when_terminated() -> Any:
     return signal.signal(signal.SIGTERM, terminate)
 
 
+def printable(text: str) -> str:
+    """The text with signs that a terminal would interpret, such as escapes, written out."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 def one_line(message: str) -> str:
     """The message in one line of printable text that a terminal shows as it is."""
-    line = "".join(
-        sign if sign.isprintable() else repr(sign)[1:-1] for sign in " ".join(message.split())
-    )
+    line = printable(" ".join(message.split()))
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
 
 

@@ -42,6 +42,9 @@ def check_attributes(dataset: xr.Dataset) -> None:
     Raises:
         ValueError: An attribute has a value of another type, or an axis is too long.
     """
+    for name in (*dataset.dims, *dataset.variables, dataset.attrs.get("efficiency", "")):
+        if not str(name).isprintable() or len(str(name)) > LONGEST_LABEL:
+            raise ValueError("a name is not printable text, or is too long")
     for dim, size in dataset.sizes.items():
         if size > LONGEST_AXIS:
             raise ValueError(f"the axis {dim!s:.80} has {size:,} values")

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sweep.errors import SpecError
 
 Positive = Annotated[float, Field(ge=1e-30, le=1e300, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1, le=1e30, allow_inf_nan=False)]
+"""A rate or size of hardware in SI units, within bounds that leave times finite in float32."""
+Delay = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+"""A latency. [s]"""
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
