@@ -73,7 +73,7 @@ OTHER_FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
             "attn_config": {"kv_n_heads": 2, "clip_qkv": 8},
             "ffn_config": {"ffn_hidden_size": 160, "moe_num_experts": 8, "moe_top_k": 2},
         },
-        1_059_392,
+        1_092_160,
     ),
     "deepseek": (
         {
@@ -266,7 +266,7 @@ OTHER_FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
         346_816,
     ),
     "mimo": ({**BASE}, 230_336),
-    "minicpm": ({**BASE, "num_experts": 8, "num_experts_per_tok": 2}, 1_092_160),
+    "minicpm": ({**BASE, "num_experts": 8, "num_experts_per_tok": 2}, 1_059_392),
     "minicpm3": (
         {
             "hidden_size": 64,

@@ -46,7 +46,7 @@ def article_rooflines(
         from sweep.decisions.figures.rooflines import roofline_figure
         from sweep.decisions.figures.style import save_figure
 
-        save_figure(roofline_figure(specs, "half", linear=linear), output)
+        save_figure(roofline_figure(specs, "half", linear=linear), output, force=force)
     print_rows(rows, as_json=as_json)
 
 
@@ -83,7 +83,7 @@ def article_meshes(
         from sweep.decisions.figures.comparison import comparison_figure
         from sweep.decisions.figures.style import save_figure
 
-        save_figure(comparison_figure(comparisons), output)
+        save_figure(comparison_figure(comparisons), output, force=force)
     print_comparisons(comparisons, as_json=as_json)
 
 
@@ -113,5 +113,5 @@ def article_table(
         from sweep.article.figures import published_figure
         from sweep.decisions.figures.style import save_figure
 
-        save_figure(published_figure(published, compared), output)
+        save_figure(published_figure(published, compared), output, force=force)
     print_rows(published_rows(published, compared, as_json=as_json), as_json=as_json)

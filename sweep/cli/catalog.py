@@ -122,5 +122,5 @@ def roofline(
         from sweep.decisions.figures.rooflines import roofline_figure
         from sweep.decisions.figures.style import save_figure
 
-        save_figure(roofline_figure(specs, dtype, linear=linear), output)
+        save_figure(roofline_figure(specs, dtype, linear=linear), output, force=force)
     print_rows(rows, as_json=as_json)

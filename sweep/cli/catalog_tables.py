@@ -11,6 +11,7 @@ from sweep.models.read import is_supported
 from sweep.specs.catalog import Catalog
 from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec
+from sweep.specs.inputs import read_text
 from sweep.specs.model import ModelSpec
 
 
@@ -111,7 +112,7 @@ def sweep_rows(catalog: Catalog) -> list[Row]:
         for key in ("models", "hardware"):
             if not isinstance(data.get(key), list):
                 raise SpecError(f"{path}: {key}: must be a list of names")
-        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        first = read_text(path).partition("\n")[0]
         rows.append(
             {
                 "name": name,

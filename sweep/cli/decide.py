@@ -121,7 +121,7 @@ def explain(
         from sweep.decisions.figures.explanation import explanation_figure
         from sweep.decisions.figures.style import save_figure
 
-        save_figure(explanation_figure(found), output)
+        save_figure(explanation_figure(found), output, force=force)
     if as_json:
         click.echo(json.dumps(explain_text.as_json(found), indent=2))
         return
@@ -261,5 +261,5 @@ def compare(
         from sweep.decisions.figures.comparison import comparison_figure
         from sweep.decisions.figures.style import save_figure
 
-        save_figure(comparison_figure(comparisons), output)
+        save_figure(comparison_figure(comparisons), output, force=force)
     print_comparisons(comparisons, as_json=as_json)

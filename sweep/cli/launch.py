@@ -1,10 +1,13 @@
 """Runs a command line; every expected error ends as one line on standard error."""
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from contextlib import suppress
-from typing import TextIO
+from types import FrameType
+from typing import Any, TextIO
 
 import click
 
@@ -12,12 +15,20 @@ from sweep.errors import SpecWarning, SweepError
 
 USAGE_ERROR, CHECK_FAILED, INTERRUPTED = 2, 1, 130
 
+TERMINATED = 128 + signal.SIGTERM
+LONGEST_LINE = 1500
+"""Longest line of an error. [character]"""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end."""
+
 
 def launch(command: click.Command, program: str) -> None:
     """Run `command` under the name `program` and exit with its status."""
 
     def report(message: str, code: int) -> int:
-        print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+        print(f"{program}: {one_line(message)}", file=sys.stderr)
         return code
 
     def warn(
@@ -33,6 +44,8 @@ def launch(command: click.Command, program: str) -> None:
             report(f"warning: {message}", 0)
 
     warnings.showwarning = warn
+    _open_streams()
+    before = _raise_when_terminated()
     try:
         with command.make_context(program, sys.argv[1:]) as context:
             code = command.invoke(context)
@@ -40,8 +53,9 @@ def launch(command: click.Command, program: str) -> None:
             sys.stdout.flush()
     except click.exceptions.Exit as ended:
         code = ended.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = report("interrupted", INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt) as error:
+        asked = isinstance(error, Terminated)
+        code = report("terminated", TERMINATED) if asked else report("interrupted", INTERRUPTED)
         if "jax" in sys.modules:
             # Threads of XLA may still compile, and would crash while the interpreter shuts down.
             sys.stderr.flush()
@@ -50,6 +64,8 @@ def launch(command: click.Command, program: str) -> None:
         code = report(error.format_message(), USAGE_ERROR)
     except SweepError as error:
         code = report(str(error), USAGE_ERROR)
+    except OverflowError:
+        code = report("a number is too large to compute with; give a smaller one", USAGE_ERROR)
     except MemoryError:
         code = report("not enough memory; shorten an axis or drop variables", USAGE_ERROR)
     except (BrokenPipeError, SystemExit):
@@ -58,7 +74,50 @@ def launch(command: click.Command, program: str) -> None:
         where = f"{error.filename}: " if error.filename else ""
         code = report(f"{where}{error.strerror or error}", USAGE_ERROR)
         _leave_closed_pipe()
+    except RuntimeError as error:
+        # JAX_PLATFORMS names a platform that this machine lacks, or a file that is read when its
+        # values are used is damaged.
+        if not any(word in str(error) for word in ("backend", "NetCDF", "HDF")):
+            raise
+        code = report(f"{error}; check the file and the environment", USAGE_ERROR)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Let output that cannot be shown as it is be escaped, and closed streams take it anyway."""
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # A file that is opened later would get the number of the closed stream.
+            nobody = os.open(os.devnull, os.O_RDONLY if name == "stdin" else os.O_WRONLY)
+            setattr(sys, name, os.fdopen(nobody, "r" if name == "stdin" else "w", encoding="utf-8"))
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _raise_when_terminated() -> Any:
+    """Let SIGTERM unwind as Ctrl-C does, so that no temporary file stays; the handler before."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    return signal.signal(signal.SIGTERM, terminate)
+
+
+def printable(text: str) -> str:
+    """The text with signs that a terminal would interpret, such as escapes, written out."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def one_line(message: str) -> str:
+    """The message in one line of printable text that a terminal shows as it is."""
+    line = printable(" ".join(message.split()))
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
 
 
 def _leave_closed_pipe() -> int:

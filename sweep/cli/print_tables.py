@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from sweep.cli.launch import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -86,4 +88,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         least, most = PLAIN
         return f"{value:,.0f}" if least <= abs(value) < most else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

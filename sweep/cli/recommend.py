@@ -336,7 +336,7 @@ def recommend(
         from sweep.decisions.figures.front import front_figure
         from sweep.decisions.figures.style import save_figure
 
-        save_figure(front_figure(found), output)
+        save_figure(front_figure(found), output, force=force)
     if as_json:
         click.echo(json.dumps(recommend_text.as_json(found, elasticities), indent=2))
     else:

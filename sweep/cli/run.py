@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.cli.launch import CHECK_FAILED
+from sweep.cli.launch import CHECK_FAILED, one_line
 from sweep.cli.options import (
     catalog_of,
     configs_option,
@@ -242,7 +242,7 @@ def check(file: Path) -> int:
 
     problems = check_directory(file) if file.is_dir() else check_file(file)
     for problem in problems:
-        click.echo(f"{file}: {problem}")
+        click.echo(one_line(f"{file}: {problem}"))
     cf = (
         "and the CF-1.11 rules of the compliance checker"
         if has_compliance_checker()

@@ -32,7 +32,8 @@ class Comparison:
         hardware: The two accelerators, or values of another axis in words; the ratio is above 1
             where the first does better.
         ratio: Over `batch_size` and one length axis.
-        fits: Cells that each of the two can run, or `None` if the file does not say.
+        fits: Cells that each of the two can run, at some value of the axes along which the
+            quantity does not vary, or `None` if the file does not say.
         setting: Values along the axes that do not vary, in words.
         calibration: The calibration that predicted both, `ideal` if they are bounds.
         close: Cells in which the 90 % intervals overlap, or `None` if there are none.
@@ -173,11 +174,9 @@ def compare(
     better, other = pair if BETTER[VARIABLES[variable].units] == "higher" else pair[::-1]
     fits = None
     if "feasible" in dataset and set(pair[0].dims) <= set(dataset["feasible"].dims):
-        able = [
-            _pick(dataset["feasible"], {along: name, "model": model, **chosen}) == 1
-            for name in hardware
-        ]
-        fits = able[0], able[1]
+        able = _able(dataset["feasible"], array, chosen)
+        first, second = (_pick(able, {along: name, "model": model, **chosen}) for name in hardware)
+        fits = first, second
     fixed = {dim: array[dim].item() for dim in array.dims if array.sizes[dim] == 1}
     fixed |= {axis: value for axis, value in chosen.items() if value is not None}
     setting = ", ".join(f"{axis} {value}" for axis, value in fixed.items() if axis in SETTINGS)
@@ -196,6 +195,18 @@ def compare(
 def _in_words(axis: str, values: tuple[Any, Any]) -> tuple[str, str]:
     first, second = (f"{axis} {value}" for value in values)
     return first, second
+
+
+def _able(feasible: xr.DataArray, array: xr.DataArray, chosen: Mapping[str, Any]) -> xr.DataArray:
+    """Cells of `array` that can run, at some value of the axes along which it does not vary.
+
+    The time to first token, for one, does not depend on how many tokens follow; memory does.
+    """
+    beyond = [str(dim) for dim in feasible.dims if dim not in array.dims]
+    for axis in beyond:
+        if chosen.get(axis) is not None:
+            feasible = feasible.sel({axis: [chosen[axis]]})
+    return (feasible == 1).any(beyond)
 
 
 def _overlap(

@@ -89,6 +89,7 @@ def read_deployments(
         )
     frame = as_table(selected, scheme)
     draft = str(dataset.attrs.get(DRAFT, ""))
+    _check_positive(frame, ("throughput", "ttft", *(["tpot"] if fixed["osl"] > 1 else [])))
     names = {"model": [fixed["model"], *([draft] if draft else [])]} | {
         axis: frame[axis].unique().tolist() for axis in ("hardware", "precision")
     }
@@ -97,6 +98,20 @@ def read_deployments(
     return Deployments(
         fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs, draft
     )
+
+
+def _check_positive(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Check the rows that can run.
+
+    Raises:
+        ResultError: One has a value that is not positive and finite.
+    """
+    for column in columns:
+        values = frame.loc[frame["runs"], column]
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ResultError(
+                f"damaged: {column} is not positive where a deployment can run; run llm-sweep check"
+            )
 
 
 def _only(dataset: xr.Dataset, axis: str, value: Any) -> Any:

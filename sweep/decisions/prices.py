@@ -1,6 +1,7 @@
 """Hourly prices of accelerators: from a specification, a file, or the command line."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 from sweep.errors import SpecError
 from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec
+from sweep.specs.inputs import read_text
+from sweep.specs.parsing import short
 
 COLUMNS = ("hardware", "price_usd_per_hour")
 """Required columns of a table of prices; others are ignored."""
@@ -26,19 +29,18 @@ def read_prices(path: Path) -> Prices:
     if path.suffix != ".csv":
         return {str(name): _price(v, f"{path}: {name}") for name, v in read_mapping(path).items()}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(read_text(path, "utf-8-sig").splitlines(keepends=True)))
+    except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SpecError(f"{path}: cannot be read: {reason}") from None
+        raise SpecError(f"{path}: cannot be read: {reason!s:.200}") from None
     if not rows or not set(COLUMNS) <= set(rows[0]):
         raise SpecError(
             f"{path}: must have the columns {' and '.join(COLUMNS)}, and at least one row"
         )
     name, price = COLUMNS
-    twice = {row[name] for row in rows if [r[name] for r in rows].count(row[name]) > 1}
+    twice = [held for held, count in Counter(row[name] for row in rows).items() if count > 1]
     if twice:
-        raise SpecError(f"{path}: {min(twice)} is listed twice; keep one row")
+        raise SpecError(f"{path}: {twice[0]:.80} is listed twice; keep one row")
     return {row[name]: _price(row[price], f"{path}: {row[name]}") for row in rows}
 
 
@@ -67,8 +69,8 @@ def price_of(spec: HardwareSpec, given: Mapping[str, float]) -> float | None:
 def _price(given: Any, where: str) -> float:
     try:
         price = float("nan") if isinstance(given, bool) else float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         price = float("nan")
     if not (isfinite(price) and price > 0):
-        raise SpecError(f"{where}: the hourly price must be a number above 0, not {given!r:.40}")
+        raise SpecError(f"{where}: the hourly price must be a number above 0, not {short(given)}")
     return price

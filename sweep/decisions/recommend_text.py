@@ -19,6 +19,7 @@ from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
 from sweep.schema.terms import INFEASIBLE_REASONS
+from sweep.specs.shipped import is_shipped_calibration
 
 Row = Mapping[str, Any]
 """One deployment, by the columns of `Recommendation.scored`."""
@@ -266,11 +267,15 @@ def _elasticities(point: Point, throughput: str) -> jax.Array:
 def recorded_calibration(recorded: str) -> Calibration | str | None:
     """Load a recorded calibration; return its name and digest where another has its name now."""
     name, _, digest = recorded.partition(" ")
+    if name == IDEAL_NAME:
+        return None
     try:
-        found = load_calibration(name)
+        found = load_calibration(name) if is_shipped_calibration(name) else None
     except SweepError:
+        found = None
+    if found is None:
         return recorded
-    return recorded if found is not None and found.digest != digest else found
+    return recorded if found.digest != digest else found
 
 
 def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sweep.errors import SpecError
 from sweep.models.checkpoint import checkpoint
-from sweep.specs.catalog import Catalog
+from sweep.specs.catalog import Catalog, Kind
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
@@ -34,13 +34,22 @@ class SpecsByName:
         """Look up the names along the axes `model`, `hardware` and `precision`.
 
         Args:
-            names: By axis; a result may have been computed from another catalog.
+            names: By axis; a result may have been computed from another catalog, and a label that
+                is a path is not opened.
             catalog: Where to look names up.
         """
+
+        def found(kind: Kind, axis: str, find: Callable[[str], T]) -> dict[str, T]:
+            known = {}
+            for label in names.get(axis, ()):
+                with suppress(SpecError):
+                    known[label] = find(catalog.name_in(kind, str(label)))
+            return known
+
         return cls(
-            _found(catalog.model, names.get("model", ())),
-            _found(catalog.hardware, names.get("hardware", ())),
-            _found(catalog.precision, names.get("precision", ())),
+            found("models", "model", catalog.model),
+            found("hardware", "hardware", catalog.hardware),
+            found("precisions", "precision", catalog.precision),
         )
 
     def recipe(self, model: str, name: str) -> PrecisionSpec | None:
@@ -70,11 +79,3 @@ def model_in(present: Iterable[str], name: str, catalog: Catalog) -> str:
         found = catalog.model(name).name
         return found if found in known else name
     return name
-
-
-def _found(find: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
-    found = {}
-    for name in names:
-        with suppress(SpecError):
-            found[name] = find(name)
-    return found

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from sweep.errors import ResultError
 from sweep.files.chunks import dividing_extent, regions_in_memory, stored_chunks
+from sweep.files.foreign import UNREADABLE
 from sweep.grid import thresholds
 from sweep.grid.tiling import Region, Tiling, slices
 
@@ -65,10 +67,24 @@ def encoded_regions(
         for region in _regions(array, chunk_cells):
             where = slices(region)
             subgrid = array.isel(where)
-            yield str(name), tuple(where.values()), np.asarray(encoded(subgrid).values)
+            yield str(name), tuple(where.values()), _read(subgrid)
             done += subgrid.size
             if progress is not None:
                 progress(done, total)
+
+
+def _read(subgrid: xr.DataArray) -> np.ndarray[Any, Any]:
+    """Stored values of a region.
+
+    Raises:
+        ResultError: The source is damaged; the output is not to blame.
+    """
+    try:
+        return np.asarray(encoded(subgrid).values)
+    except UNREADABLE as error:
+        raise ResultError(
+            f"variable {str(subgrid.name)!r} of the source cannot be read: {error!s:.160}"
+        ) from None
 
 
 def _regions(array: xr.DataArray, chunk_cells: int) -> Iterator[Region]:

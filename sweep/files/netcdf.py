@@ -8,9 +8,12 @@ import xarray as xr
 
 from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
+from sweep.files.foreign import UNREADABLE, check_attributes, check_axes
 from sweep.files.rounding import CONTAINER
+from sweep.files.seal import fault_of_seal, seal
 from sweep.grid.dataset import SCHEMA_VERSION
-from sweep.schema.axes import AXES, FROM_ZERO, LABELLED
+from sweep.grid.thresholds import VERIFIED_BYTES
+from sweep.schema.axes import LABELLED
 
 LABEL_SUFFIX = "_name"
 """Suffix of the label variable of an axis: CF requires coordinate variables to be numeric."""
@@ -31,8 +34,9 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
     """
     path = Path(path)
     check_writable(path, force=force)
-    with replacing(path) as temporary:
+    with replacing(path, force=force) as temporary:
         save(dataset, temporary)
+        seal(temporary)
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
@@ -45,17 +49,27 @@ def save(dataset: xr.Dataset, path: Path) -> None:
 def open_file(path: str | Path) -> xr.Dataset:
     """Open one result file for selection by label; values are read when used.
 
+    The checksum of a file is verified first, unless the file is larger than `VERIFIED_BYTES`.
+
     Raises:
-        ResultError: The file does not exist, cannot be read, or is no result of this package.
+        ResultError: The file does not exist, cannot be read, is damaged, or is no result of this
+            package.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise ResultError(f"{path}: no such file")
     try:
-        dataset = xr.open_dataset(
-            path, engine="netcdf4", decode_times=False, drop_variables=CONTAINER
-        )
-    except (OSError, RuntimeError, ValueError) as error:
+        damage = fault_of_seal(path, needed=False, most=VERIFIED_BYTES)
+        if damage:
+            raise ResultError(f"{path} {damage}; write it again")
+        raw = xr.open_dataset(path, engine="netcdf4", decode_cf=False, drop_variables=CONTAINER)
+        try:
+            check_attributes(raw)
+            dataset = xr.decode_cf(raw, decode_times=False)
+        except BaseException:
+            raw.close()
+            raise
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise ResultError(f"{path}: not a readable NetCDF file: {reason:.160}") from None
     schema = dataset.attrs.get("llm_sweep_schema")
@@ -72,34 +86,15 @@ def open_file(path: str | Path) -> xr.Dataset:
             f"{SCHEMA_VERSION}: upgrade it"
         )
     try:
-        labelled = _checked(with_labels(dataset))
-    except ValueError as error:
+        labelled = with_labels(dataset)
+        check_axes(labelled)
+    except UNREADABLE as error:
         dataset.close()
-        raise ResultError(f"{path}: damaged: {error}") from None
+        raise ResultError(f"{path}: damaged: {' '.join(str(error).split()):.160}") from None
     # A dataset that is derived from an open one does not close its file.
     if labelled is not dataset:
         labelled.set_close(dataset.close)
     return labelled
-
-
-def _checked(dataset: xr.Dataset) -> xr.Dataset:
-    """Check that every axis has labels or positive numbers.
-
-    Raises:
-        ValueError: An axis has neither.
-    """
-    for dim in dataset.dims:
-        if dim not in dataset.coords:
-            raise ValueError(f"the axis {dim} has no values")
-        values = dataset[dim].values
-        if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
-            raise ValueError(f"the axis {dim} has values of type {values.dtype}")
-        if dim not in AXES or dim in LABELLED:
-            continue
-        positive = values >= 0 if dim in FROM_ZERO else values > 0
-        if not (np.isfinite(values) & positive).all():
-            raise ValueError(f"the axis {dim} has values that are not positive numbers")
-    return dataset
 
 
 def with_labels(dataset: xr.Dataset) -> xr.Dataset:

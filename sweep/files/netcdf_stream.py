@@ -11,6 +11,7 @@ from sweep.files.atomic import check_writable, replacing
 from sweep.files.encoding import Progress, Storage, chunk_shape, encoded, encoded_regions
 from sweep.files.netcdf import encoding, with_label_variables
 from sweep.files.rounding import ALGORITHM, CONTAINER, bits_of, rounding_attributes
+from sweep.files.seal import seal
 from sweep.grid.thresholds import NETCDF_CHUNK_CELLS
 
 MARK = "_QuantizeBitRoundNumberOfSignificantBits"
@@ -27,13 +28,14 @@ def write_netcdf_streamed(
     check_writable(path, force=force)
     if storage.compression == "zstd" and not netCDF4.__has_zstandard_support__:
         raise ResultError("--compression zstd: this netCDF4 was built without it; choose zlib")
-    with replacing(path) as temporary:
+    with replacing(path, force=force) as temporary:
         frame = with_label_variables(dataset.drop_vars(list(dataset.data_vars)))
         frame.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding(frame))
         with netCDF4.Dataset(temporary, "a") as file:
             _fill(file, dataset, frame, storage, progress)
         if storage.significant_digits is not None:
             _drop_marks(temporary)
+        seal(temporary)
 
 
 def _fill(

@@ -13,6 +13,7 @@ from sweep.files.atomic import check_writable, replacing
 from sweep.files.categories import labels
 from sweep.files.chunks import regions_in_memory
 from sweep.files.encoding import Progress, Storage
+from sweep.files.foreign import UNREADABLE
 from sweep.files.optional import needed
 from sweep.grid import thresholds
 from sweep.grid.tiling import slices
@@ -43,7 +44,7 @@ def write_table(
     write = _write_csv if path.suffix == ".csv" else _write_parquet
     if write is _write_parquet:
         needed("pyarrow.parquet", "parquet")
-    with replacing(path) as temporary:
+    with replacing(path, force=force) as temporary:
         write(_frames(dataset, progress), temporary, storage)
 
 
@@ -57,7 +58,10 @@ def _frames(dataset: xr.Dataset, progress: Progress | None) -> Iterator[pd.DataF
 
 
 def _frame(subgrid: xr.Dataset) -> pd.DataFrame:
-    subgrid = subgrid.compute()
+    try:
+        subgrid = subgrid.compute()
+    except UNREADABLE as error:
+        raise ResultError(f"the source cannot be read: {error!s:.160}") from None
     for name, array in subgrid.data_vars.items():
         if "flag_values" in array.attrs:
             subgrid[name] = labels(array)

@@ -1,22 +1,25 @@
 """Writes a result region by region as a Zarr v3 store."""
 
+import errno
 import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from sweep.errors import ResultError
-from sweep.files.atomic import check_writable
+from sweep.files.atomic import check_writable, exists_by_now, private_folder, remove_leftovers
 from sweep.files.encoding import Progress, Storage, chunk_shape, encoded, encoded_regions
 from sweep.files.optional import needed
 from sweep.files.rounding import ALGORITHM, bits_of
 from sweep.grid.thresholds import ZARR_CHUNK_CELLS
+
+STORE = "zarr.json"
+"""File that every Zarr v3 store has."""
 
 
 def write_zarr(
@@ -29,7 +32,7 @@ def write_zarr(
     """
     zarr = needed("zarr", "zarr")
     _check_store(path, force=force)
-    with _replacing_folder(path) as temporary, warnings.catch_warnings():
+    with _replacing_folder(path, force=force) as temporary, warnings.catch_warnings():
         # Labels are strings of any length, which Zarr v3 lists among its extensions.
         warnings.filterwarnings("ignore", message=".*Zarr (V3|format 3).*")
         frame = dataset.drop_vars(list(dataset.data_vars))
@@ -91,7 +94,8 @@ def _plain(value: Any) -> Any:
 
 def _check_store(path: Path, *, force: bool) -> None:
     if path.is_dir() and force:
-        if not (path / "zarr.json").is_file():
+        remove_leftovers(path)
+        if not (path / STORE).is_file():
             raise ResultError(f"{path}: is a folder but not a Zarr store; choose another name")
         return
     if path.is_dir():
@@ -100,16 +104,29 @@ def _check_store(path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def _replacing_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path`, which replaces it if no error occurs."""
-    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        new, old = Path(folder) / "new", Path(folder) / "old"
-        try:
+def _replacing_folder(path: Path, *, force: bool) -> Iterator[Path]:
+    """A new folder beside `path`, which becomes it if no error occurs.
+
+    Raises:
+        ResultError: It cannot be written, or `path` exists by now and is no store to replace.
+    """
+    try:
+        with private_folder(path) as folder:
+            new, old = folder / "new", folder / "old"
+            new.mkdir()
             yield new
-            if path.exists():
+            if force and path.is_dir():
                 path.rename(old)
-            new.rename(path)
-        except OSError as error:
-            if old.exists():
-                old.rename(path)
-            raise ResultError(f"{path}: cannot be written: {error.strerror or error}") from None
+                if not (old / STORE).is_file():
+                    old.rename(path)
+            try:
+                # Linux replaces an empty folder of this name, and no other.
+                new.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
+    except OSError as error:
+        if path.exists() and error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise exists_by_now(path) from None
+        raise ResultError(f"{path}: cannot be written: {error.strerror or error}") from None

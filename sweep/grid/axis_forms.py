@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 from sweep.kernel.acceptance import MOST_DRAFT_TOKENS
 from sweep.schema.terms import SCHEDULERS
+from sweep.specs.parsing import short
 
 LARGEST_VALUE = 10**9
 LONGEST_AXIS = 10**6
@@ -51,9 +52,11 @@ def _from_mapping(given: Mapping[str, Any]) -> list[int]:
         num, scale = _integer(given["num"], "num"), given.get("scale", "linear")
         _check_length(num)
         if stop < start:
-            raise ValueError(f"stop must not be below start, and {stop} is below {start}")
+            raise ValueError(
+                f"stop must not be below start, and {short(stop)} is below {short(start)}"
+            )
         if scale not in ("linear", "log"):
-            raise ValueError(f"scale must be linear or log, not {scale!r}")
+            raise ValueError(f"scale must be linear or log, not {short(scale)}")
         spaced = (np.geomspace if scale == "log" else np.linspace)(start, stop, num)
         return sorted({round(float(value)) for value in spaced})
     if keys == {"powers_of", "start", "stop"}:
@@ -68,9 +71,9 @@ def _from_mapping(given: Mapping[str, Any]) -> list[int]:
 
 def _integer(value: object, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueError(f"{what} must be an integer, and {value!r} is not")
+        raise ValueError(f"{what} must be an integer, and {short(value)} is not")
     if not 1 <= value <= LARGEST_VALUE:
-        raise ValueError(f"{what} must be from 1 to {LARGEST_VALUE}, and {value} is not")
+        raise ValueError(f"{what} must be from 1 to {LARGEST_VALUE}, and {short(value)} is not")
     return int(value)
 
 
@@ -171,7 +174,7 @@ def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) 
         raise ValueError("must be a list of numbers, and not empty")
     for value in given:
         if isinstance(value, bool) or not isinstance(value, int | float) or not allowed(value):
-            raise ValueError(f"every value must be a number {words}, and {value!r} is not")
+            raise ValueError(f"every value must be a number {words}, and {short(value)} is not")
     if any(b <= a for a, b in pairwise(given)):
         raise ValueError("must increase from value to value, without repeats")
     return [float(value) for value in given]

@@ -162,8 +162,12 @@ def recorded_grid(dataset: xr.Dataset) -> dict[str, list[Any]]:
     """
     try:
         found = json.loads(str(dataset.attrs.get("llm_sweep_grid", "{}")))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or not all(isinstance(held, list) for held in found.values()):
+    if not isinstance(found, dict) or not all(map(_is_axis, found.values())):
         raise ResultError("llm_sweep_grid is not a JSON object of lists; run the sweep again")
     return found
+
+
+def _is_axis(held: Any) -> bool:
+    return isinstance(held, list) and all(isinstance(value, str | int | float) for value in held)

@@ -23,3 +23,6 @@ NETCDF_CHUNK_CELLS = 2**18
 [count]"""
 ZARR_CHUNK_CELLS = 2**21
 """Cells of a chunk in Zarr, which is a file of its own: eight megabytes of float32. [count]"""
+VERIFIED_BYTES = 2**31
+"""Largest file whose checksum is verified whenever it is opened; that of a larger one takes seconds
+and is verified by `llm-sweep check`. [byte]"""

@@ -10,6 +10,7 @@ import xarray as xr
 
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
 from sweep.errors import ResultError, SpecError
+from sweep.specs.shipped import is_shipped_calibration
 
 ERRORS = "errors_without_own_configuration"
 """Key of the errors in a calibration's provenance."""
@@ -65,7 +66,8 @@ def calibration_of(dataset: xr.Dataset, given: str | Path | None) -> tuple[Calib
             )
         return None, ""
     try:
-        found = load_calibration(name if given is None else given)
+        known = given is not None or is_shipped_calibration(name)
+        found = load_calibration(name if given is None else given) if known else None
     except SpecError:
         if given is not None:
             raise

@@ -46,7 +46,7 @@ def report(
     path = Path(path)
     check_writable(path, force=force)
     text = html(dataset, catalog=catalog, efficiency=efficiency)
-    with replacing(path) as temporary:
+    with replacing(path, force=force) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

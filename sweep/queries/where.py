@@ -27,6 +27,9 @@ CLAUSE = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*(\"[^\"]*\"|'[^']*'|[^\s'\"
 AND = re.compile(r"\s+and\s+(?=(?:[^'\"]|'[^']*'|\"[^\"]*\")*$)")
 """The word between clauses, not inside quotes."""
 
+LONGEST_TEXT = 10_000
+"""Longest text of constraints, whose time to parse grows with its square. [character]"""
+
 
 @dataclass(frozen=True)
 class Clause:
@@ -69,6 +72,8 @@ class Where:
         Raises:
             ResultError: A text is no comparison, a name is unknown, or the two cannot be compared.
         """
+        if len(text) > LONGEST_TEXT:
+            raise ResultError(f"--where: longer than {LONGEST_TEXT:,} characters")
         parts = AND.split(text.strip()) if text.strip() else []
         clauses = tuple(_clause(part, grid) for part in parts)
         axes = [
@@ -149,7 +154,7 @@ def number_of(where: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ResultError(f"{where}: {text!r} is not a number") from None
+        raise ResultError(f"{where}: {text!r:.80} is not a number") from None
 
 
 def number_among(where: str, text: str, values: Sequence[float]) -> float:

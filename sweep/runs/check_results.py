@@ -11,6 +11,7 @@ import xarray as xr
 
 from sweep.errors import GridError, ResultError
 from sweep.files.netcdf import open_file
+from sweep.files.seal import fault_of_seal
 from sweep.grid.dataset import CONVENTIONS, axis_attributes, recorded_grid, variable_attributes
 from sweep.queries.best import BEST
 from sweep.queries.pareto import FRONT
@@ -42,6 +43,12 @@ def check_file(path: Path) -> list[str]:
     Raises:
         ResultError: The file cannot be read, or is no result of this package.
     """
+    try:
+        damage = fault_of_seal(path, needed=False) if path.is_file() else ""
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if damage:
+        return [damage]
     with open_file(path) as dataset:
         problems = check_dataset(dataset)
     return problems + (check_cf(path) if has_compliance_checker() else [])
@@ -57,8 +64,12 @@ def check_directory(path: Path) -> list[str]:
         ResultError: The folder is no folder of shards.
     """
     directory = Directory.load(path)
-    problems = []
-    for shard in directory.shards():
+    present, problems = directory.present(), []
+    missing, first = directory.missing(present)
+    if missing:
+        name, count = directory.shard_path(first).name, directory.recorded.shards.count
+        problems.append(f"{name} is missing, {missing} of {count} shards in all")
+    for shard in present:
         file, wrong = directory.shard_path(shard), directory.fault(shard)
         if wrong:
             problems.append(f"{file.name} {wrong}")
@@ -194,7 +205,20 @@ def _variable_problems(
         problems += _flag_problems(name, array)
     else:
         problems += _quantity_problems(name, array)
+        problems += _empty_problems(dataset, name, array)
     return problems
+
+
+def _empty_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> list[str]:
+    """List throughputs that are missing or zero although the deployment can run."""
+    able = "inflight_feasible" if name.startswith("inflight") else "feasible"
+    if not VARIABLES[name].masked or able not in dataset or name == able:
+        return []
+    runs = (dataset[able] == 1) & (array.isnull() | (array == 0))
+    if ("tpot" in name or "per_user" in name) and "osl" in array.dims:
+        # The first token is part of the prefill: a single one has no time per output token.
+        runs = runs & (array["osl"] > 1)
+    return [f"variable {name} has no value where {able} is 1"] if bool(runs.any()) else []
 
 
 def _flag_problems(name: str, array: xr.DataArray) -> list[str]:

@@ -3,15 +3,33 @@
 import os
 from pathlib import Path
 
+from sweep.errors import SweepError
+
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 """Environment variable of JAX for the folder of its cache; if set, it is used."""
 
 
+PLATFORMS_VARIABLE = "JAX_PLATFORMS"
+"""Environment variable of JAX for the kinds of devices it may use."""
+
+
 def use_compilation_cache() -> None:
-    """Turn on JAX's persistent compilation cache for this process."""
-    from jax import config
+    """Turn on JAX's persistent compilation cache for this process.
+
+    Raises:
+        SweepError: `JAX_PLATFORMS` names a kind of device that this machine lacks.
+    """
+    from jax import config, devices
     from platformdirs import user_cache_dir
 
+    wanted = os.environ.get(PLATFORMS_VARIABLE)
+    if wanted:
+        try:
+            devices()
+        except (RuntimeError, AssertionError):
+            raise SweepError(
+                f"{PLATFORMS_VARIABLE}={wanted}: JAX finds no such device here; unset the variable"
+            ) from None
     if CACHE_VARIABLE not in os.environ:
         folder = Path(user_cache_dir("llm-sweep")) / "jax"
         config.update("jax_compilation_cache_dir", str(folder))

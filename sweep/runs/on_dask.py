@@ -72,7 +72,7 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
             return
         try:
             client = Client(scheduler, timeout=REACH)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise SweepError(
                 f"no Dask scheduler answers at {scheduler}: {error}; start one, or correct "
                 "--scheduler"

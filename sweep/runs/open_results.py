@@ -1,6 +1,5 @@
 """Opens results, a file or a folder of shards, as one lazy Dataset."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,21 +39,22 @@ def open_directory(path: Path) -> xr.Dataset:
 
     A variable that does not vary along a divided axis is read from the first shard along it. If
     the shards contain partial results of a reduction, the Dataset is the reduced result, in memory.
+    Checksum and identity of a shard are verified before its values are used.
 
     Raises:
         ResultError: It is no folder of shards, lacks some, or Dask is not installed.
     """
     directory = Directory.load(path)
-    present = {file.name for file in path.glob("shard-*.nc")}
-    missing = [k for k in directory.shards() if directory.shard_path(k).name not in present]
+    missing, first_missing = directory.missing(directory.present())
     if missing:
         raise ResultError(
-            f"{path}: {len(missing)} of {directory.recorded.shards.count} shards are missing, "
-            f"the first is {directory.shard_path(missing[0]).name}; run the sweep again to add them"
+            f"{path}: {missing} of {directory.recorded.shards.count} shards are missing, "
+            f"the first is {directory.shard_path(first_missing).name}; run the sweep again to add "
+            "them"
         )
     if directory.plan.reduction is not None:
         return _reduced(directory, directory.plan.reduction)
-    with open_file(directory.shard_path(0)) as first:
+    with open_file(directory.sound_path(0)) as first:
         variables = {
             str(name): (array.dims, _lazy(directory, array), array.attrs)
             for name, array in first.data_vars.items()
@@ -68,7 +68,7 @@ def _reduced(directory: Directory, reduction: Reduction) -> xr.Dataset:
 
     def partials() -> Iterator[xr.Dataset]:
         for shard in directory.shards():
-            with open_file(directory.shard_path(shard)) as partial:
+            with open_file(directory.sound_path(shard)) as partial:
                 yield partial.load()
 
     partial = joined(reduction, partials())
@@ -79,7 +79,7 @@ def _reduced(directory: Directory, reduction: Reduction) -> xr.Dataset:
 def _whole_axis(directory: Directory, first: xr.DataArray) -> tuple[str, Any, dict[str, Any]]:
     """The whole of a coordinate, from its range in the first shard."""
     dim = str(first.dims[0])
-    axes = json.loads(str(directory.recorded.attributes["llm_sweep_grid"]))
+    axes = directory.recorded.axes
     labelled = first.dtype.kind in "UO"
     values = np.asarray(axes.get(dim, first.values), None if labelled else first.dtype)
     return dim, values, first.attrs
@@ -101,7 +101,8 @@ def _lazy(directory: Directory, first: xr.DataArray) -> Any:
 
     def read(block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
         numbers = dict(zip(dims, block_id, strict=True))
-        return read_variable(directory.shard_path(shards.number(numbers)), name)
+        shape = tuple(of_dim[k] for of_dim, k in zip(chunks, block_id, strict=True))
+        return read_variable(directory.sound_path(shards.number(numbers)), name, shape)
 
     empty = np.empty((0,) * len(dims), first.dtype)
     return dask.array.map_blocks(

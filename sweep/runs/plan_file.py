@@ -2,21 +2,25 @@
 
 import hashlib
 import json
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sweep.engines.calibration_file import Calibration
+from sweep.errors import ResultError, SpecError
 from sweep.evaluation.intervals import calibrated_attributes
 from sweep.evaluation.plan import Plan
 from sweep.grid.dataset import SCHEMA_VERSION, Origin, global_attributes
+from sweep.grid.grid import Grid
 from sweep.grid.tiling import Tiling
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs.formulas import formulas_digest
-from sweep.schema.axes import AXES
+from sweep.schema.axes import AXES, LABELLED
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
-from sweep.specs.parsing import Spec
+from sweep.specs.parsing import Spec, parse
 from sweep.specs.precision import PrecisionSpec
 
 MARK = "llm_sweep_plan"
@@ -24,6 +28,8 @@ MARK = "llm_sweep_plan"
 digest of its plan."""
 FORMAT: Literal[1] = 1
 """Number of the format of `plan.json`."""
+SPECIFIED = ("model", "hardware", "precision")
+"""Axes whose values are specifications."""
 
 
 class Recorded(Spec):
@@ -47,6 +53,7 @@ class Recorded(Spec):
         attributes: Global attributes of the result.
         question: Reduction of each shard; `None` to keep all values.
         draft: The model that drafts tokens, if it is a model of its own.
+        seal: Digest of all of this, by which a change of the file is noticed.
     """
 
     llm_sweep_plan: Literal[1]
@@ -66,19 +73,62 @@ class Recorded(Spec):
     attributes: dict[str, str | int]
     question: ReductionRequest | None = None
     draft: ModelSpec | None = None
+    seal: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Recorded":
+        unknown = [axis for axis in self.numbers if axis not in AXES or axis in SPECIFIED]
+        if unknown:
+            raise ValueError(f"numbers: unknown axis {unknown[0]!r}")
+        # The grid checks the numbers of every axis and the names of variables.
+        specs = {"models": self.models, "hardware": self.hardware, "precision": self.precision}
+        Grid(**specs, **self.numbers, draft_model=self.draft, variables=self.variables)
+        for axis, values in self.axes.items():
+            if axis in LABELLED and len(set(values)) < len(values):
+                raise ValueError(f"{axis}: the same name twice")
+        sizes = {axis: len(values) for axis, values in self.axes.items()}
+        for axis, count in self.ranges.items():
+            if not 1 <= count <= sizes.get(axis, 0):
+                raise ValueError(
+                    f"pieces: {axis}: must be from 1 to {sizes.get(axis, 0)}, the length of the "
+                    f"axis, not {count}"
+                )
+        if not isinstance(self.attributes.get("history"), str):
+            raise ValueError("attributes: history: missing")
+        try:
+            stated = json.loads(str(self.attributes.get("llm_sweep_grid")))
+        except (ValueError, RecursionError):
+            stated = None
+        if stated != self.axes:
+            raise ValueError("attributes: llm_sweep_grid is not the grid of this plan")
+        return self
+
+    @cached_property
+    def axes(self) -> dict[str, list[Any]]:
+        """Labels or numbers along every axis, in the order of `AXES`."""
+        found: dict[str, list[Any]] = {axis: list(held) for axis, held in self.numbers.items()}
+        found["model"] = [spec.name for spec in self.models]
+        found["hardware"] = [spec.name for spec in self.hardware]
+        found["precision"] = [spec.name for spec in self.precision]
+        return {axis: found[axis] for axis in AXES if axis in found}
 
     @property
     def shards(self) -> Tiling:
         """Division of the grid into files."""
-        lengths = {axis: len(values) for axis, values in self.numbers.items()}
-        lengths |= {"model": len(self.models), "hardware": len(self.hardware)}
-        lengths["precision"] = len(self.precision)
-        sizes = {axis: lengths[axis] for axis in AXES if axis in lengths}
-        return Tiling.even(sizes, self.ranges)
+        return Tiling.even({axis: len(held) for axis, held in self.axes.items()}, self.ranges)
+
+    def content_digest(self) -> str:
+        """Digest of the whole content, without the digest itself."""
+        return _digest(json.dumps(self.as_json(seal=""), sort_keys=True).encode())
+
+    def as_json(self, *, seal: str | None = None) -> dict[str, Any]:
+        """The content as it is written, with its digest unless another is given."""
+        found = self.model_dump(mode="json", by_alias=True)
+        return {**found, "seal": self.content_digest() if seal is None else seal}
 
     def determining(self) -> dict[str, Any]:
         """The content as in JSON, without what no result depends on."""
-        unread: dict[str, Any] = {"created": True, "attributes": True}
+        unread: dict[str, Any] = {"created": True, "attributes": True, "seal": True}
         if self.question is None:
             unread["question"] = True
         if self.draft is None:
@@ -117,6 +167,39 @@ def record(plan: Plan, origin: Origin) -> Recorded:
         question=plan.question,
         draft=None if grid.drafting is None else grid.drafting[0],
     )
+
+
+def read_recorded(file: Path) -> Recorded:
+    """Read a `plan.json`.
+
+    Raises:
+        ResultError: It cannot be read, is no plan, or was changed after it was written.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(file, error) from None
+    number = content.get(MARK) if isinstance(content, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise ResultError(f"{file}: written by a newer llm-sweep; upgrade this one")
+    try:
+        recorded = parse(Recorded, content, str(file))
+        intact = recorded.seal == recorded.content_digest()
+    except SpecError as error:
+        raise ResultError(f"{error}; start again with --force") from None
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(file, error) from None
+    if not intact:
+        how = "its seal differs" if recorded.seal else "it has no seal"
+        raise ResultError(
+            f"{file}: was changed after the run began, or written by another version: {how}; "
+            "start again with --force"
+        )
+    return recorded
+
+
+def _unreadable(file: Path, error: Exception) -> ResultError:
+    return ResultError(f"{file}: cannot be read: {error!s:.200}; start again with --force")
 
 
 def _digest(content: bytes) -> str:

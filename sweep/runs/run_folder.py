@@ -11,16 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep.errors import ResultError, SpecError, SpecWarning
+from sweep.errors import ResultError, SpecWarning
 from sweep.evaluation.plan import Plan
-from sweep.files.atomic import replacing
+from sweep.files.atomic import discard, replacing
 from sweep.grid.dataset import Origin, package_version
 from sweep.grid.resolved import Resolved
 from sweep.models.read import read_model
 from sweep.runs.formulas import formulas_digest
-from sweep.runs.plan_file import FORMAT, MARK, Recorded, differences, record
-from sweep.runs.shard_file import fault
-from sweep.specs.parsing import parse
+from sweep.runs.plan_file import MARK, Recorded, differences, read_recorded, record
+from sweep.runs.shard_file import check_sound, fault
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -58,22 +57,9 @@ class Directory:
         Raises:
             ResultError: Its `plan.json` is missing or cannot be read.
         """
-        file = path / PLAN_FILE
-        try:
-            content = json.loads(file.read_bytes())
-        except FileNotFoundError:
-            raise ResultError(f"{path}: not a folder of shards; it has no {PLAN_FILE}") from None
-        except (OSError, ValueError) as error:
-            raise ResultError(
-                f"{file}: cannot be read: {error}; start again with --force"
-            ) from None
-        number = content.get(MARK) if isinstance(content, dict) else None
-        if isinstance(number, int) and number > FORMAT:
-            raise ResultError(f"{file}: written by a newer llm-sweep; upgrade this one")
-        try:
-            return cls(path, parse(Recorded, content, str(file)))
-        except SpecError as error:
-            raise ResultError(f"{error}; start again with --force") from None
+        if not is_begun(path):
+            raise ResultError(f"{path}: not a folder of shards; it has no {PLAN_FILE}")
+        return cls(path, read_recorded(path / PLAN_FILE))
 
     @cached_property
     def digest(self) -> str:
@@ -129,6 +115,34 @@ class Directory:
         """Describe the fault of a shard in words; empty if it is sound."""
         return fault(self.shard_path(shard), self.identity(shard))
 
+    def sound_path(self, shard: int) -> Path:
+        """File of one shard, whose checksum and identity have been verified.
+
+        Raises:
+            ResultError: It is missing, damaged or of another run.
+        """
+        path = self.shard_path(shard)
+        check_sound(path, self.identity(shard))
+        return path
+
+    def present(self) -> list[int]:
+        """Numbers of the shards whose files exist, in their order."""
+        found = []
+        for path in self.path.glob("shard-*.nc"):
+            number = path.stem.removeprefix("shard-")
+            if number.isdecimal() and path == self.shard_path(int(number)):
+                found.append(int(number))
+        return sorted(number for number in found if number < self.recorded.shards.count)
+
+    def missing(self, present: Sequence[int]) -> tuple[int, int]:
+        """Number of shards that are missing, and the first of them.
+
+        Args:
+            present: Numbers of the shards whose files exist, in their order.
+        """
+        first = next((k for k, shard in enumerate(present) if k != shard), len(present))
+        return self.recorded.shards.count - len(present), first
+
     def shards(self, job: Job | None = None) -> range:
         """Numbers of all shards, or those of one job of an array."""
         first, step = (0, 1) if job is None else (job[0] - 1, job[1])
@@ -164,7 +178,7 @@ class Directory:
         names = {self.shard_path(shard).name for shard in shards}
         for path in self.path.glob(".shard-*"):
             if path.name[1:].partition(".nc.")[0] + ".nc" in names:
-                path.unlink(missing_ok=True)
+                discard(path)
 
     def check_reproducible(self, digest: str) -> None:
         """Check that this process computes the same as the run that began here.
@@ -354,11 +368,11 @@ def _clear(path: Path) -> None:
     ours = [file for file in path.iterdir() if OURS.fullmatch(file.name)]
     for file in sorted(ours, key=lambda file: file.name == PLAN_FILE):
         if not file.name.startswith(LOCK):
-            file.unlink()
+            discard(file)
 
 
 def _write(path: Path, recorded: Recorded) -> None:
-    text = json.dumps(recorded.model_dump(mode="json", by_alias=True), indent=1)
+    text = json.dumps(recorded.as_json(), indent=1)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -1,12 +1,9 @@
 """Files of shards, each with a checksum of all its bytes: writing, verifying, reading."""
 
-import os
 import threading
 from collections.abc import Mapping
-from io import RawIOBase
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import xarray as xr
@@ -15,13 +12,8 @@ from xarray.backends import NetCDF4DataStore
 from sweep.errors import ResultError
 from sweep.files.atomic import replacing
 from sweep.files.netcdf import encoding, with_label_variables
+from sweep.files.seal import fault_of_seal, seal
 
-SEAL = b"\nllm-sweep crc32 "
-"""Start of the last bytes of a shard, after those that HDF5 reads. The HDF5 library may hang on a
-damaged file, so the checksum is verified before the library opens it."""
-SEAL_LENGTH = len(SEAL) + 8
-AT_ONCE = 2**17
-"""Bytes to read at once: they stay in the cache of a core. [byte]"""
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, AttributeError)
 """Errors that the NetCDF library raises on a file of another kind."""
 
@@ -43,9 +35,7 @@ def write_shard(dataset: xr.Dataset, path: Path, identity: Mapping[str, Any]) ->
     with replacing(path) as temporary:
         with _library:
             _save(dataset.assign_attrs(identity), temporary)
-        with temporary.open("r+b", buffering=0) as file:
-            total = _checksum(file, temporary.stat().st_size)
-            file.write(SEAL + b"%08x" % total)
+        seal(temporary)
 
 
 def _save(dataset: xr.Dataset, path: Path) -> None:
@@ -71,10 +61,9 @@ def fault(path: Path, identity: Mapping[str, str]) -> str:
         identity: Global attributes that it must have.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size - SEAL_LENGTH
-            if size <= 0 or SEAL + b"%08x" % _checksum(file, size) != file.read():
-                return "is damaged: its checksum differs"
+        damage = fault_of_seal(path, needed=True)
+        if damage:
+            return damage
         found = _attributes(path)
     except FileNotFoundError:
         return "is missing"
@@ -84,17 +73,47 @@ def fault(path: Path, identity: Mapping[str, str]) -> str:
     return f"belongs to another run: its {differing[0]} differs" if differing else ""
 
 
-def read_variable(path: Path, name: str) -> np.ndarray[Any, Any]:
-    """Read all values of one variable of a shard.
+def check_sound(path: Path, identity: Mapping[str, str]) -> None:
+    """Check a shard before its values are used; again only once its file has changed.
 
     Raises:
-        ResultError: The file cannot be read.
+        ResultError: It is missing, damaged or of another run.
+    """
+    try:
+        found = path.stat()
+        state = (found.st_ino, found.st_size, found.st_mtime_ns, tuple(identity.items()))
+    except OSError:
+        state = None
+    if state is not None and _sound.get(path) == state:
+        return
+    wrong = fault(path, identity)
+    if wrong:
+        raise ResultError(f"{path} {wrong}; run the sweep again to compute it again")
+    _sound[path] = state
+
+
+_sound: dict[Path, Any] = {}
+"""State of the file of each shard that was found sound."""
+
+
+def read_variable(path: Path, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Read all values of one variable of a shard.
+
+    Args:
+        path: Its file.
+        name: The variable.
+        shape: Shape that it must have. [count]
+
+    Raises:
+        ResultError: The file cannot be read, or the variable has another shape.
     """
     from netCDF4 import Dataset
 
     try:
         with _library, Dataset(path) as file:
             file.set_auto_maskandscale(False)
+            if file[name].shape != shape:
+                raise ValueError(f"its shape is {file[name].shape}, not {shape}")
             return np.asarray(file[name][...])
     except UNREADABLE as error:
         raise ResultError(f"{path}: {name} cannot be read: {error}; run the sweep again") from None
@@ -105,12 +124,3 @@ def _attributes(path: Path) -> dict[str, Any]:
 
     with _library, Dataset(path) as file:
         return dict(file.__dict__)
-
-
-def _checksum(file: RawIOBase, size: int) -> int:
-    """CRC-32 of the first `size` bytes of a file, which is then at the byte after them."""
-    total, left = 0, size
-    window = memoryview(bytearray(AT_ONCE))
-    while left and (count := file.readinto(window[: min(left, AT_ONCE)])):
-        total, left = crc32(window[:count], total), left - count
-    return total

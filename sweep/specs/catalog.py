@@ -79,6 +79,19 @@ class Catalog:
         guess = nearest(name, list(known)) or f"; see 'llm-sweep list {kind}'"
         raise SpecError(f"unknown {kind.removesuffix('s')} {name!r}{guess}")
 
+    def name_in(self, kind: Kind, label: str) -> str:
+        """The name that a label of a result means; a path is none.
+
+        Raises:
+            SpecError: The catalog has no such name.
+        """
+        known = self.paths(kind)
+        if label in known or (kind == "precisions" and label == CHECKPOINT.name):
+            return label
+        if kind == "models":
+            return name_of(label, self.published())
+        raise SpecError(f"unknown {kind.removesuffix('s')} {label!r:.80}")
+
     def published(self) -> dict[str, str | None]:
         """Identifier that each model is published under, by name; `None` where none is stated."""
         found: dict[str, str | None] = {}

@@ -8,11 +8,18 @@ from typing import Any
 import yaml
 
 from sweep.errors import SpecError
+from sweep.specs.inputs import read_text
+from sweep.specs.parsing import short
 
 DEEPEST = 200
 """Nested brackets a specification may have. [count]"""
 MALFORMED = (TypeError, KeyError, AttributeError)
 """Exceptions of PyYAML for a tag whose value does not fit it."""
+MOST_VALUES = 10**6
+"""Most values of a specification, those of an alias wherever it is used. [count]"""
+DIGITS = 100
+"""Most digits of a number. [count]"""
+TOO_LARGE = 10**DIGITS
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -23,7 +30,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         SpecError: It cannot be read, is not valid YAML or JSON, or contains something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -36,6 +43,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
             data = json.loads(text, object_pairs_hook=_unique)
         else:
             data = yaml.load(text, _UniqueKeys)
+        _count(data, {}, f"{path}")
     except (yaml.YAMLError, ValueError, RecursionError, *MALFORMED) as error:
         reason = " ".join(str(error).split())
         language = "JSON" if path.suffix == ".json" else "YAML"
@@ -43,6 +51,40 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise SpecError(f"{path}: must contain a mapping of keys, not {type(data).__name__}")
     return data
+
+
+def _count(data: Any, known: dict[int, int | None], where: str) -> int:
+    """Values in `data`, those of an alias wherever it is used. [count]
+
+    Args:
+        data: What was read.
+        known: Count of each list and mapping that was counted, by identity; `None` while its own
+            values are counted.
+        where: File and key, for the message.
+
+    Raises:
+        SpecError: There are more than `MOST_VALUES`, a key is no text, or a number is too large.
+    """
+    if isinstance(data, int) and abs(data) >= TOO_LARGE:
+        raise SpecError(f"{where}: a number of more than {DIGITS} digits; write a smaller one")
+    if not isinstance(data, dict | list):
+        return 1
+    if id(data) in known:
+        found = known[id(data)]
+        if found is None:
+            raise SpecError(f"{where}: an alias contains itself")
+        return found
+    known[id(data)] = None
+    pairs = data.items() if isinstance(data, dict) else (("", value) for value in data)
+    total = 1
+    for key, value in pairs:
+        if not isinstance(key, str):
+            raise SpecError(f"{where}: the key {short(key)} is no text; write it in quotes")
+        total += _count(value, known, f"{where}: {key:.80}" if key else where)
+    if total > MOST_VALUES:
+        raise SpecError(f"{where}: more than {MOST_VALUES:,} values, aliases written out")
+    known[id(data)] = total
+    return total
 
 
 def _check_depth(text: str, path: Path) -> None:
@@ -59,7 +101,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"key {key!r} given twice")
+            raise ValueError(f"key {key!r:.80} given twice")
         found[key] = value
     return found
 
@@ -68,7 +110,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML loader that refuses a repeated key, of which PyYAML silently keeps the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._flat: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Check the keys of a mapping, then replace merge keys by what they merge, each key once.
+
+        A mapping that others merge comes here before its own turn, and only once: merges of merges
+        would otherwise grow without bound.
+        """
+        if id(node) in self._flat:
+            return
+        self._flat.add(id(node))
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -77,8 +131,10 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
                 )
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} given twice", key.start_mark
+                    None, None, f"key {key.value!r:.80} given twice", key.start_mark
                 )
             seen.add(str(key.value))
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
+        super().flatten_mapping(node)
+        node.value = list(
+            {(key.tag, key.value): (key, value) for key, value in node.value}.values()
+        )

@@ -6,11 +6,13 @@ Every figure is checked here, once; `catalog.py` finds the files.
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from sweep.specs.dtypes import Dtype
-from sweep.specs.parsing import NotNegative, Positive, Spec
+from sweep.specs.parsing import Delay, Positive, Rate, Spec
 
+GIBI = 2**30 / 1e9
+"""Memory that is published as gigabytes may have as many gibibytes. [1]"""
 Confidence = Literal["solid", "fair", "doubtful"]
 
 
@@ -97,28 +99,38 @@ class HardwareSpec(Spec):
     architecture: str = ""
     confidence: Confidence = "fair"
     note: str = ""
-    peak_flops_per_s: dict[Dtype, Positive] = Field(min_length=1)
-    vector_flops_per_s: Positive | None = None
-    special_function_ops_per_s: Positive | None = None
-    memory_bytes: Positive
-    usable_memory_bytes: Positive | None = None
-    memory_bandwidth_bytes_per_s: Positive
+    peak_flops_per_s: dict[Dtype, Rate] = Field(min_length=1)
+    vector_flops_per_s: Rate | None = None
+    special_function_ops_per_s: Rate | None = None
+    memory_bytes: Rate
+    usable_memory_bytes: Rate | None = None
+    memory_bandwidth_bytes_per_s: Rate
     memory_type: str = ""
-    on_chip_cache_bytes: Positive | None = None
+    on_chip_cache_bytes: Rate | None = None
     link: str = "none"
-    link_bandwidth_bytes_per_s: Positive | None = None
-    pcie_bandwidth_bytes_per_s: Positive | None = None
+    link_bandwidth_bytes_per_s: Rate | None = None
+    pcie_bandwidth_bytes_per_s: Rate | None = None
     link_gpus: int | None = Field(default=None, gt=0)
     gpus_per_node: int = Field(default=8, gt=0)
-    network_bandwidth_bytes_per_s: Positive | None = None
-    link_latency_s: NotNegative = 0.6e-6
-    pcie_latency_s: NotNegative = 1.0e-6
-    network_latency_s: NotNegative = 2.7e-6
+    network_bandwidth_bytes_per_s: Rate | None = None
+    link_latency_s: Delay = 0.6e-6
+    pcie_latency_s: Delay = 1.0e-6
+    network_latency_s: Delay = 2.7e-6
     tdp_w: Positive | None = None
     tdp_covers_cpu: bool = False
     price_usd_per_hour: Price | None = None
     references: dict[str, Reference] = Field(default_factory=dict)
     sources: dict[str, FigureSource] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> "HardwareSpec":
+        usable, most = self.usable_memory_bytes, self.memory_bytes * GIBI
+        if usable is not None and usable > most:
+            raise ValueError(
+                f"usable_memory_bytes: must be at most memory_bytes, in binary units {most:g}, not "
+                f"{usable:g}"
+            )
+        return self
 
     @property
     def peaks(self) -> dict[str, float]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 
 from sweep.errors import SpecError
+from sweep.specs.parsing import LONGEST_NAME
 
 TUNED = {"instruct", "it", "chat", "hf", "meta", "base", "thinking"}
 """Words of a model's name that change neither its sizes nor its cost."""
@@ -56,6 +57,8 @@ def name_of(identifier: str, published: Mapping[str, str | None], kind: str = "m
     Raises:
         SpecError: None or several match, or the identifier is that of a quantised version.
     """
+    if len(identifier) > LONGEST_NAME:
+        raise SpecError(f"unknown {kind} {identifier!r:.80}; a name is shorter")
     found = matching(identifier, published)
     if not found:
         raise SpecError(f"unknown {kind} {identifier!r:.80}{_guess(identifier, published)}")

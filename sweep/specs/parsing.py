@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from fractions import Fraction
+from reprlib import Repr
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,7 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sweep.errors import SpecError
 
 Positive = Annotated[float, Field(ge=1e-30, le=1e300, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1, le=1e30, allow_inf_nan=False)]
+"""A rate or size of hardware in SI units, within bounds that leave times finite in float32."""
+Delay = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+"""A latency. [s]"""
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+LONGEST_NAME = 200
+"""Longest name that is compared with others. [character]"""
 
 
 class Spec(BaseModel):
@@ -29,7 +38,7 @@ def parse(kind: type[S], data: object, where: str) -> S:
         SpecError: With the file, the key and what is allowed, in one line.
     """
     if not isinstance(data, Mapping):
-        raise SpecError(f"{where}: must be a mapping of keys, not {_short(data)}")
+        raise SpecError(f"{where}: must be a mapping of keys, not {short(data)}")
     try:
         return kind.model_validate(dict(data))
     except ValidationError as error:
@@ -47,12 +56,27 @@ def explain(kind: type[BaseModel], error: ValidationError) -> str:
 
 def nearest(name: str, known: list[str]) -> str:
     """A guess at what a misspelt `name` meant, as the end of a sentence, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
+    # The time to compare grows with the third power of the length where one sign is repeated.
+    close = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_NAME else []
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _short(value: object) -> str:
-    text = repr(value)
+class _Short(Repr):
+    """Text of a value for a message, without writing out what is long, deep or huge."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """An integer; Python refuses to write those of more than some thousand digits."""
+        del level
+        return repr(x) if abs(x) < 10**40 else f"an integer of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 4, 80, 80
+
+
+def short(value: object) -> str:
+    """Text of a value for a message, of at most 60 characters."""
+    text = _SHORT.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -70,7 +94,7 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
     given = problem.get("input")
     if isinstance(given, str) and _looks_like_number(given):
         message += f" (YAML reads {given} as text; write a decimal point and a signed exponent)"
-    return f"{key}: {message[:1].lower()}{message[1:]}, not {_short(given)}"
+    return f"{key}: {message[:1].lower()}{message[1:]}, not {short(given)}"
 
 
 def _looks_like_number(text: str) -> bool:

@@ -17,3 +17,8 @@ def shipped_configs() -> Path:
         if (folder / "hardware").is_dir():
             return folder
     raise SpecError(f"{package}: the shipped configs are missing; reinstall llm-sweep")
+
+
+def is_shipped_calibration(name: str) -> bool:
+    """Whether a shipped calibration has this name; a result may record any text, also a path."""
+    return name in {path.stem for path in (shipped_configs() / "calibrations").glob("*.yaml")}

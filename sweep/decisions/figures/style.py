@@ -14,11 +14,16 @@ plain_text = rc_context({"text.parse_math": False})
 """Decorator of a figure: text with dollar signs is not read as a formula."""
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path, *, force: bool = True) -> None:
     """Write a figure as PNG, PDF or SVG, atomically.
 
+    Args:
+        figure: The figure.
+        path: The picture to write.
+        force: Whether a picture that exists by now is replaced.
+
     Raises:
-        ResultError: It cannot be written.
+        ResultError: It cannot be written, or exists by now and `force` is not set.
     """
-    with replacing(path) as temporary:
+    with replacing(path, force=force) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".") or "png")

@@ -1,0 +1,98 @@
+"""Checks of a file that anyone may have written, before its values are decoded."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweep.schema.axes import AXES, FROM_ZERO, LABELLED
+
+LONGEST_AXIS = 10**7
+"""Longest axis of a result. [count]"""
+LONGEST_LABEL = 1000
+"""Longest label of an axis. [character]"""
+NUMBERS = ("scale_factor", "add_offset", "missing_value", "_FillValue", "valid_min", "valid_max")
+"""Attributes of a variable that must be one number."""
+LISTS = ("flag_values", "flag_masks", "valid_range")
+"""Attributes of a variable that must be numbers."""
+WORDS = (
+    *("units", "long_name", "standard_name", "comment", "coordinates", "ancillary_variables"),
+    *("flag_meanings", "calendar", "dtype", "grid_mapping", "bounds"),
+)
+"""Attributes of a variable that must be text."""
+GLOBAL_WORDS = (
+    *("Conventions", "title", "institution", "source", "history", "references", "comment"),
+    *("coordinates", "efficiency", "llm_sweep_grid", "llm_sweep_variables"),
+    *("llm_sweep_reduction", "llm_sweep_checkpoints"),
+)
+"""Global attributes that must be text."""
+UNREADABLE = (
+    *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, NotImplementedError),
+)
+"""Errors that libraries raise on files whose content contradicts itself."""
+
+
+def check_attributes(dataset: xr.Dataset) -> None:
+    """Check the types of the attributes that are read, and the lengths of axes.
+
+    Args:
+        dataset: A file, not decoded yet.
+
+    Raises:
+        ValueError: An attribute has a value of another type, or an axis is too long.
+    """
+    for name in (*dataset.dims, *dataset.variables, dataset.attrs.get("efficiency", "")):
+        if not str(name).isprintable() or len(str(name)) > LONGEST_LABEL:
+            raise ValueError("a name is not printable text, or is too long")
+    for dim, size in dataset.sizes.items():
+        if size > LONGEST_AXIS:
+            raise ValueError(f"the axis {dim!s:.80} has {size:,} values")
+    for key in GLOBAL_WORDS:
+        if not isinstance(dataset.attrs.get(key, ""), str):
+            raise ValueError(f"the global attribute {key} is not text")
+    for name, variable in dataset.variables.items():
+        attributes = variable.attrs
+        for key in NUMBERS:
+            labels = variable.dtype.kind in "OUS" and key in ("missing_value", "_FillValue")
+            if key in attributes and not labels and not _is_numeric(attributes[key], most=1):
+                raise ValueError(f"{name!s:.80}: {key} is not a number")
+        for key in LISTS:
+            if key in attributes and not _is_numeric(attributes[key]):
+                raise ValueError(f"{name!s:.80}: {key} are not numbers")
+        for key in WORDS:
+            if not isinstance(attributes.get(key, ""), str):
+                raise ValueError(f"{name!s:.80}: {key} is not text")
+        meanings = attributes.get("flag_meanings", "").split()
+        for key in ("flag_values", "flag_masks"):
+            if meanings and key in attributes and np.size(attributes[key]) != len(meanings):
+                raise ValueError(f"{name!s:.80}: {key} and flag_meanings differ in number")
+
+
+def _is_numeric(value: Any, *, most: int | None = None) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind in "iuf" and array.ndim <= 1 and (most is None or array.size == most)
+
+
+def check_axes(dataset: xr.Dataset) -> None:
+    """Check that every axis has labels or positive numbers.
+
+    Raises:
+        ValueError: An axis has neither.
+    """
+    for dim in dataset.dims:
+        if dim not in dataset.coords:
+            raise ValueError(f"the axis {dim!s:.80} has no values")
+        values = dataset[dim].values
+        if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
+            raise ValueError(f"the axis {dim!s:.80} has values of type {values.dtype}")
+        if dim in LABELLED:
+            for label in values.tolist():
+                if not (isinstance(label, str) and label.isprintable()):
+                    raise ValueError(f"the axis {dim} has a label that is not printable text")
+                if len(label) > LONGEST_LABEL:
+                    raise ValueError(f"the axis {dim} has a label of {len(label):,} characters")
+        elif dim in AXES:
+            positive = values >= 0 if dim in FROM_ZERO else values > 0
+            if not (np.isfinite(values) & positive).all():
+                raise ValueError(f"the axis {dim} has values that are not positive numbers")
