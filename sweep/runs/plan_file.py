@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from sweep.engines.calibration_file import Calibration
-from sweep.errors import ResultError, SpecError
+from sweep.errors import ResultError, SpecError, SpecWarning
 from sweep.evaluation.intervals import calibrated_attributes
 from sweep.evaluation.plan import Plan
 from sweep.grid.dataset import SCHEMA_VERSION, Origin, global_attributes
@@ -189,11 +190,12 @@ def read_recorded(file: Path) -> Recorded:
         raise ResultError(f"{error}; start again with --force") from None
     except (ValueError, RecursionError) as error:
         raise _unreadable(file, error) from None
-    if not intact:
-        how = "its seal differs" if recorded.seal else "it has no seal"
+    if not recorded.seal:
+        text = f"{file}: without a seal, as of an earlier version: a change would not be noticed"
+        warnings.warn(text, SpecWarning, stacklevel=2)
+    elif not intact:
         raise ResultError(
-            f"{file}: was changed after the run began, or written by another version: {how}; "
-            "start again with --force"
+            f"{file}: was changed after the run began: its seal differs; start again with --force"
         )
     return recorded
 
