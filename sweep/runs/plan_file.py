@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from sweep.engines.calibration_file import Calibration
 from sweep.errors import ResultError, SpecError, SpecWarning
@@ -75,6 +75,7 @@ class Recorded(Spec):
     question: ReductionRequest | None = None
     draft: ModelSpec | None = None
     seal: str = ""
+    _read: dict[str, Any] | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _check(self) -> "Recorded":
@@ -120,23 +121,27 @@ class Recorded(Spec):
 
     def content_digest(self) -> str:
         """Digest of the whole content, without the digest itself."""
-        return _digest(json.dumps(self.as_json(seal=""), sort_keys=True).encode())
+        return _digest(json.dumps({**self._content, "seal": ""}, sort_keys=True).encode())
 
-    def as_json(self, *, seal: str | None = None) -> dict[str, Any]:
-        """The content as it is written, with its digest unless another is given."""
-        found = self.model_dump(mode="json", by_alias=True)
-        return {**found, "seal": self.content_digest() if seal is None else seal}
+    def as_json(self) -> dict[str, Any]:
+        """The content as it is written, with its digest."""
+        return {**self._content, "seal": self.content_digest()}
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        """The content as read: fields that were added since change no digest of an older file."""
+        return self._read or self.model_dump(mode="json", by_alias=True)
 
     def determining(self) -> dict[str, Any]:
         """The content as in JSON, without what no result depends on."""
-        unread: dict[str, Any] = {"created": True, "attributes": True, "seal": True}
-        if self.question is None:
-            unread["question"] = True
-        if self.draft is None:
-            unread["draft"] = True
-        return self.model_dump(
-            mode="json", by_alias=True, exclude={**unread, "calibration": {"provenance"}}
-        )
+        left_out = {"created", "attributes", "seal"}
+        left_out |= {key for key in ("question", "draft") if self._content.get(key) is None}
+        found = {key: value for key, value in self._content.items() if key not in left_out}
+        calibration = found["efficiency"]
+        if calibration is not None:
+            without = {key: calibration[key] for key in calibration if key != "provenance"}
+            found["efficiency"] = without
+        return found
 
     def digest(self) -> str:
         """Digest of everything that results depend on."""
@@ -185,6 +190,7 @@ def read_recorded(file: Path) -> Recorded:
         raise ResultError(f"{file}: written by a newer llm-sweep; upgrade this one")
     try:
         recorded = parse(Recorded, content, str(file))
+        recorded._read = content
         intact = recorded.seal == recorded.content_digest()
     except SpecError as error:
         raise ResultError(f"{error}; start again with --force") from None
