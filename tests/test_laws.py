@@ -551,7 +551,8 @@ def test_categories_agree_except_at_near_ties(name: str, wide32, wide64) -> None
 
 
 def test_categories_take_several_values(wide64: xr.Dataset) -> None:
-    for name in CATEGORIES:
+    # No clients are too many where no load is given; tests/test_load.py has all of its values.
+    for name in set(CATEGORIES) - {"inflight_overload"}:
         assert len(np.unique(wide64[name])) > 1, name
 
 

@@ -113,7 +113,7 @@ def cycle(
         decoding_alone=residents,
         started=started,
         stay=stay,
-        waited=jnp.maximum(residents / started - stay, 0.0),
+        waited=jnp.where(waiting, jnp.maximum(residents / started - stay, 0.0), 0.0),
         interrupted=interrupted,
         undisturbed=steps - interrupted,
     )
