@@ -115,7 +115,6 @@ def test_what_rows_do_not_tell_is_called_undetermined() -> None:
     ]
     found = calibrate(tabulate(rows, shipped()), name="starved")
     figures = found.calibration.factors
-    assert any(figure.verdict != "undetermined" for figure in figures.values())
     for name in ("gemm", "attention", "expert_gemm", "pipeline_idle", "ramp"):
         assert figures[name].verdict == "undetermined", name
         assert figures[name].standard_error == pytest.approx(PRIORS[name].width, rel=0.2)
@@ -260,7 +259,7 @@ def test_a_sweep_says_what_the_calibration_predicts() -> None:
         Measurement(
             id=f"{model} {machine}",
             engine="tensorrt-llm",
-            engine_version="1.0.0",
+            engine_version=mine.engine_version,
             scenario="inflight",
             model=model,
             hardware=machine,

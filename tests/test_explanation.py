@@ -85,12 +85,12 @@ def slower(efficiency, factor: float):
     """A calibration all of whose overheads are longer."""
     factors = {
         name: figure.model_copy(update={"value": figure.value * factor})
-        if name.endswith("overhead_s")
+        if name.endswith("_s")
         else figure
         for name, figure in efficiency.factors.items()
     }
     settings = {
-        name: times(by_era, factor) if name.endswith("overhead_s") else by_era
+        name: times(by_era, factor) if name.endswith("_s") else by_era
         for name, by_era in efficiency.settings.items()
     }
     return efficiency.model_copy(update={"factors": factors, "settings": settings})

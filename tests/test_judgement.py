@@ -179,7 +179,7 @@ def test_fifty_rows_narrow_an_interval_that_fifty_copies_do_not() -> None:
         fit = solve(kernel, layout, given.measured, rows, weights)
         return float(np.sqrt(fit.covariance[place, place]))
 
-    place = list(POOLED).index("weight_bandwidth")
+    place = list(POOLED).index("gemm")
     one = error(range(50, 51), np.ones(100))
     assert error(range(50, 100), given.weights) == pytest.approx(one, rel=0.01)
     assert error(range(50), given.weights) < 0.9 * one

@@ -31,7 +31,7 @@ RESOURCES = (*RATES, *FIXED_TIMES, "memory_size")
 
 More matrix rate comes with the power to hold it."""
 OVERHEADS = tuple(
-    field.name for field in dataclasses.fields(Factors) if field.name.endswith("overhead_s")
+    field.name for field in dataclasses.fields(Factors) if field.name.endswith("_s")
 )
 """Factors that are fixed times."""
 
@@ -68,7 +68,12 @@ def _scaled_hardware(hardware: Hardware, by: dict[str, Array]) -> Hardware:
 
 def _scaled_overheads(factors: Factors, factor: Array) -> Factors:
     spent = {name: getattr(factors, name) for name in OVERHEADS}
-    longer = {name: time * factor for name, time in spent.items() if not is_nothing(time)}
+    longer = {
+        # An infinite time is that of a way that is not there.
+        name: jnp.where(jnp.isfinite(time), time * factor, time)
+        for name, time in spent.items()
+        if not is_nothing(time)
+    }
     return dataclasses.replace(factors, **longer)
 
 
