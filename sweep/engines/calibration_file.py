@@ -123,9 +123,9 @@ class Calibration(Spec):
         return {name: self._over_levels(name, levels) for name in FACTORS}
 
     def _refuse_unsupported(self, hardware: Sequence[HardwareSpec]) -> None:
-        engine = engine_of(self.engine)
+        engine, measured = engine_of(self.engine), self.seen.get("hardware", [])
         for machine in hardware:
-            if not engine.runs_on(machine.vendor):
+            if machine.name not in measured and not engine.runs_on(machine.vendor):
                 makers = " and ".join(engine.vendors)
                 raise SpecError(
                     f"{machine.name}: calibration {self.name} is of {self.engine}, which runs on "
