@@ -483,7 +483,8 @@ def test_every_variable_fills_the_dims_it_declares(name: str, wide64: xr.Dataset
     for dim in set(dims) - {"operator"}:
         # A declared axis along which no quantity changes is one too many.
         changes = np.diff(found.fillna(0).values, axis=dims.index(dim))
-        assert variable.is_flag or changes.any(), dim
+        # Without drafts a pass yields one token of any model.
+        assert variable.is_flag or changes.any() or name == "tokens_per_pass", dim
 
 
 @pytest.mark.parametrize("name", OF_TEXT)

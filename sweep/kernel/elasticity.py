@@ -30,9 +30,7 @@ RESOURCES = (*RATES, *FIXED_TIMES, "memory_size")
 """Resources to vary: rates, times that no rate shortens, and the size of the device memory.
 
 More matrix rate comes with the power to hold it."""
-OVERHEADS = tuple(
-    field.name for field in dataclasses.fields(Factors) if field.name.endswith("_s")
-)
+OVERHEADS = tuple(field.name for field in dataclasses.fields(Factors) if field.name.endswith("_s"))
 """Factors that are fixed times."""
 
 Quantities = dict[str, Scalar]

@@ -169,7 +169,7 @@ VARIABLES: dict[str, Variable] = {
         "Static batch: (e2e_latency - ttft) / (osl - 1); missing for an osl of 1.",
     ),
     "tokens_per_pass": Variable(
-        SPECULATION,
+        ("model", *SPECULATION),
         "1",
         "tokens that a decode pass yields for each sequence",
         "Expected, of draft_tokens that are accepted with probability acceptance_rate each, and "
