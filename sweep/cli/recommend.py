@@ -17,11 +17,11 @@ from sweep.cli.options import (
     picture_option,
     print_rows,
 )
-from sweep.cli.requests import Counts, request_axes, request_options
+from sweep.cli.requests import Integers, request_axes, request_options
 
 DRAFTS_OPTION = click.option(
     "--draft-tokens",
-    type=Counts(),
+    type=Integers(0),
     default=(),
     help="Numbers of drafted tokens to consider; 0 for no speculative decoding.",
 )
@@ -30,27 +30,6 @@ _SMALL_CHUNKS: dict[str, list[float]] = {"max_num_tokens": [512, 1024, 2048, 409
 chunks of prompts disturb decoding less. [count]"""
 DEFAULT_EFFICIENCY = "tensorrt-llm"
 """Default calibration of `recommend`: bounds would favour the hardware that software uses worst."""
-
-
-class Numbers(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, ...]] needs click 8.4
-    """Positive integers separated by commas."""
-
-    name = "N,N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the integers."""
-        if isinstance(value, tuple):
-            return value
-        words = [word.strip() for word in str(value).split(",")]
-        if not all(word.isdecimal() and int(word) > 0 for word in words):
-            self.fail(
-                f"{value!r} is not a list of positive integers separated by commas, such as 1,2,4",
-                param,
-                ctx,
-            )
-        return tuple(map(int, words))
 
 
 class Positive(click.FloatRange):
@@ -118,19 +97,19 @@ COUNT = click.IntRange(1)
 )
 @click.option(
     "--tp",
-    type=Numbers(),
+    type=Integers(),
     default=(),
     help="Tensor-parallel widths to consider, in GPUs. Default: powers of two within a machine.",
 )
 @click.option(
     "--pp",
-    type=Numbers(),
+    type=Integers(),
     default=(),
     help="Pipeline stages to consider. Default: powers of two within a machine.",
 )
 @click.option(
     "--dp-attention",
-    type=Numbers(),
+    type=Integers(),
     default=(),
     help="Attention groups to consider. Default: powers of two within a machine if the model has "
     "experts, else 1.",

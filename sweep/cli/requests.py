@@ -25,10 +25,14 @@ class Share(click.FloatRange):
         return number
 
 
-class Counts(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, ...]] needs click 8.4
-    """Integers of at least 0 separated by commas."""
+class Integers(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, ...]] needs click 8.4
+    """Integers from `least` on, separated by commas."""
 
     name = "N,N"
+
+    def __init__(self, least: int = 1) -> None:
+        """Accept integers from `least` on."""
+        self.least = least
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -37,10 +41,11 @@ class Counts(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, ...]] ne
         if isinstance(value, tuple):
             return value
         words = [word.strip() for word in str(value).split(",")]
-        if not all(word.isdecimal() for word in words):
+        if not all(word.isdecimal() and int(word) >= self.least for word in words):
+            kind = "positive integers" if self.least == 1 else f"integers of at least {self.least}"
+            example = ",".join(str(self.least + step) for step in (0, 1, 3))
             self.fail(
-                f"{value!r} is not a list of integers of at least 0 separated by commas, such as "
-                "0,1,3",
+                f"{value!r} is not a list of {kind} separated by commas, such as {example}",
                 param,
                 ctx,
             )

@@ -5,11 +5,11 @@ from math import isfinite
 from typing import Any
 
 from sweep.decisions.disaggregated import Instance, Pair
-from sweep.decisions.recommend import Recommendation
+from sweep.decisions.recommend import By, Recommendation
 from sweep.decisions.recommend_text import SCORES
 
 
-def rows(pairs: Sequence[Pair], by: str) -> list[dict[str, Any]]:
+def rows(pairs: Sequence[Pair], by: By) -> list[dict[str, Any]]:
     """Rows of the printed table, the best pair first."""
     shown = [
         {
@@ -17,7 +17,7 @@ def rows(pairs: Sequence[Pair], by: str) -> list[dict[str, Any]]:
             "prefill": _pool(pair.prefill, pair.prefills),
             "decode": _pool(pair.decode, pair.decodes),
             "GPUs": pair.gpus,
-            SCORES[by]: pair.score,  # type: ignore[index]
+            SCORES[by]: pair.score,
             "requests/s": pair.rate,
             "prompts/batch": pair.batch,
             "held": round(pair.held, 1),
