@@ -1,7 +1,8 @@
 """Strictness for every test, and two wide sweeps that several files read."""
 
 import pickle
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -11,6 +12,9 @@ from filelock import FileLock
 from hypothesis import settings
 from jaxtyping import install_import_hook
 from runtime_types import MODULES
+
+Call = Callable[..., tuple[int, str, str]]
+"""Runs the command: exit status, standard output and error."""
 
 install_import_hook(MODULES, "runtime_types.checker")
 settings.register_profile("sweep", deadline=None, derandomize=True, max_examples=25)
@@ -29,6 +33,21 @@ def strict_arrays() -> Iterator[None]:
     """No implicit widening of types, no implicit broadcasting over new axes."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture
+def call(monkeypatch, capsys) -> Call:
+    """Run `llm-sweep` in this process; returns exit status, standard output and error."""
+    from sweep.cli import main as cli
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["llm-sweep", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
 
 
 LONG_TO_COMPILE = {

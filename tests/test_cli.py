@@ -13,7 +13,6 @@ import yaml
 from click import unstyle
 
 import sweep
-from sweep.cli import main as cli
 from sweep.cli.print_tables import print_table
 
 SWEEP = {
@@ -23,20 +22,6 @@ SWEEP = {
     "context_len": [128, 1024],
     "variables": ["decode_step_latency", "global_decode_step_latency", "feasible"],
 }
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process; returns exit status, standard output and error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llm-sweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture

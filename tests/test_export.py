@@ -12,7 +12,6 @@ import pytest
 import xarray as xr
 
 import sweep
-from sweep.cli import main as cli
 from sweep.errors import ResultError
 from sweep.files.chunks import dividing_extent, regions_in_memory
 from sweep.files.encoding import Storage
@@ -46,19 +45,6 @@ def source(results, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("source") / "results.nc"
     sweep.write_netcdf(results, path)
     return path
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process; returns exit status, standard output and error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llm-sweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def values_of(dataset: xr.Dataset) -> xr.Dataset:

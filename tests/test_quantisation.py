@@ -7,7 +7,6 @@ The tiny Llama of `factories` has in each of 3 layers matrices of 64 x 64 (queri
 
 import json
 import re
-import sys
 from typing import Any
 
 import jax
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 from factories import config, hardware, model, shipped_model
 
-from sweep.cli import main as cli
 from sweep.decisions.deployment_sweep import sweep_deployments
 from sweep.decisions.deployments import Offer
 from sweep.errors import SpecError, SpecWarning
@@ -599,18 +597,6 @@ def test_an_unknown_method_is_no_obstacle_to_a_stated_precision(tmp_path) -> Non
 
 
 # Commands.
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llm-sweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from factories import model, shipped
 
 import sweep
-from sweep.cli import main as cli
 from sweep.cli.catalog_tables import figure_rows
 from sweep.decisions import recommend_text as advice
 from sweep.decisions.deployment_sweep import loads, solid_hardware, sweep_deployments
@@ -484,20 +482,6 @@ ASKED = (
     "--pp",
     "1",
 )
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run `llm-sweep`; exit status, output and error."""
-
-    def run_command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llm-sweep", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run_command
 
 
 @pytest.mark.slow

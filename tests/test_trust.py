@@ -19,7 +19,6 @@ import xarray as xr
 from factories import UNEVEN, hardware, model, precision, shipped
 
 import sweep
-from sweep.cli import main as cli
 from sweep.cli.print_tables import print_table
 from sweep.decisions.compare import compare
 from sweep.decisions.figures.comparison import comparison_figure
@@ -46,20 +45,6 @@ ROOT = Path(__file__).parent.parent
 
 LONGEST_LINE = 2000
 """Longest line of an error. [character]"""
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command in this process; returns exit status, standard output and error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llm-sweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def refused(answer: tuple[int, str, str], *words: str, status: int = 2) -> None:
