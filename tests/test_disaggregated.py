@@ -1,7 +1,6 @@
 """Pools for prompts and for decoding: by hand, against a simulation of events, and refusals."""
 
 import heapq
-import sys
 from collections import deque
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,6 @@ from factories import point, shipped, shipped_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.cli import main as cli
 from sweep.decisions.deployments import Offer
 from sweep.decisions.disaggregated import (
     NEAR,
@@ -263,11 +261,8 @@ def test_a_pool_that_decodes_needs_two_tokens() -> None:
         (["--disaggregated", "--max-gpus", "0"], "0"),
     ],
 )
-def test_the_command_refuses_in_one_line(words: list[str], message: str, monkeypatch, capsys):
+def test_the_command_refuses_in_one_line(words: list[str], message: str, call):
     place = ["recommend", "--model", "llama-3.1-8b", "--isl", "9", "--osl", "9"]
-    monkeypatch.setattr(sys, "argv", ["llm-sweep", *place, *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    out, error = capsys.readouterr()
-    assert (ended.value.code, out, error.count("\n")) == (2, "", 1)
+    code, out, error = call(*place, *words)
+    assert (code, out, error.count("\n")) == (2, "", 1)
     assert message in error

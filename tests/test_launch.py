@@ -3,7 +3,6 @@
 import json
 import shlex
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from factories import shipped
 
 from calibration.measurements.column_defaults import read_settings
 from calibration.measurements.table import read_measurements
-from sweep.cli import main as cli
 from sweep.decisions.deployments import INFLIGHT, STATIC, Deployments
 from sweep.decisions.launch_commands import launch_script
 from sweep.decisions.launch_settings import LaunchSettings, launch_settings, memory_shares
@@ -335,11 +333,8 @@ def test_replicas_are_started_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("words", "message"), [(["--emit", "ollama"], "ollama"), (["--emit", "vllm", "--json"], "JSON")]
 )
-def test_the_command_refuses_in_one_line(words: list[str], message: str, monkeypatch, capsys):
+def test_the_command_refuses_in_one_line(words: list[str], message: str, call):
     place = ["recommend", "--model", "llama-3.1-8b", "--isl", "9", "--osl", "9"]
-    monkeypatch.setattr(sys, "argv", ["llm-sweep", *place, *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    out, error = capsys.readouterr()
-    assert (ended.value.code, out, error.count("\n")) == (2, "", 1)
+    code, out, error = call(*place, *words)
+    assert (code, out, error.count("\n")) == (2, "", 1)
     assert message in error

@@ -82,7 +82,7 @@ class AtLoad:
     @cached_property
     def power(self) -> Scalar:
         """Power of one GPU, on average over a cycle. [W]"""
-        c, lump, alone = self.served.cycle, self._lump_seconds, self._alone.latency
+        c, lump, alone = self.served.cycle, self.served.lump_latency, self._alone.latency
         shares = (
             share_of_rated_power(self._lump_busy, lump, self.point.factors),
             share_of_rated_power(self._decode_busy(c.decoding_alone), alone, self.point.factors),
@@ -98,16 +98,12 @@ class AtLoad:
         c = self.served.cycle
         without = phases.mixed_latency(self.point, c.decoding_beside)
         without = without + self._alone.attention * c.decoding_beside / c.decoding_alone
-        longer = c.lumps * (self._lump_seconds - without)
+        longer = c.lumps * (self.served.lump_latency - without)
         return jnp.clip(longer / self.served.iteration_latency, 0.0, 1.0)
 
     @cached_property
     def _alone(self) -> phases.Pass:
         return phases.decode_pass(self.point, self.served.cycle.decoding_alone)
-
-    @property
-    def _lump_seconds(self) -> Scalar:
-        return self.served.lump_latency
 
     @cached_property
     def _lump_busy(self) -> Busy:
