@@ -67,6 +67,7 @@ COUNTED_WITHOUT = {
     "deepseek-v3.2": "embedding",
     "ernie-4.5-21b-a3b": "head",
     "glm-4.5": "embedding",
+    "glm-4.6": "embedding",
     "glm-4.5-air": "head",
     "glm-4.5v": "head",
     "glm-4.7-flash": "head",
