@@ -1,6 +1,5 @@
 """Loads of a server: what clients wait for, against a simulation and measurements."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from factories import FP16, TOY, model, point, price, shipped, shipped_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from server_simulation import iteration_seconds, simulate
+from server_simulation import Setting, iteration_seconds, settings, simulate, spread
 
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
@@ -22,68 +21,7 @@ from sweep.kernel.params import Point
 from sweep.kernel.queueing import bursts, others_near, slots
 from sweep.kernel.request import Request
 from sweep.runs.run import run
-
-MODELS = ("llama-3.1-8b", "mixtral-8x7b")
-MACHINES = ("h100-sxm-80gb", "h200-sxm-141gb", "l20", "b200-sxm")
-BUDGETS = (512, 1024, 2048, 4096, 8192, 16_384)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A random server: `fit` requests fit, and `load` is relative to its capacity."""
-
-    name: str
-    machine: str
-    recipe: str
-    tp: int
-    isl: int
-    osl: int
-    max_num_tokens: int
-    fit: int
-    load: float
-
-    def point(self, **numbers: Any) -> Point:
-        # Memory for any number of requests: max_batch_size limits them.
-        machine = shipped().hardware(self.machine)
-        roomy = machine.model_copy(update={"memory_bytes": 1e13, "usable_memory_bytes": None})
-        return point(
-            shipped_model(self.name),
-            roomy,
-            shipped().precision(self.recipe),
-            tp=self.tp,
-            isl=self.isl,
-            osl=self.osl,
-            max_num_tokens=self.max_num_tokens,
-            max_batch_size=self.fit,
-            **numbers,
-        )
-
-
-def settings(count: int, seed: int = 0, longest: int = 512) -> list[Setting]:
-    """Random servers, the same in each run."""
-    random, found = np.random.default_rng(seed), []
-    for _ in range(count):
-        fit = int(2 ** random.uniform(0, 8.5))
-        found.append(
-            Setting(
-                name=MODELS[random.integers(2)],
-                machine=MACHINES[random.integers(4)],
-                recipe=("fp16", "fp8")[random.integers(2)],
-                tp=int(2 ** random.integers(0, 4)),
-                isl=int(2 ** random.uniform(4, 13)),
-                osl=int(2 ** random.uniform(3, np.log2(longest))),
-                max_num_tokens=max(int(random.choice(BUDGETS)), fit),
-                fit=fit,
-                load=float(random.uniform(0.05, 1)),
-            )
-        )
-    return found
-
-
-def spread(errors: list[float]) -> tuple[float, float]:
-    """Median and 90th percentile of the absolute values."""
-    return float(np.median(np.abs(errors))), float(np.quantile(np.abs(errors), 0.9))
-
+from sweep.schema.axes import LATENCY_LIMITS
 
 # Closed loop.
 
@@ -319,6 +257,54 @@ def test_a_closed_loop_has_the_same_capacity() -> None:
         assert found["inflight_utilisation"] == pytest.approx(used, rel=1e-5)
 
 
+# The highest rate within limits.
+
+LATENCY_OF = {
+    "max_ttft": "ttft",
+    "max_ttft_p99": "ttft_p99",
+    "max_tpot": "tpot",
+    "max_tpot_p99": "tpot_p99",
+}
+"""The latency that each limit is of."""
+NO_LIMIT = dict.fromkeys(LATENCY_OF, float("inf"))
+
+
+def goodput(**limits: float) -> float:
+    """Highest rate of the small server; one kernel for all limits."""
+    numbers = {"isl": 90, "osl": 20} | LIMITS | NO_LIMIT | limits
+    return float(price(("max_request_rate",), model("llama"), TOY, **numbers)["max_request_rate"])
+
+
+def test_every_limit_has_a_case() -> None:
+    assert set(LATENCY_OF) == set(LATENCY_LIMITS)
+
+
+def test_no_limit_leaves_the_plateau() -> None:
+    assert goodput() == served(concurrency=32)["output_throughput"] / 20
+
+
+@pytest.mark.parametrize("limit", LATENCY_OF)
+def test_the_highest_rate_within_a_limit_has_the_latency_of_the_limit(limit: str) -> None:
+    plateau = goodput()
+    latencies = arriving(request_rate=0.6 * plateau)
+    assert goodput(**{limit: latencies[LATENCY_OF[limit]]}) / plateau == pytest.approx(
+        0.6, abs=0.002
+    )
+    alone = arriving(request_rate=1e-3 * plateau)[LATENCY_OF[limit]]
+    assert goodput(**{limit: 0.99 * alone}) == 0
+
+
+@given(st.lists(st.floats(1e-6, 1e-2), min_size=2, max_size=2))
+@hypothesis_settings(max_examples=8, deadline=None)
+def test_a_wider_limit_allows_no_lower_rate(limits: list[float]) -> None:
+    tight, wide = sorted(limits)
+    for axis in LATENCY_OF:
+        assert goodput(**{axis: tight}) <= goodput(**{axis: wide}) <= goodput()
+    assert goodput(max_ttft=wide, max_tpot=tight) <= min(
+        goodput(max_ttft=wide), goodput(max_tpot=tight)
+    )
+
+
 def test_littles_law_holds_for_arrivals() -> None:
     rate = 0.7 * arriving(request_rate=1.0)["max_request_rate"]
     found = arriving(request_rate=rate)
@@ -539,6 +525,8 @@ def test_a_named_default_is_the_default() -> None:
         ({"scheduler": ["fifo"]}, "scheduler: must be among chunked, prefill_first, and 'fifo'"),
         ({"scheduler": ["chunked"] * 2}, "scheduler: must list each scheduler once"),
         ({"request_rate": [1], "burstiness": [0]}, "burstiness: every value must be a number"),
+        ({"max_ttft": [0]}, "max_ttft: every value must be a number above 0, and 0 is not"),
+        ({"max_tpot": [1]}, "max_tpot: is a limit of max_request_rate; add that variable"),
     ],
 )
 def test_loads_that_make_no_sense_are_refused(load: dict[str, Any], words: str) -> None:

@@ -303,10 +303,7 @@ LOADS = [
 
 @pytest.mark.slow
 def test_a_server_with_drafts_and_hits_is_as_simulated() -> None:
-    """Requests that end together within 1 %; chance scatters the ends of others, by 4 % at most.
-
-    Over forty random loads the rate differed by 0.6 % in the median and by 6.3 % at most.
-    """
+    """Request rates within 1 %, whether requests end together or chance scatters their ends."""
     errors = {}
     with jax.enable_x64(True):
         for residents, isl, osl, budget, hits, drafted, accepted in LOADS:
@@ -328,9 +325,7 @@ def test_a_server_with_drafts_and_hits_is_as_simulated() -> None:
             )
             steady = 8 * residents / (long - short)
             errors[residents, accepted] = abs(float(_rate(where)) / steady - 1)
-    assert max(error for (_, rate), error in errors.items() if rate in (0.0, 1.0)) < 0.01, errors
-    assert np.median(list(errors.values())) < 0.01, errors
-    assert max(errors.values()) < 0.04, errors
+    assert max(errors.values()) < 0.01, errors
 
 
 # Where it stops paying.

@@ -1,5 +1,6 @@
 """The forms an axis can take in a sweep file."""
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any
@@ -109,6 +110,39 @@ def check_rates(given: object) -> list[float]:
     return _check_numbers(given, lambda value: 0 < value < 1e9, "above 0")
 
 
+MOST_VARIATION = 10.0
+"""Largest coefficient of variation. [1]"""
+
+
+def check_variations(given: object) -> list[float]:
+    """Check coefficients of variation, or those of lengths that are uniform between two ends.
+
+    Lengths from r·L to L have a deviation of (1 − r)·L/√12 and a mean of (1 + r)·L/2.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers from 0 to `MOST_VARIATION`, or
+            `{uniform_from: r}` with r from 0 to 1.
+    """
+    if isinstance(given, Mapping):
+        ratio = given.get("uniform_from")
+        if set(given) != {"uniform_from"} or not isinstance(ratio, int | float):
+            raise ValueError("must be a list of numbers or {uniform_from: 0.8}")
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"uniform_from must be from 0 to 1, and {short(ratio)} is not")
+        return [(1 - ratio) / (1 + ratio) / math.sqrt(3)]
+    words = f"from 0 to {MOST_VARIATION:g}"
+    return _check_numbers(given, lambda value: 0 <= value <= MOST_VARIATION, words)
+
+
+def check_limits(given: object) -> list[float]:
+    """Check the limits of an axis, which may be infinite.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers above 0.
+    """
+    return _check_numbers(given, lambda value: value > 0, "above 0")
+
+
 def check_schedulers(given: object) -> list[str]:
     """Check the names of an axis of schedulers.
 
@@ -185,6 +219,8 @@ Ratios = Annotated[list[float], BeforeValidator(check_ratios)]
 Shares = Annotated[list[float], BeforeValidator(check_shares)]
 Schedulers = Annotated[list[str], BeforeValidator(check_schedulers)]
 Rates = Annotated[list[float], BeforeValidator(check_rates)]
+LatencyLimits = Annotated[list[float], BeforeValidator(check_limits)]
+Variations = Annotated[list[float], BeforeValidator(check_variations)]
 Counts = Annotated[list[int], BeforeValidator(check_counts)]
 DraftTokens = Annotated[list[int], BeforeValidator(check_draft_tokens)]
 HitRates = Annotated[list[float], BeforeValidator(check_hit_rates)]

@@ -94,7 +94,7 @@ class FiniteRun(Inflight):
 
     @cached_property
     def _steady_ttft(self) -> Scalar:
-        return self.slot_wait + (self.cycle.waited + self.cycle.chunks) * self.lump_latency
+        return self.slot_wait + self.cycle.waited * self.lump_latency + self.prefill_time
 
     @cached_property
     def ttft(self) -> Scalar:

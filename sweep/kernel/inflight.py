@@ -24,135 +24,21 @@ References:
 import dataclasses
 from functools import cached_property, partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from sweep.kernel import memory, phases
+from sweep.kernel.cycle import Cycle, cycle, prefill_first_cycle
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
-
-
-class Cycle(eqx.Module):
-    """Mean iterations of one microbatch of one attention group until its requests are replaced.
-
-    Attributes:
-        residents: Requests it holds. [count]
-        chunk: Prompt tokens of one request in one iteration. [count]
-        chunks: Iterations the prefill of one request takes. [count]
-        lump: Prompt tokens in an iteration that carries any. [count]
-        lumps: Share of the iterations that carry prompt tokens. [1]
-        decoding_beside: Sequences that decode in an iteration with a lump. [count]
-        decoding_alone: Sequences that decode in the other iterations. [count]
-        started: Requests that start in an iteration, on average. [count]
-        stay: Iterations that a request is worked on. [count]
-        waited: Iterations that it waits for its prefill. [count]
-        interrupted: Iterations that carry a lump of others while it decodes. [count]
-        undisturbed: Iterations that decode only while it does. [count]
-    """
-
-    residents: Scalar
-    chunk: Scalar
-    chunks: Scalar
-    lump: Scalar
-    lumps: Scalar
-    decoding_beside: Scalar
-    decoding_alone: Scalar
-    started: Scalar
-    stay: Scalar
-    waited: Scalar
-    interrupted: Scalar
-    undisturbed: Scalar
-
-
-def cycle(
-    residents: Scalar,
-    isl: Scalar,
-    osl: Scalar,
-    max_num_tokens: Scalar,
-    pass_tokens: Scalar = 1.0,
-) -> Cycle:
-    """Compute the cycle of `residents` requests.
-
-    A request stays for `chunks` iterations of prefill, the last of which yields its first token,
-    and osl − 1 of decoding. Where prompts take more lumps than that, every iteration is full and
-    requests wait for their prefill. For 4 requests of 100 tokens in and 10 out and 202 tokens an
-    iteration, two prompts prefill while two sequences decode, in 2 of 10 iterations.
-
-    Args:
-        residents: Requests held. [count]
-        isl: Input tokens of each that are not in the cache. [count]
-        osl: Output tokens of each; with drafts, iterations that yield some. [count]
-        max_num_tokens: Tokens an iteration may take. [count]
-        pass_tokens: Tokens that a sequence takes while it decodes. [count]
-    """
-    steps = osl - 1
-    # Sequences that decode take their tokens of the budget, all but those whose prompts are in.
-    beside = (max_num_tokens - pass_tokens * residents) * isl / jnp.maximum(isl - pass_tokens, 1e-6)
-    evenly = max_num_tokens * isl / (isl + pass_tokens * steps)
-    room = jnp.maximum(beside, evenly)
-    needed = jnp.maximum(jnp.ceil(residents * isl / room - 1e-6), 1.0)
-    waiting = needed > jnp.ceil(isl / room - 1e-6) + steps
-    lump = jnp.where(waiting, room, residents * isl / needed)
-    chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
-    stay = chunks + steps
-    started = jnp.where(waiting, lump / isl, residents / stay)
-    decoding = started * steps
-    lumps = jnp.where(waiting, 1.0, needed / stay)
-    interrupted = jnp.where(waiting, steps, jnp.clip(needed - chunks, 0.0, steps))
-    return Cycle(
-        residents=residents,
-        chunk=isl / chunks,
-        chunks=chunks,
-        lump=lump,
-        lumps=lumps,
-        decoding_beside=jnp.where(
-            waiting, decoding, jnp.maximum(residents - chunks * lump / isl, 0.0)
-        ),
-        decoding_alone=residents,
-        started=started,
-        stay=stay,
-        waited=jnp.where(waiting, jnp.maximum(residents / started - stay, 0.0), 0.0),
-        interrupted=interrupted,
-        undisturbed=steps - interrupted,
-    )
-
-
-def prefill_first_cycle(
-    residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar
-) -> Cycle:
-    """Compute the cycle of `residents` requests where iterations with prompts decode nothing.
-
-    All prompts are in before the first sequence decodes, so that all end together: a static batch
-    whose prompts come in lumps. A prompt waits for those before it, and, until it decodes, for
-    those behind it: for half of the lumps of others each, on average.
-
-    Args:
-        residents: Requests held. [count]
-        isl: Input tokens of each. [count]
-        osl: Output tokens of each. [count]
-        max_num_tokens: Tokens an iteration may take. [count]
-    """
-    steps = osl - 1
-    needed = jnp.maximum(jnp.ceil(residents * isl / max_num_tokens - 1e-6), 1.0)
-    lump = residents * isl / needed
-    chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
-    others = jnp.maximum(needed - chunks, 0.0) / 2
-    return Cycle(
-        residents=residents,
-        chunk=isl / chunks,
-        chunks=chunks,
-        lump=lump,
-        lumps=needed / (needed + steps),
-        decoding_beside=jnp.zeros_like(needed),
-        decoding_alone=residents,
-        started=residents / (needed + steps),
-        stay=needed + steps,
-        waited=others,
-        interrupted=jnp.where(steps > 0, others, 0.0),
-        undisturbed=steps,
-    )
+from sweep.kernel.spread import (
+    LEAST_SPREAD,
+    seen_by_a_prompt,
+    spread_cycle,
+    spread_prefill_first_cycle,
+    stay_deviation,
+)
 
 
 class Inflight:
@@ -163,6 +49,7 @@ class Inflight:
         concurrency: Requests that one replica holds. [count]
         clients: Requests that clients keep open at it, those it cannot hold included. [count]
         prefill_first: Whether iterations with prompts decode nothing; `None` for no.
+        apart: Whether requests of varied lengths start and end one by one; `None` for no.
     """
 
     def __init__(self, point: Point) -> None:
@@ -193,6 +80,22 @@ class Inflight:
         if self.prefill_first is not None:
             choose = partial(jnp.where, self.prefill_first)
             self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
+        deviation, self.apart = stay_deviation(point), None
+        if deviation is not None:
+            self.apart = deviation >= LEAST_SPREAD
+            self.cycle = jax.tree.map(
+                partial(jnp.where, self.apart), self._varied(sizes), self.cycle
+            )
+
+    def _varied(self, sizes: tuple[Scalar, Scalar, Scalar, Scalar, Scalar]) -> Cycle:
+        """Mean iterations of requests of varied lengths."""
+        variation = 0.0 if self.point.isl_cv is None else self.point.isl_cv
+        mixed = spread_cycle(*sizes, variation)
+        if self.prefill_first is None:
+            return mixed
+        first = spread_prefill_first_cycle(*sizes[:4], variation)
+        chosen: Cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, mixed)
+        return chosen
 
     @cached_property
     def _alone(self) -> phases.Pass:
@@ -202,19 +105,28 @@ class Inflight:
     @cached_property
     def lump_latency(self) -> Scalar:
         """Time of an iteration that carries prompt tokens. [s]"""
+        return self._carrying(self.cycle.lump)
+
+    def _carrying(self, lump: Scalar) -> Scalar:
+        """Time of an iteration that carries so many prompt tokens. [s]"""
         c = self.cycle
         others = phases.mixed_latency(
             self.point,
             c.decoding_beside,
-            prompt_tokens=c.lump,
-            prompts_ended=c.lump / self.isl,
-            prompts_cached=self._cached(c.lump / c.chunk),
+            prompt_tokens=lump,
+            prompts_ended=lump / self.isl,
+            prompts_cached=self._cached(lump / c.chunk),
         )
         prefill = phases.prefill_attention_latency(
-            self.point, sequences=c.lump / c.chunk, chunk=c.chunk, chunks=c.chunks
+            self.point, sequences=lump / c.chunk, chunk=c.chunk, chunks=c.chunks
         )
         beside = self._alone.attention * c.decoding_beside / c.decoding_alone
         return others + prefill + beside
+
+    @cached_property
+    def _one_more(self) -> Scalar:
+        """Time that another prompt adds to an iteration with some. [s]"""
+        return self._carrying(self.cycle.lump + self.isl) - self.lump_latency
 
     def _cached(self, prompts: Scalar) -> Scalar:
         """Tokens of so many prompts that were found in the cache. [count]"""
@@ -235,8 +147,12 @@ class Inflight:
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, by Little's law. [s]"""
-        served = self.cycle.residents * self.iteration_latency / self.cycle.started
-        return self.slot_wait + served
+        return self.slot_wait + self._served
+
+    @cached_property
+    def _served(self) -> Scalar:
+        """Time from admission to last token, by Little's law. [s]"""
+        return self.cycle.residents * self.iteration_latency / self.cycle.started
 
     @cached_property
     def queue_time(self) -> Scalar:
@@ -246,7 +162,12 @@ class Inflight:
     @cached_property
     def prefill_time(self) -> Scalar:
         """Time of the iterations that prefill a prompt, beside what others do in them. [s]"""
-        return self.cycle.chunks * self.lump_latency
+        spent = self.cycle.chunks * self.lump_latency
+        if self.apart is None:
+            return spent
+        limit, first = self.point.server.max_num_tokens, self.prefill_first
+        more = seen_by_a_prompt(self.cycle, self.isl, limit, first)
+        return jnp.where(self.apart, spent + more * self._one_more, spent)
 
     @cached_property
     def ttft(self) -> Scalar:
@@ -258,6 +179,9 @@ class Inflight:
         """Time per output token after the first. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
         spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
+        if self.apart is not None:
+            first = self.cycle.waited * self.lump_latency + self.prefill_time
+            spent = jnp.where(self.apart, jnp.maximum(self._served - first, 0.0), spent)
         return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property
