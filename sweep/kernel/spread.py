@@ -2,7 +2,7 @@
 
 Requests that end at different times also start at different times: prompts no longer arrive in
 lumps as those of equal requests do, but one by one, as in a closed network in which each of the
-requests held starts anew after iterations of its own. The number of prompts in an iteration is
+requests held starts again after iterations of its own. The number of prompts in an iteration is
 then binomial, and near Poisson for many requests.
 
 The work of a server depends on few moments of the lengths. A token that is decoded attends to the
