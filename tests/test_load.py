@@ -1,5 +1,6 @@
 """Loads of a server: what clients wait for, against a simulation and measurements."""
 
+import json
 from typing import Any
 
 import jax
@@ -535,6 +536,34 @@ def test_loads_that_make_no_sense_are_refused(load: dict[str, Any], words: str) 
         Grid(**places, **load, variables=["inflight_ttft"])
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_an_explained_cell_has_the_figures_of_its_load(call) -> None:
+    place = ["explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm-80gb", "--batch-size"]
+    place += ["1", "--isl", "100", "--osl", "20"]
+    for words, message in (
+        (["--request-rate", "0"], "--request-rate"),
+        (["--request-rate", "nan"], "--request-rate"),
+        (["--request-rate", "2", "--concurrency", "4"], "keep one of them"),
+        (["--burstiness", "0.5"], "burstiness: needs a request_rate"),
+        (["--isl-cv", "-1"], "--isl-cv"),
+        (["--scheduler", "fifo"], "fifo"),
+    ):
+        code, out, error = call(*place, *words)
+        assert (code, out, error.count("\n")) == (2, "", 1)
+        assert message in error
+
+
+@pytest.mark.slow
+def test_explain_prints_the_figures_of_a_load(call) -> None:
+    place = ["explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm-80gb", "--batch-size"]
+    place += ["1", "--isl", "100", "--osl", "20", "--json"]
+    code, out, _ = call(*place, "--concurrency", "3")
+    figures = json.loads(out)["figures"]
+    assert code == 0
+    assert figures["inflight_concurrency"] == 3
+    latency = figures["inflight_ttft"] + 19 * figures["inflight_tpot"]
+    assert figures["inflight_request_latency"] == pytest.approx(latency, rel=1e-6)
 
 
 @pytest.mark.slow

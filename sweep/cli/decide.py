@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sweep.cli.loads import load_options
 from sweep.cli.options import (
     catalog_of,
     check_picture,
@@ -57,6 +58,7 @@ DRAFT_OPTION = click.option(
 @click.option("--isl", type=int, required=True, help="Input tokens of each request.")
 @click.option("--osl", type=int, required=True, help="Output tokens of each request.")
 @request_options(DRAFT_OPTION)
+@load_options
 @click.option(
     "--efficiency",
     default="ideal",
@@ -84,11 +86,12 @@ def explain(
     force: bool,
     as_json: bool,
     configs: tuple[str, ...],
-    **numbers: int | None,
+    **numbers: float | str | None,
 ) -> None:
     """Explain one cell: time by operator, the resource that binds each, and sensitivities.
 
-    The cell is a static batch. The command prints its prefill, one decode step at the mean
+    The cell is a static batch. With a load, such as --concurrency or --request-rate, the figures
+    include those of a server under it. The command prints its prefill, one decode step at the mean
     context, its memory, and by how many percent times and throughput change for one percent more
     of each resource.
     """

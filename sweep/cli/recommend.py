@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sweep.cli.launch import CHECK_FAILED
+from sweep.cli.loads import spread_options
 from sweep.cli.options import (
     catalog_of,
     check_picture,
@@ -76,6 +77,7 @@ COUNT = click.IntRange(1)
     help="Requests per second that all replicas must serve together. Default: one replica.",
 )
 @request_options(DRAFTS_OPTION)
+@spread_options
 @click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in s.")
 @click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in s.")
 @click.option(
@@ -186,6 +188,9 @@ def recommend(
     draft_tokens: tuple[int, ...],
     acceptance_rate: float | None,
     draft_model: str | None,
+    isl_cv: float | None,
+    osl_cv: float | None,
+    scheduler: str | None,
     hardware: tuple[str, ...],
     precision: tuple[str, ...],
     tp: tuple[int, ...],
@@ -236,6 +241,13 @@ def recommend(
         acceptance_rate=acceptance_rate,
         draft_model=draft_model,
     )
+    spreads: dict[str, Any] = {"isl_cv": isl_cv, "osl_cv": osl_cv, "scheduler": scheduler}
+    asked |= {axis: [value] for axis, value in spreads.items() if value is not None}
+    if disaggregated and not asked.keys().isdisjoint(spreads):
+        raise click.UsageError(
+            "--disaggregated is for requests of equal lengths and pools without a shared "
+            "scheduler; leave --isl-cv, --osl-cv and --scheduler out"
+        )
     if source is not None and asked:
         named = next(iter(asked)).replace("_", "-")
         raise click.UsageError(

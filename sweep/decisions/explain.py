@@ -31,6 +31,7 @@ from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
 from sweep.kernel.state_memory import state_memory, stateful
 from sweep.runs.run import run_resolved
+from sweep.schema.axes import LOADS, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
@@ -48,6 +49,23 @@ FIGURES = (
     "output_throughput_per_user",
     "energy_per_output_token",
 )
+SERVED_FIGURES = (
+    "max_concurrency",
+    "max_request_rate",
+    "inflight_utilisation",
+    "inflight_concurrency",
+    "inflight_output_throughput",
+    "inflight_ttft",
+    "inflight_queue_time",
+    "inflight_prefill_time",
+    "inflight_ttft_p99",
+    "inflight_tpot",
+    "inflight_tpot_p99",
+    "inflight_request_latency",
+    "inflight_power",
+    "inflight_energy_per_output_token",
+)
+"""Figures of a server, where the cell has a load."""
 QUANTITIES = ("ttft", "tpot", "output_throughput", "sequences_that_fit")
 """Quantities whose elasticities are reported."""
 
@@ -116,7 +134,8 @@ class Explanation:
         recipe: The recipe of the model's own file in words; empty if the cell has another.
         calibration: Name of the calibration, `ideal` for bounds.
         phases: The prefill, and a decode step at the mean context unless `osl` is 1.
-        figures: Values of `FIGURES` by variable, NaN where unknown, in SI units.
+        figures: Values of `FIGURES` by variable, and of `SERVED_FIGURES` under a load; NaN where
+            unknown, in SI units.
         intervals: Ends of the 90 % intervals, for the figures that have one.
         memory: Memory on each GPU by variable, the part of `kv_cache_memory` that does not grow
             with the context as `state` if there is any, and the capacity as `device`. [byte]
@@ -153,7 +172,9 @@ def explain(
         SpecError: A name is unknown, or the hardware has no rate for a type of the precision.
         GridError: An axis has several values, or one is missing.
     """
-    wanted = grid.model_copy(update={"variables": [*FIGURES, *MEMORY, "infeasible_reason"]})
+    of_a_server = {*LOADS, *SPREADS, "scheduler"} & set(grid.numbers)
+    figures = (*FIGURES, *(SERVED_FIGURES if of_a_server else ()))
+    wanted = grid.model_copy(update={"variables": [*figures, *MEMORY, "infeasible_reason"]})
     one = resolve(wanted, catalog or current_catalog())
     several = [axis for axis, size in one.sizes.items() if size > 1]
     if several:
@@ -167,10 +188,10 @@ def explain(
         recipe=one.recipes[0][0].note if one.precision[0].name == CHECKPOINT.name else "",
         calibration=IDEAL_NAME if calibration is None else calibration.name,
         phases=_phases(one, numbers, calibration),
-        figures={name: values[name] for name in FIGURES},
+        figures={name: values[name] for name in figures},
         intervals={
             name: (values[f"{name}_{ENDS[0]}"], values[f"{name}_{ENDS[1]}"])
-            for name in FIGURES
+            for name in figures
             if name in CALIBRATED and f"{name}_{ENDS[0]}" in values
         },
         memory={

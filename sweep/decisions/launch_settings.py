@@ -10,6 +10,7 @@ from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, Deployments, numb
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.recommend_text import recorded_calibration
 from sweep.errors import SpecError
+from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.single_cell import cell
 from sweep.kernel import memory
 from sweep.kernel.block import is_routed
@@ -148,7 +149,7 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         routed=is_routed(read_model(model)),
         layout=layout,
         replicas=int(row["replicas"]) * layout["dp"],
-        server=Server(**{axis: float(row[axis]) for axis in SERVER if axis in row}),
+        server=Server(**{axis: coded([row[axis]], float)[0] for axis in SERVER if axis in row}),
         held=int(row["held"]),
         isl=given.isl,
         osl=given.osl,

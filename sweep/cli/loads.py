@@ -1,0 +1,57 @@
+"""Options for the load of a server: clients or arrivals, lengths that vary, and its scheduler."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from sweep.cli.requests import Share
+from sweep.schema.terms import SCHEDULERS
+
+F = TypeVar("F", bound=Callable[..., Any])
+COUNT = click.IntRange(1)
+POSITIVE = Share(0, min_open=True)
+
+SPREAD_OPTIONS = (
+    click.option(
+        "--isl-cv",
+        type=Share(0, 10),
+        help="Coefficient of variation of the input tokens, whose mean is --isl. Default: 0.",
+    ),
+    click.option(
+        "--osl-cv",
+        type=Share(0, 10),
+        help="Coefficient of variation of the output tokens, whose mean is --osl. Default: 0.",
+    ),
+    click.option(
+        "--scheduler",
+        type=click.Choice(SCHEDULERS),
+        help="Whether prompts share iterations with decode, or go first. Default: as the "
+        "calibration's engine does.",
+    ),
+)
+LOAD_OPTIONS = (
+    click.option("--concurrency", type=COUNT, help="Requests that clients keep open."),
+    click.option("--num-requests", type=COUNT, help="Requests of a run, sent by these clients."),
+    click.option("--request-rate", type=POSITIVE, help="Requests that arrive in a second."),
+    click.option(
+        "--burstiness",
+        type=POSITIVE,
+        help="Shape of the gamma distribution of gaps between arrivals. Default: 1, Poisson.",
+    ),
+)
+
+
+def _adding(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+spread_options = _adding(SPREAD_OPTIONS)
+"""Lengths that vary, and the scheduler."""
+load_options = _adding((*LOAD_OPTIONS, *SPREAD_OPTIONS))
+"""The same, and clients or arrivals."""
