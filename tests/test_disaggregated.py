@@ -1,6 +1,7 @@
 """Pools for prompts and for decoding: by hand, against a simulation of events, and refusals."""
 
 import heapq
+import json
 from collections import deque
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import yaml
 from factories import point, shipped, shipped_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from sweep.decisions.disaggregated import (
     transfer_seconds,
 )
 from sweep.decisions.disaggregated_sweep import sweep_instances
+from sweep.decisions.launch_manifest import PoolRequest, check_requests, manifest
 from sweep.decisions.recommend import Limits
 from sweep.errors import SpecError
 from sweep.kernel.request import Request
@@ -251,10 +254,76 @@ def test_a_pool_that_decodes_needs_two_tokens() -> None:
         )
 
 
+# Manifests.
+
+REQUEST = PoolRequest(shipped_model("llama-3.1-8b"), 1000, 200, None)
+POOLS = replace(
+    best(),
+    prefill=replace(PREFILL, hardware="h100-sxm-80gb", precision="fp16"),
+    decode=replace(DECODE, hardware="h200-sxm-141gb", precision="fp16"),
+)
+
+
+def workers(text: str) -> list[tuple[int, int, list[str]]]:
+    """Replicas, GPUs and words of each pool, as a reader of YAML sees them."""
+    found = []
+    for document in yaml.safe_load_all(text):
+        if document["kind"] == "Deployment":
+            (container,) = document["spec"]["template"]["spec"]["containers"]
+            gpus = container["resources"]["limits"]["nvidia.com/gpu"]
+            found.append((document["spec"]["replicas"], gpus, container["args"]))
+        for name, service in document["spec"].get("services", {}).items():
+            if name != "Frontend":
+                gpus = int(service["resources"]["limits"]["gpu"])
+                words = service["extraPodSpec"]["mainContainer"]["args"]
+                found.append((service["replicas"], gpus, words))
+    return found
+
+
+@pytest.mark.parametrize("target", ["kubernetes", "dynamo"])
+def test_a_manifest_has_both_pools(target: Any) -> None:
+    text = manifest(POOLS, REQUEST, target, catalog=shipped())
+    prefill, decode = workers(text)
+    # Four prefill instances of two GPUs, and one of four GPUs that decodes.
+    assert (prefill[:2], decode[:2]) == ((4, 2), (1, 4))
+    for words, held, layout in ((prefill[2], 4, 2), (decode[2], 32, 4)):
+        assert "meta-llama/Llama-3.1-8B" in words
+        assert f"--max-num-seqs={held}" in words
+        assert f"--tensor-parallel-size={layout}" in words
+        assert "--max-model-len=1200" in words
+    assert "--max-num-batched-tokens=4000" in prefill[2]
+    if target == "dynamo":
+        assert (prefill[2][-1], decode[2][-1]) == ("--is-prefill-worker", "--is-decode-worker")
+    else:
+        sent = [word.partition("=")[2] for word in prefill[2] if word.startswith("--kv-transfer")]
+        assert json.loads(sent[0])["kv_connector"] == "NixlConnector"
+    assert all("  # " in line for line in text.splitlines() if '- "--' in line)
+
+
+def test_names_of_a_manifest_stay_in_their_place() -> None:
+    odd = 'x": {y}\n- harm: "1'
+    spec = shipped_model("llama-3.1-8b").model_copy(update={"hugging_face_id": odd, "name": odd})
+    text = manifest(POOLS, replace(REQUEST, model=spec), "kubernetes", catalog=shipped())
+    assert [words[0] for _, _, words in workers(text)] == [odd, odd]
+
+
+def test_what_a_cluster_cannot_run_is_refused() -> None:
+    wide = replace(PREFILL, hardware="h100-sxm-80gb", precision="fp16", gpus=16)
+    other = replace(PREFILL, hardware="gaudi3", precision="fp16")
+    for pool, words in ((wide, "one machine an instance"), (other, "manifests are for NVIDIA")):
+        with pytest.raises(SpecError, match=words) as error:
+            manifest(replace(POOLS, prefill=pool), REQUEST, "dynamo", catalog=shipped())
+        assert "\n" not in str(error.value)
+    with pytest.raises(SpecError, match="leave --draft-tokens out"):
+        check_requests({"draft_tokens": [3], "acceptance_rate": [0.7]})
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--disaggregated", "--emit", "vllm"], "leave --from, --emit"),
+        (["--disaggregated", "--emit", "vllm"], "with a manifest only"),
+        (["--emit", "dynamo"], "with a manifest only"),
+        (["--disaggregated", "--isl-cv", "0.5"], "leave --isl-cv"),
         (["--disaggregated", "--concurrency", "4"], "--concurrency out"),
         (["--transfer-bandwidth", "1e9"], "needs --disaggregated"),
         (["--disaggregated", "--transfer-bandwidth", "0"], "0"),

@@ -29,6 +29,8 @@ DRAFTS_OPTION = click.option(
 _SMALL_CHUNKS: dict[str, list[float]] = {"max_num_tokens": [512, 1024, 2048, 4096, 8192]}
 """Tokens of an iteration that one pool may choose when pools of their own are its rival: small
 chunks of prompts disturb decoding less. [count]"""
+MANIFESTS = ("kubernetes", "dynamo")
+"""Kinds of manifests of two pools."""
 DEFAULT_EFFICIENCY = "tensorrt-llm"
 """Default calibration of `recommend`: bounds would favour the hardware that software uses worst."""
 
@@ -166,9 +168,10 @@ COUNT = click.IntRange(1)
 )
 @click.option(
     "--emit",
-    type=click.Choice(["trtllm", "vllm", "sglang", "bench"]),
+    type=click.Choice(["trtllm", "vllm", "sglang", "bench", *MANIFESTS]),
     help="Print only a script that launches the first deployment with TensorRT-LLM, vLLM or "
-    "SGLang, or that benchmarks it.",
+    "SGLang, or that benchmarks it; with --disaggregated a manifest of both pools for Kubernetes "
+    "or Dynamo.",
 )
 @picture_option
 @force_picture_option
@@ -223,10 +226,15 @@ def recommend(
         raise click.UsageError("--emit prints a script, not JSON; leave --json out")
     if transfer_bandwidth is not None and not disaggregated:
         raise click.UsageError("--transfer-bandwidth needs --disaggregated")
-    if disaggregated and (source is not None or emit is not None or concurrency is not None):
+    if disaggregated and (source is not None or concurrency is not None):
         raise click.UsageError(
-            "--disaggregated sweeps pools of its own and their loads; leave --from, --emit and "
+            "--disaggregated sweeps pools of its own and their loads; leave --from and "
             "--concurrency out"
+        )
+    if emit is not None and disaggregated != (emit in MANIFESTS):
+        raise click.UsageError(
+            f"--emit: manifests ({' and '.join(MANIFESTS)}) are for two pools, and scripts for one "
+            "server; give --disaggregated with a manifest only"
         )
     if source is None and (model is None or isl is None or osl is None):
         raise click.UsageError("give --model, --isl and --osl, or --from with a result")
@@ -295,7 +303,7 @@ def recommend(
     check_prices(given, deployments)
     demand = Demand(Limits(**limits), by, concurrency, requests_per_s)
     found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
-    if emit is not None:
+    if emit is not None and not disaggregated:
         return _emit(found, emit)
     if disaggregated:
         from sweep.decisions import disaggregated_text
@@ -315,6 +323,17 @@ def recommend(
             transfer_bandwidth=transfer_bandwidth,
         )
         best = pairs(*pools, osl=int(osl or 0), limits=demand.limits, requests_per_s=requests_per_s)
+        if emit is not None:
+            from sweep.decisions.launch_manifest import PoolRequest, check_requests, manifest
+
+            check_requests(asked)
+            if not best:
+                click.echo(disaggregated_text.sentence(best, found), err=True)
+                return CHECK_FAILED
+            factors = load_calibration(efficiency or DEFAULT_EFFICIENCY)
+            request = PoolRequest(catalog.model(str(model)), int(isl or 0), int(osl or 0), factors)
+            click.echo(manifest(best[0], request, emit, catalog=catalog))
+            return 0
         if as_json:
             click.echo(json.dumps(disaggregated_text.as_json(best, found), indent=2))
         else:

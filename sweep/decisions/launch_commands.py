@@ -37,7 +37,7 @@ def launch_script(given: LaunchSettings, target: Emitted) -> str:
     """
     writers: dict[str, Callable[[LaunchSettings], Script]] = {
         "trtllm": _trtllm,
-        "vllm": _vllm,
+        "vllm": vllm_script,
         "sglang": _sglang,
         "bench": benchmark_script,
     }
@@ -184,7 +184,12 @@ def _draft(given: LaunchSettings, target: Target) -> dict[str, str]:
     )
 
 
-def _vllm(given: LaunchSettings) -> Script:
+def vllm_script(given: LaunchSettings) -> Script:
+    """Script that launches one server with vLLM.
+
+    Raises:
+        SpecError: vLLM does not run the accelerator, the precision or the layout.
+    """
     layout, server = given.layout, given.server
     script = _script(given, VLLM, ["vllm", "serve"])
     _add_model(script, given, online=_quantised_online(given, VLLM))

@@ -145,7 +145,7 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         model=model,
         hardware=hardware,
         recipe=recipe,
-        as_published=own or (not is_quantised(model) and _is_plain(recipe)),
+        as_published=own or (not is_quantised(model) and is_plain(recipe)),
         routed=is_routed(read_model(model)),
         layout=layout,
         replicas=int(row["replicas"]) * layout["dp"],
@@ -187,7 +187,7 @@ def memory_shares(point: Point) -> tuple[float, float, float]:
     return float(1 - (free - cache) / total), float(static), float(share)
 
 
-def _is_plain(recipe: PrecisionSpec) -> bool:
+def is_plain(recipe: PrecisionSpec) -> bool:
     """Whether all linear layers are in 16 bits."""
     parts = (recipe, recipe.attention, recipe.experts, recipe.head)
     return all(DTYPE_BYTES[part.weight_dtype] == 2 for part in parts if part is not None)

@@ -23,7 +23,7 @@ from sweep.kernel.cycle import Cycle
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 
-LEAST_SPREAD = 0.5
+LEAST_SPREAD = 0.2
 """Standard deviation of the iterations of a request from which requests that start together no
 longer end together; lengths are integers. [count]"""
 COUNTED = 12
