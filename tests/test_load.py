@@ -7,13 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from factories import FP16, TOY, model, point, price, shipped, shipped_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from server_simulation import Setting, iteration_seconds, settings, simulate, spread
 
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import SpecError
+from sweep.evaluation.intervals import end_of
 from sweep.grid.grid import Grid
 from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.inflight import Inflight, prefill_first_cycle, slot_wait
@@ -21,6 +24,7 @@ from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import bursts, others_near, slots
 from sweep.kernel.request import Request
+from sweep.runs.check_results import check_dataset
 from sweep.runs.run import run
 from sweep.schema.axes import LATENCY_LIMITS
 
@@ -222,6 +226,25 @@ OPEN = (
 def arriving(**numbers: float) -> dict[str, float]:
     found = price(OPEN, model("llama"), TOY, **({"isl": 90, "osl": 20} | LIMITS | numbers))
     return {name.removeprefix("inflight_"): float(value) for name, value in found.items()}
+
+
+@given(st.floats(0.01, 0.99), st.floats(-0.3, 0.3))
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_an_interval_of_a_wait_is_that_of_a_slower_server(used: float, width: float) -> None:
+    # M/D/1 with services of 2 s, and of 2 s · e^width.
+    place = {"request_rate": [used / 2]}
+
+    def times(utilisation: float, service: float) -> float:
+        return service * utilisation / (2 * (1 - utilisation)) if utilisation < 1 else np.inf
+
+    found = {"inflight_ttft": times(used, 2.0) + 2, "inflight_queue_time": times(used, 2.0)}
+    found |= {"inflight_prefill_time": 2.0, "inflight_utilisation": used}
+    dataset = xr.Dataset({name: ("request_rate", [value]) for name, value in found.items()}, place)
+    slower = np.exp(width)
+    wait = times(used * slower, 2 * slower)
+    for name, expected in (("inflight_ttft", wait + 2 * slower), ("inflight_queue_time", wait)):
+        ends = end_of(dataset, name, xr.DataArray(width))
+        assert float(ends.squeeze()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_rate_towards_none_is_one_client() -> None:
@@ -564,6 +587,33 @@ def test_explain_prints_the_figures_of_a_load(call) -> None:
     assert figures["inflight_concurrency"] == 3
     latency = figures["inflight_ttft"] + 19 * figures["inflight_tpot"]
     assert figures["inflight_request_latency"] == pytest.approx(latency, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_intervals_of_waits_end_where_a_server_may_not_keep_up() -> None:
+    found = run(
+        Grid(
+            models=["llama-3.1-8b"],
+            hardware=["h100-sxm-80gb"],
+            isl=[1000],
+            osl=[200],
+            request_rate=[1, 25, 1e6],
+            max_ttft=[1e-6, 1],
+            variables=["inflight_ttft", "max_request_rate"],
+        ),
+        efficiency=load_calibration("tensorrt-llm"),
+    )
+    assert check_dataset(found) == []
+    found = found.squeeze(drop=True)
+    ttft = found.inflight_ttft.values
+    lower, upper = found.inflight_ttft_lower.values, found.inflight_ttft_upper.values
+    assert lower[0] < ttft[0] < upper[0] < 2 * ttft[0]
+    assert lower[1] < ttft[1]
+    assert np.isinf(upper[1])
+    assert np.isnan([ttft[2], lower[2], upper[2]]).all()
+    least, most = found.max_request_rate.values
+    assert least == found.max_request_rate_upper.values[0] == 0
+    assert found.max_request_rate_lower.values[1] < most < found.max_request_rate_upper.values[1]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from sweep.errors import SpecWarning
 from sweep.grid.dataset import variable_attributes
 from sweep.grid.resolved import Resolved
 from sweep.schema.axes import AXES, PREFIX, REPLICA_GPUS, gpus_of
-from sweep.schema.intervals import CALIBRATED, ENDS
+from sweep.schema.intervals import CALIBRATED, ENDS, OF_WAITS
 from sweep.schema.variables import VARIABLES
 
 Array = np.ndarray[Any, Any]
@@ -35,8 +35,11 @@ def with_intervals(dataset: xr.Dataset, grid: Resolved, calibration: Calibration
     added = {mask: labelled(flags, mask) for mask, flags in intervals.extrapolation.items()}
     for name in judged:
         widths = intervals.halfwidth(name, dataset[name].dtype)
+        width = labelled(widths, CALIBRATED[name].mask)
+        # The widest over axes that make no difference to the variable.
+        width = width.max([dim for dim in width.dims if dim not in dataset[name].dims])
         for end, sign in zip(ENDS, (-1, 1), strict=True):
-            array = dataset[name] * np.exp(sign * labelled(widths, CALIBRATED[name].mask))
+            array = end_of(dataset, name, sign * width)
             added[f"{name}_{end}"] = array.transpose(*dataset[name].dims)
     result = dataset.copy()
     present = [*map(str, dataset.data_vars), *added]
@@ -47,6 +50,31 @@ def with_intervals(dataset: xr.Dataset, grid: Resolved, calibration: Calibration
         result[name].attrs = variable_attributes(VARIABLES[name], dict.fromkeys(present))
     result.attrs |= calibrated_attributes(calibration, present)
     return result
+
+
+def end_of(dataset: xr.Dataset, name: str, width: xr.DataArray) -> xr.DataArray:
+    """End of an interval: the value of a server that takes e^`width` times as long for everything.
+
+    At a given rate of arrivals its utilisation ρ is as many times as high, and waits, which grow as
+    ρ/(1 − ρ), grow as much more: without end where it no longer keeps up.
+
+    Args:
+        dataset: Variables, with utilisation and times of the prefill under `request_rate`.
+        name: One of them.
+        width: Logarithm of the times. [1]
+    """
+    array, slower = dataset[name], np.exp(width)
+    if name not in OF_WAITS or "request_rate" not in dataset.dims:
+        return array * slower
+    used = dataset["inflight_utilisation"]
+    left = 1 - used * slower
+    longer = xr.where(left > 0, slower * (1 - used) / left.where(left > 0), np.inf)
+    waits = array if name == "inflight_queue_time" else array - dataset["inflight_prefill_time"]
+    waits = waits.where(waits > 0, 0.0)
+    # No wait is no wait, however long others take.
+    waited = xr.where(waits > 0, waits * longer * slower, 0.0)
+    whole: xr.DataArray = ((array - waits) * slower + waited).astype(array.dtype)
+    return whole
 
 
 def warn_of_unmeasured(grid: Resolved) -> None:
