@@ -307,9 +307,16 @@ def test_a_uniform_length_is_its_variation() -> None:
     assert found.isl_cv == [pytest.approx(0.2 / np.sqrt(12) / 0.9)]
 
 
+def test_policies_of_admission_have_names() -> None:
+    found = grid(reserved_osl=["max_utilization", "guaranteed_no_evict"])
+    assert found.reserved_osl == [0.5, 1.0]
+
+
 @pytest.mark.parametrize(
     ("axes", "words"),
     [
+        ({"reserved_osl": ["no_evict"]}, "reserved_osl: must be among max_utilization, guaranteed"),
+        ({"reserved_osl": ["guaranteed_no_evict", 0.5]}, "reserved_osl: must increase"),
         ({"isl_cv": [-0.1]}, "isl_cv: every value must be a number from 0 to 10"),
         ({"osl_cv": [float("nan")]}, "osl_cv: every value must be a number from 0 to 10"),
         ({"isl_cv": {"uniform_from": 1.2}}, "uniform_from must be from 0 to 1, and 1.2 is not"),

@@ -101,6 +101,25 @@ def check_shares(given: object) -> list[float]:
     return _check_numbers(given, lambda value: 0 < value <= 1, "above 0 and at most 1")
 
 
+RESERVATIONS = {"max_utilization": 0.5, "guaranteed_no_evict": 1.0}
+"""Share of the output tokens that each policy of TensorRT-LLM reserves on admission: as many as
+requests have on average, or all. [1]"""
+
+
+def check_reservations(given: object) -> list[float]:
+    """Check shares of the output tokens, or names of `RESERVATIONS` in their place.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers above 0 and at most 1 and such names.
+    """
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"must be a list of numbers or of {' and '.join(RESERVATIONS)}")
+    for value in given:
+        if isinstance(value, str) and value not in RESERVATIONS:
+            raise ValueError(f"must be among {', '.join(RESERVATIONS)}, and {value!r} is not")
+    return check_shares([RESERVATIONS[v] if isinstance(v, str) else v for v in given])
+
+
 def check_rates(given: object) -> list[float]:
     """Check the numbers of an axis that must be above 0.
 
@@ -217,6 +236,7 @@ def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) 
 Axis = Annotated[list[int], BeforeValidator(expand_axis)]
 Ratios = Annotated[list[float], BeforeValidator(check_ratios)]
 Shares = Annotated[list[float], BeforeValidator(check_shares)]
+Reservations = Annotated[list[float], BeforeValidator(check_reservations)]
 Schedulers = Annotated[list[str], BeforeValidator(check_schedulers)]
 Rates = Annotated[list[float], BeforeValidator(check_rates)]
 LatencyLimits = Annotated[list[float], BeforeValidator(check_limits)]

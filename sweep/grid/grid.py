@@ -14,6 +14,7 @@ from sweep.grid.axis_forms import (
     Probabilities,
     Rates,
     Ratios,
+    Reservations,
     Schedulers,
     Shares,
     Variations,
@@ -48,7 +49,8 @@ class Grid(Spec):
         kv_cache_fraction: Shares of the free memory that the KV cache may take. [1]
         gpu_memory_utilization: Shares of the whole memory that the engine may take. [1]
         mem_fraction_static: Shares of the memory for weights and KV cache. [1]
-        reserved_osl: Shares of the output tokens reserved on admission. [1]
+        reserved_osl: Shares of the output tokens reserved on admission, or `max_utilization` and
+            `guaranteed_no_evict`. [1]
         max_batch_size: Sequences in one iteration of a server. [count]
         max_num_tokens: Tokens in one iteration of a server. [count]
         scheduler: `chunked`, where prompts share iterations with decode, or `prefill_first`.
@@ -91,7 +93,7 @@ class Grid(Spec):
     kv_cache_fraction: Shares | None = None
     gpu_memory_utilization: Shares | None = None
     mem_fraction_static: Shares | None = None
-    reserved_osl: Shares | None = None
+    reserved_osl: Reservations | None = None
     max_batch_size: Axis | None = None
     max_num_tokens: Axis | None = None
     scheduler: Schedulers | None = None
