@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from sweep.errors import SpecError
 from sweep.models.checkpoint import checkpoint
-from sweep.specs.catalog import Catalog, Kind
+from sweep.specs.catalog import Catalog
+from sweep.specs.folders import Kind
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec

@@ -59,7 +59,7 @@ def parse_select(select: Sequence[str], grid: GridAxes) -> dict[str, list[int]]:
 def _indices(axis: str, wanted: str, values: Sequence[Any]) -> list[int]:
     where = f"--select {axis}"
     if axis in LABELLED:
-        labels = [label_among(where, word.strip(), values) for word in wanted.split(",")]
+        labels = [label_among(where, word.strip(), values, axis) for word in wanted.split(",")]
         return sorted({values.index(label) for label in labels})
     first, colon, last = wanted.partition(":")
     if not colon:
