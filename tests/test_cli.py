@@ -315,7 +315,10 @@ def test_compare_answers_in_a_sentence_and_draws(call, result, tmp_path) -> None
 
 def test_compare_refuses_what_the_file_lacks(call, result, tmp_path) -> None:
     pair = ["--hardware", "a100-sxm-80gb", "h20-96gb"]
-    assert_refused(call("compare", result, "--hardware", "a100-sxm-80gb", "h20"), "h20-96gb")
+    assert_refused(call("compare", result, "--hardware", "a100-sxm-80gb", "b200"), "h20-96gb")
+    assert_refused(call("compare", result, "--hardware", "a100-sxm-80gb"), "--hardware A,B")
+    three = "a100-sxm-80gb,h20-96gb,l20"
+    assert_refused(call("compare", result, "--hardware", three), "--hardware A,B")
     assert_refused(call("compare", result, *pair, "--model", "llama"), "llama-2-7b")
     assert_refused(call("compare", result, *pair, "--variable", "ttft"), "ttft")
     assert_refused(call("compare", result, *pair, "--variable", "feasible"), "feasible")

@@ -538,7 +538,7 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
         (("--max-ttft", "nan"), "'nan' is not a finite number above 0"),
         (("--requests-per-s", "inf"), "'inf' is not a finite number above 0"),
         (("--efficiency", "lmdeploy"), "unknown calibration"),
-        (("--from", "none.nc", "--efficiency", "ideal"), "leave --efficiency out"),
+        (("--from", "none.nc", "--efficiency", "ideal"), "leave --calibration out"),
         (("--from", "none.nc"), "no such file"),
         (("--prices", "none.yaml"), "cannot be read"),
     ],

@@ -8,7 +8,7 @@ import pandas as pd
 from sweep.decisions.deployment_table import as_table
 from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import Calibration
+from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.engines.known import engine_of
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
@@ -94,8 +94,8 @@ def sweep_deployments(
             osl=[osl],
             variables=VARIABLES,
         )
-        dataset = run(grid, catalog=catalog, efficiency=calibration)
-        recorded = str(dataset.attrs["efficiency"])
+        dataset = run(grid, catalog=catalog, calibration=calibration)
+        recorded = recorded_name(dataset.attrs)
         tables.append(as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT))
     if not tables:
         names, types = (", ".join(spec.name for spec in specs) for specs in (machines, recipes))

@@ -17,6 +17,7 @@ from sweep.decisions.deployments import (
     Scheme,
 )
 from sweep.decisions.specs_by_name import SpecsByName, model_in
+from sweep.engines.calibration_file import recorded_name
 from sweep.errors import ResultError
 from sweep.grid.dataset import DRAFT
 from sweep.schema.axes import GPUS, REPLICA_GPUS, gpus_of
@@ -93,7 +94,7 @@ def read_deployments(
     names = {"model": [fixed["model"], *([draft] if draft else [])]} | {
         axis: frame[axis].unique().tolist() for axis in ("hardware", "precision")
     }
-    calibration = str(dataset.attrs.get("efficiency", ""))
+    calibration = recorded_name(dataset.attrs)
     specs = SpecsByName.of(names, catalog)
     return Deployments(
         fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs, draft

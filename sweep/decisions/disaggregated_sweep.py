@@ -105,7 +105,7 @@ def sweep_instances(
                 variables=["ttft", "kv_cache_memory", "feasible"],
             ),
             catalog=catalog,
-            efficiency=calibration,
+            calibration=calibration,
         )
         steps = run(
             Grid(
@@ -117,7 +117,7 @@ def sweep_instances(
                 variables=["tpot", "max_concurrency", "inflight_feasible"],
             ),
             catalog=catalog,
-            efficiency=calibration,
+            calibration=calibration,
         )
         for machine in able:
             facts = _facts(machine, recipe, by, prices, transfer_bandwidth)

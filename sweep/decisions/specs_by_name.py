@@ -1,17 +1,21 @@
 """Specifications behind the names in a result, as far as a catalog has them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import xarray as xr
+
 from sweep.errors import SpecError
 from sweep.models.checkpoint import checkpoint
+from sweep.schema.axes import LABELLED
 from sweep.specs.catalog import Catalog
 from sweep.specs.folders import Kind
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
+from sweep.specs.short_names import accelerators, same_but_spelling
 
 T = TypeVar("T")
 
@@ -80,3 +84,23 @@ def model_in(present: Iterable[str], name: str, catalog: Catalog) -> str:
         found = catalog.model(name).name
         return found if found in known else name
     return name
+
+
+def pair_in(dataset: xr.Dataset, axis: str, pair: Sequence[Any]) -> tuple[Any, Any]:
+    """Two values of an axis, a label by the name that a result has for it.
+
+    Args:
+        dataset: A result.
+        axis: The axis.
+        pair: Numbers, or labels that may be short: `H20` is `h20-96gb` where that is the only one.
+    """
+    known = list(map(str, dataset[axis].values.tolist())) if axis in dataset.coords else []
+
+    def named(value: Any) -> Any:
+        if axis not in LABELLED or value in known:
+            return value
+        found = (accelerators if axis == "hardware" else same_but_spelling)(str(value), known)
+        return found[0] if len(found) == 1 else value
+
+    first, second = map(named, pair)
+    return first, second

@@ -44,7 +44,7 @@ def with_bounds(
         context_len=sorted(set(contexts.values())),
         variables=["bound"],
     )
-    bound = run(steps, efficiency=calibration)["bound"].rename(batch_size=load)
+    bound = run(steps, calibration=calibration)["bound"].rename(batch_size=load)
     where = xr.DataArray(
         [[contexts[i, o] for o in grid["osl"]] for i in grid["isl"]],
         {"isl": grid["isl"], "osl": grid["osl"]},

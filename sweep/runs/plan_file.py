@@ -224,7 +224,7 @@ def differences(there: Recorded, wanted: Recorded) -> list[str]:
     keys += ["variables"] if old["variables"] != new["variables"] else []
     words = [f"another sweep file, which differs in {', '.join(keys)}"] if keys else []
     if old["efficiency"] != new["efficiency"]:
-        words.append(f"efficiency {_named(there)}, not {_named(wanted)}")
+        words.append(f"calibration {_named(there)}, not {_named(wanted)}")
     words += [
         f"{name} {old[name]}, not {new[name]}"
         for name in ("dtype", "keep_infeasible")
