@@ -86,5 +86,5 @@ def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
 
     kept = [row for row in rows if matches(row, select)]
     if not kept:
-        raise SpecError(f"--select: no row satisfies {select!r}")
+        raise SpecError(f"--where: no row satisfies {select!r}")
     return kept

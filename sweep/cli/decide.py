@@ -261,7 +261,7 @@ def compare(
     along, pair = ("hardware", hardware) if between is None else parse_pair(between)
     from sweep.decisions.compare import compare as compare_pair
     from sweep.decisions.compare import methods_in
-    from sweep.decisions.specs_by_name import model_in, pair_in
+    from sweep.decisions.specs_by_name import model_in, value_in
     from sweep.queries.select import subset
     from sweep.runs.open_results import open_results
     from sweep.specs.catalog import current_catalog
@@ -269,7 +269,7 @@ def compare(
     check_picture(output, force=force)
     with open_results(file) as results:
         dataset = subset(results, select=select)
-        pair = pair_in(dataset, along, pair)
+        pair = value_in(dataset, along, pair[0]), value_in(dataset, along, pair[1])
         methods = methods_in(dataset, variable)
         present = dataset["model"].values.tolist()
         wanted = [model_in(present, name, current_catalog()) for name in models] or present

@@ -51,12 +51,14 @@ class Entry:
 def fields_of(kind: str) -> list[Row]:
     """Each key that a file of a kind may have, with its meaning and its default."""
     schema = SCHEMAS[kind]
-    listed = inspect.cleandoc(schema.__doc__ or "").partition("Attributes:\n")[2]
-    meanings = {name: " ".join(text.split()) for name, text in FIELD.findall(listed)}
+    meanings: dict[str, str] = {}
+    for each in reversed(schema.__mro__):
+        listed = inspect.cleandoc(each.__doc__ or "").partition("Attributes:\n")[2]
+        meanings |= {name: " ".join(text.split()) for name, text in FIELD.findall(listed)}
     return [
         {
             "field": field.alias or name,
-            "needed": "yes" if field.is_required() else "",
+            "needed": "yes" if field.is_required() and name != "name" else "",
             "meaning": meanings.get(name, ""),
         }
         for name, field in schema.model_fields.items()

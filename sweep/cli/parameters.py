@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sweep.specs.folders import Kind
 
 COMMA = re.compile(",")
-PAIR = re.compile(r",(?=\s*\w+\s*=)")
+PAIR = re.compile(r",(?=\s*[\w.-]+\s*=)")
 """Comma before another `AXIS=`; the values of one axis have commas between them too."""
 
 

@@ -226,7 +226,7 @@ def recommend(
     from sweep.decisions.deployment_sweep import sweep_deployments
     from sweep.decisions.deployment_table import read_deployments
     from sweep.decisions.deployments import Offer
-    from sweep.decisions.prices import parse_prices, read_prices
+    from sweep.decisions.prices import by_entry, parse_prices, read_prices
     from sweep.decisions.recommend import Demand, Limits, check_prices
     from sweep.decisions.recommend import recommend as recommend_from
     from sweep.engines.calibration_file import load_calibration
@@ -235,7 +235,7 @@ def recommend(
 
     use_compilation_cache()
     catalog = catalog_of(context, configs)
-    given = parse_prices(price)
+    given = by_entry(parse_prices(price), list(catalog.paths("hardware")))
     known = ({} if prices is None else read_prices(prices)) | given
     offer = Offer(hardware, precision, tp, pp, dp_attention)
     if source is not None:

@@ -76,6 +76,7 @@ def sweep_deployments(
     axes = layout_axes(offer, machines, spec)
     drafting = None if draft_model is None else catalog.model(draft_model)
     requests: Any = [concurrency] if concurrency else loads(MOST_REQUESTS)
+    workload: dict[str, Any] = {a: list(values) for a, values in (requests_axes or {}).items()}
     tables, recorded = [], ""
     for recipe in recipes:
         able = [machine for machine in machines if computes(machine, recipe)]
@@ -87,7 +88,7 @@ def sweep_deployments(
             precision=[recipe],
             **axes,
             **memory_share(calibration),
-            **{axis: list(values) for axis, values in (requests_axes or {}).items()},
+            **workload,
             draft_model=drafting,
             concurrency=requests,
             isl=[isl],
@@ -108,7 +109,7 @@ def sweep_deployments(
     return Deployments(spec.name, isl, osl, INFLIGHT, kept, recorded, specs, draft)
 
 
-def memory_share(calibration: Calibration | None) -> dict[str, list[float]]:
+def memory_share(calibration: Calibration | None) -> dict[str, Any]:
     """Axis by which the calibration's engine sizes its KV cache, if not by the server's default.
 
     A calibration that knows the memory that the engine keeps was fitted with that instead.
@@ -143,9 +144,7 @@ def loads(most: int) -> list[int]:
     return sorted({*powers, *(3 * n // 2 for n in powers[1:] if 3 * n // 2 < most)})
 
 
-def layout_axes(
-    offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
-) -> dict[str, list[int]]:
+def layout_axes(offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec) -> dict[str, Any]:
     """Values of each axis of the layout that an offer leaves to choose from. [count]"""
     blocks = read_model(model)
     within = powers_of_two(min(max(machine_gpus(machine) for machine in machines), WIDEST))

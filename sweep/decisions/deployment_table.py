@@ -16,7 +16,7 @@ from sweep.decisions.deployments import (
     Offer,
     Scheme,
 )
-from sweep.decisions.specs_by_name import SpecsByName, model_in
+from sweep.decisions.specs_by_name import SpecsByName, model_in, value_in
 from sweep.engines.calibration_file import recorded_name
 from sweep.errors import ResultError
 from sweep.grid.dataset import DRAFT
@@ -127,6 +127,7 @@ def _only(dataset: xr.Dataset, axis: str, value: Any) -> Any:
 
 def _known(dataset: xr.Dataset, axis: str, value: Any) -> Any:
     values = dataset[axis].values.tolist() if axis in dataset.dims else [1]
+    value = value_in(dataset, axis, value)
     if value not in values:
         guess = nearest(str(value), list(map(str, values))) or f"; it has {_listed(values)}"
         raise ResultError(f"the result has no {axis} {value}{guess}")

@@ -132,7 +132,7 @@ def sweep_instances(
 
 def _divided(
     axes: Mapping[str, Sequence[float]],
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Axes of prompts and of decoding.
 
     Raises:

@@ -1,10 +1,11 @@
 """Specifications behind the names in a result, as far as a catalog has them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import xarray as xr
 
 from sweep.errors import SpecError
@@ -86,21 +87,19 @@ def model_in(present: Iterable[str], name: str, catalog: Catalog) -> str:
     return name
 
 
-def pair_in(dataset: xr.Dataset, axis: str, pair: Sequence[Any]) -> tuple[Any, Any]:
-    """Two values of an axis, a label by the name that a result has for it.
+def value_in(dataset: xr.Dataset, axis: str, value: Any) -> Any:
+    """A value of an axis, a label by the name that a result has for it; else the value as given.
 
     Args:
         dataset: A result.
         axis: The axis.
-        pair: Numbers, or labels that may be short: `H20` is `h20-96gb` where that is the only one.
+        value: A number, or a label that may be short: `H20` is `h20-96gb` where the result has no
+            other.
     """
-    known = list(map(str, dataset[axis].values.tolist())) if axis in dataset.coords else []
-
-    def named(value: Any) -> Any:
-        if axis not in LABELLED or value in known:
-            return value
-        found = (accelerators if axis == "hardware" else same_but_spelling)(str(value), known)
-        return found[0] if len(found) == 1 else value
-
-    first, second = map(named, pair)
-    return first, second
+    if axis not in LABELLED or axis not in dataset.coords:
+        return value
+    known = np.atleast_1d(dataset[axis].values).tolist()
+    if value in known:
+        return value
+    found = (accelerators if axis == "hardware" else same_but_spelling)(str(value), known)
+    return found[0] if len(found) == 1 else value

@@ -83,8 +83,13 @@ class Recorded(Spec):
         if unknown:
             raise ValueError(f"numbers: unknown axis {unknown[0]!r}")
         # The grid checks the numbers of every axis and the names of variables.
-        specs = {"models": self.models, "hardware": self.hardware, "precision": self.precision}
-        Grid(**specs, **self.numbers, draft_model=self.draft, variables=self.variables)
+        given: dict[str, Any] = {
+            "models": self.models,
+            "hardware": self.hardware,
+            "precision": self.precision,
+            **self.numbers,
+        }
+        Grid(**given, draft_model=self.draft, variables=self.variables)
         for axis, values in self.axes.items():
             if axis in LABELLED and len(set(values)) < len(values):
                 raise ValueError(f"{axis}: the same name twice")
