@@ -52,7 +52,8 @@ def test_an_option_has_one_meaning_in_all_commands() -> None:
             assert option.nargs == 1, f"{name} {option.opts}"
             assert "--efficiency" not in option.opts
             if "--calibration" in option.opts:
-                assert option.former == ["--efficiency"]
+                former = "--from" if name == "llm-calibrate fit" else "--efficiency"
+                assert option.former == [former]
 
 
 def test_every_command_that_writes_a_result_takes_o() -> None:

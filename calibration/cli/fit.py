@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.cli.options import BOUNDS, CALIBRATION, PATH, listed, output_option, print_rows
+from sweep.cli.parameters import Option
 
 if TYPE_CHECKING:
     from sweep.engines.calibration_file import Calibration
@@ -26,8 +27,10 @@ from calibration.cli.options import (
 @click.argument("measurements", nargs=-1, required=True)
 @output_option("NetCDF file.", required=True)
 @click.option(
-    "--from",
+    "--calibration",
     "start",
+    cls=Option,
+    former=["--from"],
     type=CALIBRATION,
     metavar="NAME",
     default=BOUNDS,
@@ -37,7 +40,7 @@ from calibration.cli.options import (
 @listed(
     "--free",
     str,
-    "Fit only these factors and keep the others at the values of --from. A name means the "
+    "Fit only these factors and keep the others at the values of --calibration. A name means the "
     "factor and its deviations, 'gemm[]' the factor alone, 'weight_bandwidth[hardware=*]' its "
     "deviations by accelerator. Default: all.",
     metavar="FACTORS",
