@@ -172,6 +172,14 @@ def test_keep_infeasible_keeps_throughputs(call, sweep_file, tmp_path) -> None:
     assert bool(sweep.open_results(kept).output_throughput.notnull().all())
 
 
+def test_run_confirms_shards_and_reductions_too(call, sweep_file, tmp_path) -> None:
+    folder, best = tmp_path / "out", tmp_path / "best.nc"
+    _, out, _ = call("run", sweep_file(), "-o", folder, "--shards", 2)
+    assert out == f"{folder}: 8 points, a folder of shards\n"
+    _, out, _ = call("run", sweep_file(), "-o", best, "--reduce", "argmin:decode_step_latency")
+    assert out.startswith(f"{best}: 8 points, reduced to argmin:decode_step_latency")
+
+
 def test_run_does_not_overwrite_without_force(call, sweep_file, tmp_path) -> None:
     output = tmp_path / "out.nc"
     output.write_text("precious")

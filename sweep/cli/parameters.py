@@ -50,6 +50,10 @@ class Listed(Option):
         """Take the arguments of an option; a default is a sequence."""
         super().__init__(*arguments, **{"multiple": True, **keys})
 
+    def make_metavar(self, ctx: click.Context) -> str:
+        """The word for a value in the help; it says that there may be several."""
+        return self.metavar or f"{super().make_metavar(ctx)}[,…]"
+
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         """Split the texts, then convert each part."""
         if value is not None and not isinstance(value, str):

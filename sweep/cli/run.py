@@ -222,6 +222,9 @@ def run(
         if sharded or planned.is_large:
             how = Sharding(only, workers, scheduler, any_shards=shards is None, force=force)
             (run_into_shards if wanted is None else run_reduced)(planned, output, how, notify)
+            if only is None:
+                what = "a folder of shards" if wanted is None else f"reduced to {planned.question}"
+                click.echo(f"{output}: {grid.points:,} points, {what}")
             return
         size = run_into_file(planned, output, force=force)
     except SweepError as error:
