@@ -6,6 +6,7 @@ from factories import shipped
 from sweep.errors import SpecError, SpecWarning
 from sweep.grid.grid import Grid
 from sweep.specs.counts import count_of
+from sweep.specs.labels import labels_meant
 from sweep.specs.short_names import accelerators
 
 
@@ -52,6 +53,22 @@ def test_other_names_list_what_they_could_mean(name: str, entries: list[str]) ->
 @pytest.mark.parametrize("name", ["80gb", "sxm", "nvidia", "pcie", "", "x" * 10_000])
 def test_a_name_without_a_chip_means_no_accelerator(name: str) -> None:
     assert accelerators(name, list(shipped().paths("hardware"))) == []
+
+
+@pytest.mark.parametrize(
+    ("axis", "name", "found"),
+    [
+        ("hardware", "H20", ["h20-96gb"]),
+        ("hardware", "H200", []),
+        ("model", "Qwen/Qwen3-8B", ["qwen3-8b"]),
+        ("model", "Qwen/Qwen3-8B-AWQ", []),
+        ("precision", "FP8", ["fp8"]),
+        ("precision", "fp", []),
+    ],
+)
+def test_labels_of_a_result_are_found_by_short_names(axis, name, found) -> None:
+    known = {"hardware": ["h20-96gb", "l20"], "model": ["qwen3-8b"], "precision": ["fp8"]}
+    assert labels_meant(axis, name, known[axis]) == found
 
 
 def test_every_shipped_name_means_itself() -> None:

@@ -14,9 +14,9 @@ from sweep.schema.axes import LABELLED
 from sweep.specs.catalog import Catalog
 from sweep.specs.folders import Kind
 from sweep.specs.hardware import HardwareSpec
+from sweep.specs.labels import labels_meant
 from sweep.specs.model import ModelSpec
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
-from sweep.specs.short_names import accelerators, same_but_spelling
 
 T = TypeVar("T")
 
@@ -99,7 +99,5 @@ def value_in(dataset: xr.Dataset, axis: str, value: Any) -> Any:
     if axis not in LABELLED or axis not in dataset.coords:
         return value
     known = np.atleast_1d(dataset[axis].values).tolist()
-    if value in known:
-        return value
-    found = (accelerators if axis == "hardware" else same_but_spelling)(str(value), known)
+    found = labels_meant(axis, str(value), known)
     return found[0] if len(found) == 1 else value

@@ -15,8 +15,9 @@ from sweep.queries.where_grammar import Comparison, Condition, Joined, parse
 from sweep.schema.axes import LABELLED
 from sweep.schema.variables import VARIABLES
 from sweep.specs.counts import count_of
+from sweep.specs.labels import labels_meant
 from sweep.specs.parsing import nearest
-from sweep.specs.short_names import accelerators, meant, same_but_spelling
+from sweep.specs.short_names import meant
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
@@ -194,16 +195,14 @@ def label_among(where: str, label: str, known: Sequence[str], axis: str = "") ->
 
     Args:
         where: Start of the message.
-        label: The name; of an accelerator also a short one that only one of `known` has.
+        label: The name, which may be short where that is clear.
         known: Labels of the axis.
         axis: Name of the axis.
 
     Raises:
         ResultError: It is not among them; the message begins with `where` and lists them.
     """
-    if label in known:
-        return label
-    found = (accelerators if axis == "hardware" else same_but_spelling)(label, known)
+    found = labels_meant(axis, label, known)
     if len(found) == 1:
         return found[0]
     raise ResultError(f"{where}: no {label!r:.80}{meant(found) or _or_known(label, known)}")
