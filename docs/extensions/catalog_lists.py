@@ -19,15 +19,6 @@ LISTS = {
     "sweeps": catalog_tables.sweep_rows,
     "calibrations": catalog_tables.calibration_rows,
 }
-SCALES = {
-    "memory_bytes": (1e9, "memory (GB)"),
-    "memory_bandwidth_bytes_per_s": (1e12, "bandwidth (TB/s)"),
-    "half_flops_per_s": (1e12, "16-bit (TFLOP/s)"),
-    "fp8_flops_per_s": (1e12, "fp8 (TFLOP/s)"),
-    "parameters": (1e9, "parameters (10⁹)"),
-    "active_parameters": (1e9, "active (10⁹)"),
-}
-"""Divisor and heading of each column that is not shown in SI units."""
 
 
 class CatalogList(SphinxDirective):
@@ -49,9 +40,8 @@ def shipped_catalog() -> Catalog:
 
 def markdown(kind: str) -> str:
     """Table in Markdown."""
-    rows = LISTS[kind](shipped_catalog())
-    headings = [SCALES.get(key, (1, key.replace("_", " ")))[1] for key in rows[0]]
-    lines = [headings, ["---"] * len(headings), *([*map(_cell, row.items())] for row in rows)]
+    rows = catalog_tables.for_people(LISTS[kind](shipped_catalog()))
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([*map(_cell, row.items())] for row in rows)]
     return "\n".join(_line(line) for line in lines)
 
 
@@ -63,8 +53,8 @@ def _cell(item: tuple[str, Any]) -> str:
     key, value = item
     if value is None:
         return ""
-    if key in SCALES:
-        return f"{value / SCALES[key][0]:,.4g}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
     return f"`{value}`" if key == "name" else str(value).replace("|", "\\|")
 
 

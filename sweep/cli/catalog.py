@@ -71,7 +71,10 @@ def list_command(
     context: click.Context, kind: str, as_json: bool, configs: tuple[str, ...]
 ) -> None:
     """List accelerators, models, precisions, sweeps, calibrations or variables."""
-    print_rows(_rows_of(kind)(catalog_of(context, configs)), as_json=as_json)
+    from sweep.cli.catalog_tables import for_people
+
+    rows = _rows_of(kind)(catalog_of(context, configs))
+    print_rows(rows if as_json else for_people(rows), as_json=as_json)
 
 
 def _rows_of(kind: str) -> "Callable[[Catalog], list[dict[str, Any]]]":

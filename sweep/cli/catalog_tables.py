@@ -17,6 +17,31 @@ from sweep.specs.inputs import read_text
 from sweep.specs.model import ModelSpec
 from sweep.specs.shipped import shipped_configs
 
+SCALES = {
+    "memory_bytes": (1e9, "memory (GB)"),
+    "memory_bandwidth_bytes_per_s": (1e12, "bandwidth (TB/s)"),
+    "half_flops_per_s": (1e12, "16-bit (TFLOP/s)"),
+    "fp8_flops_per_s": (1e12, "fp8 (TFLOP/s)"),
+    "parameters": (1e9, "parameters (10⁹)"),
+    "active_parameters": (1e9, "active (10⁹)"),
+}
+"""Divisor and heading of each column that people read in another unit than SI's."""
+
+
+def for_people(rows: Sequence[Row]) -> list[Row]:
+    """The rows with units and headings that people read; JSON keeps SI units."""
+    return [
+        {
+            SCALES.get(key, (1, key))[1].replace("_", " "): _scaled(key, value)
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+
+
+def _scaled(key: str, value: Any) -> Any:
+    return value / SCALES[key][0] if key in SCALES and value is not None else value
+
 
 def model_rows(catalog: Catalog) -> list[Row]:
     """One row per model, and whether its family is supported."""
