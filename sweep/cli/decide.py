@@ -195,6 +195,7 @@ def report(
             )
         except SweepError as error:
             raise type(error)(f"{file}: {error}") from None
+    click.echo(f"{output}: {output.stat().st_size:,} bytes")
 
 
 class TwoAccelerators(click.Command):
