@@ -1,16 +1,12 @@
 """Options for the load of a server: clients or arrivals, lengths that vary, and its scheduler."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import click
 
-from sweep.cli.requests import Share
+from sweep.cli.options import COUNT, POSITIVE, F
+from sweep.cli.parameters import Share
 from sweep.schema.terms import SCHEDULERS
-
-F = TypeVar("F", bound=Callable[..., Any])
-COUNT = click.IntRange(1)
-POSITIVE = Share(0, min_open=True)
 
 SPREAD_OPTIONS = (
     click.option(
