@@ -314,11 +314,7 @@ def price(
     return {name: np.asarray(value) for name, value in priced.items()}
 
 
-COMPILED_FAST = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
-"""Options for kernels that run a few times: XLA takes half as long to compile them."""
-
-
-@partial(jax.jit, static_argnums=(1, 2), compiler_options=COMPILED_FAST)
+@partial(jax.jit, static_argnums=(1, 2))
 def _priced(where: Point, names: tuple[str, ...], keep_infeasible: bool) -> dict[str, jax.Array]:
     request = Request(where, keep_infeasible=keep_infeasible)
     return {name: jnp.asarray(getattr(request, name)) for name in names}
