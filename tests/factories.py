@@ -1,6 +1,6 @@
 """Small specifications and points for tests; every size that a test counts on stands here."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.kernel.block import Block
@@ -307,17 +308,17 @@ def price(
     keep_infeasible: bool = False,
     **numbers: float,
 ) -> dict[str, np.ndarray]:
-    """Variables of one request in float64, outside any grid; compiled once per structure."""
+    """Variables of one request in float64, outside any grid."""
+
+    def variables(where: Point) -> dict[str, jax.Array]:
+        request = Request(where, keep_infeasible=keep_infeasible)
+        return {name: jnp.asarray(getattr(request, name)) for name in names}
+
     with jax.enable_x64(True):
-        where = point(model, hardware, precision, **numbers)
-        priced = _priced(where, names, keep_infeasible)
-    return {name: np.asarray(value) for name, value in priced.items()}
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _priced(where: Point, names: tuple[str, ...], keep_infeasible: bool) -> dict[str, jax.Array]:
-    request = Request(where, keep_infeasible=keep_infeasible)
-    return {name: jnp.asarray(getattr(request, name)) for name in names}
+        priced: dict[str, np.ndarray] = computed(
+            variables, point(model, hardware, precision, **numbers)
+        )
+    return priced
 
 
 NUDGE = 1e-5

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Primitive
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 UNARY = (
     *("abs", "ceil", "convert_element_type", "cos", "exp", "exp2", "expm1", "floor"),
@@ -84,7 +84,7 @@ class _Outer:
         def value_of(operand: Any) -> Spread:
             return Spread(operand.val, ()) if isinstance(operand, Literal) else values[operand]
 
-        for equation in _used(traced.eqns, traced.outvars):
+        for equation in used(traced.eqns, traced.outvars):
             results = self._apply(equation, [value_of(operand) for operand in equation.invars])
             values.update(zip(equation.outvars, results, strict=True))
         return [value_of(result) for result in traced.outvars]
@@ -137,8 +137,8 @@ class _Outer:
         return aligned.array
 
 
-def _used(equations: Sequence[JaxprEqn], results: Sequence[Any]) -> list[JaxprEqn]:
-    """Equations that results depend on, in order."""
+def used(equations: Sequence[JaxprEqn], results: Sequence[Any]) -> list[JaxprEqn]:
+    """Equations of a trace that its results depend on, in order."""
     wanted = {id(variable) for variable in results}
     used = []
     for equation in reversed(equations):
@@ -176,17 +176,17 @@ def _stretched(arrays: Sequence[Any]) -> list[Any]:
 
 def _mapped(equation: JaxprEqn, operands: Sequence[Spread]) -> list[Spread]:
     """Results of an operation that is mapped over one axis after another."""
-    axes, operation = _together(operands), _operation(equation.primitive, equation.params)
+    axes, mapped = _together(operands), operation(equation)
     for axis in reversed(axes):
-        operation = jax.vmap(operation, [0 if axis in each.axes else None for each in operands])
-    found = operation(*(operand.array for operand in operands))
+        mapped = jax.vmap(mapped, [0 if axis in each.axes else None for each in operands])
+    found = mapped(*(operand.array for operand in operands))
     several = found if equation.primitive.multiple_results else [found]
     return [Spread(array, axes) for array in several]
 
 
-def _operation(primitive: Primitive, parameters: dict[str, Any]) -> Callable[..., Any]:
-    """The operation as a function of its operands."""
-    given = primitive.get_bind_params(parameters)
+def operation(equation: JaxprEqn) -> Callable[..., Any]:
+    """The operation of an equation as a function of its operands."""
+    primitive, given = equation.primitive, equation.primitive.get_bind_params(equation.params)
     if isinstance(given, tuple):  # Functions apart from the rest, before JAX 0.10.
         functions, rest = given
         return partial(primitive.bind, *functions, **rest)
