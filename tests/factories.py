@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sweep.evaluation.numpy_cell import computed
+from sweep.evaluation.numpy_cell import Traced
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.kernel.block import Block
@@ -308,17 +308,34 @@ def price(
     keep_infeasible: bool = False,
     **numbers: float,
 ) -> dict[str, np.ndarray]:
-    """Variables of one request in float64, outside any grid."""
+    """Variables of one request in float64, outside any grid; traced once per structure."""
+    with jax.enable_x64(True):
+        where = point(model, hardware, precision, **numbers)
+        return _traced(names, keep_infeasible, _Structure(where))(where)
 
+
+class _Structure:
+    """A point, equal to all others of its structure."""
+
+    def __init__(self, where: Point) -> None:
+        leaves, tree = jax.tree.flatten(where)
+        kinds = ((type(leaf), np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves)
+        self.where, self.key = where, (tree, *kinds)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Structure) and self.key == other.key
+
+
+@cache
+def _traced(names: tuple[str, ...], keep_infeasible: bool, like: _Structure) -> Traced:
     def variables(where: Point) -> dict[str, jax.Array]:
         request = Request(where, keep_infeasible=keep_infeasible)
         return {name: jnp.asarray(getattr(request, name)) for name in names}
 
-    with jax.enable_x64(True):
-        priced: dict[str, np.ndarray] = computed(
-            variables, point(model, hardware, precision, **numbers)
-        )
-    return priced
+    return Traced(variables, like.where)
 
 
 NUDGE = 1e-5

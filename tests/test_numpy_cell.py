@@ -61,11 +61,11 @@ def test_shapes_and_loops_agree_with_jax(flag: bool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("load", [{"concurrency": 8.0}, {"request_rate": 5.0}])
+@pytest.mark.parametrize("load", [{"concurrency": 8.0}, {"num_requests": 30.0, "concurrency": 8.0}])
 def test_a_server_agrees_with_the_compiled_kernel(load: dict[str, float]) -> None:
     names = ("ttft", "tpot", "inflight_ttft_p99", "inflight_tpot", "inflight_power")
 
-    def variables(where) -> list:
+    def variables(where) -> list[jax.Array]:
         return [jnp.asarray(getattr(Request(where), name)) for name in names]
 
     with jax.enable_x64(True):

@@ -49,21 +49,34 @@ RULES: dict[str, Rule] = {
 """Functions of NumPy without parameters, by the name of the operation."""
 
 
-def computed(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Compute a function that JAX can trace.
+class Traced:
+    """A function that JAX has traced for arguments of one structure, computed by NumPy.
 
-    Args:
-        function: From pytrees of arrays to a pytree of arrays.
-        arguments: Its arguments; inside `jax.enable_x64`, float64 stays float64.
-
-    Returns:
-        Its results as arrays of NumPy. They differ from compiled ones in the last bits.
+    Results differ from compiled ones by rounding errors.
     """
-    traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(arguments)]
-    with np.errstate(all="ignore"):
-        results = _evaluate(traced, leaves)
-    return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Trace the function.
+
+        Args:
+            function: From pytrees of arrays to a pytree of arrays.
+            arguments: Arguments of the structure, shapes and types of those of later calls;
+                inside `jax.enable_x64`, float64 stays float64.
+        """
+        self._trace, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        self._structure = jax.tree.structure(shapes)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Compute the results of the function, as arrays of NumPy."""
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(arguments)]
+        with np.errstate(all="ignore"):
+            results = _evaluate(self._trace, leaves)
+        return jax.tree.unflatten(self._structure, results)
+
+
+def computed(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Compute a function that JAX can trace, for one set of arguments."""
+    return Traced(function, *arguments)(*arguments)
 
 
 def _evaluate(closed: ClosedJaxpr, arguments: Sequence[Any]) -> list[Array]:
