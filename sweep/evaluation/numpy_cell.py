@@ -103,13 +103,13 @@ def _apply(equation: JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
     if name in CALLS:
         return _evaluate(parameters[CALLS[name]], operands)
     if name in LOOPS:
-        return LOOPS[name](operands, parameters)
+        return list(LOOPS[name](operands, parameters))
     if name in RULES:
         return [RULES[name](*operands)]
     if name in SHAPED:
         found = SHAPED[name](operands, parameters)
         if found is not None:
-            return found if equation.primitive.multiple_results else [found]
+            return list(found) if equation.primitive.multiple_results else [found]
     by_jax = operation(equation)(*operands)
     several = by_jax if equation.primitive.multiple_results else [by_jax]
     return [np.asarray(each) for each in several]
