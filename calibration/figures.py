@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from sweep.errors import SpecError
+from sweep.specs.seal import fault_of_seal
 
 GROUPS = {"hardware": "accelerator", "model": "model", "engine_version": "engine version"}
 """Columns by which errors can be shown, with their names in a figure."""
@@ -25,10 +26,14 @@ def draw(path: Path, *, by: str = "hardware") -> Figure:
         SpecError: The file is not the NetCDF file of a fit.
     """
     try:
+        fault = fault_of_seal(path, needed=False)
+        if fault:
+            raise SpecError(f"{path}: {fault}; fit it again or copy it again")
         with xr.open_dataset(path, engine="netcdf4") as found:
             fit = found.load()
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{path}: not the NetCDF file of a fit: {error}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SpecError(f"{path}: not the NetCDF file of a fit: {reason:.200}") from None
     if not {"estimate", "predicted", "measured", "left_out_residual", by} <= set(fit.data_vars):
         raise SpecError(f"{path}: not the NetCDF file of a fit; llm-calibrate fit writes one")
     figure = Figure(figsize=(19, 6.5), layout="constrained")

@@ -35,7 +35,7 @@ KV_TYPES = {"FP8": "fp8", "INT8": "int8", "NVFP4": "nvfp4"}
 NOT_QUANTIZED = (None, "NO_QUANT")
 
 
-def read_trtllm_bench(keys: Keys, catalog: Catalog) -> Report:
+def read_trtllm_bench(keys: Keys, catalog: Catalog) -> list[Report]:
     """Map a report of `trtllm-bench`.
 
     Raises:
@@ -77,7 +77,7 @@ def read_trtllm_bench(keys: Keys, catalog: Catalog) -> Report:
     _type_engine(report)
     _limit_engine(report)
     _ask_attention(report, catalog)
-    return report
+    return [report]
 
 
 def _type_engine(report: Report) -> None:

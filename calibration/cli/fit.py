@@ -177,6 +177,6 @@ def plot(path: Path, output: Path, by: str, force: bool) -> None:
 
     check_writable(output, force=force)
     figure = draw(path, by=by)
-    with replacing(output) as beside:
+    with replacing(output, force=force) as beside:
         figure.savefig(beside, dpi=150, format=output.suffix.removeprefix(".") or "png")
     click.echo(f"{output}")

@@ -80,7 +80,7 @@ def validate(
         with progress_bar(f"without each {what}") as progress:
             splits.append(judge(table, what, forward, progress))
     if output is not None:
-        with replacing(output) as beside:
+        with replacing(output, force=force) as beside:
             beside.write_text(as_markdown(table, splits, _command()), encoding="utf-8")
     names = np.asarray(["|".join(str(getattr(r, field)) for field in by) for r in table.rows])
     whole = np.full(len(names), "all")
@@ -168,7 +168,7 @@ def predict(
     )
     frame = predictions(tabulate(rows, catalog), calibration)
     if output is not None:
-        with replacing(output) as beside:
+        with replacing(output, force=force) as beside:
             frame.to_csv(beside, index=False)
         click.echo(f"{output}: {len(frame)} rows")
     known = frame[frame["value"].notna() & (frame["quality"] != "suspect")]

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -37,19 +37,32 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: not a text file in UTF-8") from None
     except ValueError as error:
         raise SpecError(f"{path}: not a file name: {error}") from None
-    _check_depth(text, path)
+    return mapping_of(text, f"{path}", "JSON" if path.suffix == ".json" else "YAML")
+
+
+def mapping_of(text: str, where: str, language: Literal["JSON", "YAML"]) -> dict[str, Any]:
+    """Parse text that contains a mapping.
+
+    Args:
+        text: The text.
+        where: Its name in errors.
+        language: What it is written in.
+
+    Raises:
+        SpecError: It is not valid, contains something else, or expands to too much.
+    """
+    _check_depth(text, where)
     try:
-        if path.suffix == ".json":
+        if language == "JSON":
             data = json.loads(text, object_pairs_hook=_unique)
         else:
             data = yaml.load(text, _UniqueKeys)
-        _count(data, {}, f"{path}")
+        _count(data, {}, where)
     except (yaml.YAMLError, ValueError, RecursionError, *MALFORMED) as error:
         reason = " ".join(str(error).split())
-        language = "JSON" if path.suffix == ".json" else "YAML"
-        raise SpecError(f"{path}: not valid {language}: {reason:.200}") from None
+        raise SpecError(f"{where}: not valid {language}: {reason:.200}") from None
     if not isinstance(data, dict):
-        raise SpecError(f"{path}: must contain a mapping of keys, not {type(data).__name__}")
+        raise SpecError(f"{where}: must contain a mapping of keys, not {type(data).__name__}")
     return data
 
 
@@ -87,13 +100,13 @@ def _count(data: Any, known: dict[int, int | None], where: str) -> int:
     return total
 
 
-def _check_depth(text: str, path: Path) -> None:
+def _check_depth(text: str, where: str) -> None:
     """Refuse brackets nested so deep that libyaml would overflow the stack on them."""
     depth = 0
     for bracket in re.finditer(r"[\[{}\]]", text):
         depth += 1 if bracket.group() in "[{" else -1
         if depth > DEEPEST:
-            raise SpecError(f"{path}: nested deeper than {DEEPEST} levels")
+            raise SpecError(f"{where}: nested deeper than {DEEPEST} levels")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
