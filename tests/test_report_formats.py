@@ -8,15 +8,23 @@ end in a second, each after 1.6 s: 0.1 s to the first and 7.5 ms for each of 200
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from test_reports import AIPERF, GENAI, PHASED, VLLM, changed, write
 
+from calibration.fit.capacity import doubt_overfull
+from calibration.fit.forward import predict
+from calibration.fit.points import arrives, observe, recipe_of
+from calibration.measurements.exclusions import ARRIVALS, doubtful, sentences_about, usable
 from calibration.measurements.measurement import Measurement
 from calibration.measurements.table import read_files, read_measurements
 from sweep.errors import SpecError, SpecWarning
+from sweep.files.tables import without_formulas
+from sweep.specs.catalog import Catalog
 from sweep.specs.model_names import is_narrow
 
 PLACE = {"hardware": "h100-sxm-80gb", "tp": 1}
@@ -453,3 +461,99 @@ def test_a_number_of_thousands_of_digits_is_no_traceback(tmp_path: Path) -> None
     text = json.dumps(VLLM).replace("16.0", "9" * 5000)
     with pytest.raises(SpecError, match="not a readable table or report"):
         read(tmp_path, text)
+
+
+# What a fit does with the rows, and a prediction.
+
+
+def test_a_fit_names_what_it_excludes_by_metric_and_reason(tmp_path: Path) -> None:
+    at_rate = VLLM | {"request_rate": 12.5, "max_concurrency": None}
+    at_once = VLLM | {"max_concurrency": None, "mean_ttft_ms": 3110.0}
+    failed = VLLM | {"num_prompts": 204}
+    rows = [row for data in (at_rate, at_once, failed, VLLM) for row in read(tmp_path, data)]
+    divided = usable(rows)
+    assert len(divided.kept) == 8
+    assert sorted(sentences_about("excluded", divided.left_out)) == [
+        f"excluded: 1 output_throughput row: {ARRIVALS}",
+        f"excluded: 1 tpot row: {ARRIVALS}",
+        "excluded: 1 ttft row: counts the wait of requests sent at once",
+        f"excluded: 1 ttft row: {ARRIVALS}",
+    ]
+    assert sentences_about("lower weight", doubtful(divided.kept)) == [
+        f"lower weight: 1 {metric} row: 4 requests failed"
+        for metric in ("output_throughput", "ttft", "tpot")
+    ]
+    many = [(row, f"reason {place}") for place, row in enumerate(rows)]
+    *_, last = sentences_about("excluded", many)
+    assert last == "excluded: 4 rows for other reasons"
+
+
+def test_more_clients_than_fit_make_a_row_doubtful(tmp_path: Path) -> None:
+    """The cache of a token is 128 KiB: 32 layers of 8 KV heads of 128 keys and values, 16 bits.
+
+    Nine tenths of the 80 GiB less 16 GB of weights are 63 GB, 416 requests of 1,152 tokens, less
+    what activations take.
+    """
+    row = read(tmp_path, VLLM)[0]
+    few, many = (row.model_copy(update={"concurrency": clients}) for clients in (300, 500))
+    first, second = doubt_overfull([few, many], Catalog())
+    assert (first.quality, second.quality) == ("ok", "doubtful")
+    held = int(second.note.removeprefix("500 clients keep requests open, and ").split()[0])
+    assert 390 < held < 416
+
+
+def test_a_recipe_may_not_contradict_the_types_beside_it(tmp_path: Path) -> None:
+    named = {"model_id": "openai/gpt-oss-120b"}
+    row = read(tmp_path, VLLM | named, precision="w4a16")[0]
+    assert recipe_of(row, Catalog()).weight_dtype == "int4"
+    wrong = row.model_copy(update={"weight_dtype": "fp8"})
+    assert "weight_dtype" in wrong.model_fields_set
+    with pytest.raises(SpecError, match="weight_dtype: fp8 contradicts the precision w4a16"):
+        recipe_of(wrong, Catalog())
+
+
+@pytest.mark.slow
+def test_an_open_loop_is_predicted_at_its_rate(tmp_path: Path) -> None:
+    """Tokens come at the rate of arrivals; a request waits for no other where few arrive."""
+    slow_, fast = (
+        VLLM | {"request_rate": rate, "max_concurrency": None, "request_throughput": rate}
+        for rate in (0.01, 20.0)
+    )
+    alone = VLLM | {"max_concurrency": 1, "num_prompts": 10**6, "completed": 10**6}
+    alone |= {"total_input_tokens": 1024 * 10**6, "total_output_tokens": 128 * 10**6}
+    rows = [row for data in (slow_, fast, alone) for row in read(tmp_path, data)[:2]]
+    rows.pop(4)
+    groups = observe(rows, Catalog())
+    assert {arrives(rows[group.rows[0]]) for group in groups} == {True, False}
+    few_tokens, few_first, many_tokens, many_first, alone_first = predict(groups)
+    assert few_tokens == pytest.approx(0.01 * 128, rel=1e-6)
+    assert many_tokens == pytest.approx(20 * 128, rel=1e-6)
+    assert few_first == pytest.approx(alone_first, rel=0.02)
+    assert many_first > few_first
+
+
+@pytest.mark.slow
+def test_measured_is_printed_and_drawn_beside_predicted(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    from calibration.cli import main
+
+    files = [write(tmp_path, VLLM, "a.json"), write(tmp_path, VLLM | {"failed": 0}, "b.json")]
+    picture = tmp_path / "fit.png"
+    words = ["predict", "ideal", *files, "--set", "hardware=h100-sxm-80gb", "--set", "tp=1"]
+    monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, [*words, "--picture", picture])])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    for line in ("time to first token, ms", "a-2", "b-2", "64 clients", "1,600"):
+        assert line in said
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_cells_that_a_spreadsheet_would_compute_are_text() -> None:
+    frame = pd.DataFrame({"note": ["=1+1", "fine", "@x", "-2"], "value": [-1.0, 2.0, 3.0, 4.0]})
+    plain = without_formulas(frame)
+    assert plain["note"].tolist() == ["'=1+1", "fine", "'@x", "'-2"]
+    assert plain["value"].tolist() == [-1.0, 2.0, 3.0, 4.0]
+    assert without_formulas(pd.DataFrame({"=x": [1]})).columns.tolist() == ["'=x"]
