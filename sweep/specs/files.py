@@ -20,6 +20,8 @@ MOST_VALUES = 10**6
 DIGITS = 100
 """Most digits of a number. [count]"""
 TOO_LARGE = 10**DIGITS
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character beyond the first 65,536, which no file can contain on its own."""
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -80,6 +82,8 @@ def _count(data: Any, known: dict[int, int | None], where: str) -> int:
     """
     if isinstance(data, int) and abs(data) >= TOO_LARGE:
         raise SpecError(f"{where}: a number of more than {DIGITS} digits; write a smaller one")
+    if isinstance(data, str) and HALF.search(data):
+        raise SpecError(f"{where}: {short(data)} contains half of a character; write all of it")
     if not isinstance(data, dict | list):
         return 1
     if id(data) in known:
@@ -93,6 +97,7 @@ def _count(data: Any, known: dict[int, int | None], where: str) -> int:
     for key, value in pairs:
         if not isinstance(key, str):
             raise SpecError(f"{where}: the key {short(key)} is no text; write it in quotes")
+        _count(key, known, where)
         total += _count(value, known, f"{where}: {key:.80}" if key else where)
     if total > MOST_VALUES:
         raise SpecError(f"{where}: more than {MOST_VALUES:,} values, aliases written out")
