@@ -117,7 +117,8 @@ class Keys:
             return None
         unit = str(self.get(f"{metric}.unit"))
         if unit not in units:
-            raise self.refuse(f"{metric}.unit", f"{unit!r} is none of {', '.join(units)}")
+            known = ", ".join(units)
+            raise self.refuse(f"{metric}.unit", f"{short(unit)} is none of {known}")
         return average * units[unit]
 
 

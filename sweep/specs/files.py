@@ -13,7 +13,7 @@ from sweep.specs.parsing import short
 
 DEEPEST = 200
 """Nested brackets a specification may have. [count]"""
-MALFORMED = (TypeError, KeyError, AttributeError)
+MALFORMED = (TypeError, LookupError, AttributeError)
 """Exceptions of PyYAML for a tag whose value does not fit it."""
 MOST_VALUES = 10**6
 """Most values of a specification, those of an alias wherever it is used. [count]"""
