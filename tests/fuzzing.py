@@ -95,7 +95,10 @@ def trees(draw: Any, base: Any) -> Any:
     """A copy of nested mappings and lists with one to four edits."""
     tree = json.loads(json.dumps(base))
     for _ in range(draw(st.integers(1, 4))):
-        *inner, last = draw(st.sampled_from(paths_of(tree)[1:] or [("x",)]))
+        inside = paths_of(tree)[1:]
+        if not inside:
+            break
+        *inner, last = draw(st.sampled_from(inside))
         at = tree
         for key in inner:
             at = at[key]

@@ -20,6 +20,7 @@ import pytest
 import xarray as xr
 import yaml
 from factories import UNEVEN, hardware, model, precision, shipped
+from model_families import keys_of
 
 import sweep
 from calibration.files import sealed
@@ -40,6 +41,7 @@ from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
 from sweep.html_report.calibration_quality import calibration_of
 from sweep.kernel.factors import FACTORS, IDEAL
+from sweep.models.read import read_blocks
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs.check_results import check_file
 from sweep.runs.jit_cache import use_compilation_cache
@@ -919,3 +921,25 @@ def test_a_calibration_that_is_a_pipe_is_refused(tmp_path) -> None:
     os.mkfifo(tmp_path / "fit.nc")
     with pytest.raises(SpecError, match="device, pipe or socket"):
         load_calibration(tmp_path / "fit.nc")
+
+
+# Structure that a config does not state is not guessed.
+
+
+@pytest.mark.parametrize(
+    ("family", "key"), [("deepseek_v2", "q_lora_rank"), ("dots1", "n_shared_experts")]
+)
+def test_structure_that_a_config_lacks_is_asked_for(family, key) -> None:
+    config = keys_of(family)
+    assert read_blocks(config, "config.json")
+    del config[key]
+    with pytest.raises(SpecError, match=f"{key}: missing, and the model's structure"):
+        read_blocks(config, "config.json")
+
+
+@pytest.mark.parametrize("text", ['{"model_type": "\\ud800"}', '{"a": {"\\udfff": 1}}'])
+def test_half_a_character_is_refused(text, tmp_path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(SpecError, match="half of a character"):
+        read_mapping(path)

@@ -146,7 +146,8 @@ def arrive(report: Report, rate: float, limit: int | None, completed: float | No
 
 def ask_hardware(keys: Keys, called: str = "") -> dict[str, str]:
     """Error for the accelerator, which the report calls `called` if it names one."""
-    name = f"calls it {called!r:.80}, which is no name of the catalog" if called else "does not name it"
+    named = f"calls it {called!r:.80}, which is no name of the catalog"
+    name = named if called else "does not name it"
     return {
         "hardware": f"{keys.where}: hardware: a report of {keys.tool} {name}; "
         "give it with --set hardware=NAME (see 'llm-sweep list hardware')"
