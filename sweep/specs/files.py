@@ -22,7 +22,6 @@ DIGITS = 100
 TOO_LARGE = 10**DIGITS
 HALF = re.compile("[\ud800-\udfff]")
 """Half of a character beyond the first 65,536, which no file can contain on its own."""
-SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
