@@ -11,7 +11,6 @@ import xarray as xr
 
 from sweep.errors import GridError, ResultError
 from sweep.files.netcdf import open_file
-from sweep.files.seal import fault_of_seal
 from sweep.grid.dataset import CONVENTIONS, axis_attributes, recorded_grid, variable_attributes
 from sweep.queries.best import BEST
 from sweep.queries.pareto import FRONT
@@ -22,6 +21,7 @@ from sweep.schema.axes import AXES, LABELLED
 from sweep.schema.intervals import OF_WAITS
 from sweep.schema.terms import OVERLOADS
 from sweep.schema.variables import VARIABLES, dims_of
+from sweep.specs.seal import fault_of_seal
 
 MAY_BE_ZERO = ("inflight_queue_time", "max_request_rate")
 """Variables, with the ends of their intervals, that are zero in some deployments that run."""
