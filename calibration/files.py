@@ -85,6 +85,9 @@ def as_text(calibration: Calibration) -> str:
     lines += ["", "# Lowest and highest number in the rows.", _heading("ranges", data)]
     for scenario, spans in data["ranges"].items():
         lines.append(f"  {scenario}: {_flow(spans)}")
+    if "ratios" in data:
+        heading = "# Shares of a half-width that remain in the ratio of two accelerators."
+        lines += ["", heading, f"ratios: {_flow(data['ratios'])}"]
     return "\n".join([*lines, ""])
 
 

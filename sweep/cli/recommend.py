@@ -68,12 +68,19 @@ COUNT = click.IntRange(1)
 @click.option(
     "--concurrency",
     type=COUNT,
-    help="Requests that a replica must hold at once. Default: search for the best number.",
+    help="Requests that all replicas together must hold at once. Default: search for the best "
+    "number at one replica.",
 )
 @click.option(
     "--requests-per-s",
     type=POSITIVE,
-    help="Requests per second that all replicas must serve together. Default: one replica.",
+    help="Requests per second that all replicas must serve together.",
+)
+@click.option(
+    "--replicas",
+    type=COUNT,
+    help="Replicas that share the load. Default: as many as are best for --concurrency or "
+    "necessary for --requests-per-s, else one.",
 )
 @request_options(DRAFTS_OPTION)
 @click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in s.")
@@ -93,7 +100,7 @@ COUNT = click.IntRange(1)
     "--precision",
     multiple=True,
     help="Precision recipe; may be repeated. Default: that of the model's own file if it is "
-    "quantised, else fp16; all of --from.",
+    "quantised, else 16 and 8 bits; all of --from.",
 )
 @click.option(
     "--tp",
@@ -181,6 +188,7 @@ def recommend(
     osl: int | None,
     concurrency: int | None,
     requests_per_s: float | None,
+    replicas: int | None,
     prefix_hit_rate: float | None,
     shared_prefix_tokens: int | None,
     draft_tokens: tuple[int, ...],
@@ -257,6 +265,7 @@ def recommend(
     given = parse_prices(price)
     known = ({} if prices is None else read_prices(prices)) | given
     offer = Offer(hardware, precision, tp, pp, dp_attention)
+    demand = Demand(Limits(**limits), by, concurrency, requests_per_s, replicas)
     if source is not None:
         with open_results(source) as dataset:
             deployments = read_deployments(
@@ -267,6 +276,7 @@ def recommend(
                 isl=isl,
                 osl=osl,
                 concurrency=concurrency,
+                replicas=replicas,
             )
     else:
         deployments = sweep_deployments(
@@ -279,9 +289,10 @@ def recommend(
             calibration=load_calibration(efficiency or DEFAULT_EFFICIENCY),
             requests_axes=asked | (_SMALL_CHUNKS if disaggregated else {}),
             draft_model=draft_model,
+            replicas=replicas,
+            limits=demand.limits,
         )
     check_prices(given, deployments)
-    demand = Demand(Limits(**limits), by, concurrency, requests_per_s)
     found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
     if emit is not None:
         return _emit(found, emit)

@@ -1,7 +1,7 @@
 """A recommendation in words, tables and JSON, with the resource that binds each deployment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import isfinite
 from typing import Any
 
@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from sweep.decisions.deployments import Deployments, extrapolations, numbers, settings
-from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
+from sweep.decisions.ratio_interval import SUREST, Ratio, ratio
+from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation, unit_cost
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
 from sweep.errors import SweepError
 from sweep.evaluation.single_cell import cell
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
+from sweep.schema.intervals import CALIBRATED
 from sweep.schema.terms import INFEASIBLE_REASONS
 from sweep.specs.shipped import is_shipped_calibration
 
@@ -59,7 +61,11 @@ def refusal(found: Recommendation) -> str:
 
 def _failure(limit: str, row: Row, over: float, demand: Demand) -> str:
     if limit == "concurrency":
-        return f"it holds {row['held']:.0f} of {demand.concurrency} requests"
+        each = " each" if row["replicas"] > 1 else ""
+        return f"it holds {row['held']:.0f} of {row['asked']:.0f} requests{each}"
+    if limit == "requests_per_s":
+        served = float(demand.requests_per_s or 0) / over
+        return f"it serves {served:.3g} of {demand.requests_per_s:g} requests a second"
     column, unit = LIMITED[limit]
     option, most = limit.replace("_", "-"), getattr(demand.limits, limit)
     name = column.replace("total_gpus", "size")
@@ -81,12 +87,12 @@ def _why_none_runs(frame: pd.DataFrame) -> str:
 
 
 def described(row: Row) -> str:
-    """A deployment in words: `2 × l40s in fp8 (tp 2) at 96 requests`."""
+    """A deployment in words: `2 × l40s in fp8 (tp 1 each) at 96 requests each`."""
     layout = ", ".join(f"{axis} {_plain(value)}" for axis, value in settings(row).items())
     gpus = row["total_gpus"] if isfinite(row["total_gpus"]) else row["gpus"]
     plural = "s" if row["held"] > 1 else ""
-    held = "" if np.isnan(row["held"]) else f" at {row['held']:.0f} request{plural}"
     each = " each" if row["replicas"] > 1 else ""
+    held = "" if np.isnan(row["held"]) else f" at {row['held']:.0f} request{plural}{each}"
     return f"{gpus:.0f} × {row['hardware']} in {row['precision']} ({layout}{each}){held}"
 
 
@@ -107,16 +113,70 @@ def sentence(found: Recommendation) -> str:
         f"{given.model}{own}, {given.isl} in and {given.osl} out, {kind}: {described(best)} "
         f"{'give' if best['total_gpus'] > 1 else 'gives'} the most {by}, {_score(best)}"
     )
-    if len(found.ranked) == 1:
-        return f"{text}; nothing else meets the limits."
-    second = _records(found.ranked)[1]
+    text += _whole_replicas(best, found.demand)
+    second = rival(found)
+    if second is None:
+        return f"{text}; {_alone(found, best)}."
     behind = 100 * (1 - second["score"] / best["score"])
     verb = "are" if second["total_gpus"] > 1 else "is"
     text += f"; next {verb} {described(second)}, {_percent(behind)} behind"
-    if np.isnan(best["score_lower"]):
-        return f"{text}."
-    apart = second["score_upper"] < best["score_lower"]
-    return f"{text}, and their 90 % intervals {'do not overlap' if apart else 'overlap'}."
+    return f"{text}{_certainty(compared(found, best, second))}."
+
+
+def rival(found: Recommendation) -> Row | None:
+    """The best deployment on another accelerator than the first; the second if all are alike."""
+    best = found.ranked["hardware"].iloc[0]
+    others = found.ranked[found.ranked["hardware"] != best]
+    if not len(others) and found.deployments.frame["hardware"].nunique() < 2:
+        others = found.ranked.iloc[1:]
+    return _records(others.head(1))[0] if len(others) else None
+
+
+def _alone(found: Recommendation, best: Row) -> str:
+    """The deployment of another accelerator that is nearest to the limits."""
+    others = found.scored[found.scored["hardware"] != best["hardware"]]
+    if not len(others):
+        return "nothing else meets the limits"
+    why = refusal(replace(found, ranked=found.ranked.head(0), scored=others))
+    return f"no other accelerator does: {why.replace('nothing meets the limits; ', '')}"
+
+
+def _whole_replicas(best: Row, demand: Demand) -> str:
+    """The numbers of replicas at the ends of the interval, where the load decides on them."""
+    if demand.requests_per_s is None or np.isnan(best["lower"]):
+        return ""
+    few, many = int(best["fewest_replicas"]), int(best["most_replicas"])
+    plural = "s" if many > 1 else ""
+    span = f"{few}" if few == many else f"{few} to {many}"
+    return f", with whole replicas: {span} replica{plural} for all throughputs of the interval"
+
+
+def compared(found: Recommendation, first: Row, second: Row) -> Ratio | None:
+    """The first score over the second with its interval; `None` without a calibration.
+
+    Whole replicas are not counted, so that errors of the throughput alone decide.
+    """
+    known = recorded_calibration(found.deployments.calibration)
+    if known is None or isinstance(known, str) or np.isnan(first["lower"]):
+        return None
+    scenario = CALIBRATED[found.deployments.scheme.throughput].scenarios[0]
+    if not known.halfwidths.get(scenario):
+        return None
+    each = [
+        row["throughput"] * row["replicas"] / unit_cost(row, found.demand.by)
+        for row in (first, second)
+    ]
+    return ratio(each[0] / each[1], first, second, known, scenario)
+
+
+def _certainty(found: Ratio | None) -> str:
+    if found is None:
+        return ""
+    more = " or more" if found.chance >= SUREST else ""
+    return (
+        f" (ratio {found.value:.2f}, 90 % interval {found.lower:.2f} to {found.upper:.2f}): the "
+        f"first is ahead with a probability of {100 * found.chance:.0f} %{more}"
+    )
 
 
 def _percent(share: float) -> str:
@@ -125,7 +185,7 @@ def _percent(share: float) -> str:
 
 def notes(found: Recommendation) -> list[str]:
     """Caveats of an answer: accelerators left out, and what energy assumes."""
-    found_notes = []
+    found_notes = list(found.deployments.notes)
     column = {"dollar": "price", "watt": "power"}.get(found.demand.by)
     if column is None and found.demand.limits.max_price_per_hour is not None:
         column = "price"
@@ -172,7 +232,7 @@ def rows(
                 "precision": row["precision"],
                 "layout": layout,
                 "requests": row["held"],
-                "replicas": row["replicas"] if found.demand.requests_per_s else np.nan,
+                "replicas": row["replicas"] if _replicated(found.demand) else np.nan,
                 "GPUs": row["total_gpus"],
                 SCORES[found.demand.by]: row["score"],
                 "lower": row["score_lower"],
@@ -194,6 +254,11 @@ def rows(
         key for key in (shown[0] if shown else ()) if any(_is_known(row[key]) for row in shown)
     ]
     return [{key: _plain_value(row[key]) for key in known} for row in shown]
+
+
+def _replicated(demand: Demand) -> bool:
+    """Whether the load or the user decides on the number of replicas."""
+    return any((demand.concurrency, demand.requests_per_s, demand.replicas))
 
 
 def _is_known(value: Any) -> bool:

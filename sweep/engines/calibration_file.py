@@ -72,6 +72,9 @@ class Calibration(Spec):
             not listed. [1]
         ranges: Lowest and highest number of the rows, by scenario and quantity of `RANGED`.
             [count]
+        ratios: Shares of a half-width that remain in the ratio of two accelerators: of the usual
+            one as `seen`, and of what `unseen_hardware` and `unseen_model` add to it; 1 if not
+            listed. [1]
     """
 
     name: str = Field(min_length=1)
@@ -85,6 +88,7 @@ class Calibration(Spec):
     seen: dict[str, list[str]] = Field(default_factory=dict)
     spreads: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     ranges: dict[str, dict[str, Span]] = Field(default_factory=dict)
+    ratios: dict[str, NotNegative] = Field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -118,15 +122,24 @@ class Calibration(Spec):
         Raises:
             SpecError: The engine does not run on an accelerator.
         """
-        self._refuse_unsupported(hardware)
+        self.check_runs_on(hardware)
         levels = traits_of_levels(models, hardware, precision, self.engine, self.engine_version)
         return {name: self._over_levels(name, levels) for name in FACTORS}
 
-    def _refuse_unsupported(self, hardware: Sequence[HardwareSpec]) -> None:
-        engine, measured = engine_of(self.engine), self.seen.get("hardware", [])
+    def runs_on(self, machine: HardwareSpec) -> bool:
+        """Whether the engine runs on an accelerator, or was measured on it."""
+        measured = self.seen.get("hardware", [])
+        return machine.name in measured or engine_of(self.engine).runs_on(machine.vendor)
+
+    def check_runs_on(self, hardware: Sequence[HardwareSpec]) -> None:
+        """Check that the engine runs on all accelerators.
+
+        Raises:
+            SpecError: It does not run on one.
+        """
         for machine in hardware:
-            if machine.name not in measured and not engine.runs_on(machine.vendor):
-                makers = " and ".join(engine.vendors)
+            if not self.runs_on(machine):
+                makers = " and ".join(engine_of(self.engine).vendors)
                 raise SpecError(
                     f"{machine.name}: calibration {self.name} is of {self.engine}, which runs on "
                     f"accelerators of {makers}, not of {machine.vendor}; leave the accelerator "
