@@ -23,6 +23,7 @@ from sweep.decisions.machines_on_offer import solid_hardware
 from sweep.decisions.prices import parse_prices, price_of, read_prices
 from sweep.decisions.ratio_interval import ratio, ratio_halfwidth
 from sweep.decisions.recommend import Demand, Limits, Recommendation, pareto_front, recommend
+from sweep.decisions.recommend_notes import notes, quoted_errors
 from sweep.decisions.replicas import loads_of, replica_counts
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, load_calibration
@@ -371,6 +372,19 @@ def test_shared_errors_cancel_in_a_ratio_by_hand() -> None:
         assert width == pytest.approx(wanted)
 
 
+def test_the_errors_of_model_and_accelerators_are_quoted() -> None:
+    both = replace(
+        table(hardware=["gh200-96gb", "h20-96gb"], throughput=[1000.0, 900.0]),
+        model="deepseek-r1",
+        calibration=f"tensorrt-llm {load_calibration('tensorrt-llm').digest}",
+    )
+    errors = load_calibration("tensorrt-llm").provenance["errors_left_out"]
+    (text,) = quoted_errors(recommend(both, Demand()))
+    for label, name in (("model", "deepseek-r1"), ("hardware", "gh200-96gb")):
+        assert f"{100 * errors[label][name]['left_out']:.0f} % when it was left out" in text
+    assert "h20-96gb was never measured" in text
+
+
 def test_the_chance_of_being_ahead_is_that_of_a_normal_error() -> None:
     one = row_of(0.3, 0)
     width = 0.15 * math.sqrt(2)
@@ -578,7 +592,7 @@ def test_a_price_decides_by_dollar(deployments) -> None:
         assert best.ranked["hardware"].iloc[0] == first
     some = recommend(deployments, Demand(by="dollar"), prices={"l20": 1.0})
     assert set(some.ranked["hardware"]) == {"l20"}
-    assert "left out, price unknown: rtx-4090" in advice.notes(some)[0]
+    assert "left out, price unknown: rtx-4090" in notes(some)[0]
     with pytest.raises(SpecError, match="no accelerator on offer has a known price"):
         recommend(deployments, Demand(by="dollar"))
 

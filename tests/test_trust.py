@@ -23,7 +23,7 @@ from sweep.cli.print_tables import print_table
 from sweep.decisions.compare import compare
 from sweep.decisions.figures.comparison import comparison_figure
 from sweep.decisions.prices import read_prices
-from sweep.decisions.recommend_text import recorded_calibration
+from sweep.decisions.rivals import recorded_calibration
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.errors import ResultError, SpecError, SweepError
 from sweep.evaluation.plan import Plan, make_plan

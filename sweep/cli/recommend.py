@@ -249,7 +249,7 @@ def recommend(
         raise click.UsageError(
             f"the result of --from has its own requests and drafts; leave --{named} out"
         )
-    from sweep.decisions import recommend_text
+    from sweep.decisions import recommend_notes, recommend_text
     from sweep.decisions.deployment_sweep import sweep_deployments
     from sweep.decisions.deployment_table import read_deployments
     from sweep.decisions.deployments import Offer
@@ -335,7 +335,7 @@ def recommend(
         if front:
             click.echo("Pareto front of output tokens per second per user and per GPU:")
             _print_ranks(recommend_text.rows(found, found.front))
-        for note in recommend_text.notes(found):
+        for note in recommend_notes.notes(found):
             click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
 

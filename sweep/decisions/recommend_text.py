@@ -11,34 +11,22 @@ import numpy as np
 import pandas as pd
 
 from sweep.decisions.deployments import Deployments, extrapolations, numbers, settings
-from sweep.decisions.ratio_interval import SUREST, Ratio, ratio
-from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation, unit_cost
-from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
-from sweep.errors import SweepError
+from sweep.decisions.ratio_interval import SUREST, Ratio
+from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
+from sweep.decisions.recommend_notes import notes, percent
+from sweep.decisions.rivals import Row, compared, recorded_calibration, records, rival
+from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.evaluation.single_cell import cell
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
-from sweep.schema.intervals import CALIBRATED
 from sweep.schema.terms import INFEASIBLE_REASONS
-from sweep.specs.shipped import is_shipped_calibration
 
-Row = Mapping[str, Any]
-"""One deployment, by the columns of `Recommendation.scored`."""
 SCORES: dict[By, str] = {
     "gpu": "output tokens per second per GPU",
     "dollar": "output tokens per dollar",
     "watt": "output tokens per joule of rated power",
 }
-ENERGY_CAVEAT = (
-    "joules at rated power assume it all the time, which a memory-bound run stays below; "
-    "hosts and cooling are left out"
-)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as mappings from column to value."""
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def refusal(found: Recommendation) -> str:
@@ -50,7 +38,7 @@ def refusal(found: Recommendation) -> str:
         return _why_none_runs(found.scored)
     excess = able.filter(like="over_").rename(columns=lambda name: name.removeprefix("over_"))
     index = int(np.argmin(excess.max(axis=1).to_numpy()))
-    row, over, demand = _records(able.iloc[[index]])[0], excess.iloc[index], found.demand
+    row, over, demand = records(able.iloc[[index]])[0], excess.iloc[index], found.demand
     failed = [
         _failure(str(limit), row, float(over[limit]), demand)
         for limit in over.index
@@ -104,7 +92,7 @@ def sentence(found: Recommendation) -> str:
     """The answer in words."""
     if not len(found.ranked):
         return refusal(found)
-    best, by = _records(found.ranked)[0], SCORES[found.demand.by]
+    best, by = records(found.ranked)[0], SCORES[found.demand.by]
     given = found.deployments
     own = f" (checkpoint: {given.checkpoint})" if given.checkpoint else ""
     calibration = given.calibration.partition(" ")[0]
@@ -119,17 +107,8 @@ def sentence(found: Recommendation) -> str:
         return f"{text}; {_alone(found, best)}."
     behind = 100 * (1 - second["score"] / best["score"])
     verb = "are" if second["total_gpus"] > 1 else "is"
-    text += f"; next {verb} {described(second)}, {_percent(behind)} behind"
+    text += f"; next {verb} {described(second)}, {percent(behind)} behind"
     return f"{text}{_certainty(compared(found, best, second))}."
-
-
-def rival(found: Recommendation) -> Row | None:
-    """The best deployment on another accelerator than the first; the second if all are alike."""
-    best = found.ranked["hardware"].iloc[0]
-    others = found.ranked[found.ranked["hardware"] != best]
-    if not len(others) and found.deployments.frame["hardware"].nunique() < 2:
-        others = found.ranked.iloc[1:]
-    return _records(others.head(1))[0] if len(others) else None
 
 
 def _alone(found: Recommendation, best: Row) -> str:
@@ -151,24 +130,6 @@ def _whole_replicas(best: Row, demand: Demand) -> str:
     return f", with whole replicas: {span} replica{plural} for all throughputs of the interval"
 
 
-def compared(found: Recommendation, first: Row, second: Row) -> Ratio | None:
-    """The first score over the second with its interval; `None` without a calibration.
-
-    Whole replicas are not counted, so that errors of the throughput alone decide.
-    """
-    known = recorded_calibration(found.deployments.calibration)
-    if known is None or isinstance(known, str) or np.isnan(first["lower"]):
-        return None
-    scenario = CALIBRATED[found.deployments.scheme.throughput].scenarios[0]
-    if not known.halfwidths.get(scenario):
-        return None
-    each = [
-        row["throughput"] * row["replicas"] / unit_cost(row, found.demand.by)
-        for row in (first, second)
-    ]
-    return ratio(each[0] / each[1], first, second, known, scenario)
-
-
 def _certainty(found: Ratio | None) -> str:
     if found is None:
         return ""
@@ -177,26 +138,6 @@ def _certainty(found: Ratio | None) -> str:
         f" (ratio {found.value:.2f}, 90 % interval {found.lower:.2f} to {found.upper:.2f}): the "
         f"first is ahead with a probability of {100 * found.chance:.0f} %{more}"
     )
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"
-
-
-def notes(found: Recommendation) -> list[str]:
-    """Caveats of an answer: accelerators left out, and what energy assumes."""
-    found_notes = list(found.deployments.notes)
-    column = {"dollar": "price", "watt": "power"}.get(found.demand.by)
-    if column is None and found.demand.limits.max_price_per_hour is not None:
-        column = "price"
-    if column is not None:
-        runs = found.scored[found.scored["runs"]]
-        unknown = runs.loc[runs[column].isna(), "hardware"].unique()
-        if len(unknown):
-            found_notes.append(f"left out, {column} unknown: {', '.join(unknown)}")
-    if len(found.ranked) and found.ranked["energy"].notna().any():
-        found_notes.append(ENERGY_CAVEAT)
-    return found_notes
 
 
 def _score(row: Row) -> str:
@@ -223,7 +164,7 @@ def rows(
         elasticities: Those that `throughput_elasticities` returns for the first rows.
     """
     shown = []
-    for index, row in enumerate(_records(frame)):
+    for index, row in enumerate(records(frame)):
         layout = " ".join(f"{axis} {_plain(value)}" for axis, value in settings(row).items())
         shown.append(
             {
@@ -282,7 +223,7 @@ def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[
     """
     calibration = recorded_calibration(found.deployments.calibration)
     each: list[dict[str, float]] = []
-    for row in _records(frame):
+    for row in records(frame):
         point = (
             None if isinstance(calibration, str) else _point(found.deployments, row, calibration)
         )
@@ -329,20 +270,6 @@ def _elasticities(point: Point, throughput: str) -> jax.Array:
     return elasticities(point, lambda request: {"value": getattr(request, throughput)})["value"]
 
 
-def recorded_calibration(recorded: str) -> Calibration | str | None:
-    """Load a recorded calibration; return its name and digest where another has its name now."""
-    name, _, digest = recorded.partition(" ")
-    if name == IDEAL_NAME:
-        return None
-    try:
-        found = load_calibration(name) if is_shipped_calibration(name) else None
-    except SweepError:
-        found = None
-    if found is None:
-        return recorded
-    return recorded if found.digest != digest else found
-
-
 def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """The whole recommendation for JSON; unknown values are null.
 
@@ -360,13 +287,23 @@ def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[
         **({"checkpoint": found.deployments.checkpoint} if found.deployments.checkpoint else {}),
         "demand": demand,
         "answer": sentence(found),
+        "ratio": _ratio_in_json(found),
         "notes": notes(found),
         "ranked": [
             {**_clean(row), "elasticities": dict(each[i]) if i < len(each) else {}}
-            for i, row in enumerate(_records(found.ranked))
+            for i, row in enumerate(records(found.ranked))
         ],
-        "front": [_clean(row) for row in _records(found.front)],
+        "front": [_clean(row) for row in records(found.front)],
     }
+
+
+def _ratio_in_json(found: Recommendation) -> dict[str, float] | None:
+    """The first deployment over the runner-up, with interval and probability."""
+    second = rival(found) if len(found.ranked) else None
+    if second is None:
+        return None
+    known = compared(found, records(found.ranked)[0], second)
+    return None if known is None else vars(known)
 
 
 def _clean(row: Row) -> dict[str, Any]:
