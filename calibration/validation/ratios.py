@@ -53,11 +53,12 @@ def ratio_shares(
 
     def widths(what: str) -> Array:
         known = [halfwidths.get(name, {}) for name in scenarios]
-        seen = np.asarray([each.get("seen", np.nan) for each in known]) * spread
+        seen: Array = np.asarray([each.get("seen", np.nan) for each in known]) * spread
         if what == "seen":
             return seen
         wide = np.asarray([each.get(what, np.nan) for each in known]) * spread
-        return np.sqrt(np.maximum(wide**2 - seen**2, 0.0))
+        added: Array = np.sqrt(np.maximum(wide**2 - seen**2, 0.0))
+        return added
 
     usual = np.hypot(*(widths("seen")[rows] for rows in both))
     found = {"seen": _quantile(np.abs(left_out[both[0]] - left_out[both[1]]) / usual)}

@@ -52,7 +52,15 @@ DRAFT_OPTION = click.option(
     help="Attention groups, each with its own sequences. Default: 1.",
 )
 @click.option(
-    "--batch-size", type=int, required=True, help="Sequences decoded together in a replica."
+    "--batch-size",
+    type=int,
+    help="Sequences decoded together in a replica, for a static batch. Required unless "
+    "--concurrency is given.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    help="Requests that clients keep open at a replica, for a server with in-flight batching.",
 )
 @click.option("--isl", type=int, required=True, help="Input tokens of each request.")
 @click.option("--osl", type=int, required=True, help="Output tokens of each request.")
@@ -88,10 +96,15 @@ def explain(
 ) -> None:
     """Explain one cell: time by operator, the resource that binds each, and sensitivities.
 
-    The cell is a static batch. The command prints its prefill, one decode step at the mean
-    context, its memory, and by how many percent times and throughput change for one percent more
-    of each resource.
+    The cell is a static batch, or with --concurrency a server with in-flight batching. The command
+    prints the prefill and one decode step at the mean context, or iterations of the server with
+    prompts and without; memory; and by how many percent times and throughput change for one
+    percent more of each resource.
     """
+    if (numbers["batch_size"] is None) == (numbers["concurrency"] is None):
+        raise click.UsageError(
+            "give --batch-size for a static batch, or --concurrency for a server"
+        )
     check_picture(output, force=force)
     asked = request_axes(
         prefix_hit_rate=prefix_hit_rate,
@@ -101,6 +114,7 @@ def explain(
         draft_model=draft_model,
     )
     from sweep.decisions import explain_text
+    from sweep.decisions.deployment_sweep import memory_share
     from sweep.decisions.explain import explain
     from sweep.engines.calibration_file import load_calibration
     from sweep.grid.grid import Grid
@@ -115,6 +129,8 @@ def explain(
         names["precision"] = [precision]
     grid = Grid(**names, **axes, variables=["ttft"])
     calibration = load_calibration(efficiency)
+    if numbers["concurrency"] is not None:
+        grid = grid.model_copy(update=memory_share(calibration))
     use_compilation_cache()
     found = explain(grid, catalog=catalog_of(context, configs), calibration=calibration)
     if output is not None:
@@ -129,8 +145,10 @@ def explain(
     if found.reasons:
         click.echo(f"cannot run: {', '.join(found.reasons)}; the figures are theoretical")
     for phase in found.phases:
-        click.echo(f"{phase.name}, {phase.tokens:,.0f} tokens of context, per GPU:")
+        click.echo(explain_text.phase_title(phase))
         print_rows(explain_text.operator_rows(phase), as_json=False)
+    if found.flags:
+        click.echo(f"(the prediction extrapolates: {', '.join(found.flags)})")
     if draft_tokens:
         click.echo(
             f"(the figures below are of passes that verify {draft_tokens + 1} tokens of each "
