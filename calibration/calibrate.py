@@ -29,6 +29,7 @@ from calibration.validation.half_widths import (
 )
 from calibration.validation.held_out import summary
 from calibration.validation.quoted_errors import LEFT_OUT, quoted_errors
+from calibration.validation.ranged import most_gpus
 from calibration.validation.ratios import ratio_shares
 from sweep.engines.calibration_file import Calibration, Figure
 from sweep.engines.traits import Traits
@@ -239,6 +240,7 @@ def _as_calibration(
         spreads=spread,
         seen=seen,
         ranges=ranges(table, start_from.ranges if start_from else {}, places=places),
+        measured=most_gpus(table, start_from.measured if start_from else {}, places),
         ratios=ratios,
     )
 

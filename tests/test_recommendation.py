@@ -644,6 +644,16 @@ def test_a_name_with_dollar_signs_is_no_formula(tmp_path) -> None:
     save_figure(roofline_figure([spec], "half"), tmp_path / "roof.png")
 
 
+def test_the_front_shows_intervals_and_flags() -> None:
+    two = table(throughput=[1000.0, 500.0], tpot=[0.02, 0.01], beyond=[17, 1])
+    axes = front_figure(recommend(two, Demand())).axes[0]
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "h20-96gb (unseen hardware, beyond batch)" in names
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (800.0, 1300.0)
+
+
 @pytest.mark.slow
 def test_nothing_meets_the_limits_with_exit_status_1(call) -> None:
     code, out, err = call(*ASKED, "--max-tpot", 1e-4)
@@ -663,6 +673,10 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
     assert told["ranked"][0]["elasticities"]["memory_bandwidth"] > 0
     assert told["ranked"][0]["price"] is None
     assert told["front"]
+    code, out, _ = call("compare", tmp_path / "s.nc", "--list")
+    assert code == 0
+    assert "output_throughput" in out
+    assert "batch_size (3), isl (2)" in out
 
 
 @pytest.mark.parametrize(

@@ -217,11 +217,12 @@ def report(
     help="Two values of another axis to compare in place of accelerators, such as "
     "draft_tokens=3,0.",
 )
+@click.option("--list", "listing", is_flag=True, help="List what the file can compare.")
 @click.option("--model", "models", multiple=True, help="Model; may be repeated. Default: all.")
 @click.option(
     "--variable",
-    help="Quantity to compare. Default: latency of a decode step, by both methods, or of a "
-    "denoising step.",
+    help="Quantity to compare, one of those that --list shows. Default: latency of a decode step, "
+    "by both methods, or of a denoising step, or throughput of a server per GPU.",
 )
 @click.option("--precision", help="Precision recipe. Required if the file has several.")
 @click.option("--tp", type=int, help="Tensor-parallel width. Required if the file has several.")
@@ -239,6 +240,7 @@ def compare(
     file: Path,
     hardware: tuple[str, str] | None,
     between: str | None,
+    listing: bool,
     models: tuple[str, ...],
     variable: str | None,
     select: tuple[str, ...],
@@ -252,6 +254,13 @@ def compare(
     With --between it compares two values of another axis on one accelerator: where drafting tokens
     pays, for instance.
     """
+    if listing:
+        from sweep.decisions.compare import choices
+        from sweep.runs.open_results import open_results
+
+        with open_results(file) as results:
+            print_rows(choices(results), as_json=as_json)
+        return
     if (hardware is None) == (between is None):
         raise click.UsageError("give two accelerators by --hardware, or --between AXIS=A,B")
     along, pair = ("hardware", hardware) if hardware is not None else parse_pair(str(between))

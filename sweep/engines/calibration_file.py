@@ -12,9 +12,11 @@ from pydantic import Field
 from sweep.engines.engine import Settings
 from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import (
+    PER_DOUBLING,
     Intervals,
     Numbers,
     Subjects,
+    doublings_beyond,
     extrapolations,
     spread_of,
     usual_halfwidths,
@@ -23,6 +25,7 @@ from sweep.engines.traits import AXES_OF_TRAITS, Traits, traits_of_levels
 from sweep.errors import SpecError
 from sweep.kernel.block import Block
 from sweep.kernel.factors import FACTORS, IDEAL
+from sweep.schema.intervals import SCENARIO_OF_MASK
 from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.parsing import NotNegative, Positive, Spec, nearest, parse
@@ -72,6 +75,7 @@ class Calibration(Spec):
             not listed. [1]
         ranges: Lowest and highest number of the rows, by scenario and quantity of `RANGED`.
             [count]
+        measured: Most GPUs of a replica in the rows of each accelerator, by scenario. [count]
         ratios: Shares of a half-width that remain in the ratio of two accelerators: of the usual
             one as `seen`, and of what `unseen_hardware` and `unseen_model` add to it; 1 if not
             listed. [1]
@@ -88,6 +92,7 @@ class Calibration(Spec):
     seen: dict[str, list[str]] = Field(default_factory=dict)
     spreads: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     ranges: dict[str, dict[str, Span]] = Field(default_factory=dict)
+    measured: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     ratios: dict[str, NotNegative] = Field(default_factory=dict)
 
     @property
@@ -172,12 +177,19 @@ class Calibration(Spec):
             variables: Names of `CALIBRATED`; those of whose masks there are numbers.
         """
         return Intervals(
-            extrapolation=extrapolations(self.seen, self.ranges, subjects, numbers),
+            extrapolation=extrapolations(self.seen, self.ranges, subjects, numbers, self.measured),
             usual=usual_halfwidths(self.halfwidths, variables),
             spread={
-                mask: spread_of(self.spreads, subjects, given) for mask, given in numbers.items()
+                mask: spread_of(self.spreads, subjects, given) * self._distance(mask, given)
+                for mask, given in numbers.items()
             },
         )
+
+    def _distance(self, mask: str, numbers: Numbers) -> np.ndarray[Any, Any]:
+        """Width relative to that of a measured load. [1]"""
+        ranges = self.ranges.get(SCENARIO_OF_MASK[mask], {})
+        added = PER_DOUBLING * doublings_beyond(ranges, numbers)
+        return np.asarray(np.sqrt(1 + added**2))
 
 
 FittedEfficiency = Calibration
