@@ -341,7 +341,7 @@ def test_an_accelerator_that_fails_is_said_to_fail() -> None:
 def test_whole_replicas_are_explained() -> None:
     # 25 requests of 100 tokens: 2 replicas at 1,300 tokens/s, 3 at 1,000 and 4 at 800.
     text = advice.sentence(recommend(table(gpus=[1]), Demand(requests_per_s=25.0)))
-    assert "with whole replicas: 2 to 4 replicas for all throughputs of the interval" in text
+    assert "rounded to whole replicas, 2 to 4 replicas within the interval" in text
 
 
 CLOSE = Calibration(

@@ -108,7 +108,8 @@ def sentence(found: Recommendation) -> str:
     behind = 100 * (1 - second["score"] / best["score"])
     verb = "are" if second["total_gpus"] > 1 else "is"
     text += f"; next {verb} {described(second)}, {percent(behind)} behind"
-    return f"{text}{_certainty(compared(found, best, second))}."
+    rounded = found.demand.requests_per_s is not None
+    return f"{text}{_certainty(compared(found, best, second), rounded=rounded)}."
 
 
 def _alone(found: Recommendation, best: Row) -> str:
@@ -127,15 +128,22 @@ def _whole_replicas(best: Row, demand: Demand) -> str:
     few, many = int(best["fewest_replicas"]), int(best["most_replicas"])
     plural = "s" if many > 1 else ""
     span = f"{few}" if few == many else f"{few} to {many}"
-    return f", with whole replicas: {span} replica{plural} for all throughputs of the interval"
+    return f", rounded to whole replicas, {span} replica{plural} within the interval"
 
 
-def _certainty(found: Ratio | None) -> str:
+def _certainty(found: Ratio | None, *, rounded: bool) -> str:
+    """The ratio of the first two in words.
+
+    Args:
+        found: The ratio.
+        rounded: Whether the scores count whole replicas, which the ratio does not.
+    """
     if found is None:
         return ""
+    of = "ratio without rounding" if rounded else "ratio"
     more = " or more" if found.chance >= SUREST else ""
     return (
-        f" (ratio {found.value:.2f}, 90 % interval {found.lower:.2f} to {found.upper:.2f}): the "
+        f" ({of} {found.value:.2f}, 90 % interval {found.lower:.2f} to {found.upper:.2f}): the "
         f"first is ahead with a probability of {100 * found.chance:.0f} %{more}"
     )
 
