@@ -14,7 +14,7 @@ from sweep.decisions.machines_on_offer import computes, machines_on_offer, refus
 from sweep.decisions.recommend import Limits
 from sweep.decisions.replicas import loads_of, replica_counts
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import Calibration
+from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.engines.known import engine_of
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
@@ -163,8 +163,8 @@ class _Sweeps:
         for own, block in blocks(wanted):
             for number, axes in enumerate(self.grids):
                 grid = Grid(**axes, concurrency=block)
-                dataset = run(grid, catalog=self.catalog, efficiency=self.calibration)
-                self.recorded = str(dataset.attrs["efficiency"])
+                dataset = run(grid, catalog=self.catalog, calibration=self.calibration)
+                self.recorded = recorded_name(dataset.attrs)
                 table = as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT)
                 table["deployment"] = number * 10**9 + table.index // len(block)
                 tables.append(table[table["asked"].isin(own)])
@@ -190,7 +190,7 @@ def blocks(wanted: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
         yield own, sorted([*own, *islice(others, size - len(own))])
 
 
-def memory_share(calibration: Calibration | None) -> dict[str, list[float]]:
+def memory_share(calibration: Calibration | None) -> dict[str, Any]:
     """Axis by which the calibration's engine sizes its KV cache, if not by the server's default.
 
     A calibration that knows the memory that the engine keeps was fitted with that instead.
@@ -222,9 +222,7 @@ def loads(most: int) -> list[int]:
     return sorted({*powers, *(3 * n // 2 for n in powers[1:] if 3 * n // 2 < most)})
 
 
-def layout_axes(
-    offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
-) -> dict[str, list[int]]:
+def layout_axes(offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec) -> dict[str, Any]:
     """Values of each axis of the layout that an offer leaves to choose from. [count]"""
     blocks = read_model(model)
     within = powers_of_two(min(max(machine_gpus(machine) for machine in machines), WIDEST))

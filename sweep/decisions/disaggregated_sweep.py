@@ -100,7 +100,7 @@ def sweep_instances(
                 variables=["ttft", "kv_cache_memory", "feasible"],
             ),
             catalog=catalog,
-            efficiency=calibration,
+            calibration=calibration,
         )
         steps = run(
             Grid(
@@ -112,7 +112,7 @@ def sweep_instances(
                 variables=["tpot", "max_concurrency", "inflight_feasible"],
             ),
             catalog=catalog,
-            efficiency=calibration,
+            calibration=calibration,
         )
         for machine in able:
             facts = _facts(machine, recipe, by, prices, transfer_bandwidth)
@@ -127,7 +127,7 @@ def sweep_instances(
 
 def _divided(
     axes: Mapping[str, Sequence[float]],
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Axes of prompts and of decoding.
 
     Raises:
