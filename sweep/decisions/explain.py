@@ -21,6 +21,7 @@ from sweep.decisions.operator_breakdown import (
 )
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.errors import GridError
+from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
@@ -31,12 +32,11 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
-from sweep.runs.run import run_resolved
+from sweep.runs.run import run_cell
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog, current_catalog
-from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import CHECKPOINT
 
 MEMORY = ("weight_memory", "kv_cache_memory", "memory_required")
@@ -189,10 +189,11 @@ def explain(
     if several:
         raise GridError(f"explain takes one cell; give one {' and one '.join(several)}")
     numbers = {axis: values[0] for axis, values in one.numbers.items()}
-    found = run_resolved(one, dtype="float64", keep_infeasible=True, calibration=calibration)
+    found = run_cell(one, calibration)
     values = {str(name): float(array) for name, array in found.squeeze().data_vars.items()}
     bits = int(values[reason])
-    point = _cell(one, numbers, calibration)
+    with _float64():
+        memory = memory_parts(_cell(one, numbers, calibration), values, one.hardware[0])
     return Explanation(
         cell={axis: one.labels[axis][0] for axis in one.labels} | numbers,
         recipe=one.recipes[0][0].note if one.precision[0].name == CHECKPOINT.name else "",
@@ -204,7 +205,7 @@ def explain(
             for name in names
             if name in CALIBRATED and f"{name}_{ENDS[0]}" in values
         },
-        memory=memory_parts(point, values, _capacity(one.hardware[0])),
+        memory=memory,
         reasons=tuple(why for why, bit in INFEASIBLE_REASONS.items() if bits & bit),
         elasticities=_elasticities(one, numbers, calibration),
         flags=_flags(values),
@@ -217,10 +218,6 @@ def _flags(values: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(name for name, bit in EXTRAPOLATION.items() if any(each & bit for each in bits))
 
 
-def _capacity(spec: HardwareSpec) -> float:
-    return spec.usable_memory_bytes or spec.memory_bytes
-
-
 def _phases(
     one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> tuple[Phase, ...]:
@@ -229,7 +226,7 @@ def _phases(
     (_, blocks), shown = one.models[0], contexts if osl > 1 else {"prefill": isl}
     with _float64():
         point = _cell(one, {**numbers, "context_len": contexts["decode_step"]}, calibration)
-        found = jax.tree.map(np.asarray, _by_operator(point))
+        found = computed(_by_operator, point)
     return tuple(_phase(name, tokens, blocks, found[name]) for name, tokens in shown.items())
 
 
@@ -239,13 +236,15 @@ def _iterations(
     """Iterations of a server, with prompts and without; only those that there are."""
     isl, osl = numbers["isl"], numbers["osl"]
     (_, blocks), context = one.models[0], mean_context(isl, osl)
+
+    def of_each(point: Point) -> dict[str, Any]:
+        parts = iterations(point, context)
+        by_kind: dict[str, Any] = {kind: _summed(blocks, each) for kind, each in parts.items()}
+        return {**by_kind, "lumps": share_of_iterations(point)}
+
     with _float64():
-        point = _cell(one, numbers, calibration)
-        by_kind = {
-            kind: _summed(blocks, parts) for kind, parts in iterations(point, context).items()
-        }
-        found = jax.tree.map(np.asarray, by_kind)
-        lumps = float(share_of_iterations(point))
+        found = computed(of_each, _cell(one, numbers, calibration))
+    lumps = float(found["lumps"])
     shares = dict(zip(ITERATIONS, (lumps, 1 - lumps), strict=True))
     return tuple(
         _phase(kind, context, blocks, found[kind], share)
@@ -274,11 +273,7 @@ def _phase(
 
 
 def _by_operator(point: Point) -> dict[str, dict[str, jax.Array]]:
-    """Amounts by operator, in the order of `operator_names`, and the host's time, by phase.
-
-    Not compiled: for one cell the operations one by one take less time than a compilation, and
-    they are the same for all models.
-    """
+    """Amounts by operator, in the order of `operator_names`, and the host's time, by phase."""
     blocks = point.model.blocks
     return {name: _summed(blocks, [amounts]) for name, amounts in break_down(point).items()}
 
@@ -307,7 +302,7 @@ def _elasticities(
     one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> dict[str, dict[str, float]]:
     with _float64():
-        found = jax.tree.map(np.asarray, _derivatives(_cell(one, numbers, calibration)))
+        found = computed(_derivatives, _cell(one, numbers, calibration))
     return {
         name: dict(zip(RESOURCES, found[name].tolist(), strict=True))
         for name in (*QUANTITIES, *SERVED_QUANTITIES)
