@@ -19,7 +19,7 @@ from calibration.fit.verdicts import (
 )
 from calibration.measurements.table import Measurement
 from calibration.validation.conformal import ENOUGH
-from calibration.validation.group_spreads import groups_of, spreads, widened
+from calibration.validation.group_spreads import groups_of, multiples, spreads, widened
 from calibration.validation.half_widths import (
     by_scenario,
     certain,
@@ -28,6 +28,9 @@ from calibration.validation.half_widths import (
     ranges,
 )
 from calibration.validation.held_out import summary
+from calibration.validation.quoted_errors import LEFT_OUT, quoted_errors
+from calibration.validation.ranged import most_gpus
+from calibration.validation.ratios import ratio_shares
 from sweep.engines.calibration_file import Calibration, Figure
 from sweep.engines.traits import Traits
 from sweep.engines.versions import version_of
@@ -100,6 +103,7 @@ def of_each_engine(result: FitResult) -> list[Calibration]:
     for engine in np.unique(engines).tolist():
         places = np.flatnonzero(engines == engine)
         own = _as_calibration(result.table, result.fit, result.left_out, engine, None, 0, places)
+        own = own.model_copy(update={"ratios": own.ratios or result.calibration.ratios})
         found.append(_without_others(own, [result.table.traits[place] for place in places]))
     return found
 
@@ -196,6 +200,10 @@ def _as_calibration(
     widths = halfwidths(
         table, fit, start_from.halfwidths if start_from else None, spread, places=places
     )
+    without = {label: left_out_errors(fit, table.labels(label)) for label in LEFT_OUT}
+    usual = multiples(spread, groups_of(table))
+    ratios = dict(start_from.ratios) if start_from else {}
+    ratios = ratios or ratio_shares(table, fit, left_out, widths, usual, places)
     traits = [table.traits[place] for place in places]
     return Calibration(
         name=name,
@@ -222,6 +230,7 @@ def _as_calibration(
                 }
                 for scenario, where in by_scenario(table, places).items()
             },
+            "errors_left_out": quoted_errors(table, places, left_out, without),
             **({"prior": f"{start_from.name} {start_from.digest}"} if start_from else {}),
         },
         factors=factors,
@@ -231,6 +240,8 @@ def _as_calibration(
         spreads=spread,
         seen=seen,
         ranges=ranges(table, start_from.ranges if start_from else {}, places=places),
+        measured=most_gpus(table, start_from.measured if start_from else {}, places),
+        ratios=ratios,
     )
 
 

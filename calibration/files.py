@@ -101,6 +101,13 @@ def as_text(calibration: Calibration) -> str:
     lines += ["", "# Lowest and highest number in the rows.", _heading("ranges", data)]
     for scenario, spans in data["ranges"].items():
         lines.append(f"  {scenario}: {_flow(spans)}")
+    if data.get("measured"):
+        heading = "# Most GPUs of a replica in the rows of each accelerator."
+        lines += ["", heading, "measured:"]
+        lines += [f"  {scenario}: {_flow(most)}" for scenario, most in data["measured"].items()]
+    if data.get("ratios"):
+        heading = "# Shares of a half-width that remain in the ratio of two accelerators."
+        lines += ["", heading, f"ratios: {_flow(data['ratios'])}"]
     return "\n".join([*lines, ""])
 
 

@@ -1,5 +1,6 @@
 """One cell taken apart: the parts make up the whole, and derivatives agree with differences."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -11,17 +12,23 @@ import numpy as np
 import pytest
 from factories import FP16, TOY, hardware, model, shipped
 
+import sweep
 from sweep.cli import main as cli
-from sweep.decisions.explain import QUANTITIES, Explanation, explain
+from sweep.decisions.explain import QUANTITIES, Explanation, OperatorPart, Phase, explain
 from sweep.decisions.explain_text import figure_rows, operator_rows
-from sweep.decisions.operator_breakdown import HOST
+from sweep.decisions.operator_breakdown import HOST, SPENT
 from sweep.engines.calibration_file import load_calibration
 from sweep.errors import GridError
+from sweep.evaluation.kernel_inputs import hardware_params
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.kernel.elasticity import FIXED_TIMES, RATES, RESOURCES, sequences_that_fit
+from sweep.kernel.factors import IDEAL
+from sweep.kernel.inflight import Inflight
+from sweep.kernel.operators.cost import Cost
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
+from sweep.kernel.roofline import resource_seconds
 from sweep.models.read import read_blocks
 from sweep.schema.terms import BOUNDS
 
@@ -345,3 +352,88 @@ def test_wrong_input_is_refused_in_one_line(call, changes, words) -> None:
     assert (code, out) == (2, "")
     assert words in err
     assert len(err.strip().splitlines()) == 1
+
+
+SERVED = {"tp": 2, "concurrency": 48, "isl": 900, "osl": 50}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_iterations_of_a_server_make_up_its_times(family: str) -> None:
+    found = told(family, SERVED, CALIBRATION)
+    with jax.enable_x64(True):
+        blocks = read_blocks(model(family).config, family)
+        served = Inflight(cell(blocks, TOY, FP16, SERVED, CALIBRATION))
+        lump, mean = float(served.lump_latency), float(served.iteration_latency)
+        lumps = float(served.cycle.lumps)
+    with_prompts, without = found.phases
+    assert with_prompts.latency == pytest.approx(lump, rel=2e-3)
+    assert with_prompts.times == pytest.approx(lumps)
+    parts = (phase.times * phase.latency for phase in found.phases)
+    assert sum(parts) == pytest.approx(mean, rel=2e-3)
+    assert without.times == pytest.approx(1 - lumps)
+    for phase in found.phases:
+        assert sum(phase.share(spent) for spent in phase.parts[0].seconds) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_what_is_recommended_can_be_explained() -> None:
+    found = told("llama", SERVED, CALIBRATION)
+    swept = sweep.run(
+        sweep.Grid(
+            models=[model("llama")],
+            hardware=[TOY],
+            precision=[FP16],
+            **{axis: [value] for axis, value in SERVED.items()},
+            variables=["inflight_output_throughput_per_gpu", "inflight_ttft"],
+        ),
+        efficiency=CALIBRATION,
+    ).squeeze()
+    for name in ("inflight_output_throughput_per_gpu", "inflight_ttft"):
+        assert found.figures[name] == pytest.approx(float(swept[name]), rel=1e-5)
+        low, high = found.intervals[name]
+        assert low < found.figures[name] < high
+    assert "unseen_hardware" in found.flags
+    assert found.elasticities["inflight_output_throughput"]["memory_bandwidth"] > 0
+
+
+@pytest.mark.slow
+def test_memory_adds_up() -> None:
+    for numbers, whole in ((SERVED, "taken"), (CASES["two GPUs"][1], "memory_required")):
+        found = dict(told("llama", numbers, CALIBRATION).memory)
+        total, device = found.pop(whole), found.pop("device")
+        assert found["activations"] > 0
+        assert sum(found.values()) == pytest.approx(total)
+        assert total <= device
+
+
+def test_time_lost_in_small_matrices_by_hand() -> None:
+    # A product of 8 rows whose kernel is as fast as one of 32 more: 4/5 of its time is lost.
+    cost = Cost(tensor_flops=8e9, row_flops=1e9)
+    machine = hardware_params(hardware(vector_flops_per_s=1e20))
+    half_rows = dataclasses.replace(IDEAL, gemm_half_rows=32.0)
+    seconds = resource_seconds(cost, 1e12, machine, half_rows)
+    assert float(seconds.compute) == pytest.approx(40e-3)
+    assert float(seconds.idle) == pytest.approx(32e-3)
+    assert float(resource_seconds(cost, 1e12, machine).idle) == 0.0
+
+
+def test_an_operator_bound_by_small_matrices_is_called_so() -> None:
+    spent = dict.fromkeys(SPENT, 0.0)
+    lost = OperatorPart("a", {**spent, "compute": 1.0, "small_matrices": 3.0}, "compute", 1, 1, 0)
+    busy = OperatorPart("b", {**spent, "compute": 3.0, "small_matrices": 1.0}, "compute", 1, 1, 0)
+    rows = operator_rows(Phase("decode_step", 9, (lost, busy)))
+    assert [row["bound"] for row in rows[:2]] == ["small matrices", "compute"]
+
+
+def test_figures_have_units_that_a_person_reads() -> None:
+    rows = {row["figure"]: row for row in figure_rows(told(*CASES["one GPU"][:2]))}
+    assert rows["tpot"]["units"] in ("ms", "µs")
+    assert rows["output_throughput"]["units"] == "tokens/s"
+    assert (rows["device memory"]["value"], rows["device memory"]["units"]) == (80.0, "GB")
+
+
+def test_a_load_is_asked_for(call) -> None:
+    code, _, err = call("--concurrency", 8)
+    assert code == 2
+    assert "give --batch-size for a static batch, or --concurrency for a server" in err

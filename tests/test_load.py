@@ -567,7 +567,8 @@ def test_an_explained_cell_has_the_figures_of_its_load(call) -> None:
     for words, message in (
         (["--request-rate", "0"], "--request-rate"),
         (["--request-rate", "nan"], "--request-rate"),
-        (["--request-rate", "2", "--concurrency", "4"], "keep one of them"),
+        (["--request-rate", "2", "--num-requests", "4"], "keep one of them"),
+        (["--concurrency", "4"], "give --batch-size for a static batch, or --concurrency"),
         (["--burstiness", "0.5"], "burstiness: needs a request_rate"),
         (["--isl-cv", "-1"], "--isl-cv"),
         (["--scheduler", "fifo"], "fifo"),
@@ -581,10 +582,10 @@ def test_an_explained_cell_has_the_figures_of_its_load(call) -> None:
 def test_explain_prints_the_figures_of_a_load(call) -> None:
     place = ["explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm-80gb", "--batch-size"]
     place += ["1", "--isl", "100", "--osl", "20", "--json"]
-    code, out, _ = call(*place, "--concurrency", "3")
+    code, out, _ = call(*place, "--request-rate", "3", "--osl-cv", "0.5")
     figures = json.loads(out)["figures"]
     assert code == 0
-    assert figures["inflight_concurrency"] == 3
+    assert figures["inflight_output_throughput"] == pytest.approx(60)
     latency = figures["inflight_ttft"] + 19 * figures["inflight_tpot"]
     assert figures["inflight_request_latency"] == pytest.approx(latency, rel=1e-6)
 

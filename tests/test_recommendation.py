@@ -13,16 +13,20 @@ from factories import model, shipped
 import sweep
 from sweep.cli.catalog_tables import figure_rows
 from sweep.decisions import recommend_text as advice
-from sweep.decisions.deployment_sweep import loads, solid_hardware, sweep_deployments
+from sweep.decisions.deployment_sweep import sweep_deployments
 from sweep.decisions.deployment_table import read_deployments
 from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
 from sweep.decisions.figures.front import front_figure
 from sweep.decisions.figures.rooflines import roofline_figure
 from sweep.decisions.figures.style import save_figure
+from sweep.decisions.machines_on_offer import solid_hardware
 from sweep.decisions.prices import parse_prices, price_of, read_prices
+from sweep.decisions.ratio_interval import ratio, ratio_halfwidth
 from sweep.decisions.recommend import Demand, Limits, Recommendation, pareto_front, recommend
+from sweep.decisions.recommend_notes import notes, quoted_errors
+from sweep.decisions.replicas import loads_of, replica_counts
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import load_calibration
+from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.errors import ResultError, SpecError
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -36,32 +40,47 @@ OFFER = Offer(MACHINES, PRECISIONS, tp=(1, 2), pp=(1,))
 POWER = {name: shipped().hardware(name).tdp_w or math.nan for name in MACHINES}
 
 
-@pytest.fixture(scope="module")
-def deployments() -> Deployments:
+MOST = 2048
+
+
+def offered(demand: Demand) -> Deployments:
+    """Deployments swept for a demand."""
     return sweep_deployments(
         MODEL,
         OFFER,
         isl=ISL,
         osl=OSL,
-        concurrency=None,
+        concurrency=demand.concurrency,
         catalog=shipped(),
         calibration=load_calibration("tensorrt-llm"),
+        replicas=demand.replicas,
+        limits=demand.limits,
     )
 
 
 @pytest.fixture(scope="module")
+def deployments() -> Deployments:
+    return offered(Demand())
+
+
+@pytest.fixture(scope="module")
 def swept():
-    """The same deployments as a sweep that knows nothing of recommendations."""
+    """The same deployments at every load, as a sweep that knows nothing of recommendations."""
     return sweep.run(
         sweep.Grid(
             models=[MODEL],
             hardware=list(MACHINES),
             precision=list(PRECISIONS),
             tp=[1, 2],
-            concurrency=loads(2048),
+            concurrency=list(range(1, MOST + 1)),
             isl=[ISL],
             osl=[OSL],
-            variables=["inflight_output_throughput", "inflight_ttft", "inflight_tpot"],
+            variables=[
+                "inflight_output_throughput",
+                "inflight_ttft",
+                "inflight_tpot",
+                "inflight_concurrency",
+            ],
         ),
         efficiency="tensorrt-llm",
     )
@@ -71,32 +90,56 @@ def found(deployments: Deployments, demand: Demand, **more: Any) -> Recommendati
     return recommend(deployments, demand, prices=PRICES, **more)
 
 
-def by_brute_force(swept, demand: Demand) -> dict[tuple[str, str], tuple[float, int, int]]:
-    """Score, width and requests of the best of each accelerator and precision, cell by cell."""
+def shared(one: dict[str, np.ndarray], total: int, count: int) -> tuple[float, float, float, int]:
+    """Throughput, latencies and busiest load of so many replicas, added up one by one."""
+    loads = [total // count + (number < total % count) for number in range(count)]
+    if any(one["concurrency"][load - 1] < load for load in {*loads}):
+        return math.nan, math.nan, math.nan, 0
+    throughput = sum(float(one["output_throughput"][load - 1]) for load in loads)
+    ttft, tpot = (max(float(one[name][load - 1]) for load in loads) for name in ("ttft", "tpot"))
+    return throughput, ttft, tpot, max(loads)
+
+
+def choices(one: dict[str, np.ndarray], demand: Demand):
+    """Replicas, their throughput, latencies and the load of the busiest, by brute force."""
+    if demand.concurrency is not None:
+        for count in [demand.replicas] if demand.replicas else range(1, demand.concurrency + 1):
+            yield count, *shared(one, demand.concurrency, count)
+        return
+    for load in range(1, MOST + 1):
+        rate, ttft, tpot = (
+            float(one[name][load - 1]) for name in ("output_throughput", "ttft", "tpot")
+        )
+        if math.isnan(rate):
+            continue
+        wanted = demand.requests_per_s
+        count = demand.replicas or (1 if wanted is None else math.ceil(wanted * OSL / rate))
+        yield count, count * rate, ttft, tpot, load
+
+
+def by_brute_force(swept, demand: Demand) -> dict[tuple[str, str], tuple[float, int, int, int]]:
+    """Score, width, replicas and load of the best of each accelerator and precision."""
     best: dict[tuple[str, str], tuple[float, ...]] = {}
-    limits = demand.limits
+    limits, wanted = demand.limits, demand.requests_per_s
     for machine in MACHINES:
         for recipe in PRECISIONS:
             for tp in (1, 2):
-                for asked in loads(2048):
-                    at = {"hardware": machine, "precision": recipe, "tp": tp, "concurrency": asked}
-                    one = swept.squeeze().sel(at)
-                    rate, ttft, tpot = (
-                        float(one[f"inflight_{name}"])
-                        for name in ("output_throughput", "ttft", "tpot")
-                    )
-                    if math.isnan(rate):
-                        continue
-                    served = rate / OSL
-                    wanted = demand.requests_per_s
-                    replicas = 1 if wanted is None else math.ceil(wanted / served)
-                    gpus = replicas * tp
+                at = swept.squeeze().sel(hardware=machine, precision=recipe, tp=tp)
+                one = {
+                    name.removeprefix("inflight_"): at[name].values.astype(float)
+                    for name in at.data_vars
+                }
+                for count, rate, ttft, tpot, load in choices(one, demand):
+                    gpus = count * tp
                     price = gpus * PRICES[machine]
-                    if ttft > (limits.max_ttft or math.inf) or tpot > (limits.max_tpot or math.inf):
-                        continue
-                    if gpus > (limits.max_gpus or math.inf):
-                        continue
-                    if price > (limits.max_price_per_hour or math.inf):
+                    if not (
+                        rate > 0
+                        and ttft <= (limits.max_ttft or math.inf)
+                        and tpot <= (limits.max_tpot or math.inf)
+                        and gpus <= (limits.max_gpus or math.inf)
+                        and price <= (limits.max_price_per_hour or math.inf)
+                        and rate >= (wanted or 0) * OSL * (1 - 1e-9)
+                    ):
                         continue
                     delivered = rate if wanted is None else wanted * OSL
                     score = {
@@ -104,10 +147,11 @@ def by_brute_force(swept, demand: Demand) -> dict[tuple[str, str], tuple[float, 
                         "dollar": delivered / price * 3600,
                         "watt": delivered / (gpus * POWER[machine]),
                     }[demand.by]
-                    key, value = (machine, recipe), (score, rate / tp, -gpus, tp, asked)
+                    key = (machine, recipe)
+                    value = (score, rate / gpus, -gpus, tp, count, load)
                     if key not in best or value[:3] > best[key][:3]:
                         best[key] = value
-    return {key: (value[0], int(value[3]), int(value[4])) for key, value in best.items()}
+    return {key: (value[0], *map(int, value[3:])) for key, value in best.items()}
 
 
 DEMANDS = [
@@ -117,21 +161,29 @@ DEMANDS = [
     Demand(Limits(max_ttft=0.3, max_tpot=0.02)),
     Demand(Limits(max_price_per_hour=3.0), requests_per_s=30.0),
     Demand(Limits(max_gpus=6), by="dollar", requests_per_s=60.0),
+    Demand(concurrency=256),
+    Demand(Limits(max_tpot=0.025), concurrency=100),
+    Demand(Limits(max_gpus=4), by="dollar", concurrency=300),
+    Demand(concurrency=97, replicas=3),
+    Demand(concurrency=64, requests_per_s=8.0),
+    Demand(Limits(max_ttft=0.2), requests_per_s=10.0, replicas=4),
 ]
 
 
 @pytest.mark.parametrize("demand", DEMANDS)
-def test_it_ranks_as_a_search_by_brute_force(deployments, swept, demand: Demand) -> None:
+def test_it_ranks_as_a_search_by_brute_force(swept, demand: Demand) -> None:
+    """Over replicas, layouts and loads; a load near a limit may be a little off its best."""
     wanted = by_brute_force(swept, demand)
-    ranked = found(deployments, demand).ranked
+    ranked = found(offered(demand), demand).ranked
     mine = {
-        (row["hardware"], row["precision"]): (row["score"], row["tp"], row["asked"])
+        (row["hardware"], row["precision"]): (row["score"], row["tp"], row["replicas"])
         for row in ranked.to_dict("records")
     }
     assert set(mine) == set(wanted)
     assert wanted
-    for key, (score, tp, asked) in wanted.items():
-        assert mine[key] == (pytest.approx(score, rel=1e-5), tp, asked)
+    near = 2e-3 if demand.concurrency is None else 1e-5
+    for key, (score, tp, count, _) in wanted.items():
+        assert mine[key] == (pytest.approx(score, rel=near), tp, count)
     assert ranked["score"].is_monotonic_decreasing
 
 
@@ -153,22 +205,43 @@ def test_every_limit_is_respected_and_excludes_something(deployments, limits, co
         assert (frame[column] <= most).all()
 
 
-@pytest.mark.slow
 def test_a_replica_must_hold_the_requests_asked_for() -> None:
-    asked = sweep_deployments(
-        MODEL,
-        Offer(("l20",), tp=(1,), pp=(1,)),
-        isl=2048,
-        osl=512,
-        concurrency=500,
-        catalog=shipped(),
-        calibration=None,
+    held = [500.0, 281.0]
+    asked = table(asked=[500, 500], held=held, hardware=["l20", "h20-96gb"])
+    answer = recommend(asked, Demand(concurrency=500, replicas=1))
+    assert answer.ranked["hardware"].tolist() == ["l20"]
+    assert "1 × h20-96gb in fp16 (tp 1) at 281 requests: it holds 281 of 500 requests" in (
+        advice.sentence(answer)
     )
-    answer = recommend(asked, Demand(concurrency=500))
-    assert not len(answer.ranked)
-    held = int(asked.frame["held"].iloc[0])
-    assert held < 500
-    assert f"it holds {held} of 500 requests" in advice.sentence(answer)
+
+
+def test_a_load_is_split_over_replicas_by_hand() -> None:
+    # Nine requests on two replicas: four at one and five at the other, 400 and 450 tokens/s.
+    loads = {"asked": [4, 5, 9], "held": [4.0, 5.0, 9.0], "throughput": [400.0, 450.0, 600.0]}
+    ends = {"lower": [300.0, 350.0, 500.0], "upper": [500.0, 550.0, 700.0]}
+    both = table(**loads, **ends, ttft=[0.4, 0.5, 0.9], tpot=[0.01, 0.02, 0.03])
+    row = recommend(both, Demand(concurrency=9)).ranked.iloc[0]
+    assert (row["replicas"], row["held"], row["ttft"], row["tpot"]) == (1, 9, 0.9, 0.03)
+    row = recommend(both, Demand(Limits(max_ttft=0.6), concurrency=9)).ranked.iloc[0]
+    assert (row["replicas"], row["held"], row["ttft"], row["tpot"]) == (2, 5, 0.5, 0.02)
+    assert row["score"] == pytest.approx(425.0)
+    assert (row["score_lower"], row["score_upper"]) == (pytest.approx(325.0), pytest.approx(525.0))
+    text = advice.described({str(key): value for key, value in row.items()})
+    assert text == "2 × h20-96gb in fp16 (tp 1 each) at 5 requests each"
+
+
+def test_more_replicas_than_requests_are_refused() -> None:
+    with pytest.raises(SpecError, match="5 replicas for 3 requests: some would hold none"):
+        offered(Demand(concurrency=3, replicas=5))
+
+
+@pytest.mark.parametrize("total", [1, 7, 64, 500])
+def test_every_load_of_the_busiest_replica_is_considered(total: int) -> None:
+    counts = replica_counts(total)
+    assert {-(-total // count) for count in counts} == {
+        -(-total // count) for count in range(1, total + 1)
+    }
+    assert set(loads_of(total, counts)) >= {total, 1}
 
 
 # A table by hand.
@@ -243,18 +316,85 @@ def test_each_layout_has_its_rank_where_asked() -> None:
     assert len(recommend(two, Demand(), every_layout=True).ranked) == 2
 
 
-@pytest.mark.parametrize(("second", "words"), [(900.0, "overlap"), (100.0, "do not overlap")])
-def test_the_answer_tells_the_gap_and_whether_it_is_certain(second: float, words: str) -> None:
-    both = table(
-        hardware=["h20-96gb", "l20"],
-        throughput=[1000.0, second],
-        lower=[800.0, 0.8 * second],
-        upper=[1300.0, 1.3 * second],
+def test_the_answer_tells_the_gap_between_two_accelerators() -> None:
+    """The rival is on the other accelerator, though another precision of the first is nearer."""
+    three = table(
+        hardware=["h20-96gb", "h20-96gb", "l20"],
+        precision=["fp8", "fp16", "fp16"],
+        throughput=[1000.0, 990.0, 900.0],
     )
-    text = advice.sentence(recommend(both, Demand()))
-    assert "1 × h20-96gb in fp16 (tp 1) at 8 requests gives the most" in text
+    text = advice.sentence(recommend(three, Demand()))
+    assert "1 × h20-96gb in fp8 (tp 1) at 8 requests gives the most" in text
     assert "1,000 (800 to 1,300)" in text
-    assert f"{100 - second / 10:.0f} % behind, and their 90 % intervals {words}." in text
+    assert text.endswith("next is 1 × l20 in fp16 (tp 1) at 8 requests, 10 % behind.")
+
+
+def test_an_accelerator_that_fails_is_said_to_fail() -> None:
+    both = table(hardware=["h20-96gb", "l20"], ttft=[0.5, 0.6])
+    text = advice.sentence(recommend(both, Demand(Limits(max_ttft=0.55))))
+    assert text.endswith(
+        "no other accelerator does: nearest is 1 × l20 in fp16 (tp 1) at 8 requests: its ttft of "
+        "0.6 s is 9 % over --max-ttft 0.55."
+    )
+
+
+def test_whole_replicas_are_explained() -> None:
+    # 25 requests of 100 tokens: 2 replicas at 1,300 tokens/s, 3 at 1,000 and 4 at 800.
+    text = advice.sentence(recommend(table(gpus=[1]), Demand(requests_per_s=25.0)))
+    assert "rounded to whole replicas, 2 to 4 replicas within the interval" in text
+
+
+CLOSE = Calibration(
+    name="close",
+    halfwidths={"inflight": {"seen": 0.3, "unseen_hardware": 0.5, "unseen_model": 0.34}},
+    ratios={"seen": 0.5, "unseen_hardware": 0.25, "unseen_model": 0.0},
+)
+
+
+def row_of(width: float, beyond: int, precision: str = "fp16") -> dict[str, Any]:
+    ends = {"lower": math.exp(-width), "upper": math.exp(width)}
+    return {**ends, "beyond": beyond, "precision": precision}
+
+
+def test_shared_errors_cancel_in_a_ratio_by_hand() -> None:
+    # Both 0.3 wide, of which half remains: 0.15·√2. A new accelerator adds √(0.5² − 0.3²) = 0.4,
+    # of which a quarter remains. A new model of both adds nothing, of one of them all.
+    one, new, model = row_of(0.3, 0), row_of(0.5, 1), row_of(0.34, 2)
+    added = math.sqrt(0.34**2 - 0.3**2)
+    for first, second, wanted in (
+        (one, one, 0.15 * math.sqrt(2)),
+        (new, one, math.sqrt(2 * 0.15**2 + 0.1**2)),
+        (model, model, 0.15 * math.sqrt(2)),
+        (model, one, math.sqrt(2 * 0.15**2 + added**2)),
+        (model, row_of(0.34, 2, "fp8"), math.sqrt(2 * 0.15**2 + 2 * added**2)),
+    ):
+        width = ratio_halfwidth(first, second, CLOSE, "inflight")
+        assert width == pytest.approx(wanted)
+
+
+def test_the_errors_of_model_and_accelerators_are_quoted() -> None:
+    both = replace(
+        table(hardware=["gh200-96gb", "h20-96gb"], throughput=[1000.0, 900.0]),
+        model="deepseek-r1",
+        calibration=f"tensorrt-llm {load_calibration('tensorrt-llm').digest}",
+    )
+    errors = load_calibration("tensorrt-llm").provenance["errors_left_out"]
+    (text,) = quoted_errors(recommend(both, Demand()))
+    for label, name in (("model", "deepseek-r1"), ("hardware", "gh200-96gb")):
+        assert f"{100 * errors[label][name]['left_out']:.0f} % when it was left out" in text
+    assert "h20-96gb was never measured" in text
+
+
+def test_the_chance_of_being_ahead_is_that_of_a_normal_error() -> None:
+    one = row_of(0.3, 0)
+    width = 0.15 * math.sqrt(2)
+    even, ahead, far = (
+        ratio(math.exp(log), one, one, CLOSE, "inflight") for log in (0.0, width, 5 * width)
+    )
+    assert even.chance == pytest.approx(0.5)
+    assert ahead.chance == pytest.approx(0.95, abs=1e-3)
+    assert ahead.lower == pytest.approx(1.0)
+    assert far.chance == 0.95
 
 
 def test_the_nearest_deployment_says_what_it_fails_and_by_how_much() -> None:
@@ -382,7 +522,7 @@ def test_a_result_must_have_what_is_asked(static) -> None:
         ({"model": MODEL}, "several isl"),
         ({"model": "llama-3-8b", "isl": 512}, "no model llama-3-8b"),
         ({"model": MODEL, "isl": 100}, "no isl 100"),
-        ({"model": MODEL, "isl": 512, "concurrency": 9}, "no batch_size 9"),
+        ({"model": MODEL, "isl": 512, "concurrency": 9, "replicas": 1}, "no batch_size 9"),
     ):
         with pytest.raises(ResultError, match=words):
             read_deployments(static, Offer(), catalog=shipped(), **given)
@@ -452,7 +592,7 @@ def test_a_price_decides_by_dollar(deployments) -> None:
         assert best.ranked["hardware"].iloc[0] == first
     some = recommend(deployments, Demand(by="dollar"), prices={"l20": 1.0})
     assert set(some.ranked["hardware"]) == {"l20"}
-    assert "left out, price unknown: rtx-4090" in advice.notes(some)[0]
+    assert "left out, price unknown: rtx-4090" in notes(some)[0]
     with pytest.raises(SpecError, match="no accelerator on offer has a known price"):
         recommend(deployments, Demand(by="dollar"))
 
@@ -504,6 +644,16 @@ def test_a_name_with_dollar_signs_is_no_formula(tmp_path) -> None:
     save_figure(roofline_figure([spec], "half"), tmp_path / "roof.png")
 
 
+def test_the_front_shows_intervals_and_flags() -> None:
+    two = table(throughput=[1000.0, 500.0], tpot=[0.02, 0.01], beyond=[17, 1])
+    axes = front_figure(recommend(two, Demand())).axes[0]
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "h20-96gb (unseen hardware, beyond batch)" in names
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (800.0, 1300.0)
+
+
 @pytest.mark.slow
 def test_nothing_meets_the_limits_with_exit_status_1(call) -> None:
     code, out, err = call(*ASKED, "--max-tpot", 1e-4)
@@ -523,6 +673,10 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
     assert told["ranked"][0]["elasticities"]["memory_bandwidth"] > 0
     assert told["ranked"][0]["price"] is None
     assert told["front"]
+    code, out, _ = call("compare", tmp_path / "s.nc", "--list")
+    assert code == 0
+    assert "output_throughput" in out
+    assert "batch_size (3), isl (2)" in out
 
 
 @pytest.mark.parametrize(
@@ -579,7 +733,7 @@ def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
             catalog=shipped(),
             calibration=None,
         )
-    wide = replace(OFFER, hardware=("h100-nvl",), precision=(), tp=(8,), pp=(4,))
+    wide = replace(OFFER, hardware=("h100-nvl",), precision=("fp16",), tp=(8,), pp=(4,))
     asked = sweep_deployments(
         MODEL, wide, isl=64, osl=16, concurrency=1, catalog=shipped(), calibration=None
     )

@@ -29,7 +29,7 @@ from sweep.cli.print_tables import print_table
 from sweep.decisions.compare import compare
 from sweep.decisions.figures.comparison import comparison_figure
 from sweep.decisions.prices import read_prices
-from sweep.decisions.recommend_text import recorded_calibration
+from sweep.decisions.rivals import recorded_calibration
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_checks import range_of
 from sweep.engines.calibration_file import load_calibration

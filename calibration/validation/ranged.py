@@ -1,6 +1,7 @@
 """Numbers of rows that a calibration records the ranges of."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -37,6 +38,24 @@ def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
         "osl": np.asarray([np.nan if r.scenario == "first_token" else r.osl for r in table.rows]),
         "gpus": gpus,
     }
+
+
+def most_gpus(
+    table: Table, known: Mapping[str, Mapping[str, float]], places: Array
+) -> dict[str, dict[str, float]]:
+    """Most GPUs of a replica in the rows of each accelerator, by scenario. [count]
+
+    Args:
+        table: The rows.
+        known: The same of earlier rows.
+        places: Indices of the rows that count.
+    """
+    found = {scenario: dict(most) for scenario, most in known.items()}
+    for place in places:
+        row = table.rows[place]
+        most = found.setdefault(row.scenario, {})
+        most[row.hardware] = max(most.get(row.hardware, 0.0), float(row.replica_gpus))
+    return {scenario: dict(sorted(most.items())) for scenario, most in sorted(found.items())}
 
 
 def _held(table: Table, wanted: Array) -> Array:

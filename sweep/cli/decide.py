@@ -67,7 +67,15 @@ DRAFT_OPTION = click.option(
     help="Attention groups, each with its own sequences. Default: 1.",
 )
 @click.option(
-    "--batch-size", type=COUNT, required=True, help="Sequences decoded together in a replica."
+    "--batch-size",
+    type=COUNT,
+    help="Sequences decoded together in a replica, for a static batch. Required unless "
+    "--concurrency is given.",
+)
+@click.option(
+    "--concurrency",
+    type=COUNT,
+    help="Requests that clients keep open at a replica, for a server with in-flight batching.",
 )
 @click.option("--isl", type=COUNT, required=True, help="Input tokens of each request.")
 @click.option("--osl", type=COUNT, required=True, help="Output tokens of each request.")
@@ -99,11 +107,16 @@ def explain(
 ) -> None:
     """Explain one cell: time by operator, the resource that binds each, and sensitivities.
 
-    The cell is a static batch. With a load, such as --concurrency or --request-rate, the figures
-    include those of a server under it. The command prints its prefill, one decode step at the mean
-    context, its memory, and by how many percent times and throughput change for one percent more
-    of each resource.
+    The cell is a static batch, or with --concurrency a server with in-flight batching. The command
+    prints the prefill and one decode step at the mean context, or iterations of the server with
+    prompts and without; memory; and by how many percent times and throughput change for one
+    percent more of each resource. A static batch with --request-rate, a spread of lengths or a
+    scheduler also has the figures of a server under that load.
     """
+    if (numbers["batch_size"] is None) == (numbers["concurrency"] is None):
+        raise click.UsageError(
+            "give --batch-size for a static batch, or --concurrency for a server"
+        )
     check_picture(output, force=force)
     asked = request_axes(
         prefix_hit_rate=prefix_hit_rate,
@@ -113,6 +126,7 @@ def explain(
         draft_model=draft_model,
     )
     from sweep.decisions import explain_text
+    from sweep.decisions.deployment_sweep import memory_share
     from sweep.decisions.explain import explain
     from sweep.engines.calibration_file import load_calibration
     from sweep.grid.grid import Grid
@@ -127,6 +141,8 @@ def explain(
         names["precision"] = [precision]
     grid = Grid(**names, **axes, variables=["ttft"])
     factors = load_calibration(calibration)
+    if numbers["concurrency"] is not None:
+        grid = grid.model_copy(update=memory_share(factors))
     use_compilation_cache()
     found = explain(grid, catalog=catalog_of(context, configs), calibration=factors)
     if output is not None:
@@ -141,8 +157,10 @@ def explain(
     if found.reasons:
         click.echo(f"cannot run: {', '.join(found.reasons)}; the figures are theoretical")
     for phase in found.phases:
-        click.echo(f"{phase.name}, {phase.tokens:,.0f} tokens of context, per GPU:")
+        click.echo(explain_text.phase_title(phase))
         print_rows(explain_text.operator_rows(phase), as_json=False)
+    if found.flags:
+        click.echo(f"(the prediction extrapolates: {', '.join(found.flags)})")
     if draft_tokens:
         click.echo(
             f"(the figures below are of passes that verify {draft_tokens + 1} tokens of each "
@@ -223,11 +241,12 @@ class TwoAccelerators(click.Command):
     help="Two values of another axis to compare in place of accelerators, such as "
     "draft_tokens=3,0.",
 )
+@click.option("--list", "listing", is_flag=True, help="List what the file can compare.")
 @click.option("--model", "models", cls=Listed, type=MODEL, help="Models. Default: all.")
 @click.option(
     "--variable",
-    help="Quantity to compare. Default: latency of a decode step, by both methods, or of a "
-    "denoising step.",
+    help="Quantity to compare, one of those that --list shows. Default: latency of a decode step, "
+    "by both methods, or of a denoising step, or throughput of a server per GPU.",
 )
 @click.option(
     "--precision", type=PRECISION, help="Precision recipe. Required if the file has several."
@@ -247,6 +266,7 @@ def compare(
     file: Path,
     hardware: tuple[str, ...],
     between: str | None,
+    listing: bool,
     models: tuple[str, ...],
     variable: str | None,
     select: tuple[str, ...],
@@ -260,6 +280,13 @@ def compare(
     With --between it compares two values of another axis on one accelerator: where drafting tokens
     pays, for instance.
     """
+    if listing:
+        from sweep.decisions.compare import choices
+        from sweep.runs.open_results import open_results
+
+        with open_results(file) as results:
+            print_rows(choices(results), as_json=as_json)
+        return
     if bool(hardware) == (between is not None) or len(hardware) not in (0, 2):
         raise click.UsageError("give two accelerators by --hardware A,B, or --between AXIS=A,B")
     along, pair = ("hardware", hardware) if between is None else parse_pair(between)

@@ -1,4 +1,4 @@
-"""Options for the load of a server: clients or arrivals, lengths that vary, and its scheduler."""
+"""Options for the load of a server: runs or arrivals, lengths that vary, and its scheduler."""
 
 from collections.abc import Callable
 
@@ -27,8 +27,7 @@ SPREAD_OPTIONS = (
     ),
 )
 LOAD_OPTIONS = (
-    click.option("--concurrency", type=COUNT, help="Requests that clients keep open."),
-    click.option("--num-requests", type=COUNT, help="Requests of a run, sent by these clients."),
+    click.option("--num-requests", type=COUNT, help="Requests of a run, all sent at once."),
     click.option("--request-rate", type=POSITIVE, help="Requests that arrive in a second."),
     click.option(
         "--burstiness",
@@ -50,4 +49,4 @@ def _adding(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
 spread_options = _adding(SPREAD_OPTIONS)
 """Lengths that vary, and the scheduler."""
 load_options = _adding((*LOAD_OPTIONS, *SPREAD_OPTIONS))
-"""The same, and clients or arrivals."""
+"""The same, and runs or arrivals."""

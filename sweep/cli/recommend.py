@@ -61,12 +61,19 @@ MANIFESTS = ("kubernetes", "dynamo")
 @click.option(
     "--concurrency",
     type=COUNT,
-    help="Requests that a replica must hold at once. Default: search for the best number.",
+    help="Requests that all replicas together must hold at once. Default: search for the best "
+    "number at one replica.",
 )
 @click.option(
     "--requests-per-s",
     type=POSITIVE,
-    help="Requests per second that all replicas must serve together. Default: one replica.",
+    help="Requests per second that all replicas must serve together.",
+)
+@click.option(
+    "--replicas",
+    type=COUNT,
+    help="Replicas that share the load. Default: as many as are best for --concurrency or "
+    "necessary for --requests-per-s, else one.",
 )
 @request_options(DRAFTS_OPTION)
 @spread_options
@@ -82,8 +89,8 @@ MANIFESTS = ("kubernetes", "dynamo")
 @listed(
     "--precision",
     PRECISION,
-    "Precision recipes. Default: that of the model's own file if it is quantised, else fp16; all "
-    "of --from.",
+    "Precision recipes. Default: that of the model's own file if it is quantised, else 16 and "
+    "8 bits; all of --from.",
 )
 @listed(
     "--tp",
@@ -167,6 +174,7 @@ def recommend(
     osl: int | None,
     concurrency: int | None,
     requests_per_s: float | None,
+    replicas: int | None,
     prefix_hit_rate: float | None,
     shared_prefix_tokens: int | None,
     draft_tokens: tuple[int, ...],
@@ -242,7 +250,7 @@ def recommend(
         raise click.UsageError(
             f"the result of --from has its own requests and drafts; leave --{named} out"
         )
-    from sweep.decisions import recommend_text
+    from sweep.decisions import recommend_notes, recommend_text
     from sweep.decisions.deployment_sweep import sweep_deployments
     from sweep.decisions.deployment_table import read_deployments
     from sweep.decisions.deployments import Offer
@@ -258,6 +266,7 @@ def recommend(
     given = by_entry(parse_prices(price), list(catalog.paths("hardware")))
     known = ({} if prices is None else read_prices(prices)) | given
     offer = Offer(hardware, precision, tp, pp, dp_attention)
+    demand = Demand(Limits(**limits), by, concurrency, requests_per_s, replicas)
     if source is not None:
         with open_results(source) as dataset:
             deployments = read_deployments(
@@ -268,6 +277,7 @@ def recommend(
                 isl=isl,
                 osl=osl,
                 concurrency=concurrency,
+                replicas=replicas,
             )
     else:
         deployments = sweep_deployments(
@@ -280,9 +290,10 @@ def recommend(
             calibration=load_calibration(calibration or PREDICTIONS),
             requests_axes=asked | (_SMALL_CHUNKS if disaggregated else {}),
             draft_model=draft_model,
+            replicas=replicas,
+            limits=demand.limits,
         )
     check_prices(given, deployments)
-    demand = Demand(Limits(**limits), by, concurrency, requests_per_s)
     found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
     if emit is not None and not disaggregated:
         return _emit(found, emit)
@@ -336,7 +347,7 @@ def recommend(
         if front:
             click.echo("Pareto front of output tokens per second per user and per GPU:")
             _print_ranks(recommend_text.rows(found, found.front))
-        for note in recommend_text.notes(found):
+        for note in recommend_notes.notes(found):
             click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
 

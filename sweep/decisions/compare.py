@@ -9,14 +9,20 @@ import xarray as xr
 
 from sweep.engines.calibration_file import IDEAL_NAME, recorded_name
 from sweep.errors import ResultError
-from sweep.schema.axes import AXES, LENGTHS
+from sweep.schema.axes import AXES, LABELLED, LENGTHS
 from sweep.schema.intervals import ENDS
 from sweep.schema.variables import VARIABLES
 
 METHODS = ("decode_step_latency", "global_decode_step_latency")
 """The operator roofline and the global roofline, shown side by side where a file has both."""
-DENOISING = "denoising_step_latency"
-"""The quantity that models that generate images are compared by."""
+USUAL = (
+    "denoising_step_latency",
+    "inflight_output_throughput_per_gpu",
+    "inflight_output_throughput",
+)
+"""Quantities that images and servers are compared by if none is asked for."""
+LOAD_AXES = ("batch_size", "concurrency", "request_rate")
+"""Axes that a map has upwards, the first of these that a result has."""
 SETTINGS = [axis for axis in AXES if axis not in ("model", "hardware", "batch_size")]
 BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
 """Better direction of a quantity, by its units."""
@@ -24,14 +30,15 @@ BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
 
 @dataclass(frozen=True)
 class Comparison:
-    """Advantage of one accelerator, or value of another axis, by sequence length and batch size.
+    """Advantage of one accelerator, or value of another axis, along two axes of a result.
 
     Attributes:
         model: The model.
         variable: The quantity.
         hardware: The two accelerators, or values of another axis in words; the ratio is above 1
             where the first does better.
-        ratio: Over `batch_size` and one length axis.
+        ratio: Over two axes: `load_axis`, usually the batch size or the concurrency, and
+            `length_axis`, usually a length.
         fits: Cells that each of the two can run, at some value of the axes along which the
             quantity does not vary, or `None` if the file does not say.
         setting: Values along the axes that do not vary, in words.
@@ -49,9 +56,14 @@ class Comparison:
     close: xr.DataArray | None = None
 
     @property
+    def load_axis(self) -> str:
+        """The first axis that the ratio varies over, usually a load."""
+        return str(self.ratio.dims[0])
+
+    @property
     def length_axis(self) -> str:
-        """The length axis the ratio varies over."""
-        return next(str(dim) for dim in self.ratio.dims if dim in LENGTHS)
+        """The second axis that the ratio varies over, usually a length."""
+        return str(self.ratio.dims[1])
 
     def sentence(self) -> str:
         """The answer in one sentence."""
@@ -82,7 +94,7 @@ class Comparison:
 
     def _close_note(self, counted: xr.DataArray) -> str:
         if self.close is None:
-            return ""
+            return "" if self.calibration == IDEAL_NAME else "; it has no interval"
         close = int((self.close & counted).sum())
         if not close:
             return ", beyond their 90 % intervals"
@@ -92,7 +104,7 @@ class Comparison:
     def _region(self, where: xr.DataArray) -> str:
         """The corner of the mesh that holds all cells of `where`."""
         parts = []
-        for dim in ("batch_size", self.length_axis):
+        for dim in (self.load_axis, self.length_axis):
             held = where.any([d for d in where.dims if d != dim])
             values = where[dim].values[held.values]
             low, high = values.min(), values.max()
@@ -165,7 +177,7 @@ def compare(
         raise ResultError(f"variable {variable!r} is damaged; run llm-sweep check for details")
     if variable not in comparable(dataset):
         raise ResultError(
-            f"variable {variable!r} is not a time, rate or energy over hardware and batch size; "
+            f"variable {variable!r} is not a time, rate or energy over hardware and another axis; "
             f"the file has {', '.join(comparable(dataset)) or 'none'}"
         )
     if along not in array.dims:
@@ -177,6 +189,8 @@ def compare(
         able = _able(dataset["feasible"], array, chosen)
         first, second = (_pick(able, {along: name, "model": model, **chosen}) for name in hardware)
         fits = first, second
+    elif VARIABLES[variable].masked:
+        fits = pair[0].notnull(), pair[1].notnull()
     fixed = {dim: array[dim].item() for dim in array.dims if array.sizes[dim] == 1}
     fixed |= {axis: value for axis, value in chosen.items() if value is not None}
     setting = ", ".join(f"{axis} {value}" for axis, value in fixed.items() if axis in SETTINGS)
@@ -235,10 +249,11 @@ def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
     if variable is not None:
         return METHODS if variable == METHODS[0] and METHODS[1] in dataset else (variable,)
     present = tuple(name for name in METHODS if name in dataset)
-    if not present and DENOISING in dataset:
-        return (DENOISING,)
     if present:
         return present
+    other = next((name for name in USUAL if name in dataset), None)
+    if other is not None:
+        return (other,)
     raise ResultError(
         f"the file has no {METHODS[0]}; choose one with --variable: "
         f"{', '.join(comparable(dataset))}"
@@ -252,13 +267,32 @@ def comparable(dataset: xr.Dataset) -> list[str]:
         for name in dataset.data_vars
         if str(name) in VARIABLES
         and VARIABLES[str(name)].units in BETTER
-        and {"hardware", "batch_size"} <= set(dataset[name].dims)
+        and not str(name).endswith(tuple(f"_{end}" for end in ENDS))
+        and "hardware" in dataset[name].dims
+        and set(dataset[name].dims) - {"model", "hardware", "precision"}
         and "operator" not in dataset[name].dims
     ]
 
 
+def choices(dataset: xr.Dataset) -> list[dict[str, Any]]:
+    """Variables that can be compared, one row each, with the axes that they vary over."""
+    return [
+        {
+            "variable": name,
+            "units": VARIABLES[name].units,
+            "axes": ", ".join(
+                f"{axis} ({size})"
+                for axis, size in dataset[name].sizes.items()
+                if size > 1 and axis not in ("model", "hardware")
+            ),
+            "interval": "yes" if f"{name}_{ENDS[0]}" in dataset else "no",
+        }
+        for name in comparable(dataset)
+    ]
+
+
 def _pick(array: xr.DataArray, chosen: Mapping[str, Any]) -> xr.DataArray:
-    """Reduce `array` to batch size and one length, at the `chosen` values."""
+    """Reduce `array` to two axes, at the `chosen` values: a load and a length if it has those."""
     for axis, value in chosen.items():
         if axis not in array.dims or value is None:
             continue
@@ -266,30 +300,44 @@ def _pick(array: xr.DataArray, chosen: Mapping[str, Any]) -> xr.DataArray:
         if value not in known:
             raise ResultError(f"the file has no {axis} {value!r}; it has {_listed(known)}")
         array = array.sel({axis: value}, drop=True)
-    longest = max(_open_lengths(array), key=lambda axis: array.sizes[axis], default=None)
-    kept = ("batch_size", longest)
+    several = [str(d) for d in array.dims if array.sizes[d] > 1]
+    kept = _mesh(array, several)
     array = array.squeeze(
         [d for d in array.dims if array.sizes[d] == 1 and d not in kept], drop=True
     )
-    open_dims = [d for d in array.dims if d not in ("batch_size", *LENGTHS)]
-    if open_dims:
-        choices = "; ".join(f"--select {d}=, one of {_listed(array[d].values)}" for d in open_dims)
-        raise ResultError(
-            f"the file varies over {' and '.join(map(str, open_dims))}; give {choices}"
-        )
-    lengths = _open_lengths(array)
-    if not lengths:
-        raise ResultError(f"variable {str(array.name)!r} varies over no length to compare along")
-    if len(lengths) > 1:
+    others = [d for d in several if d not in kept]
+    if not others and len(kept) == 2:
+        return array.transpose(*kept)
+    beyond = [d for d in others if d not in (*LOAD_AXES, *LENGTHS)]
+    if beyond:
+        choices = "; ".join(f"--select {d}=, one of {_listed(array[d].values)}" for d in beyond)
+        raise ResultError(f"the file varies over {' and '.join(beyond)}; give {choices}")
+    if others:
+        lengths = [d for d in several if d in LENGTHS] or several
         raise ResultError(
             f"the file varies over {' and '.join(lengths)}; fix one, as in "
             f"--select {lengths[1]}={array[lengths[1]].values[-1]}"
         )
-    return array.transpose("batch_size", *lengths)
+    raise ResultError(f"variable {str(array.name)!r} varies over one axis only; a map needs two")
 
 
-def _open_lengths(array: xr.DataArray) -> list[str]:
-    return [axis for axis in AXES if axis in LENGTHS and axis in array.dims]
+def _mesh(array: xr.DataArray, several: list[str]) -> list[str]:
+    """The two axes of a map, the first one upwards: a load and a length, or those of any kind.
+
+    Args:
+        array: Values along all axes that are left.
+        several: Those axes along which there are several values.
+    """
+    loads = [d for d in LOAD_AXES if d in array.dims]
+    lengths = [d for d in AXES if d in LENGTHS and d in array.dims]
+    longest = sorted(lengths, key=lambda d: -array.sizes[d])
+    others = [d for d in several if d not in (*loads, *lengths) and d not in LABELLED]
+    if len(several) > 2 or not others:
+        return [*loads[:1], *longest[:1]] if loads else longest[:2]
+    named = [d for d in (*others, *longest, *loads) if d in several]
+    spare = [d for d in (*longest, *loads) if d not in several]
+    two = [*named, *spare][:2]
+    return sorted(two, key=lambda d: d in LENGTHS)
 
 
 def _listed(values: Any) -> str:

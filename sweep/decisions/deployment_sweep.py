@@ -1,20 +1,25 @@
-"""Compute deployments by a sweep of servers with in-flight batching."""
+"""Sweep the deployments on offer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, islice
 from typing import Any
 
 import pandas as pd
 
 from sweep.decisions.deployment_table import as_table
 from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
+from sweep.decisions.load_search import refined
+from sweep.decisions.machines_on_offer import computes, machines_on_offer, refused_types
+from sweep.decisions.recommend import Limits
+from sweep.decisions.replicas import loads_of, replica_counts
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.engines.known import engine_of
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
-from sweep.grid.resolved import check_dtypes, usual
 from sweep.kernel.block import is_routed
-from sweep.models.checkpoint import checkpoint
+from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.runs.run import run
 from sweep.specs.catalog import Catalog
@@ -24,6 +29,8 @@ from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 MOST_REQUESTS = 2048
 """Largest number of requests in flight that is tried. [count]"""
+EVERY_LOAD = 32
+"""Number of requests in flight up to which every number is tried. [count]"""
 WIDEST = 64
 """Largest layout that is tried unless the offer names one. [GPUs]"""
 VARIABLES = [
@@ -49,6 +56,8 @@ def sweep_deployments(
     calibration: Calibration | None,
     requests_axes: Mapping[str, Sequence[float]] | None = None,
     draft_model: str | None = None,
+    replicas: int | None = None,
+    limits: Limits | None = None,
 ) -> Deployments:
     """Run a sweep over every deployment on offer.
 
@@ -57,56 +66,128 @@ def sweep_deployments(
         offer: What to choose from.
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
-        concurrency: Requests in flight at a replica; those of `loads` if not given. [count]
+        concurrency: Requests in flight at all replicas together; as many at one replica as is best
+            if not given. [count]
         catalog: Where to look names up.
         calibration: A calibration; ideal rooflines if not given.
         requests_axes: Values of `draft_tokens` and of `WORKLOAD_AXES`, one of each of these.
         draft_model: The model that drafts tokens; a layer of the model's kind if not given.
+        replicas: Replicas that share the requests; any number if not given. [count]
+        limits: Limits near which further loads are tried.
 
     Raises:
-        SpecError: A name is unknown, no accelerator computes in any of the types, or no layout
-            fits in one machine.
+        SpecError: A name is unknown, no accelerator computes in any of the types, no layout fits
+            in one machine, or there are more replicas than requests.
     """
-    spec = catalog.model(model)
-    named = [catalog.precision(name) for name in offer.precision or usual([spec])]
-    recipes = [checkpoint(spec).recipe if each.name == CHECKPOINT.name else each for each in named]
-    machines = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)] or solid_hardware(
-        catalog, calibration
-    )
-    axes = layout_axes(offer, machines, spec)
-    drafting = None if draft_model is None else catalog.model(draft_model)
-    requests: Any = [concurrency] if concurrency else loads(MOST_REQUESTS)
-    workload: dict[str, Any] = {a: list(values) for a, values in (requests_axes or {}).items()}
-    tables, recorded = [], ""
-    for recipe in recipes:
-        able = [machine for machine in machines if computes(machine, recipe)]
-        if not able:
-            continue
-        grid = Grid(
-            models=[spec],
-            hardware=list(able),
-            precision=[recipe],
-            **axes,
-            **memory_share(calibration),
-            **workload,
-            draft_model=drafting,
-            concurrency=requests,
-            isl=[isl],
-            osl=[osl],
-            variables=VARIABLES,
+    if concurrency and replicas and replicas > concurrency:
+        raise SpecError(
+            f"{replicas} replicas for {concurrency} requests: some would hold none; "
+            f"give at most {concurrency}"
         )
-        dataset = run(grid, catalog=catalog, calibration=calibration)
-        recorded = recorded_name(dataset.attrs)
-        tables.append(as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT))
-    if not tables:
+    spec = catalog.model(model)
+    recipes = recipes_on_offer(spec, offer, catalog, calibration)
+    machines, notes = machines_on_offer(offer, catalog, calibration)
+    drafting = None if draft_model is None else catalog.model(draft_model)
+    common: dict[str, Any] = {
+        "models": [spec],
+        **layout_axes(offer, machines, spec),
+        **memory_share(calibration),
+        **{axis: list(values) for axis, values in (requests_axes or {}).items()},
+        "draft_model": drafting,
+        "isl": [isl],
+        "osl": [osl],
+        "variables": VARIABLES,
+    }
+    able = [(recipe, [m for m in machines if computes(m, recipe)]) for recipe in recipes]
+    grids = [
+        {**common, "precision": [recipe], "hardware": list(each)} for recipe, each in able if each
+    ]
+    if not grids:
         names, types = (", ".join(spec.name for spec in specs) for specs in (machines, recipes))
         raise SpecError(f"no peak rate for {types} on any of {names}; choose another precision")
-    frame = pd.concat(tables, ignore_index=True)
-    kept = frame[_within_machines(frame, machines, offer)].reset_index(drop=True)
+    if offer.precision:
+        notes += refused_types(able, machines)
+    sweeps = _Sweeps(grids, catalog, calibration, machines, offer)
+    if concurrency:
+        counts = [replicas] if replicas else replica_counts(concurrency)
+        frame = sweeps.at(loads_of(concurrency, counts))
+    else:
+        frame = sweeps.at(search_loads())
     models = {each.name: each for each in (spec, drafting) if each is not None}
     specs = SpecsByName(models, {m.name: m for m in machines}, {r.name: r for r in recipes})
     draft = "" if drafting is None else drafting.name
-    return Deployments(spec.name, isl, osl, INFLIGHT, kept, recorded, specs, draft)
+    found = Deployments(
+        spec.name, isl, osl, INFLIGHT, frame, sweeps.recorded, specs, draft, tuple(notes)
+    )
+    if not concurrency:
+        frame = in_grid_order(refined(frame, found.axes, limits or Limits(), sweeps.at))
+    return replace(found, frame=frame.drop(columns="deployment"))
+
+
+def recipes_on_offer(
+    model: ModelSpec, offer: Offer, catalog: Catalog, calibration: Calibration | None
+) -> list[PrecisionSpec]:
+    """Recipes that an offer names, else those that the model is normally run in.
+
+    That of the model's own file if it is quantised, else 16 bits and the 8 bits of the engine.
+    """
+    engine = engine_of("" if calibration is None else calibration.engine)
+    usual = (CHECKPOINT.name,) if is_quantised(model) else engine.precisions
+    named = [catalog.precision(name) for name in offer.precision or usual]
+    return [checkpoint(model).recipe if each.name == CHECKPOINT.name else each for each in named]
+
+
+@dataclass
+class _Sweeps:
+    """Sweeps of the same deployments at several loads.
+
+    Attributes:
+        grids: Axes of a grid for each recipe, all but the load.
+        catalog: Where to look names up.
+        calibration: A calibration; ideal rooflines if not given.
+        machines: The accelerators.
+        offer: Whose layouts to keep.
+        recorded: Name and digest of the calibration, after a sweep.
+    """
+
+    grids: Sequence[Mapping[str, Any]]
+    catalog: Catalog
+    calibration: Calibration | None
+    machines: Sequence[HardwareSpec]
+    offer: Offer
+    recorded: str = ""
+
+    def at(self, wanted: Sequence[int]) -> pd.DataFrame:
+        """All deployments at some loads of a replica, by deployment and then by load. [count]"""
+        tables = []
+        for own, block in blocks(wanted):
+            for number, axes in enumerate(self.grids):
+                grid = Grid(**axes, concurrency=block)
+                dataset = run(grid, catalog=self.catalog, calibration=self.calibration)
+                self.recorded = recorded_name(dataset.attrs)
+                table = as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT)
+                table["deployment"] = number * 10**9 + table.index // len(block)
+                tables.append(table[table["asked"].isin(own)])
+        frame = pd.concat(tables, ignore_index=True)
+        return in_grid_order(frame[_within_machines(frame, self.machines, self.offer)])
+
+
+def in_grid_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows by deployment, and by load where the deployment is the same."""
+    return frame.sort_values(["deployment", "asked"], kind="stable").reset_index(drop=True)
+
+
+def blocks(wanted: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """The loads in lists, each also filled up with others to the same length.
+
+    One compiled kernel computes lists of equal length.
+    """
+    size = len(search_loads())
+    ordered = sorted(set(wanted))
+    for start in range(0, len(ordered), size):
+        own = ordered[start : start + size]
+        others = (load for load in count(1) if load not in own)
+        yield own, sorted([*own, *islice(others, size - len(own))])
 
 
 def memory_share(calibration: Calibration | None) -> dict[str, Any]:
@@ -120,22 +201,19 @@ def memory_share(calibration: Calibration | None) -> dict[str, Any]:
     return {} if axis == "kv_cache_fraction" else {axis: [share]}
 
 
-def solid_hardware(catalog: Catalog, calibration: Calibration | None = None) -> list[HardwareSpec]:
-    """Accelerators whose figures are solid.
-
-    Args:
-        catalog: Where to look.
-        calibration: A calibration; only accelerators of the vendors that it was fitted to are kept.
-    """
-    specs = [catalog.hardware(name) for name in catalog.paths("hardware")]
-    seen = [] if calibration is None else calibration.seen.get("hardware", [])
-    vendors = {spec.vendor for spec in specs if spec.name in seen or not seen}
-    return [spec for spec in specs if spec.confidence == "solid" and spec.vendor in vendors]
-
-
 def powers_of_two(most: int) -> list[int]:
     """1, 2, 4 and so on up to `most`."""
     return [2**n for n in range(most.bit_length()) if 2**n <= most]
+
+
+def search_loads() -> list[int]:
+    """Loads of a replica to begin with: all up to 32, then eight to each doubling. [count]
+
+    Latencies do not only grow with the load: one more prompt may not fit the iteration of the
+    others, so that each waits for fewer. Coarser loads would step over those.
+    """
+    doublings = range(8 * (MOST_REQUESTS // EVERY_LOAD).bit_length() - 8 + 1)
+    return sorted({*range(1, EVERY_LOAD), *(round(EVERY_LOAD * 2 ** (n / 8)) for n in doublings)})
 
 
 def loads(most: int) -> list[int]:
@@ -179,12 +257,3 @@ def _within_machines(
             "give both tp and pp for layouts over several machines"
         )
     return within
-
-
-def computes(machine: HardwareSpec, recipe: PrecisionSpec) -> bool:
-    """Whether an accelerator has a rate for every type of a recipe."""
-    try:
-        check_dtypes(machine, recipe)
-    except SpecError:
-        return False
-    return True

@@ -16,6 +16,7 @@ from sweep.decisions.deployments import (
     Offer,
     Scheme,
 )
+from sweep.decisions.replicas import loads_of, replica_counts
 from sweep.decisions.specs_by_name import SpecsByName, model_in, value_in
 from sweep.engines.calibration_file import recorded_name
 from sweep.errors import ResultError
@@ -34,6 +35,7 @@ def read_deployments(
     isl: int | None = None,
     osl: int | None = None,
     concurrency: int | None = None,
+    replicas: int | None = None,
 ) -> Deployments:
     """Read the deployments of a result: with in-flight batching if it has that, else static.
 
@@ -44,7 +46,9 @@ def read_deployments(
         model: Required if the result has several.
         isl: Required if the result has several. [count]
         osl: Required if the result has several. [count]
-        concurrency: Requests held at once; all that the result has if not given. [count]
+        concurrency: Requests that all replicas hold together; every load of a replica that the
+            result has if not given. [count]
+        replicas: Replicas that share them; any number if not given. [count]
 
     Raises:
         ResultError: The result lacks a required variable or value, or varies over an axis that is
@@ -74,7 +78,7 @@ def read_deployments(
         axis: list(getattr(offer, axis)) for axis in DEPLOYMENT_AXES if getattr(offer, axis, ())
     }
     if concurrency is not None:
-        wanted[scheme.load] = [concurrency]
+        wanted[scheme.load] = _shares(dataset, scheme.load, concurrency, replicas)
     for axis, values in wanted.items():
         dataset = dataset.sel({axis: [_known(dataset, axis, value) for value in values]})
     selected = dataset.sel(fixed)
@@ -99,6 +103,23 @@ def read_deployments(
     return Deployments(
         fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs, draft
     )
+
+
+def _shares(dataset: xr.Dataset, load: str, concurrency: int, replicas: int | None) -> list[int]:
+    """Loads of single replicas that a total load splits into. [count]
+
+    Raises:
+        ResultError: The result has not all of these for any number of replicas.
+    """
+    known = [int(each) for each in dataset[load].values] if load in dataset.dims else []
+    counts = [replicas] if replicas else replica_counts(concurrency, known)
+    wanted = loads_of(concurrency, counts)
+    missing = sorted({*wanted} - {*known})
+    if missing or not wanted:
+        least = f"{missing[0]}" if missing else f"{concurrency}, nor of equal shares of it"
+        has = f"; it has {_listed(known)}" if known else ""
+        raise ResultError(f"the result has no {load} {least}{has}")
+    return wanted
 
 
 def _check_positive(frame: pd.DataFrame, columns: Sequence[str]) -> None:

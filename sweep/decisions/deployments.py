@@ -70,8 +70,8 @@ class Offer:
 
     Attributes:
         hardware: Accelerators; empty for all whose figures are solid.
-        precision: Precision recipes; empty for that of the model's own file, or `fp16` if it is not
-            quantised, or for all of a result.
+        precision: Precision recipes; empty for that of the model's own file, or 16 and 8 bits if
+            it is not quantised, or for all of a result.
         tp: Tensor-parallel widths; empty for powers of two within a machine. [count]
         pp: Pipeline stages; empty for powers of two within a machine. [count]
         dp_attention: Attention groups; empty for powers of two within a machine if the model has
@@ -96,13 +96,14 @@ class Deployments:
         scheme: How requests are batched.
         frame: One row per deployment and load, in a fixed order. Columns: `hardware`,
             `precision`, those axes of the layout, the server and the requests that there are,
-            `asked` and `held` requests, `fit` (requests whose cache fits, if known), `drawn`
-            (watts of a GPU) and `prompts` (share of the time that prompts take), if known,
-            `throughput` with `lower` and `upper`, `ttft`, `tpot`, `runs`, `reason`, `beyond` (in
-            what ways the prediction extrapolates), `gpus`.
+            `asked` and `held` requests of one replica, `fit` (requests whose cache fits, if
+            known), `drawn` (watts of a GPU) and `prompts` (share of the time that prompts take), if
+            known, `throughput` with `lower` and `upper`, `ttft`, `tpot`, `runs`, `reason`, `beyond`
+            (in what ways the prediction extrapolates), `gpus`.
         calibration: The calibration's name and digest, or `ideal`.
         specs: The specifications behind the names.
         draft: Name of the model that drafts tokens, if it is a model of its own.
+        notes: Sentences on what the offer covers and leaves out.
     """
 
     model: str
@@ -113,6 +114,13 @@ class Deployments:
     calibration: str
     specs: SpecsByName
     draft: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def axes(self) -> list[str]:
+        """Columns that identify a deployment, all but its load."""
+        columns = (*DEPLOYMENT_AXES, *WORKLOAD_AXES)
+        return [column for column in columns if column in self.frame]
 
     @property
     def draft_blocks(self) -> tuple[Block, ...] | None:

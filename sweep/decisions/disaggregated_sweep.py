@@ -10,28 +10,26 @@ import xarray as xr
 
 from sweep.decisions.deployment_sweep import (
     MOST_REQUESTS,
-    computes,
     layout_axes,
     loads,
     machine_gpus,
     memory_share,
     powers_of_two,
-    solid_hardware,
+    recipes_on_offer,
 )
 from sweep.decisions.deployments import Offer
 from sweep.decisions.disaggregated import Instance
+from sweep.decisions.machines_on_offer import computes, machines_on_offer
 from sweep.decisions.prices import price_of
 from sweep.decisions.recommend import By
 from sweep.engines.calibration_file import Calibration
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
-from sweep.grid.resolved import usual
-from sweep.models.checkpoint import checkpoint
 from sweep.runs.run import run
 from sweep.schema.axes import REPLICA_GPUS
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
-from sweep.specs.precision import CHECKPOINT, PrecisionSpec
+from sweep.specs.precision import PrecisionSpec
 
 LARGEST_BATCH = 32
 """Largest number of prompts in a batch that is tried. [count]"""
@@ -71,11 +69,8 @@ def sweep_instances(
     if osl < 2:
         raise SpecError("osl: a decode pool needs two output tokens at least")
     spec = catalog.model(model)
-    named = [catalog.precision(name) for name in offer.precision or usual([spec])]
-    recipes = [checkpoint(spec).recipe if each.name == CHECKPOINT.name else each for each in named]
-    machines = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)] or solid_hardware(
-        catalog, calibration
-    )
+    recipes = recipes_on_offer(spec, offer, catalog, calibration)
+    machines, _ = machines_on_offer(offer, catalog, calibration)
     if transfer_bandwidth is None and not any(m.network_bandwidth_bytes_per_s for m in machines):
         raise SpecError(
             "no accelerator on offer states network_bandwidth_bytes_per_s; give the bandwidth "

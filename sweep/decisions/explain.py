@@ -1,6 +1,6 @@
 """Explain one cell: time by operator and resource, memory, and the effect of each resource."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.decisions.iterations import ITERATIONS, iterations, share_of_iterations
+from sweep.decisions.memory_parts import memory_parts
 from sweep.decisions.operator_breakdown import (
     HOST,
     SPENT,
@@ -30,17 +32,16 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
-from sweep.kernel.state_memory import state_memory, stateful
 from sweep.runs.run import run_cell
 from sweep.schema.axes import LOADS, SPREADS
-from sweep.schema.intervals import CALIBRATED, ENDS
+from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog, current_catalog
-from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import CHECKPOINT
 
 MEMORY = ("weight_memory", "kv_cache_memory", "memory_required")
+"""Memory of a static batch. [byte]"""
 FIGURES = (
     "ttft",
     "tpot",
@@ -55,7 +56,6 @@ SERVED_FIGURES = (
     "max_request_rate",
     "inflight_utilisation",
     "inflight_concurrency",
-    "inflight_output_throughput",
     "inflight_ttft",
     "inflight_queue_time",
     "inflight_prefill_time",
@@ -63,10 +63,15 @@ SERVED_FIGURES = (
     "inflight_tpot",
     "inflight_tpot_p99",
     "inflight_request_latency",
+    "inflight_output_throughput",
+    "inflight_output_throughput_per_gpu",
+    "inflight_output_throughput_per_user",
     "inflight_power",
     "inflight_energy_per_output_token",
 )
-"""Figures of a server, where the cell has a load."""
+"""Figures of a server with in-flight batching."""
+SERVED_QUANTITIES = ("inflight_ttft", "inflight_tpot", "inflight_output_throughput")
+"""Quantities of a server whose elasticities are reported."""
 QUANTITIES = ("ttft", "tpot", "output_throughput", "sequences_that_fit")
 """Quantities whose elasticities are reported."""
 
@@ -104,17 +109,19 @@ class OperatorPart:
 
 @dataclass(frozen=True)
 class Phase:
-    """A prefill of the whole batch, or one decode step of it.
+    """A prefill of the whole batch or one decode step of it, or an iteration of a server.
 
     Attributes:
-        name: `prefill` or `decode_step`.
+        name: `prefill` or `decode_step`, or one of `ITERATIONS`.
         tokens: Tokens that each sequence attends to at its end. [count]
         parts: Operators in the order they first run, then the host.
+        times: Share of the iterations of a server that are of this kind. [1]
     """
 
     name: str
     tokens: float
     parts: tuple[OperatorPart, ...]
+    times: float = 1.0
 
     @property
     def latency(self) -> float:
@@ -134,14 +141,18 @@ class Explanation:
         cell: Label or number along every axis.
         recipe: The recipe of the model's own file in words; empty if the cell has another.
         calibration: Name of the calibration, `ideal` for bounds.
-        phases: The prefill, and a decode step at the mean context unless `osl` is 1.
-        figures: Values of `FIGURES` by variable, and of `SERVED_FIGURES` under a load; NaN where
-            unknown, in SI units.
+        phases: The prefill, and a decode step at the mean context unless `osl` is 1; of a server
+            its iterations with prompts and those without.
+        figures: Values of `FIGURES` or of `SERVED_FIGURES` by variable, or of both for a static
+            batch under a load; NaN where unknown, in SI units.
         intervals: Ends of the 90 % intervals, for the figures that have one.
-        memory: Memory on each GPU by variable, the part of `kv_cache_memory` that does not grow
-            with the context as `state` if there is any, and the capacity as `device`. [byte]
+        memory: Memory on each GPU by name: weights, cache and the part of it that does not grow
+            with the context as `state` if there is any, activations, what an engine keeps for
+            itself, the sum of all, and the capacity as `device`. [byte]
         reasons: Why the cell cannot run; empty if it can.
-        elasticities: By `QUANTITIES` and `RESOURCES`, in percent for a percent.
+        elasticities: By `QUANTITIES` or `SERVED_QUANTITIES` and `RESOURCES`, in percent for a
+            percent.
+        flags: What the prediction extrapolates to, by `EXTRAPOLATION`.
     """
 
     cell: Mapping[str, Any]
@@ -153,6 +164,7 @@ class Explanation:
     memory: Mapping[str, float]
     reasons: tuple[str, ...]
     elasticities: Mapping[str, Mapping[str, float]]
+    flags: tuple[str, ...] = ()
 
 
 def explain(
@@ -161,11 +173,11 @@ def explain(
     catalog: Catalog | None = None,
     calibration: Calibration | None = None,
 ) -> Explanation:
-    """Explain the only cell of a grid of static batches, in float64.
+    """Explain the only cell of a grid, in float64: a static batch, or a server.
 
     Args:
-        grid: Axes of one value each, with `batch_size`, `isl` and `osl`; its variables are
-            ignored.
+        grid: Axes of one value each, with `isl` and `osl`; with `batch_size` for a static batch,
+            else with `concurrency` for a server. Its variables are ignored.
         catalog: Where to look names up; the user's and the shipped configs by default.
         calibration: A calibration; ideal rooflines if not given.
 
@@ -173,46 +185,44 @@ def explain(
         SpecError: A name is unknown, or the hardware has no rate for a type of the precision.
         GridError: An axis has several values, or one is missing.
     """
-    of_a_server = {*LOADS, *SPREADS, "scheduler"} & set(grid.numbers)
-    figures = (*FIGURES, *(SERVED_FIGURES if of_a_server else ()))
-    wanted = grid.model_copy(update={"variables": [*figures, *MEMORY, "infeasible_reason"]})
-    one = resolve(wanted, catalog or current_catalog())
+    served = "batch_size" not in grid.numbers and "concurrency" in grid.numbers
+    names: tuple[str, ...] = SERVED_FIGURES if served else FIGURES
+    if not served and not {*LOADS, *SPREADS, "scheduler"}.isdisjoint(grid.numbers):
+        names = (*FIGURES, *SERVED_FIGURES)
+    reason = "inflight_infeasible_reason" if served else "infeasible_reason"
+    wanted = [*names, *(("weight_memory",) if served else MEMORY), reason]
+    one = resolve(grid.model_copy(update={"variables": wanted}), catalog or current_catalog())
     several = [axis for axis, size in one.sizes.items() if size > 1]
     if several:
         raise GridError(f"explain takes one cell; give one {' and one '.join(several)}")
     numbers = {axis: values[0] for axis, values in one.numbers.items()}
     found = run_cell(one, calibration)
     values = {str(name): float(array) for name, array in found.squeeze().data_vars.items()}
-    reason = int(values["infeasible_reason"])
+    bits = int(values[reason])
+    with _float64():
+        memory = memory_parts(_cell(one, numbers, calibration), values, one.hardware[0])
     return Explanation(
         cell={axis: one.labels[axis][0] for axis in one.labels} | numbers,
         recipe=one.recipes[0][0].note if one.precision[0].name == CHECKPOINT.name else "",
         calibration=IDEAL_NAME if calibration is None else calibration.name,
-        phases=_phases(one, numbers, calibration),
-        figures={name: values[name] for name in figures},
+        phases=(_iterations if served else _phases)(one, numbers, calibration),
+        figures={name: values[name] for name in names},
         intervals={
             name: (values[f"{name}_{ENDS[0]}"], values[f"{name}_{ENDS[1]}"])
-            for name in figures
+            for name in names
             if name in CALIBRATED and f"{name}_{ENDS[0]}" in values
         },
-        memory={
-            **{name: values[name] for name in MEMORY},
-            **_state(one, numbers),
-            "device": _capacity(one.hardware[0]),
-        },
-        reasons=tuple(why for why, bit in INFEASIBLE_REASONS.items() if reason & bit),
+        memory=memory,
+        reasons=tuple(why for why, bit in INFEASIBLE_REASONS.items() if bits & bit),
         elasticities=_elasticities(one, numbers, calibration),
+        flags=_flags(values),
     )
 
 
-def _state(one: Resolved, numbers: Mapping[str, float]) -> dict[str, float]:
-    """Memory of the states of a batch, by the name that an explanation has for it. [byte]"""
-    point = _cell(one, numbers, None)
-    return {"state": float(state_memory(point))} if stateful(point) else {}
-
-
-def _capacity(spec: HardwareSpec) -> float:
-    return spec.usable_memory_bytes or spec.memory_bytes
+def _flags(values: Mapping[str, float]) -> tuple[str, ...]:
+    """Names of what any of the predictions extrapolates to."""
+    bits = [int(values[mask]) for mask in EXTRAPOLATIONS if mask in values]
+    return tuple(name for name, bit in EXTRAPOLATION.items() if any(each & bit for each in bits))
 
 
 def _phases(
@@ -227,7 +237,32 @@ def _phases(
     return tuple(_phase(name, tokens, blocks, found[name]) for name, tokens in shown.items())
 
 
-def _phase(name: str, tokens: float, blocks: Sequence[Block], found: Mapping[str, Any]) -> Phase:
+def _iterations(
+    one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
+) -> tuple[Phase, ...]:
+    """Iterations of a server, with prompts and without; only those that there are."""
+    isl, osl = numbers["isl"], numbers["osl"]
+    (_, blocks), context = one.models[0], mean_context(isl, osl)
+
+    def of_each(point: Point) -> dict[str, Any]:
+        parts = iterations(point, context)
+        by_kind: dict[str, Any] = {kind: _summed(blocks, each) for kind, each in parts.items()}
+        return {**by_kind, "lumps": share_of_iterations(point)}
+
+    with _float64():
+        found = computed(of_each, _cell(one, numbers, calibration))
+    lumps = float(found["lumps"])
+    shares = dict(zip(ITERATIONS, (lumps, 1 - lumps), strict=True))
+    return tuple(
+        _phase(kind, context, blocks, found[kind], share)
+        for kind, share in shares.items()
+        if share > 0
+    )
+
+
+def _phase(
+    name: str, tokens: float, blocks: Sequence[Block], found: Mapping[str, Any], times: float = 1.0
+) -> Phase:
     parts = [
         OperatorPart(
             operator,
@@ -241,26 +276,33 @@ def _phase(name: str, tokens: float, blocks: Sequence[Block], found: Mapping[str
     if waited:
         spent = dict.fromkeys(SPENT, 0.0) | {"overhead": waited}
         parts.append(OperatorPart(HOST, spent, "", 0.0, 0.0, 0.0))
-    return Phase(name, tokens, tuple(parts))
+    return Phase(name, tokens, tuple(parts), times)
 
 
 def _by_operator(point: Point) -> dict[str, dict[str, jax.Array]]:
     """Amounts by operator, in the order of `operator_names`, and the host's time, by phase."""
     blocks = point.model.blocks
+    return {name: _summed(blocks, [amounts]) for name, amounts in break_down(point).items()}
 
-    def summed(amounts: Amounts) -> dict[str, jax.Array]:
-        names = ("spent", "flops", "memory_bytes", "network_bytes")
-        bound_by = [
-            sum_by_name(blocks, jnp.where(amounts.bound == index, amounts.seconds, 0.0))
-            for index in range(len(BOUNDS))
-        ]
-        return {
-            **{name: sum_by_name(blocks, getattr(amounts, name)) for name in names},
-            "bound": jax.vmap(slowest)(*bound_by),
-            "host": amounts.seconds[-1],
-        }
 
-    return {name: summed(amounts) for name, amounts in break_down(point).items()}
+def _summed(blocks: Sequence[Block], parts: Sequence[Amounts]) -> dict[str, jax.Array]:
+    """Amounts by operator of parts of a phase that run after one another."""
+
+    def total(rows: Callable[[Amounts], jax.Array]) -> jax.Array:
+        first, *others = (sum_by_name(blocks, rows(part)) for part in parts)
+        return sum(others, start=first)
+
+    def of(name: str) -> jax.Array:
+        return total(lambda part: getattr(part, name))
+
+    def bound_by(index: int) -> jax.Array:
+        return total(lambda part: jnp.where(part.bound == index, part.seconds, 0.0))
+
+    return {
+        **{name: of(name) for name in ("spent", "flops", "memory_bytes", "network_bytes")},
+        "bound": jax.vmap(slowest)(*map(bound_by, range(len(BOUNDS)))),
+        "host": jnp.asarray(sum(part.seconds[-1] for part in parts)),
+    }
 
 
 def _elasticities(
@@ -270,14 +312,17 @@ def _elasticities(
         found = computed(_derivatives, _cell(one, numbers, calibration))
     return {
         name: dict(zip(RESOURCES, found[name].tolist(), strict=True))
-        for name in QUANTITIES
-        if np.isfinite(found[name]).all()
+        for name in (*QUANTITIES, *SERVED_QUANTITIES)
+        if name in found and np.isfinite(found[name]).all()
     }
 
 
 def _derivatives(point: Point) -> dict[str, jax.Array]:
     def quantities(request: Request) -> dict[str, Scalar]:
-        found = {name: getattr(request, name) for name in QUANTITIES if name in VARIABLES}
+        names = SERVED_QUANTITIES if point.batch_size is None else QUANTITIES
+        found = {name: getattr(request, name) for name in names if name in VARIABLES}
+        if point.batch_size is None:
+            return found
         return {**found, "sequences_that_fit": sequences_that_fit(request)}
 
     return elasticities(point, quantities)

@@ -3,15 +3,31 @@
 from math import isfinite
 from typing import Any
 
-from sweep.decisions.explain import Explanation, Phase
+from sweep.decisions.explain import Explanation, OperatorPart, Phase
 from sweep.decisions.operator_breakdown import SPENT
 from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.kernel.elasticity import RESOURCES
 from sweep.schema.axes import LABELLED, gpus_of
 from sweep.schema.variables import VARIABLES
 
-NAMES = {"device": "device memory", "state": "of it, states of fixed size"}
+NAMES = {
+    "device": "device memory",
+    "state": "of it, states of fixed size",
+    "cache": "KV cache that the server reserves",
+    "activations": "activations and buffers",
+    "kept": "what the engine keeps for itself",
+    "taken": "all of these",
+}
 """Names of kinds of memory that are no variables."""
+READABLE = {
+    "s": (("s", 1.0), ("ms", 1e3), ("µs", 1e6)),
+    "byte": (("GB", 1e-9), ("MB", 1e-6), ("byte", 1.0)),
+    "s-1": (("tokens/s", 1.0),),
+    "1": (("requests", 1.0),),
+}
+"""Units that a person reads, by SI unit: the first in which a value is at least 1."""
+SMALL_MATRICES = "small matrices"
+"""Bound of an operator most of whose compute is lost in matrices of few rows."""
 
 
 def title(explanation: Explanation) -> str:
@@ -35,7 +51,7 @@ def operator_rows(phase: Phase) -> list[dict[str, Any]]:
             "operator": part.operator,
             "time (ms)": 1e3 * part.latency,
             "share": f"{part.latency / phase.latency:.1%}",
-            "bound": part.bound or "host",
+            "bound": _bound(part),
             "GFLOP": part.flops / 1e9,
             "memory (GB)": part.memory_bytes / 1e9,
             "FLOP/byte": part.intensity,
@@ -50,7 +66,7 @@ def operator_rows(phase: Phase) -> list[dict[str, Any]]:
         "operator": "all",
         "time (ms)": 1e3 * phase.latency,
         "share": "100.0%",
-        "bound": max(SPENT, key=phase.share),
+        "bound": max(SPENT, key=phase.share).replace("_", " "),
         "GFLOP": flops / 1e9,
         "memory (GB)": moved / 1e9,
         "FLOP/byte": flops / moved,
@@ -59,23 +75,46 @@ def operator_rows(phase: Phase) -> list[dict[str, Any]]:
     return [*rows, whole]
 
 
+def _bound(part: OperatorPart) -> str:
+    lost, computing = part.seconds["small_matrices"], part.seconds["compute"]
+    if part.bound == "compute" and lost > computing:
+        return SMALL_MATRICES
+    return part.bound or "host"
+
+
 def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
-    """One row per figure and per kind of memory."""
+    """One row per figure and per kind of memory, in units that a person reads."""
     rows = []
     for name, value in {**explanation.figures, **explanation.memory}.items():
         low, high = explanation.intervals.get(name, (None, None))
+        unit, factor = _readable(value, "byte" if name in NAMES else VARIABLES[name].units)
         rows.append(
             {
                 "figure": NAMES.get(name, name),
-                "value": value if isfinite(value) else None,
-                "units": "byte" if name in NAMES else VARIABLES[name].units,
-                "lower": low,
-                "upper": high,
+                "value": factor * value if isfinite(value) else None,
+                "units": unit,
+                "lower": None if low is None else factor * low,
+                "upper": None if high is None else factor * high,
             }
         )
     if not explanation.intervals:
         rows = [{key: row[key] for key in ("figure", "value", "units")} for row in rows]
     return rows
+
+
+def _readable(value: float, units: str) -> tuple[str, float]:
+    """Name and factor of the unit in which a value is shown."""
+    known = READABLE.get(units, ((units, 1.0),))
+    if not value:
+        return known[0]
+    return next((each for each in known if abs(value) * each[1] >= 1), known[-1])
+
+
+def phase_title(phase: Phase) -> str:
+    """The phase, its context, and how often a server runs it, in one line."""
+    often = "" if phase.times == 1 else f", {100 * phase.times:.3g} % of the iterations"
+    name = phase.name.replace("_", " ")
+    return f"{name}, {phase.tokens:,.0f} tokens of context{often}, per GPU:"
 
 
 def elasticity_rows(explanation: Explanation) -> list[dict[str, Any]]:
@@ -103,6 +142,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
             phase.name: {
                 "seconds": phase.latency,
                 "tokens": phase.tokens,
+                "share_of_iterations": phase.times,
                 "operators": {
                     part.operator: {
                         "seconds": part.latency,
@@ -121,6 +161,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         "figures": {k: v if isfinite(v) else None for k, v in explanation.figures.items()},
         "intervals": {name: list(ends) for name, ends in explanation.intervals.items()},
         "memory": dict(explanation.memory),
+        "extrapolation": list(explanation.flags),
         "infeasible_reasons": list(explanation.reasons),
         "elasticities": {name: dict(by) for name, by in explanation.elasticities.items()},
     }

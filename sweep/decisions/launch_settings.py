@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, Deployments, numbers
 from sweep.decisions.recommend import Recommendation
-from sweep.decisions.recommend_text import recorded_calibration
+from sweep.decisions.rivals import recorded_calibration
 from sweep.errors import SpecError
 from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.single_cell import cell

@@ -23,9 +23,10 @@ from sweep.schema.terms import BOUNDS
 PHASES = ("prefill", "decode_step")
 HOST = "host"
 """Name of the last row: the host, which works between the operators."""
-SPENT = (*BOUNDS, "unhidden", "overhead")
+SPENT = (*BOUNDS, "unhidden", "overhead", "small_matrices")
 """Uses of time: the resource that binds, the part of the other resources that it does not
-hide, and the overhead beyond all resources."""
+hide, the overhead beyond all resources, and the part of the compute that is lost because matrices
+of few rows leave units idle."""
 NO_BOUND = -1
 """The host's index into `BOUNDS`."""
 
@@ -70,7 +71,7 @@ def break_down(point: Point) -> dict[str, Amounts]:
     """
     host = host_latency(point, point.group_sequences / point.microbatches)
     works = phases.prefill(point), phases.decode_step(point)
-    return {name: _amounts(each, host) for name, each in zip(PHASES, works, strict=True)}
+    return {name: amounts_of(each, host) for name, each in zip(PHASES, works, strict=True)}
 
 
 def sum_by_name(blocks: Sequence[Block], rows: Array) -> Array:
@@ -92,7 +93,13 @@ def sum_by_name(blocks: Sequence[Block], rows: Array) -> Array:
     return jnp.stack([total(operator) for operator in operator_names(blocks)])
 
 
-def _amounts(works: Sequence[Work], host: Scalar) -> Amounts:
+def amounts_of(works: Sequence[Work], host: Scalar) -> Amounts:
+    """Amounts of works in running order, and of the host after them.
+
+    Args:
+        works: Operators of one pass.
+        host: Time of the host. [s]
+    """
     nothing = jnp.zeros(len(SPENT))
     return Amounts(
         seconds=_stacked([*(work.count * work.seconds.latency for work in works), host]),
@@ -124,7 +131,9 @@ def _spent(seconds: Seconds) -> Array:
     busy = [jnp.asarray(time) for time in _busy(seconds)]
     binding = _binding(seconds)
     longest = [jnp.where(binding == index, time, 0.0) for index, time in enumerate(busy)]
-    overhead = jnp.asarray(seconds.overhead)
+    overhead, idle = jnp.asarray(seconds.overhead), jnp.asarray(seconds.idle)
     unhidden = seconds.latency - sum(longest[1:], start=longest[0]) - overhead
+    lost = jnp.where(binding == BOUNDS.index("compute"), idle, 0.0)
+    longest[BOUNDS.index("compute")] = longest[BOUNDS.index("compute")] - lost
     # Where nothing is unhidden, the subtraction may leave a rounding error below 0.
-    return jnp.stack([*longest, jnp.maximum(unhidden, 0.0), overhead])
+    return jnp.stack([*longest, jnp.maximum(unhidden, 0.0), overhead, lost])

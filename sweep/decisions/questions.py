@@ -10,8 +10,8 @@ import xarray as xr
 
 from sweep.decisions import compare as comparing
 from sweep.decisions import explain as explaining
-from sweep.decisions import recommend_text
-from sweep.decisions.deployment_sweep import sweep_deployments
+from sweep.decisions import recommend_notes, recommend_text
+from sweep.decisions.deployment_sweep import memory_share, sweep_deployments
 from sweep.decisions.deployment_table import read_deployments
 from sweep.decisions.deployments import Offer
 from sweep.decisions.explain_text import title
@@ -20,7 +20,7 @@ from sweep.decisions.recommend import By, Demand, Limits, check_prices
 from sweep.decisions.recommend import recommend as ranked
 from sweep.decisions.specs_by_name import model_in, value_in
 from sweep.engines.calibration_file import Calibration, calibration_of
-from sweep.errors import SpecError
+from sweep.errors import GridError, SpecError
 from sweep.grid.grid import Grid
 from sweep.runs.open_results import open_results
 from sweep.schema.variables import VARIABLES
@@ -44,6 +44,7 @@ def recommend(
     dp_attention: Counts = (),
     concurrency: int | None = None,
     requests_per_s: float | None = None,
+    replicas: int | None = None,
     max_ttft: float | None = None,
     max_tpot: float | None = None,
     max_price_per_hour: float | None = None,
@@ -67,9 +68,10 @@ def recommend(
         pp: Pipeline stages; powers of two within a machine if empty. [count]
         dp_attention: Attention groups; powers of two within a machine, for models with experts, if
             empty. [count]
-        concurrency: Requests held at once; the best number if not given. [count]
-        requests_per_s: Requests that all replicas must serve together; one replica if not
-            given. [s-1]
+        concurrency: Requests that all replicas hold together; as many at one replica as is best if
+            not given. [count]
+        requests_per_s: Requests that all replicas must serve together. [s-1]
+        replicas: Replicas that share the load; chosen if not given. [count]
         max_ttft: Longest time to first token. [s]
         max_tpot: Longest time per output token. [s]
         max_price_per_hour: Highest price of all accelerators. [USD]
@@ -91,6 +93,7 @@ def recommend(
         ResultError: `results` lacks what is needed.
     """
     found_in = catalog or current_catalog()
+    limits = Limits(max_ttft, max_tpot, max_price_per_hour, max_gpus)
     offer = Offer(
         _names(hardware), _names(precision), _counts(tp), _counts(pp), _counts(dp_attention)
     )
@@ -105,6 +108,7 @@ def recommend(
             isl=isl,
             osl=osl,
             concurrency=concurrency,
+            replicas=replicas,
         )
     else:
         if model is None or isl is None or osl is None:
@@ -117,15 +121,16 @@ def recommend(
             concurrency=concurrency,
             catalog=found_in,
             calibration=calibration_of(PREDICTIONS if calibration is None else calibration),
+            replicas=replicas,
+            limits=limits,
         )
     check_prices(prices or {}, deployments)
-    limits = Limits(max_ttft, max_tpot, max_price_per_hour, max_gpus)
-    demand = Demand(limits, by, concurrency, requests_per_s)
+    demand = Demand(limits, by, concurrency, requests_per_s, replicas)
     found = ranked(deployments, demand, prices=prices, every_layout=every_layout)
     frame = found.ranked.copy()
     frame.attrs = {
         "answer": recommend_text.sentence(found),
-        "notes": recommend_text.notes(found),
+        "notes": recommend_notes.notes(found),
         "calibration": deployments.calibration,
         "front": found.front.to_dict("records"),
     }
@@ -136,30 +141,33 @@ def explain(
     model: str,
     hardware: str,
     *,
-    batch_size: int,
     isl: int,
     osl: int,
+    batch_size: int | None = None,
+    concurrency: int | None = None,
     precision: str | None = None,
     calibration: Calibration | str | Path | None = None,
     catalog: Catalog | None = None,
     **axes: Any,
 ) -> xr.Dataset:
-    """Break one static batch down by operator, as `llm-sweep explain` does.
+    """Break a static batch or a server down by operator, as `llm-sweep explain` does.
 
     Args:
         model: Name, Hugging Face identifier, or path of a config.
         hardware: Name of an accelerator, or path of a specification.
-        batch_size: Sequences decoded together. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
+        batch_size: Sequences decoded together, for a static batch. [count]
+        concurrency: Requests that clients keep open at a replica, for a server. [count]
         precision: Precision recipe; the usual of the model if not given.
         calibration: A calibration, its name or its file; bounds if not given.
         catalog: Where names are looked up; the user's and the shipped configs by default.
         axes: One value of any other axis of a `Grid`, such as `tp=4`.
 
     Returns:
-        Over `phase` (`prefill`, `decode_step`) and `operator`: `latency` by what it is spent on,
-        `flops`, `memory_traffic`, `network_traffic` and `bound`; over `quantity` and `resource` the
+        Over `phase` (`prefill` and `decode_step`, or iterations of a server) and `operator`:
+        `latency` by what it is spent on, `flops`, `memory_traffic`, `network_traffic` and `bound`;
+        over `quantity` and `resource` the
         `elasticity`; and one number for each of the figures and kinds of memory of
         `sweep.decisions.explain.Explanation`. The attribute `title` says which cell it is,
         `reasons` why it cannot run.
@@ -173,12 +181,15 @@ def explain(
         names["precision"] = [precision]
     if "draft_model" in axes:
         names["draft_model"] = axes.pop("draft_model")
-    numbers = {"batch_size": batch_size, "isl": isl, "osl": osl, **axes}
-    names |= {axis: _listed(value) for axis, value in numbers.items()}
+    if (batch_size is None) == (concurrency is None):
+        raise GridError("explain takes batch_size for a static batch, or concurrency for a server")
+    factors = calibration_of(calibration)
+    load = {"batch_size": batch_size} if concurrency is None else {"concurrency": concurrency}
+    numbers = {**load, "isl": isl, "osl": osl, **axes}
+    shares = {} if concurrency is None else memory_share(factors)
+    names |= shares | {axis: _listed(value) for axis, value in numbers.items()}
     grid = Grid(**names, variables=["ttft"])
-    found = explaining.explain(
-        grid, catalog=catalog or current_catalog(), calibration=calibration_of(calibration)
-    )
+    found = explaining.explain(grid, catalog=catalog or current_catalog(), calibration=factors)
     return _as_dataset(found)
 
 
@@ -204,8 +215,8 @@ def compare(
         chosen: Values of axes that do not vary in the answer, such as `tp=4`.
 
     Returns:
-        The ratio of each variable over `model`, `batch_size` and a length; NaN where one of the two
-        cannot run. The attribute `answer` of a variable has one sentence per model.
+        The ratio of each variable over `model` and two axes, usually a load and a length; NaN where
+        one of the two cannot run. The attribute `answer` of a variable has one sentence per model.
 
     Raises:
         ResultError: The result lacks a value or variable, or varies over too many axes.
@@ -277,6 +288,7 @@ def _as_dataset(found: explaining.Explanation) -> xr.Dataset:
         "title": title(found),
         "calibration": found.calibration,
         "reasons": ", ".join(found.reasons),
+        "extrapolation": ", ".join(found.flags),
     }
     return xr.Dataset(variables, labels, attributes)
 

@@ -5,13 +5,14 @@ The words and tables of the answer are in `recommend_text.py`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from sweep.decisions.deployments import Deployments
 from sweep.decisions.prices import price_of
+from sweep.decisions.replicas import split
 from sweep.errors import SpecError
 from sweep.queries.front_of_points import front
 from sweep.schema.axes import REPLICA_GPUS
@@ -55,15 +56,18 @@ class Demand:
     Attributes:
         limits: Largest allowed figures.
         by: What throughput is divided by.
-        concurrency: Requests that a replica must hold at once. [count]
-        requests_per_s: Requests that all replicas must serve together; one replica if not
-            given. [s-1]
+        concurrency: Requests that all replicas must hold together; as many at one replica as is
+            best if not given. [count]
+        requests_per_s: Requests that all replicas must serve together. [s-1]
+        replicas: Replicas that share the load. If not given, as many as are best for
+            `concurrency`, or as are necessary for `requests_per_s`, or one. [count]
     """
 
     limits: Limits = Limits()
     by: By = "gpu"
     concurrency: int | None = None
     requests_per_s: float | None = None
+    replicas: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def recommend(
     """
     frame = scored(deployments, demand, prices or {})
     _check_known(frame, demand)
-    excess = excess_of(frame, demand)
+    excess = excess_of(frame, demand, deployments.osl)
     allowed = frame[frame["runs"] & (excess.max(axis=1) <= 1) & frame["score"].notna()]
     best = ["hardware", "precision"]
     if every_layout:
@@ -135,17 +139,11 @@ def scored(deployments: Deployments, demand: Demand, prices: Mapping[str, float]
     rated power and `drawn_energy` at the power drawn, and `score` with `score_lower` and
     `score_upper`.
     """
-    frame, osl = deployments.frame.copy(), deployments.osl
+    frame, osl = _with_replicas(deployments, demand), deployments.osl
     known = deployments.specs.hardware
     dollars = {**prices, **{name: price_of(spec, prices) for name, spec in known.items()}}
     watts = {name: spec.tdp_w for name, spec in known.items()}
     rate = demand.requests_per_s
-    for name, throughput in (
-        ("replicas", "throughput"),
-        ("fewest_replicas", "upper"),
-        ("most_replicas", "lower"),
-    ):
-        frame[name] = 1.0 if rate is None else np.ceil(rate * osl / frame[throughput])
     frame["total_gpus"] = frame["replicas"] * frame["gpus"]
     frame["price"] = frame["total_gpus"] * frame["hardware"].map(dollars).astype(float)
     frame["power"] = frame["total_gpus"] * frame["hardware"].map(watts).astype(float)
@@ -156,11 +154,11 @@ def scored(deployments: Deployments, demand: Demand, prices: Mapping[str, float]
         ("_lower", "lower", "most_replicas"),
         ("_upper", "upper", "fewest_replicas"),
     ):
-        delivered = frame[throughput] if rate is None else rate * osl
+        delivered = frame[throughput] * frame[replicas] if rate is None else rate * osl
         frame[f"score{end}"] = delivered / (
-            _unit_cost(frame, demand.by) * frame[replicas] / frame["replicas"]
+            unit_cost(frame, demand.by) * frame[replicas] / frame["replicas"]
         )
-    delivered = frame["throughput"] if rate is None else rate * osl
+    delivered = frame["throughput"] * frame["replicas"] if rate is None else rate * osl
     frame["cost"] = frame["price"] / 3600 / delivered * TOKENS_PRICED
     frame["energy"] = frame["power"] / delivered
     prompts = frame.get("prompts", pd.Series(np.nan, frame.index))
@@ -169,6 +167,27 @@ def scored(deployments: Deployments, demand: Demand, prices: Mapping[str, float]
     drawn = frame.get("drawn", pd.Series(np.nan, frame.index))
     frame["drawn_energy"] = drawn * frame["gpus"] / frame["throughput"]
     return frame
+
+
+def _with_replicas(deployments: Deployments, demand: Demand) -> pd.DataFrame:
+    """The deployments with `replicas`, and how many the ends of the interval take.
+
+    A number that is given, or that a load is split over, does not depend on the throughput.
+    """
+    frame, rate = deployments.frame.copy(), demand.requests_per_s
+    if demand.concurrency is not None:
+        frame = split(frame, deployments.axes, demand.concurrency, demand.replicas)
+    elif rate is None or demand.replicas is not None:
+        frame["replicas"] = float(demand.replicas or 1)
+    else:
+        for name, throughput in (
+            ("replicas", "throughput"),
+            ("fewest_replicas", "upper"),
+            ("most_replicas", "lower"),
+        ):
+            frame[name] = np.ceil(rate * deployments.osl / frame[throughput])
+        return frame
+    return frame.assign(fewest_replicas=frame["replicas"], most_replicas=frame["replicas"])
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
@@ -186,9 +205,9 @@ def pareto_front(frame: pd.DataFrame) -> pd.DataFrame:
     return known.iloc[rows].reset_index(drop=True)
 
 
-def _unit_cost(frame: pd.DataFrame, by: By) -> pd.Series:
-    """Divisor of a score: GPUs, dollars a second or watts."""
-    column: pd.Series = frame[{"gpu": "total_gpus", "dollar": "price", "watt": "power"}[by]]
+def unit_cost(row: Any, by: By) -> Any:
+    """Divisor of the score of a row or table: GPUs, dollars a second or watts."""
+    column = row[{"gpu": "total_gpus", "dollar": "price", "watt": "power"}[by]]
     return column / 3600 if by == "dollar" else column
 
 
@@ -219,8 +238,14 @@ def _check_known(frame: pd.DataFrame, demand: Demand) -> None:
         )
 
 
-def excess_of(frame: pd.DataFrame, demand: Demand) -> pd.DataFrame:
-    """Each limited figure divided by its limit: above 1 where it fails, infinite if unknown."""
+def excess_of(frame: pd.DataFrame, demand: Demand, osl: int) -> pd.DataFrame:
+    """Each limited figure divided by its limit: above 1 where it fails, infinite if unknown.
+
+    Args:
+        frame: Rows of `scored`.
+        demand: The limits.
+        osl: Output tokens of each request. [count]
+    """
     over = {}
     for limit, (column, _) in LIMITED.items():
         most = getattr(demand.limits, limit)
@@ -230,5 +255,9 @@ def excess_of(frame: pd.DataFrame, demand: Demand) -> pd.DataFrame:
         # A single output token has no time per output token.
         over["max_tpot"] = over["max_tpot"].where(frame["tpot"].notna() | ~frame["runs"], 0.0)
     if demand.concurrency is not None:
-        over["concurrency"] = demand.concurrency / frame["held"]
+        over["concurrency"] = frame["asked"] / frame["held"]
+    chosen = demand.concurrency is None and demand.replicas is None
+    if demand.requests_per_s is not None and not chosen:
+        served = frame["replicas"] * frame["throughput"] / osl
+        over["requests_per_s"] = demand.requests_per_s / served
     return pd.DataFrame(over or {"none": 0.0}, frame.index).fillna(np.inf)

@@ -1,7 +1,7 @@
 """A recommendation in words, tables and JSON, with the resource that binds each deployment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import isfinite
 from typing import Any
 
@@ -11,32 +11,22 @@ import numpy as np
 import pandas as pd
 
 from sweep.decisions.deployments import Deployments, extrapolations, numbers, settings
+from sweep.decisions.ratio_interval import SUREST, Ratio
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
-from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
-from sweep.errors import SweepError
+from sweep.decisions.recommend_notes import notes, percent
+from sweep.decisions.rivals import Row, compared, recorded_calibration, records, rival
+from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.evaluation.single_cell import cell
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
 from sweep.schema.terms import INFEASIBLE_REASONS
-from sweep.specs.shipped import is_shipped_calibration
 
-Row = Mapping[str, Any]
-"""One deployment, by the columns of `Recommendation.scored`."""
 SCORES: dict[By, str] = {
     "gpu": "output tokens per second per GPU",
     "dollar": "output tokens per dollar",
     "watt": "output tokens per joule of rated power",
 }
-ENERGY_CAVEAT = (
-    "joules at rated power assume it all the time, which a memory-bound run stays below; "
-    "hosts and cooling are left out"
-)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as mappings from column to value."""
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def refusal(found: Recommendation) -> str:
@@ -48,7 +38,7 @@ def refusal(found: Recommendation) -> str:
         return _why_none_runs(found.scored)
     excess = able.filter(like="over_").rename(columns=lambda name: name.removeprefix("over_"))
     index = int(np.argmin(excess.max(axis=1).to_numpy()))
-    row, over, demand = _records(able.iloc[[index]])[0], excess.iloc[index], found.demand
+    row, over, demand = records(able.iloc[[index]])[0], excess.iloc[index], found.demand
     failed = [
         _failure(str(limit), row, float(over[limit]), demand)
         for limit in over.index
@@ -61,7 +51,11 @@ def refusal(found: Recommendation) -> str:
 
 def _failure(limit: str, row: Row, over: float, demand: Demand) -> str:
     if limit == "concurrency":
-        return f"it holds {row['held']:.0f} of {demand.concurrency} requests"
+        each = " each" if row["replicas"] > 1 else ""
+        return f"it holds {row['held']:.0f} of {row['asked']:.0f} requests{each}"
+    if limit == "requests_per_s":
+        served = float(demand.requests_per_s or 0) / over
+        return f"it serves {served:.3g} of {demand.requests_per_s:g} requests a second"
     column, unit = LIMITED[limit]
     option, most = limit.replace("_", "-"), getattr(demand.limits, limit)
     name = column.replace("total_gpus", "size")
@@ -83,12 +77,12 @@ def _why_none_runs(frame: pd.DataFrame) -> str:
 
 
 def described(row: Row) -> str:
-    """A deployment in words: `2 × l40s in fp8 (tp 2) at 96 requests`."""
+    """A deployment in words: `2 × l40s in fp8 (tp 1 each) at 96 requests each`."""
     layout = ", ".join(f"{axis} {_plain(value)}" for axis, value in settings(row).items())
     gpus = row["total_gpus"] if isfinite(row["total_gpus"]) else row["gpus"]
     plural = "s" if row["held"] > 1 else ""
-    held = "" if np.isnan(row["held"]) else f" at {row['held']:.0f} request{plural}"
     each = " each" if row["replicas"] > 1 else ""
+    held = "" if np.isnan(row["held"]) else f" at {row['held']:.0f} request{plural}{each}"
     return f"{gpus:.0f} × {row['hardware']} in {row['precision']} ({layout}{each}){held}"
 
 
@@ -100,7 +94,7 @@ def sentence(found: Recommendation) -> str:
     """The answer in words."""
     if not len(found.ranked):
         return refusal(found)
-    best, by = _records(found.ranked)[0], SCORES[found.demand.by]
+    best, by = records(found.ranked)[0], SCORES[found.demand.by]
     given = found.deployments
     own = f" (checkpoint: {given.checkpoint})" if given.checkpoint else ""
     calibration = given.calibration.partition(" ")[0]
@@ -109,36 +103,51 @@ def sentence(found: Recommendation) -> str:
         f"{given.model}{own}, {given.isl} in and {given.osl} out, {kind}: {described(best)} "
         f"{'give' if best['total_gpus'] > 1 else 'gives'} the most {by}, {_score(best)}"
     )
-    if len(found.ranked) == 1:
-        return f"{text}; nothing else meets the limits."
-    second = _records(found.ranked)[1]
+    text += _whole_replicas(best, found.demand)
+    second = rival(found)
+    if second is None:
+        return f"{text}; {_alone(found, best)}."
     behind = 100 * (1 - second["score"] / best["score"])
     verb = "are" if second["total_gpus"] > 1 else "is"
-    text += f"; next {verb} {described(second)}, {_percent(behind)} behind"
-    if np.isnan(best["score_lower"]):
-        return f"{text}."
-    apart = second["score_upper"] < best["score_lower"]
-    return f"{text}, and their 90 % intervals {'do not overlap' if apart else 'overlap'}."
+    text += f"; next {verb} {described(second)}, {percent(behind)} behind"
+    rounded = found.demand.requests_per_s is not None
+    return f"{text}{_certainty(compared(found, best, second), rounded=rounded)}."
 
 
-def _percent(share: float) -> str:
-    return f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"
+def _alone(found: Recommendation, best: Row) -> str:
+    """The deployment of another accelerator that is nearest to the limits."""
+    others = found.scored[found.scored["hardware"] != best["hardware"]]
+    if not len(others):
+        return "nothing else meets the limits"
+    why = refusal(replace(found, ranked=found.ranked.head(0), scored=others))
+    return f"no other accelerator does: {why.replace('nothing meets the limits; ', '')}"
 
 
-def notes(found: Recommendation) -> list[str]:
-    """Caveats of an answer: accelerators left out, and what energy assumes."""
-    found_notes = []
-    column = {"dollar": "price", "watt": "power"}.get(found.demand.by)
-    if column is None and found.demand.limits.max_price_per_hour is not None:
-        column = "price"
-    if column is not None:
-        runs = found.scored[found.scored["runs"]]
-        unknown = runs.loc[runs[column].isna(), "hardware"].unique()
-        if len(unknown):
-            found_notes.append(f"left out, {column} unknown: {', '.join(unknown)}")
-    if len(found.ranked) and found.ranked["energy"].notna().any():
-        found_notes.append(ENERGY_CAVEAT)
-    return found_notes
+def _whole_replicas(best: Row, demand: Demand) -> str:
+    """The numbers of replicas at the ends of the interval, where the load decides on them."""
+    if demand.requests_per_s is None or np.isnan(best["lower"]):
+        return ""
+    few, many = int(best["fewest_replicas"]), int(best["most_replicas"])
+    plural = "s" if many > 1 else ""
+    span = f"{few}" if few == many else f"{few} to {many}"
+    return f", rounded to whole replicas, {span} replica{plural} within the interval"
+
+
+def _certainty(found: Ratio | None, *, rounded: bool) -> str:
+    """The ratio of the first two in words.
+
+    Args:
+        found: The ratio.
+        rounded: Whether the scores count whole replicas, which the ratio does not.
+    """
+    if found is None:
+        return ""
+    of = "ratio without rounding" if rounded else "ratio"
+    more = " or more" if found.chance >= SUREST else ""
+    return (
+        f" ({of} {found.value:.2f}, 90 % interval {found.lower:.2f} to {found.upper:.2f}): the "
+        f"first is ahead with a probability of {100 * found.chance:.0f} %{more}"
+    )
 
 
 def _score(row: Row) -> str:
@@ -165,7 +174,7 @@ def rows(
         elasticities: Those that `throughput_elasticities` returns for the first rows.
     """
     shown = []
-    for index, row in enumerate(_records(frame)):
+    for index, row in enumerate(records(frame)):
         layout = " ".join(f"{axis} {_plain(value)}" for axis, value in settings(row).items())
         shown.append(
             {
@@ -174,7 +183,7 @@ def rows(
                 "precision": row["precision"],
                 "layout": layout,
                 "requests": row["held"],
-                "replicas": row["replicas"] if found.demand.requests_per_s else np.nan,
+                "replicas": row["replicas"] if _replicated(found.demand) else np.nan,
                 "GPUs": row["total_gpus"],
                 SCORES[found.demand.by]: row["score"],
                 "lower": row["score_lower"],
@@ -198,6 +207,11 @@ def rows(
     return [{key: _plain_value(row[key]) for key in known} for row in shown]
 
 
+def _replicated(demand: Demand) -> bool:
+    """Whether the load or the user decides on the number of replicas."""
+    return any((demand.concurrency, demand.requests_per_s, demand.replicas))
+
+
 def _is_known(value: Any) -> bool:
     return bool(value) if isinstance(value, str) else bool(np.isfinite(value))
 
@@ -219,7 +233,7 @@ def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[
     """
     calibration = recorded_calibration(found.deployments.calibration)
     each: list[dict[str, float]] = []
-    for row in _records(frame):
+    for row in records(frame):
         point = (
             None if isinstance(calibration, str) else _point(found.deployments, row, calibration)
         )
@@ -266,20 +280,6 @@ def _elasticities(point: Point, throughput: str) -> jax.Array:
     return elasticities(point, lambda request: {"value": getattr(request, throughput)})["value"]
 
 
-def recorded_calibration(recorded: str) -> Calibration | str | None:
-    """Load a recorded calibration; return its name and digest where another has its name now."""
-    name, _, digest = recorded.partition(" ")
-    if name == IDEAL_NAME:
-        return None
-    try:
-        found = load_calibration(name) if is_shipped_calibration(name) else None
-    except SweepError:
-        found = None
-    if found is None:
-        return recorded
-    return recorded if found.digest != digest else found
-
-
 def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """The whole recommendation for JSON; unknown values are null.
 
@@ -298,13 +298,23 @@ def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[
         **({"checkpoint": found.deployments.checkpoint} if found.deployments.checkpoint else {}),
         "demand": demand,
         "answer": sentence(found),
+        "ratio": _ratio_in_json(found),
         "notes": notes(found),
         "ranked": [
             {**_clean(row), "elasticities": dict(each[i]) if i < len(each) else {}}
-            for i, row in enumerate(_records(found.ranked))
+            for i, row in enumerate(records(found.ranked))
         ],
-        "front": [_clean(row) for row in _records(found.front)],
+        "front": [_clean(row) for row in records(found.front)],
     }
+
+
+def _ratio_in_json(found: Recommendation) -> dict[str, float] | None:
+    """The first deployment over the runner-up, with interval and probability."""
+    second = rival(found) if len(found.ranked) else None
+    if second is None:
+        return None
+    known = compared(found, records(found.ranked)[0], second)
+    return None if known is None else vars(known)
 
 
 def _clean(row: Row) -> dict[str, Any]:

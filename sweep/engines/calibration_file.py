@@ -19,9 +19,11 @@ from sweep.engines.calibration_checks import (
 from sweep.engines.engine import Settings
 from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import (
+    PER_DOUBLING,
     Intervals,
     Numbers,
     Subjects,
+    doublings_beyond,
     extrapolations,
     spread_of,
     usual_halfwidths,
@@ -30,6 +32,7 @@ from sweep.engines.traits import AXES_OF_TRAITS, Traits, traits_of_levels
 from sweep.errors import SpecError
 from sweep.kernel.block import Block
 from sweep.kernel.factors import FACTORS, IDEAL
+from sweep.schema.intervals import SCENARIO_OF_MASK
 from sweep.specs.files import mapping_of, read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.parsing import NotNegative, Positive, Spec, nearest, parse
@@ -80,6 +83,10 @@ class Calibration(Spec):
             not listed. [1]
         ranges: Lowest and highest number of the rows, by scenario and quantity of `RANGED`.
             [count]
+        measured: Most GPUs of a replica in the rows of each accelerator, by scenario. [count]
+        ratios: Shares of a half-width that remain in the ratio of two accelerators: of the usual
+            one as `seen`, and of what `unseen_hardware` and `unseen_model` add to it; 1 if not
+            listed. [1]
     """
 
     name: str = Field(min_length=1)
@@ -93,6 +100,8 @@ class Calibration(Spec):
     seen: dict[str, list[str]] = Field(default_factory=dict)
     spreads: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     ranges: dict[str, dict[str, Span]] = Field(default_factory=dict)
+    measured: dict[str, dict[str, Positive]] = Field(default_factory=dict)
+    ratios: dict[str, NotNegative] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "Calibration":
@@ -135,15 +144,24 @@ class Calibration(Spec):
         Raises:
             SpecError: The engine does not run on an accelerator.
         """
-        self._refuse_unsupported(hardware)
+        self.check_runs_on(hardware)
         levels = traits_of_levels(models, hardware, precision, self.engine, self.engine_version)
         return {name: self._over_levels(name, levels) for name in FACTORS}
 
-    def _refuse_unsupported(self, hardware: Sequence[HardwareSpec]) -> None:
-        engine, measured = engine_of(self.engine), self.seen.get("hardware", [])
+    def runs_on(self, machine: HardwareSpec) -> bool:
+        """Whether the engine runs on an accelerator, or was measured on it."""
+        measured = self.seen.get("hardware", [])
+        return machine.name in measured or engine_of(self.engine).runs_on(machine.vendor)
+
+    def check_runs_on(self, hardware: Sequence[HardwareSpec]) -> None:
+        """Check that the engine runs on all accelerators.
+
+        Raises:
+            SpecError: It does not run on one.
+        """
         for machine in hardware:
-            if machine.name not in measured and not engine.runs_on(machine.vendor):
-                makers = " and ".join(engine.vendors)
+            if not self.runs_on(machine):
+                makers = " and ".join(engine_of(self.engine).vendors)
                 raise SpecError(
                     f"{machine.name}: calibration {self.name} is of {self.engine}, which runs on "
                     f"accelerators of {makers}, not of {machine.vendor}; leave the accelerator "
@@ -176,12 +194,19 @@ class Calibration(Spec):
             variables: Names of `CALIBRATED`; those of whose masks there are numbers.
         """
         return Intervals(
-            extrapolation=extrapolations(self.seen, self.ranges, subjects, numbers),
+            extrapolation=extrapolations(self.seen, self.ranges, subjects, numbers, self.measured),
             usual=usual_halfwidths(self.halfwidths, variables),
             spread={
-                mask: spread_of(self.spreads, subjects, given) for mask, given in numbers.items()
+                mask: spread_of(self.spreads, subjects, given) * self._distance(mask, given)
+                for mask, given in numbers.items()
             },
         )
+
+    def _distance(self, mask: str, numbers: Numbers) -> np.ndarray[Any, Any]:
+        """Width relative to that of a measured load. [1]"""
+        ranges = self.ranges.get(SCENARIO_OF_MASK[mask], {})
+        added = PER_DOUBLING * doublings_beyond(ranges, numbers)
+        return np.asarray(np.sqrt(1 + added**2))
 
 
 FittedEfficiency = Calibration

@@ -47,12 +47,14 @@ class Engine:
         memory_share: Axis of `MEMORY_SHARES` by which the engine sizes its KV cache, and the
             engine's default for it.
         vendors: Makers of the accelerators that it runs on; empty where any may do.
+        precisions: Recipes that models without one of their own are normally run in.
     """
 
     name: str
     settings: Settings = field(default_factory=dict)
     memory_share: tuple[str, float] = ("kv_cache_fraction", 0.9)
     vendors: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp16", "fp8-kv16")
 
     def runs_on(self, vendor: str) -> bool:
         """Whether it runs on accelerators of a maker; a maker that is not stated passes."""

@@ -43,6 +43,8 @@ class TensorRTLLM(Engine):
     name: str = "tensorrt-llm"
     settings: Settings = field(default_factory=lambda: SETTINGS)
     vendors: tuple[str, ...] = ("NVIDIA",)
+    # Its checkpoints in 8 bits keep the cache in 8 bits too.
+    precisions: tuple[str, ...] = ("fp16", "fp8")
 
     def era(self, version: str) -> str:
         """Name of the range of versions, around `version`, that share their kernels.

@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from sweep.decisions.deployment_sweep import computes
+from sweep.decisions.machines_on_offer import computes
 from sweep.decisions.operator_breakdown import mean_context
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration

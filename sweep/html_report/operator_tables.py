@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from sweep.decisions.deployment_sweep import computes
+from sweep.decisions.machines_on_offer import computes
 from sweep.decisions.operator_breakdown import (
     PHASES,
     Amounts,

@@ -21,6 +21,7 @@ class Seconds(eqx.Module):
         communication: The fabric between GPUs.
         unhidden: Share of what does not bind that is not hidden behind what does. [1]
         overhead: Time beyond all resources.
+        idle: Part of `compute` in which matrices of few rows leave units idle.
     """
 
     memory: Scalar
@@ -28,6 +29,7 @@ class Seconds(eqx.Module):
     communication: Scalar
     unhidden: Scalar = 0.0
     overhead: Scalar = 0.0
+    idle: Scalar = 0.0
 
     @property
     def latency(self) -> Scalar:
@@ -90,17 +92,24 @@ def resource_seconds(
             factors.expert_half_rows * cost.expert_row_flops, cost.tensor_flops
         )
     alone = is_nothing(cost.network_span)
-    return Seconds(
-        memory=reduce(add, rated) / hardware.bandwidth / factors.software if rated else 0.0,
-        compute=_slowest(
+
+    def computing(tensor_flops: Scalar) -> Scalar:
+        slowest_unit = _slowest(
             _seconds(tensor_flops, peak),
             _seconds(cost.vector_flops, hardware.vector_rate),
             _seconds(cost.special_ops, hardware.special_rate),
         )
-        / factors.software,
+        return slowest_unit / factors.software
+
+    compute = computing(tensor_flops)
+    full = tensor_flops is cost.tensor_flops
+    return Seconds(
+        memory=reduce(add, rated) / hardware.bandwidth / factors.software if rated else 0.0,
+        compute=compute,
         communication=0.0 if alone else network_seconds(cost, hardware, factors),
         unhidden=factors.unhidden,
         overhead=factors.operator_overhead_s,
+        idle=0.0 if full else compute - computing(cost.tensor_flops),
     )
 
 

@@ -47,6 +47,12 @@ _OWN = "From the errors of predictions of measurements the calibration had not s
 _STATIC, _INFLIGHT_RUNS = "throughputs of static batches", "throughputs of in-flight batches"
 CALIBRATED: dict[str, Judged] = {
     "output_throughput": Judged(("static_batch",), "extrapolation", f"{_OWN}."),
+    "output_throughput_per_gpu": Judged(
+        ("static_batch",), "extrapolation", f"{_OWN}: {_STATIC}, of which it is a share."
+    ),
+    "output_throughput_per_user": Judged(
+        ("static_batch",), "extrapolation", f"{_OWN}: {_STATIC}, of whose time it is the most."
+    ),
     "ttft": Judged(
         ("first_token",), "ttft_extrapolation", f"{_OWN}: times to first token of static batches."
     ),
@@ -57,6 +63,16 @@ CALIBRATED: dict[str, Judged] = {
         ("static_batch",), "extrapolation", f"{_OWN}: {_STATIC}, of which it is the inverse."
     ),
     "inflight_output_throughput": Judged(("inflight",), "inflight_extrapolation", f"{_OWN}."),
+    "inflight_output_throughput_per_gpu": Judged(
+        ("inflight",),
+        "inflight_extrapolation",
+        f"{_OWN}: {_INFLIGHT_RUNS}, of which it is a share.",
+    ),
+    "inflight_output_throughput_per_user": Judged(
+        ("inflight",),
+        "inflight_extrapolation",
+        f"{_OWN}: {_INFLIGHT_RUNS}, of whose time it is the most.",
+    ),
     "inflight_ttft": Judged(
         ("inflight", "first_token"),
         "inflight_extrapolation",
@@ -81,18 +97,9 @@ CALIBRATED: dict[str, Judged] = {
         )
         for name in ("inflight_iteration_latency", "inflight_tpot_p99")
     },
-    **{
-        name: Judged(
-            ("inflight",),
-            "inflight_extrapolation",
-            f"{_OWN}: {_INFLIGHT_RUNS}, which it is a share or an inverse of.",
-        )
-        for name in (
-            "inflight_output_throughput_per_gpu",
-            "inflight_output_throughput_per_user",
-            "max_request_rate",
-        )
-    },
+    "max_request_rate": Judged(
+        ("inflight",), "inflight_extrapolation", f"{_OWN}: {_INFLIGHT_RUNS}, in requests."
+    ),
     "inflight_energy_per_output_token": Judged(
         ("inflight",),
         "inflight_extrapolation",

@@ -14,6 +14,7 @@ from matplotlib.ticker import NullLocator
 from sweep.decisions.compare import Comparison
 from sweep.decisions.figures.style import plain_text
 from sweep.engines.calibration_file import IDEAL_NAME
+from sweep.schema.axes import AXIS_LONG_NAMES
 
 DIVERGING = "PuOr"
 MOST_TICKS = 9
@@ -22,6 +23,7 @@ HATCHES = ("//", "..")
 """Hatching of cells that run on neither accelerator, and of cells that run on one alone."""
 HATCH_COLOUR = "0.6"
 AXIS_LABELS = {
+    "batch_size": "batch size (sequences)",
     "context_len": "context length (tokens)",
     "isl": "input length (tokens)",
     "osl": "output length (tokens)",
@@ -58,9 +60,9 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
             method = METHOD_TITLES.get(comparison.variable, comparison.variable)
             own = f"\n{comparison.setting}" if len(settings) > 1 else ""
             axes.set_title(f"{comparison.model}, {method}{own}", fontsize=9)
-        axes_row[0].set_ylabel("batch size (sequences)")
+        axes_row[0].set_ylabel(_label(row[0].load_axis))
     for axes, comparison in zip(panels[-1], comparisons[-1], strict=True):
-        axes.set_xlabel(AXIS_LABELS[comparison.length_axis])
+        axes.set_xlabel(_label(comparison.length_axis))
     by = comparisons[0][0].calibration
     basis = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
     what = ", ".join([basis, *(settings if len(settings) == 1 else ())])
@@ -80,9 +82,13 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     return figure
 
 
+def _label(axis: str) -> str:
+    return AXIS_LABELS.get(axis) or AXIS_LONG_NAMES[axis]
+
+
 def _draw_mesh(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh:
     ratio = comparison.ratio
-    lengths, batches = ratio[comparison.length_axis].values, ratio["batch_size"].values
+    lengths, batches = ratio[comparison.length_axis].values, ratio[comparison.load_axis].values
     x, y = _edges(lengths), _edges(batches)
     values = ratio.values
     mesh = axes.pcolormesh(x, y, values, norm=norm, cmap=DIVERGING, rasterized=True)

@@ -8,16 +8,22 @@ from sweep.decisions.explain_text import title
 from sweep.decisions.figures.style import COLOURS, plain_text
 from sweep.decisions.operator_breakdown import HOST, SPENT
 
-SPENT_COLOURS = dict(zip(SPENT, (*COLOURS[:3], COLOURS[4], "#999999"), strict=True))
-SPENT_HATCHES = dict(zip(SPENT, ("", "//", "..", "xx", ""), strict=True))
+SPENT_COLOURS = dict(zip(SPENT, (*COLOURS[:3], COLOURS[4], "#999999", COLOURS[5]), strict=True))
+SPENT_HATCHES = dict(zip(SPENT, ("", "//", "..", "xx", "", "\\\\"), strict=True))
 SPENT_LABELS = {
     "memory": "bound by device memory",
     "compute": "bound by compute",
     "communication": "bound by exchange between GPUs",
     "unhidden": "not overlapped",
     "overhead": "launches and host",
+    "small_matrices": "units idle in small matrices",
 }
-PHASE_TITLES = {"prefill": "prefill of the batch", "decode_step": "one decode step"}
+PHASE_TITLES = {
+    "prefill": "prefill of the batch",
+    "decode_step": "one decode step",
+    "prompt_iteration": "iteration with prompts",
+    "decode_iteration": "iteration without prompts",
+}
 SHOWN = 0.002
 """Share of a phase below which an operator gets no bar of its own. [1]"""
 UNITS = ((1.0, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "µs"))

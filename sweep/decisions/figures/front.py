@@ -2,9 +2,13 @@
 
 from itertools import cycle
 
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from sweep.decisions.deployments import extrapolations
 from sweep.decisions.figures.style import COLOURS, plain_text
 from sweep.decisions.recommend import Recommendation, pareto_front
 from sweep.decisions.recommend_text import sentence
@@ -32,9 +36,11 @@ def front_figure(found: Recommendation) -> Figure:
     best = found.ranked["hardware"].drop_duplicates()[:MOST_LINES]
     for name, colour, mark in zip(best, cycle(COLOURS), cycle(MARKS), strict=False):
         line = pareto_front(known[known["hardware"] == name])
+        label = f"{name}{flagged(line)}"
         axes.plot(
-            line["per_user"], line["per_gpu"], f"-{mark}", color=colour, label=name, markersize=5
+            line["per_user"], line["per_gpu"], f"-{mark}", color=colour, label=label, markersize=5
         )
+        _draw_interval(axes, line, colour)
     line = found.front
     axes.plot(line["per_user"], line["per_gpu"], "--", color="black", linewidth=2.2, label="front")
     axes.set_xscale("log")
@@ -48,3 +54,17 @@ def front_figure(found: Recommendation) -> Figure:
     axes.legend(fontsize=8)
     axes.set_title(sentence(found).partition(": ")[0], fontsize=10)
     return figure
+
+
+def flagged(line: pd.DataFrame) -> str:
+    """Extrapolations of the points of a line, for its name in the legend."""
+    bits = int(np.bitwise_or.reduce(line["beyond"].to_numpy(int))) if len(line) else 0
+    words = [word.replace("_", " ") for word in extrapolations(bits)]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _draw_interval(axes: Axes, line: pd.DataFrame, colour: str) -> None:
+    """Shade the 90 % interval of the throughput per GPU, if it has one."""
+    if line["lower"].notna().any():
+        low, high = line["lower"] / line["gpus"], line["upper"] / line["gpus"]
+        axes.fill_between(line["per_user"], low, high, color=colour, alpha=0.12, linewidth=0)

@@ -77,10 +77,11 @@ function answer() {
   const [low, high] = [Math.min(...ratios), Math.max(...ratios)];
   const times = (ratio) => digits(ratio, 3);
   const span = (least, most) => [...new Set([times(least), times(most)])].join(" to ");
+  const where = variable.ends && !counted.some(overlap) ? "everywhere" : "in every cell";
   let verdict;
   if (low === 1 && high === 1) verdict = "the two are level";
-  else if (wins === ratios.length) verdict = `${first} is ahead everywhere, by ${span(low, high)} times`;
-  else if (!wins) verdict = `${second} is ahead everywhere, by ${span(1 / high, 1 / low)} times`;
+  else if (wins === ratios.length) verdict = `${first} is ahead ${where}, by ${span(low, high)} times`;
+  else if (!wins) verdict = `${second} is ahead ${where}, by ${span(1 / high, 1 / low)} times`;
   else {
     const share = digits((100 * wins) / ratios.length, 2);
     verdict = `${first} is ahead in ${share} % of ${counted.length} cells, by up to ${times(high)} times; ` +
@@ -89,7 +90,7 @@ function answer() {
   if (variable.ends) {
     const close = counted.filter(overlap).length / counted.length;
     verdict += `; in ${digits(100 * close, 2)} % of the cells their 90 % intervals overlap`;
-  }
+  } else if (data.about.efficiency !== "ideal") verdict += "; it has no interval, so small differences may be errors";
   if (!both.length) verdict += "; no cell can run on both, so the comparison is theoretical";
   else if (both.length < all.length) verdict += `; ${all.length - both.length} of ${all.length} cells cannot run on both`;
   return `${model}, ${variable.title}, ${by}: ${verdict}${alone(all)}.`;

@@ -1,0 +1,100 @@
+"""Loads near a limit: where a coarse grid of loads steps over it, the best load lies between.
+
+The largest load within a limit on latency is found by evaluating a few loads around the point
+where a straight line between its neighbours meets the limit, several times. Throughput grows with
+the load, so that only deployments that could still become the best of their accelerator count.
+Latency need not grow: where it is smallest, loads next to it are tried too.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from sweep.decisions.recommend import Limits
+
+ROUNDS = 6
+"""Most rounds of loads that are tried. [count]"""
+AROUND = 0.02
+"""Distance of two of the loads tried from the point where the limit is expected. [1]"""
+NEARLY = 1.3
+"""Latency over its limit up to which a smaller one is sought between two loads. [1]"""
+ALIKE = ["hardware", "precision"]
+"""Columns of deployments of which only the best counts."""
+
+At = Callable[[list[int]], pd.DataFrame]
+"""Rows of all deployments at given loads."""
+
+
+def refined(frame: pd.DataFrame, axes: list[str], limits: Limits, at: At) -> pd.DataFrame:
+    """Rows with those of further loads near limits on latency and near full memory.
+
+    Args:
+        frame: Rows of `Deployments.frame`, at a coarse grid of loads.
+        axes: Columns that identify a deployment apart from its load.
+        limits: Largest allowed figures.
+        at: Computes the rows of further loads.
+    """
+    for _ in range(ROUNDS):
+        known = set(frame["asked"].astype(int))
+        wanted = sorted(set(_promising(frame, axes, limits)) - known)
+        if not wanted:
+            break
+        frame = pd.concat([frame, at(wanted)], ignore_index=True)
+    return frame
+
+
+def _promising(frame: pd.DataFrame, axes: list[str], limits: Limits) -> Iterator[int]:
+    """Loads that could improve the best deployment of an accelerator and precision. [count]"""
+    rows = frame[frame["runs"]].assign(over=lambda each: excess(each, limits))
+    rows = rows.assign(
+        per_gpu=rows["throughput"] / rows["gpus"], one=rows.groupby(axes, sort=False).ngroup()
+    )
+    for _, alike in rows.groupby(ALIKE, sort=False):
+        within = alike[alike["over"] <= 1]
+        best = within["per_gpu"].max() if len(within) else 0.0
+        if len(within):
+            yield from _full(within[within["per_gpu"] == best])
+        hopeful = alike["one"][(alike["per_gpu"] > best) & (alike["over"] > 1)]
+        for _, one in alike[alike["one"].isin(hopeful)].groupby("one", sort=False):
+            yield from _bracketed(one.sort_values("asked"))
+
+
+def _full(best: pd.DataFrame) -> list[int]:
+    """Load of a deployment whose clients keep more open than it holds, without those. [count]"""
+    row = best.iloc[0]
+    return [int(row["held"])] if row["held"] < row["asked"] else []
+
+
+def _bracketed(one: pd.DataFrame) -> list[int]:
+    """Loads around the points where one deployment meets a limit or nearly does. [count]
+
+    Above the largest load within the limits, these are on a straight line to the next one, and
+    next to each load at which the latency is smallest.
+    """
+    loads, over = one["asked"].to_numpy(int), one["over"].to_numpy()
+    within = np.flatnonzero(over <= 1)
+    last = int(within[-1]) if len(within) else -1
+    known, latency = [0, *loads[last + 1 :]], [0.0, *over[last + 1 :]]
+    if last >= 0:
+        known[0], latency[0] = int(loads[last]), float(over[last])
+    tried: set[int] = set()
+    if len(known) > 1 and latency[1] > latency[0]:
+        met = known[0] + (known[1] - known[0]) * (1 - latency[0]) / (latency[1] - latency[0])
+        near = {int(met * (1 + step)) + up for step in (-AROUND, 0.0, AROUND) for up in (0, 1)}
+        tried |= {load for load in near if known[0] < load < known[1]}
+    for place in range(2, len(known) - 1):
+        before, here, after = latency[place - 1 : place + 2]
+        if here < NEARLY and here <= min(before, after):
+            low, high = known[place - 1], known[place + 1]
+            tried |= {(low + known[place]) // 2, (known[place] + high) // 2} - {low, known[place]}
+    return sorted(tried)
+
+
+def excess(frame: pd.DataFrame, limits: Limits) -> pd.Series:
+    """Latencies over their limits, the larger one: above 1 where one fails. [1]"""
+    over = np.zeros(len(frame))
+    for name, most in (("ttft", limits.max_ttft), ("tpot", limits.max_tpot)):
+        if most is not None:
+            over = np.fmax(over, frame[name].to_numpy(float) / most)
+    return pd.Series(over, frame.index)

@@ -1,0 +1,85 @@
+"""Accelerators to choose from, and those that are left out."""
+
+from collections.abc import Sequence
+
+from sweep.decisions.deployments import Offer
+from sweep.engines.calibration_file import Calibration
+from sweep.engines.known import ENGINES
+from sweep.errors import SpecError
+from sweep.grid.resolved import check_dtypes
+from sweep.specs.catalog import Catalog
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.precision import PrecisionSpec
+
+
+def machines_on_offer(
+    offer: Offer, catalog: Catalog, calibration: Calibration | None
+) -> tuple[list[HardwareSpec], list[str]]:
+    """Accelerators of an offer, and sentences on what it covers and leaves out.
+
+    Raises:
+        SpecError: A name is unknown, or the calibration's engine runs on none of them.
+    """
+    if not offer.hardware:
+        machines = solid_hardware(catalog, calibration)
+        makers = " and ".join(sorted({machine.vendor for machine in machines}))
+        covered = (
+            f"considered: the {len(machines)} accelerators of {makers} with solid figures: "
+            f"{', '.join(machine.name for machine in machines)}; name others to rank them"
+        )
+        return machines, [covered]
+    named = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)]
+    if calibration is None:
+        return named, []
+    kept = [machine for machine in named if calibration.runs_on(machine)]
+    if not kept:
+        calibration.check_runs_on(named)
+    foreign = [machine for machine in named if machine not in kept]
+    return kept, [_left_out(machine, calibration) for machine in foreign]
+
+
+def _left_out(machine: HardwareSpec, calibration: Calibration) -> str:
+    others = [name for name, engine in ENGINES.items() if machine.vendor in engine.vendors]
+    advice = f"rank it with calibration {' or '.join(others)}" if others else "rank it by bounds"
+    return (
+        f"left out: {machine.name}, since {calibration.engine} does not run on accelerators of "
+        f"{machine.vendor}; {advice}"
+    )
+
+
+def solid_hardware(catalog: Catalog, calibration: Calibration | None = None) -> list[HardwareSpec]:
+    """Accelerators whose figures are solid.
+
+    Args:
+        catalog: Where to look.
+        calibration: A calibration; only accelerators of the vendors that it was fitted to are kept.
+    """
+    specs = [catalog.hardware(name) for name in catalog.paths("hardware")]
+    seen = [] if calibration is None else calibration.seen.get("hardware", [])
+    vendors = {spec.vendor for spec in specs if spec.name in seen or not seen}
+    return [spec for spec in specs if spec.confidence == "solid" and spec.vendor in vendors]
+
+
+def computes(machine: HardwareSpec, recipe: PrecisionSpec) -> bool:
+    """Whether an accelerator has a rate for every type of a recipe."""
+    try:
+        check_dtypes(machine, recipe)
+    except SpecError:
+        return False
+    return True
+
+
+def refused_types(
+    able: Sequence[tuple[PrecisionSpec, Sequence[HardwareSpec]]], machines: Sequence[HardwareSpec]
+) -> list[str]:
+    """Sentences on accelerators that lack a rate for a type of a recipe.
+
+    Args:
+        able: Recipes with the accelerators that have all rates.
+        machines: All accelerators.
+    """
+    return [
+        f"left out: {', '.join(names)} in {recipe.name}, for want of a matrix rate"
+        for recipe, each in able
+        if (names := [machine.name for machine in machines if machine not in each])
+    ]

@@ -1,0 +1,69 @@
+"""Caveats of a recommendation: what was left out, errors, and what energy assumes."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sweep.decisions.recommend import Recommendation
+from sweep.decisions.rivals import recorded_calibration, rival
+
+ENERGY_CAVEAT = (
+    "joules at rated power assume it all the time, which a memory-bound run stays below; "
+    "hosts and cooling are left out"
+)
+
+
+def notes(found: Recommendation) -> list[str]:
+    """Caveats of an answer: accelerators left out, and what energy assumes."""
+    found_notes = list(found.deployments.notes)
+    column = {"dollar": "price", "watt": "power"}.get(found.demand.by)
+    if column is None and found.demand.limits.max_price_per_hour is not None:
+        column = "price"
+    if column is not None:
+        runs = found.scored[found.scored["runs"]]
+        unknown = runs.loc[runs[column].isna(), "hardware"].unique()
+        if len(unknown):
+            found_notes.append(f"left out, {column} unknown: {', '.join(unknown)}")
+    found_notes += quoted_errors(found)
+    if len(found.ranked) and found.ranked["energy"].notna().any():
+        found_notes.append(ENERGY_CAVEAT)
+    return found_notes
+
+
+def quoted_errors(found: Recommendation) -> list[str]:
+    """Errors of the calibration for the model and the accelerators of the answer, in words."""
+    known = recorded_calibration(found.deployments.calibration)
+    if known is None or isinstance(known, str) or not len(found.ranked):
+        return []
+    by_label = known.provenance.get("errors_left_out", {})
+    best, second = found.ranked.iloc[0]["hardware"], rival(found)
+    machines = [best] if second is None else list(dict.fromkeys([best, second["hardware"]]))
+    asked = {"model": [found.deployments.model], "hardware": machines}
+    parts = [
+        _quoted(name, by_label[label])
+        for label, names in asked.items()
+        if by_label.get(label)
+        for name in names
+    ]
+    if not parts:
+        return []
+    return [f"mean error of {known.name} on runs that a fit had not seen: {'; '.join(parts)}"]
+
+
+def _quoted(name: str, errors: Mapping[str, Mapping[str, float]]) -> str:
+    """The error of one model or accelerator, or of others when they were left out."""
+    if name in errors:
+        seen, new = (errors[name][key] for key in ("own_configuration_left_out", "left_out"))
+        return f"{name} {percent(100 * seen)}, {percent(100 * new)} when it was left out"
+    left_out = {other: float(each["left_out"]) for other, each in errors.items()}
+    worst = max(left_out, key=lambda other: left_out[other])
+    usual = float(np.median(list(left_out.values())))
+    return (
+        f"{name} was never measured, others were {percent(100 * usual)} off when left out "
+        f"(median), and {worst} {percent(100 * left_out[worst])}"
+    )
+
+
+def percent(share: float) -> str:
+    """A number of percent in words. [%]"""
+    return f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"

@@ -1,0 +1,76 @@
+"""Comparisons along any two axes, of static batches and of servers."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sweep.decisions.compare import choices, comparable, compare, methods_in
+from sweep.decisions.figures.comparison import comparison_figure
+from sweep.errors import ResultError
+
+
+def result(sizes: dict[str, list[float]], *names: str, ends: bool = False) -> xr.Dataset:
+    """A result in which the first accelerator is twice as good, but not at the first cell."""
+    axes = {"model": ["toy"], "hardware": ["one", "two"], **sizes}
+    shape = [len(values) for values in axes.values()]
+    values = np.ones(shape)
+    values[:, 0] = 2.0
+    values[(0, 0, *(0 for _ in sizes))] = 0.5
+    arrays = {name: (list(axes), values) for name in names}
+    if ends:
+        arrays |= {f"{name}_lower": (list(axes), 0.4 * values) for name in names}
+        arrays |= {f"{name}_upper": (list(axes), 2.4 * values) for name in names}
+    return xr.Dataset(arrays, axes, {"efficiency": "toy 0"})
+
+
+SERVER = {"concurrency": [1, 8, 64], "isl": [128, 1024]}
+THROUGHPUT = "inflight_output_throughput_per_gpu"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "axes"),
+    [
+        (SERVER, ("concurrency", "isl")),
+        ({"concurrency": [1, 8], "isl": [128], "osl": [128]}, ("concurrency", "isl")),
+        ({"tp": [1, 2, 4], "isl": [128, 1024]}, ("tp", "isl")),
+        ({"tp": [1, 2], "concurrency": [1, 8, 64], "isl": [128]}, ("tp", "concurrency")),
+        ({"isl": [128, 1024], "osl": [128, 512]}, ("isl", "osl")),
+        ({"request_rate": [1.0, 2.0], "tp": [1], "osl": [9, 99]}, ("request_rate", "osl")),
+    ],
+)
+def test_any_two_axes_make_a_map(sizes, axes) -> None:
+    found = compare(
+        result(sizes, THROUGHPUT), ("one", "two"), model="toy", variable=THROUGHPUT, chosen={}
+    )
+    assert (found.load_axis, found.length_axis) == axes
+    ratio = found.ratio.values
+    assert ratio.shape == tuple(len(sizes[axis]) for axis in axes)
+    assert ratio.ravel().tolist() == [0.5, *[2.0] * (ratio.size - 1)]
+    assert comparison_figure([[found]]).axes[0].get_title()
+
+
+def test_a_third_axis_must_be_fixed() -> None:
+    three = result({**SERVER, "tp": [1, 2]}, THROUGHPUT)
+    with pytest.raises(ResultError, match=r"varies over tp; give --select tp=, one of 1, 2"):
+        compare(three, ("one", "two"), model="toy", variable=THROUGHPUT, chosen={})
+    found = compare(three, ("one", "two"), model="toy", variable=THROUGHPUT, chosen={"tp": 2})
+    assert found.ratio.shape == (3, 2)
+
+
+def test_a_server_is_compared_by_its_throughput() -> None:
+    served = result(SERVER, THROUGHPUT, "inflight_ttft", ends=True)
+    assert methods_in(served, None) == (THROUGHPUT,)
+    assert comparable(served) == [THROUGHPUT, "inflight_ttft"]
+    assert choices(served)[0] == {
+        "variable": THROUGHPUT,
+        "units": "s-1",
+        "axes": "concurrency (3), isl (2)",
+        "interval": "yes",
+    }
+
+
+def test_a_verdict_says_whether_there_are_intervals() -> None:
+    for ends, words in ((True, "90 % intervals overlap"), (False, "; it has no interval")):
+        one = result(SERVER, THROUGHPUT, ends=ends)
+        found = compare(one, ("one", "two"), model="toy", variable=THROUGHPUT, chosen={})
+        assert words in found.sentence()
