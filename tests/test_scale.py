@@ -17,7 +17,7 @@ from interruptions import DEADLINE
 
 import sweep
 from sweep.errors import GridError, ResultError, SpecWarning
-from sweep.evaluation import evaluator
+from sweep.evaluation import workspaces
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan, make_plan
 from sweep.files.export import export
@@ -85,8 +85,9 @@ def whole() -> xr.Dataset:
 def test_reducing_each_shard_answers_as_reducing_the_whole(
     question, shards, whole, tmp_path, monkeypatch
 ) -> None:
-    """Whatever the shards and the sub-grids that are computed one at a time."""
+    """Whatever the shards and the sub-grids or tiles that are computed one at a time."""
     monkeypatch.setattr(thresholds, "SHARD_BYTES", 500)
+    monkeypatch.setattr(thresholds, "REDUCED_IN_TILES", 0)
     made = planned(question, shards=shards)
     found = answered(made, tmp_path / "answer.nc")
     wanted = reduction_request.reduce(
@@ -425,13 +426,13 @@ class Device:
     ],
 )
 def test_tiles_are_as_large_as_the_devices_take(devices, wanted) -> None:
-    assert evaluator._tile_limit(devices) == wanted
+    assert workspaces.tile_limit(devices) == wanted
 
 
 def test_a_device_computes_one_tile_while_another_is_copied() -> None:
     gpus = [Device("gpu"), Device("gpu")]
-    assert [each.device for each in evaluator._workspaces(gpus)] == [*gpus, *gpus]
-    assert len(evaluator._workspaces([Device("cpu")])) == 2
+    assert [each.device for each in workspaces.workspaces(gpus)] == [*gpus, *gpus]
+    assert len(workspaces.workspaces([Device("cpu")])) == 2
 
 
 # Files of earlier versions.

@@ -1,0 +1,216 @@
+"""The best cell of a computed tile, found on the device that computed it.
+
+Values are compared in place: each axis is cut into slices, whose elementwise maximum is taken with
+its position, until a single index is left. Compilers turn that into full vectors, unlike a maximum
+with its index along an axis.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sweep.evaluation.vmapped_kernel import COMPILER_OPTIONS, Over
+from sweep.queries.where import COMPARISONS
+
+WAYS = 16
+"""Slices of an axis that are compared at a time, at most. [count]"""
+SHORT = 8
+"""An axis at least as long is cut before a longer one whose values are adjacent. [count]"""
+
+Arrays = Mapping[str, jax.Array]
+Masks = Mapping[str, np.ndarray[Any, Any]]
+Cut = Mapping[str, slice]
+
+
+class Asked(NamedTuple):
+    """A best in the form that a compiled function is made for.
+
+    Attributes:
+        by: The variable that is to be best.
+        largest: Whether larger is better.
+        reduced: Axes to choose over, in the order of the grid.
+        kept: Axes with a best of their own for each value, in the order of the grid.
+        taken: Variables to take at the best cell.
+        constraints: Variables, each with a comparison of `COMPARISONS` and a number.
+        dims: Dimensions of all these variables.
+    """
+
+    by: str
+    largest: bool
+    reduced: tuple[str, ...]
+    kept: tuple[str, ...]
+    taken: tuple[str, ...]
+    constraints: tuple[tuple[str, str, float], ...]
+    dims: Over
+
+
+class Found(NamedTuple):
+    """The best cells of a tile, over its kept axes.
+
+    Attributes:
+        exists: Whether any cell satisfies the constraints.
+        position: Row-major index into the reduced axes of the tile; of equal values the first.
+        values: Variables at the best cell.
+    """
+
+    exists: jax.Array
+    position: jax.Array
+    values: dict[str, jax.Array]
+
+
+def best_of_tile(asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Masks) -> Found:
+    """Find the best cell over the reduced axes, for each of the others.
+
+    Each step is compiled for itself: in one program, XLA computes the scores again at every step.
+
+    Args:
+        asked: The question.
+        axes: Kept and reduced axes, in the order of the dimensions of the variables.
+        variables: Variables of the tile.
+        allowed: By axis, whether each index may be chosen; an axis that is not given has no limit.
+    """
+    scores, places = _first(asked, axes, variables, allowed)
+    for number, axis in enumerate(axes):
+        while axis in asked.reduced and scores.shape[number] > 1:
+            scores, places = _best_of_slices(number, scores, places)
+    found: Found = _taken(asked, axes, variables, scores, places)
+    return found
+
+
+_compiled = partial(jax.jit, static_argnums=(0, 1), compiler_options=COMPILER_OPTIONS)
+
+
+@_compiled
+def _first(
+    asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Arrays
+) -> tuple[jax.Array, jax.Array]:
+    """Best scores of slices along one axis, and their positions."""
+    return _Tile(asked, axes, variables).first(allowed)
+
+
+@partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
+def _best_of_slices(axis: int, scores: jax.Array, places: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Best scores of slices along an axis, and the first of their positions."""
+    starts, length = _slices(scores.shape[axis])
+
+    def cut(array: jax.Array, start: int) -> jax.Array:
+        return jax.lax.slice_in_dim(array, start, start + length, axis=axis)
+
+    best, place = cut(scores, 0), cut(places, 0)
+    for start in starts[1:]:
+        score, other = cut(scores, start), cut(places, start)
+        better = (score > best) | ((score == best) & (other < place))
+        best, place = jnp.where(better, score, best), jnp.where(better, other, place)
+    return best, place
+
+
+@_compiled
+def _taken(
+    asked: Asked,
+    axes: tuple[str, ...],
+    variables: Arrays,
+    scores: jax.Array,
+    places: jax.Array,
+) -> Found:
+    tile = _Tile(asked, axes, variables)
+    shape = [tile.sizes[axis] for axis in asked.kept]
+    position = places.reshape(shape)
+    return Found(scores.reshape(shape) > -jnp.inf, position, tile.take(position))
+
+
+class _Tile:
+    """Scores of the cells of a tile, and values at chosen ones."""
+
+    def __init__(self, asked: Asked, axes: tuple[str, ...], variables: Arrays) -> None:
+        self.asked, self.axes, self.variables = asked, axes, variables
+        self.dims = dict(asked.dims)
+        lengths = {
+            axis: length
+            for name, array in variables.items()
+            for axis, length in zip(self.dims[name], array.shape, strict=True)
+        }
+        self.sizes = {axis: lengths[axis] for axis in axes}
+
+    def along(self, axis: str, values: jax.Array) -> jax.Array:
+        """An array along one axis, to broadcast against scores."""
+        return values.reshape([-1 if other == axis else 1 for other in self.axes])
+
+    def first(self, allowed: Arrays) -> tuple[jax.Array, jax.Array]:
+        """Best scores of slices along one axis, and their positions along all axes."""
+        axis = min(self.asked.reduced, key=self._worse_to_cut)
+        starts, length = _slices(self.sizes[axis])
+        best = self._scores({axis: slice(0, length)}, allowed)
+        start = jnp.zeros(best.shape, jnp.int32)
+        for begin in starts[1:]:
+            score = self._scores({axis: slice(begin, begin + length)}, allowed)
+            better = score > best
+            best, start = jnp.where(better, score, best), jnp.where(better, begin, start)
+        places = start * self._stride(axis)
+        for other in self.asked.reduced:
+            indices = jnp.arange(length if other == axis else self.sizes[other], dtype=jnp.int32)
+            places = places + self._along(other, indices * self._stride(other))
+        return best, places
+
+    def _worse_to_cut(self, axis: str) -> tuple[bool, int]:
+        """The order in which axes are cut: the last, whose values are adjacent, is cut late."""
+        size = self.sizes[axis]
+        return axis == self.axes[-1] or size < SHORT, -size
+
+    def _along(self, axis: str, values: jax.Array) -> jax.Array:
+        """An array along one axis, to broadcast against scores."""
+        return values.reshape([-1 if other == axis else 1 for other in self.axes])
+
+    def _stride(self, axis: str) -> int:
+        """Number of cells from one index along a reduced axis to the next."""
+        after = self.asked.reduced[self.asked.reduced.index(axis) + 1 :]
+        return prod(self.sizes[other] for other in after)
+
+    def _scores(self, cut: Cut, within: Arrays) -> jax.Array:
+        """Larger where better, minus infinity where no cell may be chosen, over a slice."""
+        value = self._over(self.asked.by, cut)
+        allowed = jnp.isfinite(value)
+        for name, sign, bar in self.asked.constraints:
+            other = self._over(name, cut)
+            # Flags are small integers, which every type of the results holds exactly.
+            other = (
+                other if jnp.isdtype(other.dtype, "real floating") else other.astype(value.dtype)
+            )
+            holds = COMPARISONS[sign](other, bar)
+            allowed &= holds & ~jnp.isnan(other) if sign == "!=" else holds
+        for axis, mask in within.items():
+            allowed &= self._along(axis, mask[cut.get(axis, slice(None))])
+        scores = jnp.where(allowed, value if self.asked.largest else -value, -jnp.inf)
+        lengths = [len(range(*cut.get(a, slice(None)).indices(n))) for a, n in self.sizes.items()]
+        return jnp.broadcast_to(scores, lengths)
+
+    def _over(self, name: str, cut: Cut) -> jax.Array:
+        """A variable over a slice, to broadcast against scores."""
+        dims = self.dims[name]
+        array = self.variables[name][tuple(cut.get(dim, slice(None)) for dim in dims)]
+        lengths = dict(zip(dims, array.shape, strict=True))
+        return array.reshape([lengths.get(axis, 1) for axis in self.axes])
+
+    def take(self, position: jax.Array) -> dict[str, jax.Array]:
+        """Values of the variables at a position of each kept cell."""
+        lengths = [self.sizes[axis] for axis in self.asked.reduced]
+        chosen = jnp.unravel_index(position, lengths) if lengths else ()
+        kept = jnp.ix_(*(jnp.arange(self.sizes[axis]) for axis in self.asked.kept))
+        index = dict(zip((*self.asked.reduced, *self.asked.kept), (*chosen, *kept), strict=True))
+        return {
+            name: jnp.broadcast_to(
+                self.variables[name][tuple(index[dim] for dim in self.dims[name])], position.shape
+            )
+            for name in self.asked.taken
+        }
+
+
+def _slices(length: int) -> tuple[list[int], int]:
+    """Starts of slices of one length that cover an axis; the last two may overlap."""
+    each = -(-length // min(WAYS, length))
+    starts = list(range(0, length, each))
+    return [*starts[:-1], length - each], each
