@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.evaluation.intervals import Table, interval_tables
 from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.packing import Inputs, inputs
 from sweep.evaluation.plan import Plan
 from sweep.evaluation.result_memory import ResultMemory, handed_over
-from sweep.evaluation.structures import FACTOR, Structure
+from sweep.evaluation.structures import FACTOR, TABLE, Structure
 from sweep.evaluation.vmapped_kernel import kernel
 from sweep.evaluation.workspaces import PER_DEVICE, Computed, Workspace, tile_limit, workspaces
 from sweep.grid.resolved import Resolved
@@ -27,10 +28,11 @@ from sweep.kernel.factors import FACTORS
 from sweep.schema.axes import AXES
 from sweep.schema.variables import VARIABLES
 
+Array = np.ndarray[Any, Any]
 ABSENT = -1
 """Value of a category where the model has no such operator."""
 
-Arrays = dict[str, np.ndarray[Any, Any]]
+Arrays = dict[str, Array]
 Progress = Callable[[int, int], None]
 Described = dict[str, jax.ShapeDtypeStruct]
 
@@ -49,11 +51,16 @@ class Evaluation:
         self._plan, grid = plan, plan.grid
         self._dtype = np.dtype(plan.dtype)
         self._sizes = grid.sizes
-        self.dims = {name: grid.dims(name) for name in grid.variables}
+        self.dims = {each.name: grid.dims(each.name) for each in plan.variables}
         fitted = plan.calibration
         self._factors = {} if fitted is None else {name: fitted.axes(name) for name in FACTORS}
+        intervals = {} if fitted is None else interval_tables(grid, fitted, self._dtype)
+        self._tables = {name: table.axes for name, table in intervals.items()}
         self._kernel = kernel(
-            tuple(self.dims.items()), plan.keep_infeasible, tuple(self._factors.items())
+            tuple(self.dims.items()),
+            plan.keep_infeasible,
+            tuple(self._factors.items()),
+            tuple(self._tables.items()),
         )
         devices = jax.local_devices()
         self._tile_limit = tile_limit(devices)
@@ -72,6 +79,7 @@ class Evaluation:
                     "precision": kind.precision,
                     **shared,
                     **self._efficiency(kind.models),
+                    **{TABLE + name: _of(kind.models, table) for name, table in intervals.items()},
                 },
             )
             for kind in given.kinds
@@ -188,11 +196,11 @@ class Evaluation:
         return self._large[structure]
 
     def _is_lean(self, structure: Structure, tiles: Tiling, in_place: bool) -> bool:
-        """Whether the kernel needs few intermediate values; a calibrated one never does."""
+        """Whether the kernel needs few intermediate values."""
         results = self._tile_bytes(tiles.shape)
         platforms = {workspace.device.platform for workspace in self._workspaces}
         one_processor = platforms == {"cpu"} and len(self._workspaces) == PER_DEVICE
-        if self._factors or not one_processor or results <= self._tile_limit:
+        if not one_processor or results <= self._tile_limit:
             return False
         tile = tiles.padded(tiles.region(0))
         described = self._described(structure, tile) if in_place else {}
@@ -311,7 +319,8 @@ class Evaluation:
     def _read(self, structure: Structure, tile: Region) -> tuple[Any, ...]:
         """Arguments of the kernel for a tile, after the buffers."""
         factors = {n: structure.read(FACTOR + n, over, tile) for n, over in self._factors.items()}
-        return factors, *(structure.read(axis, (axis,), tile) for axis in AXES)
+        tables = {n: structure.read(TABLE + n, over, tile) for n, over in self._tables.items()}
+        return factors, tables, *(structure.read(axis, (axis,), tile) for axis in AXES)
 
     def _described(self, structure: Structure, tile: Region) -> Described:
         """Shapes and types of the kernel's results for a tile."""
@@ -325,6 +334,11 @@ class Evaluation:
     def type_of(self, name: str) -> np.dtype[Any]:
         """Type of the values of a variable."""
         return np.dtype(VARIABLES[name].dtype or self._dtype)
+
+
+def _of(models: Sequence[int], table: Table) -> Array:
+    """A table of intervals for some of the models."""
+    return table.values[list(models)] if "model" in table.axes else table.values
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ import xarray as xr
 
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.evaluation.evaluator import Evaluation
-from sweep.evaluation.intervals import with_intervals
+from sweep.evaluation.intervals import calibrated_attributes
 from sweep.evaluation.plan import FloatType, Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory
 from sweep.grid.dataset import Origin, build_dataset
@@ -114,4 +114,6 @@ def compute(
     arrays = work.compute(region, memory, progress)
     grid = plan.grid.part(region)
     dataset = build_dataset(grid, plan.grid.operators, arrays, origin)
-    return dataset if plan.calibration is None else with_intervals(dataset, grid, plan.calibration)
+    if plan.calibration is not None:
+        dataset.attrs |= calibrated_attributes(plan.calibration, list(arrays))
+    return dataset
