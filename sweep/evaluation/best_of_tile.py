@@ -5,26 +5,20 @@ its position, until a single index is left. Compilers turn that into full vector
 with its index along an axis.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from sweep.evaluation.tile_cells import Arrays, Cells, Constraints, Cut, Masks
 from sweep.evaluation.vmapped_kernel import COMPILER_OPTIONS, Over
-from sweep.queries.where import COMPARISONS
 
 WAYS = 16
 """Slices of an axis that are compared at a time, at most. [count]"""
 SHORT = 8
 """An axis at least as long is cut before a longer one whose values are adjacent. [count]"""
-
-Arrays = Mapping[str, jax.Array]
-Masks = Mapping[str, np.ndarray[Any, Any]]
-Cut = Mapping[str, slice]
 
 
 class Asked(NamedTuple):
@@ -45,7 +39,7 @@ class Asked(NamedTuple):
     reduced: tuple[str, ...]
     kept: tuple[str, ...]
     taken: tuple[str, ...]
-    constraints: tuple[tuple[str, str, float], ...]
+    constraints: Constraints
     dims: Over
 
 
@@ -87,7 +81,7 @@ _compiled = partial(jax.jit, static_argnums=(0, 1), compiler_options=COMPILER_OP
 
 @_compiled
 def _first(
-    asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Arrays
+    asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Masks
 ) -> tuple[jax.Array, jax.Array]:
     """Best scores of slices along one axis, and their positions."""
     return _Tile(asked, axes, variables).first(allowed)
@@ -123,24 +117,14 @@ def _taken(
     return Found(scores.reshape(shape) > -jnp.inf, position, tile.take(position))
 
 
-class _Tile:
+class _Tile(Cells):
     """Scores of the cells of a tile, and values at chosen ones."""
 
     def __init__(self, asked: Asked, axes: tuple[str, ...], variables: Arrays) -> None:
-        self.asked, self.axes, self.variables = asked, axes, variables
-        self.dims = dict(asked.dims)
-        lengths = {
-            axis: length
-            for name, array in variables.items()
-            for axis, length in zip(self.dims[name], array.shape, strict=True)
-        }
-        self.sizes = {axis: lengths[axis] for axis in axes}
+        super().__init__(axes, asked.dims, variables)
+        self.asked = asked
 
-    def along(self, axis: str, values: jax.Array) -> jax.Array:
-        """An array along one axis, to broadcast against scores."""
-        return values.reshape([-1 if other == axis else 1 for other in self.axes])
-
-    def first(self, allowed: Arrays) -> tuple[jax.Array, jax.Array]:
+    def first(self, allowed: Masks) -> tuple[jax.Array, jax.Array]:
         """Best scores of slices along one axis, and their positions along all axes."""
         axis = min(self.asked.reduced, key=self._worse_to_cut)
         starts, length = _slices(self.sizes[axis])
@@ -153,7 +137,7 @@ class _Tile:
         places = start * self._stride(axis)
         for other in self.asked.reduced:
             indices = jnp.arange(length if other == axis else self.sizes[other], dtype=jnp.int32)
-            places = places + self._along(other, indices * self._stride(other))
+            places = places + self.along(other, indices * self._stride(other))
         return best, places
 
     def _worse_to_cut(self, axis: str) -> tuple[bool, int]:
@@ -161,39 +145,18 @@ class _Tile:
         size = self.sizes[axis]
         return axis == self.axes[-1] or size < SHORT, -size
 
-    def _along(self, axis: str, values: jax.Array) -> jax.Array:
-        """An array along one axis, to broadcast against scores."""
-        return values.reshape([-1 if other == axis else 1 for other in self.axes])
-
     def _stride(self, axis: str) -> int:
         """Number of cells from one index along a reduced axis to the next."""
         after = self.asked.reduced[self.asked.reduced.index(axis) + 1 :]
         return prod(self.sizes[other] for other in after)
 
-    def _scores(self, cut: Cut, within: Arrays) -> jax.Array:
+    def _scores(self, cut: Cut, within: Masks) -> jax.Array:
         """Larger where better, minus infinity where no cell may be chosen, over a slice."""
-        value = self._over(self.asked.by, cut)
-        allowed = jnp.isfinite(value)
-        for name, sign, bar in self.asked.constraints:
-            other = self._over(name, cut)
-            # Flags are small integers, which every type of the results holds exactly.
-            other = (
-                other if jnp.isdtype(other.dtype, "real floating") else other.astype(value.dtype)
-            )
-            holds = COMPARISONS[sign](other, bar)
-            allowed &= holds & ~jnp.isnan(other) if sign == "!=" else holds
-        for axis, mask in within.items():
-            allowed &= self._along(axis, mask[cut.get(axis, slice(None))])
-        scores = jnp.where(allowed, value if self.asked.largest else -value, -jnp.inf)
-        lengths = [len(range(*cut.get(a, slice(None)).indices(n))) for a, n in self.sizes.items()]
-        return jnp.broadcast_to(scores, lengths)
-
-    def _over(self, name: str, cut: Cut) -> jax.Array:
-        """A variable over a slice, to broadcast against scores."""
-        dims = self.dims[name]
-        array = self.variables[name][tuple(cut.get(dim, slice(None)) for dim in dims)]
-        lengths = dict(zip(dims, array.shape, strict=True))
-        return array.reshape([lengths.get(axis, 1) for axis in self.axes])
+        asked = self.asked
+        value = self.over(asked.by, cut)
+        allowed = self.allowed(cut, (asked.by,), asked.constraints, within)
+        scores = jnp.where(allowed, value if asked.largest else -value, -jnp.inf)
+        return jnp.broadcast_to(scores, self.lengths(cut))
 
     def take(self, position: jax.Array) -> dict[str, jax.Array]:
         """Values of the variables at a position of each kept cell."""

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class Clause:
     sign: str
     value: float | str
 
-    def mask(self, dataset: xr.Dataset) -> xr.DataArray:
+    def mask(self, dataset: Mapping[Any, xr.DataArray]) -> xr.DataArray:
         """Mask of the cells that satisfy it, over the dimensions of its variable; false for NaN."""
         array = dataset[self.name]
         holds: xr.DataArray = COMPARISONS[self.sign](array, self.value)
