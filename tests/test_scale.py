@@ -36,7 +36,7 @@ from sweep.runs.to_disk import Sharding, run_reduced
 
 ROOT = Path(__file__).parent.parent
 VARIABLES = ["output_throughput", "ttft", "weight_memory", "feasible"]
-ELSEWHERE = "weight_memory>1e5 and hardware != one and batch_size<300"
+ELSEWHERE = "weight_memory>1e5 and hardware != one and not (batch_size>=300 or ttft>1e9)"
 QUESTIONS = [
     ReductionRequest(text="best:batch_size,tp", where="ttft<0.05 and feasible"),
     ReductionRequest(text="best:model,hardware,isl", by="ttft"),

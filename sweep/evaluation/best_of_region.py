@@ -9,7 +9,7 @@ import xarray as xr
 from sweep.evaluation.best_of_tile import Asked, best_of_tile
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan
-from sweep.evaluation.tile_region import TileRegion, constraints_of
+from sweep.evaluation.tile_region import TileRegion
 from sweep.evaluation.workspaces import Computed
 from sweep.files.categories import fill_of
 from sweep.grid.dataset import coordinates
@@ -105,14 +105,13 @@ class BestOfRegion(TileRegion):
 
 
 def _asked(best: Best, work: Evaluation, taken: list[str]) -> Asked:
-    constraints = constraints_of(best)
-    used = {best.by, *taken, *(name for name, _, _ in constraints)}
+    used = {best.by, *taken, *best.where.names}
     return Asked(
         by=best.by,
         largest=best.largest,
         reduced=best.reduced,
         kept=best.kept,
         taken=tuple(taken),
-        constraints=constraints,
+        condition=best.where.condition,
         dims=tuple((name, dims) for name, dims in work.dims.items() if name in used),
     )

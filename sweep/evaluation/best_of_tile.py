@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sweep.evaluation.tile_cells import Arrays, Cells, Constraints, Cut, Masks
+from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Cut, Masks
 from sweep.evaluation.vmapped_kernel import COMPILER_OPTIONS, Over
 
 WAYS = 16
@@ -30,7 +30,7 @@ class Asked(NamedTuple):
         reduced: Axes to choose over, in the order of the grid.
         kept: Axes with a best of their own for each value, in the order of the grid.
         taken: Variables to take at the best cell.
-        constraints: Variables, each with a comparison of `COMPARISONS` and a number.
+        condition: Constraints on variables and labels.
         dims: Dimensions of all these variables.
     """
 
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     reduced: tuple[str, ...]
     kept: tuple[str, ...]
     taken: tuple[str, ...]
-    constraints: Constraints
+    condition: Condition
     dims: Over
 
 
@@ -154,7 +154,7 @@ class _Tile(Cells):
         """Larger where better, minus infinity where no cell may be chosen, over a slice."""
         asked = self.asked
         value = self.over(asked.by, cut)
-        allowed = self.allowed(cut, (asked.by,), asked.constraints, within)
+        allowed = self.allowed(cut, (asked.by,), asked.condition, within)
         scores = jnp.where(allowed, value if asked.largest else -value, -jnp.inf)
         return jnp.broadcast_to(scores, self.lengths(cut))
 

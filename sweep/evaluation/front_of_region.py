@@ -8,7 +8,7 @@ import xarray as xr
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.front_of_tile import Asked, possible_cells
 from sweep.evaluation.plan import Plan
-from sweep.evaluation.tile_region import TileRegion, constraints_of
+from sweep.evaluation.tile_region import TileRegion
 from sweep.evaluation.workspaces import Computed
 from sweep.grid.tiling import Region
 from sweep.queries.front_of_points import Costs
@@ -25,13 +25,12 @@ class FrontOfRegion(TileRegion):
         super().__init__(plan, pareto, work, region)
         self.pareto = pareto
         self.dims = {name: work.dims[name] for name in self.names}
-        constraints = constraints_of(pareto)
-        used = {*pareto.objectives, *(name for name, _, _ in constraints)}
+        used = {*pareto.objectives, *pareto.where.names}
         self.asked = Asked(
             objectives=tuple(pareto.objectives.items()),
             kept=pareto.kept,
             axes=self.axes,
-            constraints=constraints,
+            condition=pareto.where.condition,
             dims=tuple((name, dims) for name, dims in self.dims.items() if name in used),
         )
         self.points: dict[str, Array] = {
@@ -73,9 +72,15 @@ class FrontOfRegion(TileRegion):
             name: np.asarray(computed.results[name])[tuple(local[dim] for dim in dims)]
             for name, dims in self.dims.items()
         }
-        stays = self.pareto.qualifies(values)
-        for axis, mask in allowed.items():
-            stays &= mask[local[axis]]
+        labels = {
+            axis: np.asarray(self.grid.labels[axis])[tile[axis][local[axis]]]
+            for axis in self.axes
+            if axis in self.pareto.where.names
+        }
+        stays = self.pareto.qualifies({**values, **labels})
+        for axis in self.axes:
+            if axis in allowed:
+                stays &= allowed[axis][local[axis]]
         for name, axes in ((GROUP, self.pareto.kept), (POSITION, self.pareto.reduced)):
             position = self.grid.position(axes, [tile[axis][local[axis]] for axis in axes])
             values[name] = np.broadcast_to(position, cells.shape)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.evaluation.tile_cells import Arrays, Cells, Constraints, Cut, Masks
+from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Cut, Masks
 from sweep.evaluation.vmapped_kernel import COMPILER_OPTIONS, Over
 from sweep.queries.front_of_points import Costs, front, unbeaten
 
@@ -31,14 +31,14 @@ class Asked(NamedTuple):
         objectives: Variables, and for each whether larger is better.
         kept: Axes with a front of their own for each value.
         axes: All axes of a point, in the order of the grid.
-        constraints: Constraints on variables.
+        condition: Constraints on variables and labels.
         dims: Dimensions of all these variables.
     """
 
     objectives: tuple[tuple[str, bool], ...]
     kept: tuple[str, ...]
     axes: tuple[str, ...]
-    constraints: Constraints
+    condition: Condition
     dims: Over
 
 
@@ -149,7 +149,7 @@ def _sample(asked: Asked, axes: tuple[int, ...], variables: Arrays, allowed: Mas
 def _costs(asked: Asked, cells: Cells, cut: Cut, within: Masks) -> jax.Array:
     """Values of the objectives, lower where better, infinite where no cell may be chosen."""
     names = [name for name, _ in asked.objectives]
-    allowed = cells.allowed(cut, names, asked.constraints, within)
+    allowed = cells.allowed(cut, names, asked.condition, within)
     shape = cells.lengths(cut)
     costs = [
         jnp.broadcast_to(

@@ -1,6 +1,8 @@
 """Cells of a computed tile, and the constraints on them, inside a compiled function."""
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import and_, or_
 from typing import Any
 
 import jax
@@ -8,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from sweep.evaluation.vmapped_kernel import Over
-from sweep.queries.where import COMPARISONS
+from sweep.queries.where import COMPARISONS, Clause, Clauses
 
 Arrays = Mapping[str, jax.Array]
 Masks = Mapping[str, np.ndarray[Any, Any]]
-"""By axis, whether each index may be chosen."""
+"""By axis, whether each index may be chosen; by clause on an axis, whether each satisfies it."""
 Cut = Mapping[str, slice]
 """A slice of some axes; the others are whole."""
-Constraints = tuple[tuple[str, str, float], ...]
-"""Variables, each with a comparison of `COMPARISONS` and a number."""
+Condition = Clause | Clauses | None
+"""Constraints on variables and labels; none if there are none."""
 
 
 class Cells:
@@ -54,20 +56,39 @@ class Cells:
         return array.reshape([lengths.get(axis, 1) for axis in self.axes])
 
     def allowed(
-        self, cut: Cut, finite: Iterable[str], constraints: Constraints, within: Masks
+        self, cut: Cut, finite: Iterable[str], condition: Condition, within: Masks
     ) -> jax.Array:
         """Whether cells of a slice have these finite variables and satisfy the constraints."""
         allowed: Any = True
         for name in finite:
             allowed &= jnp.isfinite(self.over(name, cut))
-        for name, sign, bar in constraints:
-            other = self.over(name, cut)
-            if not jnp.isdtype(other.dtype, "real floating"):
-                # Flags are small integers, which every type of the results holds exactly.
-                other = other.astype(jnp.float32)
-            holds = COMPARISONS[sign](other, bar)
-            allowed &= holds & ~jnp.isnan(other) if sign == "!=" else holds
-        for axis, mask in within.items():
-            allowed &= self.along(axis, mask[cut.get(axis, slice(None))])
+        for axis in self.axes:
+            if axis in within:
+                allowed &= self._indices(axis, within[axis], cut)
+        if condition is not None:
+            allowed &= self._satisfy(condition, cut, within)
         found: jax.Array = allowed
         return found
+
+    def _indices(self, axis: str, mask: Any, cut: Cut) -> Any:
+        return self.along(axis, mask[cut.get(axis, slice(None))])
+
+    def _satisfy(self, condition: Clause | Clauses, cut: Cut, within: Masks) -> Any:
+        """Whether cells of a slice satisfy constraints."""
+        if isinstance(condition, Clauses):
+            parts = [self._satisfy(part, cut, within) for part in condition.parts]
+            return reduce(and_ if condition.word == "and" else or_, parts)
+        name, sign, value = condition.name, condition.sign, condition.value
+        if name not in self.dims:
+            return self._indices(name, within[key_of(condition)], cut)
+        array = self.over(name, cut)
+        if not jnp.isdtype(array.dtype, "real floating"):
+            # Flags are small integers, which every type of the results holds exactly.
+            array = array.astype(jnp.float32)
+        holds = COMPARISONS[sign](array, float(value))
+        return holds & ~jnp.isnan(array) if sign == "!=" else holds
+
+
+def key_of(clause: Clause) -> str:
+    """Name of the mask of a comparison of labels."""
+    return f"{clause.name} {clause.sign} {clause.value}"

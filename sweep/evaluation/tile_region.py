@@ -8,7 +8,7 @@ import numpy as np
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.intervals import calibrated_attributes
 from sweep.evaluation.plan import Plan
-from sweep.evaluation.tile_cells import Constraints
+from sweep.evaluation.tile_cells import key_of
 from sweep.evaluation.workspaces import Computed
 from sweep.grid.dataset import Origin, global_attributes, variable_attributes
 from sweep.grid.tiling import Region, offset, overlap
@@ -54,7 +54,7 @@ class TileRegion:
     def allowed(
         self, tile: Mapping[str, Array], own: Mapping[str, slice], limited: Collection[str]
     ) -> dict[str, Array]:
-        """By axis, which indices of a tile may be chosen, where that is not all.
+        """By axis, which indices of a tile may be chosen, where that is not all; masks of labels.
 
         Args:
             tile: Indices in the grid.
@@ -65,10 +65,10 @@ class TileRegion:
         for axis, indices in tile.items():
             mask = np.zeros(indices.size, np.bool_)
             mask[own[axis] if axis in limited else slice(None)] = True
-            if axis in self._labels_allowed:
-                mask &= self._labels_allowed[axis][indices]
             if not mask.all():
                 found[axis] = mask
+        for key, (axis, holds) in self._labels_allowed.items():
+            found[key] = holds[tile[axis]]
         return found
 
     def attributes(self, name: str) -> dict[str, Any]:
@@ -87,23 +87,14 @@ class TileRegion:
         return [variable.name for variable in self.plan.variables]
 
 
-def constraints_of(reduction: Reduction) -> Constraints:
-    """Constraints on variables, in the form that a compiled function is made for."""
-    return tuple(
-        (clause.name, clause.sign, float(clause.value))
-        for clause in reduction.where.clauses
-        if clause.name not in reduction.grid.labels
-    )
-
-
-def _labels_allowed(reduction: Reduction) -> dict[str, Array]:
-    """By axis, which indices of the grid satisfy the constraints on its labels."""
-    found: dict[str, Array] = {}
+def _labels_allowed(reduction: Reduction) -> dict[str, tuple[str, Array]]:
+    """By clause on an axis, the axis, and which of its labels satisfy the clause."""
+    found = {}
     for clause in reduction.where.clauses:
         if clause.name in reduction.grid.labels:
             labels = np.asarray(reduction.grid.labels[clause.name])
             holds = np.asarray(COMPARISONS[clause.sign](labels, clause.value), np.bool_)
-            found[clause.name] = holds & found.get(clause.name, np.ones(labels.size, np.bool_))
+            found[key_of(clause)] = clause.name, holds
     return found
 
 

@@ -93,11 +93,16 @@ class Pareto:
         )
 
     def qualifies(self, values: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-        """Whether points have all objectives and satisfy the constraints on variables."""
+        """Whether points have all objectives and satisfy the constraints.
+
+        Args:
+            values: Variables and labels of the points, by name.
+        """
         qualify = np.logical_and.reduce([np.isfinite(values[name]) for name in self.objectives])
-        for clause in self.where.clauses:
-            if clause.name in values:
-                qualify &= clause.mask({clause.name: xr.DataArray(values[clause.name])}).values
+        named = {name: xr.DataArray(values[name]) for name in self.where.names}
+        mask = self.where.mask(named)
+        if mask is not None:
+            qualify &= mask.values
         return np.asarray(qualify, np.bool_)
 
     def on_front(self, points: Mapping[str, Any]) -> Indices:
