@@ -74,7 +74,7 @@ class Cells:
         return self.along(axis, mask[cut.get(axis, slice(None))])
 
     def _satisfy(self, condition: Clause | Clauses, cut: Cut, within: Masks) -> Any:
-        """Whether cells of a slice satisfy constraints."""
+        """Mask of the cells of a slice that satisfy constraints."""
         if isinstance(condition, Clauses):
             parts = [self._satisfy(part, cut, within) for part in condition.parts]
             return reduce(and_ if condition.word == "and" else or_, parts)
