@@ -44,6 +44,7 @@ SETUP = (
 BY_NAME = {
     "--scheduler": "needs a cluster",
     "--workers": "starts processes, which tests/test_shards.py does",
+    "run trillion-points": "computes for a quarter of an hour",
     "validate tensorrt-llm": "refits all rows dozens of times: minutes",
 }
 """Words of commands that are held to the options there are, and do not run, with the reason."""
