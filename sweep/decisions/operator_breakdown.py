@@ -70,7 +70,7 @@ def break_down(point: Point) -> dict[str, Amounts]:
     """
     host = host_latency(point, point.group_sequences / point.microbatches)
     works = phases.prefill(point), phases.decode_step(point)
-    return {name: _amounts(each, host) for name, each in zip(PHASES, works, strict=True)}
+    return {name: amounts_of(each, host) for name, each in zip(PHASES, works, strict=True)}
 
 
 def sum_by_name(blocks: Sequence[Block], rows: Array) -> Array:
@@ -92,7 +92,13 @@ def sum_by_name(blocks: Sequence[Block], rows: Array) -> Array:
     return jnp.stack([total(operator) for operator in operator_names(blocks)])
 
 
-def _amounts(works: Sequence[Work], host: Scalar) -> Amounts:
+def amounts_of(works: Sequence[Work], host: Scalar) -> Amounts:
+    """Amounts of works in running order, and of the host after them.
+
+    Args:
+        works: Operators of one pass.
+        host: Time of the host. [s]
+    """
     nothing = jnp.zeros(len(SPENT))
     return Amounts(
         seconds=_stacked([*(work.count * work.seconds.latency for work in works), host]),

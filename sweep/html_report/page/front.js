@@ -23,8 +23,8 @@ function frontOf(points) {
 
 const pointWords = (point) => [
   `<b>${plain(nameOf(point.machine))}</b>`,
-  Object.entries(point.cell).filter(([axis]) => valuesOf(axis).length > 1).map(([axis, k]) => plain(`${spaced(axis)} ${valuesOf(axis)[k]}`)).join(", "),
-  `${digits(point.x)}/s per user, ${digits(point.y)}/s per GPU`,
+  Object.entries(point.cell).filter(([axis]) => valuesOf(axis).length > 1).map(([axis, k]) => plain(`${spaced(axis)} ${labelled(valuesOf(axis)[k])}`)).join(", "),
+  `${digits(point.x)} tokens/s for one user, ${digits(point.y)} tokens/s per GPU`,
 ].join("<br>");
 
 function drawFront() {
@@ -41,8 +41,8 @@ function drawFront() {
   });
   const best = { type: "scatter", mode: "lines", name: "front of all accelerators", x: whole.map((p) => p.x), y: whole.map((p) => p.y), line: { color: colour("text"), dash: "dot", width: 3 }, hoverinfo: "skip" };
   draw("front", [...traces, best], {
-    xaxis: axisStyle("output tokens per second for one user (1/s)", logTicks(every.flat().map((p) => p.x))),
-    yaxis: axisStyle("output tokens per second<br>per GPU (1/s)", logTicks(every.flat().map((p) => p.y))),
+    xaxis: axisStyle("output of one user (tokens/s)", logTicks(every.flat().map((p) => p.x))),
+    yaxis: axisStyle("output of one GPU (tokens/s)", logTicks(every.flat().map((p) => p.y))),
   });
   const at = ["precision", "context_len", "isl", "osl"].filter((axis) => data.front.per_user.dims.includes(axis)).map((axis) => `${spaced(axis)} ${valuesOf(axis)[state.indices[axis]]}`);
   const what = [valuesOf("model")[state.indices.model], ...at].join(", ");

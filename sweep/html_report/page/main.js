@@ -1,10 +1,11 @@
 // State of the page, its controls, and the first drawing.
 
 const AMID = 0.7; // Share of the cells before the first choice: prefer a large batch.
-const state = begin();
+let state = null;
 
 function begin() {
-  const { variable, across, up, indices } = data.start;
+  const { across, up, indices } = data.start;
+  const { variable } = data;
   const all = Object.fromEntries(Object.keys(data.axes).map((axis) => [axis, indices[axis] ?? 0]));
   const second = valuesOf("hardware").length > 1 ? 1 : -1;
   return { variable, first: 0, second, shown: second < 0 ? "first" : "ratio", across, up, indices: all };
@@ -36,7 +37,13 @@ function control(title, options, chosen, choose) {
   return label;
 }
 
-const choices = (axis) => valuesOf(axis).map((value, k) => [String(k), String(value)]);
+const choices = (axis) => valuesOf(axis).map((value, k) => [String(k), String(labelled(value))]);
+
+/** Choose a cell by an index along each of its axes; a live page asks for it. */
+let choose = (indices) => {
+  Object.assign(state.indices, indices);
+  drawAll();
+};
 const openAxes = () => data.variables[state.variable].values.dims.filter((dim) => !data.axes[dim].labelled && valuesOf(dim).length > 1);
 
 function drawControls() {
@@ -97,6 +104,7 @@ function drawWords() {
   document.getElementById("answer").textContent = answer();
   drawHint();
   drawReadout();
+  document.getElementById("memory-section").hidden = !machines().every(memoryOf);
   for (const id of ["roofline-section", "layers-section"]) document.getElementById(id).hidden = !data.layers;
   document.getElementById("front-section").hidden = !data.front;
   if (data.layers) drawLayers();
@@ -105,6 +113,7 @@ function drawWords() {
 
 function drawPictures() {
   drawMap();
+  drawMemory();
   if (data.layers) drawRooflines();
   if (data.front) drawFront();
   if (data.quality?.machines.length) drawScatter(data.quality);
@@ -115,26 +124,17 @@ function drawAll() {
   if (window.Plotly) drawPictures();
 }
 
-async function open() {
-  packed = await unpacked("figures");
-  chooseCell();
-  drawWords();
-  performance.mark("readable");
-  const library = document.createElement("script");
-  library.textContent = new TextDecoder().decode(await unpacked("plotly"));
-  document.head.append(library);
-  drawPictures();
+/** Draw again when the colours or the width of the page change. */
+function watch() {
   for (const media of [dark, print]) media.addEventListener("change", drawPictures);
   let width = document.body.clientWidth;
   addEventListener("resize", () => {
     if (document.body.clientWidth !== width) drawPictures();
     width = document.body.clientWidth;
   });
-  performance.mark("usable");
-  document.documentElement.dataset.usable = "yes";
 }
 
-open().catch((error) => {
+const fail = (error) => {
   document.getElementById("answer").textContent = `This page could not be drawn (${error.message}); it requires a browser from 2023 or later.`;
   throw error;
-});
+};
