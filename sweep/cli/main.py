@@ -5,6 +5,7 @@ import click
 from sweep.cli.article import article_meshes, article_rooflines, article_table
 from sweep.cli.catalog import list_command, roofline, show
 from sweep.cli.decide import compare, explain, report
+from sweep.cli.explore import explore
 from sweep.cli.launch import launch
 from sweep.cli.options import PROGRAM, configs_option
 from sweep.cli.recommend import recommend
@@ -37,6 +38,7 @@ for command in (
     check,
     compare,
     explain,
+    explore,
     export,
     list_command,
     merge,

@@ -25,28 +25,45 @@ def with_intervals(dataset: xr.Dataset, grid: Resolved, calibration: Calibration
     judged = [name for name in CALIBRATED if name in dataset]
     dims = _dims(grid, judged)
     intervals = intervals_of(grid, calibration, judged)
-
-    def labelled(array: Array, mask: str) -> xr.DataArray:
+    # Plain arrays: xarray would compare the coordinates of all operands of every operation.
+    added: dict[str, tuple[Sequence[Any], Array]] = {}
+    for mask, flags in intervals.extrapolation.items():
         own = grid.dims(mask)
-        kept = [length for dim, length in zip(dims, array.shape, strict=True) if dim in own]
-        whole = np.broadcast_to(array.reshape(kept), [grid.sizes[dim] for dim in own])
-        return xr.DataArray(whole, dims=own)
-
-    added = {mask: labelled(flags, mask) for mask, flags in intervals.extrapolation.items()}
+        over = _over(flags, dims, own, own)
+        added[mask] = own, np.broadcast_to(over, [grid.sizes[dim] for dim in own])
     for name in judged:
-        widths = intervals.halfwidth(name, dataset[name].dtype)
+        values = dataset.variables[name]
+        widths = intervals.halfwidth(name, values.dtype)
+        over = _over(widths, dims, grid.dims(CALIBRATED[name].mask), values.dims)
         for end, sign in zip(ENDS, (-1, 1), strict=True):
-            array = dataset[name] * np.exp(sign * labelled(widths, CALIBRATED[name].mask))
-            added[f"{name}_{end}"] = array.transpose(*dataset[name].dims)
-    result = dataset.copy()
+            added[f"{name}_{end}"] = values.dims, values.values * np.exp(sign * over)
     present = [*map(str, dataset.data_vars), *added]
-    for name, array in added.items():
+    every = {str(name): (dataset.variables[name].dims, None) for name in dataset.data_vars} | added
+    found = {}
+    for name, (own, array) in every.items():
         attributes = variable_attributes(VARIABLES[name], dict.fromkeys(present))
-        result[name] = (array.dims, array.values, attributes)
-    for name in map(str, dataset.data_vars):
-        result[name].attrs = variable_attributes(VARIABLES[name], dict.fromkeys(present))
-    result.attrs |= calibrated_attributes(calibration, present)
-    return result
+        if array is None:
+            found[name] = dataset.variables[name].copy(deep=False)
+            found[name].attrs = attributes
+        else:
+            found[name] = xr.Variable(own, array, attributes)
+    attributes = dataset.attrs | calibrated_attributes(calibration, present)
+    return dataset.assign(found).assign_attrs(attributes)
+
+
+def _over(array: Array, dims: Sequence[str], kept: Sequence[str], target: Sequence[Any]) -> Array:
+    """An array in the dimensions of another, with a length of 1 along those that it lacks.
+
+    Args:
+        array: Over `dims`, with a length of 1 along those that are not in `kept`.
+        dims: Its dimensions.
+        kept: Those along which it may vary.
+        target: Dimensions of the other array, which have all of `kept`.
+    """
+    lengths = {dim: size for dim, size in zip(dims, array.shape, strict=True) if dim in kept}
+    order = sorted(range(len(lengths)), key=lambda index: target.index([*lengths][index]))
+    turned = array.reshape(list(lengths.values())).transpose(order)
+    return turned.reshape([lengths.get(dim, 1) for dim in target])
 
 
 def warn_of_unmeasured(grid: Resolved) -> None:

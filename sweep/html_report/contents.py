@@ -121,7 +121,7 @@ def contents(
         "about": _about(dataset),
         "start": begin,
         "sentences": _sentences(kept, data["variable"]),
-        "quality": None if quality is None else _quality(quality, bundle),
+        "quality": None if quality is None else quality_json(quality, bundle),
         "bounded": calibration is None and not caution,
     }
     return data, bundle
@@ -303,7 +303,13 @@ def _machine(spec: HardwareSpec, recipes: Mapping[str, list[PrecisionSpec]]) -> 
     return {"bandwidth": spec.memory_bandwidth_bytes_per_s, "memory": memory, "peaks": peaks}
 
 
-def _quality(quality: Quality, bundle: Bundle) -> dict[str, Any]:
+def quality_json(quality: Quality, bundle: Bundle) -> dict[str, Any]:
+    """Figures of a calibration as JSON.
+
+    Args:
+        quality: The figures.
+        bundle: Takes its measurements.
+    """
     machines = sorted(set(quality.hardware))
     codes = np.asarray([machines.index(name) for name in quality.hardware], np.int16)
     return {

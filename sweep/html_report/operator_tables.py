@@ -245,9 +245,7 @@ class Breakdown(eqx.Module):
     checked: dict[str, Float[jax.Array, "*cells"]]
 
 
-def break_down_cells(
-    point: Point, numbers: Mapping[str, Any]
-) -> Breakdown:
+def break_down_cells(point: Point, numbers: Mapping[str, Any]) -> Breakdown:
     """Break cells that differ in numbers down by operator; compiled once for a structure.
 
     Args:

@@ -46,14 +46,16 @@ let choose = (indices) => {
 };
 const openAxes = () => data.variables[state.variable].values.dims.filter((dim) => !data.axes[dim].labelled && valuesOf(dim).length > 1);
 
-function drawControls() {
-  const element = document.getElementById("controls");
+const variableControl = () => control("variable", data.shown.map((name) => [name, spaced(name)]), state.variable, chooseVariable);
+const shownControl = () => control("shown", shownChoices(), state.shown, (shown) => { state.shown = shown; });
+
+/** Controls above the map. */
+let controlsOf = () => {
   const found = [
     control("model", choices("model"), String(state.indices.model), (k) => { state.indices.model = Number(k); }),
     control("accelerator", choices("hardware"), String(state.first), (k) => choosePair(Number(k), state.second)),
     control("against", [["-1", "none"], ...choices("hardware")], String(state.second), (k) => choosePair(state.first, Number(k))),
-    control("variable", data.shown.map((name) => [name, spaced(name)]), state.variable, chooseVariable),
-    control("shown", shownChoices(), state.shown, (shown) => { state.shown = shown; }),
+    variableControl(), shownControl(),
   ];
   for (const axis of data.variables[state.variable].values.dims) {
     if (["model", "hardware", state.across, state.up].includes(axis) || valuesOf(axis).length < 2) continue;
@@ -64,10 +66,16 @@ function drawControls() {
     found.push(control("across", axes, state.across, (axis) => chooseAxes(axis, state.up)));
     found.push(control("up", axes, state.up, (axis) => chooseAxes(state.across, axis)));
   }
-  element.replaceChildren(...found);
-  const cell = [state.up, state.across].filter(Boolean)
-    .map((axis) => control(spaced(axis), choices(axis), String(state.indices[axis]), (k) => { state.indices[axis] = Number(k); }));
-  document.getElementById("cell-controls").replaceChildren(...cell);
+  return found;
+};
+
+/** Controls below the map, for the chosen cell. */
+let cellControlsOf = () => [state.up, state.across].filter(Boolean)
+  .map((axis) => control(spaced(axis), choices(axis), String(state.indices[axis]), (k) => { state.indices[axis] = Number(k); }));
+
+function drawControls() {
+  document.getElementById("controls").replaceChildren(...controlsOf());
+  document.getElementById("cell-controls").replaceChildren(...cellControlsOf());
 }
 
 function shownChoices() {
