@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.decisions.operator_breakdown import Amounts, amounts_of, mean_context
+from sweep.decisions.operator_breakdown import Amounts, amounts_of
 from sweep.kernel import phases
 from sweep.kernel.bindings.operator import Operator, Step
 from sweep.kernel.inflight import Inflight
@@ -35,7 +35,7 @@ def break_down_server(point: Point) -> dict[str, Amounts]:
     """
     server = Inflight(point)
     cycle, found = server.cycle, point.cached_tokens
-    context = mean_context(server.isl, server.osl)
+    context = server.isl + server.osl / 2
     alone = _step(point, cycle.decoding_alone)
     beside = _step(point, cycle.decoding_beside)
     mixed = dataclasses.replace(
@@ -112,6 +112,6 @@ def _sum(first: Amounts, second: Amounts, third: Amounts, bound: jax.Array) -> A
     parts = [first, second, dataclasses.replace(third, bound=bound)]
     longest = jnp.argmax(jnp.stack([part.seconds for part in parts]), axis=0)
     bounds = jnp.stack([part.bound for part in parts])
-    total = jax.tree.map(lambda *amounts: sum(amounts), *parts)
+    total: Amounts = jax.tree.map(lambda *amounts: sum(amounts), *parts)
     rows = np.arange(bounds.shape[1])
     return dataclasses.replace(total, bound=bounds[longest, rows])

@@ -38,15 +38,10 @@ def with_intervals(dataset: xr.Dataset, grid: Resolved, calibration: Calibration
         for end, sign in zip(ENDS, (-1, 1), strict=True):
             added[f"{name}_{end}"] = values.dims, values.values * np.exp(sign * over)
     present = [*map(str, dataset.data_vars), *added]
-    every = {str(name): (dataset.variables[name].dims, None) for name in dataset.data_vars} | added
-    found = {}
-    for name, (own, array) in every.items():
-        attributes = variable_attributes(VARIABLES[name], dict.fromkeys(present))
-        if array is None:
-            found[name] = dataset.variables[name].copy(deep=False)
-            found[name].attrs = attributes
-        else:
-            found[name] = xr.Variable(own, array, attributes)
+    found = {name: dataset.variables[name].copy(deep=False) for name in map(str, dataset.data_vars)}
+    found |= {name: xr.Variable(own, array) for name, (own, array) in added.items()}
+    for name, variable in found.items():
+        variable.attrs = variable_attributes(VARIABLES[name], dict.fromkeys(present))
     attributes = dataset.attrs | calibrated_attributes(calibration, present)
     return dataset.assign(found).assign_attrs(attributes)
 

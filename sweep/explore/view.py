@@ -99,7 +99,7 @@ class View:
     first: str = "h100-sxm-80gb"
     second: str = "h20-96gb"
     precision: str = "fp16"
-    calibration: str = "vllm"
+    calibration: str = "sglang"
     serving: str = SERVER
     tp: int = 1
     pp: int = 1
@@ -126,13 +126,11 @@ class View:
             if field not in known:
                 guess = nearest(field, list(known)) or f"; known: {', '.join(known)}"
                 raise SpecError(f"unknown field {short(field)} of a view{guess}")
-        view = replace(
-            default,
-            **{
-                field: _whole(field, text) if known[field] is int else _name(field, text, names)
-                for field, text in given.items()
-            },
-        )
+        found: dict[str, Any] = {
+            field: _whole(field, text) if known[field] is int else _name(field, text, names)
+            for field, text in given.items()
+        }
+        view = replace(default, **found)
         if view.first == view.second:
             raise SpecError(f"both accelerators are {view.first!r}; choose two")
         return view

@@ -200,8 +200,8 @@ def _model_table(
         for phase, what in product(each, AMOUNTS):
             values = np.asarray(getattr(found.amounts[phase], what))
             amounts[phase][what][i, j] = values.reshape(shape[2:])
-        for variable, values in found.checked.items():
-            checked[variable][i, j] = np.asarray(values).reshape(shape[2:-1])
+        for variable, times in found.checked.items():
+            checked[variable][i, j] = np.asarray(times).reshape(shape[2:-1])
     groups = tuple(group_of(block, index) for index, block in enumerate(blocks))
     return ModelTable(name, groups, amounts, checked)
 

@@ -52,7 +52,7 @@ function drawForm() {
     inputs[field] = input;
     label.htmlFor = input.id;
     label.append(title);
-    if (every || slider) label.className = "long";
+    if (every || slider) label.className = slider ? "wide-field" : "long";
     if (slider) {
       const frame = document.createElement("span");
       frame.className = "slider";
@@ -75,7 +75,8 @@ function drawForm() {
 }
 
 const LINKS = [
-  ["permalink", "Link to this view", "/"], ["get-sweep", "Sweep file", "/view.yaml"], ["get-netcdf", "NetCDF", "/view.nc"], ["get-report", "Report", "/view.html"],
+  ["permalink", "Link to this view", "/"],
+  ["get-sweep", "Sweep file", "/view.yaml"], ["get-netcdf", "NetCDF", "/view.nc"], ["get-report", "Report", "/view.html"],
 ];
 
 /** Show the values of a view in its controls; the one that is typed in keeps its text. */
@@ -178,6 +179,34 @@ function follow() {
   }
   state = next;
 }
+
+const NEAR = 100; // Distance from the screen at which a picture counts as seen, in pixels.
+let round = 0;
+
+/** Draw the pictures on the screen, then the others one by one unless the next view has come. */
+drawPictures = () => {
+  round += 1;
+  const mine = round;
+  const seen = (id) => {
+    const { top, bottom } = document.getElementById(id).getBoundingClientRect();
+    return print.matches || (bottom > -NEAR && top < innerHeight + NEAR);
+  };
+  const every = pictures();
+  const now = every.filter(([id]) => seen(id));
+  const later = every.filter((one) => !now.includes(one));
+  now.forEach(([, drawOne]) => drawOne());
+  const next = () => {
+    if (mine !== round) return;
+    const one = later.shift();
+    if (!one) {
+      document.documentElement.dataset.drawn = data.view;
+      return;
+    }
+    one[1]();
+    setTimeout(next);
+  };
+  setTimeout(next);
+};
 
 controlsOf = () => [variableControl(), shownControl()];
 cellControlsOf = () => [];

@@ -119,13 +119,14 @@ function drawWords() {
   drawQuality();
 }
 
-function drawPictures() {
-  drawMap();
-  drawMemory();
-  if (data.layers) drawRooflines();
-  if (data.front) drawFront();
-  if (data.quality?.machines.length) drawScatter(data.quality);
-}
+/** Pictures with the elements that they are drawn in. */
+const pictures = () => [
+  ["map", drawMap], ["memory", drawMemory],
+  ...(data.layers ? [["roofline-first", drawRooflines]] : []), ...(data.front ? [["front", drawFront]] : []),
+  ...(data.quality?.machines.length ? [["scatter", () => drawScatter(data.quality)]] : []),
+];
+
+let drawPictures = () => pictures().forEach(([, drawOne]) => drawOne());
 
 function drawAll() {
   drawWords();
@@ -134,7 +135,7 @@ function drawAll() {
 
 /** Draw again when the colours or the width of the page change. */
 function watch() {
-  for (const media of [dark, print]) media.addEventListener("change", drawPictures);
+  for (const media of [dark, print]) media.addEventListener("change", () => drawPictures());
   let width = document.body.clientWidth;
   addEventListener("resize", () => {
     if (document.body.clientWidth !== width) drawPictures();

@@ -2,8 +2,7 @@
 
 const MOST_TICKS = 9;
 const NARROW = 600; // Width of a map whose colour bar goes above it, in pixels.
-const NEAREST = 1.25; // Ends of the colour scale where all ratios are nearer to 1.
-const STEPS = [1.25, 2, 4, 10, 40, 100, 1000]; // Ticks of ratios, with their reciprocals: 0.8, 0.5, 0.25 and so on.
+const STEPS = [1.25, 2, 4, 10, 40, 100, 1000]; // Ticks of ratios, with their reciprocals: 0.8, 0.5, 0.25 and so on. A scale ends at one.
 
 const along = (axis) => (axis ? valuesOf(axis).map((_, k) => k) : [0]);
 const indicesAt = (i, j) => ({ ...(state.up && { [state.up]: i }), ...(state.across && { [state.across]: j }) });
@@ -62,7 +61,8 @@ function ratioTicks(spread) {
 
 function ratioTrace() {
   const rows = grid((indices) => Math.log2(ratioOf(indices)));
-  const spread = Math.max(...rows.flat().filter(Number.isFinite).map(Math.abs), Math.log2(NEAREST));
+  const most = Math.max(...rows.flat().filter(Number.isFinite).map(Math.abs), 0);
+  const spread = Math.log2(STEPS.find((step) => most <= Math.log2(step * 1.001)) ?? 2 ** most);
   const ticks = ratioTicks(spread);
   const better = data.variables[state.variable].better;
   const what = better ? `advantage of ${plain(nameOf(state.first))} (ratio)` : `${plain(nameOf(state.first))} / ${plain(nameOf(state.second))} (ratio)`;
@@ -241,7 +241,7 @@ function drawReadout() {
       return ends && found !== "–" ? { main: found, under: `${ends[0]} to ${ends[1]}` } : found;
     });
     const ratio = state.second >= 0 ? [digits(advantage(name, {}), 3)] : [];
-    return { cells: [variable.title, ...told, ...ratio], strong: name === state.variable };
+    return { cells: [variable.title.replace(" under in-flight batching", ""), ...told, ...ratio], strong: name === state.variable };
   });
   const why = served ? "inflight_infeasible_reason" : "infeasible_reason";
   const flags = [
@@ -260,6 +260,6 @@ function drawReadout() {
     if (found.some(Boolean)) rows.push({ cells: [name, ...found, ...(state.second >= 0 ? [""] : [])] });
   }
   const ratio = state.second >= 0 ? [`advantage of ${nameOf(state.first)}`] : [];
-  const intervals = figures.some((name) => data.variables[name].ends);
-  fillTable(document.getElementById("readout"), [intervals ? "chosen cell, with 90 % intervals" : "chosen cell", ...each.map(nameOf), ...ratio], rows);
+  const cell = `chosen cell${served ? ", in-flight batching" : ""}${figures.some((name) => data.variables[name].ends) ? ", with 90 % intervals" : ""}`;
+  fillTable(document.getElementById("readout"), [cell, ...each.map(nameOf), ...ratio], rows);
 }

@@ -1,6 +1,6 @@
 // Memory of one GPU in the chosen cell, as bars up to what the device has.
 
-const SHADES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7"];
+const SHADES = ["#0072b2", "#e69f00", "#009e73", "#a9d8c8", "#8a8f98"];
 
 /** Parts of the memory of an accelerator in the chosen cell, and what the device has. */
 function memoryOf(machine) {
@@ -27,7 +27,8 @@ function drawMemory() {
     marker: { symbol: "line-ns-open", size: 34, line: { width: 3 }, color: colour("text") }, hovertemplate: "%{y}: %{x:.4g} GB<extra>device</extra>",
   };
   draw("memory", [...traces, devices], {
-    barmode: "stack", xaxis: axisStyle("GB", { range: [0, 1.05 * most / 1e9] }), yaxis: axisStyle("", { autorange: "reversed" }), margin: { t: 8 },
+    barmode: "stack", xaxis: axisStyle("GB", { range: [0, 1.05 * most / 1e9] }), yaxis: axisStyle("", { autorange: "reversed" }), margin: { t: 8 }, modebar: { remove: ["zoom", "pan", "zoomin", "zoomout", "resetscale"] },
+    legend: { orientation: "h", traceorder: "normal", yref: "container", y: 0, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" },
   });
   const said = found.map(({ device, parts }, k) => {
     const sum = parts.reduce((total, [, bytes]) => total + bytes, 0);
