@@ -7,10 +7,11 @@ import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -83,7 +84,7 @@ def application(engine: Engine, catalog: Catalog, files: Mapping[str, str | Path
         catalog: The catalog of the engine.
         files: Name or file of each calibration but `ideal`, by name.
     """
-    limiter = CapacityLimiter(THREADS)
+    turns = BoundedSemaphore(THREADS)
     default = engine.default
     static = {
         "/": (live_page(engine.names, default), "text/html; charset=utf-8"),
@@ -94,7 +95,9 @@ def application(engine: Engine, catalog: Catalog, files: Mapping[str, str | Path
     def answering(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         def found(query: Mapping[str, str]) -> Response:
             try:
-                return answer(View.read(query, engine.names, default))
+                view = View.read(query, engine.names, default)
+                with turns:
+                    return answer(view)
             except SweepError as error:
                 line = " ".join(str(error).split())
                 return JSONResponse({"error": line[:LONGEST_ERROR]}, 422)
@@ -106,7 +109,7 @@ def application(engine: Engine, catalog: Catalog, files: Mapping[str, str | Path
             if len(request.url.query) > LONGEST_QUERY:
                 return JSONResponse({"error": "the address is too long"}, 414)
             query = dict(request.query_params)
-            return await to_thread.run_sync(found, query, limiter=limiter)
+            return await run_in_threadpool(found, query)
 
         return endpoint
 

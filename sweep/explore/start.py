@@ -9,6 +9,7 @@ from threading import Thread
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
 from sweep.errors import ResultError, SweepError
 from sweep.explore.engine import Engine
+from sweep.explore.server import application, bound_socket, serve
 from sweep.files.optional import needed
 from sweep.html_report.report import EXTRA
 from sweep.runs.jit_cache import use_compilation_cache
@@ -39,10 +40,8 @@ def start(
         ResultError: A package that the page needs is not installed, or the port is in use.
         SpecError: A calibration is unknown or malformed.
     """
-    for package in ("plotly.offline", "jinja2", "starlette", "uvicorn"):
+    for package in ("plotly.offline", "jinja2"):
         needed(package, EXTRA)
-    from sweep.explore.server import application, bound_socket, serve
-
     found, files = known_calibrations(calibrations)
     opened = bound_socket(port)
     with opened:
