@@ -381,6 +381,14 @@ def test_the_page_tells_how_good_the_predictions_are(served_page, article_page) 
     assert [row["factor"] for row in quality["factors"]] == names
 
 
+def test_a_page_begins_at_a_chosen_cell(served) -> None:
+    chosen = {"model": "mixtral-8x7b", "tp": 2, "batch_size": 16, "isl": 2048, "osl": 128}
+    start = Page(html(served, chosen=chosen)).data["start"]
+    assert start["chosen"] and not Page(html(served)).data["start"]["chosen"]
+    indices = start["indices"]
+    assert {axis: served[axis].values.tolist()[k] for axis, k in indices.items()} == chosen
+
+
 def test_measurements_of_a_fit_are_shown(served, tmp_path) -> None:
     """A file as `llm-calibrate fit` writes it, with three rows."""
     fitted = load_calibration("tensorrt-llm")

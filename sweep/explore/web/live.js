@@ -11,6 +11,7 @@ const sliders = {};
 
 /** Number at a position of a slider, evenly spaced in the logarithm, with three digits. */
 function numberAt(position, [low, high]) {
+  if (position >= STEPS_OF_SLIDER) return high;
   const number = low * (high / low) ** (position / STEPS_OF_SLIDER);
   return Math.round(number < 1000 ? number : Number(number.toPrecision(3)));
 }

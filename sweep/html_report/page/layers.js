@@ -158,5 +158,5 @@ function fillCell(cell, text) {
   share.style.width = `${4 * (text.share || 0)}rem`;
   share.style.background = `var(--${text.bound ?? "host"})`;
   cell.className = "bars";
-  cell.append(share, ` ${percent(text.share)} ${text.bound ?? "overhead"}`);
+  cell.append(share, ` ${percent(text.share)} ${text.bound === "communication" ? "link" : text.bound ?? "overhead"}`);
 }

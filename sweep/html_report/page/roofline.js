@@ -1,5 +1,6 @@
 // Rooflines of the chosen accelerators, with the operators of the chosen cell.
 
+const FAR = 50; // Intensity beyond which a name is written to the left of its mark. [FLOP/byte]
 const BEYOND = 12; // The roof extends this many ridges to the right, to leave room for names.
 
 function roofTraces(machine, precision, low, high) {
@@ -27,7 +28,7 @@ function operatorTraces(machine) {
         size: nodes.map((node) => 7 + 20 * Math.sqrt(node.seconds / whole)), line: { width: 2 }, opacity: 0.85,
       },
       text: nodes.map((node) => (node === longest ? plain(spaced(node.name)) : "")), cliponaxis: false,
-      textposition: nodes.map((node) => (node.bound === "compute" ? "bottom left" : "bottom right")),
+      textposition: nodes.map((node) => (node.bound === "compute" || node.flops / node.bytes > FAR ? "bottom left" : "bottom right")),
       customdata: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${short}<br>${worded(node.seconds, "s")}, bound by ${node.bound}<br>` +
         `${worded(node.flops, "flop")}, ${worded(node.bytes, "byte")}, ${digits(node.flops / node.bytes, 3)} FLOP/byte`),
       hovertemplate: "%{customdata}<extra></extra>",
