@@ -238,7 +238,7 @@ function drawReadout() {
     const told = each.map((machine) => {
       const ends = variable.ends?.map((end) => quantity(variable, value(end, machine, {})));
       const found = quantity(variable, value(name, machine, {}));
-      return ends && found !== "–" ? { main: found, under: `${ends[0]} to ${ends[1]}` } : found;
+      return ends && !ends.includes("–") ? { main: found, under: `${ends[0]} to ${ends[1]}` } : found;
     });
     const ratio = state.second >= 0 ? [digits(advantage(name, {}), 3)] : [];
     return { cells: [variable.title.replace(" under in-flight batching", ""), ...told, ...ratio], strong: name === state.variable };

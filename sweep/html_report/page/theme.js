@@ -55,7 +55,8 @@ const drawn = {}; // By plot, the width class and kinds of traces that it was la
 /** Draw a plot with its legend below, in the colours of the page; `clicked` takes a point. */
 function draw(id, traces, { margin, ...layout }, clicked) {
   const element = document.getElementById(id);
-  const width = print.matches ? PAGE_WIDTH : element.clientWidth;
+  const printed = element.parentElement.classList.contains("pair") ? PAGE_WIDTH / 2 - 6 : PAGE_WIDTH;
+  const width = print.matches ? printed : element.clientWidth;
   const below = LEGEND_LINE * legendLines(traces, width);
   const inner = element.classList.contains("tall") ? 400 : element.classList.contains("low") ? 110 : 310;
   const around = { ...MARGIN, ...margin };
