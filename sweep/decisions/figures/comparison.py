@@ -203,8 +203,16 @@ def _point_legend(comparisons: Sequence[Comparison]) -> list[Line2D]:
     if all((a & b).all() for a, b in fits):
         return []
     first, second = comparisons[0].hardware
-    look = {"color": "white", "markeredgecolor": COLOURS[0], "marker": "o", "linestyle": ""}
-    return [Line2D([], [], **look, label=f"cannot run on both {first} and {second}")]
+    hollow = Line2D(
+        [],
+        [],
+        color="white",
+        markeredgecolor=COLOURS[0],
+        marker="o",
+        linestyle="",
+        label=f"cannot run on both {first} and {second}",
+    )
+    return [hollow]
 
 
 def _hatch(axes: Axes, x: np.ndarray, y: np.ndarray, cells: np.ndarray, hatch: str) -> None:
