@@ -208,7 +208,9 @@ PEAKS = {
 def config(family: str = "llama", **changes: Any) -> dict[str, Any]:
     """The tiny config of a family with some keys replaced; `None` takes a key out."""
     keys = {"model_type": family, **CONFIGS[family], **changes}
-    return {key: value for key, value in keys.items() if value is not None}
+    # A rank of null says that queries are not compressed; elsewhere `None` takes a key out.
+    kept = ("q_lora_rank",)
+    return {key: value for key, value in keys.items() if value is not None or key in kept}
 
 
 def model(family: str = "llama", **changes: Any) -> ModelSpec:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.cli.options import print_rows
+from sweep.cli.options import BOUNDS, CALIBRATION, PATH, listed, output_option, print_rows
+from sweep.cli.parameters import Option
 
 if TYPE_CHECKING:
     from sweep.engines.calibration_file import Calibration
@@ -17,28 +18,36 @@ from calibration.cli.options import (
     json_option,
     load,
     read_table,
+    say_of_rows,
     select_option,
     set_option,
 )
 
+OUTLIER = "outliers, by more than 10 × the noise"
+"""Reason for which a fit itself excludes rows."""
+
 
 @click.command()
 @click.argument("measurements", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
+@output_option("NetCDF file.", required=True)
 @click.option(
-    "--from",
+    "--calibration",
     "start",
-    default="ideal",
+    cls=Option,
+    former=["--from"],
+    type=CALIBRATION,
+    metavar="NAME",
+    default=BOUNDS,
     show_default=True,
     help="Calibration whose factors are the priors of the fit.",
 )
-@click.option(
+@listed(
     "--free",
-    multiple=True,
-    metavar="FACTOR[,FACTOR…]",
-    help="Fit only these factors and keep the others at the values of --from. A name means the "
+    str,
+    "Fit only these factors and keep the others at the values of --calibration. A name means the "
     "factor and its deviations, 'gemm[]' the factor alone, 'weight_bandwidth[hardware=*]' its "
-    "deviations by accelerator. May be repeated. Default: all.",
+    "deviations by accelerator. Default: all.",
+    metavar="FACTORS",
 )
 @click.option(
     "--each-engine",
@@ -64,7 +73,8 @@ def fit(
     """Fit factors to measurements.
 
     MEASUREMENTS are tables (CSV, Parquet, JSON, or a shipped table's name) and JSON reports of
-    trtllm-bench, vllm bench serve, AIPerf and GenAI-Perf.
+    trtllm-bench, vllm bench serve and its sweeps, SGLang bench_serving, AIPerf, GenAI-Perf,
+    GuideLLM, inference-perf, LLMPerf and InferenceX.
     """
     from time import perf_counter
 
@@ -78,9 +88,10 @@ def fit(
     from calibration.fit.parameters import split_patterns
 
     start_from = load_calibration(start)
-    table, left_out = read_table(measurements, select, settings, configs)
+    table, divided = read_table(measurements, select, settings, configs)
     from calibration.calibrate import calibrate, of_each_engine
     from calibration.files import save, save_each
+    from calibration.measurements.exclusions import sentences_about
     from sweep.runs.jit_cache import use_compilation_cache
 
     use_compilation_cache()
@@ -90,7 +101,7 @@ def fit(
         table,
         name=output.stem,
         start_from=start_from,
-        suspects=left_out,
+        suspects=len(divided.left_out),
         free=split_patterns(free),
     )
     spent = perf_counter() - begun
@@ -101,8 +112,10 @@ def fit(
         f"determine {fit.effective_parameters:.0f}, {fit.evaluations} evaluations, "
         f"{spent:.0f} s"
     )
-    if left_out:
-        click.echo(f"{left_out} suspect rows left out")
+    say_of_rows(divided)
+    outliers = [(table.rows[place], OUTLIER) for place in fit.set_aside]
+    for line in sentences_about("excluded", outliers):
+        click.echo(line)
     for scenario, errors in calibration.provenance["errors_without_own_configuration"].items():
         click.echo(
             f"{scenario}: {errors['rows']} rows, without their own configuration "
@@ -123,7 +136,7 @@ def _say(calibration: "Calibration") -> None:
 
 
 @click.command()
-@click.argument("name", metavar="CALIBRATION")
+@click.argument("name", metavar="CALIBRATION", type=CALIBRATION)
 @click.option("--all", "everything", is_flag=True, help="Show deviations too.")
 @json_option
 def show(name: str, everything: bool, as_json: bool) -> None:
@@ -158,10 +171,8 @@ def _cells(figure: Any) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("path", metavar="FIT", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Figure (PNG, SVG, PDF)."
-)
+@click.argument("path", metavar="FILE", type=PATH)
+@output_option("Picture to write: .png, .pdf or .svg.", required=True)
 @click.option(
     "--by",
     type=click.Choice(["hardware", "model", "engine_version"]),
@@ -177,6 +188,6 @@ def plot(path: Path, output: Path, by: str, force: bool) -> None:
 
     check_writable(output, force=force)
     figure = draw(path, by=by)
-    with replacing(output) as beside:
+    with replacing(output, force=force) as beside:
         figure.savefig(beside, dpi=150, format=output.suffix.removeprefix(".") or "png")
     click.echo(f"{output}")

@@ -1,35 +1,42 @@
 """Options and readers of tables that several commands share."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from sweep.cli.options import configs_option as configs_option
+from sweep.cli.options import force_option as force_option
+from sweep.cli.options import json_option as json_option
+from sweep.cli.parameters import Option, Pairs
 from sweep.errors import SpecError
 
 if TYPE_CHECKING:
     from calibration.fit.table import Table
+    from calibration.measurements.exclusions import Usable
     from calibration.measurements.table import Measurement
     from sweep.engines.calibration_file import Calibration
 
 PROGRAM = "llm-calibrate"
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-configs_option = click.option(
-    "--configs", multiple=True, type=click.Path(), help="Folder with further specifications."
-)
 select_option = click.option(
-    "--select", default="", help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'."
+    "--where",
+    "select",
+    cls=Option,
+    former=["--select"],
+    default="",
+    metavar="CONSTRAINTS",
+    help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'. Default: all.",
 )
 set_option = click.option(
     "--set",
     "settings",
-    multiple=True,
+    cls=Pairs,
     metavar="COLUMN=VALUE",
-    help="Value of a column where a table or report leaves it empty, as in tp=8; values in the "
-    "table are kept. May be repeated.",
+    help="Values of columns where a table or report leaves them empty, as in tp=8,isl=16k; values "
+    "in the table are kept.",
 )
-force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
 def load(name: str) -> "Calibration":
@@ -50,29 +57,40 @@ def load(name: str) -> "Calibration":
 
 def read_table(
     measurements: Sequence[str], select: str, settings: Sequence[str], configs: Sequence[str]
-) -> "tuple[Table, int]":
-    """Rows of several tables that a fit may use, and the number of suspect rows left out.
+) -> "tuple[Table, Usable]":
+    """Rows of several files that a fit may use, and all of them divided by that.
 
     Raises:
-        SpecError: A table or setting is invalid, or no rows are left.
+        SpecError: A file or setting is invalid, or no rows are left.
     """
+    from calibration.fit.capacity import doubt_overfull
     from calibration.fit.table import tabulate
     from calibration.measurements.column_defaults import read_settings
-    from calibration.measurements.table import read_measurements, without_suspects
+    from calibration.measurements.exclusions import sentences_about, usable
+    from calibration.measurements.table import read_files
     from sweep.specs.catalog import Catalog
 
-    catalog, filled = Catalog(configs), read_settings(settings)
-    rows: list[Measurement] = []
-    for path in measurements:
-        rows += read_measurements(path, settings=filled, catalog=catalog)
+    catalog = Catalog(configs)
+    rows = read_files(measurements, settings=read_settings(settings), catalog=catalog)
     if select:
         rows = _selected(rows, select)
-    kept, left_out = without_suspects(rows)
-    if not kept:
-        raise SpecError(
-            f"no rows left to fit: {len(left_out)} are suspect; give other measurements"
-        )
-    return tabulate(kept, catalog), len(left_out)
+    divided = usable(rows)
+    if not divided.kept:
+        reason = sentences_about("excluded", divided.left_out)[0]
+        raise SpecError(f"no rows left to fit ({reason}); give other measurements")
+    divided = dataclasses.replace(divided, kept=tuple(doubt_overfull(divided.kept, catalog)))
+    return tabulate(divided.kept, catalog), divided
+
+
+def say_of_rows(divided: "Usable", *, weighed: bool = True) -> None:
+    """Print which rows are excluded and which are weighed less, by metric and reason."""
+    from calibration.measurements.exclusions import doubtful, sentences_about
+
+    lines = sentences_about("excluded", divided.left_out)
+    if weighed:
+        lines += sentences_about("lower weight", doubtful(divided.kept))
+    for line in lines:
+        click.echo(line)
 
 
 def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
@@ -81,5 +99,5 @@ def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
 
     kept = [row for row in rows if matches(row, select)]
     if not kept:
-        raise SpecError(f"--select: no row satisfies {select!r}")
+        raise SpecError(f"--where: no row satisfies {select!r}")
     return kept

@@ -80,6 +80,7 @@ def configuration(row: Measurement) -> str:
         *(row.engine, row.scenario, row.model, row.hardware, row.tp, row.pp, row.ep),
         *(row.dp_attention, row.precision, row.weight_dtype, row.activation_dtype, row.kv_dtype),
         *(row.batch_size, row.concurrency, row.isl, row.osl),
+        *([row.request_rate] if row.request_rate is not None else []),
     )
     return "|".join(map(str, fields))
 

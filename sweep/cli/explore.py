@@ -3,6 +3,7 @@
 import click
 
 from sweep.cli.options import PROGRAM, catalog_of, configs_option
+from sweep.cli.parameters import Listed
 
 
 @click.command()
@@ -16,8 +17,9 @@ from sweep.cli.options import PROGRAM, catalog_of, configs_option
 @click.option(
     "--calibration",
     "calibrations",
-    multiple=True,
-    help="File of a calibration to offer beside the shipped ones; may be repeated.",
+    cls=Listed,
+    metavar="FILES",
+    help="Calibrations to offer beside the shipped ones.",
 )
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
 @configs_option

@@ -54,7 +54,9 @@ def refusal(found: Recommendation) -> str:
         for limit in over.index
         if over[limit] > 1
     ]
-    return f"nothing meets the limits; nearest is {described(row)}: {'; '.join(failed)}"
+    # The replicas for an absurd rate are no number, which exceeds no limit.
+    reasons = "; ".join(failed) or "it would need more replicas than can be counted"
+    return f"nothing meets the limits; nearest is {described(row)}: {reasons}"
 
 
 def _failure(limit: str, row: Row, over: float, demand: Demand) -> str:
@@ -291,6 +293,7 @@ def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[
         "model": found.deployments.model,
         "isl": found.deployments.isl,
         "osl": found.deployments.osl,
+        "calibration": found.deployments.calibration,
         "efficiency": found.deployments.calibration,
         **({"checkpoint": found.deployments.checkpoint} if found.deployments.checkpoint else {}),
         "demand": demand,

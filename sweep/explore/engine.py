@@ -14,7 +14,7 @@ import xarray as xr
 
 from sweep.decisions.operator_breakdown import row_names
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import Calibration
+from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.errors import SpecError
 from sweep.evaluation.single_cell import cell
 from sweep.explore.memory import server_memory
@@ -146,7 +146,7 @@ class Engine:
         labels = {"model": view.model, "hardware": view.first, "precision": view.precision}
         data |= {
             "view": view.query,
-            "about": {"efficiency": str(found.attrs["efficiency"])},
+            "about": {"calibration": recorded_name(found.attrs)},
             "start": start_at({**labels, **view.cell}, grid, across="isl", up=view.load_axis),
             "memory": memory,
             "quality": None if calibration is None else self._quality(view.calibration, bundle),
@@ -214,9 +214,13 @@ class Engine:
     ) -> Resolved:
         """The grid of a view with its names looked up; its numbers are replaced."""
         named = self._named(model, first, second, precision)
-        axes = replace(self.default, serving=serving).axes
-        names = {"models": [named.model], "hardware": list(named.hardware)}
-        return resolve(Grid(**{**axes, **names, "precision": [named.precision]}), self._catalog)
+        axes: dict[str, Any] = {
+            **replace(self.default, serving=serving).axes,
+            "models": [named.model],
+            "hardware": list(named.hardware),
+            "precision": [named.precision],
+        }
+        return resolve(Grid(**axes), self._catalog)
 
     def _look_up(self, model: str, first: str, second: str, precision: str) -> Named:
         spec = self._catalog.model(model)

@@ -126,7 +126,7 @@ def application(engine: Engine, catalog: Catalog, files: Mapping[str, str | Path
         text = html(
             engine.dataset(view),
             catalog=catalog,
-            efficiency=files.get(view.calibration),
+            calibration=files.get(view.calibration),
             chosen={**view.cell, "precision": view.precision},
         )
         return _download(text.encode(), "view.html", "text/html; charset=utf-8")
@@ -156,7 +156,7 @@ def sweep_file(view: View, calibration: str | Path | None = None) -> str:
         view: The view.
         calibration: Name or file of its calibration; ideal rooflines if not given.
     """
-    option = "" if calibration is None else f" --efficiency {shlex.quote(str(calibration))}"
+    option = "" if calibration is None else f" --calibration {shlex.quote(str(calibration))}"
     command = json.dumps(f"llm-sweep run view.yaml -o view.nc{option}", ensure_ascii=False)
     lines = [f"{key}: {json.dumps(values)}" for key, values in view.axes.items()]
     return "\n".join([f"# {command}", *lines, ""])

@@ -152,7 +152,7 @@ class View:
         return {**numbers, self.load_axis: self.load, "isl": self.isl, "osl": self.osl}
 
     @property
-    def axes(self) -> dict[str, list[Any]]:
+    def axes(self) -> dict[str, Any]:
         """Axes of the grid around its cell, as a sweep file lists them.
 
         Their lengths are the same for all views, so that a change compiles nothing: the value of
