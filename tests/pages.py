@@ -43,6 +43,7 @@ SETUP = (
 """Commands that install, test, measure or build, and are no use of the programs."""
 BY_NAME = {
     "--scheduler": "needs a cluster",
+    "explore --port": "serves a page until it is interrupted",
     "--workers": "starts processes, which tests/test_shards.py does",
     "run trillion-points": "computes for a quarter of an hour",
     "validate tensorrt-llm": "refits all rows dozens of times: minutes",
