@@ -29,6 +29,7 @@ from sweep.specs.shipped import shipped_configs
 Scenario = Literal["static_batch", "inflight", "first_token"]
 Metric = Literal["output_throughput", "ttft", "tpot"]
 Quality = Literal["ok", "doubtful", "suspect"]
+CLIENT_TTFT = "inflight_ttft"
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Figure = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -123,6 +124,16 @@ class Measurement(BaseModel):
         if self.scenario == "first_token" and self.metric != "ttft":
             raise ValueError("metric: must be ttft for first_token")
         return self
+
+    @property
+    def kind(self) -> str:
+        """Kind of figure, within which errors are compared.
+
+        The scenario, or `inflight_ttft` for a time to first token of clients of a server: it waits
+        for other requests and varies more than a time per token.
+        """
+        late = self.scenario == "inflight" and self.metric == "ttft"
+        return CLIENT_TTFT if late else self.scenario
 
     @property
     def replica_gpus(self) -> int:

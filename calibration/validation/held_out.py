@@ -125,7 +125,7 @@ def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
     for name, _, predicted in splits(table, leave_out):
         labels[predicted] = name
     groups, known = groups_of(table), np.isfinite(errors)
-    scenarios = np.asarray([row.scenario for row in table.rows])
+    scenarios = np.asarray([row.kind for row in table.rows])
     covered = np.zeros(len(errors), bool)
     for name in dict.fromkeys(labels[known]):
         others = np.where(labels != name, errors, np.nan)

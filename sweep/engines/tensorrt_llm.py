@@ -26,6 +26,7 @@ ATTENTION_GROUPS_FROM = (1, 0)
 SETTINGS = {
     "dispatch_everywhere": {"default": 1.0},
     "kept_context": {"default": 1.0},
+    "staggered": {"default": 1.0},
     "reserved_memory_bytes": {"default": 2.5e9},
     "logit_copies": {"default": 1.0, "0.10": 5.0, "cpp-0.14": 5.0},
 }

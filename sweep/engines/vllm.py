@@ -8,7 +8,7 @@ from sweep.engines.versions import UNSTATED_VERSION, version_of
 SECOND_CORE = (0, 8)
 """First version whose default is the second engine core, which mixes prefill chunks with decode and
 prepares the next pass on another thread."""
-SETTINGS = {"reserved_memory_bytes": {"default": 8e9}}
+SETTINGS = {"reserved_memory_bytes": {"default": 8e9}, "staggered": {"default": 1.0}}
 """A tenth of the memory of an accelerator of 80 GB, which the engine leaves alone by default."""
 
 

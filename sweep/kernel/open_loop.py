@@ -278,9 +278,8 @@ class OpenLoop:
         """Time from arrival to the first iteration with the prompt; NaN if unstable. [s]"""
         visit, slot = self.visit, self.slots
         running = self._meets_running * visit.residual
-        return self._if_stable(
-            slot.waits * slot.wait + running + visit.backlog * visit.backlog_wait
-        )
+        waits = slot.waits * slot.wait + running + visit.backlog * visit.backlog_wait
+        return self._if_stable(waits + self.point.factors.front_end_s)
 
     @cached_property
     def prefill_time(self) -> Scalar:
@@ -300,7 +299,7 @@ class OpenLoop:
     @cached_property
     def concurrency(self) -> Scalar:
         """Requests that one replica holds on average, without those that wait. [count]"""
-        waiting = self.slots.waits * self.slots.wait
+        waiting = self.slots.waits * self.slots.wait + self.point.factors.front_end_s
         held = self._rate * self._parts * (self.request_latency - waiting)
         capacity = self.full.concurrency
         return jnp.where(self.stable, jnp.minimum(held, capacity), capacity)
@@ -355,7 +354,7 @@ class OpenLoop:
 
         ends = jnp.zeros(()), (start + width).max() + 8 * mean
         low, high = jax.lax.fori_loop(0, BISECTIONS, halve, ends)
-        return self._if_stable((low + high) / 2)
+        return self._if_stable((low + high) / 2 + self.point.factors.front_end_s)
 
     @cached_property
     def _served(self) -> tuple[Float[Array, "6"], Float[Array, "6"], Float[Array, "6"]]:
