@@ -252,9 +252,7 @@ CASES = {
         LARGE_MEMORY,
     ),
     # A prompt of 10 tokens takes 22.2 µs, each of ten further tokens 20.22 µs.
-    "front_end_s": Case(
-        {"front_end_s": 5e-6}, 27.2e-6, GEMM, ALONE, "inflight_ttft", LARGE_MEMORY
-    ),
+    "front_end_s": Case({"front_end_s": 5e-6}, 27.2e-6, GEMM, ALONE, "inflight_ttft", LARGE_MEMORY),
     # A client waits 5 µs more for its 11 tokens.
     "front_end_s, throughput": Case(
         {"front_end_s": 5e-6},
@@ -277,6 +275,12 @@ CASES = {
     # Half of the way from 1.5 to 3 copies: 2.25·2 + 1.
     "dispatch_everywhere": Case({"dispatch_everywhere": 0.5}, 5.5e-6, DISPATCH, SPREAD),
     "dispatch_everywhere, none": Case({}, 4e-6, DISPATCH, SPREAD),
+    # A first token waits for two iterations of 20.22 µs.
+    "first_token_steps": Case(
+        {"first_token_steps": 2.0}, 62.64e-6, GEMM, ALONE, "inflight_ttft", LARGE_MEMORY
+    ),
+    # Half of 500 output tokens reserved: 750 in place of 1000, of the 6.8 requests below.
+    "reserved_output": Case({"reserved_output": 0.5}, 9, ATTENTION, SERVER, "max_concurrency"),
     # 100 tokens of the window and a quarter of the 400 before: 2 sequences·200·(2·2·8)·2 bytes.
     "kept_context": Case(
         {"kept_context": 0.25},
@@ -358,6 +362,8 @@ MOVES = {name: {*TIMES, SERVED} for name in FACTORS} | {
     # Where no clients are named, as many requests as fit are there at once.
     "front_end_s": set(),
     "staggered": set(),
+    "first_token_steps": set(),
+    "reserved_output": {"max_concurrency", SERVED},
     "kept_context": {*MEMORY, SERVED},
     "logit_copies": {"memory_required", "max_concurrency", SERVED},
     "reserved_memory_bytes": {"max_concurrency", SERVED},

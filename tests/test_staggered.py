@@ -1,4 +1,4 @@
-"""Requests that start one at a time, against hand-worked numbers and a server simulated by steps."""
+"""Requests that start one at a time, by hand and against a server simulated step by step."""
 
 import heapq
 from random import Random

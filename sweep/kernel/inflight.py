@@ -32,7 +32,7 @@ from sweep.kernel import memory, phases
 from sweep.kernel.cycle import cycle, prefill_first_cycle
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
-from sweep.kernel.staggered import staggered_cycle, wait_to_start
+from sweep.kernel.staggered import first_token_delay, staggered_cycle, wait_to_start
 
 
 class Inflight:
@@ -121,7 +121,7 @@ class Inflight:
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, by Little's law. [s]"""
-        return self.slot_wait + self._served + self.point.factors.front_end_s
+        return self.slot_wait + self._served + self.front_end
 
     @cached_property
     def _served(self) -> Scalar:
@@ -129,9 +129,14 @@ class Inflight:
         return self.cycle.residents * self.iteration_latency / self.cycle.started
 
     @cached_property
+    def front_end(self) -> Scalar:
+        """Time outside the iterations until the first token is sent. [s]"""
+        return first_token_delay(self.point.factors, self._alone.latency)
+
+    @cached_property
     def start_wait(self) -> Scalar:
         """Time of the front end, of the running iteration and of prompts before its own. [s]"""
-        waits = self.point.factors.front_end_s + self.cycle.waited * self.lump_latency
+        waits = self.front_end + self.cycle.waited * self.lump_latency
         if self.staggered is None:
             return waits
         apart = wait_to_start(self.cycle, self._alone.latency, self.lump_latency)
@@ -188,7 +193,7 @@ class Inflight:
     @cached_property
     def _in_server(self) -> Scalar:
         """Share of the time that a client's request is in the server, not in the front end. [1]"""
-        front_end = self.point.factors.front_end_s
+        front_end = self.front_end
         if is_nothing(front_end) or self.point.concurrency is None:
             return 1.0
         # Where clients wait for a slot, the server is full all the same.

@@ -12,7 +12,8 @@ References:
 import jax.numpy as jnp
 
 from sweep.kernel.cycle import Cycle
-from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.factors import Factors
+from sweep.kernel.operators.cost import Scalar, is_nothing
 
 MOST_BUSY = 0.95
 """Highest share of the time that prompts of others take for which collisions are computed; there
@@ -73,6 +74,18 @@ def staggered_cycle(
         interrupted=interrupted,
         undisturbed=steps - interrupted,
     )
+
+
+def first_token_delay(factors: Factors, alone: Scalar) -> Scalar:
+    """Time of a request outside its own iterations until its first token is sent. [s]
+
+    Args:
+        factors: `front_end_s` and `first_token_steps`.
+        alone: Time of an iteration that decodes only. [s]
+    """
+    if is_nothing(factors.first_token_steps):
+        return factors.front_end_s
+    return factors.front_end_s + factors.first_token_steps * alone
 
 
 def prompts_in_lump(cycle: Cycle) -> Scalar:
