@@ -7,7 +7,7 @@ import numpy as np
 
 from calibration.fit.forward import Forward
 from calibration.fit.parameters import Array, Design, design
-from calibration.fit.solver import solve
+from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.group_spreads import groups_of, multiples, spreads
@@ -74,6 +74,12 @@ def held_out_errors(
     if progress is not None:
         progress(len(all_splits), len(all_splits))
     return errors
+
+
+def fit_all(table: Table, forward: Forward) -> Fit:
+    """Fit all rows of `table`, from the centres of the priors."""
+    usable = np.flatnonzero(np.isfinite(table.measured))
+    return solve(forward, design(table.traits), table.measured, usable, table.weights)
 
 
 def summary(errors: Array, measured: Array | None = None) -> dict[str, Any]:
