@@ -146,5 +146,5 @@ class FiniteRun(Inflight):
         # The last lump of a wave has the prompts, or part of one, that are left.
         left = jnp.clip(part - (lumps - 1) * self._room, 0.0, self._room)
         one = (lumps - 1) * self._lump_of(self._room) + self._lump_of(left)
-        one = self._one_by_one(within, one) + self.front_end
-        return jnp.where(rank > 0, waves * self._cycle_time + one, 0.0)
+        found = waves * self._cycle_time + self._one_by_one(within, one) + self.front_end
+        return jnp.where(rank > 0, found, 0.0)
