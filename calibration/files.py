@@ -63,7 +63,7 @@ def save_each(calibrations: Sequence[Calibration], folder: Path, *, force: bool)
 def as_text(calibration: Calibration) -> str:
     """The calibration as YAML, one line for each figure."""
     data = calibration.model_dump(mode="json", exclude_none=True)
-    lines = ["# Calibration: efficiency factors, read by llm-sweep run --efficiency FILE.", ""]
+    lines = ["# Calibration: efficiency factors, read by llm-sweep run --calibration FILE.", ""]
     head = {k: data[k] for k in ("name", "engine", "engine_version", "provenance")}
     lines.append(yaml.safe_dump(head, sort_keys=False, width=100).rstrip())
     lines += [

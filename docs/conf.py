@@ -14,10 +14,12 @@ html_show_copyright = False
 html_math_renderer = "mathml"
 
 extensions = [
+    "catalog_lists",
     "mathml",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_click",
     "sphinx_gallery.gen_gallery",
     "variable_list",
 ]

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from sweep.article.figures import article_meshes as article_meshes
     from sweep.article.figures import article_rooflines as article_rooflines
     from sweep.article.figures import article_table as article_table
+    from sweep.decisions.questions import compare as compare
+    from sweep.decisions.questions import explain as explain
+    from sweep.decisions.questions import recommend as recommend
     from sweep.engines.calibration_file import Calibration as Calibration
     from sweep.engines.calibration_file import FittedEfficiency as FittedEfficiency
     from sweep.engines.calibration_file import load_calibration as load_calibration
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "article.figures": ("article_meshes", "article_rooflines", "article_table"),
+    "decisions.questions": ("compare", "explain", "recommend"),
     "engines.calibration_file": (
         "Calibration",
         "FittedEfficiency",

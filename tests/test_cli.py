@@ -172,6 +172,14 @@ def test_keep_infeasible_keeps_throughputs(call, sweep_file, tmp_path) -> None:
     assert bool(sweep.open_results(kept).output_throughput.notnull().all())
 
 
+def test_run_confirms_shards_and_reductions_too(call, sweep_file, tmp_path) -> None:
+    folder, best = tmp_path / "out", tmp_path / "best.nc"
+    _, out, _ = call("run", sweep_file(), "-o", folder, "--shards", 2)
+    assert out == f"{folder}: 8 points, a folder of shards\n"
+    _, out, _ = call("run", sweep_file(), "-o", best, "--reduce", "argmin:decode_step_latency")
+    assert out.startswith(f"{best}: 8 points, reduced to argmin:decode_step_latency")
+
+
 def test_run_does_not_overwrite_without_force(call, sweep_file, tmp_path) -> None:
     output = tmp_path / "out.nc"
     output.write_text("precious")
@@ -315,7 +323,10 @@ def test_compare_answers_in_a_sentence_and_draws(call, result, tmp_path) -> None
 
 def test_compare_refuses_what_the_file_lacks(call, result, tmp_path) -> None:
     pair = ["--hardware", "a100-sxm-80gb", "h20-96gb"]
-    assert_refused(call("compare", result, "--hardware", "a100-sxm-80gb", "h20"), "h20-96gb")
+    assert_refused(call("compare", result, "--hardware", "a100-sxm-80gb", "b200"), "h20-96gb")
+    assert_refused(call("compare", result, "--hardware", "a100-sxm-80gb"), "--hardware A,B")
+    three = "a100-sxm-80gb,h20-96gb,l20"
+    assert_refused(call("compare", result, "--hardware", three), "--hardware A,B")
     assert_refused(call("compare", result, *pair, "--model", "llama"), "llama-2-7b")
     assert_refused(call("compare", result, *pair, "--variable", "ttft"), "ttft")
     assert_refused(call("compare", result, *pair, "--variable", "feasible"), "feasible")

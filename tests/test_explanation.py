@@ -334,7 +334,7 @@ def test_what_cannot_run_says_so(call) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 0}, "batch-size"),
         ({"model": "lama"}, "unknown model"),
         ({"precision": "fp7"}, "unknown precision"),
         ({"efficiency": "trt"}, "unknown calibration"),

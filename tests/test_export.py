@@ -247,7 +247,6 @@ def test_select_and_variables_choose(call, source, results, tmp_path) -> None:
         (["out.nc", "--select", "batch_size=9:60"], "batch_size goes from 1 to 64"),
         (["out.nc", "--select", "batch_size=few"], "'few' is not a number"),
         (["out.nc", "--select", "batch_size"], "write axis=label"),
-        (["out.nc", "--select", "isl=512", "--select", "isl=2048"], "given twice"),
         (["out.nc", "--variables", "tftt"], "did you mean 'ttft'"),
         (["out.xlsx"], ".nc, .zarr, .parquet, .csv"),
         (["out.csv", "--significant-digits", "3"], "goes with .nc and .zarr"),

@@ -358,7 +358,7 @@ def test_every_prior_lies_within_its_bounds() -> None:
 
 def test_a_prior_beyond_the_bounds_is_refused() -> None:
     for value in (0.0, 2.0):
-        with pytest.raises(SpecError, match=r"--from: gemm is .*within 0.02 to 1.5"):
+        with pytest.raises(SpecError, match=r"--calibration: gemm is .*within 0.02 to 1.5"):
             centre = np.log(value) if value else -np.inf
             design(table().traits, centres={"gemm": (centre, 0.1)})
 

@@ -43,7 +43,9 @@ CALIBRATION_BELOW = {
     "__main__": "cli",
 }
 """The same inside `calibration`, whose packages import any of `sweep` but its command."""
-MODULES_OF_THE_COMMAND = {"sweep.cli.launch", "sweep.cli.options"}
+MODULES_OF_THE_COMMAND = {
+    *("sweep.cli.launch", "sweep.cli.options", "sweep.cli.parameters", "sweep.cli.sections"),
+}
 """Of the command of `sweep`, what the command of `calibration` shares."""
 LONGEST_MODULE = 400
 """Lines of a module, but the table of variables. [count]"""

@@ -218,7 +218,7 @@ def test_rows_are_chosen_by_their_columns(select: str, holds: bool) -> None:
 
 @pytest.mark.parametrize("select", ["tp", "tp=8", "tpp==8", "tp==eight"])
 def test_a_choice_that_means_nothing_is_refused(select: str) -> None:
-    with pytest.raises(SpecError, match="--select"):
+    with pytest.raises(SpecError, match="--where"):
         matches(row(), select)
 
 

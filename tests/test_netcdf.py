@@ -78,7 +78,9 @@ def test_a_stranger_reads_it_with_plain_xarray(path) -> None:
         assert plain.bound.attrs["flag_meanings"] == "memory compute communication"
         assert plain.bound.dtype == np.int8
         assert plain.attrs["Conventions"] == "CF-1.11"
-        assert plain.attrs["efficiency"] == "ideal"
+        assert plain.attrs["calibration"] == plain.attrs["efficiency"] == "ideal"
+        h20 = plain.decode_step_latency.sel(hardware_name="h20-96gb")
+        np.testing.assert_array_equal(h20, plain.decode_step_latency.isel(hardware=1))
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 
+import click
 import jax
 import jaxtyping
 import pages
@@ -96,6 +98,24 @@ def test_the_list_of_variables_tells_all_of_each(monkeypatch) -> None:
         assert entry.startswith(f"`{name}` [{variable.units}]\n: ")
         assert variable.long_name[1:] in entry
         assert all(f"`{dim}`" in entry for dim in variable.dims if dim != LONGEST)
+
+
+@pytest.mark.parametrize("kind", ["hardware", "models", "precisions", "sweeps"])
+def test_the_catalog_page_lists_every_shipped_entry(kind: str, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "extensions")
+    lists = pytest.importorskip("catalog_lists")
+    table = lists.markdown(kind).splitlines()
+    shipped = {path.stem for path in (ROOT / "configs" / kind).glob("*.yaml")}
+    assert {line.split("`")[1] for line in table[2:]} == shipped
+    assert len({line.count("|") for line in table}) == 1
+    assert f"{{catalog-list}} {kind}" in (DOCS / "catalog.md").read_text("utf-8")
+
+
+def test_the_command_reference_is_made_from_the_commands() -> None:
+    page = (DOCS / "commands.md").read_text("utf-8")
+    targets = re.findall(r"^```\{click\} (\S+):(\S+)$", page, re.MULTILINE)
+    assert len(targets) == 2
+    assert all(isinstance(getattr(import_module(m), name), click.Group) for m, name in targets)
 
 
 def test_every_public_name_is_documented() -> None:

@@ -530,7 +530,7 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
     [
         (("--hardware", "rtx-409"), "did you mean 'rtx-4090'"),
         (("--precision", "mxfp4"), "no peak rate"),
-        (("--tp", "1,x"), "positive integers separated by commas"),
+        (("--tp", "1,x"), "is not an integer of at least 1"),
         (("--by", "dollar"), "no accelerator on offer has a known price"),
         (("--price", "l20"), "write NAME=USD"),
         (("--price", "l40=1"), "no deployment uses this accelerator"),
@@ -538,7 +538,7 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
         (("--max-ttft", "nan"), "'nan' is not a finite number above 0"),
         (("--requests-per-s", "inf"), "'inf' is not a finite number above 0"),
         (("--efficiency", "lmdeploy"), "unknown calibration"),
-        (("--from", "none.nc", "--efficiency", "ideal"), "leave --efficiency out"),
+        (("--from", "none.nc", "--efficiency", "ideal"), "leave --calibration out"),
         (("--from", "none.nc"), "no such file"),
         (("--prices", "none.yaml"), "cannot be read"),
     ],

@@ -249,6 +249,23 @@ def test_quantiles_refuse_parts_of_their_axis() -> None:
         ("hardware == 'h20'", lambda d: d.hardware == "h20"),
         ("hardware != h20 and isl<=128", lambda d: (d.hardware != "h20") & (d.isl <= 128)),
         ("bound == compute", lambda d: d.bound == 1),
+        ("ttft<2 or ttft>3.5", lambda d: (d.ttft < 2) | (d.ttft > 3.5)),
+        # `and` binds more tightly, as in Python and SQL.
+        (
+            "hardware == H20 or isl<=128 and feasible",
+            lambda d: (d.hardware == "h20") | ((d.isl <= 128) & (d.feasible == 1)),
+        ),
+        (
+            "(hardware == h20 or isl<=128) and feasible",
+            lambda d: ((d.hardware == "h20") | (d.isl <= 128)) & (d.feasible == 1),
+        ),
+        # A missing value satisfies neither a comparison nor its negation.
+        ("not ttft<3", lambda d: d.ttft >= 3),
+        ("not feasible", lambda d: d.feasible == 0),
+        (
+            "not (ttft<3 and (tpot<2 or bound == memory))",
+            lambda d: (d.ttft >= 3) | ((d.tpot >= 2) & (d.bound != 0)),
+        ),
     ],
 )
 def test_constraints_mean_what_they_say(where, by_hand) -> None:
@@ -280,7 +297,13 @@ def test_constraints_mean_what_they_say(where, by_hand) -> None:
         ("best:isl", {"where": "ttft"}, "compare it"),
         ("best:isl", {"where": "ttft<fast"}, "'fast' is not a number"),
         ("best:isl", {"where": "tfft<1"}, "did you mean 'ttft'"),
-        ("best:isl", {"where": "ttft<1 or tpot<1"}, "not a comparison"),
+        ("best:isl", {"where": "ttft<1 or"}, "not a comparison"),
+        ("best:isl", {"where": "ttft<1 tpot<1"}, "after a whole comparison"),
+        ("best:isl", {"where": "(ttft<1"}, "not closed"),
+        ("best:isl", {"where": "ttft<1)"}, "after a whole comparison"),
+        ("best:isl", {"where": "not"}, "not a comparison"),
+        ("best:isl", {"where": "(" * 5000 + "ttft<1"}, "deeper"),
+        ("best:isl", {"where": "ttft & tpot"}, "after a whole comparison"),
         ("best:isl", {"where": "hardware == h200"}, "did you mean 'h20'"),
         ("best:isl", {"where": "hardware < h20"}, "by == or !="),
         ("best:isl", {"where": "isl == 500"}, "the nearest is 512"),

@@ -358,7 +358,7 @@ def test_the_calibration_of_a_result_is_found_by_name_and_digest(served, article
     found, caution = calibration_of(served, None)
     assert found is not None
     assert (found.name, caution) == ("tensorrt-llm", "")
-    with pytest.raises(ResultError, match="--efficiency ideal is 'ideal', but the result was"):
+    with pytest.raises(ResultError, match="--calibration ideal is 'ideal', but the result was"):
         calibration_of(served, "ideal")
     with pytest.raises(ResultError, match="was predicted by 'ideal'; leave the option out"):
         calibration_of(article, "tensorrt-llm")

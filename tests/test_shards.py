@@ -376,7 +376,7 @@ CHANGES = {
     "which differs in models, variables": {"models": [model("qwen2")], "variables": ["ttft"]},
     "dtype float32, not float64": {"dtype": "float64"},
     "8 shards, not 12": {"shards": 12},
-    "efficiency ideal, not tensorrt-llm": {"calibration": "tensorrt-llm"},
+    "calibration ideal, not tensorrt-llm": {"calibration": "tensorrt-llm"},
 }
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.cli.options import print_rows
+from sweep.cli.options import BOUNDS, CALIBRATION, PATH, listed, output_option, print_rows
+from sweep.cli.parameters import Option
 
 if TYPE_CHECKING:
     from sweep.engines.calibration_file import Calibration
@@ -24,21 +25,25 @@ from calibration.cli.options import (
 
 @click.command()
 @click.argument("measurements", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="NetCDF file.")
+@output_option("NetCDF file.", required=True)
 @click.option(
-    "--from",
+    "--calibration",
     "start",
-    default="ideal",
+    cls=Option,
+    former=["--from"],
+    type=CALIBRATION,
+    metavar="NAME",
+    default=BOUNDS,
     show_default=True,
     help="Calibration whose factors are the priors of the fit.",
 )
-@click.option(
+@listed(
     "--free",
-    multiple=True,
-    metavar="FACTOR[,FACTOR…]",
-    help="Fit only these factors and keep the others at the values of --from. A name means the "
+    str,
+    "Fit only these factors and keep the others at the values of --calibration. A name means the "
     "factor and its deviations, 'gemm[]' the factor alone, 'weight_bandwidth[hardware=*]' its "
-    "deviations by accelerator. May be repeated. Default: all.",
+    "deviations by accelerator. Default: all.",
+    metavar="FACTORS",
 )
 @click.option(
     "--each-engine",
@@ -123,7 +128,7 @@ def _say(calibration: "Calibration") -> None:
 
 
 @click.command()
-@click.argument("name", metavar="CALIBRATION")
+@click.argument("name", metavar="CALIBRATION", type=CALIBRATION)
 @click.option("--all", "everything", is_flag=True, help="Show deviations too.")
 @json_option
 def show(name: str, everything: bool, as_json: bool) -> None:
@@ -165,10 +170,8 @@ def _cells(figure: Any) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("path", metavar="FIT", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Figure (PNG, SVG, PDF)."
-)
+@click.argument("path", metavar="FILE", type=PATH)
+@output_option("Picture to write: .png, .pdf or .svg.", required=True)
 @click.option(
     "--by",
     type=click.Choice(["hardware", "model", "engine_version"]),

@@ -15,27 +15,28 @@ from calibration.cli.options import (
     select_option,
     set_option,
 )
-from sweep.cli.options import print_rows
+from sweep.cli.options import CALIBRATION, output_option, print_rows
+from sweep.cli.parameters import Listed
 
 
 @click.command()
 @click.argument("measurements", nargs=-1, required=True)
 @click.option(
     "--leave-out",
-    multiple=True,
+    cls=Listed,
     type=click.Choice(["row", "model", "architecture", "family", "hardware", "version"]),
     default=["row"],
     show_default=True,
     help="Group that each refit leaves out: row a tenth of the configurations, version that "
-    "version and all later ones. May be repeated.",
+    "version and all later ones.",
 )
 @click.option(
     "--by",
-    multiple=True,
+    cls=Listed,
     type=click.Choice(["scenario", "hardware", "model", "engine_version"]),
     default=["scenario"],
     show_default=True,
-    help="Columns to group errors by. May be repeated.",
+    help="Columns to group errors by.",
 )
 @click.option(
     "--linearised",
@@ -44,9 +45,7 @@ from sweep.cli.options import print_rows
     "place of hours, with errors that are too small by a tenth or more. Later versions then remain "
     "in the fit.",
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Report of all splits, in Markdown."
-)
+@output_option("Report of all splits, in Markdown.")
 @select_option
 @set_option
 @json_option
@@ -132,16 +131,16 @@ def _percentages(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("name", metavar="CALIBRATION")
+@click.argument("name", metavar="CALIBRATION", type=CALIBRATION)
 @click.argument("measurements")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV file.")
+@output_option("CSV file.")
 @click.option(
     "--by",
-    multiple=True,
+    cls=Listed,
     type=click.Choice(["scenario", "hardware", "model", "engine_version"]),
     default=["hardware", "engine_version"],
     show_default=True,
-    help="Columns to group ratios of predicted to measured by. May be repeated.",
+    help="Columns to group ratios of predicted to measured by.",
 )
 @set_option
 @force_option

@@ -6,6 +6,7 @@ from calibration.cli.fit import fit, plot, show
 from calibration.cli.judge import predict, validate
 from calibration.cli.options import PROGRAM
 from sweep.cli.launch import launch
+from sweep.cli.sections import Sections
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -15,11 +16,12 @@ def main() -> None:
     launch(cli, PROGRAM)
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Sections, context_settings=CONTEXT)
 @click.version_option(package_name="llm-sweep", prog_name=PROGRAM)
 def cli() -> None:
     """Fit efficiency factors to measured throughputs, judge them, and predict with them."""
 
 
-for command in (fit, plot, predict, show, validate):
-    cli.add_command(command)
+cli.add_sections(
+    {"Fit": (fit, show, plot), "Judge": (validate, predict)},
+)

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweep.cli.options import configs_option as configs_option
+from sweep.cli.options import force_option as force_option
+from sweep.cli.options import json_option as json_option
+from sweep.cli.parameters import Option, Pairs
 from sweep.errors import SpecError
 
 if TYPE_CHECKING:
@@ -14,22 +18,23 @@ if TYPE_CHECKING:
 
 PROGRAM = "llm-calibrate"
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-configs_option = click.option(
-    "--configs", multiple=True, type=click.Path(), help="Folder with further specifications."
-)
 select_option = click.option(
-    "--select", default="", help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'."
+    "--where",
+    "select",
+    cls=Option,
+    former=["--select"],
+    default="",
+    metavar="CONSTRAINTS",
+    help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'. Default: all.",
 )
 set_option = click.option(
     "--set",
     "settings",
-    multiple=True,
+    cls=Pairs,
     metavar="COLUMN=VALUE",
-    help="Value of a column where a table or report leaves it empty, as in tp=8; values in the "
-    "table are kept. May be repeated.",
+    help="Values of columns where a table or report leaves them empty, as in tp=8,isl=16k; values "
+    "in the table are kept.",
 )
-force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
 def load(name: str) -> "Calibration":
@@ -81,5 +86,5 @@ def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
 
     kept = [row for row in rows if matches(row, select)]
     if not kept:
-        raise SpecError(f"--select: no row satisfies {select!r}")
+        raise SpecError(f"--where: no row satisfies {select!r}")
     return kept

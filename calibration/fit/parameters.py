@@ -252,7 +252,7 @@ def _centred(parameter: Parameter, centres: dict[str, tuple[float, float]]) -> P
     low, high = parameter.bounds
     if not low <= centre <= high or not np.isfinite(centre):
         raise SpecError(
-            f"--from: {parameter.name} is {np.exp(centre):.4g}, and must be above 0 and within "
-            f"{np.exp(low):.4g} to {np.exp(high):.4g} to start a fit"
+            f"--calibration: {parameter.name} is {np.exp(centre):.4g}, and must be above 0 and "
+            f"within {np.exp(low):.4g} to {np.exp(high):.4g} to start a fit"
         )
     return dataclasses.replace(parameter, centre=centre, width=width)

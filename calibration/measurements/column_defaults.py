@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from calibration.measurements.table import COLUMNS, Measurement
 from sweep.errors import SpecError
+from sweep.specs.counts import count_of, has_suffix
 from sweep.specs.parsing import nearest
 
 MEASURED = ("id", "metric", "value", "unit")
@@ -30,6 +31,8 @@ def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise SpecError(f"--set: unknown column {column!r}{guess}")
         if column in settings:
             raise SpecError(f"--set: {column} is given twice")
+        if has_suffix(text):
+            text = str(count_of(text))
         annotation = Measurement.model_fields[column].rebuild_annotation()
         try:
             settings[column] = TypeAdapter(annotation).validate_python(text)

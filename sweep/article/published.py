@@ -46,7 +46,7 @@ class PublishedTable(Spec):
 
     Attributes:
         sweep: Name of the sweep.
-        efficiency: Name of the calibration for the engine that was measured.
+        calibration: Name of the calibration for the engine that was measured.
         engine_version: The engine's version.
         variable: The quantity published.
         point: Label or number along every axis that is the same for all rows.
@@ -55,7 +55,7 @@ class PublishedTable(Spec):
     """
 
     sweep: str
-    efficiency: str
+    calibration: str
     engine_version: str
     variable: str
     point: dict[str, str | int]
@@ -107,10 +107,10 @@ def compare_published(name: str, catalog: Catalog) -> tuple[PublishedTable, list
     table = parse(PublishedTable, read_mapping(path), str(path))
     grid = load_grid(catalog.path("sweeps", table.sweep))
     bounds = run(grid, catalog=catalog)
-    calibration = load_calibration(table.efficiency)
+    calibration = load_calibration(table.calibration)
     if calibration is not None:
         calibration = calibration.model_copy(update={"engine_version": table.engine_version})
-    real = run(grid, catalog=catalog, efficiency=calibration)
+    real = run(grid, catalog=catalog, calibration=calibration)
     return table, [_compared(row, table, bounds, real) for row in table.rows]
 
 

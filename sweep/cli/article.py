@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sweep.cli.options import (
+    MODEL,
     catalog_of,
     check_picture,
     configs_option,
@@ -17,6 +18,7 @@ from sweep.cli.options import (
     print_comparisons,
     print_rows,
 )
+from sweep.cli.parameters import Listed
 
 
 @click.command("article-rooflines")
@@ -52,7 +54,7 @@ def article_rooflines(
 
 @click.command("article-meshes")
 @click.option(
-    "--model", "models", multiple=True, help="Model; may be repeated. Default: the article's four."
+    "--model", "models", cls=Listed, type=MODEL, help="Models. Default: the article's four."
 )
 @picture_option
 @force_picture_option

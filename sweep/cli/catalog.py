@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sweep.cli.options import (
+    HARDWARE,
     catalog_of,
     check_picture,
     configs_option,
@@ -16,21 +18,63 @@ from sweep.cli.options import (
     picture_option,
     print_rows,
 )
+from sweep.cli.parameters import Name
+from sweep.errors import SweepError
 
 if TYPE_CHECKING:
     from sweep.specs.catalog import Catalog
+    from sweep.specs.folders import Kind
+
+KINDS: "dict[str, Kind]" = {
+    "hardware": "hardware",
+    "models": "models",
+    "precisions": "precisions",
+    "sweeps": "sweeps",
+    "calibrations": "calibrations",
+}
+SINGULAR = {"hardware": "hardware"} | {kind.removesuffix("s"): kind for kind in KINDS}
+
+
+class KindType(click.Choice):  # type: ignore[type-arg]  # [str] needs click 8.4
+    """Kind of entry, in the singular or the plural."""
+
+    def __init__(self, *more: str) -> None:
+        """Accept the kinds and the words in `more`."""
+        super().__init__([*KINDS, *more])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the plural."""
+        return str(super().convert(SINGULAR.get(value, value), param, ctx))
+
+
+class EntryName(Name):
+    """Name of an entry of the kind that was given before it."""
+
+    def __init__(self) -> None:
+        """Complete models until the kind is known."""
+        super().__init__("models")
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names of that kind."""
+        kind = ctx.params.get("kind")
+        return Name(KINDS.get(kind or "", "models")).shell_complete(ctx, param, incomplete)
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["hardware", "models", "precisions", "sweeps"]))
+@click.argument("kind", type=KindType("variables"))
 @json_option
 @configs_option
 @click.pass_context
 def list_command(
     context: click.Context, kind: str, as_json: bool, configs: tuple[str, ...]
 ) -> None:
-    """List the entries of the catalog."""
-    print_rows(_rows_of(kind)(catalog_of(context, configs)), as_json=as_json)
+    """List accelerators, models, precisions, sweeps, calibrations or variables."""
+    from sweep.cli.catalog_tables import for_people
+
+    rows = _rows_of(kind)(catalog_of(context, configs))
+    print_rows(rows if as_json else for_people(rows), as_json=as_json)
 
 
 def _rows_of(kind: str) -> "Callable[[Catalog], list[dict[str, Any]]]":
@@ -41,54 +85,45 @@ def _rows_of(kind: str) -> "Callable[[Catalog], list[dict[str, Any]]]":
         "hardware": catalog_tables.hardware_rows,
         "precisions": catalog_tables.precision_rows,
         "sweeps": catalog_tables.sweep_rows,
+        "calibrations": catalog_tables.calibration_rows,
+        "variables": catalog_tables.variable_rows,
     }[kind]
 
 
-@click.group()
-def show() -> None:
-    """Show an accelerator or a model, with the source of each figure."""
-
-
-@show.command("hardware")
-@click.argument("name")
+@click.command()
+@click.argument("kind", type=KindType())
+@click.argument("name", required=False, type=EntryName())
 @json_option
 @configs_option
 @click.pass_context
-def show_hardware(
-    context: click.Context, name: str, as_json: bool, configs: tuple[str, ...]
+def show(
+    context: click.Context,
+    kind: str,
+    name: str | None,
+    as_json: bool,
+    configs: tuple[str, ...],
 ) -> None:
-    """Show an accelerator by name, or the specification at a path."""
-    from sweep.cli.catalog_tables import figure_rows
+    """Show one entry with the source of each figure, or explain the fields of a kind.
 
-    spec = catalog_of(context, configs).hardware(name)
-    if as_json:
-        click.echo(json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2))
+    NAME may also be the path of a file. Without it the command explains what a file of this kind
+    may contain.
+    """
+    from sweep.cli import entries
+
+    if name is None:
+        print_rows(entries.fields_of(kind), as_json=as_json)
         return
-    known = (spec.product, spec.form_factor, spec.year)
-    click.echo(", ".join([f"{spec.name}: {spec.vendor}", *(str(what) for what in known if what)]))
-    click.echo(f"confidence: {spec.confidence}. {spec.note}".strip())
-    print_rows(figure_rows(spec), as_json=False)
-
-
-@show.command("model")
-@click.argument("name")
-@json_option
-@configs_option
-@click.pass_context
-def show_model(context: click.Context, name: str, as_json: bool, configs: tuple[str, ...]) -> None:
-    """Show a model by name, or the config.json at a path."""
-    from sweep.cli.catalog_tables import model_summary
-
-    summary = model_summary(catalog_of(context, configs).model(name))
+    entry = entries.entry(kind, name, catalog_of(context, configs))
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        click.echo(json.dumps(entry.data, indent=2))
         return
-    rows = [{"": key.replace("_", " "), "value": value} for key, value in summary.items()]
-    print_rows(rows, as_json=False)
+    for line in entry.lines:
+        click.echo(line)
+    print_rows(entry.rows, as_json=False)
 
 
 @click.command()
-@click.argument("hardware", nargs=-1, required=True)
+@click.argument("hardware", nargs=-1, required=True, type=HARDWARE)
 @click.option(
     "--dtype",
     default="half",
@@ -116,7 +151,10 @@ def roofline(
 
     check_picture(output, force=force)
     catalog = catalog_of(context, configs)
-    specs = [catalog.hardware(name) for name in hardware]
+    names = [name for text in hardware for name in text.split(",") if name]
+    specs = [catalog.hardware(name) for name in names]
+    if not specs:
+        raise SweepError("HARDWARE: give one accelerator or more")
     rows = ridge_rows(specs, dtype)
     if output is not None:
         from sweep.decisions.figures.rooflines import roofline_figure

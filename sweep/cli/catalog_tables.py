@@ -4,15 +4,43 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweep.cli.print_tables import Row
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import SpecError
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.parameter_count import model_facts
 from sweep.models.read import is_supported
+from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog
 from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.inputs import read_text
 from sweep.specs.model import ModelSpec
+from sweep.specs.shipped import shipped_configs
+
+SCALES = {
+    "memory_bytes": (1e9, "memory (GB)"),
+    "memory_bandwidth_bytes_per_s": (1e12, "bandwidth (TB/s)"),
+    "half_flops_per_s": (1e12, "16-bit (TFLOP/s)"),
+    "fp8_flops_per_s": (1e12, "fp8 (TFLOP/s)"),
+    "parameters": (1e9, "parameters (10⁹)"),
+    "active_parameters": (1e9, "active (10⁹)"),
+}
+"""Divisor and heading of each column that people read in another unit than SI's."""
+
+
+def for_people(rows: Sequence[Row]) -> list[Row]:
+    """The rows with units and headings that people read; JSON keeps SI units."""
+    return [
+        {
+            SCALES.get(key, (1, key))[1].replace("_", " "): _scaled(key, value)
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+
+
+def _scaled(key: str, value: Any) -> Any:
+    return value / SCALES[key][0] if key in SCALES and value is not None else value
 
 
 def model_rows(catalog: Catalog) -> list[Row]:
@@ -66,6 +94,9 @@ def model_summary(spec: ModelSpec) -> dict[str, Any]:
         }
     if spec.note:
         summary["note"] = spec.note
+    if spec.also_published_as:
+        others = [other.identifier for other in spec.also_published_as]
+        summary["also_published_as"] = ", ".join(others)
     return summary | {f"{key}_source": text for key, text in spec.sources.items()}
 
 
@@ -122,6 +153,34 @@ def sweep_rows(catalog: Catalog) -> list[Row]:
             }
         )
     return rows
+
+
+def calibration_rows(catalog: Catalog) -> list[Row]:
+    """One row per shipped calibration."""
+    del catalog
+    rows = []
+    for path in sorted((shipped_configs() / "calibrations").glob("*.yaml")):
+        found = load_calibration(path.stem)
+        assert found is not None
+        rows.append(
+            {
+                "name": path.stem,
+                "engine": found.engine,
+                "version": found.engine_version,
+                "accelerators": len(found.seen.get("hardware", ())),
+                "models": len(found.seen.get("model", ())),
+            }
+        )
+    return rows
+
+
+def variable_rows(catalog: Catalog) -> list[Row]:
+    """One row per variable that a sweep can compute."""
+    del catalog
+    return [
+        {"name": name, "units": variable.units, "meaning": variable.long_name}
+        for name, variable in VARIABLES.items()
+    ]
 
 
 def figure_rows(spec: HardwareSpec) -> list[Row]:

@@ -10,59 +10,68 @@ from typing import Any
 import click
 
 from sweep.cli.options import (
+    BOUNDS,
+    COUNT,
+    HARDWARE,
+    MODEL,
+    MODEL_HELP,
+    PRECISION,
+    calibration_option,
     catalog_of,
     check_picture,
     configs_option,
+    file_argument,
+    force_option,
     force_picture_option,
     json_option,
+    listed,
+    output_option,
     picture_option,
     print_comparisons,
     print_rows,
     select_option,
 )
+from sweep.cli.parameters import Count, Listed
 from sweep.cli.requests import parse_pair, request_axes, request_options
 from sweep.errors import SweepError
 
 DRAFT_OPTION = click.option(
     "--draft-tokens",
-    type=click.IntRange(0),
+    type=Count(0),
     help="Tokens drafted for each pass of speculative decoding. Default: none.",
 )
 
 
 @click.command()
+@click.option("--model", required=True, type=MODEL, help=MODEL_HELP)
 @click.option(
-    "--model",
+    "--hardware",
     required=True,
-    help="Model: name, Hugging Face identifier, or path of a config.json or its folder.",
+    type=HARDWARE,
+    help="Accelerator: name, or path of a specification.",
 )
-@click.option("--hardware", required=True, help="Accelerator: name, or path of a specification.")
 @click.option(
     "--precision",
+    type=PRECISION,
     help="Precision recipe. Default: that of the model's own file if it is quantised, else fp16.",
 )
 @click.option(
-    "--tp", type=int, default=1, show_default=True, help="Tensor-parallel width, in GPUs."
+    "--tp", type=COUNT, default=1, show_default=True, help="Tensor-parallel width, in GPUs."
 )
-@click.option("--pp", type=int, help="Pipeline stages. Default: 1.")
-@click.option("--ep", type=int, help="GPUs that whole experts are spread over. Default: 1.")
+@click.option("--pp", type=COUNT, help="Pipeline stages. Default: 1.")
+@click.option("--ep", type=COUNT, help="GPUs that whole experts are spread over. Default: 1.")
 @click.option(
     "--dp-attention",
-    type=int,
+    type=COUNT,
     help="Attention groups, each with its own sequences. Default: 1.",
 )
 @click.option(
-    "--batch-size", type=int, required=True, help="Sequences decoded together in a replica."
+    "--batch-size", type=COUNT, required=True, help="Sequences decoded together in a replica."
 )
-@click.option("--isl", type=int, required=True, help="Input tokens of each request.")
-@click.option("--osl", type=int, required=True, help="Output tokens of each request.")
+@click.option("--isl", type=COUNT, required=True, help="Input tokens of each request.")
+@click.option("--osl", type=COUNT, required=True, help="Output tokens of each request.")
 @request_options(DRAFT_OPTION)
-@click.option(
-    "--efficiency",
-    default="ideal",
-    show_default=True,
-    help="Calibration: name or file; ideal for bounds.",
-)
+@calibration_option(BOUNDS)
 @picture_option
 @force_picture_option
 @json_option
@@ -74,7 +83,7 @@ def explain(
     model: str,
     hardware: str,
     precision: str | None,
-    efficiency: str,
+    calibration: str,
     prefix_hit_rate: float | None,
     shared_prefix_tokens: int | None,
     draft_tokens: int | None,
@@ -114,9 +123,9 @@ def explain(
     if precision is not None:
         names["precision"] = [precision]
     grid = Grid(**names, **axes, variables=["ttft"])
-    calibration = load_calibration(efficiency)
+    factors = load_calibration(calibration)
     use_compilation_cache()
-    found = explain(grid, catalog=catalog_of(context, configs), calibration=calibration)
+    found = explain(grid, catalog=catalog_of(context, configs), calibration=factors)
     if output is not None:
         from sweep.decisions.figures.explanation import explanation_figure
         from sweep.decisions.figures.style import save_figure
@@ -141,23 +150,21 @@ def explain(
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="HTML file to write."
-)
-@click.option(
-    "--efficiency",
-    help="Calibration that predicted the result: name or file. Default: the name in the result. "
+@file_argument
+@output_option("HTML file to write.", required=True)
+@calibration_option(
+    None,
+    text="Calibration that predicted the result: name or file. Default: the name in the result. "
     "The NetCDF file of a fit adds a plot of predicted against measured.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing file.")
+@force_option
 @configs_option
 @click.pass_context
 def report(
     context: click.Context,
-    dataset: Path,
+    file: Path,
     output: Path,
-    efficiency: str | None,
+    calibration: str | None,
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
@@ -177,49 +184,65 @@ def report(
     from sweep.runs.open_results import open_results
 
     use_compilation_cache()
-    with open_results(dataset) as results:
+    with open_results(file) as results:
         try:
             make_report(
                 results,
                 output,
                 catalog=catalog_of(context, configs),
-                efficiency=efficiency,
+                calibration=calibration,
                 force=force,
             )
         except SweepError as error:
-            raise type(error)(f"{dataset}: {error}") from None
+            raise type(error)(f"{file}: {error}") from None
+    click.echo(f"{output}: {output.stat().st_size:,} bytes")
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--hardware", nargs=2, help="The two accelerators to compare.")
+class TwoAccelerators(click.Command):
+    """A command whose `--hardware A B` means `--hardware A,B`, as it did before lists."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Join the two."""
+        places = [place for place, word in enumerate(args) if word == "--hardware"]
+        if len(places) == 1 and len(args) > places[0] + 2:
+            first, second = args[places[0] + 1 : places[0] + 3]
+            if "," not in first and not second.startswith("-"):
+                args = [*args[: places[0] + 1], f"{first},{second}", *args[places[0] + 3 :]]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=TwoAccelerators)
+@file_argument
+@listed("--hardware", HARDWARE, "The two accelerators to compare.", metavar="A,B")
 @click.option(
     "--between",
     metavar="AXIS=A,B",
     help="Two values of another axis to compare in place of accelerators, such as "
     "draft_tokens=3,0.",
 )
-@click.option("--model", "models", multiple=True, help="Model; may be repeated. Default: all.")
+@click.option("--model", "models", cls=Listed, type=MODEL, help="Models. Default: all.")
 @click.option(
     "--variable",
     help="Quantity to compare. Default: latency of a decode step, by both methods, or of a "
     "denoising step.",
 )
-@click.option("--precision", help="Precision recipe. Required if the file has several.")
-@click.option("--tp", type=int, help="Tensor-parallel width. Required if the file has several.")
+@click.option(
+    "--precision", type=PRECISION, help="Precision recipe. Required if the file has several."
+)
+@click.option("--tp", type=COUNT, help="Tensor-parallel width. Required if the file has several.")
 @select_option
 @click.option(
-    "--isl", type=int, help="Input tokens. Fix isl or osl if the file has several of both."
+    "--isl", type=COUNT, help="Input tokens. Fix isl or osl if the file has several of both."
 )
 @click.option(
-    "--osl", type=int, help="Output tokens. Fix isl or osl if the file has several of both."
+    "--osl", type=COUNT, help="Output tokens. Fix isl or osl if the file has several of both."
 )
 @picture_option
 @force_picture_option
 @json_option
 def compare(
     file: Path,
-    hardware: tuple[str, str] | None,
+    hardware: tuple[str, ...],
     between: str | None,
     models: tuple[str, ...],
     variable: str | None,
@@ -234,12 +257,12 @@ def compare(
     With --between it compares two values of another axis on one accelerator: where drafting tokens
     pays, for instance.
     """
-    if (hardware is None) == (between is None):
-        raise click.UsageError("give two accelerators by --hardware, or --between AXIS=A,B")
-    along, pair = ("hardware", hardware) if hardware is not None else parse_pair(str(between))
+    if bool(hardware) == (between is not None) or len(hardware) not in (0, 2):
+        raise click.UsageError("give two accelerators by --hardware A,B, or --between AXIS=A,B")
+    along, pair = ("hardware", hardware) if between is None else parse_pair(between)
     from sweep.decisions.compare import compare as compare_pair
     from sweep.decisions.compare import methods_in
-    from sweep.decisions.specs_by_name import model_in
+    from sweep.decisions.specs_by_name import model_in, value_in
     from sweep.queries.select import subset
     from sweep.runs.open_results import open_results
     from sweep.specs.catalog import current_catalog
@@ -247,6 +270,7 @@ def compare(
     check_picture(output, force=force)
     with open_results(file) as results:
         dataset = subset(results, select=select)
+        pair = value_in(dataset, along, pair[0]), value_in(dataset, along, pair[1])
         methods = methods_in(dataset, variable)
         present = dataset["model"].values.tolist()
         wanted = [model_in(present, name, current_catalog()) for name in models] or present

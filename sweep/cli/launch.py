@@ -43,6 +43,7 @@ def launch(command: click.Command, program: str) -> None:
         if issubclass(category, SpecWarning):
             report(f"warning: {message}", 0)
 
+    _complete(command, program)
     warnings.showwarning = warn
     _open_streams()
     before = _raise_when_terminated()
@@ -84,6 +85,16 @@ def launch(command: click.Command, program: str) -> None:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complete(command: click.Command, program: str) -> None:
+    """Answer a shell that asks to complete a line, or for the script by which it will ask."""
+    variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
+    asked = os.environ.get(variable)
+    if asked:
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(command, {}, program, variable, asked))
 
 
 def _open_streams() -> None:

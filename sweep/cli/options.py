@@ -1,40 +1,89 @@
-"""Options, catalog and tables that several commands of `llm-sweep` share.
+"""Options, catalog and tables that several commands share.
 
-Heavy packages are imported inside the functions that need them.
+An option has one spelling and one meaning in all commands. Those that take several values take them
+repeated, separated by commas, or both. Heavy packages are imported inside the functions that need
+them.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from sweep.cli.parameters import Count, Listed, Name, Option, Pairs, Quantity
 
 if TYPE_CHECKING:
     from sweep.decisions.compare import Comparison
     from sweep.specs.catalog import Catalog
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 PROGRAM = "llm-sweep"
+BOUNDS = "ideal"
+"""Default calibration of questions about the hardware: `plan`, `run` and `explain` give bounds."""
+PREDICTIONS = "tensorrt-llm"
+"""Default calibration of questions about a choice: bounds would favour in `recommend` the hardware
+that software uses worst."""
+PATH = click.Path(path_type=Path)
+COUNT, POSITIVE = Count(), Quantity()
+MODEL, HARDWARE = Name("models"), Name("hardware")
+PRECISION, SWEEP = Name("precisions", also=["checkpoint"]), Name("sweeps")
+CALIBRATION = Name("calibrations", also=[BOUNDS])
+MODEL_HELP = "Model: name, Hugging Face identifier, or path of a config.json or its folder."
 
 configs_option = click.option(
     "--configs",
     "configs",
-    multiple=True,
+    cls=Listed,
     type=click.Path(),
-    help="Folder with more hardware/, models/, precisions/ and sweeps/; may be repeated.",
+    metavar="FOLDERS",
+    help="Folders with more hardware/, models/, precisions/ and sweeps/.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-force_picture_option = click.option("--force", is_flag=True, help="Replace an existing picture.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
+force_picture_option = force_option
 picture_option = click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Picture to write: .png, .pdf or .svg."
+    "-o",
+    "--output",
+    type=PATH,
+    metavar="FILE",
+    help="Picture to write: .png, .pdf or .svg.",
 )
 select_option = click.option(
     "--select",
-    multiple=True,
+    cls=Pairs,
     metavar="AXIS=VALUES",
-    help="Values to keep along an axis: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both "
-    "ends included. Repeat for more axes.",
+    help="Values to keep along axes: model=llama-3.1-8b,mixtral-8x7b or batch_size=1:64, both "
+    "ends included.",
 )
+file_argument = click.argument("file", metavar="FILE", type=PATH)
+
+
+def output_option(what: str, *, required: bool = False) -> Callable[[F], F]:
+    """Option for the file that a command writes."""
+    return click.option("-o", "--output", required=required, type=PATH, metavar="FILE", help=what)
+
+
+def calibration_option(default: str | None, *, text: str | None = None) -> Callable[[F], F]:
+    """Option for the calibration of a question; `--efficiency` is its former name."""
+    return click.option(
+        "--calibration",
+        cls=Option,
+        former=["--efficiency"],
+        type=CALIBRATION,
+        metavar="NAME",
+        default=default,
+        show_default=default is not None,
+        help=text
+        or "Calibration: ideal for bounds, a shipped one such as tensorrt-llm, or a file.",
+    )
+
+
+def listed(name: str, kind: Any, text: str, **keys: Any) -> Callable[[F], F]:
+    """Option for several values: repeated, or separated by commas."""
+    return click.option(name, cls=Listed, type=kind, help=text, **keys)
 
 
 def catalog_of(context: click.Context, configs: tuple[str, ...]) -> "Catalog":
@@ -58,6 +107,17 @@ def check_picture(output: Path | None, *, force: bool) -> None:
     if output.suffix not in (".png", ".pdf", ".svg"):
         raise click.UsageError(f"{output}: the name of a picture must end in .png, .pdf or .svg")
     check_writable(output, force=force)
+
+
+def output_of(positional: Path | None, output: Path | None) -> Path:
+    """The file to write, given by `-o` or after the file to read.
+
+    Raises:
+        UsageError: It is given twice or not at all.
+    """
+    if (positional is None) == (output is None):
+        raise click.UsageError("give one file to write, by -o FILE")
+    return output or positional  # type: ignore[return-value]  # one of them is given
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -1,6 +1,8 @@
 """Print tables on a terminal or into a pipe."""
 
+import os
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.cli.launch import printable
@@ -13,20 +15,22 @@ GAP = 3
 """Characters between two columns of a table. [count]"""
 LONGEST_WORD = 24
 """Length beyond which a word of a text may be broken. [count]"""
+MOST_HEADING_LINES = 3
 PLAIN = (1e3, 1e7)
 """Range of numbers that are printed without an exponent."""
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print rows as an aligned table; outside a terminal it is as wide as it needs to be.
+    """Print rows as an aligned table, as wide as the terminal or the variable `COLUMNS` allows.
 
-    In a narrow terminal the columns are split into several tables, one below the other, each with
-    the first column. Numbers are never broken.
+    Into a pipe or file without `COLUMNS` it is as wide as it needs to be, so that one line has all
+    of a row. A table that is too wide is split into several, one below the other, each with the
+    columns that identify a row. Numbers are never broken.
     """
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:
+    if not (console.is_terminal or os.environ.get("COLUMNS", "").isdecimal()):
         console = Console(width=400)
     for part in _side_by_side(rows, console.width):
         console.print(part, highlight=False, markup=False)
@@ -52,17 +56,27 @@ def _side_by_side(rows: Sequence[Row], width: int) -> "list[Table]":
 def _groups(rows: Sequence[Row], width: int) -> list[dict[str, int]]:
     """Columns of each table, and their widths. [count]"""
     least = {key: _least_width(rows, key) for key in (rows[0] if rows else ())}
+    names = _identifying(rows, least, width)
     groups: list[dict[str, int]] = [{}]
     for key in least:
-        if len(groups[-1]) > 1 and _total({**groups[-1], key: least[key]}) > width:
-            first = next(iter(least))
-            groups.append({first: least[first]})
+        is_more = len(groups[-1]) > len(names) if len(groups) > 1 else len(groups[-1]) > 1
+        if is_more and _total({**groups[-1], key: least[key]}) > width:
+            groups.append({name: least[name] for name in names})
         groups[-1][key] = least[key]
     for group in groups:
-        for key in group:
-            wanted = max(len(key), *(len(_cell(row[key])) for row in rows)) - group[key]
-            group[key] += max(0, min(wanted, width - _total(group)))
+        # Cells first, since each line of a cell is repeated in every row; then headings.
+        for longest in (lambda key: max(len(_cell(row[key])) for row in rows), len):
+            for key in group:
+                group[key] += max(0, min(longest(key) - group[key], width - _total(group)))
     return groups
+
+
+def _identifying(rows: Sequence[Row], least: Mapping[str, int], width: int) -> list[str]:
+    """Columns that each part of a table repeats: those up to the first text, or the first one."""
+    keys = list(least)
+    texts = [place for place, key in enumerate(keys) if not _is_numeric(rows, key)]
+    names = keys[: texts[0] + 1] if texts else keys[:1]
+    return names if _total({name: least[name] for name in names}) <= width / 2 else keys[:1]
 
 
 def _total(widths: Mapping[str, int]) -> int:
@@ -74,12 +88,18 @@ def _is_numeric(rows: Sequence[Row], key: str) -> bool:
 
 
 def _least_width(rows: Sequence[Row], key: str) -> int:
-    """Length of the longest word of a column; long words of a text may be broken. [count]"""
+    """Width of the longest word of a column and of its heading in a few lines. [count]
+
+    Long words of a text may be broken.
+    """
     words = [word for row in rows for word in _cell(row[key]).split()]
     longest = max(map(len, words), default=0)
     if not _is_numeric(rows, key):
         longest = min(longest, LONGEST_WORD)
-    return max(longest, *map(len, key.split()), 1)
+    heading = max(map(len, key.split()), default=1)
+    while len(wrap(key, heading)) > MOST_HEADING_LINES:
+        heading += 1
+    return max(longest, heading, 1)
 
 
 def _cell(value: Any) -> str:

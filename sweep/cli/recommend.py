@@ -1,7 +1,6 @@
 """The command `recommend`. Heavy packages are imported inside it."""
 
 import json
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -9,51 +8,42 @@ import click
 
 from sweep.cli.launch import CHECK_FAILED
 from sweep.cli.options import (
+    COUNT,
+    HARDWARE,
+    MODEL,
+    MODEL_HELP,
+    PATH,
+    POSITIVE,
+    PRECISION,
+    PREDICTIONS,
+    calibration_option,
     catalog_of,
     check_picture,
     configs_option,
     force_picture_option,
     json_option,
+    listed,
     picture_option,
     print_rows,
 )
-from sweep.cli.requests import Integers, request_axes, request_options
+from sweep.cli.parameters import Count, Pairs
+from sweep.cli.requests import request_axes, request_options
 
-DRAFTS_OPTION = click.option(
+DRAFTS_OPTION = listed(
     "--draft-tokens",
-    type=Integers(0),
-    default=(),
-    help="Numbers of drafted tokens to consider; 0 for no speculative decoding.",
+    Count(0),
+    "Numbers of drafted tokens to consider; 0 for no speculative decoding.",
 )
 _SMALL_CHUNKS: dict[str, list[float]] = {"max_num_tokens": [512, 1024, 2048, 4096, 8192]}
 """Tokens of an iteration that one pool may choose when pools of their own are its rival: small
 chunks of prompts disturb decoding less. [count]"""
-DEFAULT_EFFICIENCY = "tensorrt-llm"
-"""Default calibration of `recommend`: bounds would favour the hardware that software uses worst."""
-
-
-class Positive(click.FloatRange):
-    """A finite number above 0; a plain range would let NaN pass."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number."""
-        number: float = super().convert(value, param, ctx)
-        if not isfinite(number):
-            self.fail(f"{value!r} is not a finite number above 0", param, ctx)
-        return number
-
-
-POSITIVE = Positive(min=0, min_open=True)
-COUNT = click.IntRange(1)
 
 
 @click.command()
 @click.option(
     "--model",
-    help="Model: name, Hugging Face identifier, or path of a config.json or its folder. Required "
-    "unless --from is given.",
+    type=MODEL,
+    help=f"{MODEL_HELP} Required unless --from is given.",
 )
 @click.option(
     "--isl",
@@ -84,34 +74,23 @@ COUNT = click.IntRange(1)
     help="Highest hourly price of all accelerators together, in USD.",
 )
 @click.option("--max-gpus", type=COUNT, help="Largest number of accelerators in all replicas.")
-@click.option(
-    "--hardware",
-    multiple=True,
-    help="Accelerator to consider; may be repeated. Default: all with solid figures.",
-)
-@click.option(
+@listed("--hardware", HARDWARE, "Accelerators to consider. Default: all with solid figures.")
+@listed(
     "--precision",
-    multiple=True,
-    help="Precision recipe; may be repeated. Default: that of the model's own file if it is "
-    "quantised, else fp16; all of --from.",
+    PRECISION,
+    "Precision recipes. Default: that of the model's own file if it is quantised, else fp16; all "
+    "of --from.",
 )
-@click.option(
+@listed(
     "--tp",
-    type=Integers(),
-    default=(),
-    help="Tensor-parallel widths to consider, in GPUs. Default: powers of two within a machine.",
+    COUNT,
+    "Tensor-parallel widths to consider, in GPUs. Default: powers of two within a machine.",
 )
-@click.option(
-    "--pp",
-    type=Integers(),
-    default=(),
-    help="Pipeline stages to consider. Default: powers of two within a machine.",
-)
-@click.option(
+@listed("--pp", COUNT, "Pipeline stages to consider. Default: powers of two within a machine.")
+@listed(
     "--dp-attention",
-    type=Integers(),
-    default=(),
-    help="Attention groups to consider. Default: powers of two within a machine if the model has "
+    COUNT,
+    "Attention groups to consider. Default: powers of two within a machine if the model has "
     "experts, else 1.",
 )
 @click.option(
@@ -123,23 +102,25 @@ COUNT = click.IntRange(1)
 )
 @click.option(
     "--price",
-    multiple=True,
+    cls=Pairs,
     metavar="NAME=USD",
-    help="Hourly price of one accelerator, in USD; may be repeated.",
+    help="Hourly prices of one accelerator, in USD.",
 )
 @click.option(
     "--prices",
-    type=click.Path(path_type=Path),
+    type=PATH,
+    metavar="FILE",
     help="YAML, JSON or CSV file of hourly prices, in USD.",
 )
-@click.option(
-    "--efficiency",
-    help="Calibration: name or file; ideal for bounds. Default: tensorrt-llm.",
+@calibration_option(
+    None,
+    text=f"Calibration: ideal for bounds, a shipped one, or a file. Default: {PREDICTIONS}.",
 )
 @click.option(
     "--from",
     "source",
-    type=click.Path(path_type=Path),
+    type=PATH,
+    metavar="FILE",
     help="Result to choose from, instead of a new sweep.",
 )
 @click.option(
@@ -194,7 +175,7 @@ def recommend(
     by: Any,
     price: tuple[str, ...],
     prices: Path | None,
-    efficiency: str | None,
+    calibration: str | None,
     source: Path | None,
     every_layout: bool,
     top: int,
@@ -211,7 +192,7 @@ def recommend(
     """Rank deployments of a model under limits; exit status 1 if none meets them.
 
     The command sweeps servers with in-flight batching, or reads a result given by --from.
-    Predictions are for TensorRT-LLM unless --efficiency names another calibration.
+    Predictions are for TensorRT-LLM unless --calibration names another calibration.
     """
     check_picture(output, force=force)
     if emit is not None and as_json:
@@ -225,9 +206,9 @@ def recommend(
         )
     if source is None and (model is None or isl is None or osl is None):
         raise click.UsageError("give --model, --isl and --osl, or --from with a result")
-    if source is not None and efficiency is not None:
+    if source is not None and calibration is not None:
         raise click.UsageError(
-            "the result of --from has its own calibration; leave --efficiency out"
+            "the result of --from has its own calibration; leave --calibration out"
         )
     asked = request_axes(
         prefix_hit_rate=prefix_hit_rate,
@@ -245,7 +226,7 @@ def recommend(
     from sweep.decisions.deployment_sweep import sweep_deployments
     from sweep.decisions.deployment_table import read_deployments
     from sweep.decisions.deployments import Offer
-    from sweep.decisions.prices import parse_prices, read_prices
+    from sweep.decisions.prices import by_entry, parse_prices, read_prices
     from sweep.decisions.recommend import Demand, Limits, check_prices
     from sweep.decisions.recommend import recommend as recommend_from
     from sweep.engines.calibration_file import load_calibration
@@ -254,7 +235,7 @@ def recommend(
 
     use_compilation_cache()
     catalog = catalog_of(context, configs)
-    given = parse_prices(price)
+    given = by_entry(parse_prices(price), list(catalog.paths("hardware")))
     known = ({} if prices is None else read_prices(prices)) | given
     offer = Offer(hardware, precision, tp, pp, dp_attention)
     if source is not None:
@@ -276,7 +257,7 @@ def recommend(
             osl=int(osl or 0),
             concurrency=concurrency,
             catalog=catalog,
-            calibration=load_calibration(efficiency or DEFAULT_EFFICIENCY),
+            calibration=load_calibration(calibration or PREDICTIONS),
             requests_axes=asked | (_SMALL_CHUNKS if disaggregated else {}),
             draft_model=draft_model,
         )
@@ -297,7 +278,7 @@ def recommend(
             osl=int(osl or 0),
             by=by,
             catalog=catalog,
-            calibration=load_calibration(efficiency or DEFAULT_EFFICIENCY),
+            calibration=load_calibration(calibration or PREDICTIONS),
             prices=known,
             requests_axes=asked,
             transfer_bandwidth=transfer_bandwidth,

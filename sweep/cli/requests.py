@@ -4,52 +4,12 @@ Heavy packages are imported inside the functions that need them.
 """
 
 from collections.abc import Callable
-from math import isfinite
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Share(click.FloatRange):
-    """A finite number in a range; a plain range would let NaN pass."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number."""
-        number: float = super().convert(value, param, ctx)
-        if not isfinite(number):
-            self.fail(f"{value!r} is not a number from 0 to 1", param, ctx)
-        return number
-
-
-class Integers(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, ...]] needs click 8.4
-    """Integers from `least` on, separated by commas."""
-
-    name = "N,N"
-
-    def __init__(self, least: int = 1) -> None:
-        """Accept integers from `least` on."""
-        self.least = least
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the integers."""
-        if isinstance(value, tuple):
-            return value
-        words = [word.strip() for word in str(value).split(",")]
-        if not all(word.isdecimal() and int(word) >= self.least for word in words):
-            kind = "positive integers" if self.least == 1 else f"integers of at least {self.least}"
-            example = ",".join(str(self.least + step) for step in (0, 1, 3))
-            self.fail(
-                f"{value!r} is not a list of {kind} separated by commas, such as {example}",
-                param,
-                ctx,
-            )
-        return tuple(map(int, words))
+from sweep.cli.options import MODEL, F
+from sweep.cli.parameters import Count, Share
 
 
 def parse_pair(text: str) -> tuple[str, tuple[float | str, float | str]]:
@@ -70,12 +30,10 @@ def parse_pair(text: str) -> tuple[str, tuple[float | str, float | str]]:
 
 def _number(text: str) -> float | str:
     """The number that a text is, or the text."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    from sweep.specs.counts import count_of
+
+    number = count_of(text)
+    return text if number is None else number
 
 
 PREFIX_OPTIONS = (
@@ -86,7 +44,7 @@ PREFIX_OPTIONS = (
     ),
     click.option(
         "--shared-prefix-tokens",
-        type=click.IntRange(0),
+        type=Count(0),
         help="Tokens that all prompts begin with. Default: 0.",
     ),
 )
@@ -97,6 +55,7 @@ ACCEPTANCE_OPTION = click.option(
 )
 DRAFT_MODEL_OPTION = click.option(
     "--draft-model",
+    type=MODEL,
     help="Model that drafts: name, identifier, or path. Default: a layer like the model's last.",
 )
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sweep.cli.options import select_option
+from sweep.cli.options import (
+    file_argument,
+    force_option,
+    listed,
+    output_of,
+    output_option,
+    select_option,
+)
 
 if TYPE_CHECKING:
     from sweep.files.encoding import Storage
@@ -17,9 +24,10 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-source_argument = click.argument("source", type=click.Path(path_type=Path))
-output_argument = click.argument("output", type=click.Path(path_type=Path))
-force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
+positional_argument = click.argument(
+    "positional", metavar="[OUTPUT]", required=False, type=click.Path(path_type=Path)
+)
+"""The file to write, which may also be given by `-o`."""
 ZSTD_CAVEAT = (
     "reading zstd requires netCDF-C 4.9 or newer and the zstd plugin of HDF5; the file is written "
     "without shuffle"
@@ -55,50 +63,57 @@ def storage_options(command: Command) -> Command:
 
 
 @click.command()
-@source_argument
-@output_argument
+@file_argument
+@positional_argument
+@output_option("NetCDF file to write.")
 @storage_options
 @force_option
 def merge(
-    source: Path, output: Path, compression: Any, level: int, digits: int | None, force: bool
+    file: Path,
+    positional: Path | None,
+    output: Path | None,
+    compression: Any,
+    level: int,
+    digits: int | None,
+    force: bool,
 ) -> None:
     """Write a result of any size as one compressed NetCDF file."""
+    output = output_of(positional, output)
     if output.suffix != ".nc":
         raise click.UsageError(f"{output}: merge writes NetCDF; the name must end in .nc")
-    _export(source, output, _storage(output, compression, level, digits), force, (), ())
+    _export(file, output, _storage(output, compression, level, digits), force, (), ())
 
 
 @click.command()
-@source_argument
-@output_argument
+@file_argument
+@positional_argument
+@output_option("File to write: .nc, .zarr, .parquet or .csv.")
 @select_option
-@click.option(
-    "--variables", metavar="NAMES", help="Variables to keep, separated by commas. Default: all."
-)
+@listed("--variables", str, "Variables to keep. Default: all.", metavar="NAMES")
 @storage_options
 @force_option
 def export(
-    source: Path,
-    output: Path,
+    file: Path,
+    positional: Path | None,
+    output: Path | None,
     select: tuple[str, ...],
-    variables: str | None,
+    variables: tuple[str, ...],
     compression: Any,
     level: int,
     digits: int | None,
     force: bool,
 ) -> None:
     """Write a result, or part of it, as .nc, .zarr, .parquet or .csv."""
+    output = output_of(positional, output)
     storage = _storage(output, compression, level, digits)
-    _export(source, output, storage, force, select, _names(variables) or ())
+    _export(file, output, storage, force, select, variables)
 
 
 def question_options(*, required: bool) -> Callable[[Command], Command]:
     """Options of a reduction."""
     options = (
-        click.option(
-            "--per",
-            metavar="AXES",
-            help="Axes, separated by commas; one extreme or front for each of their values.",
+        listed(
+            "--per", str, "Axes; one extreme or front for each of their values.", metavar="AXES"
         ),
         click.option(
             "--by",
@@ -109,7 +124,8 @@ def question_options(*, required: bool) -> Callable[[Command], Command]:
             "--where",
             default="",
             metavar="CONSTRAINTS",
-            help="Constraints on a cell, such as 'ttft<0.5 and feasible'. Default: none.",
+            help="Constraints on a cell, such as 'ttft<0.5 and not (tp==1 or isl>16k)'. "
+            "Default: none.",
         ),
         click.option(
             "--reduce",
@@ -130,7 +146,7 @@ def question_options(*, required: bool) -> Callable[[Command], Command]:
 
 
 def question(
-    asked: str | None, where: str, by: str | None, per: str | None
+    asked: str | None, where: str, by: str | None, per: tuple[str, ...]
 ) -> "ReductionRequest | None":
     """The reduction that these options describe, if any.
 
@@ -143,25 +159,24 @@ def question(
         if where or by or per:
             raise click.UsageError("--where, --by and --per require --reduce")
         return None
-    names = _names(per)
-    return ReductionRequest(
-        text=asked, where=where, by=by, per=None if names is None else list(names)
-    )
+    return ReductionRequest(text=asked, where=where, by=by, per=list(per) or None)
 
 
 @click.command()
-@source_argument
-@output_argument
+@file_argument
+@positional_argument
+@output_option("NetCDF file to write.")
 @question_options(required=True)
 @select_option
 @force_option
 def reduce(
-    source: Path,
-    output: Path,
+    file: Path,
+    positional: Path | None,
+    output: Path | None,
     asked: str,
     where: str,
     by: str | None,
-    per: str | None,
+    per: tuple[str, ...],
     select: tuple[str, ...],
     force: bool,
 ) -> None:
@@ -179,14 +194,15 @@ def reduce(
     from sweep.runs.open_results import open_results
     from sweep.runs.progress import progress_bar
 
+    output = output_of(positional, output)
     check_writable(output, force=force)
-    with open_results(source) as dataset, progress_bar("reducing") as progress:
+    with open_results(file) as dataset, progress_bar("reducing") as progress:
         reduced = reduce_result(
             subset(dataset, select=select),
             asked,
             where=where,
             by=by,
-            per=_names(per),
+            per=per or None,
             progress=progress,
         )
     write_netcdf(reduced, output, force=force)
@@ -224,7 +240,3 @@ def _export(
 def _print_size(output: Path, sizes: dict[Any, int], size: int) -> None:
     axes = " × ".join(f"{size} {axis}" for axis, size in sizes.items())
     click.echo(f"{output}: {axes or 'one cell'}, {size:,} bytes before compression")
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(name.strip() for name in text.split(","))

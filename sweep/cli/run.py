@@ -8,9 +8,16 @@ import click
 
 from sweep.cli.launch import CHECK_FAILED, one_line
 from sweep.cli.options import (
+    BOUNDS,
+    COUNT,
+    PROGRAM,
+    SWEEP,
+    calibration_option,
     catalog_of,
     configs_option,
+    file_argument,
     json_option,
+    output_option,
     print_rows,
 )
 from sweep.cli.results import question, question_options
@@ -20,7 +27,6 @@ if TYPE_CHECKING:
     from sweep.evaluation.plan import Plan
     from sweep.grid.resolved import Resolved
     from sweep.specs.catalog import Catalog
-from sweep.cli.options import PROGRAM
 
 
 class JobType(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, int]] needs click 8.4
@@ -38,6 +44,7 @@ class JobType(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, int]] n
         return int(job), int(jobs)
 
 
+sweep_argument = click.argument("file", metavar="FILE", type=SWEEP)
 dtype_option = click.option(
     "--dtype",
     type=click.Choice(["float32", "float64"]),
@@ -50,24 +57,18 @@ keep_option = click.option(
     is_flag=True,
     help="Report throughput even where the configuration cannot run.",
 )
-efficiency_option = click.option(
-    "--efficiency",
-    default="ideal",
-    show_default=True,
-    help="Calibration: a shipped one such as tensorrt-llm, or a file.",
-)
 shards_option = click.option(
     "--shards",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Least number of shards, each a file. Default: one file up to 1 GB.",
 )
 
 
 @click.command()
-@click.argument("file")
+@sweep_argument
 @shards_option
 @dtype_option
-@efficiency_option
+@calibration_option(BOUNDS)
 @question_options(required=False)
 @click.option(
     "--probe/--no-probe", "probed", default=True, help="Estimate the time from a small sample."
@@ -80,11 +81,11 @@ def plan(
     file: str,
     shards: int | None,
     dtype: Any,
-    efficiency: str,
+    calibration: str,
     asked: str | None,
     where: str,
     by: str | None,
-    per: str | None,
+    per: tuple[str, ...],
     probed: bool,
     as_json: bool,
     configs: tuple[str, ...],
@@ -95,8 +96,8 @@ def plan(
 
     wanted = question(asked, where, by, per)
     grid = _resolved(file, catalog_of(context, configs))
-    calibration = load_calibration(efficiency)
-    planned = make_plan(grid, dtype, calibration=calibration, question=wanted, shards=shards or 1)
+    factors = load_calibration(calibration)
+    planned = make_plan(grid, dtype, calibration=factors, question=wanted, shards=shards or 1)
     seconds = _probed(planned) if probed else None
     rows = [
         {"variable": v.name, "shape": " × ".join(map(str, v.shape.values())), "bytes": v.bytes}
@@ -145,24 +146,18 @@ def _duration(seconds: float) -> str:
 
 
 @click.command()
-@click.argument("file")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="NetCDF file or folder of shards to write.",
-)
+@sweep_argument
+@output_option("NetCDF file or folder of shards to write.", required=True)
 @click.option("--force", is_flag=True, help="Replace an existing file or the shards in a folder.")
 @dtype_option
 @keep_option
-@efficiency_option
+@calibration_option(BOUNDS)
 @question_options(required=False)
 @shards_option
 @click.option("--only", type=JobType(), help="Compute shards K, K+N, K+2N, … (for job arrays).")
 @click.option(
     "--workers",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Number of processes that compute shards. Default: this process alone.",
 )
 @click.option("--scheduler", help="Address of a Dask scheduler whose workers compute shards.")
@@ -175,11 +170,11 @@ def run(
     force: bool,
     dtype: Any,
     keep_infeasible: bool,
-    efficiency: str,
+    calibration: str,
     asked: str | None,
     where: str,
     by: str | None,
-    per: str | None,
+    per: tuple[str, ...],
     shards: int | None,
     only: tuple[int, int] | None,
     workers: int | None,
@@ -213,20 +208,23 @@ def run(
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.to_disk import Sharding, run_into_file, run_into_shards, run_reduced
 
-    calibration = load_calibration(efficiency)
+    factors = load_calibration(calibration)
     use_compilation_cache()
     try:
         planned = make_plan(
             grid,
             dtype,
             keep_infeasible=keep_infeasible,
-            calibration=calibration,
+            calibration=factors,
             question=wanted,
             shards=shards or 1,
         )
         if sharded or planned.is_large:
             how = Sharding(only, workers, scheduler, any_shards=shards is None, force=force)
             (run_into_shards if wanted is None else run_reduced)(planned, output, how, notify)
+            if only is None:
+                what = "a folder of shards" if wanted is None else f"reduced to {planned.question}"
+                click.echo(f"{output}: {grid.points:,} points, {what}")
             return
         size = run_into_file(planned, output, force=force)
     except SweepError as error:
@@ -235,7 +233,7 @@ def run(
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@file_argument
 def check(file: Path) -> int:
     """Check a result, a file or a folder of shards, against its schema and the CF conventions."""
     from sweep.runs.check_results import check_directory, check_file, has_compliance_checker

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sweep.engines.calibration_file import IDEAL_NAME
+from sweep.engines.calibration_file import IDEAL_NAME, recorded_name
 from sweep.errors import ResultError
 from sweep.schema.axes import AXES, LENGTHS
 from sweep.schema.intervals import ENDS
@@ -187,7 +187,7 @@ def compare(
         ratio=better / other,
         fits=fits,
         setting=setting,
-        calibration=str(dataset.attrs.get("efficiency", IDEAL_NAME)),
+        calibration=recorded_name(dataset.attrs),
         close=_overlap(dataset, variable, (along, hardware), {"model": model, **chosen}),
     )
 

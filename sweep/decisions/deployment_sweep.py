@@ -8,7 +8,7 @@ import pandas as pd
 from sweep.decisions.deployment_table import as_table
 from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import Calibration
+from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.engines.known import engine_of
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
@@ -76,6 +76,7 @@ def sweep_deployments(
     axes = layout_axes(offer, machines, spec)
     drafting = None if draft_model is None else catalog.model(draft_model)
     requests: Any = [concurrency] if concurrency else loads(MOST_REQUESTS)
+    workload: dict[str, Any] = {a: list(values) for a, values in (requests_axes or {}).items()}
     tables, recorded = [], ""
     for recipe in recipes:
         able = [machine for machine in machines if computes(machine, recipe)]
@@ -87,15 +88,15 @@ def sweep_deployments(
             precision=[recipe],
             **axes,
             **memory_share(calibration),
-            **{axis: list(values) for axis, values in (requests_axes or {}).items()},
+            **workload,
             draft_model=drafting,
             concurrency=requests,
             isl=[isl],
             osl=[osl],
             variables=VARIABLES,
         )
-        dataset = run(grid, catalog=catalog, efficiency=calibration)
-        recorded = str(dataset.attrs["efficiency"])
+        dataset = run(grid, catalog=catalog, calibration=calibration)
+        recorded = recorded_name(dataset.attrs)
         tables.append(as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT))
     if not tables:
         names, types = (", ".join(spec.name for spec in specs) for specs in (machines, recipes))
@@ -108,7 +109,7 @@ def sweep_deployments(
     return Deployments(spec.name, isl, osl, INFLIGHT, kept, recorded, specs, draft)
 
 
-def memory_share(calibration: Calibration | None) -> dict[str, list[float]]:
+def memory_share(calibration: Calibration | None) -> dict[str, Any]:
     """Axis by which the calibration's engine sizes its KV cache, if not by the server's default.
 
     A calibration that knows the memory that the engine keeps was fitted with that instead.
@@ -143,9 +144,7 @@ def loads(most: int) -> list[int]:
     return sorted({*powers, *(3 * n // 2 for n in powers[1:] if 3 * n // 2 < most)})
 
 
-def layout_axes(
-    offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
-) -> dict[str, list[int]]:
+def layout_axes(offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec) -> dict[str, Any]:
     """Values of each axis of the layout that an offer leaves to choose from. [count]"""
     blocks = read_model(model)
     within = powers_of_two(min(max(machine_gpus(machine) for machine in machines), WIDEST))

@@ -16,7 +16,8 @@ from sweep.decisions.deployments import (
     Offer,
     Scheme,
 )
-from sweep.decisions.specs_by_name import SpecsByName, model_in
+from sweep.decisions.specs_by_name import SpecsByName, model_in, value_in
+from sweep.engines.calibration_file import recorded_name
 from sweep.errors import ResultError
 from sweep.grid.dataset import DRAFT
 from sweep.schema.axes import GPUS, REPLICA_GPUS, gpus_of
@@ -93,7 +94,7 @@ def read_deployments(
     names = {"model": [fixed["model"], *([draft] if draft else [])]} | {
         axis: frame[axis].unique().tolist() for axis in ("hardware", "precision")
     }
-    calibration = str(dataset.attrs.get("efficiency", ""))
+    calibration = recorded_name(dataset.attrs)
     specs = SpecsByName.of(names, catalog)
     return Deployments(
         fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs, draft
@@ -126,6 +127,7 @@ def _only(dataset: xr.Dataset, axis: str, value: Any) -> Any:
 
 def _known(dataset: xr.Dataset, axis: str, value: Any) -> Any:
     values = dataset[axis].values.tolist() if axis in dataset.dims else [1]
+    value = value_in(dataset, axis, value)
     if value not in values:
         guess = nearest(str(value), list(map(str, values))) or f"; it has {_listed(values)}"
         raise ResultError(f"the result has no {axis} {value}{guess}")

@@ -105,7 +105,7 @@ def sweep_instances(
                 variables=["ttft", "kv_cache_memory", "feasible"],
             ),
             catalog=catalog,
-            efficiency=calibration,
+            calibration=calibration,
         )
         steps = run(
             Grid(
@@ -117,7 +117,7 @@ def sweep_instances(
                 variables=["tpot", "max_concurrency", "inflight_feasible"],
             ),
             catalog=catalog,
-            efficiency=calibration,
+            calibration=calibration,
         )
         for machine in able:
             facts = _facts(machine, recipe, by, prices, transfer_bandwidth)
@@ -132,7 +132,7 @@ def sweep_instances(
 
 def _divided(
     axes: Mapping[str, Sequence[float]],
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Axes of prompts and of decoding.
 
     Raises:

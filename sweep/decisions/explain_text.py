@@ -97,6 +97,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     return {
         "place": dict(explanation.cell),
         **({"checkpoint": explanation.recipe} if explanation.recipe else {}),
+        "calibration": explanation.calibration,
         "efficiency": explanation.calibration,
         "phases": {
             phase.name: {

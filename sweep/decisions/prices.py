@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.inputs import read_text
 from sweep.specs.parsing import short
+from sweep.specs.short_names import accelerators
 
 COLUMNS = ("hardware", "price_usd_per_hour")
 """Required columns of a table of prices; others are ignored."""
@@ -42,6 +43,22 @@ def read_prices(path: Path) -> Prices:
     if twice:
         raise SpecError(f"{path}: {twice[0]:.80} is listed twice; keep one row")
     return {row[name]: _price(row[price], f"{path}: {row[name]}") for row in rows}
+
+
+def by_entry(prices: Mapping[str, float], known: Sequence[str]) -> Prices:
+    """Prices by the entry of a catalog that each name means; a name that means none stays.
+
+    Raises:
+        SpecError: Two names mean the same entry.
+    """
+    found: Prices = {}
+    for name, price in prices.items():
+        meant = [name] if name in known else accelerators(name, known)
+        entry = meant[0] if len(meant) == 1 else name
+        if entry in found:
+            raise SpecError(f"--price {name}: {entry} has a price already; give one")
+        found[entry] = price
+    return found
 
 
 def parse_prices(texts: Iterable[str]) -> Prices:

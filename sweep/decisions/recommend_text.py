@@ -291,6 +291,7 @@ def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[
         "model": found.deployments.model,
         "isl": found.deployments.isl,
         "osl": found.deployments.osl,
+        "calibration": found.deployments.calibration,
         "efficiency": found.deployments.calibration,
         **({"checkpoint": found.deployments.checkpoint} if found.deployments.checkpoint else {}),
         "demand": demand,

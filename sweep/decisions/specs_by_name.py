@@ -5,10 +5,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+import xarray as xr
+
 from sweep.errors import SpecError
 from sweep.models.checkpoint import checkpoint
-from sweep.specs.catalog import Catalog, Kind
+from sweep.schema.axes import LABELLED
+from sweep.specs.catalog import Catalog
+from sweep.specs.folders import Kind
 from sweep.specs.hardware import HardwareSpec
+from sweep.specs.labels import labels_meant
 from sweep.specs.model import ModelSpec
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
@@ -79,3 +85,19 @@ def model_in(present: Iterable[str], name: str, catalog: Catalog) -> str:
         found = catalog.model(name).name
         return found if found in known else name
     return name
+
+
+def value_in(dataset: xr.Dataset, axis: str, value: Any) -> Any:
+    """A value of an axis, a label by the name that a result has for it; else the value as given.
+
+    Args:
+        dataset: A result.
+        axis: The axis.
+        value: A number, or a label that may be short: `H20` is `h20-96gb` where the result has no
+            other.
+    """
+    if axis not in LABELLED or axis not in dataset.coords:
+        return value
+    known = np.atleast_1d(dataset[axis].values).tolist()
+    found = labels_meant(axis, str(value), known)
+    return found[0] if len(found) == 1 else value

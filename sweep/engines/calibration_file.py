@@ -201,12 +201,43 @@ def load_calibration(name: str | Path) -> Calibration | None:
     return calibration
 
 
+def calibration_of(
+    given: Calibration | str | Path | None, former: Calibration | str | Path | None = None
+) -> Calibration | None:
+    """A calibration, or the one of a name or file; `None` for `ideal` or nothing.
+
+    Args:
+        given: A calibration, its name or its file.
+        former: The same under its former name, `efficiency`.
+
+    Raises:
+        SpecError: It is unknown or malformed, or both are given.
+    """
+    if given is not None and former is not None:
+        raise SpecError("calibration and its former name, efficiency, are both given; give one")
+    chosen = former if given is None else given
+    return chosen if isinstance(chosen, Calibration) or chosen is None else load_calibration(chosen)
+
+
+def recorded_name(attributes: Mapping[str, Any]) -> str:
+    """Name and digest of the calibration that a result records, `ideal` for bounds.
+
+    Args:
+        attributes: Global attributes; files have it under both of its names, `calibration` and
+            `efficiency`, older ones under the second alone.
+    """
+    former = attributes.get("efficiency")
+    return str(attributes.get("calibration", IDEAL_NAME) if former is None else former)
+
+
 load_efficiency = load_calibration
 """The former name of `load_calibration`."""
 
 
-ATTRIBUTE = "llm_sweep_efficiency"
+ATTRIBUTE = "llm_sweep_calibration"
 """Attribute of a NetCDF file that repeats the plain text beside it."""
+FORMER_ATTRIBUTE = "llm_sweep_efficiency"
+"""The same in older files."""
 
 
 def _from_netcdf(path: Path) -> dict[str, Any]:
@@ -214,7 +245,8 @@ def _from_netcdf(path: Path) -> dict[str, Any]:
 
     try:
         with netCDF4.Dataset(path) as dataset:
-            text = dataset.getncattr(ATTRIBUTE)
+            known = ATTRIBUTE if ATTRIBUTE in dataset.ncattrs() else FORMER_ATTRIBUTE
+            text = dataset.getncattr(known)
     except (OSError, AttributeError) as error:
         raise SpecError(f"{path}: not a calibration: {error}") from None
     found: dict[str, Any] = json.loads(text)

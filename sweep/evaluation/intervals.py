@@ -63,8 +63,10 @@ def warn_of_unmeasured(grid: Resolved) -> None:
 
 def calibrated_attributes(calibration: Calibration, present: Sequence[str]) -> dict[str, str]:
     """Global attributes of a calibrated result with the variables `present`."""
+    name = f"{calibration.name} {calibration.digest}"
     return {
-        "efficiency": f"{calibration.name} {calibration.digest}",
+        "calibration": name,
+        "efficiency": name,
         "title": "Calibrated estimates of LLM inference",
         "comment": f"Efficiency factors fitted to measurements of {calibration.engine}, for "
         f"version {calibration.engine_version}; 90 % intervals where a variable has lower and "

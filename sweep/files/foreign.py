@@ -22,7 +22,7 @@ WORDS = (
 """Attributes of a variable that must be text."""
 GLOBAL_WORDS = (
     *("Conventions", "title", "institution", "source", "history", "references", "comment"),
-    *("coordinates", "efficiency", "llm_sweep_grid", "llm_sweep_variables"),
+    *("coordinates", "calibration", "efficiency", "llm_sweep_grid", "llm_sweep_variables"),
     *("llm_sweep_reduction", "llm_sweep_checkpoints"),
 )
 """Global attributes that must be text."""
@@ -42,7 +42,8 @@ def check_attributes(dataset: xr.Dataset) -> None:
     Raises:
         ValueError: An attribute has a value of another type, or an axis is too long.
     """
-    for name in (*dataset.dims, *dataset.variables, dataset.attrs.get("efficiency", "")):
+    calibrations = (dataset.attrs.get(name, "") for name in ("calibration", "efficiency"))
+    for name in (*dataset.dims, *dataset.variables, *calibrations):
         if not str(name).isprintable() or len(str(name)) > LONGEST_LABEL:
             raise ValueError("a name is not printable text, or is too long")
     for dim, size in dataset.sizes.items():

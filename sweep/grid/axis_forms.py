@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 from sweep.kernel.acceptance import MOST_DRAFT_TOKENS
 from sweep.schema.terms import SCHEDULERS
+from sweep.specs.counts import count_of, has_suffix
 from sweep.specs.parsing import short
 
 LARGEST_VALUE = 10**9
@@ -24,7 +25,8 @@ def expand_axis(given: object) -> list[int]:
 
     `{start, stop, step}` is half-open, as Python's range; `{start, stop, num, scale}` includes
     both ends, rounds to integers and drops repeats (`scale` is `linear` or `log`);
-    `{powers_of: b, start, stop}` is every power of b from start to stop, both included.
+    `{powers_of: b, start, stop}` is every power of b from start to stop, both included. An integer
+    may be written with a suffix: `16k` is 16,000, `16Ki` 16,384 and `1M` 1,000,000.
 
     Raises:
         ValueError: It has none of these forms, is empty, or does not increase from value to value.
@@ -70,11 +72,17 @@ def _from_mapping(given: Mapping[str, Any]) -> list[int]:
 
 
 def _integer(value: object, what: str) -> int:
+    value = _number(value)
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ValueError(f"{what} must be an integer, and {short(value)} is not")
     if not 1 <= value <= LARGEST_VALUE:
         raise ValueError(f"{what} must be from 1 to {LARGEST_VALUE}, and {short(value)} is not")
     return int(value)
+
+
+def _number(value: object) -> object:
+    """The number that a text such as `16k` is; anything else as it is."""
+    return count_of(value) if isinstance(value, str) and has_suffix(value) else value
 
 
 def _check_length(length: float) -> None:
@@ -131,12 +139,13 @@ def check_counts(given: object) -> list[int]:
     Raises:
         ValueError: It is not an increasing list of integers from 0 to `LARGEST_VALUE`.
     """
-    _check_numbers(given, lambda value: value == 0 or 1 <= value <= LARGEST_VALUE, "of at least 0")
-    assert isinstance(given, list | tuple)
-    for value in given:
+    numbers = [_number(value) for value in given] if isinstance(given, list | tuple) else given
+    _check_numbers(numbers, lambda n: n == 0 or 1 <= n <= LARGEST_VALUE, "of at least 0")
+    assert isinstance(numbers, list)
+    for value in numbers:
         if not isinstance(value, int):
             raise ValueError(f"every value must be an integer, and {value!r} is not")
-    return list(given)
+    return numbers
 
 
 def check_draft_tokens(given: object) -> list[int]:

@@ -146,6 +146,7 @@ def global_attributes(grid: Resolved, origin: Origin) -> dict[str, Any]:
         "history": f"{origin.created} computed by {source}",
         "references": "Williams, Waterman, Patterson, Roofline, CACM 52(4), 2009",
         "comment": "Bounds on what the hardware allows, not measurements." + caution,
+        "calibration": "ideal",
         "efficiency": "ideal",
         "llm_sweep_schema": SCHEMA_VERSION,
         "llm_sweep_variables": " ".join(grid.variables),

@@ -1,5 +1,6 @@
 """The grid of a sweep: its axes and variables, checked."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
@@ -24,6 +25,11 @@ from sweep.specs.parsing import Spec, explain, nearest
 from sweep.specs.precision import PrecisionSpec
 
 Names = Field(min_length=1)
+Integers = Sequence[int | str] | Mapping[str, Any]
+"""Integers of an axis, in a form that `axis_forms.expand_axis` reads. [count]"""
+Numbers = Sequence[float]
+NOT_GIVEN: Any = ...
+"""Value of a key that is left out, for which its default counts."""
 
 
 class Grid(Spec):
@@ -103,12 +109,52 @@ class Grid(Spec):
     image_size: Axis | None = None
     variables: list[str] = Names
 
-    def __init__(self, **keys: Any) -> None:
+    def __init__(
+        self,
+        /,
+        *,
+        models: Sequence[str | ModelSpec] = NOT_GIVEN,
+        hardware: Sequence[str | HardwareSpec | Mapping[str, Any]] = NOT_GIVEN,
+        precision: Sequence[str | PrecisionSpec] = NOT_GIVEN,
+        tp: Integers = NOT_GIVEN,
+        pp: Integers | None = NOT_GIVEN,
+        ep: Integers | None = NOT_GIVEN,
+        dp_attention: Integers | None = NOT_GIVEN,
+        dp: Integers | None = NOT_GIVEN,
+        expert_imbalance: Numbers | None = NOT_GIVEN,
+        batch_size: Integers | None = NOT_GIVEN,
+        kv_cache_fraction: Numbers | None = NOT_GIVEN,
+        gpu_memory_utilization: Numbers | None = NOT_GIVEN,
+        mem_fraction_static: Numbers | None = NOT_GIVEN,
+        reserved_osl: Numbers | None = NOT_GIVEN,
+        max_batch_size: Integers | None = NOT_GIVEN,
+        max_num_tokens: Integers | None = NOT_GIVEN,
+        scheduler: Sequence[str] | None = NOT_GIVEN,
+        num_requests: Integers | None = NOT_GIVEN,
+        concurrency: Integers | None = NOT_GIVEN,
+        request_rate: Numbers | None = NOT_GIVEN,
+        burstiness: Numbers | None = NOT_GIVEN,
+        prefix_hit_rate: Numbers | None = NOT_GIVEN,
+        shared_prefix_tokens: Integers | None = NOT_GIVEN,
+        draft_tokens: Integers | None = NOT_GIVEN,
+        acceptance_rate: Numbers | None = NOT_GIVEN,
+        draft_model: str | ModelSpec | None = NOT_GIVEN,
+        guidance_passes: Integers | None = NOT_GIVEN,
+        denoising_steps: Integers | None = NOT_GIVEN,
+        context_len: Integers | None = NOT_GIVEN,
+        isl: Integers | None = NOT_GIVEN,
+        osl: Integers | None = NOT_GIVEN,
+        image_size: Integers | None = NOT_GIVEN,
+        variables: Sequence[str] = NOT_GIVEN,
+        **unknown: Any,
+    ) -> None:
         """Check and expand the axes.
 
         Raises:
             SpecError: A key is unknown or its value wrong; the message names it.
         """
+        given = {key: value for key, value in locals().items() if value is not NOT_GIVEN}
+        keys = {key: given[key] for key in type(self).model_fields if key in given} | unknown
         try:
             super().__init__(**keys)
         except ValidationError as error:

@@ -35,16 +35,17 @@ def with_bounds(
     if not all(recipe is not None and computes(machine, recipe) for machine, recipe in pairs):
         return dataset
     contexts = {(i, o): round(mean_context(i, o)) for i in grid["isl"] for o in grid["osl"]}
+    layout: dict[str, Any] = {axis: grid[axis] for axis in LAYOUT if axis in grid}
     steps = Grid(
         models=[specs.models[name] for name in grid["model"]],
         hardware=[specs.hardware[name] for name in grid["hardware"]],
         precision=[specs.precision[name] for name in grid["precision"]],
-        **{axis: grid[axis] for axis in LAYOUT if axis in grid},
+        **layout,
         batch_size=grid[load],
         context_len=sorted(set(contexts.values())),
         variables=["bound"],
     )
-    bound = run(steps, efficiency=calibration)["bound"].rename(batch_size=load)
+    bound = run(steps, calibration=calibration)["bound"].rename(batch_size=load)
     where = xr.DataArray(
         [[contexts[i, o] for o in grid["osl"]] for i in grid["isl"]],
         {"isl": grid["isl"], "osl": grid["osl"]},

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration
+from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration, recorded_name
 from sweep.errors import ResultError, SpecError
 from sweep.specs.shipped import is_shipped_calibration
 
@@ -56,12 +56,12 @@ def calibration_of(dataset: xr.Dataset, given: str | Path | None) -> tuple[Calib
         ResultError: `given` is not the calibration of the result.
         SpecError: `given` is unknown or malformed.
     """
-    recorded = str(dataset.attrs.get("efficiency", IDEAL_NAME))
+    recorded = recorded_name(dataset.attrs)
     name, _, digest = recorded.rpartition(" ")
     if not name:
         if given is not None and str(given) != recorded:
             raise ResultError(
-                f"--efficiency {given}: the result was predicted by {recorded!r}; "
+                f"--calibration {given}: the result was predicted by {recorded!r}; "
                 "leave the option out"
             )
         return None, ""
@@ -77,9 +77,9 @@ def calibration_of(dataset: xr.Dataset, given: str | Path | None) -> tuple[Calib
     if given is not None:
         mine = IDEAL_NAME if found is None else f"{found.name} {found.digest}"
         raise ResultError(
-            f"--efficiency {given} is {mine!r}, but the result was predicted by {recorded!r}"
+            f"--calibration {given} is {mine!r}, but the result was predicted by {recorded!r}"
         )
-    return None, f"The calibration {recorded} was not found; give its file with --efficiency."
+    return None, f"The calibration {recorded} was not found; give its file with --calibration."
 
 
 def quality_of(calibration: Calibration, path: str | Path | None) -> Quality:

@@ -11,7 +11,7 @@ import xarray as xr
 from sweep.decisions.compare import BETTER, compare
 from sweep.decisions.operator_breakdown import NO_BOUND, PHASES
 from sweep.decisions.specs_by_name import SpecsByName
-from sweep.engines.calibration_file import IDEAL_NAME, Calibration
+from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.errors import ResultError
 from sweep.grid.dataset import RECIPES, package_version
 from sweep.html_report.binding_map import with_bounds
@@ -138,11 +138,12 @@ def _is_shown(array: xr.DataArray) -> bool:
 
 
 def _about(dataset: xr.Dataset) -> dict[str, str]:
-    named = ("efficiency", "source", "history", "comment", "references")
+    named = ("source", "history", "comment", "references")
     found = {name: str(dataset.attrs[name]) for name in named if name in dataset.attrs}
     if RECIPES in dataset.attrs:
         found["precision checkpoint"] = str(dataset.attrs[RECIPES])
-    return {"efficiency": IDEAL_NAME, **found, "report": f"made by llm-sweep {package_version()}"}
+    by = {"calibration": recorded_name(dataset.attrs)}
+    return {**by, **found, "report": f"made by llm-sweep {package_version()}"}
 
 
 def _axis(axis: str, values: Sequence[Any]) -> dict[str, Any]:

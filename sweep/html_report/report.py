@@ -24,8 +24,9 @@ def report(
     path: str | Path,
     *,
     catalog: Catalog | None = None,
-    efficiency: str | Path | None = None,
+    calibration: str | Path | None = None,
     force: bool = False,
+    efficiency: str | Path | None = None,
 ) -> None:
     """Write a result as one interactive HTML page, atomically.
 
@@ -34,9 +35,10 @@ def report(
         path: The HTML file.
         catalog: Where names in the result are looked up, to break its cells down by operator; the
             user's and the shipped configs by default.
-        efficiency: Name or file of the calibration that predicted the result; the name that the
+        calibration: Name or file of the calibration that predicted the result; the name that the
             result records if not given. The NetCDF file of a fit adds its measurements.
         force: Whether an existing file may be replaced.
+        efficiency: The former name of `calibration`.
 
     Raises:
         ResultError: The file exists or cannot be written, the result has nothing to show, the
@@ -45,7 +47,7 @@ def report(
     """
     path = Path(path)
     check_writable(path, force=force)
-    text = html(dataset, catalog=catalog, efficiency=efficiency)
+    text = html(dataset, catalog=catalog, calibration=calibration, efficiency=efficiency)
     with replacing(path, force=force) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -54,17 +56,19 @@ def html(
     dataset: xr.Dataset,
     *,
     catalog: Catalog | None = None,
+    calibration: str | Path | None = None,
     efficiency: str | Path | None = None,
 ) -> str:
     """The page as text; for arguments and errors see `report`."""
     plotly: str = needed("plotly.offline", EXTRA).get_plotlyjs()
     jinja2 = needed("jinja2", EXTRA)
-    calibration, caution = calibration_of(dataset, efficiency)
+    given = efficiency if calibration is None else calibration
+    found, caution = calibration_of(dataset, given)
     data, figures = contents(
         dataset,
         catalog=catalog or current_catalog(),
-        calibration=calibration,
-        quality=None if calibration is None else quality_of(calibration, efficiency),
+        calibration=found,
+        quality=None if found is None else quality_of(found, given),
         caution=caution,
     )
     script = "\n".join(_page_file(f"{name}.js") for name in SCRIPTS)

@@ -22,7 +22,8 @@ def subset(
 
     Args:
         dataset: A result.
-        select: `AXIS=LABEL,LABEL` or, for numbers, `AXIS=FIRST:LAST`, both ends included.
+        select: `AXIS=LABEL,LABEL` or, for numbers, `AXIS=FIRST:LAST`, both ends included. An axis
+            that is named several times keeps all of these values.
         variables: Names; all if none are given.
 
     Raises:
@@ -50,16 +51,15 @@ def parse_select(select: Sequence[str], grid: GridAxes) -> dict[str, list[int]]:
         if not (equals and wanted):
             raise ResultError(f"--select {text!r}: write axis=label,label or axis=first:last")
         grid.check_axis(axis, f"--select {text}")
-        if axis in chosen:
-            raise ResultError(f"--select: {axis} is given twice; join its values by commas")
-        chosen[axis] = _indices(axis, wanted, grid.labels[axis])
+        found = _indices(axis, wanted, grid.labels[axis])
+        chosen[axis] = sorted({*chosen.get(axis, ()), *found})
     return chosen
 
 
 def _indices(axis: str, wanted: str, values: Sequence[Any]) -> list[int]:
     where = f"--select {axis}"
     if axis in LABELLED:
-        labels = [label_among(where, word.strip(), values) for word in wanted.split(",")]
+        labels = [label_among(where, word.strip(), values, axis) for word in wanted.split(",")]
         return sorted({values.index(label) for label in labels})
     first, colon, last = wanted.partition(":")
     if not colon:

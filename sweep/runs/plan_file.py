@@ -83,8 +83,13 @@ class Recorded(Spec):
         if unknown:
             raise ValueError(f"numbers: unknown axis {unknown[0]!r}")
         # The grid checks the numbers of every axis and the names of variables.
-        specs = {"models": self.models, "hardware": self.hardware, "precision": self.precision}
-        Grid(**specs, **self.numbers, draft_model=self.draft, variables=self.variables)
+        given: dict[str, Any] = {
+            "models": self.models,
+            "hardware": self.hardware,
+            "precision": self.precision,
+            **self.numbers,
+        }
+        Grid(**given, draft_model=self.draft, variables=self.variables)
         for axis, values in self.axes.items():
             if axis in LABELLED and len(set(values)) < len(values):
                 raise ValueError(f"{axis}: the same name twice")
@@ -224,7 +229,7 @@ def differences(there: Recorded, wanted: Recorded) -> list[str]:
     keys += ["variables"] if old["variables"] != new["variables"] else []
     words = [f"another sweep file, which differs in {', '.join(keys)}"] if keys else []
     if old["efficiency"] != new["efficiency"]:
-        words.append(f"efficiency {_named(there)}, not {_named(wanted)}")
+        words.append(f"calibration {_named(there)}, not {_named(wanted)}")
     words += [
         f"{name} {old[name]}, not {new[name]}"
         for name in ("dtype", "keep_infeasible")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from sweep.engines.calibration_file import Calibration, load_calibration
+from sweep.engines.calibration_file import Calibration, calibration_of
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.intervals import with_intervals
 from sweep.evaluation.plan import FloatType, Plan, make_plan
@@ -37,8 +37,9 @@ def run(
     catalog: Catalog | None = None,
     dtype: FloatType = "float32",
     keep_infeasible: bool = False,
-    efficiency: Calibration | str | None = None,
+    calibration: Calibration | str | Path | None = None,
     progress: Progress | None = None,
+    efficiency: Calibration | str | Path | None = None,
 ) -> xr.Dataset:
     """Compute every variable of `grid` over the outer product of its axes.
 
@@ -47,8 +48,9 @@ def run(
         catalog: Catalog for looking up names; the user's and the shipped configs by default.
         dtype: Type of the results; float32 stays within 1e-5 of float64.
         keep_infeasible: Whether throughput is reported where a deployment cannot run.
-        efficiency: A calibration, its name or its file; ideal rooflines if not given.
+        calibration: A calibration, its name or its file; ideal rooflines if not given.
         progress: Called with tiles done and tiles in all.
+        efficiency: The former name of `calibration`.
 
     Returns:
         A Dataset with one label or number per index of each axis. Its arrays may be edited.
@@ -61,7 +63,7 @@ def run(
         resolve(grid, catalog or current_catalog()),
         dtype=dtype,
         keep_infeasible=keep_infeasible,
-        calibration=load_calibration(efficiency) if isinstance(efficiency, str) else efficiency,
+        calibration=calibration_of(calibration, efficiency),
         progress=progress,
     )
 

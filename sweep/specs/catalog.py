@@ -6,33 +6,44 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from sweep.errors import SpecError, SpecWarning
-from sweep.specs.files import SUFFIXES, read_mapping
+from sweep.specs.files import read_mapping
+from sweep.specs.folders import CONFIGS_VARIABLE, SUFFIXES, Kind, config_folders, config_paths
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
 from sweep.specs.model_files import is_model_folder, is_quantised, name_of_file, read_model_file
-from sweep.specs.model_names import check_checkpoint, is_narrow, name_of
-from sweep.specs.parsing import nearest, parse
+from sweep.specs.model_names import check_checkpoint, is_narrow, matching, name_of
+from sweep.specs.parsing import LONGEST_NAME, parse
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
-from sweep.specs.shipped import shipped_configs
+from sweep.specs.short_names import accelerators, meant, same_but_spelling, suggestion
 
-CONFIGS_VARIABLE = "LLM_SWEEP_CONFIGS"
-"""Environment variable with further config folders, separated as in `PATH`."""
-
-Kind = Literal["hardware", "models", "precisions", "sweeps"]
 S = TypeVar("S", bound=BaseModel)
+SINGULAR: dict[Kind, str] = {
+    "hardware": "hardware",
+    "models": "model",
+    "precisions": "precision",
+    "sweeps": "sweep",
+    "calibrations": "calibration",
+}
+"""Word for one entry of a kind."""
 
 
 @lru_cache(maxsize=4096)
-def _identifier(path: Path, changed_ns: int, size: int) -> str | None:
-    """Identifier that a model file states; the file is read again once it has changed."""
+def _identifiers(path: Path, changed_ns: int, size: int) -> tuple[str | None, tuple[str, ...]]:
+    """Identifier that a model file states, and those of others; it is read again once changed."""
     del changed_ns, size
-    stated = read_mapping(path).get("hugging_face_id")
-    return stated if isinstance(stated, str) else None
+    data = read_mapping(path)
+    stated, others = data.get("hugging_face_id"), data.get("also_published_as")
+    listed = others if isinstance(others, list) else []
+    also = [other.get("identifier") for other in listed if isinstance(other, Mapping)]
+    return (
+        stated if isinstance(stated, str) else None,
+        tuple(name for name in also if isinstance(name, str)),
+    )
 
 
 class Catalog:
@@ -48,23 +59,20 @@ class Catalog:
         Raises:
             SpecError: A folder does not exist.
         """
-        named = [Path(f) for f in os.environ.get(CONFIGS_VARIABLE, "").split(os.pathsep) if f]
-        self.folders = (*map(Path, folders), *named, shipped_configs())
+        self.folders = config_folders(folders)
         for folder in self.folders:
             if not folder.is_dir():
                 raise SpecError(f"{folder}: no such config folder")
 
     def paths(self, kind: Kind) -> dict[str, Path]:
         """Files of one kind by name; the first folder that has a name wins."""
-        found: dict[str, Path] = {}
-        for folder in self.folders:
-            for path in sorted((folder / kind).glob("*")):
-                if path.suffix in SUFFIXES:
-                    found.setdefault(path.stem, path)
-        return dict(sorted(found.items()))
+        return config_paths(self.folders, kind)
 
     def path(self, kind: Kind, name: str) -> Path:
-        """The file of `name`, which may also be a path; a model also goes by published identifiers.
+        """The file of `name`, which may also be a path.
+
+        A model also goes by published identifiers, and an accelerator by a short name that only one
+        has: `L40S`, `rtx4090` or `A100-SXM4-80GB`.
 
         Raises:
             SpecError: There is none, or `name` may be several.
@@ -73,11 +81,10 @@ class Catalog:
         if name in known:
             return known[name]
         if kind == "models":
-            return Path(name) if _is_path(name) else known[name_of(name, self.published())]
+            return Path(name) if _is_path(name) else known[self._model_name(name)]
         if Path(name).suffix in SUFFIXES or os.sep in name:
             return Path(name)
-        guess = nearest(name, list(known)) or f"; see 'llm-sweep list {kind}'"
-        raise SpecError(f"unknown {kind.removesuffix('s')} {name!r}{guess}")
+        return known[name_among(name, list(known), kind)]
 
     def name_in(self, kind: Kind, label: str) -> str:
         """The name that a label of a result means; a path is none.
@@ -89,16 +96,34 @@ class Catalog:
         if label in known or (kind == "precisions" and label == CHECKPOINT.name):
             return label
         if kind == "models":
-            return name_of(label, self.published())
-        raise SpecError(f"unknown {kind.removesuffix('s')} {label!r:.80}")
+            return self._model_name(label)
+        raise SpecError(f"unknown {SINGULAR[kind]} {label!r:.80}")
 
     def published(self) -> dict[str, str | None]:
         """Identifier that each model is published under, by name; `None` where none is stated."""
-        found: dict[str, str | None] = {}
+        return {name: own for name, (own, _) in self._model_identifiers().items()}
+
+    def _model_identifiers(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
+        found: dict[str, tuple[str | None, tuple[str, ...]]] = {}
         for name, path in self.paths("models").items():
             with suppress(SpecError, OSError):
-                found[name] = _identifier(path, path.stat().st_mtime_ns, path.stat().st_size)
+                found[name] = _identifiers(path, path.stat().st_mtime_ns, path.stat().st_size)
         return found
+
+    def _model_name(self, identifier: str) -> str:
+        """The name of the model that an identifier means; a warning says if it is a namesake.
+
+        Raises:
+            SpecError: As `name_of`.
+        """
+        identifiers = self._model_identifiers()
+        published = {name: own for name, (own, _) in identifiers.items()}
+        also = {other: name for name, (_, others) in identifiers.items() for other in others}
+        name = name_of(identifier, published, also=also)
+        if also and not matching(identifier, published):
+            text = f"{identifier!r} has the sizes of {name}, which is computed in its place"
+            warnings.warn(text, SpecWarning, stacklevel=2)
+        return name
 
     def hardware(self, name: str | Mapping[str, Any]) -> HardwareSpec:
         """An accelerator by name or path, or one `{base: …}` with some fields replaced.
@@ -169,6 +194,19 @@ class Catalog:
         if isinstance(stated, Mapping):
             merged["sources"] = {**{k: _dump(v) for k, v in kept.items()}, **stated}
         return parse(HardwareSpec, merged, f"{where}: {changes['name']}")
+
+
+def name_among(name: str, known: Sequence[str], kind: Kind) -> str:
+    """The entry that a name means, of a kind other than models.
+
+    Raises:
+        SpecError: It means none or several; the message lists them.
+    """
+    found = (accelerators if kind == "hardware" else same_but_spelling)(name, known)
+    if len(found) == 1:
+        return found[0]
+    guess = meant(found) or suggestion(name, known) or f"; see 'llm-sweep list {kind}'"
+    raise SpecError(f"unknown {SINGULAR[kind]} {name!r:.{LONGEST_NAME}}{guess}")
 
 
 def _is_path(name: str) -> bool:

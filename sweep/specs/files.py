@@ -20,7 +20,6 @@ MOST_VALUES = 10**6
 DIGITS = 100
 """Most digits of a number. [count]"""
 TOO_LARGE = 10**DIGITS
-SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -39,12 +39,25 @@ class Published(Spec):
     beyond_decoder: list[StoredTensor] = Field(default_factory=list)
 
 
+class Namesake(Spec):
+    """Another published model with the same sizes.
+
+    Attributes:
+        identifier: Repository or short name it is known by.
+        source: Document that states its sizes.
+    """
+
+    identifier: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+
+
 class ModelSpec(Spec):
     """A published model config, with a name and where it was read.
 
     Attributes:
         name: Slug used on the `model` axis.
         hugging_face_id: Repository it is published in.
+        also_published_as: Other models with the same sizes, which its config describes too.
         note: What to know before using it.
         sources: Where the config was read.
         published: Parameter counts its makers state.
@@ -56,6 +69,7 @@ class ModelSpec(Spec):
 
     name: str = Field(min_length=1)
     hugging_face_id: str | None = None
+    also_published_as: list[Namesake] = Field(default_factory=list)
     note: str = ""
     sources: dict[str, str] = Field(default_factory=dict)
     published: Published | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sweep.errors import SpecError
 from sweep.specs.parsing import LONGEST_NAME
+from sweep.specs.short_names import meant
 
 TUNED = {"instruct", "it", "chat", "hf", "meta", "base", "thinking"}
 """Words of a model's name that change neither its sizes nor its cost."""
@@ -30,7 +31,9 @@ RECIPES = (
 """Shipped precision recipe for a word of a model's name; the first that fits counts."""
 
 
-def matching(identifier: str, published: Mapping[str, str | None]) -> list[str]:
+def matching(
+    identifier: str, published: Mapping[str, str | None], also: Mapping[str, str] | None = None
+) -> list[str]:
     """Names of the models that an identifier may mean: one if it is clear.
 
     The closest way to compare that finds any model counts: in full but for case and the
@@ -40,32 +43,49 @@ def matching(identifier: str, published: Mapping[str, str | None]) -> list[str]:
     Args:
         identifier: A name, or an identifier such as that of a Hugging Face repository.
         published: Identifier that each model is published under, by name.
+        also: Name of the model that has the sizes of each further identifier.
     """
     for form in (_last, _shape, _undated, _loose):
         wanted = form(identifier)
         found = [name for name in published if wanted and form(name) == wanted]
         if not found and wanted:
             found = [name for name, other in published.items() if other and form(other) == wanted]
+        if not found and wanted and also:
+            found = list({name: 0 for other, name in also.items() if form(other) == wanted})
         if found:
             return found
     return []
 
 
-def name_of(identifier: str, published: Mapping[str, str | None], kind: str = "model") -> str:
+def name_of(
+    identifier: str,
+    published: Mapping[str, str | None],
+    kind: str = "model",
+    also: Mapping[str, str] | None = None,
+) -> str:
     """The name of the model that an identifier means.
+
+    Args:
+        identifier: As for `matching`.
+        published: As for `matching`.
+        kind: Word for what is named, for messages.
+        also: As for `matching`.
 
     Raises:
         SpecError: None or several match, or the identifier is that of a quantised version.
     """
     if len(identifier) > LONGEST_NAME:
         raise SpecError(f"unknown {kind} {identifier!r:.80}; a name is shorter")
-    found = matching(identifier, published)
+    found = matching(identifier, published, also)
     if not found:
         raise SpecError(f"unknown {kind} {identifier!r:.80}{_guess(identifier, published)}")
     if len(found) > 1:
         raise SpecError(f"{kind} {identifier!r} may be {' or '.join(found)}; give one of these")
     (name,) = found
-    if is_narrow(identifier) and _last(identifier) not in (name, _last(published[name] or "")):
+    own = {name, _last(published[name] or "")} | {
+        _last(n) for n, of in (also or {}).items() if of == name
+    }
+    if is_narrow(identifier) and _last(identifier) not in own:
         raise SpecError(
             f"{identifier!r} is a quantised version of {name!r}: give {name!r} with --precision "
             f"{_recipe(identifier)}, or the folder or config.json of the version itself"
@@ -106,11 +126,14 @@ def _recipe(identifier: str) -> str:
 
 
 def _guess(identifier: str, published: Mapping[str, str | None]) -> str:
-    """Close matches of an unknown name, as the end of a sentence."""
+    """Models of the same family or close matches of an unknown name, as the end of a sentence."""
+    family = [name for name in published if _shape(name).startswith(f"{_shape(identifier)}-")]
+    if family:
+        return meant(family)
     close = difflib.get_close_matches(_shape(identifier), list(published), n=3)
     if not close:
         return "; see 'llm-sweep list models', or give a config.json or its folder"
-    return f"; did you mean {' or '.join(map(repr, close))}?"
+    return meant(close)
 
 
 def _last(identifier: str) -> str:

@@ -63,7 +63,7 @@ function overlap(indices) {
 function answer() {
   const variable = data.variables[state.variable];
   const model = valuesOf("model")[state.indices.model];
-  const by = data.about.efficiency === "ideal" ? "as bounds" : `by ${data.about.efficiency.split(" ")[0]}`;
+  const by = data.about.calibration === "ideal" ? "as bounds" : `by ${data.about.calibration.split(" ")[0]}`;
   if (state.second < 0) return `${model}: ${variable.title} on ${nameOf(state.first)}, ${by}.`;
   const [first, second] = [nameOf(state.first), nameOf(state.second)];
   const all = everyCell();

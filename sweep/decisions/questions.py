@@ -1,0 +1,297 @@
+"""The questions of the command line as functions that return frames and Datasets."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sweep.decisions import compare as comparing
+from sweep.decisions import explain as explaining
+from sweep.decisions import recommend_text
+from sweep.decisions.deployment_sweep import sweep_deployments
+from sweep.decisions.deployment_table import read_deployments
+from sweep.decisions.deployments import Offer
+from sweep.decisions.explain_text import title
+from sweep.decisions.operator_breakdown import SPENT
+from sweep.decisions.recommend import By, Demand, Limits, check_prices
+from sweep.decisions.recommend import recommend as ranked
+from sweep.decisions.specs_by_name import model_in, value_in
+from sweep.engines.calibration_file import Calibration, calibration_of
+from sweep.errors import SpecError
+from sweep.grid.grid import Grid
+from sweep.runs.open_results import open_results
+from sweep.schema.variables import VARIABLES
+from sweep.specs.catalog import Catalog, current_catalog
+
+PREDICTIONS = "tensorrt-llm"
+"""Default calibration of a choice, as of `llm-sweep recommend`."""
+Names = str | Sequence[str]
+Counts = int | Sequence[int]
+
+
+def recommend(
+    model: str | None = None,
+    *,
+    isl: int | None = None,
+    osl: int | None = None,
+    hardware: Names = (),
+    precision: Names = (),
+    tp: Counts = (),
+    pp: Counts = (),
+    dp_attention: Counts = (),
+    concurrency: int | None = None,
+    requests_per_s: float | None = None,
+    max_ttft: float | None = None,
+    max_tpot: float | None = None,
+    max_price_per_hour: float | None = None,
+    max_gpus: int | None = None,
+    by: By = "gpu",
+    prices: Mapping[str, float] | None = None,
+    results: xr.Dataset | str | Path | None = None,
+    calibration: Calibration | str | Path | None = None,
+    every_layout: bool = False,
+    catalog: Catalog | None = None,
+) -> pd.DataFrame:
+    """Rank deployments of a model under limits, as `llm-sweep recommend` does.
+
+    Args:
+        model: Name, Hugging Face identifier, or path of a config.
+        isl: Input tokens of each request. [count]
+        osl: Output tokens of each request. [count]
+        hardware: Accelerators to consider; all with solid figures if empty.
+        precision: Precision recipes; the usual of the model if empty.
+        tp: Tensor-parallel widths; powers of two within a machine if empty. [count]
+        pp: Pipeline stages; powers of two within a machine if empty. [count]
+        dp_attention: Attention groups; powers of two within a machine, for models with experts, if
+            empty. [count]
+        concurrency: Requests held at once; the best number if not given. [count]
+        requests_per_s: Requests that all replicas must serve together; one replica if not
+            given. [s-1]
+        max_ttft: Longest time to first token. [s]
+        max_tpot: Longest time per output token. [s]
+        max_price_per_hour: Highest price of all accelerators. [USD]
+        max_gpus: Largest number of accelerators. [count]
+        by: Divisor of the throughput in the ranking.
+        prices: Hourly prices of one accelerator. [USD]
+        results: Result, or its file, to choose from instead of a new sweep.
+        calibration: A calibration, its name or its file; `tensorrt-llm` if not given.
+        every_layout: Whether to rank every layout, not only the best of each accelerator.
+        catalog: Where names are looked up; the user's and the shipped configs by default.
+
+    Returns:
+        One row per rank, best first, in SI units; empty if no deployment meets the limits. Its
+        `attrs` have the `answer` in a sentence, the `notes`, the `calibration` and the rows of the
+        Pareto `front` as dictionaries.
+
+    Raises:
+        SpecError: A name is unknown, or an argument is missing.
+        ResultError: `results` lacks what is needed.
+    """
+    found_in = catalog or current_catalog()
+    offer = Offer(
+        _names(hardware), _names(precision), _counts(tp), _counts(pp), _counts(dp_attention)
+    )
+    if results is not None:
+        if calibration is not None:
+            raise SpecError("calibration: the results have their own; leave it out")
+        deployments = read_deployments(
+            _opened(results),
+            offer,
+            catalog=found_in,
+            model=model,
+            isl=isl,
+            osl=osl,
+            concurrency=concurrency,
+        )
+    else:
+        if model is None or isl is None or osl is None:
+            raise SpecError("recommend needs model, isl and osl, or results")
+        deployments = sweep_deployments(
+            model,
+            offer,
+            isl=isl,
+            osl=osl,
+            concurrency=concurrency,
+            catalog=found_in,
+            calibration=calibration_of(PREDICTIONS if calibration is None else calibration),
+        )
+    check_prices(prices or {}, deployments)
+    limits = Limits(max_ttft, max_tpot, max_price_per_hour, max_gpus)
+    demand = Demand(limits, by, concurrency, requests_per_s)
+    found = ranked(deployments, demand, prices=prices, every_layout=every_layout)
+    frame = found.ranked.copy()
+    frame.attrs = {
+        "answer": recommend_text.sentence(found),
+        "notes": recommend_text.notes(found),
+        "calibration": deployments.calibration,
+        "front": found.front.to_dict("records"),
+    }
+    return frame
+
+
+def explain(
+    model: str,
+    hardware: str,
+    *,
+    batch_size: int,
+    isl: int,
+    osl: int,
+    precision: str | None = None,
+    calibration: Calibration | str | Path | None = None,
+    catalog: Catalog | None = None,
+    **axes: Any,
+) -> xr.Dataset:
+    """Break one static batch down by operator, as `llm-sweep explain` does.
+
+    Args:
+        model: Name, Hugging Face identifier, or path of a config.
+        hardware: Name of an accelerator, or path of a specification.
+        batch_size: Sequences decoded together. [count]
+        isl: Input tokens of each request. [count]
+        osl: Output tokens of each request. [count]
+        precision: Precision recipe; the usual of the model if not given.
+        calibration: A calibration, its name or its file; bounds if not given.
+        catalog: Where names are looked up; the user's and the shipped configs by default.
+        axes: One value of any other axis of a `Grid`, such as `tp=4`.
+
+    Returns:
+        Over `phase` (`prefill`, `decode_step`) and `operator`: `latency` by what it is spent on,
+        `flops`, `memory_traffic`, `network_traffic` and `bound`; over `quantity` and `resource` the
+        `elasticity`; and one number for each of the figures and kinds of memory of
+        `sweep.decisions.explain.Explanation`. The attribute `title` says which cell it is,
+        `reasons` why it cannot run.
+
+    Raises:
+        SpecError: A name is unknown.
+        GridError: An axis has several values, or one is missing.
+    """
+    names: dict[str, Any] = {"models": [model], "hardware": [hardware]}
+    if precision is not None:
+        names["precision"] = [precision]
+    if "draft_model" in axes:
+        names["draft_model"] = axes.pop("draft_model")
+    numbers = {"batch_size": batch_size, "isl": isl, "osl": osl, **axes}
+    names |= {axis: _listed(value) for axis, value in numbers.items()}
+    grid = Grid(**names, variables=["ttft"])
+    found = explaining.explain(
+        grid, catalog=catalog or current_catalog(), calibration=calibration_of(calibration)
+    )
+    return _as_dataset(found)
+
+
+def compare(
+    results: xr.Dataset | str | Path,
+    first: Any,
+    second: Any,
+    *,
+    along: str = "hardware",
+    model: Names = (),
+    variable: str | None = None,
+    **chosen: Any,
+) -> xr.Dataset:
+    """Compare two accelerators, or two values of another axis, as `llm-sweep compare` does.
+
+    Args:
+        results: A result, or its file.
+        first: The one that is ahead where the ratio is above 1.
+        second: The other.
+        along: The axis that has both.
+        model: Models; all of the result if empty.
+        variable: Quantity; the latency of a decode step by both methods if not given.
+        chosen: Values of axes that do not vary in the answer, such as `tp=4`.
+
+    Returns:
+        The ratio of each variable over `model`, `batch_size` and a length; NaN where one of the two
+        cannot run. The attribute `answer` of a variable has one sentence per model.
+
+    Raises:
+        ResultError: The result lacks a value or variable, or varies over too many axes.
+    """
+    dataset = _opened(results)
+    pair = value_in(dataset, along, first), value_in(dataset, along, second)
+    present = np.atleast_1d(dataset["model"].values).tolist()
+    wanted = [model_in(present, name, current_catalog()) for name in _names(model)] or present
+    ratios = {}
+    for name in comparing.methods_in(dataset, variable):
+        each = [
+            comparing.compare(dataset, pair, model=one, variable=name, chosen=chosen, along=along)
+            for one in wanted
+        ]
+        ratio = xr.concat([c.ratio for c in each], xr.IndexVariable("model", wanted))
+        ratio.attrs = {
+            "long_name": f"{pair[0]} against {pair[1]}: {VARIABLES[name].long_name}",
+            "units": "1",
+            "answer": [c.sentence() for c in each],
+        }
+        ratios[name] = ratio
+    return xr.Dataset(ratios)
+
+
+def _as_dataset(found: explaining.Explanation) -> xr.Dataset:
+    operators = list(dict.fromkeys(part.operator for p in found.phases for part in p.parts))
+    places = {name: place for place, name in enumerate(operators)}
+    shape = len(found.phases), len(operators)
+    seconds = np.zeros((*shape, len(SPENT)))
+    amounts = {name: np.zeros(shape) for name in ("flops", "memory_bytes", "network_bytes")}
+    bound = np.full(shape, "", dtype=object)
+    for row, phase in enumerate(found.phases):
+        for part in phase.parts:
+            at = row, places[part.operator]
+            seconds[at] = [part.seconds[spent] for spent in SPENT]
+            bound[at] = part.bound
+            for name, amount in amounts.items():
+                amount[at] = getattr(part, name)
+    over = ("phase", "operator")
+    variables: dict[str, Any] = {
+        "latency": ((*over, "spent"), seconds, {"units": "s"}),
+        "flops": (over, amounts["flops"], {"units": "count"}),
+        "memory_traffic": (over, amounts["memory_bytes"], {"units": "byte"}),
+        "network_traffic": (over, amounts["network_bytes"], {"units": "byte"}),
+        "bound": (over, bound.astype(str)),
+        "tokens": ("phase", [phase.tokens for phase in found.phases], {"units": "count"}),
+    }
+    if found.elasticities:
+        quantities = list(found.elasticities)
+        resources = list(found.elasticities[quantities[0]])
+        table = [[found.elasticities[q][r] for r in resources] for q in quantities]
+        variables["elasticity"] = (("quantity", "resource"), table, {"units": "1"})
+    for name, value in found.figures.items():
+        variables[name] = ((), value, {"units": VARIABLES[name].units})
+    for name, ends in found.intervals.items():
+        for end, value in zip(("lower", "upper"), ends, strict=True):
+            variables[f"{name}_{end}"] = ((), value, {"units": VARIABLES[name].units})
+    for name, value in found.memory.items():
+        known = name if name.endswith(("memory", "required")) else f"{name}_memory"
+        variables[known] = ((), value, {"units": "byte"})
+    labels: dict[str, Any] = {
+        "phase": [phase.name for phase in found.phases],
+        "operator": operators,
+        "spent": list(SPENT),
+    }
+    if found.elasticities:
+        labels |= {"quantity": quantities, "resource": resources}
+    attributes = {
+        "title": title(found),
+        "calibration": found.calibration,
+        "reasons": ", ".join(found.reasons),
+    }
+    return xr.Dataset(variables, labels, attributes)
+
+
+def _opened(results: xr.Dataset | str | Path) -> xr.Dataset:
+    return results if isinstance(results, xr.Dataset) else open_results(results)
+
+
+def _names(given: Names) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _counts(given: Counts) -> tuple[int, ...]:
+    return tuple(given) if isinstance(given, Iterable) else (given,)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

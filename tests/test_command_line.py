@@ -1,0 +1,257 @@
+"""The command line as a whole: one spelling for each option, help by task, shell completion."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from calibration.cli.main import cli as calibrate
+from sweep.cli.main import cli
+from sweep.cli.parameters import Count, Listed, Pairs, Quantity
+from sweep.cli.print_tables import print_table
+from sweep.cli.sections import Sections
+
+GROUPS = {"llm-sweep": cli, "llm-calibrate": calibrate}
+COMMANDS = {
+    f"{program} {name}": command
+    for program, group in GROUPS.items()
+    for name, command in group.commands.items()
+}
+
+
+def options(command: click.Command) -> Iterator[click.Option]:
+    return (p for p in command.params if isinstance(p, click.Option))
+
+
+def test_help_lists_commands_by_task_with_whole_summaries(call, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    code, out, _ = call("--help")
+    assert code == 0
+    assert "..." not in out.replace("[ARGS]...", "")
+    titles = re.findall(r"^(\w[\w ]*):$", out, re.MULTILINE)
+    assert titles == [*["Options", "Decide", "Compute a sweep", "Use a result", "Look up"],
+                      "Figures of an article"]  # fmt: skip
+    assert all(len(line) <= 100 for line in out.splitlines())
+    for group in GROUPS.values():
+        assert isinstance(group, Sections)
+        assert sorted(group.list_commands(click.Context(group))) == sorted(group.commands)
+
+
+def test_an_option_has_one_meaning_in_all_commands() -> None:
+    """Lists are lists everywhere, `-o` is the output, and nothing else is called that."""
+    for name, command in COMMANDS.items():
+        for option in options(command):
+            if "--output" in option.opts:
+                assert option.opts == ["-o", "--output"], name
+            assert option.multiple == isinstance(option, Listed), f"{name} {option.opts}"
+            assert option.nargs == 1, f"{name} {option.opts}"
+            assert "--efficiency" not in option.opts
+            if "--calibration" in option.opts:
+                former = "--from" if name == "llm-calibrate fit" else "--efficiency"
+                assert option.former == [former]
+
+
+def test_every_command_that_writes_a_result_takes_o() -> None:
+    for name in ("run", "report", "reduce", "export", "merge", "compare", "explain", "recommend"):
+        assert any("-o" in option.opts for option in options(cli.commands[name])), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_file_is_called_file(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        if isinstance(parameter, click.Argument):
+            shown = parameter.make_metavar(click.Context(COMMANDS[name]))
+            assert "SOURCE" not in shown and "DATASET" not in shown
+        elif isinstance(parameter.type, click.Path) and "--configs" not in parameter.opts:
+            assert parameter.metavar == "FILE", parameter.opts
+
+
+def parsed(option: click.Option, *words: str) -> object:
+    command = click.Command("x", params=[option], callback=lambda **values: values)
+    with command.make_context("x", list(words)) as context:
+        return next(iter(context.params.values()))
+
+
+def test_values_may_be_repeated_or_separated_by_commas(tmp_path, monkeypatch) -> None:
+    def counts() -> click.Option:
+        return Listed(["--tp"], type=Count())
+
+    assert parsed(counts(), "--tp", "1,2", "--tp", "16k") == (1, 2, 16_000)
+    assert parsed(counts()) == ()
+    pairs = parsed(Pairs(["--price"]), "--price", "h20-96gb=1,2,l20=3", "--price", "l4=4")
+    assert pairs == ("h20-96gb=1,2", "l20=3", "l4=4")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a,b.yaml").touch()
+    assert parsed(Listed(["--model"]), "--model", "a,b.yaml", "--model", "c,d") == (
+        *("a,b.yaml", "c", "d"),
+    )
+    for wrong in ("1,,2", "0", "x", "1.5", ""):
+        with pytest.raises(click.BadParameter):
+            parsed(counts(), "--tp", wrong)
+    for wrong in ("nan", "inf", "0", "-1", "fast"):
+        with pytest.raises(click.BadParameter):
+            parsed(click.Option(["--rate"], type=Quantity()), "--rate", wrong)
+    assert parsed(click.Option(["--rate"], type=Quantity()), "--rate", "450G") == 4.5e11
+
+
+def completed(words: str, program: str = "llm-sweep") -> list[str]:
+    """Answers to a shell that completes a line."""
+    package = {"llm-sweep": "sweep", "llm-calibrate": "calibration"}[program]
+    variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
+    line = f"{program} {words}"
+    run = subprocess.run(
+        [sys.executable, "-c", f"from {package}.cli.main import main; main()"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={
+            **os.environ,
+            variable: "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split()) - (not line.endswith(" "))),
+        },
+    )
+    return [answer.partition(",")[2] for answer in run.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("rec", ["recommend"]),
+        ("recommend --hardware H20", ["h20-141gb", "h20-96gb", "h200-sxm-141gb"]),
+        ("recommend --hardware a10,h20-9", ["a10,h20-96gb"]),
+        ("explain --model llama-3.1-", ["llama-3.1-405b", "llama-3.1-70b", "llama-3.1-8b"]),
+        ("run a100", ["a100-vs-h20"]),
+        ("show model gpt-oss", ["gpt-oss-120b", "gpt-oss-20b"]),
+        ("show hardware l40", ["l40", "l40s"]),
+        ("explain --precision fp8-k", ["fp8-kv16"]),
+        ("run x --calibration vllm", ["vllm", "vllm-rocm"]),
+        ("run x --calibration id", ["ideal"]),
+        ("roofline rtx-40", ["rtx-4090"]),
+    ],
+)
+def test_a_shell_completes_commands_and_names(words: str, wanted: list[str]) -> None:
+    assert completed(words) == wanted
+
+
+def test_the_other_command_completes_too() -> None:
+    assert completed("predict sgl", "llm-calibrate") == ["sglang"]
+
+
+def test_shells_get_their_script(monkeypatch, capsys) -> None:
+    from sweep.cli.launch import launch
+
+    for shell, word in (("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --")):
+        monkeypatch.setenv("_LLM_SWEEP_COMPLETE", f"{shell}_source")
+        monkeypatch.setattr(sys, "argv", ["llm-sweep"])
+        with pytest.raises(SystemExit) as ended:
+            launch(cli, "llm-sweep")
+        out = capsys.readouterr().out
+        assert ended.value.code == 0
+        assert word in out and "_LLM_SWEEP_COMPLETE" in out
+
+
+def test_completion_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom sweep.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'jax', 'xarray', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "print('HEAVY', heavy)"
+    )
+    environment = {"_LLM_SWEEP_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, **environment, "COMP_WORDS": "llm-sweep run a"},
+    )  # fmt: skip
+    assert run.stdout.endswith("HEAVY set()\n")
+    assert "a100-vs-h20" in run.stdout
+
+
+KINDS = ("hardware", "models", "precisions", "sweeps", "calibrations")
+ENTRIES = {
+    "hardware": ("H20-96GB", "memory_bandwidth_bytes_per_s"),
+    "models": ("Qwen/Qwen3-8B", "parameters"),
+    "precisions": ("w4a16", "weight_dtype"),
+    "sweeps": ("a100-vs-h20", "batch_size"),
+    "calibrations": ("tensorrt-llm", "gemm"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_show_explains_the_fields_of_a_kind(call, kind: str) -> None:
+    code, out, _ = call("show", kind, "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert len(rows) > 5
+    assert all(row["meaning"] for row in rows), [r for r in rows if not r["meaning"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_show_knows_every_kind_in_the_singular_and_the_plural(call, kind: str) -> None:
+    name, word = ENTRIES[kind]
+    for spelt in {kind, kind if kind == "hardware" else kind.removesuffix("s")}:
+        code, out, _ = call("show", spelt, name)
+        assert code == 0
+        assert word in out
+    assert json.loads(call("show", kind, name, "--json")[1])
+    code, _, err = call("show", kind, "no-such-thing")
+    assert code == 2
+    assert "unknown" in err
+
+
+@pytest.mark.parametrize("kind", ["calibrations", "calibration", "variables", "precision"])
+def test_list_knows_every_kind(call, kind: str) -> None:
+    code, out, _ = call("list", kind, "--json")
+    assert code == 0
+    assert {row["name"] for row in json.loads(out)} & {"vllm", "ttft", "fp8"}
+
+
+def test_a_sweep_is_shown_with_its_number_of_points(call) -> None:
+    _, plan, _ = call("plan", "a100-vs-h20", "--no-probe", "--json")
+    _, out, _ = call("show", "sweep", "a100-vs-h20")
+    assert f"{json.loads(plan)['points']:,} points" in out
+
+
+RANKS = [
+    {
+        "rank": rank,
+        "hardware": name,
+        "precision": "fp8",
+        "output tokens per second per GPU": 14092.3,
+        "lower": 12456.0,
+        "upper": 15943.0,
+        "time to first token (s)": 4.561,
+        "J per token at rated power": 0.04967,
+        "USD per million output tokens": 0.25,
+        "bound by": "memory bandwidth (+0.42 %/%) and memory size",
+    }
+    for rank, name in ((1, "h100-sxm-80gb"), (2, "l40s"))
+]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_table_in_a_pipe_is_as_wide_as_columns_says(columns: int, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_table(RANKS)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    headings = [line for line in lines if line.lstrip().startswith("rank")]
+    # Each part says which accelerator a row is about.
+    assert all("hardware" in line for line in headings)
+    assert sum("h100-sxm-80gb" in line for line in lines) == len(headings)
+    assert {"14,092", "12,456", "15,943", "0.04967"} <= set(" ".join(lines).split())
+
+
+def test_a_table_in_a_pipe_has_a_row_in_one_line(monkeypatch, capsys) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_table(RANKS)
+    assert any(
+        "h100-sxm-80gb" in line and "memory size" in line
+        for line in capsys.readouterr().out.splitlines()
+    )

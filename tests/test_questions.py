@@ -1,0 +1,101 @@
+"""The public functions `recommend`, `explain` and `compare`, and what editors see of `Grid`."""
+
+import inspect
+import json
+
+import pytest
+import xarray as xr
+
+import sweep
+from sweep.errors import SpecError
+from sweep.grid.grid import Grid
+from sweep.schema.axes import AXES
+
+PAIR = {"models": ["llama-2-7b"], "hardware": ["a100-sxm-80gb", "h20-96gb"]}
+CELL = {"batch_size": 8, "isl": 512, "osl": 128}
+
+
+@pytest.fixture(scope="module")
+def results() -> xr.Dataset:
+    axes = {"batch_size": [1, 64], "context_len": [128, 1024]}
+    names = ["decode_step_latency", "global_decode_step_latency", "feasible"]
+    return sweep.run(Grid(**PAIR, **axes, variables=names))
+
+
+def test_grid_names_each_of_its_keys() -> None:
+    known = [
+        name
+        for name, parameter in inspect.signature(Grid.__init__).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    assert known == list(Grid.model_fields)
+    assert set(AXES) - {"model", "hardware", "precision", "context_len"} <= set(known)
+
+
+def test_grid_refuses_an_unknown_key_with_a_guess() -> None:
+    with pytest.raises(SpecError, match="hardwares: unknown key; did you mean 'hardware'"):
+        Grid(**PAIR, hardwares=["l20"], variables=["ttft"])
+
+
+def test_compare_returns_the_ratio_with_its_answer(results) -> None:
+    found = sweep.compare(results, "a100", "H20")
+    step = results.decode_step_latency.sel(model="llama-2-7b").squeeze(drop=True)
+    by_hand = step.sel(hardware="h20-96gb") / step.sel(hardware="a100-sxm-80gb")
+    ratio = found.decode_step_latency.sel(model="llama-2-7b")
+    runs = ratio.notnull()
+    assert bool(runs.all())
+    by_hand = by_hand.transpose("batch_size", "context_len")
+    assert ratio.values == pytest.approx(by_hand.values)
+    assert set(found.data_vars) == {"decode_step_latency", "global_decode_step_latency"}
+    assert found.decode_step_latency.attrs["answer"][0].startswith("llama-2-7b, decode_step_la")
+
+
+def test_compare_says_what_the_command_says(results, call, tmp_path) -> None:
+    path = tmp_path / "result.nc"
+    sweep.write_netcdf(results, path)
+    found = sweep.compare(path, "a100-sxm-80gb", "h20-96gb")
+    for pair in (["a100,H20"], ["a100", "H20"], ["a100-sxm-80gb", "--hardware", "h20-96gb"]):
+        code, out, _ = call("compare", path, "--hardware", *pair, "--json")
+        assert code == 0
+        answers = {row["variable"]: row["answer"] for row in json.loads(out)}
+        assert answers == {str(n): array.attrs["answer"][0] for n, array in found.items()}
+
+
+@pytest.mark.slow
+def test_explain_returns_what_the_command_prints(call) -> None:
+    found = sweep.explain("llama-2-7b", "L40S", tp=2, **CELL)
+    code, out, _ = call(
+        *("explain", "--model", "llama-2-7b", "--hardware", "L40S", "--tp", 2),
+        *("--batch-size", 8, "--isl", 512, "--osl", 128, "--json"),
+    )
+    told = json.loads(out)
+    assert code == 0
+    assert float(found.latency.sel(phase="prefill").sum()) == pytest.approx(float(found.ttft))
+    assert float(found.tpot) == pytest.approx(told["figures"]["tpot"])
+    assert float(found.device_memory) == 48e9 or float(found.device_memory) < 48e9 * 1.08
+    assert set(found.elasticity.dims) == {"quantity", "resource"}
+    assert found.attrs["calibration"] == "ideal"
+
+
+@pytest.mark.slow
+def test_recommend_ranks_as_the_command_does(call) -> None:
+    asked = {"isl": 512, "osl": 128, "tp": 1, "pp": 1, "concurrency": 32}
+    found = sweep.recommend("llama-2-7b", hardware=["L40S", "a100-80gb-sxm"], **asked)
+    code, out, _ = call(
+        *("recommend", "--model", "llama-2-7b", "--isl", 512, "--osl", 128, "--tp", 1, "--pp", 1),
+        *("--concurrency", 32, "--hardware", "L40S,A100-SXM-80GB", "--json"),
+    )
+    told = json.loads(out)
+    assert code == 0
+    assert found["hardware"].tolist() == [row["hardware"] for row in told["ranked"]]
+    assert found["score"].tolist() == pytest.approx([row["score"] for row in told["ranked"]])
+    assert found.attrs["answer"] == told["answer"]
+    assert found.attrs["calibration"].startswith("tensorrt-llm ")
+
+
+def test_missing_arguments_are_named() -> None:
+    with pytest.raises(SpecError, match="needs model, isl and osl"):
+        sweep.recommend("llama-2-7b", isl=512)
+    grid = Grid(**PAIR, batch_size=[1], context_len=[128], variables=["decode_step_latency"])
+    with pytest.raises(SpecError, match="both given"):
+        sweep.run(grid, calibration="ideal", efficiency="ideal")
