@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from sweep.errors import SpecError
+from sweep.specs.seal import fault_of_seal
 
 GROUPS = {"hardware": "accelerator", "model": "model", "engine_version": "engine version"}
 """Columns by which errors can be shown, with their names in a figure."""
@@ -25,10 +27,14 @@ def draw(path: Path, *, by: str = "hardware") -> Figure:
         SpecError: The file is not the NetCDF file of a fit.
     """
     try:
+        fault = fault_of_seal(path, needed=False)
+        if fault:
+            raise SpecError(f"{path}: {fault}; fit it again or copy it again")
         with xr.open_dataset(path, engine="netcdf4") as found:
             fit = found.load()
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{path}: not the NetCDF file of a fit: {error}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SpecError(f"{path}: not the NetCDF file of a fit: {reason:.200}") from None
     if not {"estimate", "predicted", "measured", "left_out_residual", by} <= set(fit.data_vars):
         raise SpecError(f"{path}: not the NetCDF file of a fit; llm-calibrate fit writes one")
     figure = Figure(figsize=(19, 6.5), layout="constrained")
@@ -64,7 +70,7 @@ def errors_by(axes: Any, fit: xr.Dataset, by: str) -> None:
 
 def scatter(axes: Any, fit: xr.Dataset) -> None:
     """Draw predicted against measured throughputs."""
-    rate = fit.measured.values > 1
+    rate = fit["metric"].values.astype(str) == "output_throughput"
     measured, predicted = fit.measured.values[rate], fit.predicted.values[rate]
     axes.plot(
         measured,
@@ -115,3 +121,80 @@ def forest(axes: Any, fit: xr.Dataset) -> None:
     axes.set_xlabel("90 % interval over the value")
     axes.set_title("Pooled factors")
     axes.grid(axis="x", which="both", alpha=0.3)
+
+
+METRICS = {
+    "output_throughput": ("output throughput", "tokens/s", 1.0),
+    "ttft": ("time to first token", "ms", 1e3),
+    "tpot": ("time per output token", "ms", 1e3),
+}
+"""Name of each metric, the unit shown, and its factor from SI units."""
+MANY = 40
+"""Points above which intervals would hide one another. [count]"""
+
+
+def draw_predictions(frame: pd.DataFrame) -> Figure:
+    """Draw predicted against measured, one panel for each metric, doubtful rows hollow.
+
+    Args:
+        frame: Rows of `calibration.validation.predictions.predictions`.
+
+    Raises:
+        SpecError: No row states what was measured.
+    """
+    known = frame[frame["value"].notna() & frame["predicted"].notna()]
+    metrics = [metric for metric in METRICS if (known["metric"] == metric).any()]
+    if not metrics:
+        raise SpecError(
+            "no row states a measured figure, so there is nothing to compare; drop "
+            "--picture, or give the column value"
+        )
+    figure = Figure(figsize=(1 + 5 * len(metrics), 5.6), layout="constrained")
+    for axes, metric in zip(
+        figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True
+    ):
+        _panel(axes, known[known["metric"] == metric], metric)
+    return figure
+
+
+def _panel(axes: Any, rows: pd.DataFrame, metric: str) -> None:
+    name, unit, factor = METRICS[metric]
+    sure = (rows["quality"] == "ok").to_numpy()
+    measured = factor * rows["value"].to_numpy(float)
+    predicted = factor * rows["predicted"].to_numpy(float)
+    if "lower" in rows and len(rows) <= MANY:
+        below = predicted - factor * rows["lower"].to_numpy(float)
+        above = factor * rows["upper"].to_numpy(float) - predicted
+        axes.errorbar(
+            measured, predicted, yerr=np.vstack([below, above]), fmt="none", ecolor="0.7", zorder=1
+        )
+    size = 6 if len(rows) <= MANY else 4
+    for where, fill, label in (
+        (sure, "#0072B2", "quality ok"),
+        (~sure, "none", "doubtful or suspect"),
+    ):
+        if where.any():
+            axes.plot(
+                measured[where],
+                predicted[where],
+                "o",
+                ms=size,
+                mfc=fill,
+                mec="#0072B2",
+                label=label,
+            )
+    ends = np.asarray([min(measured.min(), predicted.min()), max(measured.max(), predicted.max())])
+    ends = ends * [0.8, 1.25]
+    axes.plot(ends, ends, "-", lw=1, color="0.2", label="equal")
+    for wrong in (0.8, 1.25):
+        axes.plot(ends, ends * wrong, "--", lw=0.8, color="0.5")
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        # Steps of 1, 2 and 5 overlap beyond two decades.
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ends[1] < 100 * ends[0] else (1,)))
+        axis.set_major_formatter("{x:,.6g}")
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(f"measured {name} ({unit})")
+    axes.set_ylabel(f"predicted {name} ({unit})")
+    axes.set_title("dashed: 20 % low, 25 % high", fontsize="medium")
+    axes.legend(loc="upper left")

@@ -18,9 +18,11 @@ from calibration.fit.verdicts import (
     regimes,
     sensitive_rows,
 )
-from sweep.engines.calibration_file import ATTRIBUTE, Calibration
+from sweep.engines.calibration_file import ATTRIBUTE, SEAL_KEY, Calibration, content_seal
 from sweep.files.atomic import check_writable, replacing
 from sweep.grid.dataset import package_version
+from sweep.specs.files import mapping_of
+from sweep.specs.seal import seal
 
 ROW_LABELS = ("scenario", "model", "hardware", "engine_version", "metric")
 """Columns of the rows that the NetCDF file of a fit contains."""
@@ -38,10 +40,10 @@ def save(result: FitResult, path: Path, *, force: bool) -> Path:
     twin = path.with_suffix(".yaml")
     for file in (path, twin):
         check_writable(file, force=force)
-    with replacing(path) as beside:
+    with replacing(path, force=force) as beside:
         as_dataset(result).to_netcdf(beside, engine="netcdf4", format="NETCDF4")
-    with replacing(twin) as beside:
-        beside.write_text(as_text(result.calibration), encoding="utf-8")
+        seal(beside)
+    _write(result.calibration, twin, force=force)
     return twin
 
 
@@ -55,9 +57,23 @@ def save_each(calibrations: Sequence[Calibration], folder: Path, *, force: bool)
     for file in files:
         check_writable(file, force=force)
     for file, calibration in zip(files, calibrations, strict=True):
-        with replacing(file) as beside:
-            beside.write_text(as_text(calibration), encoding="utf-8")
+        _write(calibration, file, force=force)
     return files
+
+
+def _write(calibration: Calibration, path: Path, *, force: bool) -> None:
+    with replacing(path, force=force) as beside:
+        beside.write_text(sealed(as_text(calibration)), encoding="utf-8")
+
+
+def sealed(text: str) -> str:
+    """The text of a calibration with the checksum of its content."""
+    data = mapping_of(text, "calibration", "YAML")
+    data.pop(SEAL_KEY, None)
+    return (
+        f"{text}\n# Checksum of the above; delete it if you edit the file.\n"
+        f"{SEAL_KEY}: {content_seal(data)}\n"
+    )
 
 
 def as_text(calibration: Calibration) -> str:

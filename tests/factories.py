@@ -1,6 +1,6 @@
 """Small specifications and points for tests; every size that a test counts on stands here."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from sweep.evaluation.numpy_cell import Traced
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.kernel.block import Block
@@ -208,7 +209,9 @@ PEAKS = {
 def config(family: str = "llama", **changes: Any) -> dict[str, Any]:
     """The tiny config of a family with some keys replaced; `None` takes a key out."""
     keys = {"model_type": family, **CONFIGS[family], **changes}
-    return {key: value for key, value in keys.items() if value is not None}
+    # A rank of null says that queries are not compressed; elsewhere `None` takes a key out.
+    kept = ("q_lora_rank",)
+    return {key: value for key, value in keys.items() if value is not None or key in kept}
 
 
 def model(family: str = "llama", **changes: Any) -> ModelSpec:
@@ -307,21 +310,34 @@ def price(
     keep_infeasible: bool = False,
     **numbers: float,
 ) -> dict[str, np.ndarray]:
-    """Variables of one request in float64, outside any grid; compiled once per structure."""
+    """Variables of one request in float64, outside any grid; traced once per structure."""
     with jax.enable_x64(True):
         where = point(model, hardware, precision, **numbers)
-        priced = _priced(where, names, keep_infeasible)
-    return {name: np.asarray(value) for name, value in priced.items()}
+        return _traced(names, keep_infeasible, _Structure(where))(where)
 
 
-COMPILED_FAST = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
-"""Options for kernels that run a few times: XLA takes half as long to compile them."""
+class _Structure:
+    """A point, equal to all others of its structure."""
+
+    def __init__(self, where: Point) -> None:
+        leaves, tree = jax.tree.flatten(where)
+        kinds = ((type(leaf), np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves)
+        self.where, self.key = where, (tree, *kinds)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Structure) and self.key == other.key
 
 
-@partial(jax.jit, static_argnums=(1, 2), compiler_options=COMPILED_FAST)
-def _priced(where: Point, names: tuple[str, ...], keep_infeasible: bool) -> dict[str, jax.Array]:
-    request = Request(where, keep_infeasible=keep_infeasible)
-    return {name: jnp.asarray(getattr(request, name)) for name in names}
+@cache
+def _traced(names: tuple[str, ...], keep_infeasible: bool, like: _Structure) -> Traced:
+    def variables(where: Point) -> dict[str, jax.Array]:
+        request = Request(where, keep_infeasible=keep_infeasible)
+        return {name: jnp.asarray(getattr(request, name)) for name in names}
+
+    return Traced(variables, like.where)
 
 
 NUDGE = 1e-5

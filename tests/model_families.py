@@ -434,4 +434,6 @@ def keys_of(family: str, **changes: Any) -> dict[str, Any]:
     if family in CONFIGS:
         return config(family, **changes)
     keys = {"model_type": family, **OTHER_FAMILIES[family][0], **changes}
-    return {key: value for key, value in keys.items() if value is not None}
+    # A rank of null says that queries are not compressed; elsewhere `None` takes a key out.
+    kept = ("q_lora_rank",)
+    return {key: value for key, value in keys.items() if value is not None or key in kept}

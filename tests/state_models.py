@@ -215,7 +215,9 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
 def keys_of_state_model(family: str, **changes: Any) -> dict[str, Any]:
     """Keys of the tiny model of a family, some replaced; `None` takes a key out."""
     keys = {"model_type": family, **STATE_MODELS[family][0], **changes}
-    return {key: value for key, value in keys.items() if value is not None}
+    # A rank of null says that queries are not compressed; elsewhere `None` takes a key out.
+    kept = ("q_lora_rank",)
+    return {key: value for key, value in keys.items() if value is not None or key in kept}
 
 
 def tiny(family: str, **changes: Any) -> tuple[Block, ...]:

@@ -4,14 +4,14 @@ import dataclasses
 
 import jax
 import pytest
-from factories import FP16, TOY, hardware, model, point, shipped, shipped_model
+from factories import FP16, TOY, hardware, model, point, price, shipped, shipped_model
 
 from sweep.kernel import phases
 from sweep.kernel.at_load import Busy, share_of_rated_power
 from sweep.kernel.factors import IDEAL
 from sweep.kernel.request import Request
 
-SERVED = {"isl": 96, "osl": 40, "concurrency": 8}
+ONE_LOAD = {"isl": 96, "osl": 40, "concurrency": 8}
 NAMES = (
     *("inflight_power", "inflight_energy_per_output_token", "inflight_prompt_share"),
     *("inflight_output_throughput", "inflight_output_throughput_per_gpu"),
@@ -19,9 +19,8 @@ NAMES = (
 
 
 def answers(spec=None, machine=TOY, **numbers: float) -> dict[str, float]:
-    with jax.enable_x64(True):
-        request = Request(point(spec or model("llama"), machine, FP16, **(SERVED | numbers)))
-        return {name: float(getattr(request, name)) for name in NAMES}
+    priced = price(NAMES, spec or model("llama"), machine, FP16, **(ONE_LOAD | numbers))
+    return {name: float(value) for name, value in priced.items()}
 
 
 def test_power_by_hand() -> None:
@@ -68,10 +67,9 @@ def test_prompts_take_all_the_time_of_single_tokens() -> None:
 
 @pytest.mark.slow
 def test_drafts_and_hits_move_power() -> None:
-    with jax.enable_x64(True):
-        plain = answers()
-        hits = answers(prefix_hit_rate=0.9)
-        drafts = answers(draft_tokens=4, acceptance_rate=0.5)
+    plain = answers()
+    hits = answers(prefix_hit_rate=0.9)
+    drafts = answers(draft_tokens=4, acceptance_rate=0.5)
     assert hits["inflight_prompt_share"] < plain["inflight_prompt_share"]
     assert drafts["inflight_power"] != plain["inflight_power"]
 

@@ -1,7 +1,6 @@
 """Laws that hold at every point: of rooflines, of sums over a growing context, of grids."""
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from factories import (
-    COMPILED_FAST,
     CONFIGS,
     FP16,
     NUDGE,
@@ -274,7 +272,7 @@ def test_a_window_shorter_than_the_prompt_saves_work() -> None:
 LONGEST_OUTPUT = 300
 
 
-@partial(jax.jit, compiler_options=COMPILED_FAST)
+@jax.jit
 def closed_and_counted(where: Point) -> tuple[jax.Array, jax.Array]:
     """Time of all decode steps, in closed form and step by step."""
     isl, osl = where.length("isl"), where.length("osl")
@@ -373,7 +371,7 @@ def test_a_single_output_token_needs_no_decode_step() -> None:
     assert np.isnan(found["tpot"])
 
 
-@partial(jax.jit)
+@jax.jit
 def _sum_of_larger(one: Any, other: Any, first: Any, terms: Any) -> jax.Array:
     return sum_of_larger(one, other, first, terms)
 

@@ -312,8 +312,8 @@ def test_a_closed_loop_has_the_same_capacity() -> None:
     names = ("max_request_rate", "inflight_utilisation", "inflight_output_throughput")
     rate = arriving(request_rate=1.0)["max_request_rate"]
     for load in ({}, {"concurrency": 3}, {"num_requests": 64}):
-        request = Request(point(model("llama"), TOY, FP16, **where, **load))
-        found = {name: float(getattr(request, name)) for name in names}
+        priced = price(names, model("llama"), TOY, FP16, **where, **load)
+        found = {name: float(value) for name, value in priced.items()}
         assert found["max_request_rate"] == pytest.approx(rate, rel=1e-5)
         used = found["inflight_output_throughput"] / 20 / rate
         assert found["inflight_utilisation"] == pytest.approx(used, rel=1e-5)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from factories import FP16, TOY, model, point, shipped, shipped_model
+from factories import FP16, TOY, model, point, price, shipped, shipped_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +11,6 @@ from sweep.errors import SpecError
 from sweep.files.netcdf import write_netcdf
 from sweep.grid.grid import Grid
 from sweep.kernel import memory, phases
-from sweep.kernel.request import Request
 from sweep.runs.open_results import open_results
 from sweep.runs.run import run
 
@@ -24,9 +23,8 @@ NAMES = (
 
 
 def answers(names, spec=None, **numbers: float) -> dict[str, float]:
-    with jax.enable_x64(True):
-        request = Request(point(spec or model("llama"), TOY, FP16, **numbers))
-        return {name: float(getattr(request, name)) for name in names}
+    priced = price(tuple(names), spec or model("llama"), TOY, FP16, **numbers)
+    return {name: float(value) for name, value in priced.items()}
 
 
 @pytest.mark.parametrize("family", ["deepseek_v3"])

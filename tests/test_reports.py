@@ -229,7 +229,8 @@ def test_vllm_bench_serve_key_by_key(tmp_path: Path) -> None:
 
 
 def test_without_a_limit_all_prompts_are_open(tmp_path: Path) -> None:
-    row, ttft, _ = read(tmp_path, VLLM | {"max_concurrency": None})
+    # Half of 200 are open on average while the last ones end: 12.5 requests a second of 8 s.
+    row, ttft, _ = read(tmp_path, VLLM | {"max_concurrency": None, "mean_ttft_ms": 3110.0})
     assert row.concurrency == 200
     assert (row.quality, ttft.quality) == ("ok", "suspect")
 
@@ -252,13 +253,28 @@ def test_speculative_decoding_is_left_out_of_a_fit(tmp_path: Path) -> None:
     assert {row.quality for row in rows} == {"suspect"}
 
 
-@pytest.mark.parametrize("rate", [20, 20.0])
-def test_open_arrivals_are_refused_or_doubtful(tmp_path: Path, rate: float) -> None:
-    at_rate = VLLM | {"request_rate": rate}
-    message = refusal(tmp_path, at_rate | {"max_concurrency": None})
-    assert "request_rate: requests arrived at 20 a second" in message
-    rows = read(tmp_path, at_rate)
+@pytest.mark.parametrize("rate", [12.5, "12.5"])
+def test_arrivals_at_a_rate_are_an_open_loop(tmp_path: Path, rate: object) -> None:
+    at_rate = VLLM | {"request_rate": rate, "max_concurrency": None}
+    row, ttft, tpot = read(tmp_path, at_rate)
+    assert {r.request_rate for r in (row, ttft, tpot)} == {12.5}
+    assert {(r.concurrency, r.num_requests) for r in (row, ttft, tpot)} == {(None, None)}
+    # Tokens come at the rate of arrivals, however fast the server is.
+    assert (row.quality, ttft.quality, tpot.quality) == ("suspect", "ok", "ok")
+    assert row.note == "measures the rate of arrivals, not the server"
+    bursts = read(tmp_path, at_rate | {"burstiness": 0.5})
+    assert {r.burstiness for r in bursts} == {0.5}
+
+
+def test_a_server_that_falls_behind_arrivals_makes_a_run_doubtful(tmp_path: Path) -> None:
+    rows = read(tmp_path, VLLM | {"request_rate": 20, "max_concurrency": None})
     assert {row.quality for row in rows} == {"doubtful"}
+    assert "12.5 of 20 requests a second were completed" in rows[0].note
+
+
+def test_arrivals_beside_a_limit_are_doubtful_and_a_ramp_is_refused(tmp_path: Path) -> None:
+    rows = read(tmp_path, VLLM | {"request_rate": 20})
+    assert {(row.quality, row.concurrency) for row in rows} == {("doubtful", 64)}
     assert "20 a second" in rows[0].note
     ramp = {"ramp_up_strategy": "linear", "ramp_up_start_rps": 1, "ramp_up_end_rps": 9}
     assert "ramp_up_start_rps" in refusal(tmp_path, VLLM | ramp | {"max_concurrency": None})
@@ -305,11 +321,13 @@ def test_errors_and_cancelled_runs_are_doubtful(tmp_path: Path) -> None:
     assert (row.quality, row.note) == ("doubtful", "3 requests failed; the run was cancelled")
 
 
-def test_a_rate_of_aiperf_is_refused_or_doubtful(tmp_path: Path) -> None:
-    both = changed(AIPERF, "input_config.loadgen.request_rate", 4.0)
+def test_a_rate_of_aiperf_is_an_open_loop_or_doubtful(tmp_path: Path) -> None:
+    both = changed(AIPERF, "input_config.loadgen.request_rate", 5.0)
     assert read(tmp_path, both)[0].quality == "doubtful"
     rate = changed(both, "input_config.loadgen.concurrency", None)
-    assert "request rate: requests arrived at 4 a second" in refusal(tmp_path, rate)
+    row, ttft, _ = read(tmp_path, rate)
+    assert (row.request_rate, row.concurrency, row.quality) == (5.0, None, "suspect")
+    assert (ttft.value, ttft.quality) == (pytest.approx(0.1), "ok")
 
 
 def test_several_measured_phases_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import FP16, TOY, covering, hardware, model, point, precision, shipped, shipped_model
+from factories import (
+    FP16,
+    TOY,
+    covering,
+    hardware,
+    model,
+    point,
+    precision,
+    price,
+    shipped,
+    shipped_model,
+)
 from server_simulation import iteration_seconds, simulate
 
 from sweep.grid.grid import Grid
@@ -21,10 +32,9 @@ LATENCIES = ("iteration_latency", "ttft", "tpot", "request_latency")
 
 def served(spec, machine=TOY, recipe=FP16, **numbers: float) -> dict[str, float]:
     """Every in-flight variable of one point in float64."""
-    with jax.enable_x64(True):
-        request = Request(point(spec, machine, recipe, **numbers))
-        names = (*LATENCIES, "output_throughput", "concurrency")
-        return {name: float(getattr(request, f"inflight_{name}")) for name in names}
+    names = (*LATENCIES, "output_throughput", "concurrency")
+    priced = price(tuple(f"inflight_{name}" for name in names), spec, machine, recipe, **numbers)
+    return {name: float(priced[f"inflight_{name}"]) for name in names}
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """Files from elsewhere: damage is noticed before values are used, and ends in one line."""
 
 import ast
+import contextlib
 import errno
 import io
 import json
@@ -12,27 +13,35 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 from factories import UNEVEN, hardware, model, precision, shipped
+from model_families import keys_of
 
 import sweep
+from calibration.files import sealed
+from calibration.fit.priors import BOUNDS
 from sweep.cli.print_tables import print_table
 from sweep.decisions.compare import compare
 from sweep.decisions.figures.comparison import comparison_figure
 from sweep.decisions.prices import read_prices
 from sweep.decisions.recommend_text import recorded_calibration
 from sweep.decisions.specs_by_name import SpecsByName
+from sweep.engines.calibration_checks import range_of
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import ResultError, SpecError, SweepError
 from sweep.evaluation.plan import Plan, make_plan
 from sweep.files import atomic, zarr
 from sweep.files.export import export
-from sweep.files.seal import SEAL_LENGTH
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
 from sweep.html_report.calibration_quality import calibration_of
+from sweep.kernel.factors import FACTORS, IDEAL
+from sweep.models.read import read_blocks
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs.check_results import check_file
 from sweep.runs.jit_cache import use_compilation_cache
@@ -40,6 +49,7 @@ from sweep.runs.run_folder import Directory, begun
 from sweep.runs.shards import run_shards
 from sweep.specs.catalog import current_catalog
 from sweep.specs.files import read_mapping
+from sweep.specs.seal import SEAL_LENGTH, seal
 
 ROOT = Path(__file__).parent.parent
 
@@ -231,10 +241,10 @@ def deep(levels: int) -> dict[str, object]:
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edited_plan_is_refused_in_one_line(edit, sound, call, tmp_path) -> None:
-    for seal in (True, False):
-        copy = tmp_path / str(seal)
+    for sealed_too in (True, False):
+        copy = tmp_path / str(sealed_too)
         shutil.copytree(sound, copy)
-        if seal:
+        if sealed_too:
             resealed(copy, EDITS[edit])
         else:
             content = json.loads((copy / "plan.json").read_text())
@@ -775,3 +785,161 @@ def test_a_platform_that_this_machine_lacks_is_named(monkeypatch) -> None:
 def test_figures_that_no_machine_has_are_refused(figure, value) -> None:
     with pytest.raises((SpecError, ValueError), match=figure):
         hardware(**{figure: value})
+
+
+# Calibrations are checked when they are read, and carry a checksum.
+
+
+def edited(**changes: object) -> dict[str, Any]:
+    """The shipped calibration of vLLM with some keys replaced: `settings__software={…}`."""
+    found = read_mapping(ROOT / "configs/calibrations/vllm.yaml")
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        at = found
+        for part in path:
+            at = at.setdefault(part, {})
+        at[last] = value
+    return found
+
+
+TINY_FIGURE = {"value": 1.0}
+WRONG = {
+    "settings.software.default": {"settings__software": {"default": -1.0}},
+    "settings.gemm": {"settings__gemm": {"default": float("nan")}},
+    "settings.reserved_memory_bytes": {"settings__reserved_memory_bytes": {"default": 1e16}},
+    "settings: unknown factor 'sofware'; did you mean 'software'": {
+        "settings__sofware": {"default": 1.0}
+    },
+    "settings.prefill_first.default": {"settings__prefill_first": {"default": 2.0}},
+    "factors.gemm: must be from": {"factors__gemm": {"value": 0.0}},
+    "factors.attention": {"factors__attention": {"value": 1e300}},
+    "factors.software": {"factors__software": {"value": 1e-300}},
+    "factors.step_overhead_s": {"factors__step_overhead_s": {"value": 1e9}},
+    "factors.gemm.standard_error": {"factors__gemm": {"value": 1.0, "standard_error": 500.0}},
+    "factors.gemm.verdict": {"factors__gemm": {"value": 1.0, "verdict": "great"}},
+    "factors: unknown factor 'gem'": {"factors__gem": TINY_FIGURE},
+    "deviations.gemm: unknown trait 'hardwares'": {
+        "deviations__gemm__hardwares": {"l4": TINY_FIGURE}
+    },
+    "deviations.gemm.hardware.l4": {"deviations__gemm__hardware": {"l4": {"value": 0.0}}},
+    "deviations: unknown factor": {"deviations__gem__hardware": {"l4": TINY_FIGURE}},
+    "halfwidths: unknown scenario 'in_flight'": {"halfwidths__in_flight": {"seen": 0.1}},
+    "halfwidths.inflight: unknown key 'sen'": {"halfwidths__inflight": {"sen": 0.1}},
+    "halfwidths.inflight.seen": {"halfwidths__inflight": {"seen": 1e300}},
+    "spreads: unknown grouping 'hardwares'": {"spreads__hardwares": {"l4": 1.0}},
+    "spreads.experts: unknown level 'route'": {"spreads__experts": {"route": 1.0}},
+    "spreads.requests: unknown level": {"spreads__requests": {"to 65": 1.0}},
+    "spreads.model.gpt2": {"spreads__model": {"gpt2": 1e9}},
+    "ranges.inflight.isl: from 8 to 4 is reversed": {"ranges__inflight__isl": [8.0, 4.0]},
+    "ranges.inflight: unknown quantity": {"ranges__inflight__islands": [1.0, 4.0]},
+    "ranges: unknown scenario": {"ranges__flight__isl": [1.0, 4.0]},
+    "seen: unknown key 'hardwares'": {"seen__hardwares": ["l4"]},
+    "provenance.told_only_together": {"provenance__told_only_together": 3},
+    "provenance.rows_set_aside": {"provenance__rows_set_aside": {"a": 1}},
+    "provenance.rows_waiting_longest_for": {"provenance__rows_waiting_longest_for": [1]},
+    "provenance.errors_without_own_configuration": {
+        "provenance__errors_without_own_configuration": {"inflight": {"mape": "small"}}
+    },
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_wrong_calibration_is_refused_by_key(words, tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(edited(**WRONG[words])))
+    with pytest.raises(SpecError) as error:
+        load_calibration(path)
+    assert words in str(error.value) and str(path) in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < LONGEST_LINE
+
+
+def test_every_factor_has_a_range_that_contains_its_ideal_value() -> None:
+    for factor in FACTORS:
+        low, high = range_of(factor)
+        ideal = getattr(IDEAL, factor)
+        assert low <= ideal <= high or ideal == np.inf
+        if factor in BOUNDS:
+            assert low <= BOUNDS[factor][0] < BOUNDS[factor][1] <= high
+
+
+def test_a_calibration_with_a_seal_is_refused_when_it_was_changed(tmp_path) -> None:
+    """Comments and layout may change, and a file without a seal may be edited."""
+    path, chance = tmp_path / "mine.yaml", random.Random(3)
+    plain = (ROOT / "configs/calibrations/vllm.yaml").read_text()
+    text = sealed(plain)
+    path.write_text(text)
+    assert load_calibration(path) == load_calibration(ROOT / "configs/calibrations/vllm.yaml")
+    content = re.search(r"value: 0\.6", text)
+    assert content is not None
+    path.write_text(text.replace("value: 0.6", "value: 0.7", 1))
+    with pytest.raises(SpecError, match="delete the line 'seal'"):
+        load_calibration(path)
+    path.write_text(plain.replace("value: 0.6", "value: 0.7", 1))
+    assert load_calibration(path) is not None
+    path.write_text(text.replace("# Value,", "# Number,"))
+    assert load_calibration(path) is not None
+    whole, lines = text.encode(), [i for i, s in enumerate(text.split("\n")) if s.startswith("#")]
+    for place in chance.sample(range(len(whole)), 25):
+        if whole[:place].count(b"\n") in lines:
+            continue
+        changed = bytearray(whole)
+        changed[place] ^= 1 << chance.randrange(7)
+        path.write_bytes(changed)
+        with contextlib.suppress(SpecError):
+            assert load_calibration(path) == load_calibration("vllm"), place
+
+
+@pytest.fixture
+def fitted(tmp_path) -> Path:
+    """The NetCDF form of a shipped calibration, as far as a sweep reads it."""
+    path, content = tmp_path / "fit.nc", edited()
+    xr.Dataset(attrs={"llm_sweep_efficiency": json.dumps(content)}).to_netcdf(path)
+    seal(path)
+    return path
+
+
+def test_a_changed_bit_in_the_netcdf_file_of_a_fit_is_noticed(fitted, call, tmp_path) -> None:
+    assert load_calibration(fitted) == load_calibration("vllm")
+    content, chance = fitted.read_bytes(), random.Random(4)
+    for place in chance.sample(range(len(content)), 30):
+        changed = bytearray(content)
+        changed[place] ^= 1 << chance.randrange(8)
+        fitted.write_bytes(changed)
+        with pytest.raises(SpecError, match="checksum differs"):
+            load_calibration(fitted)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "[]", "3", '{"name": 1, "name": 2}', "{", "\x00"])
+def test_an_attribute_that_is_no_calibration_is_refused(text, tmp_path) -> None:
+    path = tmp_path / "fit.nc"
+    xr.Dataset(attrs={"llm_sweep_efficiency": text or "x"}).to_netcdf(path)
+    with pytest.raises(SpecError, match=r"fit\.nc"):
+        load_calibration(path)
+
+
+def test_a_calibration_that_is_a_pipe_is_refused(tmp_path) -> None:
+    os.mkfifo(tmp_path / "fit.nc")
+    with pytest.raises(SpecError, match="device, pipe or socket"):
+        load_calibration(tmp_path / "fit.nc")
+
+
+# Structure that a config does not state is not guessed.
+
+
+@pytest.mark.parametrize(
+    ("family", "key"), [("deepseek_v2", "q_lora_rank"), ("dots1", "n_shared_experts")]
+)
+def test_structure_that_a_config_lacks_is_asked_for(family, key) -> None:
+    config = keys_of(family)
+    assert read_blocks(config, "config.json")
+    del config[key]
+    with pytest.raises(SpecError, match=f"{key}: missing, and the model's structure"):
+        read_blocks(config, "config.json")
+
+
+@pytest.mark.parametrize("text", ['{"model_type": "\\ud800"}', '{"a": {"\\udfff": 1}}'])
+def test_half_a_character_is_refused(text, tmp_path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(SpecError, match="half of a character"):
+        read_mapping(path)

@@ -1,16 +1,18 @@
 """Values of a parsed JSON report by dotted key; every error names file and key."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sweep.errors import SpecError
+from sweep.specs.parsing import short
 
 SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-PER_SECOND = {"tokens/sec": 1.0}
+PER_SECOND = {"tokens/sec": 1.0, "tokens per sec": 1.0}
 TOKENS = {"tokens": 1.0}
 """Accepted units of a metric, with the factor that converts each to SI."""
+LARGEST = 1e300
+"""Largest number of a report."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,22 @@ class Keys:
         Raises:
             SpecError: It is something else.
         """
-        value = self.get(key)
+        value = _plain(self.get(key))
         if value is None:
             return None
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        if not numeric or not math.isfinite(value) or value < 0:
-            raise self.refuse(key, f"must be a finite number of at least 0, not {value!r:.60}")
+        # Python's integers have no end, and NaN is in no order.
+        if not numeric or not 0 <= value <= LARGEST:
+            raise self.refuse(key, f"must be a finite number of at least 0, not {short(value)}")
         return float(value)
+
+    def positive_or_none(self, key: str) -> float | None:
+        """A number above zero, or `None` where it is 0, absent or null.
+
+        Raises:
+            SpecError: It is something else.
+        """
+        return self.number(key) or None
 
     def positive(self, key: str) -> float:
         """A number above zero.
@@ -95,25 +106,27 @@ class Keys:
         """The mean of `{unit: …, avg: …}`; `None` where it is absent or was not measured.
 
         Args:
-            metric: Its key.
+            metric: Its key; aggregates over runs have `mean` in place of `avg`.
             units: Accepted units, with the factor that converts each.
 
         Raises:
             SpecError: Its unit is none of `units`.
         """
-        average = self.number(f"{metric}.avg")
+        average = self.number(f"{metric}.avg") or self.number(f"{metric}.mean")
         if not average:
             return None
         unit = str(self.get(f"{metric}.unit"))
         if unit not in units:
-            raise self.refuse(f"{metric}.unit", f"{unit!r} is none of {', '.join(units)}")
+            known = ", ".join(units)
+            raise self.refuse(f"{metric}.unit", f"{short(unit)} is none of {known}")
         return average * units[unit]
 
-    def measured(self, metric: str, units: Mapping[str, float]) -> float:
-        """The mean of `{unit: …, avg: …}`.
 
-        Raises:
-            SpecError: It is missing or zero, or its unit is another.
-        """
-        self.positive(f"{metric}.avg")
-        return self.average(metric, units) or 0.0
+def _plain(value: Any) -> Any:
+    """A number that is written as text, as old versions of GenAI-Perf do; else the value."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value

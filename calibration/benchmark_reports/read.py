@@ -1,51 +1,39 @@
 """Reports of benchmarking tools, read as rows of measurements; no file is opened here.
 
-A report is a JSON object that one tool wrote about one run. Its keys are mapped by the names that
-the tool documents. What it does not state, the caller must give; the error says how.
+A report is a JSON object that one tool wrote about one run, or a list or lines of several. Its keys
+are mapped by the names that the tool documents. What it does not state, the caller must give; the
+error says how. Every row is `inflight`; lengths are means over requests, rounded.
 
-========================  ==========================  ======================  ===================
-column                    trtllm-bench [1]            vllm bench serve [2]    AIPerf [3],
-                                                                              GenAI-Perf [4]
-========================  ==========================  ======================  ===================
-model                     engine.model                model_id                model of input_config
-engine, engine_version    engine.version              backend                 not stated
-hardware                  not stated                  not stated              not stated
-tp · dp_attention, pp,    tp_size, pp_size, ep_size,  not stated              not stated
-                          world_size of world_info
-weight_dtype,             engine.quantization, or     not stated              not stated
-activation_dtype          engine.dtype without one
-kv_dtype                  engine.kv_cache_dtype, or   not stated              not stated
-                          engine.dtype without one
-max_batch_size,           the same of world_info      not stated              not stated
-max_num_tokens
-kv_cache_fraction         kv_cache_percentage of      not stated              not stated
-                          world_info, a fraction
-isl                       request_info                total_input_tokens /    input_sequence_
-                          .avg_input_length           completed               length.avg
-osl                       request_info                total_output_tokens /   output_sequence_
-                          .avg_output_length          completed               length.avg
-num_requests              request_info.num_requests   completed               request_count.avg
-concurrency               not stated                  max_concurrency, else   concurrency of
-                                                      num_prompts             input_config
-output_throughput [s-1]   performance.system_output_  output_throughput       output_token_
-                          throughput_tok_s                                    throughput.avg
-ttft [s]                  streaming_metrics           mean_ttft_ms            time_to_first_
-                          .avg_ttft_ms                                        token.avg
-tpot [s]                  streaming_metrics           mean_tpot_ms            inter_token_
-                          .avg_tpot_ms                                        latency.avg
-========================  ==========================  ======================  ===================
+====================  ===================================================================
+tool                  what its rows are read from
+====================  ===================================================================
+trtllm-bench [1]      `engine` (model, version, types), `world_info` (layout and limits),
+                      `request_info` (lengths), `performance`, `streaming_metrics`
+vllm bench serve [2]  totals over `completed`; `max_concurrency`, or `request_rate`;
+and InferenceX [3]    `output_throughput`; `mean_…_ms`, `median_…_ms` where there are no
+                      means, and the same in seconds without `_ms`
+SGLang                the same, and `mean_e2e_latency_ms`; model and layout from
+bench_serving [4]     `server_info`, where there is one
+AIPerf [5] and        `avg` and `unit` of each metric; model and load from `input_config`,
+GenAI-Perf [6]        a phase of it, or the parameters of a sweep
+GuideLLM [7]          means of successful requests; the load from a benchmark's strategy
+inference-perf [8]    `successes` and `load_summary` of one stage
+LLMPerf [9]           `results_…_mean`, `num_concurrent_requests`
+====================  ===================================================================
 
-Every row is `inflight`. Lengths are means over requests, rounded. Tools write a latency of 0 where
-nothing was streamed; it makes no row. Runs with speculative decoding are `suspect` and left out of
-a fit, and so are times to first token of requests that were all sent at once: they include the
-wait before admission, which the kernel does not price. Runs in which requests failed or were
-cancelled are `doubtful`. Requests that arrive at a given rate measure that rate, however fast the
-server is: they are refused, or `doubtful` if the report states a highest concurrency too.
+Tools write a latency of 0 where nothing was streamed; it makes no row. Runs with speculative
+decoding are `suspect` and left out of a fit, and so are times to first token of requests that were
+all sent at once: they include the wait before admission. Runs in which requests failed or were
+cancelled are `doubtful`, and so are those whose figures contradict one another (see
+`consistency`). Requests that arrive at a given rate make rows with a `request_rate`; their
+throughput is that rate, however fast the server is, and `suspect`. With a highest concurrency
+beside the rate a run is `doubtful`.
 
-Types that a report does not state are 16 bits wide, the default of the schema, unless the model's
-name or config says that its weights are narrower; then the caller must give them. The caller must
-also give dp_attention for a mixture of experts on several GPUs of TensorRT-LLM, and the
-concurrency of trtllm-bench if the number of open requests shows that it had one.
+Types that a report does not state are 16 bits wide, the default of the schema, unless the name that
+the report or the caller gives, or the model's own config, says that its weights are narrower; then
+the caller must give them. The caller must also give dp_attention for a mixture of experts on
+several GPUs of TensorRT-LLM, and the concurrency of trtllm-bench if the number of open requests
+shows that it had one.
 
 References:
     [1] https://nvidia.github.io/TensorRT-LLM/commands/trtllm-bench.html and, for the keys,
@@ -53,45 +41,64 @@ References:
         and quantization/mode.py beside it
     [2] https://docs.vllm.ai/en/latest/cli/bench/serve/ and, for the keys,
         https://github.com/vllm-project/vllm/blob/main/vllm/benchmarks/serve.py
-    [3] https://docs.nvidia.com/aiperf/reference/json-export-schema; what input_config holds is at
+    [3] https://github.com/SemiAnalysisAI/InferenceX, whose client is that of vLLM
+    [4] https://docs.sglang.ai/developer_guide/bench_serving.html
+    [5] https://docs.nvidia.com/aiperf/reference/json-export-schema; what input_config holds is at
         https://docs.nvidia.com/aiperf/tutorials/configuration/yaml-configuration-files
-    [4] https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/perf_analyzer/
+    [6] https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/perf_analyzer/
         genai-perf/README.html and, for the keys, genai_perf/export_data/json_exporter.py of
         https://github.com/triton-inference-server/perf_analyzer
+    [7] https://blog.vllm.ai/guidellm/main/guides/metrics
+    [8] https://github.com/kubernetes-sigs/inference-perf/blob/main/docs/reports.md
+    [9] https://github.com/ray-project/llmperf
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from calibration.benchmark_reports.aiperf import read_aiperf
+from calibration.benchmark_reports.aiperf import read_aiperf, read_aiperf_sweep
+from calibration.benchmark_reports.guidellm import read_guidellm
+from calibration.benchmark_reports.inference_perf import read_inference_perf
 from calibration.benchmark_reports.json_keys import Keys
-from calibration.benchmark_reports.report import (
-    Report,
-)
+from calibration.benchmark_reports.llmperf import read_llmperf
+from calibration.benchmark_reports.report import Report
+from calibration.benchmark_reports.sglang_bench import read_sglang_bench
 from calibration.benchmark_reports.trtllm_bench import read_trtllm_bench
-from calibration.benchmark_reports.vllm_bench import read_vllm_bench
+from calibration.benchmark_reports.vllm_bench import read_vllm_bench, refuse_multi_turn
 from sweep.errors import SpecError
 from sweep.specs.catalog import Catalog
 
-TRTLLM, VLLM, GENAI = "trtllm-bench", "vllm bench serve", "AIPerf or GenAI-Perf"
-TELLING: dict[str, tuple[str, ...]] = {
-    TRTLLM: ("engine", "world_info"),
-    VLLM: ("model_id", "num_prompts"),
-    GENAI: ("request_throughput", "request_latency"),
+TOOLS: dict[str, tuple[tuple[str, ...], Callable[[Keys, Catalog], list[Report]]]] = {
+    "trtllm-bench": (("engine", "world_info"), read_trtllm_bench),
+    "vLLM's multi-turn benchmark": (("turns_per_conversation",), refuse_multi_turn),
+    "vllm bench serve": (("model_id", "num_prompts"), read_vllm_bench),
+    "SGLang bench_serving": (
+        ("backend", "dataset_name", "completed"),
+        read_sglang_bench,
+    ),
+    "AIPerf or GenAI-Perf": (("request_throughput", "request_latency"), read_aiperf),
+    "an AIPerf sweep": (("aggregation_type", "per_combination_metrics"), read_aiperf_sweep),
+    "GuideLLM": (("benchmarks",), read_guidellm),
+    "inference-perf": (("load_summary", "successes"), read_inference_perf),
+    "LLMPerf": (
+        ("num_concurrent_requests", "results_num_completed_requests"),
+        read_llmperf,
+    ),
 }
-"""Keys at the top of a report that no other tool writes together."""
+"""Keys at the top of a report that no other tool writes together, and its reader; the first tool
+that fits counts."""
 
 
 def tool_of(data: Mapping[str, Any]) -> str | None:
     """The tool that wrote a JSON object; `None` if its keys are of no known tool."""
-    for tool, keys in TELLING.items():
+    for tool, (keys, _) in TOOLS.items():
         if all(key in data for key in keys):
             return tool
     return None
 
 
-def read_report(data: Mapping[str, Any], where: str, catalog: Catalog) -> Report:
-    """Map a report to columns of measurements.
+def read_report(data: Mapping[str, Any], where: str, catalog: Catalog) -> list[Report]:
+    """Map the runs of a report to columns of measurements.
 
     Args:
         data: The parsed JSON object.
@@ -102,17 +109,12 @@ def read_report(data: Mapping[str, Any], where: str, catalog: Catalog) -> Report
         SpecError: No tool is known to write it, or a key is missing or says what no row can hold;
             the message names the key.
     """
-    readers: dict[str | None, Callable[[Keys, Catalog], Report]] = {
-        TRTLLM: read_trtllm_bench,
-        VLLM: read_vllm_bench,
-        GENAI: read_aiperf,
-    }
     tool = tool_of(data)
     if tool is None:
-        known = "; ".join(f"{name} by {' and '.join(keys)}" for name, keys in TELLING.items())
-        given = ", ".join(data) or "none"
+        known = "; ".join(f"{name} by {' and '.join(keys)}" for name, (keys, _) in TOOLS.items())
+        given = ", ".join(map(str, data)) or "none"
         raise SpecError(
             f"{where}: neither a table nor a report of a known tool: keys {given:.60}; "
             f"known are {known}"
         )
-    return readers[tool](Keys(data, where, tool), catalog)
+    return TOOLS[tool][1](Keys(data, where, tool), catalog)

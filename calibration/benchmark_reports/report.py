@@ -7,44 +7,64 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from calibration.benchmark_reports.json_keys import Keys
+from sweep.errors import SpecError
 from sweep.specs.catalog import Catalog
 from sweep.specs.model_names import is_narrow, matching
 from sweep.specs.parsing import nearest
+from sweep.specs.precision import CHECKPOINT
 
 Row = dict[str, Any]
 
 
 @dataclass
 class Report:
-    """One report.
+    """One run that a report is about.
 
     Attributes:
         keys: The report itself.
         columns: Columns that all its measurements share; `None` where it states nothing.
         figures: Value by metric, in s-1 or s; `None` if not measured.
         unstated: Error for each column that a row needs and the report does not state.
+        latency: Mean time of a request, if the report states it. [s]
         doubts: Reasons to doubt the run.
+        doubts_of: Reasons to doubt one metric of it.
         foreign: Features of the run that the kernel does not price.
+        foreign_of: The same of one metric.
         at_once: Whether all requests were sent at once.
+        model_key: Key by which the report names its model.
+        identifier: Name that the report gives to it.
     """
 
     keys: Keys
     columns: Row
     figures: dict[str, float | None]
     unstated: dict[str, str]
+    latency: float | None = None
     doubts: list[str] = field(default_factory=list)
+    doubts_of: dict[str, list[str]] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)
+    foreign_of: dict[str, list[str]] = field(default_factory=dict)
     at_once: bool = False
+    model_key: str = ""
+    identifier: Any = None
 
     def rows(self) -> list[Row]:
-        """One row for each measured figure."""
+        """One row for each measured figure.
+
+        Raises:
+            SpecError: Nothing was measured.
+        """
         measured = {m: value for m, value in self.figures.items() if value is not None}
-        if self.columns["osl"] < 2:
+        if (self.columns["osl"] or 2) < 2:
             measured.pop("tpot", None)
+        if not measured:
+            raise SpecError(
+                f"{self.keys.where}: states none of {', '.join(self.figures)}; nothing was measured"
+            )
         return [self._row(metric, value) for metric, value in measured.items()]
 
     def _row(self, metric: str, value: float) -> Row:
-        foreign = list(self.foreign)
+        foreign = [*self.foreign, *self.foreign_of.get(metric, [])]
         if self.at_once and metric == "ttft":
             foreign.append("counts the wait of requests sent at once")
         return {
@@ -53,34 +73,81 @@ class Report:
             "metric": metric,
             "value": value,
             "source": f"{self.keys.where}: {self.keys.tool}",
-            **self._judgement(foreign),
+            **_judgement(foreign, [*self.doubts, *self.doubts_of.get(metric, [])]),
         }
 
-    def _judgement(self, foreign: list[str]) -> Row:
-        if not foreign and not self.doubts:
-            return {}
-        quality = "suspect" if foreign else "doubtful"
-        return {"quality": quality, "note": "; ".join([*foreign, *self.doubts])}
+    def doubt(self, metric: str, why: str) -> None:
+        """Doubt one metric, if it was measured."""
+        if self.figures.get(metric) is not None:
+            self.doubts_of.setdefault(metric, []).append(why)
 
 
-def arrive(report: Report, key: str, rate: float, limit: int | None) -> None:
-    """Doubt requests that arrived at a given rate, in s-1, up to `limit` open at once.
+def _judgement(foreign: list[str], doubts: list[str]) -> Row:
+    if not foreign and not doubts:
+        return {}
+    quality = "suspect" if foreign else "doubtful"
+    return {"quality": quality, "note": "; ".join(dict.fromkeys([*foreign, *doubts]))}
 
-    Raises:
-        SpecError: No limit was given.
+
+def length_or_question(
+    report: Report, column: str, key: str, tokens: float | None, said: str
+) -> None:
+    """Enter a mean length, or ask for it.
+
+    Args:
+        report: The report.
+        column: `isl` or `osl`.
+        key: Key that the length is read from.
+        tokens: The length, if the report states it. [count]
+        said: What the length is of.
     """
-    if limit is None:
-        raise report.keys.refuse(
-            key,
-            f"requests arrived at {rate:g} a second, so the run measured that rate and not what "
-            "the server can do; repeat it with a highest concurrency and no rate",
+    if tokens:
+        report.columns[column] = report.keys.length(key, tokens)
+        return
+    report.columns[column] = None
+    report.unstated[column] = (
+        f"{report.keys.where}: {key}: missing; give the mean {said} tokens of a request with "
+        f"--set {column}=N"
+    )
+
+
+def ask_concurrency(report: Report, key: str) -> None:
+    """Require the requests kept open, if the report states neither them nor a rate."""
+    columns = report.columns
+    if columns.get("concurrency") is None and columns.get("request_rate") is None:
+        report.unstated["concurrency"] = (
+            f"{report.keys.where}: {key}: no concurrency is stated; "
+            "give the requests kept open with --set concurrency=N"
         )
-    report.doubts.append(f"requests arrived at {rate:g} a second, so fewer may have been open")
+
+
+def arrive(report: Report, rate: float, limit: int | None, completed: float | None = None) -> None:
+    """Record requests that arrive at a given rate: an open loop, unless clients were limited too.
+
+    Args:
+        report: The report.
+        rate: Requests that arrive in a second. [s-1]
+        limit: Most requests that were open at once. [count]
+        completed: Requests that were completed in a second. [s-1]
+    """
+    if limit is not None:
+        report.doubts.append(f"requests arrived at {rate:g} a second, so fewer may have been open")
+        return
+    report.columns["request_rate"] = rate
+    report.columns["concurrency"] = report.columns["num_requests"] = None
+    if completed is not None and completed < 0.9 * rate:
+        report.doubts.append(
+            f"{completed:.3g} of {rate:.3g} requests a second were completed, so waits may have "
+            "grown with the length of the run"
+        )
+        return
+    report.foreign_of["output_throughput"] = ["measures the rate of arrivals, not the server"]
 
 
 def ask_hardware(keys: Keys, called: str = "") -> dict[str, str]:
     """Error for the accelerator, which the report calls `called` if it names one."""
-    name = f"calls it {called!r}, which is no name of the catalog" if called else "does not name it"
+    named = f"calls it {called!r:.80}, which is no name of the catalog"
+    name = named if called else "does not name it"
     return {
         "hardware": f"{keys.where}: hardware: a report of {keys.tool} {name}; "
         "give it with --set hardware=NAME (see 'llm-sweep list hardware')"
@@ -97,23 +164,46 @@ def ask_tp(keys: Keys) -> str:
 
 def name_model(report: Report, key: str, identifier: Any, catalog: Catalog) -> None:
     """Find the model in the catalog, or record that it is missing."""
+    report.model_key, report.identifier = key, identifier
     found = matching(identifier, catalog.published()) if isinstance(identifier, str) else []
     name = found[0] if len(found) == 1 else None
     report.columns["model"] = name
     if name is None:
         guess = nearest(str(identifier).lower(), list(catalog.paths("models")))
+        said = "missing" if identifier is None else f"{identifier!r:.80} is not one of the catalog"
         report.unstated["model"] = (
-            f"{report.keys.where}: {key}: {identifier!r} is not one model of the catalog{guess}; "
-            "name it with --set model=NAME (see 'llm-sweep list models')"
+            f"{report.keys.where}: {key}: {said}{guess}; "
+            "name the model with --set model=NAME (see 'llm-sweep list models')"
         )
 
 
-def ask_narrow(report: Report, key: str, identifier: Any, catalog: Catalog) -> None:
-    """Require the type of weights that are known to have fewer than 16 bits."""
-    name = report.columns["model"]
-    published = name is not None and "quantization_config" in catalog.model(name).config
-    if published or is_narrow(str(identifier)):
-        report.unstated["weight_dtype"] = (
-            f"{report.keys.where}: {key}: the weights of {identifier!r} have fewer than 16 bits; "
-            "give their type with --set weight_dtype=TYPE"
-        )
+def narrow_question(report: Report, model: str | None, types: Row, catalog: Catalog) -> str:
+    """Error for the type of weights that have fewer than 16 bits; empty if there is no question.
+
+    Args:
+        report: The report.
+        model: Name of the model, whoever gave it.
+        types: Stated values by column.
+        catalog: Where to look for the model.
+    """
+    called = str(report.identifier) if report.identifier is not None else str(model)
+    own = stored_narrow(model, catalog)
+    narrow = own or is_narrow(called) or is_narrow(str(model))
+    # The model's own file is no answer for a quantised version of it.
+    vague = types.get("precision") == CHECKPOINT.name and not own
+    if not narrow or "weight_dtype" in types or ("precision" in types and not vague):
+        return ""
+    checkpoint = f" ({CHECKPOINT.name} for that of the model's own file)" if own else ""
+    return (
+        f"{report.keys.where}: {report.model_key or 'model'}: the weights of {called!r:.80} have "
+        "fewer than 16 bits; give their type with --set weight_dtype=TYPE, or a recipe with "
+        f"--set precision=NAME{checkpoint}"
+    )
+
+
+def stored_narrow(model: str | None, catalog: Catalog) -> bool:
+    """Whether the published config of a model describes a quantisation."""
+    if model is None:
+        return False
+    found = [model] if model in catalog.paths("models") else matching(model, catalog.published())
+    return any("quantization_config" in catalog.model(name).config for name in found)

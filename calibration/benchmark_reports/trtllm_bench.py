@@ -11,6 +11,7 @@ from calibration.benchmark_reports.report import (
 from sweep.kernel.block import is_routed
 from sweep.models.read import read_model
 from sweep.specs.catalog import Catalog
+from sweep.specs.parsing import short
 
 PLAIN = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 QUANTIZED = {
@@ -35,7 +36,7 @@ KV_TYPES = {"FP8": "fp8", "INT8": "int8", "NVFP4": "nvfp4"}
 NOT_QUANTIZED = (None, "NO_QUANT")
 
 
-def read_trtllm_bench(keys: Keys, catalog: Catalog) -> Report:
+def read_trtllm_bench(keys: Keys, catalog: Catalog) -> list[Report]:
     """Map a report of `trtllm-bench`.
 
     Raises:
@@ -59,7 +60,7 @@ def read_trtllm_bench(keys: Keys, catalog: Catalog) -> Report:
         "kv_cache_fraction": None if keys.get(share) is None else keys.positive(share),
     }
     if (columns["kv_cache_fraction"] or 1) > 1:
-        raise keys.refuse(share, f"a share of at most 1 is meant, not {keys.get(share)!r}")
+        raise keys.refuse(share, f"a share of at most 1 is meant, not {short(keys.get(share))}")
     report = Report(
         keys,
         columns,
@@ -77,7 +78,7 @@ def read_trtllm_bench(keys: Keys, catalog: Catalog) -> Report:
     _type_engine(report)
     _limit_engine(report)
     _ask_attention(report, catalog)
-    return report
+    return [report]
 
 
 def _type_engine(report: Report) -> None:
@@ -98,7 +99,7 @@ def _type_engine(report: Report) -> None:
     for column, key in (("weight_dtype", stated), ("kv_dtype", "kv_cache_dtype")):
         if columns[column] is None:
             report.unstated[column] = (
-                f"{keys.where}: engine.{key}: {keys.get(f'engine.{key}')!r} is no known type; "
+                f"{keys.where}: engine.{key}: {short(keys.get(f'engine.{key}'))} is no known type; "
                 f"give it with --set {column}=TYPE"
             )
 

@@ -18,9 +18,13 @@ from calibration.cli.options import (
     json_option,
     load,
     read_table,
+    say_of_rows,
     select_option,
     set_option,
 )
+
+OUTLIER = "outliers, by more than 10 × the noise"
+"""Reason for which a fit itself excludes rows."""
 
 
 @click.command()
@@ -69,7 +73,8 @@ def fit(
     """Fit factors to measurements.
 
     MEASUREMENTS are tables (CSV, Parquet, JSON, or a shipped table's name) and JSON reports of
-    trtllm-bench, vllm bench serve, AIPerf and GenAI-Perf.
+    trtllm-bench, vllm bench serve and its sweeps, SGLang bench_serving, AIPerf, GenAI-Perf,
+    GuideLLM, inference-perf, LLMPerf and InferenceX.
     """
     from time import perf_counter
 
@@ -83,9 +88,10 @@ def fit(
     from calibration.fit.parameters import split_patterns
 
     start_from = load_calibration(start)
-    table, left_out = read_table(measurements, select, settings, configs)
+    table, divided = read_table(measurements, select, settings, configs)
     from calibration.calibrate import calibrate, of_each_engine
     from calibration.files import save, save_each
+    from calibration.measurements.exclusions import sentences_about
     from sweep.runs.jit_cache import use_compilation_cache
 
     use_compilation_cache()
@@ -95,7 +101,7 @@ def fit(
         table,
         name=output.stem,
         start_from=start_from,
-        suspects=left_out,
+        suspects=len(divided.left_out),
         free=split_patterns(free),
     )
     spent = perf_counter() - begun
@@ -106,8 +112,10 @@ def fit(
         f"determine {fit.effective_parameters:.0f}, {fit.evaluations} evaluations, "
         f"{spent:.0f} s"
     )
-    if left_out:
-        click.echo(f"{left_out} suspect rows left out")
+    say_of_rows(divided)
+    outliers = [(table.rows[place], OUTLIER) for place in fit.set_aside]
+    for line in sentences_about("excluded", outliers):
+        click.echo(line)
     for scenario, errors in calibration.provenance["errors_without_own_configuration"].items():
         click.echo(
             f"{scenario}: {errors['rows']} rows, without their own configuration "
@@ -187,6 +195,6 @@ def plot(path: Path, output: Path, by: str, force: bool) -> None:
 
     check_writable(output, force=force)
     figure = draw(path, by=by)
-    with replacing(output) as beside:
+    with replacing(output, force=force) as beside:
         figure.savefig(beside, dpi=150, format=output.suffix.removeprefix(".") or "png")
     click.echo(f"{output}")

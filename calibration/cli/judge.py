@@ -12,10 +12,11 @@ from calibration.cli.options import (
     force_option,
     json_option,
     read_table,
+    say_of_rows,
     select_option,
     set_option,
 )
-from sweep.cli.options import CALIBRATION, output_option, print_rows
+from sweep.cli.options import CALIBRATION, PATH, check_picture, output_option, print_rows
 from sweep.cli.parameters import Listed
 
 
@@ -73,7 +74,7 @@ def validate(
 
     if output is not None:
         check_writable(output, force=force)
-    table, _ = read_table(measurements, select, settings, configs)
+    table, divided = read_table(measurements, select, settings, configs)
     from calibration.fit.forward import Forward
     from calibration.validation.accuracy_report import as_markdown, figures, judge
     from calibration.validation.held_out import fit_all
@@ -89,7 +90,7 @@ def validate(
         with progress_bar(f"without each {what}") as progress:
             splits.append(judge(table, what, forward, progress, fit=fit))
     if output is not None:
-        with replacing(output) as beside:
+        with replacing(output, force=force) as beside:
             beside.write_text(as_markdown(table, splits, _command()), encoding="utf-8")
     names = np.asarray(["|".join(str(getattr(r, field)) for field in by) for r in table.rows])
     whole = np.full(len(names), "all")
@@ -103,6 +104,7 @@ def validate(
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
+    say_of_rows(divided, weighed=False)
     for split in found:
         click.echo(f"without its {split['leave_out']}")
         columns = dict.fromkeys(key for row in split["groups"] for key in row)
@@ -132,8 +134,14 @@ def _percentages(row: dict[str, Any]) -> dict[str, Any]:
 
 @click.command()
 @click.argument("name", metavar="CALIBRATION", type=CALIBRATION)
-@click.argument("measurements")
+@click.argument("measurements", nargs=-1, required=True)
 @output_option("CSV file.")
+@click.option(
+    "--picture",
+    type=PATH,
+    metavar="FILE",
+    help="Picture of predicted against measured by metric: .png, .pdf or .svg.",
+)
 @click.option(
     "--by",
     cls=Listed,
@@ -147,66 +155,47 @@ def _percentages(row: dict[str, Any]) -> dict[str, Any]:
 @configs_option
 def predict(
     name: str,
-    measurements: str,
+    measurements: tuple[str, ...],
     output: Path | None,
+    picture: Path | None,
     by: tuple[str, ...],
     settings: tuple[str, ...],
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
-    """Predict every row of a table or report by a calibration, or by ideal rooflines.
+    """Predict every row of tables and reports by a calibration, or by ideal rooflines.
 
-    CALIBRATION is a name, a file, or `ideal`; MEASUREMENTS is as for `fit`.
+    CALIBRATION is a name, a file, or `ideal`; MEASUREMENTS are as for `fit`. Prints what was
+    measured beside what is predicted, by metric.
     """
-    import pandas as pd
-
+    from calibration.cli.print_predictions import print_predictions
     from calibration.fit.table import tabulate
     from calibration.measurements.column_defaults import read_settings
-    from calibration.measurements.table import read_measurements
+    from calibration.measurements.table import read_files
     from calibration.validation.predictions import predictions
     from sweep.engines.calibration_file import load_calibration
     from sweep.files.atomic import check_writable, replacing
+    from sweep.files.tables import without_formulas
     from sweep.specs.catalog import Catalog
 
     if output is not None:
         check_writable(output, force=force)
+    check_picture(picture, force=force)
     calibration = load_calibration(name)
     catalog = Catalog(configs)
-    rows = read_measurements(
+    rows = read_files(
         measurements, need_value=False, settings=read_settings(settings), catalog=catalog
     )
     frame = predictions(tabulate(rows, catalog), calibration)
     if output is not None:
-        with replacing(output) as beside:
-            frame.to_csv(beside, index=False)
+        with replacing(output, force=force) as beside:
+            without_formulas(frame).to_csv(beside, index=False)
         click.echo(f"{output}: {len(frame)} rows")
-    known = frame[frame["value"].notna() & (frame["quality"] != "suspect")]
-    if len(known) == 0:
-        return
-    ratio = known["predicted"] / known["value"]
-    grouped = ratio.groupby([known[name] for name in by])
-    table = pd.DataFrame(
-        {
-            "rows": grouped.size(),
-            "lowest": grouped.min(),
-            "median": grouped.median(),
-            "highest": grouped.max(),
-            "mean error": (ratio - 1).abs().groupby([known[name] for name in by]).mean(),
-        }
-    )
-    click.echo("predicted over measured")
-    print_rows(
-        [
-            {**dict(zip(by, key if len(by) > 1 else (key,), strict=True)), **_ratios(figures)}
-            for key, figures in zip(table.index.tolist(), table.to_dict("records"), strict=True)
-        ],
-        as_json=False,
-    )
+    if picture is not None:
+        from calibration.figures import draw_predictions
 
-
-def _ratios(figures: Any) -> dict[str, Any]:
-    return {
-        "rows": int(figures["rows"]),
-        **{name: f"{figures[name]:.2f}" for name in ("lowest", "median", "highest")},
-        "mean error": f"{figures['mean error']:.1%}",
-    }
+        figure = draw_predictions(frame)
+        with replacing(picture, force=force) as beside:
+            figure.savefig(beside, dpi=150, format=picture.suffix.removeprefix("."))
+        click.echo(f"{picture}")
+    print_predictions(frame, by)

@@ -1,5 +1,6 @@
 """Options and readers of tables that several commands share."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from sweep.errors import SpecError
 
 if TYPE_CHECKING:
     from calibration.fit.table import Table
+    from calibration.measurements.exclusions import Usable
     from calibration.measurements.table import Measurement
     from sweep.engines.calibration_file import Calibration
 
@@ -55,29 +57,40 @@ def load(name: str) -> "Calibration":
 
 def read_table(
     measurements: Sequence[str], select: str, settings: Sequence[str], configs: Sequence[str]
-) -> "tuple[Table, int]":
-    """Rows of several tables that a fit may use, and the number of suspect rows left out.
+) -> "tuple[Table, Usable]":
+    """Rows of several files that a fit may use, and all of them divided by that.
 
     Raises:
-        SpecError: A table or setting is invalid, or no rows are left.
+        SpecError: A file or setting is invalid, or no rows are left.
     """
+    from calibration.fit.capacity import doubt_overfull
     from calibration.fit.table import tabulate
     from calibration.measurements.column_defaults import read_settings
-    from calibration.measurements.table import read_measurements, without_suspects
+    from calibration.measurements.exclusions import sentences_about, usable
+    from calibration.measurements.table import read_files
     from sweep.specs.catalog import Catalog
 
-    catalog, filled = Catalog(configs), read_settings(settings)
-    rows: list[Measurement] = []
-    for path in measurements:
-        rows += read_measurements(path, settings=filled, catalog=catalog)
+    catalog = Catalog(configs)
+    rows = read_files(measurements, settings=read_settings(settings), catalog=catalog)
     if select:
         rows = _selected(rows, select)
-    kept, left_out = without_suspects(rows)
-    if not kept:
-        raise SpecError(
-            f"no rows left to fit: {len(left_out)} are suspect; give other measurements"
-        )
-    return tabulate(kept, catalog), len(left_out)
+    divided = usable(rows)
+    if not divided.kept:
+        reason = sentences_about("excluded", divided.left_out)[0]
+        raise SpecError(f"no rows left to fit ({reason}); give other measurements")
+    divided = dataclasses.replace(divided, kept=tuple(doubt_overfull(divided.kept, catalog)))
+    return tabulate(divided.kept, catalog), divided
+
+
+def say_of_rows(divided: "Usable", *, weighed: bool = True) -> None:
+    """Print which rows are excluded and which are weighed less, by metric and reason."""
+    from calibration.measurements.exclusions import doubtful, sentences_about
+
+    lines = sentences_about("excluded", divided.left_out)
+    if weighed:
+        lines += sentences_about("lower weight", doubtful(divided.kept))
+    for line in lines:
+        click.echo(line)
 
 
 def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":

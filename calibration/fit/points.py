@@ -12,6 +12,7 @@ import numpy as np
 from calibration.measurements.table import Measurement
 from sweep.engines.engine import Types
 from sweep.engines.known import engine_of
+from sweep.engines.traits import pooled_dtype
 from sweep.errors import SpecError, SpecWarning
 from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params, stack
 from sweep.grid.resolved import check_dtypes
@@ -20,6 +21,7 @@ from sweep.kernel.params import Point, Server
 from sweep.models.checkpoint import checkpoint
 from sweep.models.read import read_model
 from sweep.schema.axes import SERVER
+from sweep.schema.terms import PARTS
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
@@ -50,7 +52,7 @@ class Group:
 
     Attributes:
         variable: Variable that the kernel computes for them.
-        rows: Their indices among all rows. [count]
+        rows: Their indices among all rows; all arrive at a rate, or none does. [count]
         point: Their points, with a leading axis over the rows.
     """
 
@@ -124,12 +126,34 @@ def recipe_of(row: Measurement, catalog: Catalog) -> PrecisionSpec:
         SpecError: The recipe is unknown, or nothing computes in its types.
     """
     if row.precision == CHECKPOINT.name:
-        return checkpoint(catalog.model(row.model)).recipe
+        return _agreeing(row, checkpoint(catalog.model(row.model)).recipe)
     if row.precision is not None:
-        return catalog.precision(row.precision)
+        return _agreeing(row, catalog.precision(row.precision))
     types = Types(row.weight_dtype, row.activation_dtype, row.kv_dtype)
     latent = has_latent_cache(read_model(catalog.model(row.model)))
     return engine_of(row.engine).recipe(types, latent=latent)
+
+
+def _agreeing(row: Measurement, recipe: PrecisionSpec) -> PrecisionSpec:
+    """The recipe that a row names, unless its types contradict it.
+
+    Raises:
+        SpecError: They do.
+    """
+    linear = [recipe.part(part) for part in PARTS]
+    of_recipe = {
+        "weight_dtype": {part.weight_dtype for part in linear},
+        "activation_dtype": {part.activation_dtype for part in linear},
+        "kv_dtype": {recipe.kv_dtype},
+    }
+    for column, dtypes in of_recipe.items():
+        stated = getattr(row, column) if column in row.model_fields_set else None
+        if stated is not None and pooled_dtype(stated) not in set(map(pooled_dtype, dtypes)):
+            raise SpecError(
+                f"{column}: {stated} contradicts the precision {row.precision}, which has "
+                f"{' and '.join(sorted(dtypes))}; keep one of them"
+            )
+    return recipe
 
 
 def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
@@ -146,7 +170,7 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
     structures = {key: jax.tree.structure(model_params(blocks)) for key, blocks in served.items()}
     members: dict[Any, list[int]] = {}
     for index, row in enumerate(rows):
-        key = VARIABLES[row.scenario, row.metric], structures[_served(row)]
+        key = VARIABLES[row.scenario, row.metric], structures[_served(row)], arrives(row)
         members.setdefault(key, []).append(index)
     return [
         Group(key[0], np.asarray(indices), _points([rows[i] for i in indices], served, catalog))
@@ -188,6 +212,11 @@ def _points(
         "concurrency": np.asarray([float(_clients(row)) for row in rows]),
         **{name: given(name, 1) for name in ("batch_size", "isl", "osl")},
     }
+    if arrives(rows[0]):
+        del numbers["num_requests"], numbers["concurrency"]
+        # Each replica gets its share of the requests.
+        numbers["request_rate"] = given("request_rate", 1) / numbers["dp"]
+        numbers["burstiness"] = given("burstiness", 1)
     empty: dict[str, Any] = dict.fromkeys(numbers, 0.0)
     scalar = Point(
         model=_gather([_served(row) for row in rows], lambda key: model_params(served[key])),
@@ -200,6 +229,11 @@ def _points(
         lambda point: [getattr(point, name) for name in numbers], scalar, list(numbers.values())
     )
     return rows_of
+
+
+def arrives(row: Measurement) -> bool:
+    """Whether requests arrive at a rate, in place of clients that wait for answers."""
+    return row.request_rate is not None
 
 
 def _clients(row: Measurement) -> float:
@@ -241,7 +275,10 @@ def recipes_of(rows: Sequence[Measurement], catalog: Catalog) -> list[PrecisionS
         SpecError: A row states an impossible one; the message names the first such row.
     """
     keys = [
-        (r.engine, r.precision, r.weight_dtype, r.activation_dtype, r.kv_dtype, r.model)
+        (
+            *(r.engine, r.model, r.precision, r.weight_dtype, r.activation_dtype, r.kv_dtype),
+            "weight_dtype" in r.model_fields_set,
+        )
         for r in rows
     ]
     return each(rows, keys, lambda index: recipe_of(rows[index], catalog))

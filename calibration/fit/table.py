@@ -19,7 +19,7 @@ from calibration.fit.points import (
     warn_of_layouts,
 )
 from calibration.fit.solver import DOUBTFUL_WEIGHT
-from calibration.measurements.table import CLIENT_TTFT, Measurement
+from calibration.measurements.measurement import CLIENT_TTFT, Measurement
 from sweep.engines.traits import Traits, experts_of, traits_of
 from sweep.kernel.block import Block, is_routed
 from sweep.models.read import read_model
@@ -84,6 +84,7 @@ def configuration(row: Measurement) -> str:
         *(row.engine, row.scenario, row.model, row.hardware, row.tp, row.pp, row.ep),
         *(row.dp_attention, row.precision, row.weight_dtype, row.activation_dtype, row.kv_dtype),
         *(row.batch_size, row.concurrency, row.isl, row.osl),
+        *([row.request_rate] if row.request_rate is not None else []),
     )
     return "|".join(map(str, fields))
 

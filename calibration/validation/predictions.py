@@ -24,8 +24,8 @@ def predictions(table: Table, calibration: Calibration | None) -> pd.DataFrame:
     Intervals contain 90 % of the figures of the kinds of rows that the calibration was judged on.
     Ideal rooflines, for which `calibration` is `None`, have none. Flags name what a row
     extrapolates to, and `other_engine`, of which the calibration has seen nothing,
-    `unknown_version`, which counts as the latest, and `infeasible`, for a row that does not fit in
-    memory.
+    `unknown_version`, which counts as the latest, `infeasible`, for a row that does not fit in
+    memory, and `more_clients_than_fit`, for one whose clients wait for one another.
     """
     frame = pd.DataFrame([row.model_dump() for row in table.rows])
     if calibration is None:
@@ -57,6 +57,7 @@ def _faults(table: Table, calibration: Calibration, values: Array) -> dict[str, 
         "other_engine": _of_others(table, calibration),
         "unknown_version": np.asarray([_unknown(row.engine_version) for row in table.rows]),
         "infeasible": _infeasible(table, values),
+        "more_clients_than_fit": _overfull(table, values),
     }
 
 
@@ -83,6 +84,23 @@ def _infeasible(table: Table, values: Array) -> Array:
     with np.errstate(divide="ignore"):
         found, _ = Forward(groups, FACTORS, slopes=False).log_figures(values)
     return ~np.isfinite(found)
+
+
+def _overfull(table: Table, values: Array) -> Array:
+    """Whether clients of each row keep more requests open than fit in memory, under its factors."""
+    clients = np.asarray([row.concurrency or 0 for row in table.rows], float)
+    groups = [
+        dataclasses.replace(group, variable="max_concurrency")
+        for group in table.groups
+        if np.any(clients[group.rows] > 0) and table.rows[group.rows[0]].scenario == "inflight"
+    ]
+    held = np.full(len(table.rows), np.inf)
+    if groups:
+        with np.errstate(divide="ignore"):
+            found, _ = Forward(groups, FACTORS, slopes=False).log_figures(values)
+        places = np.concatenate([group.rows for group in groups])
+        held[places] = np.floor(np.exp(found[places]) + 1e-6)
+    return (held >= 1) & (held < clients)
 
 
 def _intervals(table: Table, calibration: Calibration) -> Iterator[tuple[Array, Array, Array]]:

@@ -19,6 +19,7 @@ from sweep.decisions.operator_breakdown import (
 )
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.errors import GridError
+from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
@@ -30,7 +31,7 @@ from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
 from sweep.kernel.state_memory import state_memory, stateful
-from sweep.runs.run import run_resolved
+from sweep.runs.run import run_cell
 from sweep.schema.intervals import CALIBRATED, ENDS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
@@ -159,7 +160,7 @@ def explain(
     if several:
         raise GridError(f"explain takes one cell; give one {' and one '.join(several)}")
     numbers = {axis: values[0] for axis, values in one.numbers.items()}
-    found = run_resolved(one, dtype="float64", keep_infeasible=True, calibration=calibration)
+    found = run_cell(one, calibration)
     values = {str(name): float(array) for name, array in found.squeeze().data_vars.items()}
     reason = int(values["infeasible_reason"])
     return Explanation(
@@ -201,7 +202,7 @@ def _phases(
     (_, blocks), shown = one.models[0], contexts if osl > 1 else {"prefill": isl}
     with _float64():
         point = _cell(one, {**numbers, "context_len": contexts["decode_step"]}, calibration)
-        found = jax.tree.map(np.asarray, _by_operator(point))
+        found = computed(_by_operator, point)
     return tuple(_phase(name, tokens, blocks, found[name]) for name, tokens in shown.items())
 
 
@@ -223,11 +224,7 @@ def _phase(name: str, tokens: float, blocks: Sequence[Block], found: Mapping[str
 
 
 def _by_operator(point: Point) -> dict[str, dict[str, jax.Array]]:
-    """Amounts by operator, in the order of `operator_names`, and the host's time, by phase.
-
-    Not compiled: for one cell the operations one by one take less time than a compilation, and
-    they are the same for all models.
-    """
+    """Amounts by operator, in the order of `operator_names`, and the host's time, by phase."""
     blocks = point.model.blocks
 
     def summed(amounts: Amounts) -> dict[str, jax.Array]:
@@ -249,7 +246,7 @@ def _elasticities(
     one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> dict[str, dict[str, float]]:
     with _float64():
-        found = jax.tree.map(np.asarray, _derivatives(_cell(one, numbers, calibration)))
+        found = computed(_derivatives, _cell(one, numbers, calibration))
     return {
         name: dict(zip(RESOURCES, found[name].tolist(), strict=True))
         for name in QUANTITIES

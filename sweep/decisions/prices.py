@@ -39,6 +39,9 @@ def read_prices(path: Path) -> Prices:
             f"{path}: must have the columns {' and '.join(COLUMNS)}, and at least one row"
         )
     name, price = COLUMNS
+    short_row = next((row for row in rows if row[name] is None or row[price] is None), None)
+    if short_row is not None:
+        raise SpecError(f"{path}: a row has fewer columns than the header: {short(short_row)}")
     twice = [held for held, count in Counter(row[name] for row in rows).items() if count > 1]
     if twice:
         raise SpecError(f"{path}: {twice[0]:.80} is listed twice; keep one row")

@@ -54,7 +54,9 @@ def refusal(found: Recommendation) -> str:
         for limit in over.index
         if over[limit] > 1
     ]
-    return f"nothing meets the limits; nearest is {described(row)}: {'; '.join(failed)}"
+    # The replicas for an absurd rate are no number, which exceeds no limit.
+    reasons = "; ".join(failed) or "it would need more replicas than can be counted"
+    return f"nothing meets the limits; nearest is {described(row)}: {reasons}"
 
 
 def _failure(limit: str, row: Row, over: float, demand: Demand) -> str:

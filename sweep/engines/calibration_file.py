@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from sweep.engines.calibration_checks import (
+    check_deviations,
+    check_factors,
+    check_intervals,
+    check_provenance,
+    check_seen,
+)
 from sweep.engines.engine import Settings
 from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import (
@@ -23,10 +30,11 @@ from sweep.engines.traits import AXES_OF_TRAITS, Traits, traits_of_levels
 from sweep.errors import SpecError
 from sweep.kernel.block import Block
 from sweep.kernel.factors import FACTORS, IDEAL
-from sweep.specs.files import read_mapping
+from sweep.specs.files import mapping_of, read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.parsing import NotNegative, Positive, Spec, nearest, parse
 from sweep.specs.precision import PrecisionSpec
+from sweep.specs.seal import fault_of_seal
 from sweep.specs.shipped import shipped_configs
 
 IDEAL_NAME = "ideal"
@@ -85,6 +93,15 @@ class Calibration(Spec):
     seen: dict[str, list[str]] = Field(default_factory=dict)
     spreads: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     ranges: dict[str, dict[str, Span]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Calibration":
+        check_factors(self.factors, self.settings)
+        check_deviations(self.deviations)
+        check_intervals(self.halfwidths, self.spreads, self.ranges)
+        check_seen(self.seen)
+        check_provenance(self.provenance)
+        return self
 
     @property
     def digest(self) -> str:
@@ -192,13 +209,13 @@ def load_calibration(name: str | Path) -> Calibration | None:
         guess = nearest(str(name), known) or f"; known: {', '.join(known)}, or a file"
         raise SpecError(f"unknown calibration {str(name)!r}{guess}")
     data = _from_netcdf(path) if path.suffix == ".nc" else read_mapping(path)
-    calibration = parse(Calibration, {"name": path.stem, **data}, str(path))
-    for where, names in (("factors", calibration.factors), ("deviations", calibration.deviations)):
-        for factor in names:
-            if factor not in FACTORS:
-                guess = nearest(factor, list(FACTORS)) or f"; known: {', '.join(FACTORS)}"
-                raise SpecError(f"{path}: {where}: unknown factor {factor!r}{guess}")
-    return calibration
+    recorded = data.pop(SEAL_KEY, None)
+    if recorded is not None and recorded != content_seal(data):
+        raise SpecError(
+            f"{path}: its content differs from its {SEAL_KEY}, so it was damaged or edited; if you "
+            f"edited it, delete the line {SEAL_KEY!r}, else fit it again or copy it again"
+        )
+    return parse(Calibration, {"name": path.stem, **data}, str(path))
 
 
 def calibration_of(
@@ -238,16 +255,32 @@ ATTRIBUTE = "llm_sweep_calibration"
 """Attribute of a NetCDF file that repeats the plain text beside it."""
 FORMER_ATTRIBUTE = "llm_sweep_efficiency"
 """The same in older files."""
+SEAL_KEY = "seal"
+"""Key of the checksum of all other keys; files without it are read too."""
+
+
+def content_seal(data: Mapping[str, Any]) -> str:
+    """Checksum of the content of a calibration file, whatever its layout and comments.
+
+    Args:
+        data: The file as it is read, without the key `SEAL_KEY`.
+    """
+    text = json.dumps(data, sort_keys=True, default=str)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _from_netcdf(path: Path) -> dict[str, Any]:
     import netCDF4
 
     try:
-        with netCDF4.Dataset(path) as dataset:
-            known = ATTRIBUTE if ATTRIBUTE in dataset.ncattrs() else FORMER_ATTRIBUTE
-            text = dataset.getncattr(known)
-    except (OSError, AttributeError) as error:
-        raise SpecError(f"{path}: not a calibration: {error}") from None
-    found: dict[str, Any] = json.loads(text)
-    return found
+        fault = fault_of_seal(path, needed=False)
+        if not fault:
+            with netCDF4.Dataset(path) as dataset:
+                known = ATTRIBUTE if ATTRIBUTE in dataset.ncattrs() else FORMER_ATTRIBUTE
+                text = dataset.getncattr(known)
+    except (OSError, AttributeError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SpecError(f"{path}: not a calibration: {reason:.200}") from None
+    if fault:
+        raise SpecError(f"{path}: {fault}; fit it again or copy it again")
+    return mapping_of(str(text), f"{path}: {known}", "JSON")

@@ -13,6 +13,8 @@ from sweep.schema.intervals import BEYOND, CALIBRATED, EXTRAPOLATION, SCENARIO_O
 
 INTERVAL = 0.9
 """Share of figures that an interval is meant to contain. [1]"""
+WIDEST = 20.0
+"""Widest half of an interval of a logarithm: a factor of half a billion. [1]"""
 UNMEASURED = 1.5
 """Width of an interval, relative to `seen`, for an extrapolation that no row measures. [1]"""
 RANGED = {
@@ -79,7 +81,8 @@ class Intervals:
         mask = CALIBRATED[variable].mask
         usual = self.usual[variable].astype(dtype)[self.extrapolation[mask]]
         widths: Array = usual * self.spread[mask].astype(dtype)
-        return widths
+        # Factors of calibrations that others wrote may multiply to more than a float can hold.
+        return np.asarray(np.minimum(widths, np.asarray(WIDEST, dtype)))
 
 
 def unseen_bits(seen: Mapping[str, Sequence[str]], subjects: Subjects) -> Array:
@@ -125,11 +128,17 @@ def bands(numbers: Numbers) -> dict[str, Array]:
     held = numbers.get("concurrency", np.asarray(np.nan))
     requests = np.where(np.isnan(held), batch, held) if "concurrency" in numbers else batch
     given = {"requests": requests, "gpus": numbers.get("gpus", np.asarray(np.nan))}
-    return {name: _banded(np.asarray(values), BANDS[name]) for name, values in given.items()}
+    return {name: _banded(np.asarray(values), name) for name, values in given.items()}
 
 
-def _banded(values: Array, ends: Sequence[int]) -> Array:
-    names = np.asarray([*(f"to {end}" for end in ends), f"above {ends[-1]}", "full"])
+def bands_of(name: str) -> tuple[str, ...]:
+    """Labels of the bands of a quantity of `BANDS`, from the lowest."""
+    ends = BANDS[name]
+    return (*(f"to {end}" for end in ends), f"above {ends[-1]}", "full")
+
+
+def _banded(values: Array, name: str) -> Array:
+    names, ends = np.asarray(bands_of(name)), BANDS[name]
     place = np.searchsorted(np.asarray(ends), values)
     return np.asarray(names[np.where(np.isnan(values), len(ends) + 1, place)])
 

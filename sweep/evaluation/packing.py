@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Float
 
 from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params
@@ -53,15 +54,15 @@ def _unpacked_type(leaf: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.dtype
 
 
 def unpacked(value: Any) -> Any:
-    """Unpack a tree whose leading axis is mapped over; return anything else unchanged."""
+    """Unpack trees, each leaf along the leading axis; return anything else unchanged."""
     if not isinstance(value, Packed):
         return value
-    ends = np.cumsum([prod(shape) for shape, _ in value.leaves])
-    split = jnp.split(jnp.asarray(value.numbers), ends[:-1])
-    leaves = [
-        numbers.reshape(shape).astype(dtype)
-        for numbers, (shape, dtype) in zip(split, value.leaves, strict=True)
-    ]
+    numbers, start, leaves = jnp.asarray(value.numbers), 0, []
+    for shape, dtype in value.leaves:
+        end = start + prod(shape)
+        own = lax.slice_in_dim(numbers, start, end, axis=-1)
+        leaves.append(own.reshape(*numbers.shape[:-1], *shape).astype(dtype))
+        start = end
     return jax.tree.unflatten(value.structure, leaves)
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from sweep.errors import SchemaError
+from sweep.evaluation.outer_product import Spread, outer_product
 from sweep.evaluation.packing import unpacked
 from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
@@ -41,30 +43,27 @@ def kernel(dims: Over, keep_infeasible: bool, factors: Over = ()) -> Any:
         SchemaError: When called, if a variable varies over an axis that its dims do not list.
     """
 
-    def outer_product(
+    def mapped(
         buffers: dict[str, jax.Array], factor_values: dict[str, Any], *axes: Any
     ) -> dict[str, jax.Array]:
         del buffers
-        arguments = factor_values, *axes
-        mapped = one_cell = _one_cell(tuple(name for name, _ in dims), keep_infeasible)
-        for axis in reversed(AXES):
-            if _has(axis, arguments):
-                out_axes = {name: 0 if axis in over else None for name, over in dims}
-                mapped = jax.vmap(mapped, _in_axes(axis, factors), out_axes)
-        try:
-            return mapped(*arguments)
-        except ValueError as refusal:
-            # JAX refuses an undeclared axis, in words of its own that name neither.
-            raise _undeclared_axis(one_cell, arguments, dims, factors) or refusal from None
+        arguments = factor_values, *map(unpacked, axes)
+        leaves, tree = jax.tree.flatten(arguments)
+        one_cell = _one_cell(tuple(name for name, _ in dims), keep_infeasible)
+        found = outer_product(
+            lambda *cell: one_cell(*jax.tree.unflatten(tree, cell)),
+            leaves,
+            _axes_of_leaves(arguments, factors),
+        )
+        sizes = {axis: _length(value) for axis, value in zip(AXES, axes, strict=True)}
+        return {name: _over_its_dims(name, found[name], over, sizes) for name, over in dims}
 
-    return jax.jit(
-        outer_product, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS
-    )
+    return jax.jit(mapped, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS)
 
 
 def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
     def one_cell(factor_values: dict[str, Any], *axes: Any) -> dict[str, jax.Array]:
-        given = {name: unpacked(value) for name, value in zip(AXES, axes, strict=True)}
+        given = dict(zip(AXES, axes, strict=True))
         point = Point(**given, factors=Factors(**factor_values))
         request = Request(point, keep_infeasible=keep_infeasible)
         return {name: _stored(getattr(request, name), name) for name in names}
@@ -72,39 +71,41 @@ def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
     return one_cell
 
 
-def _has(axis: str, arguments: tuple[Any, ...]) -> bool:
-    return arguments[1 + AXES.index(axis)] is not None
+def _axes_of_leaves(arguments: tuple[Any, ...], factors: Over) -> list[tuple[int, ...]]:
+    """Positions in `AXES` of the axes of each leaf of the arguments."""
+    factor_values, *axes = arguments
+    over = dict(factors)
+    # JAX takes the leaves of a dictionary in the order of its keys.
+    found = [tuple(map(AXES.index, over[name])) for name in sorted(factor_values)]
+    for place, each in enumerate(axes):
+        found += [(place,)] * len(jax.tree.leaves(each))
+    return found
 
 
-def _in_axes(axis: str, factors: Over) -> tuple[Any, ...]:
-    """The argument that is mapped over `axis`, and the factors that vary along it."""
-    over_factors = {name: 0 if axis in over else None for name, over in factors}
-    return over_factors, *(0 if other == axis else None for other in AXES)
+def _length(value: Any) -> int | None:
+    """Length of an axis; `None` if the grid lacks it."""
+    leaves = jax.tree.leaves(value)
+    return leaves[0].shape[0] if leaves else None
 
 
-def _undeclared_axis(
-    one_cell: OneCell, arguments: tuple[Any, ...], dims: Over, factors: Over
-) -> SchemaError | None:
-    """The error that names a variable and an axis missing from its dims, if there is one."""
-    present = [axis for axis in AXES if _has(axis, arguments)]
-    for name, over in dims:
-        for missing in (axis for axis in present if axis not in over):
-
-            def one_variable(*cell: Any, name: str = name) -> jax.Array:
-                return one_cell(*cell)[name]
-
-            mapped: Callable[..., jax.Array] = one_variable
-            for axis in reversed(present):
-                out_axis = None if axis == missing else 0
-                mapped = jax.vmap(mapped, _in_axes(axis, factors), out_axis)
-            try:
-                jax.eval_shape(mapped, *arguments)
-            except ValueError:
-                return SchemaError(
-                    f"{name} varies over {missing}, which its dims in sweep/schema/variables.py "
-                    f"do not list: add {missing} to them, or compute {name} without it"
-                )
-    return None
+def _over_its_dims(
+    name: str, found: Spread, dims: tuple[str, ...], sizes: dict[str, int | None]
+) -> jax.Array:
+    """A variable over all axes of its dims, which include those along which it varies."""
+    for place in found.axes:
+        if AXES[place] not in dims:
+            raise SchemaError(
+                f"{name} varies over {AXES[place]}, which its dims in sweep/schema/variables.py "
+                f"do not list: add {AXES[place]} to them, or compute {name} without it"
+            )
+    own = found.array.shape[len(found.axes) :]
+    over = [axis for axis in AXES if axis in dims and sizes[axis] is not None]
+    places = [over.index(AXES[place]) for place in found.axes]
+    shape = *(sizes[axis] for axis in over), *own
+    stretched: jax.Array = lax.broadcast_in_dim(
+        found.array, shape, [*places, *range(len(over), len(shape))]
+    )
+    return stretched
 
 
 def _stored(value: Any, name: str) -> jax.Array:

@@ -10,10 +10,10 @@ from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
 from sweep.files.foreign import UNREADABLE, check_attributes, check_axes
 from sweep.files.rounding import CONTAINER
-from sweep.files.seal import fault_of_seal, seal
 from sweep.grid.dataset import SCHEMA_VERSION
 from sweep.grid.thresholds import VERIFIED_BYTES
 from sweep.schema.axes import LABELLED
+from sweep.specs.seal import fault_of_seal, seal
 
 LABEL_SUFFIX = "_name"
 """Suffix of the label variable of an axis: CF requires coordinate variables to be numeric."""

@@ -11,8 +11,8 @@ from sweep.files.atomic import check_writable, replacing
 from sweep.files.encoding import Progress, Storage, chunk_shape, encoded, encoded_regions
 from sweep.files.netcdf import encoding, with_label_variables
 from sweep.files.rounding import ALGORITHM, CONTAINER, bits_of, rounding_attributes
-from sweep.files.seal import seal
 from sweep.grid.thresholds import NETCDF_CHUNK_CELLS
+from sweep.specs.seal import seal
 
 MARK = "_QuantizeBitRoundNumberOfSignificantBits"
 

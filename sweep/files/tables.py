@@ -74,7 +74,28 @@ def _frame(subgrid: xr.Dataset) -> pd.DataFrame:
 
 def _write_csv(frames: Iterator[pd.DataFrame], path: Path, storage: Storage) -> None:
     for number, frame in enumerate(frames):
-        frame.to_csv(path, mode="a" if number else "w", header=not number, index=False)
+        plain = without_formulas(frame)
+        plain.to_csv(path, mode="a" if number else "w", header=not number, index=False)
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First signs of a cell that spreadsheets compute [1].
+
+[1] OWASP, "CSV Injection".
+"""
+
+
+def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an apostrophe before texts that a spreadsheet would compute."""
+
+    def plain(value: Any) -> Any:
+        computed = isinstance(value, str) and value.startswith(FORMULA)
+        return f"'{value}" if computed else value
+
+    texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    return frame.assign(**{str(name): frame[name].map(plain) for name in texts}).rename(
+        columns=plain
+    )
 
 
 def _write_parquet(frames: Iterator[pd.DataFrame], path: Path, storage: Storage) -> None:

@@ -81,6 +81,23 @@ class Config:
         """Build an error about `key` of this config."""
         return SpecError(f"{self.where}: {key}: {problem}")
 
+    def require(self, *facts: str, none: str) -> None:
+        """Check that one of `facts` is stated, by any spelling, if only as null.
+
+        A class has a default of its own for such a key, which a config that a person wrote may
+        lack by mistake: the model would be another one.
+
+        Args:
+            facts: The facts.
+            none: What to write where the model has none, for the message.
+
+        Raises:
+            SpecError: No key states one.
+        """
+        keys = [key for fact in facts for key in spellings(fact)]
+        if not any(key in self._data for key in keys):
+            raise self.error(keys[0], f"missing, and the model's structure depends on it; {none}")
+
     def given(self, *facts: str) -> str | None:
         """Return the first key that states one of `facts`, by any spelling.
 

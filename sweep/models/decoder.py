@@ -156,6 +156,7 @@ def _with_latents(config: Config, base: Block) -> Block:
     if config.flag("attention_bias", False):
         raise config.error("attention_bias", "true is not supported with latent attention")
     config.passes_over("num_key_value_heads", "head_dim", "qk_head_dim")
+    config.require("q_lora_rank", none="write null if queries are not compressed")
     return dataclasses.replace(
         base,
         kv_heads=1,
@@ -242,6 +243,9 @@ def _shared_size(config: Config, experts: Experts, size: int, count: int) -> int
     """Return the width of all shared experts together. [count]"""
     if not experts.shared:
         return 0
+    # Configs in the manner of DeepSeek's state both what is dense and what is shared.
+    if not experts.shared_count and config.given("dense_first") is not None:
+        config.require("shared_experts", "shared_size", none="write 0 if there are none")
     key = config.given("shared_experts")
     stated = config.get(key) if key else None
     number = (

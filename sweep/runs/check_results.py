@@ -11,7 +11,6 @@ import xarray as xr
 
 from sweep.errors import GridError, ResultError
 from sweep.files.netcdf import open_file
-from sweep.files.seal import fault_of_seal
 from sweep.grid.dataset import CONVENTIONS, axis_attributes, recorded_grid, variable_attributes
 from sweep.queries.best import BEST
 from sweep.queries.pareto import FRONT
@@ -20,6 +19,7 @@ from sweep.runs.open_results import open_directory
 from sweep.runs.run_folder import Directory
 from sweep.schema.axes import AXES, LABELLED
 from sweep.schema.variables import VARIABLES, dims_of
+from sweep.specs.seal import fault_of_seal
 
 CF_TEST = "cf:1.11"
 GLOBAL_ATTRIBUTES = (

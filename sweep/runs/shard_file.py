@@ -12,7 +12,7 @@ from xarray.backends import NetCDF4DataStore
 from sweep.errors import ResultError
 from sweep.files.atomic import replacing
 from sweep.files.netcdf import encoding, with_label_variables
-from sweep.files.seal import fault_of_seal, seal
+from sweep.specs.seal import fault_of_seal, seal
 
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, AttributeError)
 """Errors that the NetCDF library raises on a file of another kind."""

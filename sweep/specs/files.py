@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -13,13 +13,15 @@ from sweep.specs.parsing import short
 
 DEEPEST = 200
 """Nested brackets a specification may have. [count]"""
-MALFORMED = (TypeError, KeyError, AttributeError)
+MALFORMED = (TypeError, LookupError, AttributeError)
 """Exceptions of PyYAML for a tag whose value does not fit it."""
 MOST_VALUES = 10**6
 """Most values of a specification, those of an alias wherever it is used. [count]"""
 DIGITS = 100
 """Most digits of a number. [count]"""
 TOO_LARGE = 10**DIGITS
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character beyond the first 65,536, which no file can contain on its own."""
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -36,19 +38,32 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: not a text file in UTF-8") from None
     except ValueError as error:
         raise SpecError(f"{path}: not a file name: {error}") from None
-    _check_depth(text, path)
+    return mapping_of(text, f"{path}", "JSON" if path.suffix == ".json" else "YAML")
+
+
+def mapping_of(text: str, where: str, language: Literal["JSON", "YAML"]) -> dict[str, Any]:
+    """Parse text that contains a mapping.
+
+    Args:
+        text: The text.
+        where: Its name in errors.
+        language: What it is written in.
+
+    Raises:
+        SpecError: It is not valid, contains something else, or expands to too much.
+    """
+    _check_depth(text, where)
     try:
-        if path.suffix == ".json":
+        if language == "JSON":
             data = json.loads(text, object_pairs_hook=_unique)
         else:
             data = yaml.load(text, _UniqueKeys)
-        _count(data, {}, f"{path}")
+        _count(data, {}, where)
     except (yaml.YAMLError, ValueError, RecursionError, *MALFORMED) as error:
         reason = " ".join(str(error).split())
-        language = "JSON" if path.suffix == ".json" else "YAML"
-        raise SpecError(f"{path}: not valid {language}: {reason:.200}") from None
+        raise SpecError(f"{where}: not valid {language}: {reason:.200}") from None
     if not isinstance(data, dict):
-        raise SpecError(f"{path}: must contain a mapping of keys, not {type(data).__name__}")
+        raise SpecError(f"{where}: must contain a mapping of keys, not {type(data).__name__}")
     return data
 
 
@@ -66,6 +81,8 @@ def _count(data: Any, known: dict[int, int | None], where: str) -> int:
     """
     if isinstance(data, int) and abs(data) >= TOO_LARGE:
         raise SpecError(f"{where}: a number of more than {DIGITS} digits; write a smaller one")
+    if isinstance(data, str) and HALF.search(data):
+        raise SpecError(f"{where}: {short(data)} contains half of a character; write all of it")
     if not isinstance(data, dict | list):
         return 1
     if id(data) in known:
@@ -79,6 +96,7 @@ def _count(data: Any, known: dict[int, int | None], where: str) -> int:
     for key, value in pairs:
         if not isinstance(key, str):
             raise SpecError(f"{where}: the key {short(key)} is no text; write it in quotes")
+        _count(key, known, where)
         total += _count(value, known, f"{where}: {key:.80}" if key else where)
     if total > MOST_VALUES:
         raise SpecError(f"{where}: more than {MOST_VALUES:,} values, aliases written out")
@@ -86,13 +104,13 @@ def _count(data: Any, known: dict[int, int | None], where: str) -> int:
     return total
 
 
-def _check_depth(text: str, path: Path) -> None:
+def _check_depth(text: str, where: str) -> None:
     """Refuse brackets nested so deep that libyaml would overflow the stack on them."""
     depth = 0
     for bracket in re.finditer(r"[\[{}\]]", text):
         depth += 1 if bracket.group() in "[{" else -1
         if depth > DEEPEST:
-            raise SpecError(f"{path}: nested deeper than {DEEPEST} levels")
+            raise SpecError(f"{where}: nested deeper than {DEEPEST} levels")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

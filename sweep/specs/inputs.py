@@ -38,15 +38,15 @@ def check_regular(path: Path) -> None:
     open_input(path).close()
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """Text of a regular file of at most `LARGEST_TEXT` bytes, all line ends alike.
+def read_text(path: Path, encoding: str = "utf-8", largest: int = LARGEST_TEXT) -> str:
+    """Text of a regular file of at most `largest` bytes, all line ends alike.
 
     Raises:
         OSError: As `open_input`, or it is larger.
         ValueError: It is not text in this encoding, or as `open_input`.
     """
     with open_input(path) as file:
-        content = file.read(LARGEST_TEXT + 1)
-    if len(content) > LARGEST_TEXT:
-        raise OSError(errno.EFBIG, f"is larger than {LARGEST_TEXT:,} bytes", str(path))
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(errno.EFBIG, f"is larger than {largest:,} bytes", str(path))
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")

@@ -11,7 +11,8 @@ from sweep.specs.short_names import meant
 TUNED = {"instruct", "it", "chat", "hf", "meta", "base", "thinking"}
 """Words of a model's name that change neither its sizes nor its cost."""
 NARROW = re.compile(
-    r"(nv|mx)?fp[48]|int[48]|nf4|awq|gptq|bnb|gguf|mlx|[48]bit|(quantized\.)?w\d+a\d+"
+    r"(nv|mx)?fp[468]|int[2-8](wo)?|nf4|awq|gptq|bnb|gguf|ggml|mlx|exl[23]|hqq|eetq|aqlm|quip|qat"
+    r"|i?q[1-8](_[0-9a-z]+)*|[2-8]bits?|\d(\.\d+)?bpw|quantized|(quantized\.)?w\d+a\d+"
 )
 """Words of a model's name that mean weights of fewer than 16 bits."""
 WIDE = re.compile(r"bf16|fp16|dynamic|kv")
@@ -114,7 +115,9 @@ def check_checkpoint(identifier: str, name: str, own: str | None) -> None:
 
 def is_narrow(identifier: str) -> bool:
     """Whether an identifier says that the weights have fewer than 16 bits."""
-    return any(NARROW.fullmatch(word) for word in _words(identifier))
+    # Files and servers separate words by other signs too: `model.Q4_K_M.gguf`, `llama3.1:8b-q8_0`.
+    words = [*_words(identifier), *re.split(r"[-_.:/@+ ]", _last(identifier))]
+    return any(NARROW.fullmatch(word) for word in words)
 
 
 def _recipe(identifier: str) -> str:

@@ -1,0 +1,78 @@
+"""Checks of a run's figures against one another: Little's law, latencies, tokens.
+
+Reference:
+    J. D. C. Little, "A Proof for the Queuing Formula: L = λW", Operations Research 9 (1961).
+"""
+
+from calibration.benchmark_reports.report import Report
+
+TOLERANCE = 0.05
+"""Difference beyond which figures contradict one another. [1]"""
+COMPOSED = 0.1
+"""The same for a latency composed of means over requests of different lengths. [1]"""
+
+
+def doubt_contradictions(report: Report, duration: float | None = None) -> None:
+    """Doubt a run whose figures contradict one another.
+
+    Args:
+        report: The report.
+        duration: Length of the run, if it is stated. [s]
+    """
+    _check_latency(report)
+    _check_little(report)
+    _check_tokens(report, duration)
+
+
+def composed_latency(report: Report) -> float | None:
+    """Time to first token and of all later ones, if both were measured. [s]"""
+    ttft, tpot = report.figures.get("ttft"), report.figures.get("tpot")
+    osl = report.columns["osl"]
+    if ttft is None or tpot is None or osl is None:
+        return None
+    return float(ttft + (osl - 1) * tpot)
+
+
+def _check_latency(report: Report) -> None:
+    composed, stated = composed_latency(report), report.latency
+    if composed is None or stated is None:
+        return
+    if abs(composed / stated - 1) > COMPOSED:
+        for metric in ("ttft", "tpot"):
+            report.doubt(
+                metric,
+                f"a request took {stated:.3g} s, and its first and later tokens {composed:.3g} s",
+            )
+
+
+def _check_little(report: Report) -> None:
+    """Compare the mean number of open requests with that of clients.
+
+    The last requests of a run end over one latency, in which half of the clients are idle on
+    average: N / 2n of the time of N clients that send n requests.
+    """
+    columns, throughput = report.columns, report.figures.get("output_throughput")
+    latency = report.latency or composed_latency(report)
+    clients, osl, sent = (columns.get(c) for c in ("concurrency", "osl", "num_requests"))
+    if throughput is None or latency is None or clients is None or osl is None:
+        return
+    opened = throughput / osl * latency
+    idle = min(clients / (2 * sent), 0.5) if sent else 0.5
+    if not (1 - TOLERANCE) * (1 - idle) * clients <= opened <= (1 + TOLERANCE) * clients:
+        report.doubts.append(
+            f"{opened:.4g} requests were open on average by Little's law, and {clients} clients "
+            "kept them open"
+        )
+
+
+def _check_tokens(report: Report, duration: float | None) -> None:
+    columns, throughput = report.columns, report.figures.get("output_throughput")
+    osl, sent = columns.get("osl"), columns.get("num_requests")
+    if not (throughput and duration and osl and sent) or columns.get("request_rate") is not None:
+        return
+    tokens = osl * sent
+    # Lengths are rounded to whole tokens.
+    if abs(throughput * duration / tokens - 1) > TOLERANCE + 0.5 / osl:
+        report.doubts.append(
+            f"{throughput:.4g} tokens a second in {duration:.4g} s are not {tokens:,} tokens"
+        )

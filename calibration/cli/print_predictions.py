@@ -1,0 +1,115 @@
+"""Predicted rows on a terminal: each beside what was measured, and ratios by group."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import pandas as pd
+
+from sweep.cli.options import print_rows
+
+METRICS = {
+    "output_throughput": ("output tokens per second of all GPUs", 1.0),
+    "ttft": ("time to first token, ms", 1e3),
+    "tpot": ("time per output token, ms", 1e3),
+}
+"""Title of each metric, and the factor from SI units to those shown."""
+MOST_ROWS = 20
+"""Most rows of one metric that are shown. [count]"""
+
+
+def print_predictions(frame: pd.DataFrame, by: Sequence[str]) -> None:
+    """Print predictions beside measurements by metric, then ratios by metric and group.
+
+    Args:
+        frame: Rows of `predictions`.
+        by: Columns to group ratios by.
+    """
+    for metric, (title, factor) in METRICS.items():
+        own = frame[frame["metric"] == metric]
+        if len(own) == 0:
+            continue
+        click.echo(title)
+        print_rows(
+            [_shown(row, factor) for row in own[:MOST_ROWS].to_dict("records")], as_json=False
+        )
+        if len(own) > MOST_ROWS:
+            click.echo(f"{len(own) - MOST_ROWS} more rows; -o FILE.csv writes all")
+    _say_flags(frame)
+    known = frame[frame["value"].notna() & (frame["quality"] != "suspect")]
+    if len(known):
+        click.echo("predicted over measured, without suspect rows")
+        print_rows(_ratios(known, ["metric", *by]), as_json=False)
+
+
+def _shown(row: dict[Any, Any], factor: float) -> dict[str, Any]:
+    value, predicted = row["value"], row["predicted"]
+    known = pd.notna(value)
+    shown = {
+        "row": row["id"],
+        "load": _load(row),
+        "measured": _number(value * factor) if known else "",
+        "predicted": _number(predicted * factor),
+        "ratio": f"{predicted / value:.2f}" if known else "",
+    }
+    if "lower" in row:
+        shown["90 % from"] = _number(row["lower"] * factor)
+        shown["to"] = _number(row["upper"] * factor)
+    if row["quality"] != "ok" or "flags" in row:
+        shown["quality"] = row["quality"]
+        shown["flags"] = len(str(row.get("flags", "")).split()) or ""
+    return shown
+
+
+def _say_flags(frame: pd.DataFrame) -> None:
+    """Print how many rows have each flag."""
+    if "flags" not in frame:
+        return
+    counts = Counter(word for flags in frame["flags"] for word in str(flags).split())
+    if counts:
+        listed = ", ".join(f"{word} {count}" for word, count in counts.most_common())
+        click.echo(f"rows by flag: {listed}")
+
+
+def _load(row: dict[Any, Any]) -> str:
+    for column, text in (
+        ("request_rate", "{:g} requests/s"),
+        ("concurrency", "{:g} clients"),
+        ("batch_size", "batch of {:g}"),
+        ("num_requests", "{:g} requests at once"),
+    ):
+        if pd.notna(row[column]):
+            return text.format(row[column])
+    return "as many as fit"
+
+
+def _number(value: float) -> str:
+    if pd.isna(value):
+        return "none"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _ratios(known: pd.DataFrame, by: list[str]) -> list[dict[str, Any]]:
+    ratio = known["predicted"] / known["value"]
+    keys = [known[name] for name in by]
+    grouped = ratio.groupby(keys)
+    table = pd.DataFrame(
+        {
+            "rows": grouped.size(),
+            "lowest": grouped.min(),
+            "median": grouped.median(),
+            "highest": grouped.max(),
+            "mean error": (ratio - 1).abs().groupby(keys).mean(),
+        }
+    )
+    groups = zip(table.index.tolist(), table.to_dict("records"), strict=True)
+    return [{**dict(zip(by, key, strict=True)), **_formatted(found)} for key, found in groups]
+
+
+def _formatted(figures: dict[Any, Any]) -> dict[str, Any]:
+    return {
+        "rows": int(figures["rows"]),
+        **{name: f"{figures[name]:.2f}" for name in ("lowest", "median", "highest")},
+        "mean error": f"{figures['mean error']:.1%}",
+    }

@@ -1,0 +1,147 @@
+"""One measured figure: the columns of a table of measurements."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sweep.schema.axes import REPLICA_GPUS, gpus_of
+from sweep.specs.dtypes import StoredDtype
+
+Scenario = Literal["static_batch", "inflight", "first_token"]
+Metric = Literal["output_throughput", "ttft", "tpot"]
+Quality = Literal["ok", "doubtful", "suspect"]
+CLIENT_TTFT = "inflight_ttft"
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Figure = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+UNITS: dict[str, str] = {"output_throughput": "s-1", "ttft": "s", "tpot": "s"}
+NEEDS: dict[str, tuple[str, ...]] = {
+    "static_batch": ("batch_size", "osl"),
+    "inflight": ("osl",),
+    "first_token": ("batch_size",),
+}
+"""Columns that a scenario requires."""
+
+
+class Measurement(BaseModel):
+    """One published or measured figure.
+
+    Attributes:
+        id: Unique name of the row; made from its number if not given.
+        engine: Inference engine.
+        engine_version: Its version, as `major.minor.patch`.
+        scenario: `static_batch` (one batch of equal requests from start to end), `inflight`
+            (continuous batching, all requests sent at once or `concurrency` kept open) or
+            `first_token` (one output token).
+        model: Name in the catalog.
+        hardware: Name in the catalog.
+        num_gpus: GPUs of the whole deployment; tp · pp · dp_attention if not given. [count]
+        tp: GPUs that share each layer. [count]
+        pp: Pipeline stages. [count]
+        ep: GPUs that experts are spread over whole. [count]
+        dp_attention: Groups of tp GPUs that run attention for their own sequences. [count]
+        weight_dtype: Storage of the weights.
+        activation_dtype: Type the linear layers compute in; that of the weights if not given.
+        kv_dtype: Storage of the KV cache; if not given, as the engine stores it by default.
+        precision: A recipe of the catalog in place of the three types.
+        batch_size: Requests of a static batch. [count]
+        concurrency: Requests kept open by clients; as many as fit if not given. [count]
+        isl: Input tokens of each request. [count]
+        osl: Output tokens of each request. [count]
+        metric: `output_throughput` (output tokens only, all GPUs, the clock includes prefill),
+            `ttft` or `tpot`.
+        value: The figure, in s-1 or s; rows to predict may leave it out.
+        unit: Its unit, if given checked against the metric's.
+        max_batch_size: Sequences an iteration may take. [count]
+        max_num_tokens: Tokens an iteration may take. [count]
+        num_requests: Requests of the run. [count]
+        request_rate: Requests that arrive in a second, in place of `concurrency`. [s-1]
+        burstiness: Shape of the gamma distribution of the gaps between arrivals; 1 if not given,
+            a Poisson process. [1]
+        kv_cache_fraction: Share of the free memory that the KV cache may take. [1]
+        quality: `ok`, `doubtful` or `suspect`; suspect rows are left out of a fit.
+        source: Where it was read.
+        note: Remark.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = ""
+    engine: str = "unknown"
+    engine_version: str = ""
+    scenario: Scenario
+    model: str
+    hardware: str
+    num_gpus: Count | None = None
+    tp: Count = 1
+    pp: Count = 1
+    ep: Count | None = None
+    dp_attention: Count | None = None
+    weight_dtype: StoredDtype = "half"
+    activation_dtype: StoredDtype | None = None
+    kv_dtype: StoredDtype | None = None
+    precision: str | None = None
+    batch_size: Count | None = None
+    concurrency: Count | None = None
+    isl: Count
+    osl: Count = 1
+    metric: Metric
+    value: Figure | None = None
+    unit: str = ""
+    max_batch_size: Count | None = None
+    max_num_tokens: Count | None = None
+    num_requests: Count | None = None
+    request_rate: Figure | None = None
+    burstiness: Figure | None = None
+    kv_cache_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    quality: Quality = "ok"
+    source: str = ""
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Measurement":
+        for column in NEEDS[self.scenario]:
+            if column not in self.model_fields_set:
+                raise ValueError(f"{column}: missing, and {self.scenario} rows need it")
+        if self.unit and self.unit != UNITS[self.metric]:
+            raise ValueError(f"unit: must be {UNITS[self.metric]} for {self.metric}")
+        if self.metric == "tpot" and self.osl < 2:
+            raise ValueError("osl: must be at least 2 for tpot")
+        if self.scenario == "first_token" and self.metric != "ttft":
+            raise ValueError("metric: must be ttft for first_token")
+        self._check_arrivals()
+        return self
+
+    def _check_arrivals(self) -> None:
+        if self.request_rate is None:
+            if self.burstiness is not None:
+                raise ValueError("burstiness: needs a request_rate; give one or drop burstiness")
+            return
+        if self.scenario != "inflight":
+            raise ValueError(f"request_rate: {self.scenario} rows have none; drop it")
+        for column in ("concurrency", "num_requests"):
+            if getattr(self, column) is not None:
+                raise ValueError(
+                    f"request_rate: given with {column}, but requests that arrive at a rate wait "
+                    "for no client and come without end; keep one of them"
+                )
+
+    @property
+    def kind(self) -> str:
+        """Kind of figure, within which errors are compared.
+
+        The scenario, or `inflight_ttft` for a time to first token of clients of a server: it waits
+        for other requests and varies more than a time per token.
+        """
+        late = self.scenario == "inflight" and self.metric == "ttft"
+        return CLIENT_TTFT if late else self.scenario
+
+    @property
+    def replica_gpus(self) -> int:
+        """GPUs of one replica. [count]"""
+        layout = {"tp": self.tp, "pp": self.pp, "dp_attention": self.dp_attention or 1}
+        return int(gpus_of(layout, REPLICA_GPUS))
+
+
+COLUMNS = tuple(Measurement.model_fields)
+"""Names of the columns."""

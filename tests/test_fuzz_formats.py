@@ -1,0 +1,495 @@
+"""Every file format that is read, under mutation: a result, or one line.
+
+The ordinary tests draw a few cases of each; `python -m pytest -m campaign tests/test_fuzz_*.py`
+draws as many as `FUZZ_CASES` says, 10,000 if it says nothing.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fuzzing
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+from factories import UNEVEN, hardware, model, precision, shipped
+from hypothesis import given
+from hypothesis import strategies as st
+from test_report_formats import LLMPERF, OLDEST, SGLANG, STAGE, guidellm
+from test_reports import PHASED, STREAMED, TRTLLM, VLLM
+
+import sweep
+from calibration.measurements.table import read_measurements
+from sweep.decisions.prices import read_prices
+from sweep.engines.calibration_file import Calibration, load_calibration
+from sweep.evaluation.plan import make_plan
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import resolve
+from sweep.kernel.factors import FACTORS
+from sweep.models.read import read_model
+from sweep.runs.check_results import check_directory, check_file
+from sweep.runs.run import load_grid
+from sweep.runs.run_folder import Directory, begun
+from sweep.runs.shards import run_shards
+from sweep.specs.catalog import Catalog
+from sweep.specs.files import read_mapping
+from sweep.specs.seal import fault_of_seal, seal
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
+
+SWEEP = """
+models: [llama-3.1-8b, qwen3-8b]
+hardware: [h20-96gb, {base: h100-sxm-80gb, name: wide, memory_bytes: 1.6e+11}]
+precision: [fp16, fp8]
+tp: [1, 2]
+batch_size: {powers_of: 2, start: 1, stop: 64}
+isl: [128, 1000]
+osl: {start: 10, stop: 100, step: 30}
+variables: [ttft, tpot, feasible]
+"""
+CSV = """id,engine,engine_version,scenario,model,hardware,tp,weight_dtype,isl,osl,metric,value,unit
+a,vllm,0.9.1,inflight,llama-3.1-8b,h20-96gb,1,fp8,128,128,output_throughput,5000,s-1
+b,vllm,0.9.1,inflight,llama-3.1-8b,h20-96gb,2,,128,128,tpot,0.02,s
+"""
+PRICES = "hardware,price_usd_per_hour\nh20-96gb,2.5\nl20,1\n"
+REPORTS: dict[str, Any] = {
+    "trtllm": TRTLLM | STREAMED,
+    "vllm": VLLM,
+    "vllm list": [VLLM, VLLM],
+    "aiperf": PHASED,
+    "genai-perf": OLDEST,
+    "sglang": SGLANG,
+    "guidellm": {"benchmarks": [guidellm({"type_": "concurrent", "streams": 8})]},
+    "inference-perf": STAGE,
+    "llmperf": LLMPERF,
+    "aiperf sweep": {
+        "aggregation_type": "sweep",
+        "per_combination_metrics": [{"parameters": {"concurrency": 8}, "metrics": OLDEST}],
+    },
+}
+EVERYTHING = {
+    **{"hardware": "h100-sxm-80gb", "tp": 1, "model": "qwen3-8b", "weight_dtype": "half"},
+    **{"concurrency": 8, "isl": 100, "osl": 100, "dp_attention": 1, "kv_dtype": "half"},
+}
+SMALL_CALIBRATION: dict[str, Any] = {
+    "name": "small",
+    "engine": "vllm",
+    "engine_version": "0.9.1",
+    "provenance": {"rows": 3, "told_only_together": [["gemm", "software"]], "rows_set_aside": []},
+    "factors": {
+        "gemm": {"value": 0.7, "standard_error": 0.1, "verdict": "determined"},
+        "step_overhead_s": {"value": 4e-4},
+    },
+    "deviations": {"gemm": {"hardware": {"l20": {"value": 0.9, "standard_error": 0.1}}}},
+    "settings": {"reserved_memory_bytes": {"default": 8e9}},
+    "halfwidths": {"inflight": {"seen": 0.15, "unseen_model": 0.6}},
+    "seen": {"hardware": ["l20"], "model": ["qwen3-8b"], "dtype": ["half"], "family": ["qwen3"]},
+    "spreads": {"requests": {"to 8": 0.8}, "experts": {"none": 1.1}},
+    "ranges": {"inflight": {"concurrency": [4.0, 1024.0], "isl": [922.0, 8000.0]}},
+}
+
+
+def read_sweep(path: Path) -> object:
+    return make_plan(resolve(load_grid(path), shipped()))
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """A calibration that is read has numbers that a kernel can compute with."""
+    found = load_calibration(path)
+    assert found is not None
+    machines = [hardware()]
+    values = found.grid([read_model(model("llama"))], machines, [precision()])
+    for factor in FACTORS:
+        low = np.asarray(values[factor]).min()
+        assert low >= 0 and (np.isfinite(values[factor]).all() or factor == "one_shot_s"), factor
+    return found
+
+
+def measurements(path: Path) -> object:
+    return read_measurements(path, settings=EVERYTHING)
+
+
+TEXTS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
+    "sweep": (".yaml", SWEEP, read_sweep),
+    "hardware": (
+        ".yaml",
+        (CONFIGS / "hardware/h20-96gb.yaml").read_text("utf-8"),
+        lambda path: Catalog().hardware(str(path)),
+    ),
+    "precision": (
+        ".yaml",
+        (CONFIGS / "precisions/w4a16.yaml").read_text("utf-8"),
+        lambda path: Catalog().precision(str(path)),
+    ),
+    "model": (
+        ".yaml",
+        (CONFIGS / "models/qwen3-8b.yaml").read_text("utf-8"),
+        lambda path: read_model(Catalog().model(str(path))),
+    ),
+    "config": (
+        ".json",
+        json.dumps({"model_type": "llama", **model("llama").config}, indent=1),
+        lambda path: read_model(Catalog().model(str(path))),
+    ),
+    "calibration": (".yaml", yaml.safe_dump(SMALL_CALIBRATION), read_calibration),
+    "table": (".csv", CSV, measurements),
+    "report": (".json", json.dumps(VLLM), measurements),
+    "lines": (".jsonl", json.dumps(SGLANG) + "\n" + json.dumps(SGLANG), measurements),
+    "prices": (".csv", PRICES, read_prices),
+    "prices by name": (".yaml", "h20-96gb: 2.5\nl20: 1\n", read_prices),
+}
+"""Ending, sound text and reader of each format in text."""
+
+
+def put(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    return path
+
+
+def draws(kind: str) -> list[Any]:
+    """The cases of the ordinary tests and those of a campaign."""
+    return [
+        pytest.param(fuzzing.SHORT, id=kind),
+        pytest.param(fuzzing.LONG, id=f"{kind} campaign", marks=pytest.mark.campaign),
+    ]
+
+
+ONCE_AND_LONG = draws("few")
+
+
+@pytest.mark.parametrize("how", ONCE_AND_LONG)
+@pytest.mark.parametrize("kind", TEXTS)
+def test_edited_text(kind: str, how: Any, tmp_path: Path) -> None:
+    ending, base, read = TEXTS[kind]
+    path = tmp_path / f"file{ending}"
+    assert fuzzing.outcome(lambda: read(put(path, base))) is not None
+
+    @how
+    @given(fuzzing.texts(base))
+    def check(text: str) -> None:
+        fuzzing.outcome(lambda: read(put(path, text)))
+
+    check()
+
+
+TREES: dict[str, tuple[Any, Callable[[Path], object]]] = {
+    "sweep": (yaml.safe_load(SWEEP), read_sweep),
+    "hardware": (
+        yaml.safe_load(TEXTS["hardware"][1]),
+        lambda path: Catalog().hardware(str(path)),
+    ),
+    "model": (
+        {"model_type": "deepseek_v2", **model("deepseek_v2").config},
+        lambda path: read_model(Catalog().model(str(path))),
+    ),
+    "calibration": (SMALL_CALIBRATION, read_calibration),
+    **{f"report of {tool}": (data, measurements) for tool, data in REPORTS.items()},
+    "records": (
+        [
+            {
+                "scenario": "inflight",
+                "model": "qwen3-8b",
+                "hardware": "l20",
+                "isl": 8,
+                "osl": 8,
+                "metric": "tpot",
+                "value": 0.1,
+                "weight_dtype": "half",
+            },
+            {
+                "scenario": "inflight",
+                "model": "qwen3-8b",
+                "hardware": "l20",
+                "isl": 9,
+                "osl": 8,
+                "metric": "tpot",
+                "value": 0.1,
+                "precision": "fp8",
+            },
+        ],
+        measurements,
+    ),
+    "prices": ({"h20-96gb": 2.5, "l20": 1}, read_prices),
+}
+"""Sound values and reader of each format, written as JSON."""
+
+
+@pytest.mark.parametrize("how", ONCE_AND_LONG)
+@pytest.mark.parametrize("kind", TREES)
+def test_edited_values(kind: str, how: Any, tmp_path: Path) -> None:
+    base, read = TREES[kind]
+    path = tmp_path / "config.json"
+    assert fuzzing.outcome(lambda: read(put(path, json.dumps(base)))) is not None
+
+    @how
+    @given(fuzzing.trees(base))
+    def check(tree: Any) -> None:
+        fuzzing.outcome(lambda: read(put(path, json.dumps(tree))))
+
+    check()
+
+
+# Binary files.
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory) -> Path:
+    """A small sealed result."""
+    keys = {axis: values[:2] for axis, values in UNEVEN.items() if axis in ("batch_size", "isl")}
+    grid = Grid(
+        models=[model("llama")],
+        hardware=[hardware()],
+        precision=[precision()],
+        osl=[10],
+        variables=["ttft", "feasible"],
+        **keys,
+    )
+    path = tmp_path_factory.mktemp("result") / "out.nc"
+    sweep.write_netcdf(sweep.run(grid), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A small folder of shards."""
+    keys = {axis: values[:2] for axis, values in UNEVEN.items() if axis in ("batch_size", "isl")}
+    grid = Grid(
+        models=[model("llama")],
+        hardware=[hardware()],
+        precision=[precision()],
+        osl=[10],
+        variables=["ttft", "feasible"],
+        **keys,
+    )
+    path = tmp_path_factory.mktemp("folder") / "out"
+    with begun(path, make_plan(resolve(grid, shipped()), shards=2)) as directory:
+        run_shards(directory, directory.shards())
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> Path:
+    """The NetCDF file of a fit, as far as a sweep reads it."""
+    path = tmp_path_factory.mktemp("fit") / "fit.nc"
+    text = json.dumps(SMALL_CALIBRATION)
+    xr.Dataset(attrs={"llm_sweep_efficiency": text}).to_netcdf(path)
+    seal(path)
+    return path
+
+
+def opened(path: Path) -> xr.Dataset:
+    with sweep.open_results(path) as found:
+        return found.compute()
+
+
+def as_it_was(found: xr.Dataset | None, sound: xr.Dataset) -> bool:
+    return found is None or sound.identical(found)
+
+
+@pytest.mark.parametrize("how", ONCE_AND_LONG)
+def test_damaged_results(how: Any, result: Path, tmp_path: Path) -> None:
+    """A changed byte is noticed before the NetCDF library sees it."""
+    base, path, sound = result.read_bytes(), tmp_path / "out.nc", opened(result)
+
+    @how
+    @given(fuzzing.damaged(base))
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        # Without most of its seal a file counts as one of another program.
+        if content != base and fault_of_seal(path, needed=False):
+            assert fuzzing.outcome(lambda: opened(path)) is None
+            assert fuzzing.outcome(lambda: check_file(path)) in (
+                ["is damaged: its checksum differs"],
+                None,
+            )
+        elif content == base:
+            assert as_it_was(opened(path), sound)
+
+    check()
+
+
+@pytest.mark.parametrize("how", ONCE_AND_LONG)
+def test_damaged_calibrations(how: Any, fitted: Path, tmp_path: Path) -> None:
+    base, path = fitted.read_bytes(), tmp_path / "fit.nc"
+    sound = load_calibration(fitted)
+
+    @how
+    @given(fuzzing.damaged(base))
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        if fault_of_seal(path, needed=False):
+            assert fuzzing.outcome(lambda: load_calibration(path)) is None
+        elif content == base:
+            assert load_calibration(path) == sound
+
+    check()
+
+
+@pytest.mark.parametrize("how", ONCE_AND_LONG)
+def test_calibrations_with_edited_values_in_netcdf(how: Any, tmp_path: Path) -> None:
+    path = tmp_path / "fit.nc"
+
+    @how
+    @given(fuzzing.trees(SMALL_CALIBRATION))
+    def check(tree: Any) -> None:
+        try:
+            xr.Dataset(attrs={"llm_sweep_efficiency": json.dumps(tree)}).to_netcdf(path)
+        except (UnicodeEncodeError, ValueError):
+            return
+        fuzzing.outcome(lambda: read_calibration(path))
+
+    check()
+
+
+ATTRIBUTES = [
+    0,
+    -1.5,
+    np.nan,
+    "",
+    "x",
+    "\x1b[31m",
+    "é",
+    "[" * 9999,
+    "{}",
+    "[]",
+    "x" * 9999,
+    np.arange(3),
+    np.ones(2),
+    "8 s",
+    '{"model": [1]}',
+    10**18,
+]
+"""Values of attributes in files of other programs."""
+
+
+@st.composite
+def foreign(draw: Any, base: xr.Dataset) -> xr.Dataset:
+    """A result of another program: sound HDF5 with other attributes, values, axes and names."""
+    dataset = base.copy(deep=True)
+    for _ in range(draw(st.integers(1, 3))):
+        names = [None, *map(str, dataset.variables)]
+        name = draw(st.sampled_from(names))
+        attributes = dataset.attrs if name is None else dataset[name].attrs
+        kind = draw(st.sampled_from(["attribute", "attribute", "drop", "values", "remove", "new"]))
+        known = [
+            *map(str, attributes),
+            "scale_factor",
+            "missing_value",
+            "_FillValue",
+            "coordinates",
+        ]
+        key = draw(st.sampled_from(known))
+        if kind == "attribute":
+            attributes[key] = draw(st.sampled_from(ATTRIBUTES))
+        elif kind == "drop":
+            attributes.pop(key, None)
+        elif kind == "values" and name in dataset.data_vars:
+            scale = draw(st.sampled_from([0.0, -1.0, np.nan, np.inf, 1e30]))
+            dataset[name] = dataset[name].astype(float) * scale
+        elif kind == "remove" and name in dataset.variables:
+            dataset = dataset.drop_vars([name])
+        else:
+            dataset[draw(st.sampled_from(["extra", "ttft", "x y", "feasible"]))] = (
+                ("other",),
+                np.arange(2),
+            )
+    return dataset
+
+
+@pytest.mark.parametrize("how", ONCE_AND_LONG)
+def test_results_of_other_programs(how: Any, result: Path, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.nc"
+    with xr.open_dataset(result, decode_cf=False) as plain:
+        base = plain.load()
+
+    @how
+    @given(foreign(base))
+    def check(dataset: xr.Dataset) -> None:
+        try:
+            dataset.to_netcdf(path)
+        except (TypeError, ValueError, AttributeError, RuntimeError, OverflowError):
+            return
+        fuzzing.outcome(lambda: opened(path))
+        fuzzing.outcome(lambda: check_file(path))
+
+    check()
+
+
+@pytest.mark.parametrize("how", ONCE_AND_LONG)
+def test_edited_folders_of_shards(how: Any, folder: Path, tmp_path: Path) -> None:
+    """An edited plan, damaged and exchanged shards: refused, or what it was."""
+    sound, copy = opened(folder), tmp_path / "out"
+    plan = json.loads((folder / "plan.json").read_text())
+    shards = sorted(path.name for path in folder.glob("shard-*.nc"))
+
+    @how
+    @given(
+        st.sampled_from(["plan", "resealed", "text", "shard", "exchange"]),
+        fuzzing.trees(plan),
+        st.data(),
+    )
+    def check(kind: str, tree: Any, data: Any) -> None:
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(folder, copy)
+        file = copy / "plan.json"
+        if kind == "resealed":
+            resealed(folder, tree)
+        if kind in ("plan", "resealed"):
+            put(file, json.dumps(tree))
+        elif kind == "text":
+            put(file, data.draw(fuzzing.texts(json.dumps(plan))))
+        elif kind == "exchange":
+            one, other = (copy / name for name in shards[:2])
+            first, second = one.read_bytes(), other.read_bytes()
+            one.write_bytes(second)
+            other.write_bytes(first)
+        else:
+            shard = copy / data.draw(st.sampled_from(shards))
+            shard.write_bytes(data.draw(fuzzing.damaged(shard.read_bytes())))
+        found = fuzzing.outcome(lambda: opened(copy))
+        if kind != "resealed":
+            assert found is None or sound.equals(found)
+        fuzzing.outcome(lambda: check_directory(copy))
+
+    check()
+
+
+def resealed(folder: Path, tree: Any) -> None:
+    """Give an edited plan the seal of its content, if it is a plan at all."""
+    try:
+        recorded = type(Directory.load(folder).recorded)
+        tree["seal"] = recorded.model_validate(tree).content_digest()
+    except Exception:
+        return
+
+
+# Cases that were found once.
+
+CORPUS = Path(__file__).parent / "corpus"
+READERS: dict[str, Callable[[Path], object]] = {
+    **{kind.replace(" ", "-"): read for kind, (_, _, read) in TEXTS.items()},
+    "result": opened,
+}
+
+
+@pytest.mark.parametrize(
+    "case", sorted(CORPUS.glob("*/*")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_a_case_that_was_found_once(case: Path) -> None:
+    fuzzing.outcome(lambda: READERS[case.parent.name](case))
+
+
+def test_the_corpus_has_cases_of_known_formats() -> None:
+    folders = {path.name for path in CORPUS.iterdir()}
+    assert folders and folders <= set(READERS)
+
+
+def test_a_read_mapping_is_what_was_written(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.yaml", yaml.safe_dump(SMALL_CALIBRATION))
+    assert read_mapping(path) == SMALL_CALIBRATION
+    assert os.access(path, os.R_OK)

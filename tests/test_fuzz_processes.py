@@ -1,0 +1,193 @@
+"""Processes that are interrupted, run out of disk, or meet one another.
+
+`python -m pytest -m campaign tests/test_fuzz_*.py` ends processes at `FUZZ_MOMENTS` random moments,
+100 if it says nothing, over `run`, `reduce`, `merge`, `export` and `fit`.
+"""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from interruptions import DEADLINE
+
+import sweep
+from sweep.runs.check_results import check_file
+
+MOMENTS = int(os.environ.get("FUZZ_MOMENTS", "100"))
+"""Moments at which processes are ended in a campaign. [count]"""
+PYTHON = sys.executable
+SWEEP = """
+models: [llama-3.1-8b]
+hardware: [h20-96gb, l20]
+precision: [fp16]
+batch_size: [1, 8, 64]
+isl: [128, 1000]
+osl: [10, 100]
+variables: [ttft, tpot, feasible]
+"""
+ROWS = "scenario,model,hardware,isl,osl,metric,value,engine,engine_version,concurrency\n" + "".join(
+    f"inflight,llama-3.1-8b,h20-96gb,{isl},128,output_throughput,{value},vllm,0.9.1,{clients}\n"
+    for isl, clients, value in ((128, 1, 130), (1024, 8, 900), (1024, 64, 3900))
+)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+LONGEST = 20.0
+"""Longest wait before a signal. [s]"""
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory) -> Path:
+    """Sound inputs of all commands: a sweep, a result, a folder of shards, a table."""
+    folder = tmp_path_factory.mktemp("given")
+    (folder / "my.yaml").write_text(SWEEP)
+    (folder / "mine.csv").write_text(ROWS)
+    run = [PYTHON, "-m", "sweep", "run", "my.yaml"]
+    for words in (["-o", "out.nc"], ["-o", "out", "--shards", "3"]):
+        subprocess.run([*run, *words], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+COMMANDS: dict[str, tuple[str, list[str]]] = {
+    "run": ("x.nc", ["-m", "sweep", "run", "{}/my.yaml", "-o", "x.nc"]),
+    "reduce": ("x.nc", ["-m", "sweep", "reduce", "{}/out", "x.nc", "--reduce", "argmin:ttft"]),
+    "merge": ("x.nc", ["-m", "sweep", "merge", "{}/out", "x.nc"]),
+    "export": ("x.csv", ["-m", "sweep", "export", "{}/out.nc", "x.csv"]),
+    "fit": (
+        "x.nc",
+        [
+            *("-m", "calibration", "fit", "{}/mine.csv", "-o", "x.nc", "--from", "vllm"),
+            *("--free", "software[]"),
+        ],
+    ),
+}
+"""File that each command writes, and its words."""
+
+
+def words_of(command: str, given: Path) -> list[str]:
+    return [PYTHON, *(word.format(given) for word in COMMANDS[command][1])]
+
+
+def check_left(command: str, folder: Path, *, killed: bool) -> None:
+    """Check that the output is absent or sound, and that nothing else is left."""
+    output = folder / COMMANDS[command][0]
+    if output.exists() and output.suffix == ".nc" and command != "fit":
+        assert check_file(output) == []
+    hidden = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    assert killed or not hidden, hidden
+
+
+def moments() -> list[tuple[str, signal.Signals, float]]:
+    """Commands, signals and moments, the same ones in every process of the tests."""
+    chance = random.Random(MOMENTS)
+    return [
+        (
+            list(COMMANDS)[place % len(COMMANDS)],
+            SIGNALS[place // len(COMMANDS) % len(SIGNALS)],
+            round(LONGEST * chance.random() ** 2, 2),
+        )
+        for place in range(MOMENTS)
+    ]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    ("command", "number", "moment"), moments(), ids=lambda value: str(getattr(value, "name", value))
+)
+def test_an_ended_process_leaves_nothing_or_all(
+    command: str, number: signal.Signals, moment: float, given: Path, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        words_of(command, given), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        _, said = process.communicate(timeout=moment)
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+        _, said = process.communicate(timeout=DEADLINE)
+    killed = process.returncode == -signal.SIGKILL
+    # Before the command has installed its handlers, the interpreter ends as it pleases.
+    early = process.returncode in (-signal.SIGTERM, -signal.SIGINT) or b"KeyboardInterrupt" in said
+    assert early or process.returncode in (0, 130, 143, -signal.SIGKILL), said
+    assert early or b"Traceback" not in said, said
+    check_left(command, tmp_path, killed=killed)
+    again = subprocess.run(
+        [*words_of(command, given), "--force"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert again.returncode == 0, again.stderr
+    check_left(command, tmp_path, killed=False)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("size", [0, 100, 1000, 4000, 8000, 12000, 16000, 20000, 30000, 60000])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_limit_on_the_size_of_files_is_one_line(
+    command: str, size: int, given: Path, tmp_path: Path
+) -> None:
+    """What a full disk is to a writer: a limit that it meets at one of ten moments."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    ended = subprocess.run(
+        words_of(command, given),
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        timeout=DEADLINE,
+        preexec_fn=limit,
+        env=environment,
+    )
+    assert ended.returncode in (0, 2), ended.stderr
+    assert b"Traceback" not in ended.stderr
+    if ended.returncode:
+        assert ended.stderr.count(b"\n") == 1, ended.stderr
+    check_left(command, tmp_path, killed=False)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("command", ["run", "merge", "export"])
+def test_of_two_writers_of_one_file_one_succeeds(command: str, given: Path, tmp_path: Path) -> None:
+    both = [
+        subprocess.Popen(
+            words_of(command, given),
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=DEADLINE)[1] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes == [0, 2], said
+    assert any(b"exists" in line for line in said)
+    check_left(command, tmp_path, killed=False)
+
+
+@pytest.mark.campaign
+def test_a_reader_during_a_run_sees_all_or_a_refusal(given: Path, tmp_path: Path) -> None:
+    words = [PYTHON, "-m", "sweep", "run", str(given / "my.yaml"), "-o", "out", "--shards", "6"]
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    refused = 0
+    while process.poll() is None:
+        try:
+            with sweep.open_results(tmp_path / "out") as found:
+                found.compute()
+        except sweep.ResultError as error:
+            refused += 1
+            assert "\n" not in str(error)
+        time.sleep(0.05)
+    assert process.returncode == 0 and refused
+    with sweep.open_results(tmp_path / "out") as found, sweep.open_results(given / "out") as other:
+        assert found.compute().equals(other.compute())

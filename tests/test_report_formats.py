@@ -1,0 +1,559 @@
+"""Formats of benchmarking tools beyond those of `test_reports.py`: each key in its column.
+
+The reports have the keys that the tools write; their figures are made up and chosen so that the
+rows can be worked out in the head. Unless said otherwise, 8 clients keep 8 requests open: 5 of them
+end in a second, each after 1.6 s: 0.1 s to the first and 7.5 ms for each of 200 later tokens.
+"""
+
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from test_reports import AIPERF, GENAI, PHASED, VLLM, changed, write
+
+from calibration.fit.capacity import doubt_overfull
+from calibration.fit.forward import predict
+from calibration.fit.points import arrives, observe, recipe_of
+from calibration.measurements.exclusions import ARRIVALS, doubtful, sentences_about, usable
+from calibration.measurements.measurement import Measurement
+from calibration.measurements.table import read_files, read_measurements
+from sweep.errors import SpecError, SpecWarning
+from sweep.files.tables import without_formulas
+from sweep.specs.catalog import Catalog
+from sweep.specs.model_names import is_narrow
+
+PLACE = {"hardware": "h100-sxm-80gb", "tp": 1}
+NAMED = PLACE | {"model": "qwen3-8b"}
+
+SGLANG: dict[str, Any] = {
+    "backend": "sglang",
+    "dataset_name": "random",
+    "request_rate": math.inf,
+    "max_concurrency": 8,
+    "total_input_tokens": 40 * 550,
+    "total_output_tokens": 40 * 201,
+    "total_output_tokens_retokenized": 40 * 200,
+    "mean_e2e_latency_ms": 1600.0,
+    "mean_ttft_ms": 100.0,
+    "median_ttft_ms": 90.0,
+    "median_itl_ms": 6.0,
+    "output_throughput": 1005.0,
+    "random_input_len": 550,
+    "duration": 8.0,
+    "completed": 40,
+}
+SERVER_INFO = {"server_info": {"model_path": "Qwen/Qwen3-8B", "tp_size": 2, "version": "0.5.3"}}
+OLDEST: dict[str, Any] = {
+    "request_throughput": {"unit": "requests per sec", "avg": "5.0"},
+    "request_latency": {"unit": "ns", "avg": "1600000000"},
+    "time_to_first_token": {"unit": "ns", "avg": "100000000.0"},
+    "inter_token_latency": {"unit": "ns", "avg": "7500000"},
+    "output_token_throughput": {"unit": "tokens per sec", "avg": "1005"},
+    "num_output_token": {"unit": "tokens", "avg": "201"},
+    "num_input_token": {"unit": "tokens", "avg": "550.2"},
+}
+LLMPERF: dict[str, Any] = {
+    "version": "2023-08-31",
+    "name": "x_summary",
+    "model": "together_ai/meta-llama/Llama-2-70b-chat-hf",
+    "mean_input_tokens": 550,
+    "mean_output_tokens": 200,
+    "num_concurrent_requests": 8,
+    # All of 1.6 s over 200 tokens, the first included.
+    "results_inter_token_latency_s_mean": 0.008,
+    "results_ttft_s_mean": 0.107,
+    "results_mean_output_throughput_token_per_s": 1000.0,
+    "results_num_completed_requests": 160,
+}
+STAGE: dict[str, Any] = {
+    "load_summary": {"count": 300, "requested_rate": 5.0, "achieved_rate": 5.0},
+    "successes": {
+        "count": 300,
+        "latency": {
+            "request_latency": {"mean": 1.6},
+            "time_per_output_token": {"mean": 0.0075},
+            "time_to_first_token": {"mean": 0.1},
+        },
+        "throughput": {"output_tokens_per_sec": 1005.0, "requests_per_sec": 4.9},
+        "prompt_len": {"mean": 549.6},
+        "output_len": {"mean": 201.2},
+    },
+    "failures": {"count": 0},
+}
+
+
+def guidellm(strategy: dict[str, Any], **metrics: float) -> dict[str, Any]:
+    means = {
+        "requests_per_second": 5.0,
+        "request_latency": 1.6,
+        "prompt_token_count": 550.0,
+        "output_token_count": 201.0,
+        "time_to_first_token_ms": 100.0,
+        "time_per_output_token_ms": 7.96,
+        "inter_token_latency_ms": 7.5,
+        "output_tokens_per_second": 990.0,
+        **metrics,
+    }
+    return {
+        "type_": "generative_benchmark",
+        "config": {"strategy": strategy, "backend": {"model": "Qwen/Qwen3-8B"}},
+        "metrics": {
+            "request_totals": {"successful": 40, "errored": 0},
+            **{name: {"successful": {"mean": mean}} for name, mean in means.items()},
+        },
+    }
+
+
+def read(
+    folder: Path, data: object, name: str = "report.json", **settings: object
+) -> list[Measurement]:
+    return read_measurements(write(folder, data, name), settings=PLACE | settings)
+
+
+def figures(rows: list[Measurement]) -> dict[str, float | None]:
+    return {row.metric: row.value for row in rows}
+
+
+EXPECTED = pytest.approx({"output_throughput": 1005.0, "ttft": 0.1, "tpot": 0.0075})
+
+
+def test_sglang_line_by_line(tmp_path: Path) -> None:
+    lines = [json.dumps(SGLANG), json.dumps(SGLANG | SERVER_INFO | {"max_concurrency": None})]
+    text = "\n".join(lines) + "\n"
+    rows = read_measurements(
+        write(tmp_path, text, "out.jsonl"), settings={"hardware": "l4", "tp": 4, **NAMED}
+    )
+    first, second = rows[:3], rows[3:]
+    assert figures(first) == EXPECTED
+    assert {(r.engine, r.engine_version, r.model, r.tp) for r in first} == {
+        ("sglang", "", "qwen3-8b", 1)
+    }
+    assert (first[0].isl, first[0].osl, first[0].concurrency) == (550, 201, 8)
+    assert {row.quality for row in first} == {"ok"}
+    # The server's settings are those of the line, and all 40 requests were sent at once.
+    assert {(r.model, r.tp, r.engine_version) for r in second} == {("qwen3-8b", 2, "0.5.3")}
+    assert second[0].concurrency == 40
+    assert {row.quality for row in second if row.metric == "ttft"} == {"suspect"}
+
+
+def test_sglang_at_a_rate(tmp_path: Path) -> None:
+    row, ttft, tpot = read(
+        tmp_path, SGLANG | {"request_rate": 5.0, "max_concurrency": None}, model="qwen3-8b"
+    )
+    assert (row.request_rate, row.concurrency, row.quality) == (5.0, None, "suspect")
+    assert (ttft.quality, tpot.quality) == ("ok", "ok")
+
+
+def test_a_median_is_no_time_per_token(tmp_path: Path) -> None:
+    """The median time between tokens leaves out what prefills interrupt: half, in old reports."""
+    report = changed(SGLANG, "mean_ttft_ms", ...)
+    row, ttft = read(tmp_path, report, model="qwen3-8b")
+    assert (row.metric, ttft.metric, ttft.value) == ("output_throughput", "ttft", 0.09)
+    assert (ttft.quality, ttft.note) == ("doubtful", "the median, since the report states no mean")
+
+
+def test_data_parallel_attention_of_sglang_is_asked_for(tmp_path: Path) -> None:
+    spread = SGLANG | {"server_info": {"model_path": "Qwen/Qwen3-8B", "tp_size": 8, "dp_size": 8}}
+    with pytest.raises(SpecError, match="tp: a report of SGLang"):
+        read_measurements(write(tmp_path, spread), settings={"hardware": "l4"})
+
+
+def test_the_oldest_genai_perf_has_nanoseconds_as_text(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="--set concurrency=N"):
+        read(tmp_path, OLDEST, model="qwen3-8b")
+    rows = read(tmp_path, OLDEST, model="qwen3-8b", concurrency=8)
+    assert figures(rows) == EXPECTED
+    assert {(r.isl, r.osl, r.concurrency, r.quality) for r in rows} == {(550, 201, 8, "ok")}
+
+
+def test_aiperf_without_input_lengths_takes_them_from_settings(tmp_path: Path) -> None:
+    inputs = changed(PHASED, "input_sequence_length", ...)
+    with pytest.raises(SpecError, match=r"input_sequence_length: missing.*--set isl=N"):
+        read(tmp_path, inputs)
+    assert {row.isl for row in read(tmp_path, inputs, isl=512)} == {512}
+    counted = inputs | {"usage_prompt_tokens": {"unit": "tokens", "avg": 530.0}}
+    assert {row.isl for row in read(tmp_path, counted)} == {530}
+
+
+def test_a_phase_that_is_left_out_of_the_results_is_not_the_load(tmp_path: Path) -> None:
+    phases = [
+        {"name": "fill", "type": "concurrency", "concurrency": 2, "exclude_from_results": True},
+        {"name": "main", "type": "poisson", "rate": 5.0, "requests": 40},
+    ]
+    rows = read(tmp_path, changed(PHASED, "input_config.phases", phases))
+    assert {(row.request_rate, row.concurrency) for row in rows} == {(5.0, None)}
+
+
+def test_a_sweep_of_aiperf_is_one_run_for_each_combination(tmp_path: Path) -> None:
+    def combination(clients: int, tokens: float) -> dict[str, Any]:
+        metrics = {
+            "request_throughput": {"mean": tokens / 200, "unit": "requests/sec"},
+            "output_token_throughput": {"mean": tokens, "unit": "tokens/sec"},
+            "inter_token_latency": {"avg": 7.5, "unit": "ms"},
+        }
+        return {"parameters": {"phases.profiling.concurrency": clients}, "metrics": metrics}
+
+    sweep = {
+        "aggregation_type": "sweep",
+        "metadata": {},
+        "per_combination_metrics": [combination(16, 1000.0), combination(32, 1800.0)],
+    }
+    rows = read(tmp_path, sweep, model="qwen3-8b", isl=512, osl=200)
+    assert [(r.concurrency, r.metric, r.value) for r in rows] == [
+        (16, "output_throughput", 1000.0),
+        (16, "tpot", 0.0075),
+        (32, "output_throughput", 1800.0),
+        (32, "tpot", 0.0075),
+    ]
+    assert "combination 2" in rows[-1].source
+    with pytest.raises(SpecError, match=r"combination 1: .*--set osl=N"):
+        read(tmp_path, sweep, model="qwen3-8b", isl=512)
+
+
+def test_a_sweep_of_vllm_is_a_list_of_runs(tmp_path: Path) -> None:
+    runs = [
+        VLLM | {"run_number": number, "max_num_seqs": 4, "tensor_parallel_size": 2}
+        for number in (0, 1)
+    ]
+    rows = read_measurements(write(tmp_path, runs), settings={"hardware": "l4"})
+    assert len(rows) == 6
+    assert {(row.max_batch_size, row.tp) for row in rows} == {(4, 2)}
+    assert "report 2" in rows[-1].source
+
+
+def test_results_of_inferencex_are_medians_in_seconds(tmp_path: Path) -> None:
+    seconds = {"median_ttft": 0.24, "median_tpot": 0.0385, "p99_ttft": 2.0}
+    report = {k: v for k, v in VLLM.items() if not k.endswith("_ms")} | seconds
+    row, ttft, tpot = read(tmp_path, report)
+    assert (ttft.value, tpot.value) == (0.24, 0.0385)
+    assert (row.quality, ttft.quality, tpot.quality) == ("ok", "doubtful", "ok")
+
+
+def test_llmperf_counts_the_first_token_in_its_time_between_tokens(tmp_path: Path) -> None:
+    row, ttft, tpot = read(tmp_path, LLMPERF)
+    assert (row.model, row.isl, row.osl, row.concurrency) == ("llama-2-70b", 550, 200, 8)
+    # 200 · 8 ms less 107 ms, over 199 tokens.
+    assert (ttft.value, tpot.value) == (0.107, pytest.approx(1.493 / 199))
+    measured = LLMPERF | {"results_number_input_tokens_mean": 548.9, "results_number_errors": 2}
+    row, *_ = read(tmp_path, measured)
+    assert (row.isl, row.quality, row.note) == (549, "doubtful", "2 requests failed")
+
+
+def test_a_stage_of_inference_perf(tmp_path: Path) -> None:
+    rows = read(tmp_path, STAGE, model="qwen3-8b")
+    assert figures(rows) == EXPECTED
+    assert {(r.isl, r.osl, r.request_rate) for r in rows} == {(550, 201, 5.0)}
+    assert [row.quality for row in rows] == ["suspect", "ok", "ok"]
+    limited = changed(STAGE, "load_summary", {"count": 300, "concurrency": 8})
+    assert {r.concurrency for r in read(tmp_path, limited, model="qwen3-8b")} == {8}
+    with pytest.raises(SpecError, match=r"load_summary.*--set concurrency=N"):
+        read(tmp_path, changed(STAGE, "load_summary", {"count": 300}), model="qwen3-8b")
+
+
+def test_a_request_that_took_longer_than_its_tokens_is_doubtful(tmp_path: Path) -> None:
+    longer = changed(STAGE, "successes.latency.request_latency.mean", 3.0)
+    _, ttft, tpot = read(tmp_path, longer, model="qwen3-8b")
+    assert (ttft.quality, tpot.quality) == ("doubtful", "doubtful")
+    assert ttft.note == "a request took 3 s, and its first and later tokens 1.6 s"
+
+
+@pytest.mark.parametrize("version", ["config", "scheduler", "args"])
+def test_guidellm_benchmark_by_benchmark(tmp_path: Path, version: str) -> None:
+    one = guidellm({"type_": "concurrent", "streams": 8})
+    one[version] = {**one.pop("config"), **one.get(version, {})}
+    if version != "config":
+        one["worker"] = {"backend_model": "Qwen/Qwen3-8B"}
+    synchronous = guidellm({"type_": "synchronous"}, requests_per_second=0.625)
+    report = {"benchmarks": [one, synchronous, guidellm({"type_": "constant", "rate": 5.0})]}
+    rows = read(tmp_path, report)
+    assert figures(rows[:3]) == EXPECTED
+    loads = [(r.concurrency, r.request_rate, r.num_requests, r.quality) for r in rows[::3]]
+    assert loads == [(8, None, 40, "ok"), (1, None, 40, "ok"), (None, 5.0, None, "suspect")]
+    assert "benchmark 3" in rows[-1].source
+
+
+def test_turns_of_conversations_are_refused(tmp_path: Path) -> None:
+    turns = VLLM | {"mode": "multi_turn", "turns_per_conversation": 3}
+    with pytest.raises(SpecError, match="turns_per_conversation: later turns find earlier ones"):
+        read(tmp_path, turns)
+
+
+# Figures that contradict one another.
+
+
+@pytest.mark.parametrize(
+    ("change", "quality"),
+    [
+        ({}, "ok"),
+        # 12.5 · (0.24 + 127 · 0.0385) = 64.1 requests are open; 4 % more pass, 8 % do not.
+        ({"mean_tpot_ms": 40.0}, "ok"),
+        ({"mean_tpot_ms": 41.6}, "doubtful"),
+        # The last 64 of 200 may idle for 16 % of the time, and the rest of the tolerance is 5 %.
+        ({"mean_tpot_ms": 31.5}, "ok"),
+        ({"mean_tpot_ms": 29.0}, "doubtful"),
+        # Of 20,000 requests the last 64 are 0.2 %.
+        (
+            {
+                "mean_tpot_ms": 31.5,
+                "num_prompts": 20000,
+                "completed": 20000,
+                "duration": 1600.0,
+                "total_input_tokens": 20_482_000,
+                "total_output_tokens": 2_560_000,
+            },
+            "doubtful",
+        ),
+        ({"duration": 19.0}, "doubtful"),
+        ({"mean_e2el_ms": 5120.0}, "ok"),
+        ({"mean_e2el_ms": 6120.0}, "doubtful"),
+    ],
+)
+def test_littles_law_holds_or_the_run_is_doubtful(
+    tmp_path: Path, change: dict[str, Any], quality: str
+) -> None:
+    rows = read(tmp_path, VLLM | change)
+    assert {row.quality for row in rows} == {quality}
+
+
+# A quantised checkpoint never becomes 16 bits wide without a word.
+
+
+@pytest.mark.filterwarnings("ignore:.*fills nothing:sweep.errors.SpecWarning")
+@pytest.mark.parametrize(
+    ("identifier", "model"),
+    [
+        ("deepseek-ai/DeepSeek-R1-0528", None),
+        ("deepseek-ai/DeepSeek-R1-0528", "deepseek-r1"),
+        ("gpt-oss", "gpt-oss-120b"),
+        ("my-model", "deepseek-ai/DeepSeek-V3"),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", None),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", "llama-3.1-8b"),
+        ("llama-3.1-8b-q4_k_m", None),
+        ("llama-3.1-8b-q4_k_m", "llama-3.1-8b"),
+        ("Llama-3.1-8B.Q4_K_M.gguf", "llama-3.1-8b"),
+        ("llama3.1:8b-instruct-q8_0", "llama-3.1-8b"),
+    ],
+)
+def test_a_narrow_checkpoint_is_asked_about_whatever_it_is_called(
+    tmp_path: Path, identifier: str, model: str | None
+) -> None:
+    report, named = VLLM | {"model_id": identifier}, {"model": model} if model else {}
+    with pytest.raises(SpecError, match=r"fewer than 16 bits.*--set weight_dtype=TYPE"):
+        read(tmp_path, report, **named)
+    rows = read(tmp_path, report, weight_dtype="int4", **named)
+    assert {row.weight_dtype for row in rows} == {"int4"}
+
+
+def test_the_models_own_file_is_an_answer_only_where_it_is_narrow(tmp_path: Path) -> None:
+    own = read(tmp_path, VLLM | {"model_id": "openai/gpt-oss-120b"}, precision="checkpoint")
+    assert {row.precision for row in own} == {"checkpoint"}
+    with pytest.raises(SpecError, match="fewer than 16 bits"):
+        read(tmp_path, VLLM | {"model_id": "Llama-3.1-8B-AWQ"}, precision="checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("identifier", "narrow"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", False),
+        ("Qwen/Qwen3-8B", False),
+        ("Qwen2.5-72B-Instruct-GPTQ-Int8", True),
+        ("Llama-3.1-8B_fp8", True),
+        ("model-4.65bpw-exl2", True),
+        ("mixtral-8x7b-iq3_xxs", True),
+        ("mistral-7b-hqq", True),
+        ("phi-4", False),
+        ("gemma-3-27b-it-qat", True),
+        ("deepseek-v2-lite", False),
+    ],
+)
+def test_words_that_mean_fewer_bits(identifier: str, narrow: bool) -> None:
+    assert is_narrow(identifier) is narrow
+
+
+def test_a_table_of_a_narrow_model_without_types_is_warned_of(tmp_path: Path) -> None:
+    header = "scenario,model,hardware,isl,osl,metric,value,tp"
+    row = "inflight,deepseek-r1,h200-sxm-141gb,128,128,output_throughput,5000,8"
+    path = write(tmp_path, f"{header}\n{row}\n", "mine.csv")
+    with pytest.warns(SpecWarning, match="deepseek-r1 state no weight_dtype and count as 16 bits"):
+        read_measurements(path)
+    write(tmp_path, f"{header},weight_dtype\n{row},fp8\n", "mine.csv")
+    assert read_measurements(path)[0].weight_dtype == "fp8"
+
+
+# Several files, and files that are none.
+
+
+def test_rows_of_several_files_have_ids_of_their_own(tmp_path: Path) -> None:
+    paths = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        paths.append(write(tmp_path / name, VLLM, "result.json"))
+    paths.append(write(tmp_path, AIPERF, "other.json"))
+    rows = read_files(paths, settings=PLACE)
+    assert len({row.id for row in rows}) == len(rows) == 9
+    assert [row.id for row in rows][:4:3] == ["a/result-1", "b/result-1"]
+    with pytest.raises(SpecError, match="given twice"):
+        read_files([paths[0], paths[0]], settings=PLACE)
+    header = "id,scenario,model,hardware,isl,osl,metric,value\n"
+    line = "x,inflight,llama-3.1-8b,l4,128,128,output_throughput,50\n"
+    tables = [write(tmp_path, header + line, f"{name}.csv") for name in "cd"]
+    assert [row.id for row in read_files(tables)] == ["x", "x@2"]
+
+
+def test_a_setting_may_fill_one_of_several_files(tmp_path: Path) -> None:
+    closed = write(tmp_path, GENAI, "closed.json")
+    without = write(tmp_path, changed(GENAI, "input_sequence_length", ...), "without.json")
+    rows = read_files([closed, without], settings=PLACE | {"isl": 64})
+    assert [row.isl for row in rows] == [550] * 3 + [64] * 3
+    with pytest.warns(SpecWarning, match="--set isl=64 fills nothing"):
+        read_files([closed], settings=PLACE | {"isl": 64})
+
+
+def test_arrivals_take_no_clients_from_settings(tmp_path: Path) -> None:
+    at_rate = write(tmp_path, VLLM | {"request_rate": 12.5, "max_concurrency": None}, "rate.json")
+    open_, _, _, closed, *_ = read_files(
+        [at_rate, write(tmp_path, OLDEST, "old.json")], settings=NAMED | {"concurrency": 8}
+    )
+    assert (open_.concurrency, open_.request_rate) == (None, 12.5)
+    assert (closed.concurrency, closed.request_rate) == (8, None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"request_rate": 1.0, "concurrency": 4}, "request_rate: given with concurrency"),
+        ({"request_rate": 1.0, "num_requests": 4}, "request_rate: given with num_requests"),
+        ({"burstiness": 1.0}, "burstiness: needs a request_rate"),
+        ({"request_rate": 1.0, "scenario": "static_batch", "batch_size": 1}, "request_rate:"),
+    ],
+)
+def test_loads_that_contradict_one_another_are_refused(
+    tmp_path: Path, columns: dict[str, Any], words: str
+) -> None:
+    row = {"scenario": "inflight", "model": "llama-3.1-8b", "hardware": "l4", "isl": 8, "osl": 8}
+    row |= {"metric": "tpot", "value": 0.1, **columns}
+    with pytest.raises(SpecError, match=words):
+        read_measurements(write(tmp_path, json.dumps(row), "mine.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["pipe.csv", "pipe.json", "pipe.jsonl", "pipe.parquet"])
+def test_a_pipe_in_place_of_measurements_is_refused(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SpecError, match="device, pipe or socket"):
+        read_measurements(tmp_path / name)
+    with pytest.raises(SpecError, match="No such file"):
+        read_measurements(tmp_path / f"no-{name}")
+
+
+@pytest.mark.parametrize("value", [10**400, "1e999", "nan", -1, True, "9" * 5000])
+def test_huge_and_odd_numbers_are_refused_by_key(tmp_path: Path, value: object) -> None:
+    with pytest.raises(SpecError, match="output_throughput") as error:
+        read(tmp_path, VLLM | {"output_throughput": value})
+    assert len(str(error.value)) < 300
+
+
+def test_a_number_of_thousands_of_digits_is_no_traceback(tmp_path: Path) -> None:
+    text = json.dumps(VLLM).replace("16.0", "9" * 5000)
+    with pytest.raises(SpecError, match="not a readable table or report"):
+        read(tmp_path, text)
+
+
+# What a fit does with the rows, and a prediction.
+
+
+def test_a_fit_names_what_it_excludes_by_metric_and_reason(tmp_path: Path) -> None:
+    at_rate = VLLM | {"request_rate": 12.5, "max_concurrency": None}
+    at_once = VLLM | {"max_concurrency": None, "mean_ttft_ms": 3110.0}
+    failed = VLLM | {"num_prompts": 204}
+    rows = [row for data in (at_rate, at_once, failed, VLLM) for row in read(tmp_path, data)]
+    divided = usable(rows)
+    assert len(divided.kept) == 8
+    assert sorted(sentences_about("excluded", divided.left_out)) == [
+        f"excluded: 1 output_throughput row: {ARRIVALS}",
+        f"excluded: 1 tpot row: {ARRIVALS}",
+        "excluded: 1 ttft row: counts the wait of requests sent at once",
+        f"excluded: 1 ttft row: {ARRIVALS}",
+    ]
+    assert sentences_about("lower weight", doubtful(divided.kept)) == [
+        f"lower weight: 1 {metric} row: 4 requests failed"
+        for metric in ("output_throughput", "ttft", "tpot")
+    ]
+    many = [(row, f"reason {place}") for place, row in enumerate(rows)]
+    *_, last = sentences_about("excluded", many)
+    assert last == "excluded: 4 rows for other reasons"
+
+
+def test_more_clients_than_fit_make_a_row_doubtful(tmp_path: Path) -> None:
+    """The cache of a token is 128 KiB: 32 layers of 8 KV heads of 128 keys and values, 16 bits.
+
+    Nine tenths of the 80 GiB less 16 GB of weights are 63 GB, 416 requests of 1,152 tokens, less
+    what activations take.
+    """
+    row = read(tmp_path, VLLM)[0]
+    few, many = (row.model_copy(update={"concurrency": clients}) for clients in (300, 500))
+    first, second = doubt_overfull([few, many], Catalog())
+    assert (first.quality, second.quality) == ("ok", "doubtful")
+    held = int(second.note.removeprefix("500 clients keep requests open, and ").split()[0])
+    assert 390 < held < 416
+
+
+def test_a_recipe_may_not_contradict_the_types_beside_it(tmp_path: Path) -> None:
+    named = {"model_id": "openai/gpt-oss-120b"}
+    row = read(tmp_path, VLLM | named, precision="w4a16")[0]
+    assert recipe_of(row, Catalog()).weight_dtype == "int4"
+    wrong = row.model_copy(update={"weight_dtype": "fp8"})
+    assert "weight_dtype" in wrong.model_fields_set
+    with pytest.raises(SpecError, match="weight_dtype: fp8 contradicts the precision w4a16"):
+        recipe_of(wrong, Catalog())
+
+
+@pytest.mark.slow
+def test_an_open_loop_is_predicted_at_its_rate(tmp_path: Path) -> None:
+    """Tokens come at the rate of arrivals; a request waits for no other where few arrive."""
+    slow_, fast = (
+        VLLM | {"request_rate": rate, "max_concurrency": None, "request_throughput": rate}
+        for rate in (0.01, 20.0)
+    )
+    alone = VLLM | {"max_concurrency": 1, "num_prompts": 10**6, "completed": 10**6}
+    alone |= {"total_input_tokens": 1024 * 10**6, "total_output_tokens": 128 * 10**6}
+    rows = [row for data in (slow_, fast, alone) for row in read(tmp_path, data)[:2]]
+    rows.pop(4)
+    groups = observe(rows, Catalog())
+    assert {arrives(rows[group.rows[0]]) for group in groups} == {True, False}
+    few_tokens, few_first, many_tokens, many_first, alone_first = predict(groups)
+    assert few_tokens == pytest.approx(0.01 * 128, rel=1e-6)
+    assert many_tokens == pytest.approx(20 * 128, rel=1e-6)
+    assert few_first == pytest.approx(alone_first, rel=0.02)
+    assert many_first > few_first
+
+
+@pytest.mark.slow
+def test_measured_is_printed_and_drawn_beside_predicted(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    from calibration.cli import main
+
+    files = [write(tmp_path, VLLM, "a.json"), write(tmp_path, VLLM | {"failed": 0}, "b.json")]
+    picture = tmp_path / "fit.png"
+    words = ["predict", "ideal", *files, "--set", "hardware=h100-sxm-80gb", "--set", "tp=1"]
+    monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, [*words, "--picture", picture])])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    for line in ("time to first token, ms", "a-2", "b-2", "64 clients", "1,600"):
+        assert line in said
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_cells_that_a_spreadsheet_would_compute_are_text() -> None:
+    frame = pd.DataFrame({"note": ["=1+1", "fine", "@x", "-2"], "value": [-1.0, 2.0, 3.0, 4.0]})
+    plain = without_formulas(frame)
+    assert plain["note"].tolist() == ["'=1+1", "fine", "'@x", "'-2"]
+    assert plain["value"].tolist() == [-1.0, 2.0, 3.0, 4.0]
+    assert without_formulas(pd.DataFrame({"=x": [1]})).columns.tolist() == ["'=x"]
