@@ -24,135 +24,15 @@ References:
 import dataclasses
 from functools import cached_property, partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from sweep.kernel import memory, phases
+from sweep.kernel.cycle import cycle, prefill_first_cycle
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
-
-
-class Cycle(eqx.Module):
-    """Mean iterations of one microbatch of one attention group until its requests are replaced.
-
-    Attributes:
-        residents: Requests it holds. [count]
-        chunk: Prompt tokens of one request in one iteration. [count]
-        chunks: Iterations the prefill of one request takes. [count]
-        lump: Prompt tokens in an iteration that carries any. [count]
-        lumps: Share of the iterations that carry prompt tokens. [1]
-        decoding_beside: Sequences that decode in an iteration with a lump. [count]
-        decoding_alone: Sequences that decode in the other iterations. [count]
-        started: Requests that start in an iteration, on average. [count]
-        stay: Iterations that a request is worked on. [count]
-        waited: Iterations that it waits for its prefill. [count]
-        interrupted: Iterations that carry a lump of others while it decodes. [count]
-        undisturbed: Iterations that decode only while it does. [count]
-    """
-
-    residents: Scalar
-    chunk: Scalar
-    chunks: Scalar
-    lump: Scalar
-    lumps: Scalar
-    decoding_beside: Scalar
-    decoding_alone: Scalar
-    started: Scalar
-    stay: Scalar
-    waited: Scalar
-    interrupted: Scalar
-    undisturbed: Scalar
-
-
-def cycle(
-    residents: Scalar,
-    isl: Scalar,
-    osl: Scalar,
-    max_num_tokens: Scalar,
-    pass_tokens: Scalar = 1.0,
-) -> Cycle:
-    """Compute the cycle of `residents` requests.
-
-    A request stays for `chunks` iterations of prefill, the last of which yields its first token,
-    and osl − 1 of decoding. Where prompts take more lumps than that, every iteration is full and
-    requests wait for their prefill. For 4 requests of 100 tokens in and 10 out and 202 tokens an
-    iteration, two prompts prefill while two sequences decode, in 2 of 10 iterations.
-
-    Args:
-        residents: Requests held. [count]
-        isl: Input tokens of each that are not in the cache. [count]
-        osl: Output tokens of each; with drafts, iterations that yield some. [count]
-        max_num_tokens: Tokens an iteration may take. [count]
-        pass_tokens: Tokens that a sequence takes while it decodes. [count]
-    """
-    steps = osl - 1
-    # Sequences that decode take their tokens of the budget, all but those whose prompts are in.
-    beside = (max_num_tokens - pass_tokens * residents) * isl / jnp.maximum(isl - pass_tokens, 1e-6)
-    evenly = max_num_tokens * isl / (isl + pass_tokens * steps)
-    room = jnp.maximum(beside, evenly)
-    needed = jnp.maximum(jnp.ceil(residents * isl / room - 1e-6), 1.0)
-    waiting = needed > jnp.ceil(isl / room - 1e-6) + steps
-    lump = jnp.where(waiting, room, residents * isl / needed)
-    chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
-    stay = chunks + steps
-    started = jnp.where(waiting, lump / isl, residents / stay)
-    decoding = started * steps
-    lumps = jnp.where(waiting, 1.0, needed / stay)
-    interrupted = jnp.where(waiting, steps, jnp.clip(needed - chunks, 0.0, steps))
-    return Cycle(
-        residents=residents,
-        chunk=isl / chunks,
-        chunks=chunks,
-        lump=lump,
-        lumps=lumps,
-        decoding_beside=jnp.where(
-            waiting, decoding, jnp.maximum(residents - chunks * lump / isl, 0.0)
-        ),
-        decoding_alone=residents,
-        started=started,
-        stay=stay,
-        waited=jnp.where(waiting, jnp.maximum(residents / started - stay, 0.0), 0.0),
-        interrupted=interrupted,
-        undisturbed=steps - interrupted,
-    )
-
-
-def prefill_first_cycle(
-    residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar
-) -> Cycle:
-    """Compute the cycle of `residents` requests where iterations with prompts decode nothing.
-
-    All prompts are in before the first sequence decodes, so that all end together: a static batch
-    whose prompts come in lumps. A prompt waits for those before it, and, until it decodes, for
-    those behind it: for half of the lumps of others each, on average.
-
-    Args:
-        residents: Requests held. [count]
-        isl: Input tokens of each. [count]
-        osl: Output tokens of each. [count]
-        max_num_tokens: Tokens an iteration may take. [count]
-    """
-    steps = osl - 1
-    needed = jnp.maximum(jnp.ceil(residents * isl / max_num_tokens - 1e-6), 1.0)
-    lump = residents * isl / needed
-    chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
-    others = jnp.maximum(needed - chunks, 0.0) / 2
-    return Cycle(
-        residents=residents,
-        chunk=isl / chunks,
-        chunks=chunks,
-        lump=lump,
-        lumps=needed / (needed + steps),
-        decoding_beside=jnp.zeros_like(needed),
-        decoding_alone=residents,
-        started=residents / (needed + steps),
-        stay=needed + steps,
-        waited=others,
-        interrupted=jnp.where(steps > 0, others, 0.0),
-        undisturbed=steps,
-    )
+from sweep.kernel.staggered import first_token_delay, staggered_cycle, wait_to_start
 
 
 class Inflight:
@@ -163,6 +43,7 @@ class Inflight:
         concurrency: Requests that one replica holds. [count]
         clients: Requests that clients keep open at it, those it cannot hold included. [count]
         prefill_first: Whether iterations with prompts decode nothing; `None` for no.
+        staggered: Whether requests start one at a time; `None` for no.
     """
 
     def __init__(self, point: Point) -> None:
@@ -189,10 +70,15 @@ class Inflight:
             point.pass_tokens,
         )
         self.cycle = cycle(*sizes)
-        self.prefill_first = prefill_first(point)
+        self.staggered, self.prefill_first = staggered(point), prefill_first(point)
+        if self.staggered is not None:
+            if self.prefill_first is not None:
+                self.staggered = self.staggered & ~self.prefill_first
+            apart = staggered_cycle(*sizes)
+            self.cycle = jax.tree.map(partial(jnp.where, self.staggered), apart, self.cycle)
         if self.prefill_first is not None:
-            choose = partial(jnp.where, self.prefill_first)
-            self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
+            first = prefill_first_cycle(*sizes[:4])
+            self.cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, self.cycle)
 
     @cached_property
     def _alone(self) -> phases.Pass:
@@ -235,13 +121,31 @@ class Inflight:
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, by Little's law. [s]"""
-        served = self.cycle.residents * self.iteration_latency / self.cycle.started
-        return self.slot_wait + served
+        return self.slot_wait + self._served + self.front_end
+
+    @cached_property
+    def _served(self) -> Scalar:
+        """Time from admission to last token, by Little's law. [s]"""
+        return self.cycle.residents * self.iteration_latency / self.cycle.started
+
+    @cached_property
+    def front_end(self) -> Scalar:
+        """Time outside the iterations until the first token is sent. [s]"""
+        return first_token_delay(self.point.factors, self._alone.latency)
+
+    @cached_property
+    def start_wait(self) -> Scalar:
+        """Time of the front end, of the running iteration and of prompts before its own. [s]"""
+        waits = self.front_end + self.cycle.waited * self.lump_latency
+        if self.staggered is None:
+            return waits
+        apart = wait_to_start(self.cycle, self._alone.latency, self.lump_latency)
+        return waits + jnp.where(self.staggered, apart, 0.0)
 
     @cached_property
     def queue_time(self) -> Scalar:
         """Time from sending to the first iteration with tokens of the prompt. [s]"""
-        return self.slot_wait + self.cycle.waited * self.lump_latency
+        return self.slot_wait + self.start_wait
 
     @cached_property
     def prefill_time(self) -> Scalar:
@@ -284,7 +188,17 @@ class Inflight:
         """Requests that one replica completes in a second of the steady state. [s-1]"""
         groups = self.point.layout.dp_attention
         started = groups * self.microbatches * self.cycle.started
-        return started / self.iteration_latency
+        return started / self.iteration_latency * self._in_server
+
+    @cached_property
+    def _in_server(self) -> Scalar:
+        """Share of the time that a client's request is in the server, not in the front end. [1]"""
+        front_end = self.front_end
+        if is_nothing(front_end) or self.point.concurrency is None:
+            return 1.0
+        # Where clients wait for a slot, the server is full all the same.
+        full = jnp.isinf(jnp.asarray(self.point.concurrency)) | (self.clients > self.concurrency)
+        return jnp.where(full, 1.0, self._served / (self._served + front_end))
 
     @cached_property
     def request_rate(self) -> Scalar:
@@ -323,6 +237,17 @@ def prefill_first(point: Point) -> Bool[Array, ""] | None:
         return jnp.asarray(point.scheduler) == 1
     first = point.factors.prefill_first
     return None if is_nothing(first) else jnp.asarray(first) > 0
+
+
+def staggered(point: Point) -> Bool[Array, ""] | None:
+    """Whether requests start one at a time; `None` where nothing says so.
+
+    A run without clients keeps as many requests as fit, and these keep step.
+    """
+    apart = point.factors.staggered
+    if is_nothing(apart) or point.concurrency is None:
+        return None
+    return (jnp.asarray(apart) > 0) & jnp.isfinite(jnp.asarray(point.concurrency))
 
 
 def at_capacity(point: Point) -> Point:

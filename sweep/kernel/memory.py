@@ -216,7 +216,8 @@ def max_concurrency(point: Point) -> Scalar:
     """
     server, layout = point.server, point.layout
     limit = jnp.minimum(server.max_batch_size, _sequences_within(point, server.max_num_tokens))
-    reserved = point.length("isl") + server.reserved_osl * point.length("osl")
+    share = server.reserved_osl * point.factors.reserved_output
+    reserved = point.length("isl") + share * point.length("osl")
     cache = cache_memory(point)
     if point.shared_prefix_tokens is not None:
         shared = jnp.minimum(point.shared_prefix_tokens, point.length("isl") - 1)

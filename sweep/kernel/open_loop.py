@@ -39,6 +39,7 @@ from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import FLATTEST, NEARLY, Slots, Visit, bursts, others_near, slots
+from sweep.kernel.staggered import first_token_delay
 
 BISECTIONS = 24
 """Halvings of an interval that contains a root: to 6e-8 of it, the resolution of 32 bits."""
@@ -270,6 +271,10 @@ class OpenLoop:
         """Share of the requests that start behind a running iteration: not after a wait. [1]"""
         return (1 - self.slots.idle) * (1 - self.slots.waits)
 
+    @property
+    def _front_end(self) -> Scalar:
+        return first_token_delay(self.point.factors, self.visit.alone)
+
     def _if_stable(self, value: Scalar) -> Scalar:
         return jnp.where(self.stable, value, jnp.nan)
 
@@ -278,9 +283,8 @@ class OpenLoop:
         """Time from arrival to the first iteration with the prompt; NaN if unstable. [s]"""
         visit, slot = self.visit, self.slots
         running = self._meets_running * visit.residual
-        return self._if_stable(
-            slot.waits * slot.wait + running + visit.backlog * visit.backlog_wait
-        )
+        waits = slot.waits * slot.wait + running + visit.backlog * visit.backlog_wait
+        return self._if_stable(waits + self._front_end)
 
     @cached_property
     def prefill_time(self) -> Scalar:
@@ -300,7 +304,7 @@ class OpenLoop:
     @cached_property
     def concurrency(self) -> Scalar:
         """Requests that one replica holds on average, without those that wait. [count]"""
-        waiting = self.slots.waits * self.slots.wait
+        waiting = self.slots.waits * self.slots.wait + self._front_end
         held = self._rate * self._parts * (self.request_latency - waiting)
         capacity = self.full.concurrency
         return jnp.where(self.stable, jnp.minimum(held, capacity), capacity)
@@ -355,7 +359,7 @@ class OpenLoop:
 
         ends = jnp.zeros(()), (start + width).max() + 8 * mean
         low, high = jax.lax.fori_loop(0, BISECTIONS, halve, ends)
-        return self._if_stable((low + high) / 2)
+        return self._if_stable((low + high) / 2 + self._front_end)
 
     @cached_property
     def _served(self) -> tuple[Float[Array, "6"], Float[Array, "6"], Float[Array, "6"]]:
