@@ -114,7 +114,7 @@ def bare(size: Size) -> Case:
     def run() -> np.ndarray:
         nonlocal buffers
         for model in models:
-            buffers = call(buffers, {}, model, *shared)
+            buffers = call(buffers, {}, {}, model, *shared)
         jax.block_until_ready(buffers)
         return np.asarray(buffers["decode_step_latency"]).squeeze()
 

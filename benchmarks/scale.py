@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks.kernel import HARDWARE, MODELS, Size, clock
 from benchmarks.report import machine, print_table
 from benchmarks.scale_kernel import kernel_rows
+from benchmarks.scale_reduced import calibrated_rows, reduction_rows
 from benchmarks.turns import Row, ratio, rounds
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan, make_plan
@@ -114,15 +115,17 @@ def file_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
 
 
 def worker_rows(points: int, folder: Path) -> Iterator[Row]:
-    """Two workers against one, their start included."""
+    """Two and four workers against one, their start included."""
     plan, seconds = decode_plan(points), {}
-    for workers in (1, 2):
+    for workers in (1, 2, 4):
         with scratch(folder) as here:
             how = Sharding(workers=workers)
             seconds[workers] = clock(
                 partial(run_into_shards, plan, here / "shards", how, lambda line: None)
             )
-    yield Row("two workers", f"{seconds[2]:.1f} s", seconds[1] / seconds[2], "one worker")
+    yield Row("one worker", f"{seconds[1]:.1f} s")
+    for workers, what in ((2, "two workers"), (4, "four workers")):
+        yield Row(what, f"{seconds[workers]:.1f} s", seconds[1] / seconds[workers], "one worker")
 
 
 def size_rows(sizes: Sequence[int], folder: Path, repeats: int) -> Iterator[Row]:
@@ -279,6 +282,8 @@ def main(
             *memory_rows(sizes, where),
             *machine_rows(where, 2**22 if small else 2**28),
             *kernel_rows(Size(16, 64) if small else Size(256, 1024), repeats),
+            *reduction_rows(10**5 if small else 4 * 10**9, where, min(repeats, 3)),
+            *calibrated_rows(16 if small else 128, repeats),
             *file_rows(10**5 if small else 5 * 10**7, where, min(repeats, 3)),
             *worker_rows(10**5 if small else 10**9 // 2, where),
             *size_rows(sizes, where, min(repeats, 5)),

@@ -113,7 +113,7 @@ def case(variable: str, model: str, length: int) -> Case:
 
     def run_kernel() -> Any:
         nonlocal buffers
-        buffers = call(buffers, {}, *arguments)
+        buffers = call(buffers, {}, {}, *arguments)
         return jax.block_until_ready(buffers)[variable]
 
     return Case(

@@ -14,6 +14,7 @@ from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.fit.verdicts import (
     constrained_together,
+    drivers,
     rows_by_regime,
     verdicts,
 )
@@ -189,7 +190,7 @@ def _as_calibration(
         "dtype": sorted({table.traits[i].dtype for i in places} | _seen(start_from, "dtype")),
         "family": sorted({table.families[i] for i in places} | _seen(start_from, "family")),
     }
-    scenarios = np.asarray([row.scenario for row in rows])
+    scenarios = np.asarray([row.kind for row in rows])
     groups = {by: labels[places] for by, labels in groups_of(table).items()}
     sure = np.isin(places, certain(table, places))
     judged = np.where(sure, left_out[places], np.nan)
@@ -223,6 +224,7 @@ def _as_calibration(
             "costs_of_starts": [round(cost, 3) for cost in fit.costs],
             "rows_waiting_longest_for": rows_by_regime(fit),
             "told_only_together": constrained_together(fit),
+            "rows_that_drive": drivers(fit, drivers_of(table)),
             "errors_without_own_configuration": {
                 scenario: {
                     k: round(v, 4)
@@ -243,6 +245,11 @@ def _as_calibration(
         measured=most_gpus(table, start_from.measured if start_from else {}, places),
         ratios=ratios,
     )
+
+
+def drivers_of(table: Table) -> Array:
+    """Kind of each row by which the rows that drive a factor are summed: scenario and metric."""
+    return np.asarray([f"{row.scenario} {row.metric}" for row in table.rows])
 
 
 def _predicted_version(rows: Sequence[Measurement]) -> str:

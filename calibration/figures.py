@@ -7,13 +7,19 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
 
 from sweep.errors import SpecError
 from sweep.specs.seal import fault_of_seal
 
 GROUPS = {"hardware": "accelerator", "model": "model", "engine_version": "engine version"}
 """Columns by which errors can be shown, with their names in a figure."""
+FEW = 9
+"""Rows of a group up to which each is drawn. [count]"""
+RATIOS = (0.01, 0.1, 0.25, 0.5, 0.8, 1, 1.25, 2, 4, 10, 100)
+"""Ticks of ratios. [1]"""
+MANY = 200
+"""Rows beyond which they are drawn as small points. [count]"""
 
 
 def draw(path: Path, *, by: str = "hardware") -> Figure:
@@ -46,48 +52,60 @@ def draw(path: Path, *, by: str = "hardware") -> Figure:
 
 
 def errors_by(axes: Any, fit: xr.Dataset, by: str) -> None:
-    """Draw the errors of rows whose configuration was left out, by group, the largest on top."""
-    labels, errors = fit[by].values.astype(str), np.expm1(fit.left_out_residual.values)
+    """Draw the errors of rows whose configuration was left out, by group, the largest on top.
+
+    A group of at most `FEW` rows is drawn row by row, since it has no quantiles to speak of.
+    """
+    labels, errors = fit[by].values.astype(str), 100 * np.expm1(fit.left_out_residual.values)
     known = np.isfinite(errors)
     groups = {name: errors[known & (labels == name)] for name in np.unique(labels[known])}
-    spans = {
-        name: np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for name, values in groups.items()
-    }
-    order = sorted(groups, key=lambda name: np.abs(spans[name]).max())
-    shown = 100 * np.asarray([spans[name] for name in order])
-    places = np.arange(len(order))
+    order = sorted(groups, key=lambda name: np.abs(np.quantile(groups[name], [0.05, 0.95])).max())
+    places = {name: place for place, name in enumerate(order)}
     axes.axvspan(-20, 25, color="0.93", zorder=0, label="20 % low to 25 % high")
     axes.axvline(0, color="0.2", lw=1, zorder=1)
-    axes.hlines(places, shown[:, 0], shown[:, 4], color="#0072B2", lw=1.5, label="90 % of rows")
-    axes.hlines(places, shown[:, 1], shown[:, 3], color="#0072B2", lw=6, label="half of rows")
-    axes.plot(shown[:, 2], places, "o", color="#E69F00", mec="0.1", ms=7, label="median")
-    axes.set_yticks(places, [f"{name} ({len(groups[name])})" for name in order])
+    few = [(e, places[name]) for name, es in groups.items() if es.size <= FEW for e in es]
+    many = {name: es for name, es in groups.items() if es.size > FEW}
+    if few:
+        shown, heights = zip(*few, strict=True)
+        axes.plot(shown, heights, "D", color="#D55E00", mec="0.1", ms=6, label="single rows")
+    if many:
+        spans = np.asarray([np.quantile(es, [0.05, 0.25, 0.5, 0.75, 0.95]) for es in many.values()])
+        at = [places[name] for name in many]
+        axes.hlines(at, spans[:, 0], spans[:, 4], color="#0072B2", lw=1.5, label="90 % of rows")
+        axes.hlines(at, spans[:, 1], spans[:, 3], color="#0072B2", lw=6, label="half of rows")
+        axes.plot(spans[:, 2], at, "o", color="#E69F00", mec="0.1", ms=7, label="median")
+    axes.set_yticks(range(len(order)), [f"{name} ({groups[name].size})" for name in order])
+    axes.set_ylim(-0.7, len(order) - 0.3)
     axes.set_xlabel("error of the prediction (% of the measured figure)")
     axes.set_title(f"Errors by {GROUPS[by]} (rows), own configuration left out")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.08), ncols=4, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.08), ncols=5, frameon=False)
 
 
 def scatter(axes: Any, fit: xr.Dataset) -> None:
     """Draw predicted against measured throughputs."""
     rate = fit["metric"].values.astype(str) == "output_throughput"
     measured, predicted = fit.measured.values[rate], fit.predicted.values[rate]
+    many = len(measured) > MANY
     axes.plot(
         measured,
         predicted,
-        ".",
-        ms=3 if len(measured) > 200 else 8,
-        alpha=0.4,
+        "." if many else "o",
+        ms=3 if many else 8,
+        alpha=0.4 if many else 0.8,
         color="#0072B2",
         label="rows",
     )
     ends = np.asarray([np.nanmin(measured), np.nanmax(measured)])
+    ends = ends * np.asarray([0.8, 1.25]) if len(measured) else ends
     axes.plot(ends, ends, "-", lw=1, color="0.2", label="equal")
     for factor in (0.8, 1.25):
         axes.plot(ends, ends * factor, "--", lw=0.8, color="0.5")
     axes.set(xscale="log", yscale="log")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
+        # Few measurements may span less than a decade, whose only ticks are the minor ones.
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.4)))
     axes.set_xlabel("measured output throughput (tokens/s)")
     axes.set_ylabel("predicted output throughput (tokens/s)")
     axes.set_title("Predicted against measured; dashed: 20 % low, 25 % high")
@@ -111,8 +129,9 @@ def forest(axes: Any, fit: xr.Dataset) -> None:
         capsize=3,
     )
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in RATIOS if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
     labels = [
         f"{fit.parameter.values[i]} = {value:.3g}" for i, value in zip(pooled, values, strict=True)

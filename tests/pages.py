@@ -43,8 +43,11 @@ SETUP = (
 """Commands that install, test, measure or build, and are no use of the programs."""
 BY_NAME = {
     "--scheduler": "needs a cluster",
+    "explore --port": "serves a page until it is interrupted",
     "--workers": "starts processes, which tests/test_shards.py does",
+    "run trillion-points": "computes for a quarter of an hour",
     "validate tensorrt-llm": "refits all rows dozens of times: minutes",
+    "--each-engine": "fits all rows, which tests/test_shipped_fit.py does",
 }
 """Words of commands that are held to the options there are, and do not run, with the reason."""
 ELSEWHERE = {"dask_jobqueue": "needs SLURM", "dask_kubernetes": "needs Kubernetes"}

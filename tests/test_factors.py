@@ -94,6 +94,7 @@ SERVER = {
     "max_num_tokens": 1000,
 }
 RUN = {"concurrency": 4, "isl": 10, "osl": 11, "num_requests": 6}
+ALONE = {"concurrency": 1, "isl": 10, "osl": 11}
 TWO_LUMPS = {"concurrency": 4, "isl": 10, "osl": 11, "max_num_tokens": 20}
 CASES = {
     # Ideal: the slower of 22.2 µs and 2 µs, and of 2 µs and next to nothing.
@@ -250,9 +251,36 @@ CASES = {
         "inflight_output_throughput",
         LARGE_MEMORY,
     ),
+    # A prompt of 10 tokens takes 22.2 µs, each of ten further tokens 20.22 µs.
+    "front_end_s": Case({"front_end_s": 5e-6}, 27.2e-6, GEMM, ALONE, "inflight_ttft", LARGE_MEMORY),
+    # A client waits 5 µs more for its 11 tokens.
+    "front_end_s, throughput": Case(
+        {"front_end_s": 5e-6},
+        11 / 229.4e-6,
+        GEMM,
+        ALONE,
+        "inflight_output_throughput",
+        LARGE_MEMORY,
+    ),
+    # Each of two prefills in one of 11 iterations, so that 1 − (10/11)² = 21/121 of them carry
+    # 22/21 prompts beside 20/21 sequences. One in eleven of a request's ten has that of the other.
+    "staggered": Case(
+        {"staggered": 1.0},
+        (10 / 11 * (20 + 0.22 * 240 / 21) + 100 / 11 * 20.44) / 10 * 1e-6,
+        GEMM,
+        ALONE | {"concurrency": 2},
+        "inflight_tpot",
+        LARGE_MEMORY,
+    ),
     # Half of the way from 1.5 to 3 copies: 2.25·2 + 1.
     "dispatch_everywhere": Case({"dispatch_everywhere": 0.5}, 5.5e-6, DISPATCH, SPREAD),
     "dispatch_everywhere, none": Case({}, 4e-6, DISPATCH, SPREAD),
+    # A first token waits for two iterations of 20.22 µs.
+    "first_token_steps": Case(
+        {"first_token_steps": 2.0}, 62.64e-6, GEMM, ALONE, "inflight_ttft", LARGE_MEMORY
+    ),
+    # Half of 500 output tokens reserved: 750 in place of 1000, of the 6.8 requests below.
+    "reserved_output": Case({"reserved_output": 0.5}, 9, ATTENTION, SERVER, "max_concurrency"),
     # 100 tokens of the window and a quarter of the 400 before: 2 sequences·200·(2·2·8)·2 bytes.
     "kept_context": Case(
         {"kept_context": 0.25},
@@ -331,6 +359,11 @@ MOVES = {name: {*TIMES, SERVED} for name in FACTORS} | {
     "kv_half_heads": {*TIMES, SERVED} - {"ttft"},
     "ramp": {SERVED},
     "prefill_first": {SERVED},
+    # Where no clients are named, as many requests as fit are there at once.
+    "front_end_s": set(),
+    "staggered": set(),
+    "first_token_steps": set(),
+    "reserved_output": {"max_concurrency", SERVED},
     "kept_context": {*MEMORY, SERVED},
     "logit_copies": {"memory_required", "max_concurrency", SERVED},
     "reserved_memory_bytes": {"max_concurrency", SERVED},
@@ -431,7 +464,7 @@ def test_every_variable_has_its_dims_under_the_shipped_calibration(variables, wi
         tuple(dims.items()), False, tuple((name, calibration.axes(name)) for name in FACTORS)
     )
     values = {name: array.astype(np.float32) for name, array in factors.items()}
-    found = jax.eval_shape(mapped, {}, values, *(axes.get(axis) for axis in AXES))
+    found = jax.eval_shape(mapped, {}, values, {}, *(axes.get(axis) for axis in AXES))
     assert {name: over.shape for name, over in found.items()} == {
         name: tuple(sizes[dim] for dim in over) for name, over in dims.items()
     }

@@ -633,7 +633,7 @@ def test_a_family_is_left_out_in_all_sizes_and_an_architecture_in_all_releases(
     assert found == groups
 
 
-def test_an_interval_of_what_is_new_holds_in_nine_of_ten_groups() -> None:
+def test_an_interval_of_what_is_new_holds_for_nine_of_ten_rows_of_a_group() -> None:
     # Errors of nought to 1, 2, 3 and 4 in groups of 99, one of 1,000 and one too small to count.
     sizes = {"a": (1, 99), "b": (2, 99), "c": (3, 99), "d": (4, 99), "e": (3, 1000), "f": (9, 9)}
     errors = np.concatenate([np.linspace(0, top, count) for top, count in sizes.values()])
@@ -641,10 +641,15 @@ def test_an_interval_of_what_is_new_holds_in_nine_of_ten_groups() -> None:
     # A sixth group may lie anywhere among five: none of them stands for nine of ten.
     assert conformal_halfwidth(errors, labels) == pytest.approx(0.9 * 4, rel=0.02)
     assert conformal_halfwidth(errors[-9:], labels[-9:]) == 9
-    # The second widest of nineteen is passed by two of twenty.
+    # Of nineteen, each counts the same: x contains all of the groups up to x and x/k of group k.
     many = np.concatenate([np.linspace(0, top, 99) for top in range(1, 20)])
     of_many = np.repeat(np.arange(19), 99)
-    assert conformal_halfwidth(many, of_many) == pytest.approx(0.9 * 18, rel=0.03)
+    width = conformal_halfwidth(many, of_many)
+    assert np.mean([min(width / top, 1) for top in range(1, 20)]) == pytest.approx(0.9, abs=0.01)
+    # So does a group of many rows.
+    more = np.concatenate([many, np.linspace(0, 19, 9999)])
+    of_more = np.concatenate([of_many, np.full(9999, 18)])
+    assert conformal_halfwidth(more, of_more) == pytest.approx(width, rel=0.02)
 
 
 def test_versions_are_predicted_from_those_before() -> None:

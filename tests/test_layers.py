@@ -27,7 +27,8 @@ BELOW = {
     "decisions": "runs",
     "article": "decisions",
     "html_report": "decisions",
-    "cli": "article html_report",
+    "explore": "html_report",
+    "cli": "article explore",
     "__main__": "cli",
 }
 """What each package of `sweep` imports at most: the packages named, and all that those import."""
@@ -188,6 +189,8 @@ def test_a_module_is_short(module: str) -> None:
         ("distributed", ("sweep.runs.on_dask",)),
         ("plotly", ()),
         ("jinja2", ()),
+        ("starlette", ("sweep.explore.server",)),
+        ("uvicorn", ("sweep.explore.server",)),
     ],
 )
 def test_a_heavy_package_has_one_home(package: str, homes: tuple[str, ...]) -> None:

@@ -26,7 +26,7 @@ from sweep.engines.calibration_file import load_calibration
 from sweep.errors import ResultError
 from sweep.grid.grid import Grid
 from sweep.html_report.binding_map import with_bounds
-from sweep.html_report.calibration_quality import calibration_of
+from sweep.html_report.calibration_quality import SCENARIOS, calibration_of
 from sweep.html_report.operator_tables import operator_tables
 from sweep.html_report.packed_arrays import rounded
 from sweep.html_report.report import html
@@ -374,10 +374,19 @@ def test_the_page_tells_how_good_the_predictions_are(served_page, article_page) 
     fitted = load_calibration("tensorrt-llm")
     assert fitted is not None
     errors = fitted.provenance["errors_without_own_configuration"]
-    assert {row["rows of"]: row["mape"] for row in quality["accuracy"]} == {
-        scenario: f"{told['mape']:.1%}" for scenario, told in errors.items()
+    assert {row["of"]: row["mean error"] for row in quality["accuracy"]} == {
+        SCENARIOS[scenario]: f"{told['mape']:.1%}" for scenario, told in errors.items()
     }
-    assert [row["factor"] for row in quality["factors"]] == list(fitted.factors)
+    names = [name.replace("_", " ") for name in fitted.factors]
+    assert [row["factor"] for row in quality["factors"]] == names
+
+
+def test_a_page_begins_at_a_chosen_cell(served) -> None:
+    chosen = {"model": "mixtral-8x7b", "tp": 2, "batch_size": 16, "isl": 2048, "osl": 128}
+    start = Page(html(served, chosen=chosen)).data["start"]
+    assert start["chosen"] and not Page(html(served)).data["start"]["chosen"]
+    indices = start["indices"]
+    assert {axis: served[axis].values.tolist()[k] for axis, k in indices.items()} == chosen
 
 
 def test_measurements_of_a_fit_are_shown(served, tmp_path) -> None:
@@ -535,12 +544,12 @@ def hovered(page, i: int, j: int) -> list[str]:
     return lines
 
 
-UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "/s": 1.0}
+UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "tokens/s": 1.0}
 
 
 def figure(line: str) -> float:
     """The first number with a unit, as in `h20-96gb: 15.07 ms, bound by memory`."""
-    number, unit = re.search(r": ([\d,.]+) ?(ms|µs|s|/s)\b", line).groups()
+    number, unit = re.search(r": ([\d,.]+) ?(ms|µs|s|tokens/s)\b", line).groups()
     return float(number.replace(",", "")) * UNITS[unit]
 
 
@@ -588,7 +597,7 @@ def test_intervals_are_told_too(served, served_page, opened) -> None:
     here = served.sel(
         model="llama-3.1-8b", hardware="l40s", tp=2, batch_size=16, isl=128, osl=128
     ).squeeze()
-    low, high = re.search(r"90 %: ([\d,.]+)/s to ([\d,.]+)/s", first).groups()
+    low, high = re.search(r"90 %: ([\d,.]+) tokens/s to ([\d,.]+) tokens/s", first).groups()
     told = [figure(first), float(low.replace(",", "")), float(high.replace(",", ""))]
     names = ("output_throughput", "output_throughput_lower", "output_throughput_upper")
     np.testing.assert_allclose(told, [float(here[name]) for name in names], rtol=1e-3)
@@ -611,7 +620,7 @@ def test_everything_is_reached_by_keyboard(article_page, opened) -> None:
     page.focus("#choose-context-len")
     page.keyboard.press("End")
     assert page.inner_text("#readout") != before
-    assert "context len 2048" in page.inner_text("#layers-hint")
+    assert "context len 2,048" in page.inner_text("#layers-hint")
 
 
 @pytest.mark.slow

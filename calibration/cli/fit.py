@@ -140,14 +140,16 @@ def _say(calibration: "Calibration") -> None:
 @click.option("--all", "everything", is_flag=True, help="Show deviations too.")
 @json_option
 def show(name: str, everything: bool, as_json: bool) -> None:
-    """Show the factors of a calibration: values, errors and verdicts."""
+    """Show the factors of a calibration: values, errors, verdicts, and the rows that drove them."""
     found = load(name)
+    driven = found.provenance.get("rows_that_drive", {})
     rows = [
-        {"factor": factor, **_cells(figure)} for factor, figure in sorted(found.factors.items())
+        {"factor": factor, **_cells(figure), "driven by": _drivers(driven.get(factor, {}))}
+        for factor, figure in sorted(found.factors.items())
     ]
     if everything:
         rows += [
-            {"factor": f"{factor}[{trait}={level}]", **_cells(figure)}
+            {"factor": f"{factor}[{trait}={level}]", **_cells(figure), "driven by": ""}
             for factor, traits in found.deviations.items()
             for trait, levels in traits.items()
             for level, figure in levels.items()
@@ -158,6 +160,11 @@ def show(name: str, everything: bool, as_json: bool) -> None:
     click.echo(f"{found.name} {found.digest}: {found.engine} {found.engine_version}")
     print_rows(rows, as_json=False)
     _say(found)
+
+
+def _drivers(shares: dict[str, float]) -> str:
+    """Kinds of rows and their shares of what the rows say about a factor."""
+    return ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
 
 
 def _cells(figure: Any) -> dict[str, Any]:

@@ -23,6 +23,8 @@ LOADING = 0.3
 """Loading from which a factor counts as part of a direction. [1]"""
 NAMED = 3
 """Highest number of outliers listed by name. [count]"""
+LEAST_SHARE = 0.05
+"""Share of the information about a factor below which a kind of row is not listed. [1]"""
 RESOURCES: dict[str, tuple[str, ...]] = {
     "memory": ("weight_bandwidth", "kv_bandwidth", "activation_bandwidth"),
     "compute": ("gemm", "attention", "vector_attention"),
@@ -77,6 +79,33 @@ def sensitive_rows(fit: "Fit") -> Array:
     """Number of fitted rows that are sensitive to each parameter. [count]"""
     slopes = np.abs(fit.slopes[fit.fitted].toarray())
     found: Array = (slopes >= SENSITIVE).sum(axis=0)
+    return found
+
+
+def drivers(fit: "Fit", kinds: Array) -> dict[str, dict[str, float]]:
+    """Share of what the rows say about each factor that each kind of row says, most first. [1]
+
+    The information of a row about a factor is the square of its weighed derivative by the
+    factor's logarithm; its sum is what narrows the factor's prior. Kinds below a twentieth, and
+    factors that no row is sensitive to, are left out.
+
+    Args:
+        fit: The fit.
+        kinds: Kind of each row, fitted or not.
+    """
+    weighed = fit.sensitivities[fit.fitted] * fit.weights[:, None]
+    information = np.where(np.isfinite(weighed), weighed, 0.0) ** 2
+    of_kinds = kinds[fit.fitted]
+    names = np.unique(of_kinds)
+    sums = np.stack([information[of_kinds == name].sum(axis=0) for name in names])
+    found = {}
+    for parameter in fit.design.parameters:
+        whole = sums[:, FACTORS.index(parameter.factor)]
+        if parameter.trait or not whole.sum() > 0:
+            continue
+        shares = whole / whole.sum()
+        order = [place for place in np.argsort(-shares) if shares[place] >= LEAST_SHARE]
+        found[parameter.factor] = {str(names[i]): round(float(shares[i]), 2) for i in order}
     return found
 
 

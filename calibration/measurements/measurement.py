@@ -10,6 +10,7 @@ from sweep.specs.dtypes import StoredDtype
 Scenario = Literal["static_batch", "inflight", "first_token"]
 Metric = Literal["output_throughput", "ttft", "tpot"]
 Quality = Literal["ok", "doubtful", "suspect"]
+CLIENT_TTFT = "inflight_ttft"
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Figure = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -124,6 +125,16 @@ class Measurement(BaseModel):
                     f"request_rate: given with {column}, but requests that arrive at a rate wait "
                     "for no client and come without end; keep one of them"
                 )
+
+    @property
+    def kind(self) -> str:
+        """Kind of figure, within which errors are compared.
+
+        The scenario, or `inflight_ttft` for a time to first token of clients of a server: it waits
+        for other requests and varies more than a time per token.
+        """
+        late = self.scenario == "inflight" and self.metric == "ttft"
+        return CLIENT_TTFT if late else self.scenario
 
     @property
     def replica_gpus(self) -> int:

@@ -46,9 +46,9 @@ def left_out_errors(fit: Fit, labels: Array) -> Array:
 
 
 def by_scenario(table: Table, places: Array | None = None) -> dict[str, Array]:
-    """Indices of the rows of each scenario; of those at `places` if given."""
+    """Indices of the rows of each scenario, or kind; of those at `places` if given."""
     kept = np.arange(len(table.rows)) if places is None else places
-    scenarios = np.asarray([table.rows[place].scenario for place in kept])
+    scenarios = np.asarray([table.rows[place].kind for place in kept])
     return {str(name): kept[scenarios == name] for name in np.unique(scenarios)}
 
 

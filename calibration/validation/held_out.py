@@ -7,7 +7,7 @@ import numpy as np
 
 from calibration.fit.forward import Forward
 from calibration.fit.parameters import Array, Design, design
-from calibration.fit.solver import solve
+from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.group_spreads import groups_of, multiples, spreads
@@ -76,6 +76,12 @@ def held_out_errors(
     return errors
 
 
+def fit_all(table: Table, forward: Forward) -> Fit:
+    """Fit all rows of `table`, from the centres of the priors."""
+    usable = np.flatnonzero(np.isfinite(table.measured))
+    return solve(forward, design(table.traits), table.measured, usable, table.weights)
+
+
 def summary(errors: Array, measured: Array | None = None) -> dict[str, Any]:
     """Figures of merit of predictions.
 
@@ -125,7 +131,7 @@ def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
     for name, _, predicted in splits(table, leave_out):
         labels[predicted] = name
     groups, known = groups_of(table), np.isfinite(errors)
-    scenarios = np.asarray([row.scenario for row in table.rows])
+    scenarios = np.asarray([row.kind for row in table.rows])
     covered = np.zeros(len(errors), bool)
     for name in dict.fromkeys(labels[known]):
         others = np.where(labels != name, errors, np.nan)

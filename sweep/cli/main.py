@@ -5,6 +5,7 @@ import click
 from sweep.cli.article import article_meshes, article_rooflines, article_table
 from sweep.cli.catalog import list_command, roofline, show
 from sweep.cli.decide import compare, explain, report
+from sweep.cli.explore import explore
 from sweep.cli.launch import launch
 from sweep.cli.options import PROGRAM, configs_option
 from sweep.cli.recommend import recommend
@@ -37,7 +38,7 @@ def cli(context: click.Context, configs: tuple[str, ...]) -> None:
 
 cli.add_sections(
     {
-        "Decide": (recommend, explain, compare, report),
+        "Decide": (recommend, explain, compare, report, explore),
         "Compute a sweep": (plan, run, check),
         "Use a result": (reduce, export, merge),
         "Look up": (list_command, show, roofline),

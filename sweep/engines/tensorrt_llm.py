@@ -26,12 +26,13 @@ ATTENTION_GROUPS_FROM = (1, 0)
 SETTINGS = {
     "dispatch_everywhere": {"default": 1.0},
     "kept_context": {"default": 1.0},
+    "staggered": {"default": 1.0},
     "reserved_memory_bytes": {"default": 2.5e9},
     "logit_copies": {"default": 1.0, "0.10": 5.0, "cpp-0.14": 5.0},
 }
 """Habits that throughputs alone cannot determine: tokens are gathered to be dispatched, the cache
-keeps tokens behind a window, and samplers kept several copies of the logits until 0.15. The
-values are those under which rows of full caches fit best."""
+keeps tokens behind a window, requests of clients start one at a time, and samplers kept several
+copies of the logits until 0.15. The values are those under which rows of full caches fit best."""
 FULL_ATTENTION = ("mistral", "mixtral")
 """Families whose one window for all layers is not used unless a run asks for it."""
 

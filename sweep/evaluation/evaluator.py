@@ -8,29 +8,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.evaluation.intervals import Table, interval_tables
 from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.packing import Inputs, inputs
 from sweep.evaluation.plan import Plan
 from sweep.evaluation.result_memory import ResultMemory, handed_over
-from sweep.evaluation.structures import FACTOR, Structure
+from sweep.evaluation.structures import FACTOR, TABLE, Structure
 from sweep.evaluation.vmapped_kernel import kernel
-from sweep.grid import thresholds
+from sweep.evaluation.workspaces import PER_DEVICE, Computed, Workspace, tile_limit, workspaces
 from sweep.grid.resolved import Resolved
 from sweep.grid.tiling import Region, Tiling, halves, offset, overlap, split_by_extent
 from sweep.kernel.factors import FACTORS
 from sweep.schema.axes import AXES
 from sweep.schema.variables import VARIABLES
 
+Array = np.ndarray[Any, Any]
 ABSENT = -1
 """Value of a category where the model has no such operator."""
 
-Arrays = dict[str, np.ndarray[Any, Any]]
+Arrays = dict[str, Array]
 Progress = Callable[[int, int], None]
 Described = dict[str, jax.ShapeDtypeStruct]
 
@@ -49,15 +51,20 @@ class Evaluation:
         self._plan, grid = plan, plan.grid
         self._dtype = np.dtype(plan.dtype)
         self._sizes = grid.sizes
-        self._dims = {name: grid.dims(name) for name in grid.variables}
+        self.dims = {each.name: grid.dims(each.name) for each in plan.variables}
         fitted = plan.calibration
         self._factors = {} if fitted is None else {name: fitted.axes(name) for name in FACTORS}
+        intervals = {} if fitted is None else interval_tables(grid, fitted, self._dtype)
+        self._tables = {name: table.axes for name, table in intervals.items()}
         self._kernel = kernel(
-            tuple(self._dims.items()), plan.keep_infeasible, tuple(self._factors.items())
+            tuple(self.dims.items()),
+            plan.keep_infeasible,
+            tuple(self._factors.items()),
+            tuple(self._tables.items()),
         )
         devices = jax.local_devices()
-        self._tile_limit = _tile_limit(devices)
-        self._workspaces = _workspaces(devices)
+        self._tile_limit = tile_limit(devices)
+        self._workspaces = workspaces(devices)
         given, self._operators = _inputs(grid, self._dtype), grid.operators
         shared = {
             "hardware": given.hardware,
@@ -72,6 +79,7 @@ class Evaluation:
                     "precision": kind.precision,
                     **shared,
                     **self._efficiency(kind.models),
+                    **{TABLE + name: _of(kind.models, table) for name, table in intervals.items()},
                 },
             )
             for kind in given.kinds
@@ -99,8 +107,8 @@ class Evaluation:
         lengths = {axis: len(indices) for axis, indices in region.items()}
         lengths["operator"] = len(self._operators)
         arrays = {}
-        for name, dims in self._dims.items():
-            shape, dtype = tuple(lengths[d] for d in dims), self._type_of(name)
+        for name, dims in self.dims.items():
+            shape, dtype = tuple(lengths[d] for d in dims), self.type_of(name)
             spare = None if memory is None else memory.take(name, shape, dtype, np.ndarray)
             arrays[name] = np.empty(shape, dtype) if spare is None else spare
             if dtype.kind == "i":
@@ -123,7 +131,7 @@ class Evaluation:
                 be read-only. Fresh memory if not given, in arrays that may be edited.
             progress: Called with tiles done and tiles in all.
         """
-        with self._types():
+        with self.types():
             found = self._one_tile(region, memory)
             if found is None:
                 return self._assembled(region, memory, progress)
@@ -131,7 +139,8 @@ class Evaluation:
             progress(1, 1)
         return found
 
-    def _types(self) -> AbstractContextManager[Any]:
+    def types(self) -> AbstractContextManager[Any]:
+        """The context in which JAX computes in the type of the results."""
         return jax.enable_x64(True) if self._dtype == np.float64 else nullcontext()
 
     def _efficiency(self, members: Sequence[int]) -> Arrays:
@@ -165,7 +174,7 @@ class Evaluation:
             arrays = {name: np.asarray(result) for name, result in results.items()}
         where = {axis: offset(own[axis], tile[axis]) for axis in own}
         return {
-            name: array[tuple(where.get(d, slice(None)) for d in self._dims[name])]
+            name: array[tuple(where.get(d, slice(None)) for d in self.dims[name])]
             for name, array in arrays.items()
         }
 
@@ -187,11 +196,11 @@ class Evaluation:
         return self._large[structure]
 
     def _is_lean(self, structure: Structure, tiles: Tiling, in_place: bool) -> bool:
-        """Whether the kernel needs few intermediate values; a calibrated one never does."""
+        """Whether the kernel needs few intermediate values."""
         results = self._tile_bytes(tiles.shape)
         platforms = {workspace.device.platform for workspace in self._workspaces}
         one_processor = platforms == {"cpu"} and len(self._workspaces) == PER_DEVICE
-        if self._factors or not one_processor or results <= self._tile_limit:
+        if not one_processor or results <= self._tile_limit:
             return False
         tile = tiles.padded(tiles.region(0))
         described = self._described(structure, tile) if in_place else {}
@@ -217,22 +226,30 @@ class Evaluation:
 
     def _fill(self, arrays: Arrays, region: Region) -> Iterator[None]:
         """Compute and copy tile after tile, yielding after each."""
+        for computed in self.tiles(region):
+            self._collect(computed, arrays, region)
+            yield
+
+    def tiles(self, region: Region) -> Iterator[Computed]:
+        """Compute the tiles that overlap a region, each while the one before it is read.
+
+        The memory of a tile is used again once the next but one is asked for.
+        """
         for structure, inside in self._inside(region).items():
-            free, busy = list(self._workspaces), deque[_Workspace]()
+            free, busy = list(self._workspaces), deque[Workspace]()
             for own in self._tiles(structure).overlapping(inside):
                 if not free:
                     free.append(busy.popleft())
-                    self._collect(free[-1], arrays, region)
-                    yield
+                    yield free[-1].read()
                 workspace = next((each for each in free if each.holds(structure, own)), free[0])
                 free.remove(workspace)
-                self._start(workspace, structure, own)
+                with self.types():
+                    self._start(workspace, structure, own)
                 busy.append(workspace)
             for workspace in busy:
-                self._collect(workspace, arrays, region)
-                yield
+                yield workspace.read()
 
-    def _start(self, workspace: "_Workspace", structure: Structure, own: Region) -> None:
+    def _start(self, workspace: Workspace, structure: Structure, own: Region) -> None:
         """Begin to compute a tile where `workspace` has the last one, which is overwritten."""
         if workspace.holds(structure, own):
             return
@@ -246,12 +263,11 @@ class Evaluation:
                 for name, like in self._described(structure, tile).items()
             }
         results = self._kernel(buffers, *self._read(structure, tile))
-        workspace.computed = _Computed(structure, own, tile, results)
+        workspace.computed = Computed(structure, own, tile, results)
 
-    def _collect(self, workspace: "_Workspace", arrays: Arrays, region: Region) -> None:
+    def _collect(self, computed: Computed, arrays: Arrays, region: Region) -> None:
         """Copy what a tile and the region have in common."""
-        assert workspace.computed is not None
-        structure, own, tile, results = workspace.computed
+        structure, own, tile, results = computed
         kept = {axis: overlap(own[axis], region[axis]) for axis in own if axis != "model"}
         members = [
             (i - tile["model"].start, structure.models[i] - region["model"].start)
@@ -259,12 +275,12 @@ class Evaluation:
             if structure.models[i] in region["model"]
         ]
         for name, result in results.items():
-            dims = [d for d in self._dims[name] if d not in ("model", "operator")]
+            dims = [d for d in self.dims[name] if d not in ("model", "operator")]
             source: tuple[Any, ...] = tuple(offset(kept[d], tile[d]) for d in dims)
             target: tuple[Any, ...] = tuple(offset(kept[d], region[d]) for d in dims)
             values, array = np.asarray(result), arrays[name]
             for in_tile, in_region in members:
-                if self._dims[name][-1] == "operator":
+                if self.dims[name][-1] == "operator":
                     array[in_region][target][..., structure.operators] = values[in_tile][source]
                 else:
                     array[(in_region, *target)] = values[(in_tile, *source)]
@@ -292,8 +308,8 @@ class Evaluation:
     def _tile_bytes(self, shape: Mapping[str, int]) -> int:
         lengths = {**shape, "operator": len(self._operators)}
         return sum(
-            prod(lengths[d] for d in dims) * self._type_of(name).itemsize
-            for name, dims in self._dims.items()
+            prod(lengths[d] for d in dims) * self.type_of(name).itemsize
+            for name, dims in self.dims.items()
         )
 
     def _inside(self, region: Region) -> dict[Structure, dict[str, range]]:
@@ -303,19 +319,26 @@ class Evaluation:
     def _read(self, structure: Structure, tile: Region) -> tuple[Any, ...]:
         """Arguments of the kernel for a tile, after the buffers."""
         factors = {n: structure.read(FACTOR + n, over, tile) for n, over in self._factors.items()}
-        return factors, *(structure.read(axis, (axis,), tile) for axis in AXES)
+        tables = {n: structure.read(TABLE + n, over, tile) for n, over in self._tables.items()}
+        return factors, tables, *(structure.read(axis, (axis,), tile) for axis in AXES)
 
     def _described(self, structure: Structure, tile: Region) -> Described:
         """Shapes and types of the kernel's results for a tile."""
         lengths = {axis: len(indices) for axis, indices in tile.items()}
         lengths["operator"] = len(structure.operators)
         return {
-            name: jax.ShapeDtypeStruct(tuple(lengths[d] for d in dims), self._type_of(name))
-            for name, dims in self._dims.items()
+            name: jax.ShapeDtypeStruct(tuple(lengths[d] for d in dims), self.type_of(name))
+            for name, dims in self.dims.items()
         }
 
-    def _type_of(self, name: str) -> np.dtype[Any]:
+    def type_of(self, name: str) -> np.dtype[Any]:
+        """Type of the values of a variable."""
         return np.dtype(VARIABLES[name].dtype or self._dtype)
+
+
+def _of(models: Sequence[int], table: Table) -> Array:
+    """A table of intervals for some of the models."""
+    return table.values[list(models)] if "model" in table.axes else table.values
 
 
 @lru_cache(maxsize=8)
@@ -323,46 +346,6 @@ def _inputs(grid: Resolved, dtype: np.dtype[Any]) -> Inputs:
     models = [blocks for _, blocks in grid.models]
     drafts = "draft_tokens" in grid.numbers
     return inputs(models, grid.hardware, grid.recipes, dtype, drafts=drafts, draft=grid.draft)
-
-
-class _Computed(NamedTuple):
-    """The last tile of a workspace, whose buffers the next one of the structure takes over."""
-
-    structure: Structure
-    own: Region
-    tile: Region
-    results: dict[str, jax.Array]
-
-
-class _Workspace:
-    """Buffers on one device, and the tile that was computed in them last."""
-
-    def __init__(self, device: jax.Device) -> None:
-        self.device = device
-        self.computed: _Computed | None = None
-
-    def holds(self, structure: Structure, own: Region) -> bool:
-        """Whether the tile is the last one and need not be computed again."""
-        last = self.computed
-        return last is not None and last.structure is structure and last.own == own
-
-
-PER_DEVICE = 2
-"""Workspaces on each device: one tile is computed while another is copied. [count]"""
-
-
-def _workspaces(devices: Sequence[jax.Device]) -> list[_Workspace]:
-    """Workspaces that take tiles in turn."""
-    return [_Workspace(device) for _ in range(PER_DEVICE) for device in devices]
-
-
-def _tile_limit(devices: Sequence[jax.Device]) -> int:
-    """Largest output of one call of the kernel on such devices. [byte]"""
-    if all(device.platform == "cpu" for device in devices):
-        return thresholds.TILE_BYTES
-    stated = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
-    shares = [limit // thresholds.SHARE_OF_DEVICE for limit in stated if limit]
-    return int(min([thresholds.SHARD_BYTES, *shares]))
 
 
 @lru_cache(maxsize=64)

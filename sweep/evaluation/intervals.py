@@ -1,80 +1,135 @@
 """Prediction intervals and extrapolation flags of a calibrated sweep."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from itertools import product
+from operator import or_
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from sweep.engines.calibration_file import Calibration
-from sweep.engines.prediction_interval import Intervals, Subjects
+from sweep.engines.prediction_interval import Intervals, Subjects, beyond_bits
 from sweep.engines.traits import experts_of, pooled_dtype
 from sweep.errors import SpecWarning
-from sweep.grid.dataset import variable_attributes
 from sweep.grid.resolved import Resolved
-from sweep.schema.axes import AXES, PREFIX, REPLICA_GPUS, gpus_of
-from sweep.schema.intervals import CALIBRATED, ENDS, OF_WAITS
-from sweep.schema.variables import VARIABLES
+from sweep.schema.axes import AXES, LENGTHS, PREFIX, REPLICA_GPUS, gpus_of
+from sweep.schema.intervals import BEYOND, CALIBRATED, ENDS, OF_WAITS, SCENARIO_OF_MASK
 
 Array = np.ndarray[Any, Any]
+Tables = dict[str, "Table"]
+LONG = BEYOND["beyond_length"]
+"""Bit of the one flag that lengths decide."""
+_BEYOND = ".beyond"
+ARRIVALS = ".arrivals"
+"""Table that a grid with a `request_rate` has."""
 
 
-def with_intervals(dataset: xr.Dataset, grid: Resolved, calibration: Calibration) -> xr.Dataset:
-    """The dataset with 90 % intervals of its times and throughputs, and the calibration's name."""
-    judged = [name for name in CALIBRATED if name in dataset]
-    dims = _dims(grid, judged)
-    intervals = intervals_of(grid, calibration, judged)
+class Table(NamedTuple):
+    """Numbers that the kernel reads of a calibration's intervals, over the axes they vary along."""
 
-    def labelled(array: Array, mask: str) -> xr.DataArray:
-        own = grid.dims(mask)
-        kept = [length for dim, length in zip(dims, array.shape, strict=True) if dim in own]
-        whole = np.broadcast_to(array.reshape(kept), [grid.sizes[dim] for dim in own])
-        return xr.DataArray(whole, dims=own)
-
-    added = {mask: labelled(flags, mask) for mask, flags in intervals.extrapolation.items()}
-    for name in judged:
-        widths = intervals.halfwidth(name, dataset[name].dtype)
-        width = labelled(widths, CALIBRATED[name].mask)
-        # The widest over axes that make no difference to the variable.
-        width = width.max([dim for dim in width.dims if dim not in dataset[name].dims])
-        for end, sign in zip(ENDS, (-1, 1), strict=True):
-            array = end_of(dataset, name, sign * width)
-            added[f"{name}_{end}"] = array.transpose(*dataset[name].dims)
-    result = dataset.copy()
-    present = [*map(str, dataset.data_vars), *added]
-    for name, array in added.items():
-        attributes = variable_attributes(VARIABLES[name], dict.fromkeys(present))
-        result[name] = (array.dims, array.values, attributes)
-    for name in map(str, dataset.data_vars):
-        result[name].attrs = variable_attributes(VARIABLES[name], dict.fromkeys(present))
-    result.attrs |= calibrated_attributes(calibration, present)
-    return result
+    axes: tuple[str, ...]
+    values: Array
 
 
-def end_of(dataset: xr.Dataset, name: str, width: xr.DataArray) -> xr.DataArray:
-    """End of an interval: the value of a server that takes e^`width` times as long for everything.
+def interval_tables(grid: Resolved, calibration: Calibration, dtype: np.dtype[Any]) -> Tables:
+    """Tables from which `ends` makes the intervals and flags of every cell of a grid.
 
-    At a given rate of arrivals its utilisation ρ is as many times as high, and waits, which grow as
-    ρ/(1 − ρ), grow as much more: without end where it no longer keeps up.
+    Lengths decide one flag and have the longest axes, so tables leave them out.
 
     Args:
-        dataset: Variables, with utilisation and times of the prefill under `request_rate`.
-        name: One of them.
-        width: Logarithm of the times. [1]
+        grid: The grid.
+        calibration: The calibration.
+        dtype: Type of the results.
+
+    Returns:
+        By mask its flags apart from lengths; by mask and axis the flag of a length; by end of an
+        interval the multiple of the variable, within and beyond the lengths that were measured.
     """
-    array, slower = dataset[name], np.exp(width)
-    if name not in OF_WAITS or "request_rate" not in dataset.dims:
-        return array * slower
-    used = dataset["inflight_utilisation"]
+    judged = [name for name in CALIBRATED if name in grid.variables]
+    dims = _dims(grid, judged)
+    within = intervals_of(grid, calibration, judged)
+    flagged = {mask: flags | np.int8(LONG) for mask, flags in within.extrapolation.items()}
+    beyond = replace(within, extrapolation=flagged)
+    tables = {mask: _table(dims, flags) for mask, flags in within.extrapolation.items()}
+    for mask in within.extrapolation:
+        ranges = calibration.ranges.get(SCENARIO_OF_MASK[mask], {})
+        for axis in set(LENGTHS) & set(grid.dims(mask)):
+            bits = beyond_bits(ranges, {axis: np.asarray(grid.numbers[axis], float)})
+            tables[_of_length(mask, axis)] = Table((axis,), np.broadcast_to(bits, grid.sizes[axis]))
+    for name, (end, sign) in product(judged, zip(ENDS, (-1, 1), strict=True)):
+        for intervals, which in ((within, ""), (beyond, _BEYOND)):
+            widths = _widest(grid, name, dims, intervals.halfwidth(name, dtype))
+            tables[f"{name}_{end}{which}"] = _table(dims, np.exp(sign * widths))
+    if "request_rate" in grid.numbers:
+        tables[ARRIVALS] = Table((), np.ones((), dtype))
+    return tables
+
+
+def _widest(grid: Resolved, name: str, dims: Sequence[str], widths: Array) -> Array:
+    """Half-widths of a variable: the widest over axes that make no difference to it. [1]"""
+    own = grid.dims(name)
+    rest = [place for place, dim in enumerate(dims[: widths.ndim]) if dim not in own]
+    return np.asarray(widths.max(axis=tuple(rest), keepdims=True))
+
+
+def _table(dims: Sequence[str], array: Array) -> Table:
+    axes = tuple(dim for dim, size in zip(dims, array.shape, strict=True) if size > 1)
+    return Table(axes, array.reshape([size for size in array.shape if size > 1]))
+
+
+def _of_length(mask: str, axis: str) -> str:
+    return f"{mask}.{axis}"
+
+
+def ends(values: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags and intervals of the variables of one cell.
+
+    Args:
+        values: The variables.
+        tables: The tables of `interval_tables` at this cell.
+    """
+    judged = [name for name in CALIBRATED if name in values]
+    found: dict[str, Any] = {}
+    lengths: dict[str, Any] = {}
+    for mask in _masks(judged):
+        given = [tables[key] for axis in LENGTHS if (key := _of_length(mask, axis)) in tables]
+        lengths[mask] = reduce(or_, given, np.int8(0))
+        found[mask] = tables[mask] | lengths[mask]
+    for name, end in product(judged, ENDS):
+        within, beyond = tables[f"{name}_{end}"], tables[f"{name}_{end}{_BEYOND}"]
+        is_long = (lengths[CALIBRATED[name].mask] & np.int8(LONG)) != 0
+        slower = jnp.where(is_long, beyond, within)
+        arriving = ARRIVALS in tables
+        found[f"{name}_{end}"] = end_of(values, name, slower) if arriving else values[name] * slower
+    return found
+
+
+def end_of(values: Mapping[str, Any], name: str, slower: Any) -> Any:
+    """End of an interval under arrivals at a rate: that of a server so many times as slow.
+
+    Its utilisation ρ is as many times as high, and waits, which grow as ρ/(1 − ρ), grow as much
+    more: without end where it no longer keeps up.
+
+    Args:
+        values: Variables of one cell, with utilisation and times of the prefill.
+        name: One of them.
+        slower: Time of everything over that of the prediction. [1]
+    """
+    value = values[name]
+    if name not in OF_WAITS:
+        return value * slower
+    used = values["inflight_utilisation"]
     left = 1 - used * slower
-    longer = xr.where(left > 0, slower * (1 - used) / left.where(left > 0), np.inf)
-    waits = array if name == "inflight_queue_time" else array - dataset["inflight_prefill_time"]
-    waits = waits.where(waits > 0, 0.0)
+    longer = jnp.where(left > 0, slower * (1 - used) / jnp.where(left > 0, left, 1.0), jnp.inf)
+    waits = value if name == "inflight_queue_time" else value - values["inflight_prefill_time"]
+    waits = jnp.maximum(waits, 0.0)
     # No wait is no wait, however long others take.
-    waited = xr.where(waits > 0, waits * longer * slower, 0.0)
-    whole: xr.DataArray = ((array - waits) * slower + waited).astype(array.dtype)
-    return whole
+    waited = jnp.where(waits > 0, jnp.where(waits > 0, waits, 1.0) * longer * slower, 0.0)
+    return (value - waits) * slower + waited
 
 
 def warn_of_unmeasured(grid: Resolved) -> None:
@@ -104,7 +159,7 @@ def calibrated_attributes(calibration: Calibration, present: Sequence[str]) -> d
 
 
 def interval_variables(variables: Sequence[str]) -> list[str]:
-    """Names that `with_intervals` adds to `variables`, in their order."""
+    """Names that a calibration adds to `variables`, in their order."""
     judged = [name for name in CALIBRATED if name in variables]
     return [*_masks(judged), *(f"{name}_{end}" for name in judged for end in ENDS)]
 
@@ -112,8 +167,8 @@ def interval_variables(variables: Sequence[str]) -> list[str]:
 def intervals_of(grid: Resolved, calibration: Calibration, variables: Sequence[str]) -> Intervals:
     """Intervals of `variables` over the cells of a grid.
 
-    Arrays have the axes of all masks together, in their order, with a length of 1 along those that
-    make no difference. An axis that the grid lacks raises no flag.
+    Arrays have the axes of all masks together but lengths, in their order, with a length of 1 along
+    those that make no difference. No length raises a flag here, nor an axis that the grid lacks.
     """
     dims = _dims(grid, variables)
 
@@ -152,10 +207,10 @@ def _dtypes(grid: Resolved, dims: Sequence[str]) -> Array:
 
 
 def _dims(grid: Resolved, variables: Sequence[str]) -> list[str]:
-    """Axes of the labels and of all masks of `variables` together."""
+    """Axes of the labels and of all masks of `variables` together, apart from lengths."""
     labels = ("model", "hardware", "precision")
     found = {*labels, *(dim for mask in _masks(variables) for dim in grid.dims(mask))}
-    return [axis for axis in AXES if axis in found]
+    return [axis for axis in AXES if axis in found and axis not in LENGTHS]
 
 
 def _masks(variables: Sequence[str]) -> list[str]:

@@ -9,6 +9,8 @@ from sweep.grid.tiling import Region
 
 FACTOR = "efficiency."
 """Prefix of the name of a factor, since some axes have the name of a factor."""
+TABLE = "intervals."
+"""Prefix of the name of a table of intervals."""
 
 
 class Structure:
@@ -22,7 +24,7 @@ class Structure:
     def __init__(
         self, models: Sequence[int], operators: Sequence[int], numbers: dict[str, Any]
     ) -> None:
-        """Store the numbers by name: that of an axis, or `FACTOR` and that of a factor."""
+        """Store the numbers by name: that of an axis, or a prefix and that of a factor or table."""
         self.models = models
         self.operators = operators
         self._numbers = numbers

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from sweep.errors import SchemaError
+from sweep.evaluation.intervals import ends
 from sweep.evaluation.outer_product import Spread, outer_product
 from sweep.evaluation.packing import unpacked
 from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.schema.axes import AXES
-from sweep.schema.variables import VARIABLES
+from sweep.schema.variables import COMPUTED, VARIABLES
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Full vectors on processors that have 512 bits, of which LLVM uses half by default: the kernel
@@ -28,7 +29,7 @@ OneCell = Callable[..., dict[str, jax.Array]]
 
 
 @lru_cache(maxsize=64)
-def kernel(dims: Over, keep_infeasible: bool, factors: Over = ()) -> Any:
+def kernel(dims: Over, keep_infeasible: bool, factors: Over = (), tables: Over = ()) -> Any:
     """The kernel mapped over every axis its arguments have, compiled on first use.
 
     Each variable is mapped over its own dimensions only. The first argument is a set of buffers
@@ -38,22 +39,26 @@ def kernel(dims: Over, keep_infeasible: bool, factors: Over = ()) -> Any:
         dims: Names and dimensions of the variables to compute.
         keep_infeasible: Whether to keep throughputs where the point cannot run.
         factors: Factors, each with the axes it varies along; none for the ideal.
+        tables: Tables of intervals, each with the axes it varies along; none for the ideal.
 
     Raises:
         SchemaError: When called, if a variable varies over an axis that its dims do not list.
     """
 
     def mapped(
-        buffers: dict[str, jax.Array], factor_values: dict[str, Any], *axes: Any
+        buffers: dict[str, jax.Array],
+        factor_values: dict[str, Any],
+        table_values: dict[str, Any],
+        *axes: Any,
     ) -> dict[str, jax.Array]:
         del buffers
-        arguments = factor_values, *map(unpacked, axes)
+        arguments = factor_values, table_values, *map(unpacked, axes)
         leaves, tree = jax.tree.flatten(arguments)
         one_cell = _one_cell(tuple(name for name, _ in dims), keep_infeasible)
         found = outer_product(
             lambda *cell: one_cell(*jax.tree.unflatten(tree, cell)),
             leaves,
-            _axes_of_leaves(arguments, factors),
+            _axes_of_leaves(arguments, factors, tables),
         )
         sizes = {axis: _length(value) for axis, value in zip(AXES, axes, strict=True)}
         return {name: _over_its_dims(name, found[name], over, sizes) for name, over in dims}
@@ -62,21 +67,30 @@ def kernel(dims: Over, keep_infeasible: bool, factors: Over = ()) -> Any:
 
 
 def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
-    def one_cell(factor_values: dict[str, Any], *axes: Any) -> dict[str, jax.Array]:
+    computed = [name for name in names if name in COMPUTED]
+
+    def one_cell(
+        factor_values: dict[str, Any], table_values: dict[str, Any], *axes: Any
+    ) -> dict[str, jax.Array]:
         given = dict(zip(AXES, axes, strict=True))
         point = Point(**given, factors=Factors(**factor_values))
         request = Request(point, keep_infeasible=keep_infeasible)
-        return {name: _stored(getattr(request, name), name) for name in names}
+        values = {name: _stored(getattr(request, name), name) for name in computed}
+        found = {**values, **ends(values, table_values)} if table_values else values
+        return {name: found[name] for name in names}
 
     return one_cell
 
 
-def _axes_of_leaves(arguments: tuple[Any, ...], factors: Over) -> list[tuple[int, ...]]:
+def _axes_of_leaves(
+    arguments: tuple[Any, ...], factors: Over, tables: Over
+) -> list[tuple[int, ...]]:
     """Positions in `AXES` of the axes of each leaf of the arguments."""
-    factor_values, *axes = arguments
-    over = dict(factors)
-    # JAX takes the leaves of a dictionary in the order of its keys.
-    found = [tuple(map(AXES.index, over[name])) for name in sorted(factor_values)]
+    factor_values, table_values, *axes = arguments
+    found = []
+    for values, over in ((factor_values, dict(factors)), (table_values, dict(tables))):
+        # JAX takes the leaves of a dictionary in the order of its keys.
+        found += [tuple(map(AXES.index, over[name])) for name in sorted(values)]
     for place, each in enumerate(axes):
         found += [(place,)] * len(jax.tree.leaves(each))
     return found

@@ -70,11 +70,11 @@ def build_dataset(
         for name, array in arrays.items()
     }
     attributes = global_attributes(grid, origin or Origin())
-    return xr.Dataset(variables, _coordinates(grid, tuple(operators), tuple(used)), attributes)
+    return xr.Dataset(variables, coordinates(grid, tuple(operators), tuple(used)), attributes)
 
 
 @lru_cache(maxsize=8)
-def _coordinates(
+def coordinates(
     grid: Resolved, operators: tuple[str, ...], dims: tuple[str, ...]
 ) -> xr.Coordinates:
     """Labels and numbers along `dims`, indexed; a Dataset copies what can change."""

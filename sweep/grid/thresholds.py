@@ -12,6 +12,9 @@ ONE_TILE_BYTES = 2**28
 the tile, which stays in memory as long as they are computed. [byte]"""
 TILE_BYTES = 2**22
 """Most values in a tile that is copied into its result: it stays in a processor's cache. [byte]"""
+REDUCED_IN_TILES = 2**24
+"""Fewest points of a grid that is reduced on the device: compiling the reduction takes as long as
+reducing some million points without. [count]"""
 SHARE_OF_DEVICE = 16
 """A tile takes at most this fraction, one in so many, of an accelerator's memory. [1]"""
 CELLS_AT_ONCE = 2**23

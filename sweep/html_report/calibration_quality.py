@@ -17,6 +17,25 @@ ERRORS = "errors_without_own_configuration"
 OBSERVED = ("measured", "predicted", "left_out_residual", "metric", "hardware")
 """Variables that a page shows from the NetCDF file of a fit."""
 SHARES = (0.05, 0.5, 0.95)
+SCENARIOS = {
+    "static_batch": "static batches",
+    "inflight": "servers",
+    "first_token": "times to first token",
+}
+COLUMNS = {
+    "rows": "rows",
+    "mape": "mean error",
+    "median": "median error",
+    "p90": "90 % of errors are below",
+    "bias": "bias",
+    "spearman": "rank correlation",
+}
+VERDICTS = {
+    "prior-dominated": "mostly from the prior",
+    "undetermined": "from the prior alone",
+    "at bound": "at the end of its range",
+}
+"""Words of a page for those of a calibration file; others are the same in both."""
 Row = dict[str, Any]
 
 
@@ -94,19 +113,25 @@ def quality_of(calibration: Calibration, path: str | Path | None) -> Quality:
     return Quality(
         title=f"{calibration.name}, for {calibration.engine} {calibration.engine_version}".strip(),
         accuracy=[
-            {"rows of": scenario, **{k: _percent(k, v) for k, v in errors.items()}}
+            {
+                "of": SCENARIOS.get(scenario, scenario),
+                **{COLUMNS.get(k, k): _percent(k, v) for k, v in errors.items()},
+            }
             for scenario, errors in _errors(calibration).items()
         ],
         intervals=[
-            {"rows of": scenario, **{k: _span(v) for k, v in widths.items()}}
+            {
+                "of": SCENARIOS.get(scenario, scenario),
+                **{"like the rows" if k == "seen" else k: _span(v) for k, v in widths.items()},
+            }
             for scenario, widths in calibration.halfwidths.items()
         ],
         factors=[
             {
-                "factor": name,
+                "factor": name.replace("_", " "),
                 "value": f"{figure.value:.4g}",
                 "error": "" if figure.standard_error is None else f"± {figure.standard_error:.0%}",
-                "verdict": figure.verdict,
+                "known": VERDICTS.get(figure.verdict, figure.verdict),
             }
             for name, figure in calibration.factors.items()
         ],

@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from sweep.decisions.compare import BETTER, compare
-from sweep.decisions.operator_breakdown import NO_BOUND, PHASES
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.errors import ResultError
 from sweep.grid.dataset import RECIPES, package_version
 from sweep.html_report.binding_map import with_bounds
 from sweep.html_report.calibration_quality import Quality
-from sweep.html_report.operator_tables import AMOUNTS, OperatorTables, operator_tables
+from sweep.html_report.layers import layers
+from sweep.html_report.operator_tables import OperatorTables, operator_tables
 from sweep.html_report.packed_arrays import Bundle, Note
 from sweep.html_report.thinning import fitting, grid_of
 from sweep.html_report.user_vs_gpu import throughputs
@@ -41,9 +40,12 @@ FIRST = (
     "ttft",
 )
 """Variables to show first: the first of these that the result has."""
+COUNTED = {"image_throughput": "images", "throughput": "tokens", "request_rate": "requests"}
+"""Things that a rate counts, by a part of its name."""
 UP = ("batch_size", "concurrency")
 """Axes that are vertical in a map, if the result has them."""
 MOST_SENTENCES = 12
+
 AXIS_UNITS = {
     **dict.fromkeys(LENGTHS, "tokens"),
     "image_size": "pixels",
@@ -70,8 +72,9 @@ def contents(
     calibration: Calibration | None,
     quality: Quality | None,
     caution: str = "",
-) -> tuple[dict[str, Any], str]:
-    """The JSON of a page, and the text of the packed arrays that it refers to.
+    chosen: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], Bundle]:
+    """The JSON of a page, and the packed arrays that it refers to.
 
     Args:
         dataset: A result.
@@ -79,6 +82,7 @@ def contents(
         calibration: The calibration that predicted it; ideal rooflines if not given.
         quality: Figures of the calibration.
         caution: A caution for the reader.
+        chosen: Value along each axis of the cell to show first; one that runs if not given.
 
     Raises:
         ResultError: The result has nothing that a page could show.
@@ -102,31 +106,71 @@ def contents(
             "No breakdown by operator, because the specification is missing or differs from that "
             f"of the result: {', '.join(tables.unknown)}."
         )
-    shown = [str(name) for name, array in kept.data_vars.items() if _is_shown(array)]
-    if not shown:
+    data = described(kept, grid, specs, tables, bundle)
+    if not data["shown"]:
         raise ResultError(
             "the result has only flags; give one that also has a time, rate or amount"
         )
-    start = next((name for name in FIRST if name in shown), shown[0])
-    data = {
+    begin = _start(kept, data["variable"])
+    if chosen is not None:
+        begin = start_at(chosen, grid, across=begin["across"], up=begin["up"])
+    data |= {
         "left_out": left_out,
         "cautions": cautions,
         "title": str(dataset.attrs.get("title", "Results")),
         "about": _about(dataset),
+        "start": begin,
+        "sentences": _sentences(kept, data["variable"]),
+        "quality": None if quality is None else quality_json(quality, bundle),
+        "bounded": calibration is None and not caution,
+    }
+    return data, bundle
+
+
+def described(
+    kept: xr.Dataset,
+    grid: Mapping[str, Sequence[Any]],
+    specs: SpecsByName,
+    tables: OperatorTables | None,
+    bundle: Bundle,
+) -> dict[str, Any]:
+    """The part of a page's JSON that its pictures are drawn from.
+
+    Args:
+        kept: A result that fits on a page.
+        grid: Labels and numbers along its axes.
+        specs: Specifications of its names.
+        tables: Its operators.
+        bundle: Takes the arrays.
+    """
+    shown = [str(name) for name, array in kept.data_vars.items() if _is_shown(array)]
+    return {
         "axes": {axis: _axis(axis, values) for axis, values in grid.items()},
         "variables": {str(n): _variable(a, kept, bundle) for n, a in kept.data_vars.items()},
         "shown": shown,
-        "start": {"variable": start, **_start(kept, start)},
-        "sentences": _sentences(kept, start),
+        "variable": next((name for name in FIRST if name in shown), next(iter(shown), None)),
         "front": _front(kept, bundle),
         "hardware": {
             name: _machine(spec, _recipes(specs, grid)) for name, spec in specs.hardware.items()
         },
-        "layers": _layers(tables, bundle) if tables and tables.models else None,
-        "quality": None if quality is None else _quality(quality, bundle),
-        "bounded": calibration is None and not caution,
+        "layers": layers(tables, bundle) if tables and tables.models else None,
+        "memory": None,
     }
-    return data, bundle.text()
+
+
+def start_at(
+    chosen: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], *, across: str, up: str
+) -> dict[str, Any]:
+    """The first view of a chosen cell.
+
+    Args:
+        chosen: Value along each axis; the first of an axis that is not listed.
+        grid: Labels and numbers along all axes.
+        across: Horizontal axis of the map.
+        up: Its vertical axis.
+    """
+    indices = {axis: grid[axis].index(value) for axis, value in chosen.items() if axis in grid}
+    return {"across": across, "up": up, "indices": indices, "chosen": True}
 
 
 def _is_shown(array: xr.DataArray) -> bool:
@@ -156,6 +200,7 @@ def _axis(axis: str, values: Sequence[Any]) -> dict[str, Any]:
 
 def _variable(array: xr.DataArray, dataset: xr.Dataset, bundle: Bundle) -> dict[str, Any]:
     name, attrs = str(array.name), array.attrs
+    known = VARIABLES.get(name)
     units = str(attrs.get("units", "1"))
     dims = [str(dim) for dim in array.dims]
     meanings = {
@@ -166,7 +211,8 @@ def _variable(array: xr.DataArray, dataset: xr.Dataset, bundle: Bundle) -> dict[
     return {
         "title": str(attrs.get("long_name", name)),
         "units": units,
-        "comment": str(attrs.get("comment", "")),
+        "counted": next((what for key, what in COUNTED.items() if key in name), None),
+        "comment": str(attrs.get("comment", "")) if known is None else known.comment,
         "better": None if meanings else BETTER.get(units),
         "ends": [f"{name}_{end}" for end in ENDS] if f"{name}_{ENDS[0]}" in dataset else None,
         "meanings": str(attrs.get("flag_meanings", "")).split(),
@@ -186,7 +232,8 @@ def _start(dataset: xr.Dataset, variable: str) -> dict[str, Any]:
     ) or next((d for d in numeric if d not in UP), None)
     up = next((d for d in (*UP, *numeric) if d in numeric and d != across), None)
     last = {d: array.sizes[d] - 1 for d in numeric if d in LENGTHS}
-    return {"across": across, "up": up, "indices": {**last, **_most_feasible(dataset, variable)}}
+    indices = {**last, **_most_feasible(dataset, variable)}
+    return {"across": across, "up": up, "indices": indices, "chosen": False}
 
 
 def _most_feasible(dataset: xr.Dataset, variable: str) -> dict[str, int]:
@@ -253,24 +300,17 @@ def _machine(spec: HardwareSpec, recipes: Mapping[str, list[PrecisionSpec]]) -> 
         }
         for name, each in recipes.items()
     }
-    return {"bandwidth": spec.memory_bandwidth_bytes_per_s, "peaks": peaks}
+    memory = spec.usable_memory_bytes or spec.memory_bytes
+    return {"bandwidth": spec.memory_bandwidth_bytes_per_s, "memory": memory, "peaks": peaks}
 
 
-def _layers(found: OperatorTables, bundle: Bundle) -> dict[str, Any]:
-    models = {}
-    for one in found.models:
-        amounts: dict[str, dict[str, Note]] = {phase: {} for phase in PHASES}
-        for phase in PHASES:
-            for what in AMOUNTS:
-                values = one.amounts[phase][what]
-                if what == "bound":
-                    values = np.nan_to_num(values, nan=NO_BOUND).astype(np.int8)
-                amounts[phase][what] = bundle.add(values, found.dims)
-        models[one.model] = {"groups": [asdict(group) for group in one.groups], **amounts}
-    return {"axes": {axis: list(values) for axis, values in found.axes.items()}, "models": models}
+def quality_json(quality: Quality, bundle: Bundle) -> dict[str, Any]:
+    """Figures of a calibration as JSON.
 
-
-def _quality(quality: Quality, bundle: Bundle) -> dict[str, Any]:
+    Args:
+        quality: The figures.
+        bundle: Takes its measurements.
+    """
     machines = sorted(set(quality.hardware))
     codes = np.asarray([machines.index(name) for name in quality.hardware], np.int16)
     return {

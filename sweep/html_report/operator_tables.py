@@ -5,7 +5,7 @@ the specifications in the catalog.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from typing import Any
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from sweep.decisions.machines_on_offer import computes
 from sweep.decisions.operator_breakdown import (
@@ -24,13 +25,16 @@ from sweep.decisions.operator_breakdown import (
     mean_context,
     row_names,
 )
+from sweep.decisions.server_breakdown import SERVER_PHASES, break_down_server
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration
+from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.single_cell import cell
 from sweep.kernel.block import Block, running
 from sweep.kernel.params import Point
+from sweep.kernel.request import Request
 from sweep.models.read import read_model
-from sweep.schema.axes import LAYOUT, LENGTHS
+from sweep.schema.axes import LAYOUT, LENGTHS, PREFIX, SERVER
 from sweep.specs.model import ModelSpec
 
 MOST_CELLS = 1500
@@ -46,6 +50,12 @@ CLOSE = 0.01
 is not that of the result. [1]"""
 AMOUNTS = ("seconds", "flops", "memory_bytes", "network_bytes", "bound")
 """Fields of `Amounts` that a page shows."""
+CHECKED = {
+    "batch_size": {"decode_step_latency": "context_len", "ttft": "isl"},
+    "concurrency": {"inflight_tpot": "osl", "inflight_iteration_latency": "osl"},
+}
+"""Variables by which a result is compared with the specifications, each with a length that the
+cells need for it, by the axis of the load."""
 Array = np.ndarray[Any, Any]
 
 
@@ -74,11 +84,13 @@ class ModelTable:
         amounts: By phase and name of `AMOUNTS`, over hardware, precision, the axes of the layout,
             the load, the lengths, and `node`: the operators of all groups in turn, then the host.
             NaN where a combination could not be computed. In SI units, of all layers, per GPU.
+        checked: Variables of `CHECKED` of the same cells, over the same axes but `node`. [s]
     """
 
     model: str
     groups: tuple[Group, ...]
     amounts: Mapping[str, Mapping[str, Array]]
+    checked: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,11 +98,13 @@ class OperatorTables:
     """Operator breakdowns of all models.
 
     Attributes:
+        phases: Names of the phases, those of a server if the result is of one.
         axes: Labels and numbers of every axis but `model` and `node`.
         models: Models whose specification is known.
         unknown: Names whose specification is missing, or is not that of the result.
     """
 
+    phases: tuple[str, ...]
     axes: Mapping[str, Sequence[Any]]
     models: tuple[ModelTable, ...]
     unknown: tuple[str, ...]
@@ -130,14 +144,20 @@ def operator_tables(
         changed = _drop_changed(dataset, table, axes, load)
         unknown += [f"{name} on {', '.join(changed)}"] if changed else []
         models.append(table)
-    return OperatorTables(axes, tuple(models), tuple(unknown))
+    return OperatorTables(phases_of(load), axes, tuple(models), tuple(unknown))
+
+
+def phases_of(load: str) -> tuple[str, ...]:
+    """Names of the phases that a result with this load axis is broken down into."""
+    return SERVER_PHASES if load == LOADS[1] else PHASES
 
 
 def _axes(grid: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[Any]], str]:
     """Axes of the cells to break down, at most `MOST_CELLS`, and which of them is the load."""
-    load = next((axis for axis in LOADS if axis in grid), LOADS[0])
+    load = next((axis for axis in LOADS if axis in grid), LOADS["request_rate" in grid])
     known = {**grid, load: grid.get(load, USUAL_LOADS)}
-    kept = ("hardware", "precision", *LAYOUT, load, *LENGTHS)
+    served = (*SERVER, *PREFIX) if load == LOADS[1] else ()
+    kept = ("hardware", "precision", *LAYOUT, load, *served, *LENGTHS)
     axes = {axis: list(known[axis]) for axis in kept if axis in known}
     lengths = [axis for axis in LENGTHS if axis in axes]
     combinations = len(grid["model"]) * prod(
@@ -165,7 +185,9 @@ def _model_table(
     blocks = running(read_model(spec))
     numbers = _cells({axis: axes[axis] for axis in axes if axis not in ("hardware", "precision")})
     shape = *(len(values) for values in axes.values()), len(row_names(blocks))
-    amounts = {phase: {what: np.full(shape, np.nan) for what in AMOUNTS} for phase in PHASES}
+    each = phases_of(load)
+    amounts = {phase: {what: np.full(shape, np.nan) for what in AMOUNTS} for phase in each}
+    checked = {variable: np.full(shape[:-1], np.nan) for variable in CHECKED[load]}
     for (i, machine), (j, recipe) in product(
         enumerate(axes["hardware"]), enumerate(axes["precision"])
     ):
@@ -173,28 +195,36 @@ def _model_table(
         if hardware is None or precision is None or not computes(hardware, precision):
             continue
         first = {axis: float(values[0]) for axis, values in numbers.items()}
-        point = cell(blocks, hardware, precision, _as_pass(first, load), calibration)
-        every = {axis: jnp.asarray(values) for axis, values in _as_pass(numbers, load).items()}
-        found = _break_down_each(point, every)
-        for phase, what in product(PHASES, AMOUNTS):
-            values = np.asarray(getattr(found[phase], what))
+        point = cell(blocks, hardware, precision, as_pass(first, load), calibration)
+        found = break_down_cells(point, as_pass(numbers, load))
+        for phase, what in product(each, AMOUNTS):
+            values = np.asarray(getattr(found.amounts[phase], what))
             amounts[phase][what][i, j] = values.reshape(shape[2:])
-    return ModelTable(name, tuple(map(_group, blocks, range(len(blocks)))), amounts)
+        for variable, times in found.checked.items():
+            checked[variable][i, j] = np.asarray(times).reshape(shape[2:-1])
+    groups = tuple(group_of(block, index) for index, block in enumerate(blocks))
+    return ModelTable(name, groups, amounts, checked)
 
 
-def _group(block: Block, index: int) -> Group:
+def group_of(block: Block, index: int) -> Group:
+    """The layers of a block, which is at an index among those of its model."""
     title = "layer" if block.in_transformer else ("head" if index else "embedding")
     return Group(title, int(block.count), block.operators)
 
 
-def _cells(axes: Mapping[str, Sequence[float]]) -> dict[str, Array]:
+def _cells(axes: Mapping[str, Sequence[Any]]) -> dict[str, Array]:
     """Every cell of the outer product, as one list of numbers for each axis."""
-    meshes = np.meshgrid(*axes.values(), indexing="ij")
-    return {axis: mesh.ravel().astype(np.float32) for axis, mesh in zip(axes, meshes, strict=True)}
+    meshes = np.meshgrid(*(coded(values, np.float32) for values in axes.values()), indexing="ij")
+    return {axis: mesh.ravel() for axis, mesh in zip(axes, meshes, strict=True)}
 
 
-def _as_pass(numbers: Mapping[str, Any], load: str) -> dict[str, Any]:
-    """The axes of a static batch: sequences, input tokens, context of the decode step."""
+def as_pass(numbers: Mapping[str, Any], load: str) -> dict[str, Any]:
+    """The axes as the kernel reads them: of a server as they are, else of a static batch.
+
+    A batch has the sequences of a pass, input tokens, and the context of the decode step.
+    """
+    if load == LOADS[1]:
+        return dict(numbers)
     found = {axis: numbers[axis] for axis in LAYOUT if axis in numbers}
     context = numbers.get("context_len")
     isl = numbers.get("isl", context)
@@ -203,14 +233,48 @@ def _as_pass(numbers: Mapping[str, Any], load: str) -> dict[str, Any]:
     return {**found, "batch_size": numbers[load], "isl": isl, "context_len": context}
 
 
+class Breakdown(eqx.Module):
+    """Operators of some cells, and times of the same cells by which they are checked.
+
+    Attributes:
+        amounts: By phase, over the cells.
+        checked: By variable, over the cells. [s]
+    """
+
+    amounts: dict[str, Amounts]
+    checked: dict[str, Float[jax.Array, "*cells"]]
+
+
+def break_down_cells(point: Point, numbers: Mapping[str, Any]) -> Breakdown:
+    """Break cells that differ in numbers down by operator; compiled once for a structure.
+
+    Args:
+        point: Model, accelerator, precision and factors of all cells.
+        numbers: Values of each axis, one for each cell; with `concurrency` the cells are servers.
+    """
+    return _break_down_each(point, {k: jnp.asarray(v) for k, v in numbers.items()})
+
+
 @eqx.filter_jit
-def _break_down_each(point: Point, numbers: Mapping[str, jax.Array]) -> dict[str, Amounts]:
-    """Amounts by phase, over the cells in `numbers`."""
-    return jax.vmap(lambda here: break_down(Point(**{**vars(point), **here})))(dict(numbers))
+def _break_down_each(point: Point, numbers: dict[str, jax.Array]) -> Breakdown:
+    def one(here: dict[str, jax.Array]) -> Breakdown:
+        cell = Point(**{**vars(point), **here})
+        if LOADS[1] not in here:
+            amounts = break_down(cell)
+            steps = zip(CHECKED[LOADS[0]], ("decode_step", "prefill"), strict=True)
+            return Breakdown(amounts, {name: amounts[p].seconds.sum() for name, p in steps})
+        served = Request(cell, keep_infeasible=True)
+        checked = {name: getattr(served, name) for name in CHECKED[LOADS[1]]}
+        return Breakdown(break_down_server(cell), checked)
+
+    return jax.vmap(one)(numbers)
 
 
 def _drop_changed(
-    dataset: xr.Dataset, table: ModelTable, axes: Mapping[str, Sequence[Any]], load: str
+    dataset: xr.Dataset,
+    table: ModelTable,
+    axes: Mapping[str, Sequence[Any]],
+    load: str,
 ) -> list[str]:
     """Set the amounts to NaN on accelerators for which the result has other times.
 
@@ -219,23 +283,23 @@ def _drop_changed(
     Returns:
         Names of these accelerators.
     """
-    variables = {"decode_step": "decode_step_latency", "prefill": "ttft"}
     changed: dict[str, None] = {}
-    for phase, variable in variables.items():
-        if variable not in dataset or load not in dataset[variable].dims:
+    for variable, length in CHECKED[load].items():
+        if variable not in dataset or length not in axes:
             continue
-        if phase == "decode_step" and "context_len" not in axes:
+        if load not in dataset[variable].dims:
             continue
-        recomputed = np.asarray(table.amounts[phase]["seconds"]).sum(-1)
         labels = {axis: axes[axis] for axis in axes if axis in dataset[variable].dims}
         recorded = dataset[variable].sel({"model": table.model, **labels})
-        whole = xr.DataArray(recomputed, {axis: list(axes[axis]) for axis in axes}, list(axes))
+        coordinates = {axis: list(axes[axis]) for axis in axes}
+        whole = xr.DataArray(table.checked[variable], coordinates, list(axes))
         differs = abs(whole / recorded - 1) > CLOSE
         for name in axes["hardware"]:
             if bool(differs.sel(hardware=name).any()):
                 changed[name] = None
     for name in changed:
         index = list(axes["hardware"]).index(name)
-        for phase, what in product(PHASES, AMOUNTS):
-            table.amounts[phase][what][index] = np.nan
+        for each in table.amounts.values():
+            for what in AMOUNTS:
+                each[what][index] = np.nan
     return list(changed)

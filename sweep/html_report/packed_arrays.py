@@ -49,9 +49,13 @@ class Bundle:
         self._size += len(raw) + padding
         return note
 
+    def raw(self) -> bytes:
+        """All arrays."""
+        return b"".join(self._parts)
+
     def text(self) -> str:
         """All arrays: gzip in base64."""
-        return compressed(b"".join(self._parts))
+        return compressed(self.raw())
 
 
 def compressed(data: bytes) -> str:

@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -14,8 +16,11 @@ from sweep.html_report.contents import contents
 from sweep.html_report.packed_arrays import compressed
 from sweep.specs.catalog import Catalog, current_catalog
 
-SCRIPTS = ("figures", "words", "theme", "map", "roofline", "layers", "front", "quality", "main")
-"""Files of the page's script, in the order they run."""
+PICTURES = (
+    *("figures", "words", "theme", "map", "memory", "roofline", "layers", "front", "quality"),
+    "main",
+)
+"""Files of the script that every page has, in the order they run."""
 EXTRA = "report"
 
 
@@ -58,8 +63,9 @@ def html(
     catalog: Catalog | None = None,
     calibration: str | Path | None = None,
     efficiency: str | Path | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page as text; for arguments and errors see `report`."""
+    """The page as text, at a `chosen` cell if one is given; for the rest see `report`."""
     plotly: str = needed("plotly.offline", EXTRA).get_plotlyjs()
     jinja2 = needed("jinja2", EXTRA)
     given = efficiency if calibration is None else calibration
@@ -70,24 +76,48 @@ def html(
         calibration=found,
         quality=None if found is None else quality_of(found, given),
         caution=caution,
+        chosen=chosen,
     )
-    script = "\n".join(_page_file(f"{name}.js") for name in SCRIPTS)
+    script = script_of(*PICTURES, "report")
+    return rendered(
+        live=False,
+        title=data["title"],
+        data=data,
+        figures=figures.text(),
+        plotly=compressed(plotly.encode()),
+        hashes=[_hash(script), _hash(plotly)],
+        style=style(),
+        script=jinja2.utils.markupsafe.Markup(script),
+    )
+
+
+def rendered(**names: Any) -> str:
+    """The page's template, filled.
+
+    Raises:
+        ResultError: Jinja is not installed.
+    """
+    jinja2 = needed("jinja2", EXTRA)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    page: str = environment.from_string(_page_file("page.html")).render(
-        data=data,
-        figures=figures,
-        plotly=compressed(plotly.encode()),
-        hashes=[_hash(script), _hash(plotly)],
-        style=jinja2.utils.markupsafe.Markup(_page_file("page.css")),
-        script=jinja2.utils.markupsafe.Markup(script),
-    )
+    page: str = environment.from_string(page_file("page.html")).render(**names)
     return page
 
 
-def _page_file(name: str) -> str:
+def style() -> Any:
+    """The style sheet of a page, as markup."""
+    return needed("jinja2", EXTRA).utils.markupsafe.Markup(page_file("page.css"))
+
+
+def script_of(*names: str) -> str:
+    """Files of the page's script, one after another."""
+    return "\n".join(page_file(f"{name}.js") for name in names)
+
+
+def page_file(name: str) -> str:
+    """Text of a file of the page."""
     return files("sweep.html_report").joinpath("page", name).read_text(encoding="utf-8")
 
 

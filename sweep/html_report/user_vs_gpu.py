@@ -21,8 +21,8 @@ class Throughputs:
     """
 
     title: str
-    per_user: xr.DataArray
-    per_gpu: xr.DataArray
+    per_user: xr.Variable
+    per_gpu: xr.Variable
 
 
 def throughputs(dataset: xr.Dataset) -> Throughputs | None:
@@ -39,15 +39,15 @@ def _of_requests(dataset: xr.Dataset, start: str, title: str) -> Throughputs | N
     throughput, tpot = f"{start}output_throughput", f"{start}tpot"
     per_user, per_gpu = f"{throughput}_per_user", f"{throughput}_per_gpu"
     if per_user in dataset:
-        user = dataset[per_user]
+        user = dataset.variables[per_user]
     elif tpot in dataset:
-        user = 1 / dataset[tpot]
+        user = 1 / dataset.variables[tpot]
     else:
         return None
     if per_gpu in dataset:
-        gpu = dataset[per_gpu]
+        gpu = dataset.variables[per_gpu]
     elif throughput in dataset and (gpus := _gpus(dataset, GPUS)) is not None:
-        gpu = dataset[throughput] / gpus
+        gpu = dataset.variables[throughput] / gpus
     else:
         return None
     return _able(dataset, f"{start}feasible", Throughputs(title, user, gpu))
@@ -59,8 +59,8 @@ def _of_steps(dataset: xr.Dataset) -> Throughputs | None:
     replica = _gpus(dataset, REPLICA_GPUS)
     if replica is None:
         return None
-    user = 1 / dataset["decode_step_latency"]
-    gpu = dataset["batch_size"] * user / replica
+    user = 1 / dataset.variables["decode_step_latency"]
+    gpu = dataset.variables["batch_size"] * user / replica
     return _able(dataset, "feasible", Throughputs("decode steps only, without prefill", user, gpu))
 
 
@@ -69,12 +69,15 @@ def _gpus(dataset: xr.Dataset, axes: tuple[str, ...]) -> Any:
     grid = grid_of(dataset)
     if any(len(grid.get(axis, [])) > 1 and axis not in dataset.dims for axis in axes):
         return None
-    return gpus_of({axis: dataset[axis] for axis in axes if axis in dataset.dims})
+    return gpus_of({axis: dataset.variables[axis] for axis in axes if axis in dataset.dims})
 
 
 def _able(dataset: xr.Dataset, feasible: str, found: Throughputs) -> Throughputs:
-    user, gpu = xr.broadcast(found.per_user, found.per_gpu)
+    user, gpu = found.per_user, found.per_gpu
     if feasible in dataset and set(dataset[feasible].dims) <= set(user.dims):
-        able = dataset[feasible] == 1
+        able = dataset.variables[feasible] == 1
         user, gpu = user.where(able), gpu.where(able)
-    return Throughputs(found.title, user, gpu.transpose(*user.dims))
+    # The sum has the dimensions of both.
+    whole = user + gpu
+    user, gpu = (each.set_dims(whole.sizes).transpose(*whole.dims) for each in (user, gpu))
+    return Throughputs(found.title, user, gpu)

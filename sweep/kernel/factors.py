@@ -44,6 +44,10 @@ class Factors(eqx.Module):
         step_overhead_s: Host time of one pass through the model. [s]
         sequence_overhead_s: Host time of a pass for each sequence that gets a token. [s]
         pipeline_sequence_overhead_s: The same for each pipeline stage after the first. [s]
+        front_end_s: Time that a request of a server spends outside its iterations, until its first
+            token is sent: receiving and tokenising it. [s]
+        first_token_steps: Iterations for which a first token waits before it is sent, where hosts
+            schedule ahead or send tokens in intervals. [count]
         expert_imbalance: Load of the busiest expert GPU over the mean, on top of the layout's. [1]
         pipeline_idle: Time that each further pipeline stage adds to a pass, over the pass. [1]
         ramp: Time that the ends of a run cost over what the closed form says. [1]
@@ -51,6 +55,10 @@ class Factors(eqx.Module):
             sending it to all: 0 for a routed exchange, 1 for gathering all tokens. [1]
         prefill_first: 1 where all waiting prompts are prefilled, in passes of their own, before
             any sequence decodes; 0 where they share passes with sequences that decode. [1]
+        staggered: 1 where requests of clients start one at a time, 0 where those that end together
+            start together. [1]
+        reserved_output: Share of the output tokens of `reserved_osl` whose cache an engine reserves
+            when it admits a request: half if the cache is filled to the average. [1]
         kept_context: Share of the tokens behind a window or chunk that the cache keeps. [1]
         logit_copies: Copies of the logits of a full batch that sampling keeps. [count]
         reserved_memory_bytes: Memory of each GPU that the engine keeps for itself. [byte]
@@ -81,11 +89,15 @@ class Factors(eqx.Module):
     step_overhead_s: Scalar = 0.0
     sequence_overhead_s: Scalar = 0.0
     pipeline_sequence_overhead_s: Scalar = 0.0
+    front_end_s: Scalar = 0.0
+    first_token_steps: Scalar = 0.0
     expert_imbalance: Scalar = 1.0
     pipeline_idle: Scalar = 0.0
     ramp: Scalar = 1.0
     dispatch_everywhere: Scalar = 0.0
     prefill_first: Scalar = 0.0
+    staggered: Scalar = 0.0
+    reserved_output: Scalar = 1.0
     kept_context: Scalar = 0.0
     logit_copies: Scalar = 1.0
     reserved_memory_bytes: Scalar = 0.0

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from sweep.kernel.inflight import Inflight
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
+from sweep.kernel.staggered import one_prompt
 
 NONE_OF_ONE = 1e-4
 """Part of a request or a lump that rounding leaves. [count]"""
@@ -66,7 +67,15 @@ class FiniteRun(Inflight):
         last = jnp.where(room >= 1, (sent - room * (lumps - 1)) / sent, 1 / sent)
         missing = full - self._lump_of(sent - room * (lumps - 1))
         spread = passed * full - jnp.where(sent >= of, last * missing, 0.0)
-        return jnp.where(of <= room, self._lump_of(jnp.minimum(of, room)), spread)
+        together = jnp.where(of <= room, self._lump_of(jnp.minimum(of, room)), spread)
+        return self._one_by_one((sent + 1) / 2, together)
+
+    def _one_by_one(self, prompts: Scalar, together: Scalar) -> Scalar:
+        """Time of so many prompts in turn where requests are staggered, else `together`. [s]"""
+        if self.staggered is None:
+            return together
+        each = one_prompt(self.cycle, self._alone.latency, self.lump_latency)
+        return jnp.where(self.staggered, prompts * each, together)
 
     @cached_property
     def _cycle_time(self) -> Scalar:
@@ -85,7 +94,7 @@ class FiniteRun(Inflight):
         late = waves * self._cycle_time + self._first_tokens(
             jnp.maximum(rest / self._parts, 1.0), part
         )
-        return (total + rest * late) / sent
+        return (total + rest * late) / sent + self.front_end
 
     @cached_property
     def _later(self) -> Scalar:
@@ -94,7 +103,7 @@ class FiniteRun(Inflight):
 
     @cached_property
     def _steady_ttft(self) -> Scalar:
-        return self.slot_wait + self.cycle.waited * self.lump_latency + self.prefill_time
+        return self.slot_wait + self.start_wait + self.prefill_time
 
     @cached_property
     def ttft(self) -> Scalar:
@@ -137,4 +146,5 @@ class FiniteRun(Inflight):
         # The last lump of a wave has the prompts, or part of one, that are left.
         left = jnp.clip(part - (lumps - 1) * self._room, 0.0, self._room)
         one = (lumps - 1) * self._lump_of(self._room) + self._lump_of(left)
-        return jnp.where(rank > 0, waves * self._cycle_time + one, 0.0)
+        found = waves * self._cycle_time + self._one_by_one(within, one) + self.front_end
+        return jnp.where(rank > 0, found, 0.0)

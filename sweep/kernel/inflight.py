@@ -39,6 +39,7 @@ from sweep.kernel.spread import (
     spread_prefill_first_cycle,
     stay_deviation,
 )
+from sweep.kernel.staggered import first_token_delay, staggered_cycle, wait_to_start
 
 
 class Inflight:
@@ -49,6 +50,7 @@ class Inflight:
         concurrency: Requests that one replica holds. [count]
         clients: Requests that clients keep open at it, those it cannot hold included. [count]
         prefill_first: Whether iterations with prompts decode nothing; `None` for no.
+        staggered: Whether requests of a closed loop start one at a time; `None` for no.
         apart: Whether requests of varied lengths start and end one by one; `None` for no.
     """
 
@@ -76,13 +78,21 @@ class Inflight:
             point.pass_tokens,
         )
         self.cycle = cycle(*sizes)
-        self.prefill_first = prefill_first(point)
+        self.staggered, self.prefill_first = staggered(point), prefill_first(point)
+        if self.staggered is not None:
+            if self.prefill_first is not None:
+                self.staggered = self.staggered & ~self.prefill_first
+            apart = staggered_cycle(*sizes)
+            self.cycle = jax.tree.map(partial(jnp.where, self.staggered), apart, self.cycle)
         if self.prefill_first is not None:
-            choose = partial(jnp.where, self.prefill_first)
-            self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
+            first = prefill_first_cycle(*sizes[:4])
+            self.cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, self.cycle)
         deviation, self.apart = stay_deviation(point), None
         if deviation is not None:
             self.apart = deviation >= LEAST_SPREAD
+            if self.staggered is not None:
+                # Requests that start one at a time do so whatever their lengths.
+                self.apart = self.apart & ~self.staggered
             self.cycle = jax.tree.map(
                 partial(jnp.where, self.apart), self._varied(sizes), self.cycle
             )
@@ -147,7 +157,7 @@ class Inflight:
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, by Little's law. [s]"""
-        return self.slot_wait + self._served
+        return self.slot_wait + self._served + self.front_end
 
     @cached_property
     def _served(self) -> Scalar:
@@ -155,9 +165,23 @@ class Inflight:
         return self.cycle.residents * self.iteration_latency / self.cycle.started
 
     @cached_property
+    def front_end(self) -> Scalar:
+        """Time outside the iterations until the first token is sent. [s]"""
+        return first_token_delay(self.point.factors, self._alone.latency)
+
+    @cached_property
+    def start_wait(self) -> Scalar:
+        """Time of the front end, of the running iteration and of prompts before its own. [s]"""
+        waits = self.front_end + self.cycle.waited * self.lump_latency
+        if self.staggered is None:
+            return waits
+        apart = wait_to_start(self.cycle, self._alone.latency, self.lump_latency)
+        return waits + jnp.where(self.staggered, apart, 0.0)
+
+    @cached_property
     def queue_time(self) -> Scalar:
         """Time from sending to the first iteration with tokens of the prompt. [s]"""
-        return self.slot_wait + self.cycle.waited * self.lump_latency
+        return self.slot_wait + self.start_wait
 
     @cached_property
     def prefill_time(self) -> Scalar:
@@ -208,7 +232,17 @@ class Inflight:
         """Requests that one replica completes in a second of the steady state. [s-1]"""
         groups = self.point.layout.dp_attention
         started = groups * self.microbatches * self.cycle.started
-        return started / self.iteration_latency
+        return started / self.iteration_latency * self._in_server
+
+    @cached_property
+    def _in_server(self) -> Scalar:
+        """Share of the time that a client's request is in the server, not in the front end. [1]"""
+        front_end = self.front_end
+        if is_nothing(front_end) or self.point.concurrency is None:
+            return 1.0
+        # Where clients wait for a slot, the server is full all the same.
+        full = jnp.isinf(jnp.asarray(self.point.concurrency)) | (self.clients > self.concurrency)
+        return jnp.where(full, 1.0, self._served / (self._served + front_end))
 
     @cached_property
     def request_rate(self) -> Scalar:
@@ -247,6 +281,17 @@ def prefill_first(point: Point) -> Bool[Array, ""] | None:
         return jnp.asarray(point.scheduler) == 1
     first = point.factors.prefill_first
     return None if is_nothing(first) else jnp.asarray(first) > 0
+
+
+def staggered(point: Point) -> Bool[Array, ""] | None:
+    """Whether requests start one at a time; `None` where nothing says so.
+
+    A run without clients keeps as many requests as fit, and these keep step.
+    """
+    apart = point.factors.staggered
+    if is_nothing(apart) or point.concurrency is None:
+        return None
+    return (jnp.asarray(apart) > 0) & jnp.isfinite(jnp.asarray(point.concurrency))
 
 
 def at_capacity(point: Point) -> Point:

@@ -220,7 +220,8 @@ def max_concurrency(point: Point) -> Scalar:
     if point.osl_cv is not None:
         # Long outputs stay longer: of the requests held at any time more are long.
         outputs = outputs * (1 + point.osl_cv**2)
-    reserved = point.length("isl") + server.reserved_osl * outputs
+    share = server.reserved_osl * point.factors.reserved_output
+    reserved = point.length("isl") + share * outputs
     cache = cache_memory(point)
     if point.shared_prefix_tokens is not None:
         shared = jnp.minimum(point.shared_prefix_tokens, point.length("isl") - 1)

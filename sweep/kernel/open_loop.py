@@ -39,6 +39,7 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import FLATTEST, NEARLY, Slots, Visit, bursts, others_near, slots
 from sweep.kernel.spread import likely_lengths
+from sweep.kernel.staggered import first_token_delay
 
 BISECTIONS = 24
 """Halvings of an interval that contains a root: to 6e-8 of it, the resolution of 32 bits."""
@@ -213,6 +214,10 @@ class OpenLoop:
         """Share of the requests that start behind a running iteration: not after a wait. [1]"""
         return (1 - self.slots.idle) * (1 - self.slots.waits)
 
+    @property
+    def _front_end(self) -> Scalar:
+        return first_token_delay(self.point.factors, self.visit.alone)
+
     def _if_stable(self, value: Scalar) -> Scalar:
         return jnp.where(self.stable, value, jnp.nan)
 
@@ -221,9 +226,8 @@ class OpenLoop:
         """Time from arrival to the first iteration with the prompt; NaN if unstable. [s]"""
         visit, slot = self.visit, self.slots
         running = self._meets_running * visit.residual
-        return self._if_stable(
-            slot.waits * slot.wait + running + visit.backlog * visit.backlog_wait
-        )
+        waits = slot.waits * slot.wait + running + visit.backlog * visit.backlog_wait
+        return self._if_stable(waits + self._front_end)
 
     @cached_property
     def prefill_time(self) -> Scalar:
@@ -243,7 +247,7 @@ class OpenLoop:
     @cached_property
     def concurrency(self) -> Scalar:
         """Requests that one replica holds on average, without those that wait. [count]"""
-        waiting = self.slots.waits * self.slots.wait
+        waiting = self.slots.waits * self.slots.wait + self._front_end
         held = self._rate * self._parts * (self.request_latency - waiting)
         capacity = self.full.concurrency
         return jnp.where(self.stable, jnp.minimum(held, capacity), capacity)
@@ -281,12 +285,12 @@ class OpenLoop:
 
         def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
             middle = (ends[0] + ends[1]) / 2
-            more = self.share_later(middle) > 1 - share
+            more = self._share_later(middle) > 1 - share
             return jnp.where(more, middle, ends[0]), jnp.where(more, ends[1], middle)
 
         ends = jnp.zeros(()), (start + width).max() + 8 * self._waits[1]
         low, high = jax.lax.fori_loop(0, BISECTIONS, halve, ends)
-        return self._if_stable((low + high) / 2)
+        return self._if_stable((low + high) / 2 + self._front_end)
 
     def share_later(self, time: Scalar) -> Scalar:
         """Share of the requests whose time to first token is longer; 1 if unstable. [1]
@@ -294,6 +298,10 @@ class OpenLoop:
         Args:
             time: A time to first token. [s]
         """
+        return self._share_later(time - self._front_end)
+
+    def _share_later(self, time: Scalar) -> Scalar:
+        """The same without the front end."""
         start, width, weight = self._served
         waits, mean = self._waits
         passed = jnp.clip(time - start, 0.0, width)
@@ -342,7 +350,7 @@ class OpenLoop:
             return found
         longer = likely_lengths(self.point.isl_cv)[:, None]
         own = jnp.where(batched, visit.each, visit.prefill_alone) * (longer - 1)
-        least = jnp.maximum(found[0] + own, 1e-3 * visit.prefill_alone)
+        least = jnp.maximum(found[0][None] + own, 1e-3 * visit.prefill_alone)
         others = (jnp.broadcast_to(each, own.shape[:1] + each.shape) for each in found[1:])
         width, weight = (each.ravel() for each in others)
         return least.ravel(), width, weight / longer.size

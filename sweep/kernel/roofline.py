@@ -92,19 +92,20 @@ def resource_seconds(
             factors.expert_half_rows * cost.expert_row_flops, cost.tensor_flops
         )
     alone = is_nothing(cost.network_span)
+    # Rates are multiplied, once for each accelerator; a quotient would be taken at every point.
+    software = factors.software
 
     def computing(tensor_flops: Scalar) -> Scalar:
-        slowest_unit = _slowest(
-            _seconds(tensor_flops, peak),
-            _seconds(cost.vector_flops, hardware.vector_rate),
-            _seconds(cost.special_ops, hardware.special_rate),
+        return _slowest(
+            _seconds(tensor_flops, peak * software),
+            _seconds(cost.vector_flops, hardware.vector_rate * software),
+            _seconds(cost.special_ops, hardware.special_rate * software),
         )
-        return slowest_unit / factors.software
 
     compute = computing(tensor_flops)
     full = tensor_flops is cost.tensor_flops
     return Seconds(
-        memory=reduce(add, rated) / hardware.bandwidth / factors.software if rated else 0.0,
+        memory=reduce(add, rated) / (hardware.bandwidth * software) if rated else 0.0,
         compute=compute,
         communication=0.0 if alone else network_seconds(cost, hardware, factors),
         unhidden=factors.unhidden,
@@ -177,7 +178,7 @@ def _smaller(first: Scalar, second: Scalar) -> Scalar:
     """
     some = first > 0
     least = jnp.where(some, first, 1.0)
-    return jnp.where(some, least / jnp.power(1 + (least / second) ** 4, 0.25), 0.0)
+    return jnp.where(some, least / jnp.sqrt(jnp.sqrt(1 + (least / second) ** 4)), 0.0)
 
 
 def peak_rate(hardware: Hardware, dtype_index: Int[Numbers, ""]) -> Scalar:

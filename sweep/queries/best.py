@@ -106,7 +106,8 @@ class Best:
         arrays = {name: array.values for name, array in whole.data_vars.items()}
         for partial in partials:
             here = assembly.region(partial, self.kept)
-            wins = self._wins(partial, arrays[self.by][here], arrays[POSITION][here])
+            new = partial[self.by].values, partial[POSITION].values
+            wins = self.wins(new, (arrays[self.by][here], arrays[POSITION][here]))
             for name, array in partial.data_vars.items():
                 if name in self.carried:
                     assembly.fill_in(arrays[name], array)
@@ -114,13 +115,19 @@ class Best:
                     arrays[name][here] = np.where(wins, array.values, arrays[name][here])
         return whole
 
-    def _wins(
-        self, partial: xr.Dataset, value: NDArray[Any], position: Indices
+    def wins(
+        self, new: tuple[NDArray[Any], Indices], old: tuple[NDArray[Any], Indices]
     ) -> NDArray[np.bool_]:
-        new, new_position = partial[self.by].values, partial[POSITION].values
-        better = new > value if self.largest else new < value
-        earlier = (new == value) & (new_position < position)
-        won: NDArray[np.bool_] = (new_position >= 0) & ((position < 0) | better | earlier)
+        """Whether a best of part of the grid replaces another, cell by cell.
+
+        Args:
+            new: Values and positions; positions below 0 where there is none.
+            old: Those that were best so far.
+        """
+        (value, position), (old_value, old_position) = new, old
+        better = value > old_value if self.largest else value < old_value
+        earlier = (value == old_value) & (position < old_position)
+        won: NDArray[np.bool_] = (position >= 0) & ((old_position < 0) | better | earlier)
         return won
 
     def finish(self, partial: xr.Dataset) -> xr.Dataset:

@@ -94,7 +94,7 @@ def thin(costs: Costs) -> Indices:
         size = min(MANY, left.size // SAMPLED)
         sample = costs[:, random.integers(left.size, size=size)]
         strong = sample[:, front(sample, np.zeros(size, np.int64), np.arange(size))]
-        stays = (_below_steps if len(costs) == 2 else _unbeaten)(costs, strong)
+        stays = unbeaten(costs, strong)
         left, costs = left[stays], costs[:, stays]
         if left.size > stays.size // 2:
             break
@@ -113,6 +113,16 @@ def _thin_rows(costs: Costs) -> NDArray[np.bool_]:
     stays = np.zeros_like(steps)
     np.put_along_axis(stays, order, steps, 1)
     return stays
+
+
+def unbeaten(costs: Costs, strong: Costs) -> NDArray[np.bool_]:
+    """Whether each point may be on a front together with some strong points.
+
+    Args:
+        costs: Shape (objectives, points).
+        strong: Points of one front, by their first objective; a few of them, for three or more.
+    """
+    return (_below_steps if len(costs) == 2 else _unbeaten)(costs, strong)
 
 
 def _below_steps(costs: Costs, strong: Costs) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sweep.queries.assembly import values_over
 from sweep.queries.front_of_points import Costs, front, possible_points
@@ -81,31 +82,43 @@ class Pareto:
         mask = self.where.mask(subgrid)
         if mask is not None:
             allowed &= values_over(mask.variable, sizes)
-        costs = np.where(allowed, self._costs(arrays), np.inf)
+        costs = np.where(allowed, self.costs(arrays), np.inf)
         groups = int(np.prod([sizes[axis] for axis in self.kept]))
         return possible_points(costs.reshape(len(costs), groups, -1))
 
-    def _costs(self, values: Sequence[Any]) -> Costs:
+    def costs(self, values: Sequence[Any]) -> Costs:
+        """Values of the objectives, one row each, lower where better."""
         return np.stack(
             [-v if more else v for v, more in zip(values, self.objectives.values(), strict=True)]
         )
 
+    def qualifies(self, values: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Whether points have all objectives and satisfy the constraints.
+
+        Args:
+            values: Variables and labels of the points, by name.
+        """
+        qualify = np.logical_and.reduce([np.isfinite(values[name]) for name in self.objectives])
+        named = {name: xr.DataArray(values[name]) for name in self.where.names}
+        mask = self.where.mask(named)
+        if mask is not None:
+            qualify &= mask.values
+        return np.asarray(qualify, np.bool_)
+
+    def on_front(self, points: Mapping[str, Any]) -> Indices:
+        """Indices of the points on the front of their group, in the order of the result."""
+        costs = self.costs([np.asarray(points[name]) for name in self.objectives])
+        return front(costs, np.asarray(points[GROUP]), np.asarray(points[POSITION]))
+
     def _on_front(self, points: xr.Dataset) -> xr.Dataset:
-        costs = self._costs([points[name].values for name in self.objectives])
-        stay = front(costs, points[GROUP].values, points[POSITION].values)
-        number = (
-            FRONT,
-            np.arange(1, stay.size + 1, dtype=np.int32),
-            {
-                "long_name": "number of a point on a front",
-                "units": "1",
-            },
-        )
-        return (
-            points.drop_vars(FRONT, errors="ignore")
-            .isel({FRONT: stay})
-            .assign_coords({FRONT: number})
-        )
+        stay = self.on_front({str(name): array.values for name, array in points.data_vars.items()})
+        return self.numbered(points.drop_vars(FRONT, errors="ignore").isel({FRONT: stay}))
+
+    def numbered(self, points: xr.Dataset) -> xr.Dataset:
+        """Points on fronts, with their numbers along `front`."""
+        numbers = np.arange(1, points.sizes[FRONT] + 1, dtype=np.int32)
+        attributes = {"long_name": "number of a point on a front", "units": "1"}
+        return points.assign_coords({FRONT: (FRONT, numbers, attributes)})
 
     def combine(self, *partials: xr.Dataset) -> xr.Dataset:
         """The fronts of several partials, in any order and for any tiling of the grid."""

@@ -1,7 +1,7 @@
 """Constraints such as `ttft<0.5 and feasible`: parse them, and mask the cells that satisfy them."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -37,7 +37,7 @@ class Clause:
     sign: str
     value: float | str
 
-    def mask(self, dataset: xr.Dataset) -> xr.DataArray:
+    def mask(self, dataset: Mapping[Any, xr.DataArray]) -> xr.DataArray:
         """Mask of the cells that satisfy it, over the dimensions of its variable; false for NaN."""
         array = dataset[self.name]
         holds: xr.DataArray = COMPARISONS[self.sign](array, self.value)
@@ -56,7 +56,7 @@ class Clauses:
     word: str
     parts: "tuple[Clause | Clauses, ...]"
 
-    def mask(self, dataset: xr.Dataset) -> xr.DataArray:
+    def mask(self, dataset: Mapping[Any, xr.DataArray]) -> xr.DataArray:
         """Mask of the cells that satisfy them; small masks are joined first."""
         masks = sorted((part.mask(dataset) for part in self.parts), key=lambda mask: mask.size)
         return reduce(operator.and_ if self.word == "and" else operator.or_, masks)
@@ -102,9 +102,22 @@ class Where:
         ]
         return cls(" ".join(text.split()), found, names, grid.in_order(axes))
 
-    def mask(self, dataset: xr.Dataset) -> xr.DataArray | None:
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """Every comparison, however they are joined."""
+        return tuple(_clauses(self.condition))
+
+    def mask(self, dataset: Mapping[Any, xr.DataArray]) -> xr.DataArray | None:
         """Mask of the cells that satisfy the constraints, or `None` without constraints."""
         return None if self.condition is None else self.condition.mask(dataset)
+
+
+def _clauses(condition: Clause | Clauses | None) -> Iterator[Clause]:
+    if isinstance(condition, Clause):
+        yield condition
+    elif condition is not None:
+        for part in condition.parts:
+            yield from _clauses(part)
 
 
 def _checked(condition: Condition, grid: GridAxes, clauses: list[Clause]) -> Clause | Clauses:

@@ -5,11 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import xarray as xr
 
 from sweep.engines.calibration_file import Calibration, calibration_of
 from sweep.evaluation.evaluator import Evaluation
-from sweep.evaluation.intervals import with_intervals
+from sweep.evaluation.intervals import (
+    calibrated_attributes,
+    ends,
+    interval_tables,
+    interval_variables,
+)
 from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.plan import FloatType, Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory
@@ -109,20 +115,26 @@ def run_cell(grid: Resolved, calibration: Calibration | None = None) -> xr.Datas
     numbers = {axis: values[0] for axis, values in grid.numbers.items()}
     (_, blocks), machine, recipe = grid.models[0], grid.hardware[0], grid.recipes[0][0]
 
+    tables = {}
+    if calibration is not None:
+        found_tables = interval_tables(grid, calibration, np.dtype(np.float64))
+        tables = {name: table.values.reshape(()) for name, table in found_tables.items()}
+
     def variables(point: Point) -> dict[str, Any]:
         request = Request(point, keep_infeasible=True)
-        return {name: getattr(request, name) for name in grid.variables}
+        values = {name: getattr(request, name) for name in grid.variables}
+        return {**values, **ends(values, tables)} if tables else values
 
     with jax.enable_x64(True):
         found = computed(
             variables, cell(blocks, machine, recipe, numbers, calibration, draft=grid.draft)
         )
     arrays = {}
-    for name, value in found.items():
+    for name in (*grid.variables, *(interval_variables(grid.variables) if tables else ())):
+        value = found[name]
         shape = [1] * (len(grid.dims(name)) - value.ndim) + list(value.shape)
         arrays[name] = value.reshape(shape).astype(VARIABLES[name].dtype or float)
-    dataset = build_dataset(grid, grid.operators, arrays)
-    return dataset if calibration is None else with_intervals(dataset, grid, calibration)
+    return _with_calibration(build_dataset(grid, grid.operators, arrays), calibration)
 
 
 def compute(
@@ -148,4 +160,11 @@ def compute(
     arrays = work.compute(region, memory, progress)
     grid = plan.grid.part(region)
     dataset = build_dataset(grid, plan.grid.operators, arrays, origin)
-    return dataset if plan.calibration is None else with_intervals(dataset, grid, plan.calibration)
+    return _with_calibration(dataset, plan.calibration)
+
+
+def _with_calibration(dataset: xr.Dataset, calibration: Calibration | None) -> xr.Dataset:
+    """The same dataset with the name of its calibration, if it has one."""
+    if calibration is not None:
+        dataset.attrs |= calibrated_attributes(calibration, list(map(str, dataset.data_vars)))
+    return dataset

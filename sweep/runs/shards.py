@@ -11,6 +11,7 @@ import xarray as xr
 
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan
+from sweep.evaluation.reduced import is_reduced_in_tiles, reduced_region
 from sweep.evaluation.result_memory import ResultMemory
 from sweep.grid.tiling import Region
 from sweep.queries.reduction import Reduction, joined, partials
@@ -93,6 +94,8 @@ def _shard(
     directory: Directory, work: Evaluation, shard: int, memory: ResultMemory | None
 ) -> xr.Dataset:
     plan, region = directory.plan, directory.plan.shards.region(shard)
+    if is_reduced_in_tiles(plan, work):
+        return reduced_region(plan, work, region)
     if plan.reduction is not None:
         return joined(plan.reduction, _partials(plan, plan.reduction, work, region))
     return compute(plan, work, region, memory=memory, origin=directory.origin)

@@ -1,11 +1,13 @@
 """Estimate of the time that a plan takes on this machine, from a small sample."""
 
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan, make_plan
+from sweep.evaluation.reduced import is_reduced_in_tiles, reduced_region
 from sweep.files.netcdf import save
 from sweep.queries.reduction import Reduction
 from sweep.runs.run import compute
@@ -19,6 +21,8 @@ def probe(plan: Plan) -> float:
 
     The first run's extra time is compilation, once for every structure among the models.
     """
+    if is_reduced_in_tiles(plan, Evaluation(plan)):
+        return _probe_of_tiles(plan)
     sampled = make_plan(
         plan.grid,
         plan.dtype,
@@ -37,6 +41,19 @@ def probe(plan: Plan) -> float:
     warm = _seconds(sample, plan.reduction)
     structures = Evaluation(plan).structures / Evaluation(sample).structures
     return extrapolated(cold, warm, structures=structures, size=plan.bytes / sample.bytes)
+
+
+def _probe_of_tiles(plan: Plan) -> float:
+    """Estimate the time of a plan that is reduced in tiles, from a region of the size of one."""
+    region = next(plan.subgrids(plan.shards.region(0)))
+    spent = []
+    for _ in range(2):
+        work = Evaluation(plan)
+        start = perf_counter()
+        reduced_region(plan, work, region)
+        spent.append(perf_counter() - start)
+    size = plan.points / prod(len(indices) for indices in region.values())
+    return extrapolated(*spent, structures=work.structures, size=size)
 
 
 def extrapolated(cold: float, warm: float, *, structures: float, size: float) -> float:

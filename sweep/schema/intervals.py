@@ -74,10 +74,10 @@ CALIBRATED: dict[str, Judged] = {
         f"{_OWN}: {_INFLIGHT_RUNS}, of whose time it is the most.",
     ),
     "inflight_ttft": Judged(
-        ("inflight", "first_token"),
+        ("inflight_ttft", "inflight", "first_token"),
         "inflight_extrapolation",
-        f"{_OWN}: {_INFLIGHT_RUNS} or times to first token of static batches, whichever are "
-        "larger; none was measured in flight.",
+        f"{_OWN}: times to first token of clients, {_INFLIGHT_RUNS} or times to first token of "
+        "static batches, whichever are larger.",
     ),
     "inflight_tpot": Judged(
         ("inflight",),

@@ -1,6 +1,7 @@
-"""Maps of a comparison over sequence length and batch size."""
+"""Maps of a comparison over sequence length and batch size, or lines over one of them."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 import xarray as xr
@@ -8,13 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection, QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullLocator
 
 from sweep.decisions.compare import Comparison
-from sweep.decisions.figures.style import plain_text
+from sweep.decisions.figures.style import COLOURS, plain_text
 from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.schema.axes import AXIS_LONG_NAMES
+from sweep.schema.variables import VARIABLES
 
 DIVERGING = "PuOr"
 MOST_TICKS = 9
@@ -33,8 +36,19 @@ METHOD_TITLES = {
     "decode_step_latency": "operator roofline",
     "global_decode_step_latency": "global roofline",
 }
-SMALLEST_SPREAD = 1.25
-"""Smallest ratio at the end of the colour scale, for ratios that are all close to 1."""
+METHOD_NOTES = {
+    "decode_step_latency": "Operator roofline: each operator takes as long as its slowest "
+    "resource; the times add up.",
+    "global_decode_step_latency": "Global roofline: all operations of the step over the peak "
+    "rate, or all its bytes over the bandwidth; the larger counts.",
+}
+"""Explanations of the methods, for the caption."""
+QUANTITIES = {"decode_step_latency": "time of one decode step"}
+"""Quantities by variable, where the long name adds the method."""
+MARGIN = 1.04
+"""Room above and below the ratios of lines. [1]"""
+RATIO_STEPS = (1.25, 2.0, 4.0, 10.0, 40.0, 100.0)
+"""Ratios that have a tick, with their reciprocals 0.8, 0.5, 0.25 and so on; scales end at one."""
 
 
 @plain_text
@@ -42,48 +56,109 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     """Ratio meshes over sequence length and batch: a row per model, a column per method.
 
     Colours are centred on 1 and symmetric in the logarithm. The black line is the break-even,
-    hatching marks cells that cannot run on both accelerators.
+    hatching marks cells that cannot run on both accelerators. A result with one batch size or one
+    length is drawn as lines, with hollow points for such cells.
 
     Args:
         comparisons: Rows of comparisons that share their accelerators.
     """
     rows, columns = len(comparisons), len(comparisons[0])
     first, second = comparisons[0][0].hardware
-    figure = Figure(figsize=(1.6 + 4.6 * columns, 1.0 + 3.5 * rows), layout="constrained")
+    figure = Figure(figsize=(1.6 + 4.6 * columns, 1.4 + 3.5 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex="row", sharey="row")
     norm = _symmetric_norm([c.ratio.values for row in comparisons for c in row])
     settings = {comparison.setting for row in comparisons for comparison in row}
     mesh = None
     for axes_row, row in zip(panels, comparisons, strict=True):
         for axes, comparison in zip(axes_row, row, strict=True):
-            mesh = _draw_mesh(axes, comparison, norm)
+            mesh = _draw_panel(axes, comparison, norm) or mesh
             method = METHOD_TITLES.get(comparison.variable, comparison.variable)
             own = f"\n{comparison.setting}" if len(settings) > 1 else ""
             axes.set_title(f"{comparison.model}, {method}{own}", fontsize=9)
-        axes_row[0].set_ylabel(_label(row[0].load_axis))
+        if not _is_line(row[0]):
+            axes_row[0].set_ylabel(_label(row[0].load_axis))
+        else:
+            axes_row[0].set_ylabel(f"advantage of {first} (ratio)")
     for axes, comparison in zip(panels[-1], comparisons[-1], strict=True):
-        axes.set_xlabel(_label(comparison.length_axis))
+        along = _line_axis(comparison) if _is_line(comparison) else comparison.length_axis
+        axes.set_xlabel(_label(along))
     by = comparisons[0][0].calibration
     basis = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
     what = ", ".join([basis, *(settings if len(settings) == 1 else ())])
+    narrow = columns == 1
     figure.suptitle(
-        f"{first} against {second}: above 1, {first} is ahead\n{what}",
-        fontsize=12 if columns > 1 else 10,
+        f"{first} against {second}: {_quantity(comparisons)}"
+        f"{chr(10) if narrow else '; '}above 1, {first} is ahead\n{what}",
+        fontsize=9.5 if narrow else 12,
     )
-    marks = _hatch_legend([c for row in comparisons for c in row])
-    if marks:
-        figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
-    assert mesh is not None
-    bar = figure.colorbar(mesh, ax=panels, shrink=0.9, aspect=18 * rows)
-    bar.set_label(f"advantage of {first} (ratio)")
-    ticks = _ratio_ticks(float(norm.vmax or SMALLEST_SPREAD))
-    bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
-    bar.minorticks_off()
+    every = [comparison for row in comparisons for comparison in row]
+    marks = _hatch_legend(every) if mesh is not None else _point_legend(every)
+    notes = [note for name, note in METHOD_NOTES.items() if any(c.variable == name for c in every)]
+    width = 62 if narrow else 120
+    if marks or notes:
+        figure.legend(
+            handles=marks,
+            loc="outside lower center",
+            ncols=2,
+            fontsize=8,
+            title="\n".join(fill(note, width) for note in notes),
+            title_fontsize=8,
+            frameon=False,
+        )
+    if mesh is not None:
+        bar = figure.colorbar(mesh, ax=panels, shrink=0.9, aspect=18 * rows)
+        bar.set_label(f"advantage of {first} (ratio)")
+        ticks = _ratio_ticks(float(norm.vmax or 1.0))
+        bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+        bar.minorticks_off()
     return figure
 
 
 def _label(axis: str) -> str:
     return AXIS_LABELS.get(axis) or AXIS_LONG_NAMES[axis]
+
+
+def _quantity(comparisons: Sequence[Sequence[Comparison]]) -> str:
+    """The quantity that all panels show, by one method or by several."""
+    name = comparisons[0][0].variable
+    return QUANTITIES.get(name.removeprefix("global_"), VARIABLES[name].long_name)
+
+
+def _is_line(comparison: Comparison) -> bool:
+    """Whether the ratio varies along one axis only, or not at all."""
+    return min(comparison.ratio.shape) == 1
+
+
+def _line_axis(comparison: Comparison) -> str:
+    """The axis that a line is drawn over: the one with several values."""
+    ratio = comparison.ratio
+    return max(map(str, ratio.dims), key=lambda dim: ratio.sizes[dim])
+
+
+def _draw_panel(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh | None:
+    """Draw a mesh, or a line where there is one row or column of cells."""
+    if not _is_line(comparison):
+        return _draw_mesh(axes, comparison, norm)
+    along = _line_axis(comparison)
+    values = comparison.ratio[along].values
+    ratio = comparison.ratio.values.ravel()
+    axes.axhline(1.0, color="black", linewidth=1.0, linestyle="--")
+    axes.plot(values, ratio, "-o", color=COLOURS[0], markersize=4)
+    if comparison.fits is not None:
+        both = comparison.fits[0].values.ravel() & comparison.fits[1].values.ravel()
+        axes.plot(values[~both], ratio[~both], "o", color="white", markeredgecolor=COLOURS[0])
+    if _is_logarithmic(values):
+        axes.set_xscale("log", base=2)
+    if len(values) <= MOST_TICKS:
+        axes.set_xticks(values, labels=[str(value) for value in values])
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_yscale("log")
+    axes.set_ylim((norm.vmin or 1.0) / MARGIN, (norm.vmax or 1.0) * MARGIN)
+    ticks = _ratio_ticks(float(norm.vmax or 1.0))
+    axes.set_yticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(visible=True, alpha=0.25)
+    return None
 
 
 def _draw_mesh(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh:
@@ -127,6 +202,24 @@ def _hatch_legend(comparisons: Sequence[Comparison]) -> list[Patch]:
     ]
 
 
+def _point_legend(comparisons: Sequence[Comparison]) -> list[Line2D]:
+    """Meaning of the hollow points of lines, if there are any."""
+    fits = [(c.fits[0].values, c.fits[1].values) for c in comparisons if c.fits is not None]
+    if all((a & b).all() for a, b in fits):
+        return []
+    first, second = comparisons[0].hardware
+    hollow = Line2D(
+        [],
+        [],
+        color="white",
+        markeredgecolor=COLOURS[0],
+        marker="o",
+        linestyle="",
+        label=f"cannot run on both {first} and {second}",
+    )
+    return [hollow]
+
+
 def _hatch(axes: Axes, x: np.ndarray, y: np.ndarray, cells: np.ndarray, hatch: str) -> None:
     boxes = [
         Rectangle((x[column], y[row]), x[column + 1] - x[column], y[row + 1] - y[row])
@@ -152,14 +245,13 @@ def _to_edges(
 def _symmetric_norm(arrays: Sequence[np.ndarray]) -> LogNorm:
     logs = [np.abs(np.log(a[np.isfinite(a) & (a > 0)])) for a in arrays]
     spread = max((float(log.max()) for log in logs if log.size), default=0.0)
-    top = max(float(np.exp(spread)), SMALLEST_SPREAD)
+    top = next((step for step in RATIO_STEPS if spread <= np.log(step * 1.001)), np.exp(spread))
     return LogNorm(1 / top, top)
 
 
 def _ratio_ticks(top: float) -> list[float]:
-    steps = [t for t in (1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0) if t <= top * 1.001]
-    steps = steps[-3:] if len(steps) > 3 else steps
-    return sorted([1 / t for t in steps] + [1.0] + steps)
+    steps = [step for step in RATIO_STEPS if step <= top * 1.001]
+    return sorted([1 / step for step in steps] + [1.0] + steps)
 
 
 def _is_logarithmic(values: np.ndarray) -> bool:

@@ -1,6 +1,8 @@
 """Pareto front of throughput per GPU against throughput per user."""
 
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from sweep.decisions.deployments import extrapolations
+from sweep.decisions.deployments import extrapolations, settings
 from sweep.decisions.figures.style import COLOURS, plain_text
 from sweep.decisions.recommend import Recommendation, pareto_front
 from sweep.decisions.recommend_text import sentence
 
 MARKS = "osD^vP"
+ROOM = (0.11, 0.035)
+"""Width and height that a name of a point needs, as shares of the picture. [1]"""
 MOST_LINES = 6
 """Largest number of accelerators with a line of their own, the best ones. [count]"""
 
@@ -34,9 +38,11 @@ def front_figure(found: Recommendation) -> Figure:
         label=f"all {len(known):,} deployments within the limits",
     )
     best = found.ranked["hardware"].drop_duplicates()[:MOST_LINES]
+    fronts = []
     for name, colour, mark in zip(best, cycle(COLOURS), cycle(MARKS), strict=False):
         line = pareto_front(known[known["hardware"] == name])
         label = f"{name}{flagged(line)}"
+        fronts.append((line, colour))
         axes.plot(
             line["per_user"], line["per_gpu"], f"-{mark}", color=colour, label=label, markersize=5
         )
@@ -45,12 +51,13 @@ def front_figure(found: Recommendation) -> Figure:
     axes.plot(line["per_user"], line["per_gpu"], "--", color="black", linewidth=2.2, label="front")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("output tokens per second of one user (1/s)")
-    axes.set_ylabel("output tokens per second per GPU (1/s)")
+    axes.set_xlabel("output of one user (tokens/s)")
+    axes.set_ylabel("output of one GPU (tokens/s)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.4)))
     axes.grid(visible=True, which="both", alpha=0.25)
+    _name_points(axes, fronts)
     axes.legend(fontsize=8)
     axes.set_title(sentence(found).partition(": ")[0], fontsize=10)
     return figure
@@ -68,3 +75,38 @@ def _draw_interval(axes: Axes, line: pd.DataFrame, colour: str) -> None:
     if line["lower"].notna().any():
         low, high = line["lower"] / line["gpus"], line["upper"] / line["gpus"]
         axes.fill_between(line["per_user"], low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _name_points(axes: Axes, fronts: Sequence[tuple[pd.DataFrame, str]]) -> None:
+    """Write precision and layout beside points where they change, as far as there is room."""
+    taken: list[tuple[float, float]] = []
+    to_axes = axes.transData + axes.transAxes.inverted()
+    for line, colour in fronts:
+        before = ""
+        for row in line.to_dict("records"):
+            text = point_label({str(key): value for key, value in row.items()})
+            x, y = to_axes.transform((row["per_user"], row["per_gpu"]))
+            crowded = any(abs(x - u) < ROOM[0] and abs(y - v) < ROOM[1] for u, v in taken)
+            if text == before or crowded:
+                continue
+            taken.append((x, y))
+            before = text
+            axes.annotate(
+                text,
+                (row["per_user"], row["per_gpu"]),
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=6.5,
+                color=colour,
+                bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6},
+            )
+
+
+def point_label(row: Mapping[str, Any]) -> str:
+    """Precision and layout of a deployment: `fp8 tp 4`.
+
+    Args:
+        row: One deployment, by the columns of `Recommendation.scored`.
+    """
+    layout = [f"{axis} {value:g}" for axis, value in settings(row).items()]
+    return " ".join([str(row["precision"]), *layout])

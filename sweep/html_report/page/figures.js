@@ -1,7 +1,7 @@
 "use strict";
 // Data of the page: `data` has names and notes, the packed arrays have the numbers.
 
-const data = JSON.parse(document.getElementById("data").textContent);
+let data = null;
 const KINDS = { float32: Float32Array, int8: Int8Array, int16: Int16Array, int32: Int32Array };
 let packed = null;
 
@@ -14,6 +14,12 @@ async function unpacked(id) {
   element.remove();
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).arrayBuffer();
+}
+
+/** Take the data of a page, or of its next view. */
+function hold(found, arrays) {
+  data = found;
+  packed = arrays;
 }
 
 /** All numbers of a packed array, row-major. */

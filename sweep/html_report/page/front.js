@@ -23,9 +23,22 @@ function frontOf(points) {
 
 const pointWords = (point) => [
   `<b>${plain(nameOf(point.machine))}</b>`,
-  Object.entries(point.cell).filter(([axis]) => valuesOf(axis).length > 1).map(([axis, k]) => plain(`${spaced(axis)} ${valuesOf(axis)[k]}`)).join(", "),
-  `${digits(point.x)}/s per user, ${digits(point.y)}/s per GPU`,
+  Object.entries(point.cell).filter(([axis]) => valuesOf(axis).length > 1).map(([axis, k]) => plain(`${spaced(axis)} ${labelled(valuesOf(axis)[k])}`)).join(", "),
+  `${digits(point.x)} tokens/s for one user, ${digits(point.y)} tokens/s per GPU`,
 ].join("<br>");
+
+const LAYOUT = ["tp", "pp", "ep", "dp_attention"];
+
+/** Precision and layout of a point. */
+function layoutWords({ cell }) {
+  const at = { ...state.indices, ...cell };
+  const widths = LAYOUT.filter((axis) => data.axes[axis] && (axis === "tp" || valuesOf(axis)[at[axis]] > 1));
+  const precision = data.axes.precision ? [valuesOf("precision")[at.precision]] : [];
+  return plain([...precision, ...widths.map((axis) => `${spaced(axis)} ${valuesOf(axis)[at[axis]]}`)].join(" "));
+}
+
+/** Texts with those left out that repeat the one before. */
+const changes = (texts) => texts.map((text, k) => (k && texts[k - 1] === text ? "" : text));
 
 function drawFront() {
   const every = along("hardware").map((machine) => pointsOf(machine));
@@ -36,13 +49,17 @@ function drawFront() {
     const look = { color: lines()[k], symbol: SYMBOLS[k] };
     return [
       { type: "scatter", mode: "markers", x: every[machine].map((p) => p.x), y: every[machine].map((p) => p.y), marker: { ...look, size: 4, opacity: 0.35 }, hoverinfo: "skip", showlegend: false },
-      { type: "scatter", mode: "lines+markers", name: plain(nameOf(machine)), x: front.map((p) => p.x), y: front.map((p) => p.y), marker: { ...look, size: 8 }, line: { color: lines()[k] }, text: front.map(pointWords), hovertemplate: "%{text}<extra></extra>" },
+      {
+        type: "scatter", mode: "lines+markers+text", name: plain(nameOf(machine)), x: front.map((p) => p.x), y: front.map((p) => p.y),
+        marker: { ...look, size: 8 }, line: { color: lines()[k] }, customdata: front.map(pointWords), hovertemplate: "%{customdata}<extra></extra>",
+        text: machines().includes(machine) ? changes(front.map(layoutWords)) : [], textposition: k ? "bottom left" : "top right", textfont: { size: 11, color: lines()[k] }, cliponaxis: false,
+      },
     ];
   });
   const best = { type: "scatter", mode: "lines", name: "front of all accelerators", x: whole.map((p) => p.x), y: whole.map((p) => p.y), line: { color: colour("text"), dash: "dot", width: 3 }, hoverinfo: "skip" };
   draw("front", [...traces, best], {
-    xaxis: axisStyle("output tokens per second for one user (1/s)", logTicks(every.flat().map((p) => p.x))),
-    yaxis: axisStyle("output tokens per second<br>per GPU (1/s)", logTicks(every.flat().map((p) => p.y))),
+    xaxis: axisStyle("output of one user (tokens/s)", logTicks(every.flat().map((p) => p.x))),
+    yaxis: axisStyle("output of one GPU (tokens/s)", logTicks(every.flat().map((p) => p.y))),
   });
   const at = ["precision", "context_len", "isl", "osl"].filter((axis) => data.front.per_user.dims.includes(axis)).map((axis) => `${spaced(axis)} ${valuesOf(axis)[state.indices[axis]]}`);
   const what = [valuesOf("model")[state.indices.model], ...at].join(", ");

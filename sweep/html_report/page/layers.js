@@ -40,7 +40,7 @@ function nodesOf(phase, machine) {
 
 function cellTitle() {
   const numeric = Object.entries(brokenDown()).filter(([axis]) => typeof data.layers.axes[axis][0] !== "string");
-  const said = numeric.map(([axis, k]) => `${spaced(axis)} ${data.layers.axes[axis][k]}`).join(", ");
+  const said = numeric.map(([axis, k]) => `${spaced(axis)} ${labelled(data.layers.axes[axis][k])}`).join(", ");
   const other = numeric.some(([axis, k]) => data.axes[axis]?.values[state.indices[axis]] !== data.layers.axes[axis][k]);
   return `${valuesOf("model")[state.indices.model]} at ${said}${other ? ", the nearest cell with a breakdown" : ""}.`;
 }
@@ -51,7 +51,8 @@ function phaseTable(phase) {
   const [main] = each;
   const totals = each.map((nodes) => nodes.reduce((sum, node) => sum + node.seconds, 0));
   const table = document.createElement("table");
-  const head = ["operator", "operations", "memory traffic", "sent", "FLOP/byte"];
+  const amounts = ["operations", "memory traffic", "sent", "FLOP/byte"].map((text) => ({ text, wide: true }));
+  const head = ["operator", ...amounts];
   for (const machine of machines()) head.push(nameOf(machine), "share, bound by");
   const rows = [];
   let node = 0;
@@ -82,30 +83,42 @@ function phaseTable(phase) {
 
 function drawLayers() {
   document.getElementById("layers-hint").textContent =
-    `${cellTitle()} Each row is one operator on one GPU, summed over the layers of its kind. The prefill is for the whole batch. The decode step is at the context of the cell, or at the middle of the output.`;
+    `${cellTitle()} Each row is one operator on one GPU, summed over the layers of its kind.`;
   const element = document.getElementById("layers");
   element.replaceChildren();
-  if (!nodesOf("prefill", state.first).some((node) => node.seconds > 0)) {
+  const { phases } = data.layers;
+  if (!phases.some(({ name }) => nodesOf(name, state.first).some((node) => node.seconds > 0))) {
     element.textContent = "There is no breakdown for this combination; llm-sweep explain computes one for any cell.";
     return;
   }
-  for (const phase of Object.keys(PHASES)) {
-    const title = document.createElement("h3");
-    title.textContent = phase === "prefill" ? "Prefill of the batch" : "One decode step";
-    element.append(title, phaseTable(phase));
+  for (const { name, title, note } of phases) {
+    const heading = document.createElement("h3");
+    heading.textContent = title;
+    const hint = document.createElement("p");
+    hint.className = "hint";
+    hint.textContent = note;
+    const frame = document.createElement("div");
+    frame.className = "wide";
+    frame.append(phaseTable(name));
+    const whole = document.createElement("div");
+    whole.className = "phase";
+    whole.append(heading, hint, frame);
+    element.append(whole);
   }
 }
 
 /** Fill a table without empty columns; a row is a list of cells, a group heading or a total. */
 function fillTable(table, head, rows) {
   const textsOf = (row) => row.total ?? row.cells ?? row;
-  const used = head.map((_, k) => rows.some((row) => !row.group && textsOf(row)[k] !== ""));
+  const used = head.map((_, k) => k === 0 || rows.some((row) => !row.group && textsOf(row)[k] !== ""));
+  const columns = head.map((one, k) => ({ ...(typeof one === "object" ? one : { text: one }), k })).filter(({ k }) => used[k]);
   table.replaceChildren();
   const heading = table.createTHead().insertRow();
-  for (const text of head.filter((_, k) => used[k])) {
+  for (const { text, wide } of columns) {
     const cell = document.createElement("th");
     cell.scope = "col";
     cell.textContent = text;
+    cell.classList.toggle("amount", Boolean(wide));
     heading.append(cell);
   }
   const body = table.createTBody();
@@ -113,15 +126,19 @@ function fillTable(table, head, rows) {
     const line = body.insertRow();
     if (row.group) {
       const cell = document.createElement("th");
-      cell.colSpan = head.length;
+      cell.colSpan = columns.length;
       cell.textContent = row.group;
       line.className = "group";
       line.append(cell);
       continue;
     }
-    line.className = row.total ? "total" : row.bound ? "node" : "";
+    line.className = row.total ? "total" : row.strong ? "strong" : row.bound ? "node" : "";
     if (row.bound) line.style.setProperty("--node", `var(--${row.bound})`);
-    for (const text of textsOf(row).filter((_, k) => used[k])) fillCell(line.insertCell(), text);
+    for (const { k, wide } of columns) {
+      const cell = line.insertCell();
+      fillCell(cell, textsOf(row)[k]);
+      cell.classList.toggle("amount", Boolean(wide));
+    }
   }
 }
 
@@ -130,10 +147,16 @@ function fillCell(cell, text) {
     cell.textContent = text;
     return;
   }
+  if (text.under) {
+    const under = document.createElement("small");
+    under.textContent = text.under;
+    cell.append(text.main, under);
+    return;
+  }
   const share = document.createElement("span");
   share.className = "bar";
-  share.style.width = `${5 * (text.share || 0)}rem`;
+  share.style.width = `${4 * (text.share || 0)}rem`;
   share.style.background = `var(--${text.bound ?? "host"})`;
   cell.className = "bars";
-  cell.append(share, ` ${percent(text.share)} ${text.bound ?? "overhead"}`);
+  cell.append(share, ` ${percent(text.share)} ${text.bound === "communication" ? "link" : text.bound ?? "overhead"}`);
 }

@@ -1,10 +1,11 @@
 // State of the page, its controls, and the first drawing.
 
 const AMID = 0.7; // Share of the cells before the first choice: prefer a large batch.
-const state = begin();
+let state = null;
 
 function begin() {
-  const { variable, across, up, indices } = data.start;
+  const { across, up, indices } = data.start;
+  const { variable } = data;
   const all = Object.fromEntries(Object.keys(data.axes).map((axis) => [axis, indices[axis] ?? 0]));
   const second = valuesOf("hardware").length > 1 ? 1 : -1;
   return { variable, first: 0, second, shown: second < 0 ? "first" : "ratio", across, up, indices: all };
@@ -36,17 +37,25 @@ function control(title, options, chosen, choose) {
   return label;
 }
 
-const choices = (axis) => valuesOf(axis).map((value, k) => [String(k), String(value)]);
+const choices = (axis) => valuesOf(axis).map((value, k) => [String(k), String(labelled(value))]);
+
+/** Choose a cell by an index along each of its axes; a live page asks for it. */
+let choose = (indices) => {
+  Object.assign(state.indices, indices);
+  drawAll();
+};
 const openAxes = () => data.variables[state.variable].values.dims.filter((dim) => !data.axes[dim].labelled && valuesOf(dim).length > 1);
 
-function drawControls() {
-  const element = document.getElementById("controls");
+const variableControl = () => control("variable", data.shown.map((name) => [name, spaced(name)]), state.variable, chooseVariable);
+const shownControl = () => control("shown", shownChoices(), state.shown, (shown) => { state.shown = shown; });
+
+/** Controls above the map. */
+let controlsOf = () => {
   const found = [
     control("model", choices("model"), String(state.indices.model), (k) => { state.indices.model = Number(k); }),
     control("accelerator", choices("hardware"), String(state.first), (k) => choosePair(Number(k), state.second)),
     control("against", [["-1", "none"], ...choices("hardware")], String(state.second), (k) => choosePair(state.first, Number(k))),
-    control("variable", data.shown.map((name) => [name, spaced(name)]), state.variable, chooseVariable),
-    control("shown", shownChoices(), state.shown, (shown) => { state.shown = shown; }),
+    variableControl(), shownControl(),
   ];
   for (const axis of data.variables[state.variable].values.dims) {
     if (["model", "hardware", state.across, state.up].includes(axis) || valuesOf(axis).length < 2) continue;
@@ -57,10 +66,16 @@ function drawControls() {
     found.push(control("across", axes, state.across, (axis) => chooseAxes(axis, state.up)));
     found.push(control("up", axes, state.up, (axis) => chooseAxes(state.across, axis)));
   }
-  element.replaceChildren(...found);
-  const cell = [state.up, state.across].filter(Boolean)
-    .map((axis) => control(spaced(axis), choices(axis), String(state.indices[axis]), (k) => { state.indices[axis] = Number(k); }));
-  document.getElementById("cell-controls").replaceChildren(...cell);
+  return found;
+};
+
+/** Controls below the map, for the chosen cell. */
+let cellControlsOf = () => [state.up, state.across].filter(Boolean)
+  .map((axis) => control(spaced(axis), choices(axis), String(state.indices[axis]), (k) => { state.indices[axis] = Number(k); }));
+
+function drawControls() {
+  document.getElementById("controls").replaceChildren(...controlsOf());
+  document.getElementById("cell-controls").replaceChildren(...cellControlsOf());
 }
 
 function shownChoices() {
@@ -97,44 +112,38 @@ function drawWords() {
   document.getElementById("answer").textContent = answer();
   drawHint();
   drawReadout();
+  document.getElementById("memory-section").hidden = !machines().every(memoryOf);
   for (const id of ["roofline-section", "layers-section"]) document.getElementById(id).hidden = !data.layers;
   document.getElementById("front-section").hidden = !data.front;
   if (data.layers) drawLayers();
   drawQuality();
 }
 
-function drawPictures() {
-  drawMap();
-  if (data.layers) drawRooflines();
-  if (data.front) drawFront();
-  if (data.quality?.machines.length) drawScatter(data.quality);
-}
+/** Pictures with the elements that they are drawn in. */
+const pictures = () => [
+  ["map", drawMap], ["memory", drawMemory],
+  ...(data.layers ? [["roofline-first", drawRooflines]] : []), ...(data.front ? [["front", drawFront]] : []),
+  ...(data.quality?.machines.length ? [["scatter", () => drawScatter(data.quality)]] : []),
+];
+
+let drawPictures = () => pictures().forEach(([, drawOne]) => drawOne());
 
 function drawAll() {
   drawWords();
   if (window.Plotly) drawPictures();
 }
 
-async function open() {
-  packed = await unpacked("figures");
-  chooseCell();
-  drawWords();
-  performance.mark("readable");
-  const library = document.createElement("script");
-  library.textContent = new TextDecoder().decode(await unpacked("plotly"));
-  document.head.append(library);
-  drawPictures();
-  for (const media of [dark, print]) media.addEventListener("change", drawPictures);
+/** Draw again when the colours or the width of the page change. */
+function watch() {
+  for (const media of [dark, print]) media.addEventListener("change", () => drawPictures());
   let width = document.body.clientWidth;
   addEventListener("resize", () => {
     if (document.body.clientWidth !== width) drawPictures();
     width = document.body.clientWidth;
   });
-  performance.mark("usable");
-  document.documentElement.dataset.usable = "yes";
 }
 
-open().catch((error) => {
+const fail = (error) => {
   document.getElementById("answer").textContent = `This page could not be drawn (${error.message}); it requires a browser from 2023 or later.`;
   throw error;
-});
+};

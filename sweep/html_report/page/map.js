@@ -2,8 +2,7 @@
 
 const MOST_TICKS = 9;
 const NARROW = 600; // Width of a map whose colour bar goes above it, in pixels.
-const NEAREST = 1.25; // Ends of the colour scale where all ratios are nearer to 1.
-const STEPS = [1.1, 1.2, 1.5, 2, 3, 5, 10, 30, 100];
+const STEPS = [1.25, 2, 4, 10, 40, 100, 1000]; // Ticks of ratios, with their reciprocals: 0.8, 0.5, 0.25 and so on. A scale ends at one.
 
 const along = (axis) => (axis ? valuesOf(axis).map((_, k) => k) : [0]);
 const indicesAt = (i, j) => ({ ...(state.up && { [state.up]: i }), ...(state.across && { [state.across]: j }) });
@@ -19,6 +18,9 @@ function toEdges(rows) {
 }
 const edges = (axis) => [-0.5, ...along(axis), along(axis).length - 0.5];
 
+/** A number of an axis with separators; a label as it is. */
+const labelled = (value) => (typeof value === "number" ? digits(value, 9) : value);
+
 function mapAxis(axis) {
   if (!axis) return axisStyle("", { showticklabels: false, showgrid: false });
   const values = valuesOf(axis);
@@ -26,16 +28,16 @@ function mapAxis(axis) {
   const ticks = along(axis).filter((k) => k % step === 0);
   const title = plain(data.axes[axis].title);
   return axisStyle(title, {
-    tickvals: ticks, ticktext: ticks.map((k) => plain(values[k])), range: [-0.5, values.length - 0.5], showgrid: false,
+    tickvals: ticks, ticktext: ticks.map((k) => plain(labelled(values[k]))), range: [-0.5, values.length - 0.5], showgrid: false,
   });
 }
 
 /** The value, interval and binding resource of one accelerator in a cell. */
 function cellWords(machine, indices) {
   const variable = data.variables[state.variable];
-  const found = [worded(value(state.variable, machine, indices), variable.units)];
+  const found = [quantity(variable, value(state.variable, machine, indices))];
   if (variable.ends) {
-    const [low, high] = variable.ends.map((end) => worded(value(end, machine, indices), variable.units));
+    const [low, high] = variable.ends.map((end) => quantity(variable, value(end, machine, indices)));
     found.push(`90 %: ${low} to ${high}`);
   }
   const binds = binding(machine, indices);
@@ -51,11 +53,17 @@ function hoverText(indices) {
   return [at.map(plain).join(", "), ...rows, ...ratio].join("<br>");
 }
 
+/** Ticks of ratios up to a spread in powers of two. */
+function ratioTicks(spread) {
+  const reached = STEPS.filter((step) => Math.log2(step) <= spread * 1.001).slice(isNarrow() ? -2 : -4);
+  return [...reached.map((step) => 1 / step).reverse(), 1, ...reached];
+}
+
 function ratioTrace() {
   const rows = grid((indices) => Math.log2(ratioOf(indices)));
-  const spread = Math.max(...rows.flat().filter(Number.isFinite).map(Math.abs), Math.log2(NEAREST));
-  const reached = STEPS.filter((step) => Math.log2(step) <= spread * 1.001).slice(isNarrow() ? -2 : -3);
-  const ticks = [...reached.map((step) => 1 / step).reverse(), 1, ...reached];
+  const most = Math.max(...rows.flat().filter(Number.isFinite).map(Math.abs), 0);
+  const spread = Math.log2(STEPS.find((step) => most <= Math.log2(step * 1.001)) ?? 2 ** most);
+  const ticks = ratioTicks(spread);
   const better = data.variables[state.variable].better;
   const what = better ? `advantage of ${plain(nameOf(state.first))} (ratio)` : `${plain(nameOf(state.first))} / ${plain(nameOf(state.second))} (ratio)`;
   return {
@@ -77,7 +85,7 @@ function valueTrace(machine) {
   const rows = grid((indices) => value(state.variable, machine, indices));
   const there = rows.flat().filter((number) => Number.isFinite(number) && number > 0);
   const [low, high] = [Math.min(...there), Math.max(...there)];
-  const { factor, name } = scaleFor(there.length ? high : 1, data.variables[state.variable].units);
+  const { factor, name } = unitOf(there.length ? high : 1);
   const ticks = there.length ? [0, 0.25, 0.5, 0.75, 1].map((share) => low * (high / low) ** share) : [];
   const title = `${plain(spaced(state.variable))}${name ? ` (${name})` : ""}`;
   return {
@@ -145,7 +153,52 @@ function incapable() {
   ];
 }
 
+/** Factor and name of the unit of the chosen variable for a size. */
+function unitOf(size) {
+  const { units, counted } = data.variables[state.variable];
+  return units === "s-1" && counted ? { factor: 1, name: `${counted}/s` } : scaleFor(size, units);
+}
+
+/** Values of each accelerator along the only open axis, or their ratio, as lines. */
+function drawLines(axis) {
+  const cells = along(axis).map((k) => ({ [axis]: k }));
+  const x = valuesOf(axis);
+  const numeric = typeof x[0] === "number" && x.every((number) => number > 0);
+  const ratio = state.shown === "ratio";
+  const shown = ratio ? [0] : machines();
+  const numbersOf = (machine) => cells.map((indices) => (ratio ? ratioOf(indices) : value(state.variable, machine, indices)));
+  const { factor, name } = ratio ? { factor: 1, name: "ratio" } : unitOf(Math.max(...shown.flatMap(numbersOf).filter(Number.isFinite)));
+  const traces = shown.flatMap((machine, k) => {
+    const look = { color: lines()[k], symbol: SYMBOLS[k] };
+    const line = {
+      type: "scatter", mode: "lines+markers", name: plain(ratio ? `${nameOf(state.first)} over ${nameOf(state.second)}` : nameOf(machine)), x,
+      y: numbersOf(machine).map((number) => number * factor), marker: { ...look, size: 8 }, line: { color: look.color, width: 2 },
+      text: cells.map(hoverText), hovertemplate: "%{text}<extra></extra>",
+    };
+    const { ends } = data.variables[state.variable];
+    if (ratio || !ends) return [line];
+    const [low, high] = ends.map((end) => cells.map((indices) => value(end, machine, indices) * factor));
+    const band = {
+      type: "scatter", mode: "lines", x: [...x, ...[...x].reverse()], y: [...low, ...high.reverse()], fill: "toself",
+      line: { width: 0, color: look.color }, opacity: 0.25, hoverinfo: "skip", showlegend: false,
+    };
+    return [band, line];
+  });
+  const level = { type: "scatter", mode: "lines", name: "break-even (ratio 1)", x: [x[0], x[x.length - 1]], y: [1, 1], line: { dash: "dash", color: colour("text") }, hoverinfo: "skip" };
+  const across = axisStyle(plain(data.axes[axis].title), numeric ? { type: "log", tickvals: x, ticktext: x.map((number) => digits(number, 9)) } : {});
+  const up = logTicks(traces.flatMap((trace) => trace.y));
+  const title = ratio ? `advantage of ${plain(nameOf(state.first))} (ratio)` : `${plain(spaced(state.variable))}${name ? ` (${name})` : ""}`;
+  draw("map", [...traces, ...(ratio ? [level] : [])], { xaxis: across, yaxis: axisStyle(title, up), showlegend: true }, ({ pointNumber, curveNumber }) => {
+    if (traces[curveNumber]?.text) choose({ [axis]: pointNumber });
+  });
+}
+
 function drawMap() {
+  const open = [state.across, state.up].filter((axis) => axis && valuesOf(axis).length > 1);
+  if (open.length === 1 && !state.shown.startsWith("bound")) {
+    drawLines(open[0]);
+    return;
+  }
   const { rows, ...look } = mainTrace();
   const cells = {
     type: "heatmap", x: along(state.across), y: along(state.up), z: rows, text: grid(hoverText),
@@ -159,37 +212,54 @@ function drawMap() {
     hoverinfo: "skip", marker: { symbol: "square-open", size: 15, line: { width: 3 }, color: isDark() ? "#ff7ac2" : "#c2006b" },
   };
   const blank = incapable().filter((trace) => trace.x.length);
-  const drawn = draw("map", [cells, ...blank, ...boundLines(), ...even, chosen], {
+  draw("map", [cells, ...blank, ...boundLines(), ...even, chosen], {
     xaxis: mapAxis(state.across), yaxis: mapAxis(state.up), barmode: "overlay", margin: { t: isNarrow() ? 104 : MARGIN.t },
-  });
-  drawn.on("plotly_click", ({ points: [point] }) => {
-    for (const [axis, k] of [[state.across, point.x], [state.up, point.y]]) if (axis) state.indices[axis] = Math.round(k);
-    drawAll();
+  }, (point) => {
+    const at = [[state.across, point.x], [state.up, point.y]].filter(([axis]) => axis);
+    choose(Object.fromEntries(at.map(([axis, k]) => [axis, Math.round(k)])));
   });
 }
 
 function drawHint() {
   const { title, comment, better } = data.variables[state.variable];
   const way = better && state.shown === "ratio" ? ` Above 1, ${nameOf(state.first)} is ahead.` : "";
-  document.getElementById("map-hint").textContent =
-    `${state.variable}: ${title}. ${comment}${way} Hover over a cell for its figures. Click it, or choose it below, for its breakdown by operator.`;
+  const map = [state.across, state.up].every((axis) => axis && valuesOf(axis).length > 1);
+  const how = map ? " Hover over a cell for its figures; click it for its breakdown by operator." : "";
+  document.getElementById("map-hint").textContent = `${title[0].toUpperCase()}${title.slice(1)}. ${comment}${way}${how}`;
 }
 
+/** All quantities of the chosen cell, an accelerator in each column. */
 function drawReadout() {
-  const variable = data.variables[state.variable];
-  const mask = state.variable.startsWith("inflight_") ? "inflight_" : state.variable.startsWith("ttft") ? "ttft_" : "";
-  const why = state.variable.startsWith("inflight_") ? "inflight_infeasible_reason" : "infeasible_reason";
-  const head = ["chosen cell", variable.title, ...(variable.ends ? ["90 % interval"] : []), "bound by", "can run"];
-  const rows = machines().map((machine) => {
-    const reasons = meanings(why, value(why, machine, {})).map(spaced).join(", ");
-    const ends = variable.ends?.map((end) => worded(value(end, machine, {}), variable.units)).join(" to ");
-    const beyond = meanings(`${mask}extrapolation`, value(`${mask}extrapolation`, machine, {})).map(spaced).join(", ");
-    return [
-      nameOf(machine), worded(value(state.variable, machine, {}), variable.units),
-      ...(variable.ends ? [ends + (beyond ? ` (${beyond})` : "")] : []), binding(machine, {}) ?? "unknown",
-      runs(machine, {}) ? "yes" : `no${reasons ? `: ${reasons}` : ""}`,
-    ];
+  const each = machines();
+  const served = state.variable.startsWith("inflight_");
+  const figures = data.shown.filter((name) => data.variables[name].better !== null || name === state.variable);
+  const rows = figures.map((name) => {
+    const variable = data.variables[name];
+    const told = each.map((machine) => {
+      const ends = variable.ends?.map((end) => quantity(variable, value(end, machine, {})));
+      const found = quantity(variable, value(name, machine, {}));
+      return ends && !ends.includes("–") ? { main: found, under: `${ends[0]} to ${ends[1]}` } : found;
+    });
+    const ratio = state.second >= 0 ? [digits(advantage(name, {}), 3)] : [];
+    return { cells: [variable.title.replace(" under in-flight batching", ""), ...told, ...ratio], strong: name === state.variable };
   });
-  if (state.second >= 0) rows.push(["ratio", digits(ratioOf({}), 3), ...head.slice(2).map(() => "")]);
-  fillTable(document.getElementById("readout"), head, rows);
+  const why = served ? "inflight_infeasible_reason" : "infeasible_reason";
+  const flags = [
+    ["decode bound by", (machine) => binding(machine, {}) ?? ""],
+    ["beyond the measurements in", (machine) => {
+      const masks = Object.keys(data.variables).filter((name) => name.endsWith("extrapolation"));
+      return [...new Set(masks.flatMap((mask) => meanings(mask, value(mask, machine, {}))))].map(spaced).join(", ");
+    }],
+    ["can run", (machine) => {
+      const reasons = meanings(why, value(why, machine, {})).map(spaced).join(", ");
+      return runs(machine, {}) ? "yes" : `no${reasons ? `: ${reasons}` : ""}`;
+    }],
+  ];
+  for (const [name, of] of flags) {
+    const found = each.map(of);
+    if (found.some(Boolean)) rows.push({ cells: [name, ...found, ...(state.second >= 0 ? [""] : [])] });
+  }
+  const ratio = state.second >= 0 ? [`advantage of ${nameOf(state.first)}`] : [];
+  const cell = `chosen cell${served ? ", in-flight batching" : ""}${figures.some((name) => data.variables[name].ends) ? ", with 90 % intervals" : ""}`;
+  fillTable(document.getElementById("readout"), [cell, ...each.map(nameOf), ...ratio], rows);
 }

@@ -1,6 +1,6 @@
 // Rooflines of the chosen accelerators, with the operators of the chosen cell.
 
-const PHASES = { decode_step: "decode step", prefill: "prefill" };
+const FAR = 50; // Intensity beyond which a name is written to the left of its mark. [FLOP/byte]
 const BEYOND = 12; // The roof extends this many ridges to the right, to leave room for names.
 
 function roofTraces(machine, precision, low, high) {
@@ -16,20 +16,20 @@ function roofTraces(machine, precision, low, high) {
 }
 
 function operatorTraces(machine) {
-  return Object.keys(PHASES).map((phase) => {
+  return data.layers.phases.map(({ name: phase, short }, order) => {
     const nodes = nodesOf(phase, machine).filter((node) => node.flops > 0 && node.bytes > 0 && node.seconds > 0);
     const whole = nodes.reduce((sum, node) => sum + node.seconds, 0);
     const longest = [...nodes].sort((a, b) => b.seconds - a.seconds)[0];
     return {
-      type: "scatter", mode: "markers+text", name: PHASES[phase], x: nodes.map((node) => node.flops / node.bytes),
+      type: "scatter", mode: "markers+text", name: short, x: nodes.map((node) => node.flops / node.bytes),
       y: nodes.map((node) => node.flops / node.seconds / 1e12),
       marker: {
-        symbol: phase === "prefill" ? "diamond-open" : "circle", color: nodes.map((node) => bindColour(node.bound)),
+        symbol: order ? "diamond-open" : "circle", color: nodes.map((node) => bindColour(node.bound)),
         size: nodes.map((node) => 7 + 20 * Math.sqrt(node.seconds / whole)), line: { width: 2 }, opacity: 0.85,
       },
       text: nodes.map((node) => (node === longest ? plain(spaced(node.name)) : "")), cliponaxis: false,
-      textposition: nodes.map((node) => (node.bound === "compute" ? "bottom left" : "bottom right")),
-      customdata: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${PHASES[phase]}<br>${worded(node.seconds, "s")}, bound by ${node.bound}<br>` +
+      textposition: nodes.map((node) => (node.bound === "compute" || node.flops / node.bytes > FAR ? "bottom left" : "bottom right")),
+      customdata: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${short}<br>${worded(node.seconds, "s")}, bound by ${node.bound}<br>` +
         `${worded(node.flops, "flop")}, ${worded(node.bytes, "byte")}, ${digits(node.flops / node.bytes, 3)} FLOP/byte`),
       hovertemplate: "%{customdata}<extra></extra>",
     };

@@ -50,12 +50,15 @@ function legendLines(traces, width) {
   return lines;
 }
 
-/** Draw a plot with its legend below, in the colours of the page. */
-function draw(id, traces, { margin, ...layout }) {
+const drawn = {}; // By plot, the width class and kinds of traces that it was last drawn with.
+
+/** Draw a plot with its legend below, in the colours of the page; `clicked` takes a point. */
+function draw(id, traces, { margin, ...layout }, clicked) {
   const element = document.getElementById(id);
-  const width = print.matches ? PAGE_WIDTH : element.clientWidth;
+  const printed = element.parentElement.classList.contains("pair") ? PAGE_WIDTH / 2 - 6 : PAGE_WIDTH;
+  const width = print.matches ? printed : element.clientWidth;
   const below = LEGEND_LINE * legendLines(traces, width);
-  const inner = element.classList.contains("tall") ? 400 : 310;
+  const inner = element.classList.contains("tall") ? 400 : element.classList.contains("low") ? 110 : 310;
   const around = { ...MARGIN, ...margin };
   const whole = {
     width, height: inner + around.t + around.b + below, margin: { ...around, b: around.b + below },
@@ -66,7 +69,13 @@ function draw(id, traces, { margin, ...layout }) {
     ...layout,
   };
   const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-  // Not Plotly.react: it leaves the old colour bar when that moves from beside the map to above it.
+  // Plotly.react is faster, but leaves the old colour bar when that moves from beside the map to above it.
+  const kind = [isNarrow(), isDark(), ...traces.map((trace) => trace.type)].join();
+  if (element.data && drawn[id] === kind) {
+    Plotly.react(element, traces, whole, config);
+    return;
+  }
+  drawn[id] = kind;
   Plotly.newPlot(element, traces, whole, config);
-  return element;
+  if (clicked) element.on("plotly_click", ({ points: [point] }) => clicked(point));
 }

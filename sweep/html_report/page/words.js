@@ -29,12 +29,16 @@ function digits(number, most = 4) {
   return formats[most].format(number);
 }
 
-/** A number with its unit. */
-function worded(number, units) {
+/** A number with its unit; a rate is of what it counts, such as tokens. */
+function worded(number, units, counted) {
   if (!Number.isFinite(number)) return "–";
+  if (units === "s-1" && counted) return `${digits(number)} ${counted}/s`;
   const { factor, name } = scaleFor(Math.abs(number), units);
   return name === "1/s" ? `${digits(number)}/s` : `${digits(number * factor)} ${name}`.trim();
 }
+
+/** A value of a variable with its unit. */
+const quantity = (variable, number) => worded(number, variable.units, variable.counted);
 
 /** Escape a name for Plotly, which interprets some HTML and TeX. */
 function plain(text) {
@@ -45,10 +49,11 @@ function plain(text) {
 const spaced = (name) => name.replaceAll("_", " ");
 
 /** Advantage of the first accelerator; the plain ratio where neither direction is better. */
-function ratioOf(indices) {
-  const [first, second] = [value(state.variable, state.first, indices), value(state.variable, state.second, indices)];
-  return data.variables[state.variable].better === "lower" ? second / first : first / second;
+function advantage(name, indices) {
+  const [first, second] = [value(name, state.first, indices), value(name, state.second, indices)];
+  return data.variables[name].better === "lower" ? second / first : first / second;
 }
+const ratioOf = (indices) => advantage(state.variable, indices);
 
 /** Whether the 90 % intervals of the two overlap; false without intervals. */
 function overlap(indices) {
@@ -63,7 +68,7 @@ function overlap(indices) {
 function answer() {
   const variable = data.variables[state.variable];
   const model = valuesOf("model")[state.indices.model];
-  const by = data.about.calibration === "ideal" ? "as bounds" : `by ${data.about.calibration.split(" ")[0]}`;
+  const by = data.about.calibration === "ideal" ? "as bounds" : `predicted by ${data.about.calibration.split(" ")[0]}`;
   if (state.second < 0) return `${model}: ${variable.title} on ${nameOf(state.first)}, ${by}.`;
   const [first, second] = [nameOf(state.first), nameOf(state.second)];
   const all = everyCell();

@@ -1,0 +1,116 @@
+"""Rows of reduced and of calibrated sweeps, against the kernel into memory that is used again."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks.kernel import HARDWARE, MODELS
+from benchmarks.turns import Row, Run, ratio, rounds
+from sweep.engines.calibration_file import load_calibration
+from sweep.evaluation.evaluator import Evaluation
+from sweep.evaluation.plan import Plan, make_plan
+from sweep.evaluation.result_memory import ResultMemory
+from sweep.grid.grid import Grid
+from sweep.grid.resolved import resolve
+from sweep.queries.reduction_request import ReductionRequest
+from sweep.runs.run import compute
+from sweep.runs.to_disk import Sharding, run_reduced
+from sweep.specs.catalog import current_catalog
+
+BEST = ReductionRequest(text="best:batch_size,context_len", by="decode_step_latency")
+FRONT = ReductionRequest(text="pareto:decode_step_latency,memory_required")
+OF_NVIDIA = [name for name in HARDWARE if not name.startswith("mi")]
+"""Accelerators that the calibrated engine runs on."""
+
+
+def _plan(
+    hardware: Sequence[str] = HARDWARE,
+    question: ReductionRequest | None = None,
+    calibration: Any = None,
+    **axes: Any,
+) -> Plan:
+    grid = Grid(models=MODELS, hardware=hardware, **axes)
+    return make_plan(resolve(grid, current_catalog()), question=question, calibration=calibration)
+
+
+def _refill(plan: Plan) -> Run:
+    """The kernel into memory that is used again, with intervals if the plan has them."""
+    work, memory = Evaluation(plan), ResultMemory()
+    return lambda: compute(plan, work, work.whole, memory=memory)
+
+
+def _rate(plan: Plan, times: np.ndarray) -> float:
+    return plan.points / float(np.median(times))
+
+
+def reduction_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
+    """A best and a front of decode steps, from the command's function to the file."""
+    widths = [1, 2, 4, 8]
+    lengths = max(1, round(points / (len(MODELS) * len(HARDWARE) * len(widths) * 256)))
+    axes = {
+        "tp": widths,
+        "batch_size": {"start": 1, "stop": 257},
+        "context_len": {"start": 1, "stop": lengths + 1},
+    }
+    # As many contexts as fill one tile, which the kernel overwrites again and again.
+    tile = {**axes, "context_len": {"start": 1, "stop": min(lengths, 256) + 1}}
+    kernel = _plan(**tile, variables=["decode_step_latency"])
+    best = _plan(**axes, variables=["decode_step_latency"], question=BEST)
+    front = _plan(**axes, variables=["decode_step_latency", "memory_required"], question=FRONT)
+
+    def reduced(plan: Plan) -> None:
+        with TemporaryDirectory(dir=folder) as here:
+            run_reduced(plan, Path(here) / "reduced.nc", Sharding(), lambda line: None)
+
+    runs = {
+        "kernel": _refill(kernel),
+        "best": partial(reduced, best),
+        "front": partial(reduced, front),
+    }
+    for run in runs.values():
+        run()
+    times = rounds(runs, repeats)
+    rate = {name: _rate(plan, times[name]) for name, plan in (("best", best), ("front", front))}
+    whole = _rate(kernel, times["kernel"])
+    what = "best of batch and context"
+    figure = f"{rate['best'] / 1e6:,.0f} M points/s"
+    yield Row(what, figure, rate["best"] / whole, "the kernel, reused memory", 0.3)
+    yield Row(what, figure, rate["best"] / 1e9, "10⁹ points/s", 1)
+    figure = f"{rate['front'] / 1e6:,.0f} M points/s"
+    yield Row("front of latency and memory", figure, rate["front"] / 1e8, "10⁸ points/s", 1)
+
+
+def calibrated_rows(lengths: int, repeats: int) -> Iterator[Row]:
+    """Calibrated sweeps against ideal ones of the same variable, which have no intervals."""
+    batch = {"start": 1, "stop": 2 * lengths + 1}
+    few = {"start": 1, "stop": lengths // 2 + 1}
+    short = {"start": 16, "stop": 16 * lengths + 1, "step": 16}
+    cases: tuple[tuple[str, dict[str, Any], float], ...] = (
+        ("decode_step_latency", {"batch_size": batch, "context_len": short}, 0.4),
+        ("prefill_latency", {"batch_size": batch, "isl": short}, 0.4),
+        ("output_throughput", {"batch_size": few, "isl": short, "osl": short}, 0.25),
+        ("inflight_output_throughput", {"concurrency": few, "isl": short, "osl": short}, 0.25),
+    )
+    fitted = load_calibration("tensorrt-llm")
+    for name, axes, bar in cases:
+        plans = {
+            "ideal": _plan(OF_NVIDIA, variables=[name], **axes),
+            "calibrated": _plan(OF_NVIDIA, variables=[name], calibration=fitted, **axes),
+        }
+        runs = {which: _refill(plan) for which, plan in plans.items()}
+        for run in runs.values():
+            run()
+        times = rounds(runs, repeats)
+        rate = _rate(plans["calibrated"], times["calibrated"])
+        extra = ", interval and flags" if bar < 0.4 else ""
+        yield Row(
+            f"calibrated {name}{extra}",
+            f"{rate / 1e6:,.0f} M points/s",
+            ratio(times, "calibrated", "ideal"),
+            "ideal, without them" if extra else "ideal",
+            bar,
+        )

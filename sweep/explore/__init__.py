@@ -1,0 +1,1 @@
+"""The live page: pictures of a report whose numbers the engine computes at each change."""

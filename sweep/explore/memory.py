@@ -1,0 +1,53 @@
+"""Memory of one GPU of a server, by what it is used for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sweep.kernel import inflight, memory
+from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.params import Point
+
+TITLES = (
+    "weights",
+    "activations and buffers",
+    "KV cache of the running requests",
+    "rest of the KV cache",
+    "kept by the engine",
+)
+"""Uses of the memory of a server."""
+
+
+def server_memory(point: Point, numbers: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """Memory of one GPU of a server by its use, and what the device has.
+
+    Args:
+        point: Model, accelerator, precision and factors.
+        numbers: One value for each other axis.
+
+    Returns:
+        `device`, and `parts` as pairs of a title and a size. [byte]
+    """
+    here = {axis: jnp.asarray(value[0]) for axis, value in numbers.items()}
+    found = jax.device_get(_parts(point, here))
+    device = float(point.hardware.memory)
+    return {"device": device, "parts": list(zip(TITLES, map(float, found), strict=True))}
+
+
+@eqx.filter_jit
+def _parts(point: Point, here: dict[str, jax.Array]) -> tuple[Scalar, ...]:
+    """Sizes in the order of `TITLES`; a cache that does not fit has none. [byte]"""
+    point = Point(**{**vars(point), **here})
+    reserved = jnp.asarray(point.factors.reserved_memory_bytes, float)
+    weights = memory.weight_memory(point)
+    usable = point.hardware.memory - reserved
+    working = usable - weights - memory.free_memory(point)
+    tokens = point.length("isl") + point.server.reserved_osl * point.length("osl")
+    held = inflight.concurrency(point) / point.layout.dp_attention
+    running = held * memory.kv_bytes_per_sequence(point, tokens)
+    spare = jnp.maximum(memory.cache_memory(point) - running, 0.0)
+    return weights, working, running, spare, reserved
