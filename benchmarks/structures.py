@@ -45,6 +45,8 @@ TOLERANCE = 2e-3
 """Largest relative difference accepted. In float32 another order of the same operations may change
 a number of iterations, which is rounded up, by one. [1]"""
 DECODE, REQUEST, INFLIGHT = "decode_step_latency", "output_throughput", "inflight_output_throughput"
+QUEUEING = "inflight_ttft"
+"""In flight with the waits of its clients; only of a dense model."""
 
 
 def axes_of(variable: str, length: int) -> dict[str, list[int]]:
@@ -136,8 +138,9 @@ def clock(run: Callable[[], Any]) -> float:
 def main(repeats: int, small: bool, as_json: bool) -> None:
     """Time dense models, experts, latent attention and in-flight batching."""
     rows = []
-    for variable, (words, model) in product((DECODE, REQUEST, INFLIGHT), MODELS.items()):
-        if small and variable != DECODE and words != "dense":
+    variables = (DECODE, REQUEST, INFLIGHT, QUEUEING)
+    for variable, (words, model) in product(variables, MODELS.items()):
+        if (variable == QUEUEING or (small and variable != DECODE)) and words != "dense":
             continue
         one = case(variable, model, 64 if small else 1024)
         difference = one.difference()

@@ -2,19 +2,22 @@
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from factories import point, shipped, shipped_model
+from scipy.special import ndtri
 
 from sweep.kernel import phases
 from sweep.kernel.params import Point
 
-Seconds = Callable[[int, float, int, int], float]
+Seconds = Callable[[int, float, int, int, float], float]
 """Time of an iteration, from the sequences that decode, the tokens they attend to together, the
-prompt tokens, and the prompts that end."""
+prompt tokens, the prompts that end, and their attention in that of prompts of mean length."""
 
 
 @dataclass
@@ -66,11 +69,13 @@ def simulate(
     max_num_tokens: int,
     seconds: Seconds,
     prefill_first: bool = False,
+    lengths: Sequence[tuple[int, int]] | None = None,
+    pass_tokens: int = 1,
 ) -> Run:
     """Serve requests first come, first served.
 
     Sequences that decode go before prompts, or after them with `prefill_first`; the last chunk of
-    a prompt yields a token.
+    a prompt yields a token. The attention of a prompt grows with the square of its length.
 
     Args:
         arrivals: When requests are sent, in order. [s]
@@ -81,13 +86,17 @@ def simulate(
         max_num_tokens: Tokens of an iteration.
         seconds: Time of an iteration.
         prefill_first: Whether iterations with prompts decode nothing.
+        lengths: Input tokens of each request and the iterations that it decodes in; alike if not
+            given.
+        pass_tokens: Tokens that a sequence takes while it decodes.
     """
+    each_of = iter(lengths or [(isl, osl - 1)] * len(arrivals))
     run, clock, iteration = Run(), 0.0, 0
     coming = deque(arrivals if clients is None else arrivals[:clients])
     unsent = 0 if clients is None else len(arrivals) - len(coming)
     waiting: deque[Record] = deque()
     prompts: deque[list] = deque()
-    ends: list[tuple[int, int, Record]] = []
+    ends: list[tuple[int, int, Record, int]] = []
     decoding, attended, order, steps = 0, 0.0, 0, 0
     while coming or waiting or prompts or decoding or unsent:
         if not (waiting or prompts or decoding) and coming:
@@ -97,29 +106,33 @@ def simulate(
             waiting.append(run.records[-1])
         while waiting and decoding + len(prompts) < slots:
             waiting[0].admitted = clock
-            prompts.append([waiting.popleft(), isl])
-        running = 0 if prefill_first and prompts else min(decoding, max_num_tokens)
-        left, prefilled, ended = max_num_tokens - running, 0, []
-        while prompts and left:
+            own, decodes = next(each_of)
+            prompts.append([waiting.popleft(), own, own, decodes])
+        running = 0 if prefill_first and prompts else min(decoding, max_num_tokens // pass_tokens)
+        left, prefilled, ended, work = max_num_tokens - running * pass_tokens, 0, [], 0.0
+        while prompts and left > 0:
             taken = min(prompts[0][1], left)
             prompts[0][1] -= taken
             left, prefilled = left - taken, prefilled + taken
+            work += taken * prompts[0][2] / isl**2
             if not prompts[0][1]:
-                ended.append(prompts.popleft()[0])
-        spent = seconds(running, attended + running if running else 0.0, prefilled, len(ended))
+                record, _, own, decodes = prompts.popleft()
+                ended.append((record, own, decodes))
+        seen = attended + running if running else 0.0
+        spent = seconds(running, seen, prefilled, len(ended), work)
         clock, iteration = clock + spent, iteration + 1
         if running:
             steps += 1
             attended += running
             run.gaps[spent] = run.gaps.get(spent, 0) + running
-        for record in ended:
+        for record, own, decodes in ended:
             record.first, order = clock, order + 1
-            heapq.heappush(ends, (steps + osl - 1, order, record))
-        decoding, attended = decoding + len(ended), attended + isl * len(ended)
+            heapq.heappush(ends, (steps + decodes, order, record, own + decodes))
+            decoding, attended = decoding + 1, attended + own
         while ends and ends[0][0] <= steps:
-            record = heapq.heappop(ends)[2]
+            _, _, record, whole = heapq.heappop(ends)
             record.last = clock
-            decoding, attended = decoding - 1, attended - (isl + osl - 1)
+            decoding, attended = decoding - 1, attended - whole
             if unsent:
                 run.records.append(Record(clock))
                 waiting.append(run.records[-1])
@@ -159,10 +172,114 @@ def iteration_seconds(where: Point) -> Seconds:
     whole = float(_prompt_attention(where))
     known: dict[tuple[int, int, int], float] = {}
 
-    def seconds(decoding: int, attended: float, prefilled: int, ended: int) -> float:
+    def seconds(decoding: int, attended: float, prefilled: int, ended: int, work: float) -> float:
         key = decoding, prefilled, ended
         if key not in known:
             known[key] = float(_mixed(where, *(jnp.asarray(float(value)) for value in key)))
-        return known[key] + attended / mean_context * attention + prefilled / isl * whole
+        return known[key] + attended / mean_context * attention + work * whole
 
     return seconds
+
+
+# Random servers.
+
+MODELS = ("llama-3.1-8b", "mixtral-8x7b")
+MACHINES = ("h100-sxm-80gb", "h200-sxm-141gb", "l20", "b200-sxm")
+BUDGETS = (512, 1024, 2048, 4096, 8192, 16_384)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A random server: `fit` requests fit, and `load` is relative to its capacity."""
+
+    name: str
+    machine: str
+    recipe: str
+    tp: int
+    isl: int
+    osl: int
+    max_num_tokens: int
+    fit: int
+    load: float
+
+    def point(self, **numbers: Any) -> Point:
+        # Memory for any number of requests: max_batch_size limits them.
+        machine = shipped().hardware(self.machine)
+        roomy = machine.model_copy(update={"memory_bytes": 1e13, "usable_memory_bytes": None})
+        return point(
+            shipped_model(self.name),
+            roomy,
+            shipped().precision(self.recipe),
+            tp=self.tp,
+            isl=self.isl,
+            osl=self.osl,
+            max_num_tokens=self.max_num_tokens,
+            max_batch_size=self.fit,
+            **numbers,
+        )
+
+
+def settings(count: int, seed: int = 0, longest: int = 512) -> list[Setting]:
+    """Random servers, the same in each run."""
+    random, found = np.random.default_rng(seed), []
+    for _ in range(count):
+        fit = int(2 ** random.uniform(0, 8.5))
+        found.append(
+            Setting(
+                name=MODELS[random.integers(2)],
+                machine=MACHINES[random.integers(4)],
+                recipe=("fp16", "fp8")[random.integers(2)],
+                tp=int(2 ** random.integers(0, 4)),
+                isl=int(2 ** random.uniform(4, 13)),
+                osl=int(2 ** random.uniform(3, np.log2(longest))),
+                max_num_tokens=max(int(random.choice(BUDGETS)), fit),
+                fit=fit,
+                load=float(random.uniform(0.05, 1)),
+            )
+        )
+    return found
+
+
+def spread(errors: list[float]) -> tuple[float, float]:
+    """Median and 90th percentile of the absolute values."""
+    return float(np.median(np.abs(errors))), float(np.quantile(np.abs(errors), 0.9))
+
+
+BLOCK = 200
+"""Lengths that have their mean and deviation together. [count]"""
+
+
+def varied_lengths(
+    random: np.random.Generator, mean: int, variation: float, count: int, least: int = 1
+) -> list[int]:
+    """Lognormal lengths in random order: quantiles of the distribution in each block of them."""
+    deviation = np.sqrt(np.log1p(variation**2))
+    ranks = ndtri((np.arange(BLOCK) + 0.5) / BLOCK)
+    lengths = np.exp(deviation * ranks - deviation**2 / 2)
+    lengths = lengths / lengths.mean()
+    if variation:
+        lengths = 1 + (lengths - 1) * variation / lengths.std()
+    blocks = [random.permutation(lengths) for _ in range(count // BLOCK + 1)]
+    whole = np.rint(mean * np.concatenate(blocks)[:count])
+    return np.maximum(whole, least).astype(int).tolist()
+
+
+def varied_requests(
+    setting: Setting, variations: tuple[float, float], count: int, seed: int
+) -> list[tuple[int, int]]:
+    """Input tokens of requests, and the iterations that each decodes in."""
+    random = np.random.default_rng(seed)
+    inputs = varied_lengths(random, setting.isl, variations[0], count)
+    outputs = varied_lengths(random, setting.osl, variations[1], count, least=2)
+    return [(i, o - 1) for i, o in zip(inputs, outputs, strict=True)]
+
+
+def coarse(seconds: Seconds, steps: int = 60) -> Seconds:
+    """The same times for prompt tokens rounded to one of `steps` values in each power of two."""
+
+    def rounded(decoding: int, attended: float, prefilled: int, ended: int, work: float) -> float:
+        if prefilled > steps:
+            prefilled = round(2 ** (round(np.log2(prefilled) * steps) / steps))
+        return seconds(decoding, attended, prefilled, ended, work)
+
+    return rounded

@@ -17,7 +17,7 @@ from sweep.kernel.request import Request
 from sweep.kernel.state import State
 from sweep.models.parameter_count import model_facts
 from sweep.models.read import read_blocks
-from sweep.schema.axes import LOADS
+from sweep.schema.axes import LOADS, SPREADS
 from sweep.specs.dtypes import Dtype
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec, Published, StoredTensor
@@ -433,6 +433,8 @@ def test_tensors_beyond_the_decoder_are_stored_and_not_used() -> None:
 BY_LOAD = {
     "scheduler": ({"scheduler": "chunked"}, {"scheduler": "prefill_first"}, "inflight_tpot"),
     "num_requests": ({"num_requests": 64}, {"num_requests": 128}, "inflight_ttft"),
+    "osl_cv": ({"osl_cv": 0.1}, {"osl_cv": 0.5}, "inflight_tpot"),
+    "isl_cv": ({"osl_cv": 0.1, "isl_cv": 0.1}, {"osl_cv": 0.1, "isl_cv": 0.9}, "inflight_tpot"),
     "concurrency": ({"concurrency": 8}, {"concurrency": 64}, "inflight_queue_time"),
     "request_rate": ({"request_rate": 1e3}, {"request_rate": 2e3}, "inflight_ttft"),
     "burstiness": (
@@ -445,7 +447,7 @@ SMALL_SERVER = {"isl": 90, "osl": 20, "max_batch_size": 32, "max_num_tokens": 50
 
 
 def test_every_load_has_a_case() -> None:
-    assert {*LOADS, "scheduler"} == set(BY_LOAD)
+    assert {*LOADS, *SPREADS, "scheduler"} == set(BY_LOAD)
 
 
 @pytest.mark.slow

@@ -296,7 +296,16 @@ def test_hits_turn_the_cache_of_prompts_on(tmp_path: Path) -> None:
     assert (sent["--random-prefix-len"], sent["--random-input-len"]) == ("250", "750")
 
 
+def test_prompts_go_first_where_the_prediction_has_them_first() -> None:
+    mixed, first = (
+        launch_script(settings(scheduler=each), "sglang") for each in ("chunked", "prefill_first")
+    )
+    assert "  --enable-mixed-chunk" in mixed
+    assert "  --enable-mixed-chunk" not in first
+
+
 REFUSED = [
+    ("vllm", {"scheduler": "prefill_first"}, "choose the scheduler chunked, or sglang"),
     ("trtllm", {"hardware": "mi300x"}, "does not run on mi300x"),
     ("sglang", {"hardware": "trainium2"}, "does not run on trainium2"),
     ("sglang", {"hardware": "v100-sxm2-32gb"}, "does not run on v100"),

@@ -1,19 +1,21 @@
 """Loads of a server: what clients wait for, against a simulation and measurements."""
 
-from dataclasses import dataclass
+import json
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import FP16, TOY, model, point, price, shipped, shipped_model
+from factories import FP16, TOY, model, price, shipped, shipped_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from server_simulation import iteration_seconds, simulate
+from server_simulation import Setting, iteration_seconds, settings, simulate, spread
 
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import SpecError
+from sweep.evaluation.intervals import Arrivals, interval_end
 from sweep.grid.grid import Grid
 from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.inflight import Inflight, prefill_first_cycle, slot_wait
@@ -21,69 +23,9 @@ from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import bursts, others_near, slots
 from sweep.kernel.request import Request
+from sweep.runs.check_results import check_dataset
 from sweep.runs.run import run
-
-MODELS = ("llama-3.1-8b", "mixtral-8x7b")
-MACHINES = ("h100-sxm-80gb", "h200-sxm-141gb", "l20", "b200-sxm")
-BUDGETS = (512, 1024, 2048, 4096, 8192, 16_384)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A random server: `fit` requests fit, and `load` is relative to its capacity."""
-
-    name: str
-    machine: str
-    recipe: str
-    tp: int
-    isl: int
-    osl: int
-    max_num_tokens: int
-    fit: int
-    load: float
-
-    def point(self, **numbers: Any) -> Point:
-        # Memory for any number of requests: max_batch_size limits them.
-        machine = shipped().hardware(self.machine)
-        roomy = machine.model_copy(update={"memory_bytes": 1e13, "usable_memory_bytes": None})
-        return point(
-            shipped_model(self.name),
-            roomy,
-            shipped().precision(self.recipe),
-            tp=self.tp,
-            isl=self.isl,
-            osl=self.osl,
-            max_num_tokens=self.max_num_tokens,
-            max_batch_size=self.fit,
-            **numbers,
-        )
-
-
-def settings(count: int, seed: int = 0, longest: int = 512) -> list[Setting]:
-    """Random servers, the same in each run."""
-    random, found = np.random.default_rng(seed), []
-    for _ in range(count):
-        fit = int(2 ** random.uniform(0, 8.5))
-        found.append(
-            Setting(
-                name=MODELS[random.integers(2)],
-                machine=MACHINES[random.integers(4)],
-                recipe=("fp16", "fp8")[random.integers(2)],
-                tp=int(2 ** random.integers(0, 4)),
-                isl=int(2 ** random.uniform(4, 13)),
-                osl=int(2 ** random.uniform(3, np.log2(longest))),
-                max_num_tokens=max(int(random.choice(BUDGETS)), fit),
-                fit=fit,
-                load=float(random.uniform(0.05, 1)),
-            )
-        )
-    return found
-
-
-def spread(errors: list[float]) -> tuple[float, float]:
-    """Median and 90th percentile of the absolute values."""
-    return float(np.median(np.abs(errors))), float(np.quantile(np.abs(errors), 0.9))
-
+from sweep.schema.axes import LATENCY_LIMITS
 
 # Closed loop.
 
@@ -285,6 +227,21 @@ def arriving(**numbers: float) -> dict[str, float]:
     return {name.removeprefix("inflight_"): float(value) for name, value in found.items()}
 
 
+@given(st.floats(0.01, 0.99), st.floats(-0.3, 0.3))
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_an_interval_of_a_wait_is_that_of_a_slower_server(used: float, width: float) -> None:
+    # M/D/1 with services of 2 s, and of 2 s · e^width.
+    def times(utilisation: float, service: float) -> float:
+        return service * utilisation / (2 * (1 - utilisation)) if utilisation < 1 else np.inf
+
+    found = {"inflight_ttft": times(used, 2.0) + 2, "inflight_queue_time": times(used, 2.0)}
+    slower = np.exp(width)
+    wait = times(used * slower, 2 * slower)
+    for name, expected in (("inflight_ttft", wait + 2 * slower), ("inflight_queue_time", wait)):
+        found_end = float(interval_end(name, found[name], slower, Arrivals(used, 2.0)))
+        assert found_end == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_rate_towards_none_is_one_client() -> None:
     alone, seldom = served(concurrency=1), arriving(request_rate=1e-3)
     for name in ("ttft", "prefill_time", "tpot", "request_latency"):
@@ -317,6 +274,54 @@ def test_a_closed_loop_has_the_same_capacity() -> None:
         assert found["max_request_rate"] == pytest.approx(rate, rel=1e-5)
         used = found["inflight_output_throughput"] / 20 / rate
         assert found["inflight_utilisation"] == pytest.approx(used, rel=1e-5)
+
+
+# The highest rate within limits.
+
+LATENCY_OF = {
+    "max_ttft": "ttft",
+    "max_ttft_p99": "ttft_p99",
+    "max_tpot": "tpot",
+    "max_tpot_p99": "tpot_p99",
+}
+"""The latency that each limit is of."""
+NO_LIMIT = dict.fromkeys(LATENCY_OF, float("inf"))
+
+
+def goodput(**limits: float) -> float:
+    """Highest rate of the small server; one kernel for all limits."""
+    numbers = {"isl": 90, "osl": 20} | LIMITS | NO_LIMIT | limits
+    return float(price(("max_request_rate",), model("llama"), TOY, **numbers)["max_request_rate"])
+
+
+def test_every_limit_has_a_case() -> None:
+    assert set(LATENCY_OF) == set(LATENCY_LIMITS)
+
+
+def test_no_limit_leaves_the_plateau() -> None:
+    assert goodput() == served(concurrency=32)["output_throughput"] / 20
+
+
+@pytest.mark.parametrize("limit", LATENCY_OF)
+def test_the_highest_rate_within_a_limit_has_the_latency_of_the_limit(limit: str) -> None:
+    plateau = goodput()
+    latencies = arriving(request_rate=0.6 * plateau)
+    assert goodput(**{limit: latencies[LATENCY_OF[limit]]}) / plateau == pytest.approx(
+        0.6, abs=0.002
+    )
+    alone = arriving(request_rate=1e-3 * plateau)[LATENCY_OF[limit]]
+    assert goodput(**{limit: 0.99 * alone}) == 0
+
+
+@given(st.lists(st.floats(1e-6, 1e-2), min_size=2, max_size=2))
+@hypothesis_settings(max_examples=8, deadline=None)
+def test_a_wider_limit_allows_no_lower_rate(limits: list[float]) -> None:
+    tight, wide = sorted(limits)
+    for axis in LATENCY_OF:
+        assert goodput(**{axis: tight}) <= goodput(**{axis: wide}) <= goodput()
+    assert goodput(max_ttft=wide, max_tpot=tight) <= min(
+        goodput(max_ttft=wide), goodput(max_tpot=tight)
+    )
 
 
 def test_littles_law_holds_for_arrivals() -> None:
@@ -539,6 +544,8 @@ def test_a_named_default_is_the_default() -> None:
         ({"scheduler": ["fifo"]}, "scheduler: must be among chunked, prefill_first, and 'fifo'"),
         ({"scheduler": ["chunked"] * 2}, "scheduler: must list each scheduler once"),
         ({"request_rate": [1], "burstiness": [0]}, "burstiness: every value must be a number"),
+        ({"max_ttft": [0]}, "max_ttft: every value must be a number above 0, and 0 is not"),
+        ({"max_tpot": [1]}, "max_tpot: is a limit of max_request_rate; add that variable"),
     ],
 )
 def test_loads_that_make_no_sense_are_refused(load: dict[str, Any], words: str) -> None:
@@ -547,6 +554,62 @@ def test_loads_that_make_no_sense_are_refused(load: dict[str, Any], words: str) 
         Grid(**places, **load, variables=["inflight_ttft"])
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_an_explained_cell_has_the_figures_of_its_load(call) -> None:
+    place = ["explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm-80gb", "--batch-size"]
+    place += ["1", "--isl", "100", "--osl", "20"]
+    for words, message in (
+        (["--request-rate", "0"], "--request-rate"),
+        (["--request-rate", "nan"], "--request-rate"),
+        (["--request-rate", "2", "--num-requests", "4"], "keep one of them"),
+        (["--concurrency", "4"], "give --batch-size for a static batch, or --concurrency"),
+        (["--burstiness", "0.5"], "burstiness: needs a request_rate"),
+        (["--isl-cv", "-1"], "--isl-cv"),
+        (["--scheduler", "fifo"], "fifo"),
+    ):
+        code, out, error = call(*place, *words)
+        assert (code, out, error.count("\n")) == (2, "", 1)
+        assert message in error
+
+
+@pytest.mark.slow
+def test_explain_prints_the_figures_of_a_load(call) -> None:
+    place = ["explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm-80gb", "--batch-size"]
+    place += ["1", "--isl", "100", "--osl", "20", "--json"]
+    code, out, _ = call(*place, "--request-rate", "3", "--osl-cv", "0.5")
+    figures = json.loads(out)["figures"]
+    assert code == 0
+    assert figures["inflight_output_throughput"] == pytest.approx(60)
+    latency = figures["inflight_ttft"] + 19 * figures["inflight_tpot"]
+    assert figures["inflight_request_latency"] == pytest.approx(latency, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_intervals_of_waits_end_where_a_server_may_not_keep_up() -> None:
+    found = run(
+        Grid(
+            models=["llama-3.1-8b"],
+            hardware=["h100-sxm-80gb"],
+            isl=[1000],
+            osl=[200],
+            request_rate=[1, 25, 1e6],
+            max_ttft=[1e-6, 1],
+            variables=["inflight_ttft", "max_request_rate"],
+        ),
+        efficiency=load_calibration("tensorrt-llm"),
+    )
+    assert check_dataset(found) == []
+    found = found.squeeze(drop=True)
+    ttft = found.inflight_ttft.values
+    lower, upper = found.inflight_ttft_lower.values, found.inflight_ttft_upper.values
+    assert lower[0] < ttft[0] < upper[0] < 2 * ttft[0]
+    assert lower[1] < ttft[1]
+    assert np.isinf(upper[1])
+    assert np.isnan([ttft[2], lower[2], upper[2]]).all()
+    least, most = found.max_request_rate.values
+    assert least == found.max_request_rate_upper.values[0] == 0
+    assert found.max_request_rate_lower.values[1] < most < found.max_request_rate_upper.values[1]
 
 
 @pytest.mark.slow

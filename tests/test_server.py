@@ -335,7 +335,7 @@ def test_a_cycle_against_the_simulation_at_random_loads(seed: int) -> None:
             isl=isl,
             osl=osl,
             max_num_tokens=budget,
-            seconds=lambda decoding, _, prompts, __: affine(decoding, prompts),
+            seconds=lambda decoding, _, prompts, *__: affine(decoding, prompts),
         ).end
 
     steady = 12 * residents / (total(24 * residents) - total(12 * residents))

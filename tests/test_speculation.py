@@ -174,7 +174,8 @@ def test_nothing_drafted_is_as_without(family: str) -> None:
 
 
 def test_a_rejected_draft_only_costs() -> None:
-    for name in ("tpot", "inflight_tpot"):
+    # In flight chance moves waits of prompts from the first token to later ones: whole requests.
+    for name in ("tpot", "inflight_request_latency"):
         numbers = STATIC if name == "tpot" else SERVED
         times = [
             answer(name, **numbers, draft_tokens=3, acceptance_rate=rate)
@@ -303,10 +304,7 @@ LOADS = [
 
 @pytest.mark.slow
 def test_a_server_with_drafts_and_hits_is_as_simulated() -> None:
-    """Requests that end together within 1 %; chance scatters the ends of others, by 4 % at most.
-
-    Over forty random loads the rate differed by 0.6 % in the median and by 6.3 % at most.
-    """
+    """Request rates within 1 %, whether requests end together or chance scatters their ends."""
     errors = {}
     with jax.enable_x64(True):
         for residents, isl, osl, budget, hits, drafted, accepted in LOADS:
@@ -328,9 +326,7 @@ def test_a_server_with_drafts_and_hits_is_as_simulated() -> None:
             )
             steady = 8 * residents / (long - short)
             errors[residents, accepted] = abs(float(_rate(where)) / steady - 1)
-    assert max(error for (_, rate), error in errors.items() if rate in (0.0, 1.0)) < 0.01, errors
-    assert np.median(list(errors.values())) < 0.01, errors
-    assert max(errors.values()) < 0.04, errors
+    assert max(errors.values()) < 0.01, errors
 
 
 # Where it stops paying.

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sweep.cli.loads import load_options
 from sweep.cli.options import (
     BOUNDS,
     COUNT,
@@ -79,6 +80,7 @@ DRAFT_OPTION = click.option(
 @click.option("--isl", type=COUNT, required=True, help="Input tokens of each request.")
 @click.option("--osl", type=COUNT, required=True, help="Output tokens of each request.")
 @request_options(DRAFT_OPTION)
+@load_options
 @calibration_option(BOUNDS)
 @picture_option
 @force_picture_option
@@ -101,14 +103,15 @@ def explain(
     force: bool,
     as_json: bool,
     configs: tuple[str, ...],
-    **numbers: int | None,
+    **numbers: float | str | None,
 ) -> None:
     """Explain one cell: time by operator, the resource that binds each, and sensitivities.
 
     The cell is a static batch, or with --concurrency a server with in-flight batching. The command
     prints the prefill and one decode step at the mean context, or iterations of the server with
     prompts and without; memory; and by how many percent times and throughput change for one
-    percent more of each resource.
+    percent more of each resource. A static batch with --request-rate, a spread of lengths or a
+    scheduler also has the figures of a server under that load.
     """
     if (numbers["batch_size"] is None) == (numbers["concurrency"] is None):
         raise click.UsageError(

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from sweep.cli.launch import CHECK_FAILED
+from sweep.cli.loads import spread_options
 from sweep.cli.options import (
     COUNT,
     HARDWARE,
@@ -37,6 +38,8 @@ DRAFTS_OPTION = listed(
 _SMALL_CHUNKS: dict[str, list[float]] = {"max_num_tokens": [512, 1024, 2048, 4096, 8192]}
 """Tokens of an iteration that one pool may choose when pools of their own are its rival: small
 chunks of prompts disturb decoding less. [count]"""
+MANIFESTS = ("kubernetes", "dynamo")
+"""Kinds of manifests of two pools."""
 
 
 @click.command()
@@ -73,6 +76,7 @@ chunks of prompts disturb decoding less. [count]"""
     "necessary for --requests-per-s, else one.",
 )
 @request_options(DRAFTS_OPTION)
+@spread_options
 @click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in s.")
 @click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in s.")
 @click.option(
@@ -152,9 +156,10 @@ chunks of prompts disturb decoding less. [count]"""
 )
 @click.option(
     "--emit",
-    type=click.Choice(["trtllm", "vllm", "sglang", "bench"]),
+    type=click.Choice(["trtllm", "vllm", "sglang", "bench", *MANIFESTS]),
     help="Print only a script that launches the first deployment with TensorRT-LLM, vLLM or "
-    "SGLang, or that benchmarks it.",
+    "SGLang, or that benchmarks it; with --disaggregated a manifest of both pools for Kubernetes "
+    "or Dynamo.",
 )
 @picture_option
 @force_picture_option
@@ -175,6 +180,9 @@ def recommend(
     draft_tokens: tuple[int, ...],
     acceptance_rate: float | None,
     draft_model: str | None,
+    isl_cv: float | None,
+    osl_cv: float | None,
+    scheduler: str | None,
     hardware: tuple[str, ...],
     precision: tuple[str, ...],
     tp: tuple[int, ...],
@@ -207,10 +215,15 @@ def recommend(
         raise click.UsageError("--emit prints a script, not JSON; leave --json out")
     if transfer_bandwidth is not None and not disaggregated:
         raise click.UsageError("--transfer-bandwidth needs --disaggregated")
-    if disaggregated and (source is not None or emit is not None or concurrency is not None):
+    if disaggregated and (source is not None or concurrency is not None):
         raise click.UsageError(
-            "--disaggregated sweeps pools of its own and their loads; leave --from, --emit and "
+            "--disaggregated sweeps pools of its own and their loads; leave --from and "
             "--concurrency out"
+        )
+    if emit is not None and disaggregated != (emit in MANIFESTS):
+        raise click.UsageError(
+            f"--emit: manifests ({' and '.join(MANIFESTS)}) are for two pools, and scripts for one "
+            "server; give --disaggregated with a manifest only"
         )
     if source is None and (model is None or isl is None or osl is None):
         raise click.UsageError("give --model, --isl and --osl, or --from with a result")
@@ -225,6 +238,13 @@ def recommend(
         acceptance_rate=acceptance_rate,
         draft_model=draft_model,
     )
+    spreads: dict[str, Any] = {"isl_cv": isl_cv, "osl_cv": osl_cv, "scheduler": scheduler}
+    asked |= {axis: [value] for axis, value in spreads.items() if value is not None}
+    if disaggregated and not asked.keys().isdisjoint(spreads):
+        raise click.UsageError(
+            "--disaggregated is for requests of equal lengths and pools without a shared "
+            "scheduler; leave --isl-cv, --osl-cv and --scheduler out"
+        )
     if source is not None and asked:
         named = next(iter(asked)).replace("_", "-")
         raise click.UsageError(
@@ -275,7 +295,7 @@ def recommend(
         )
     check_prices(given, deployments)
     found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
-    if emit is not None:
+    if emit is not None and not disaggregated:
         return _emit(found, emit)
     if disaggregated:
         from sweep.decisions import disaggregated_text
@@ -295,6 +315,17 @@ def recommend(
             transfer_bandwidth=transfer_bandwidth,
         )
         best = pairs(*pools, osl=int(osl or 0), limits=demand.limits, requests_per_s=requests_per_s)
+        if emit is not None:
+            from sweep.decisions.launch_manifest import PoolRequest, check_requests, manifest
+
+            check_requests(asked)
+            if not best:
+                click.echo(disaggregated_text.sentence(best, found), err=True)
+                return CHECK_FAILED
+            factors = load_calibration(calibration or PREDICTIONS)
+            request = PoolRequest(catalog.model(str(model)), int(isl or 0), int(osl or 0), factors)
+            click.echo(manifest(best[0], request, emit, catalog=catalog))
+            return 0
         if as_json:
             click.echo(json.dumps(disaggregated_text.as_json(best, found), indent=2))
         else:

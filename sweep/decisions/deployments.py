@@ -9,7 +9,7 @@ import pandas as pd
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.kernel.block import Block
 from sweep.models.read import read_model
-from sweep.schema.axes import LAYOUT, PREFIX, SERVER, SPECULATION
+from sweep.schema.axes import LAYOUT, PREFIX, SERVER, SPECULATION, SPREADS
 from sweep.schema.intervals import EXTRAPOLATION
 from sweep.specs.precision import CHECKPOINT
 
@@ -17,7 +17,7 @@ LAYOUT_AXES = tuple(axis for axis in LAYOUT if axis != "expert_imbalance")
 """Axes of a layout that one can choose."""
 DEPLOYMENT_AXES = ("hardware", "precision", *LAYOUT_AXES, *SERVER, "draft_tokens")
 """Axes that one can choose along, besides the load."""
-WORKLOAD_AXES = (*PREFIX, "acceptance_rate")
+WORKLOAD_AXES = (*PREFIX, *SPREADS, "acceptance_rate")
 """Axes of the requests besides their lengths, each with one value."""
 
 
@@ -147,7 +147,8 @@ def settings(row: Mapping[str, Any]) -> dict[str, Any]:
     return kept | ({"draft_tokens": row["draft_tokens"]} if row.get("draft_tokens") else {})
 
 
-def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """Values of all axes of a row but its load and lengths."""
-    axes = (*LAYOUT_AXES, *SERVER, *PREFIX, *SPECULATION)
-    return {axis: float(row[axis]) for axis in axes if axis in row}
+def numbers(row: Mapping[str, Any]) -> dict[str, float | str]:
+    """Values of all axes of a row but its load and lengths; a scheduler by its name."""
+    axes = (*LAYOUT_AXES, *SERVER, *PREFIX, *SPREADS, *SPECULATION)
+    found = {axis: row[axis] for axis in axes if axis in row}
+    return {axis: v if isinstance(v, str) else float(v) for axis, v in found.items()}

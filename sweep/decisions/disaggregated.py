@@ -71,7 +71,7 @@ class Pair:
         held: Sequences that a decode instance holds on average. [count]
         rate: Requests that all complete in a second. [s-1]
         transfer: Time to send the cache of a prompt. [s]
-        ttft: Time to first token with full batches. [s]
+        ttft: Time to first token at that rate. [s]
         tpot: Time per output token after the first, the transfer included. [s]
         throughput: Output tokens per second of all GPUs. [s-1]
         score: Throughput over the cost of all GPUs.
@@ -119,6 +119,23 @@ def first_token_seconds(batch: int, seconds: float) -> float:
         seconds: Time of a batch. [s]
     """
     return seconds if batch == 1 else 1.5 * seconds
+
+
+def first_token_at(prefill: Instance, rate: float) -> float:
+    """Time from arrival to first token of the prompts of one prefill instance. [s]
+
+    A batch takes the prompts that arrived during the one before it: as many as are computed in the
+    time that they take to arrive. Each waits for half of a batch on average; prompts so seldom that
+    each is computed alone do not wait.
+
+    Args:
+        prefill: The instance.
+        rate: Prompts that arrive at it in a second. [s-1]
+    """
+    if rate * prefill.seconds[0] <= prefill.loads[0]:
+        return prefill.seconds[0]
+    _, seconds = _load_at(rate, prefill.loads, prefill.seconds)
+    return 1.5 * seconds
 
 
 def held_at(decode: Instance, rate: float, osl: int) -> tuple[float, float]:
@@ -230,7 +247,7 @@ def _best_pair(
         held=held,
         rate=rate,
         transfer=sent,
-        ttft=first_token_seconds(batch, seconds),
+        ttft=min(first_token_seconds(batch, seconds), first_token_at(prefill, rate / count)),
         tpot=tpot + sent / (osl - 1),
         throughput=rate * osl,
         score=rate * osl / cost,

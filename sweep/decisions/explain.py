@@ -33,6 +33,7 @@ from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
 from sweep.runs.run import run_cell
+from sweep.schema.axes import LOADS, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
@@ -52,11 +53,15 @@ FIGURES = (
 )
 SERVED_FIGURES = (
     "max_concurrency",
+    "max_request_rate",
+    "inflight_utilisation",
     "inflight_concurrency",
     "inflight_ttft",
     "inflight_queue_time",
     "inflight_prefill_time",
+    "inflight_ttft_p99",
     "inflight_tpot",
+    "inflight_tpot_p99",
     "inflight_request_latency",
     "inflight_output_throughput",
     "inflight_output_throughput_per_gpu",
@@ -138,8 +143,8 @@ class Explanation:
         calibration: Name of the calibration, `ideal` for bounds.
         phases: The prefill, and a decode step at the mean context unless `osl` is 1; of a server
             its iterations with prompts and those without.
-        figures: Values of `FIGURES` or of `SERVED_FIGURES` by variable, NaN where unknown, in SI
-            units.
+        figures: Values of `FIGURES` or of `SERVED_FIGURES` by variable, or of both for a static
+            batch under a load; NaN where unknown, in SI units.
         intervals: Ends of the 90 % intervals, for the figures that have one.
         memory: Memory on each GPU by name: weights, cache and the part of it that does not grow
             with the context as `state` if there is any, activations, what an engine keeps for
@@ -181,7 +186,9 @@ def explain(
         GridError: An axis has several values, or one is missing.
     """
     served = "batch_size" not in grid.numbers and "concurrency" in grid.numbers
-    names = SERVED_FIGURES if served else FIGURES
+    names: tuple[str, ...] = SERVED_FIGURES if served else FIGURES
+    if not served and not {*LOADS, *SPREADS, "scheduler"}.isdisjoint(grid.numbers):
+        names = (*FIGURES, *SERVED_FIGURES)
     reason = "inflight_infeasible_reason" if served else "infeasible_reason"
     wanted = [*names, *(("weight_memory",) if served else MEMORY), reason]
     one = resolve(grid.model_copy(update={"variables": wanted}), catalog or current_catalog())

@@ -20,8 +20,11 @@ from sweep.decisions.launch_script import COLUMN, PLACEHOLDER, Script, one_line,
 from sweep.decisions.launch_settings import LaunchSettings
 from sweep.decisions.launch_targets import SGLANG, TRTLLM, VLLM, Target
 from sweep.errors import SpecError
+from sweep.schema.terms import SCHEDULERS
 
 Emitted = Literal["trtllm", "vllm", "sglang", "bench"]
+PREFILL_FIRST = SCHEDULERS.index("prefill_first")
+"""Value of `Server.scheduler` of a server that stops decode while there are prompts."""
 SHARE_DIGITS = 3
 """Digits of a share of the memory, rounded down."""
 
@@ -34,7 +37,7 @@ def launch_script(given: LaunchSettings, target: Emitted) -> str:
     """
     writers: dict[str, Callable[[LaunchSettings], Script]] = {
         "trtllm": _trtllm,
-        "vllm": _vllm,
+        "vllm": vllm_script,
         "sglang": _sglang,
         "bench": benchmark_script,
     }
@@ -66,6 +69,11 @@ def _script(given: LaunchSettings, target: Target, command: Sequence[str]) -> Sc
         raise SpecError(
             f"--emit: {target.title} keeps no KV cache in {recipe.kv_dtype}, as recipe "
             f"{recipe.name!r} does; it keeps {', '.join(target.kv)}"
+        )
+    if given.server.scheduler == PREFILL_FIRST and target is not SGLANG:
+        raise SpecError(
+            f"--emit: {target.title} lets prompts share iterations with decode, and the prediction "
+            "has them first; choose the scheduler chunked, or sglang"
         )
     script = Script(command=command)
     script.head += [f"{given.model.name} with {target.title}", *given.answer]
@@ -176,7 +184,12 @@ def _draft(given: LaunchSettings, target: Target) -> dict[str, str]:
     )
 
 
-def _vllm(given: LaunchSettings) -> Script:
+def vllm_script(given: LaunchSettings) -> Script:
+    """Script that launches one server with vLLM.
+
+    Raises:
+        SpecError: vLLM does not run the accelerator, the precision or the layout.
+    """
     layout, server = given.layout, given.server
     script = _script(given, VLLM, ["vllm", "serve"])
     _add_model(script, given, online=_quantised_online(given, VLLM))
@@ -228,7 +241,10 @@ def _sglang(given: LaunchSettings) -> Script:
     tokens = server.max_num_tokens * groups
     script.add("--chunked-prefill-size", f"{tokens:.0f}", "prompt tokens, over all groups")
     script.add("--context-length", *_lengths(given))
-    script.add("--enable-mixed-chunk", None, "prompts and decoding share an iteration")
+    if server.scheduler == PREFILL_FIRST:
+        script.tail.append("without --enable-mixed-chunk prompts go first, as the prediction says")
+    else:
+        script.add("--enable-mixed-chunk", None, "prompts and decoding share an iteration")
     if not given.finds:
         script.add("--disable-radix-cache", None, "no prompt is found in the cache")
     if given.drafted:

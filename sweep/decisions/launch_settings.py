@@ -10,6 +10,7 @@ from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, Deployments, numb
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import recorded_calibration
 from sweep.errors import SpecError
+from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.single_cell import cell
 from sweep.kernel import memory
 from sweep.kernel.block import is_routed
@@ -144,11 +145,11 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         model=model,
         hardware=hardware,
         recipe=recipe,
-        as_published=own or (not is_quantised(model) and _is_plain(recipe)),
+        as_published=own or (not is_quantised(model) and is_plain(recipe)),
         routed=is_routed(read_model(model)),
         layout=layout,
         replicas=int(row["replicas"]) * layout["dp"],
-        server=Server(**{axis: float(row[axis]) for axis in SERVER if axis in row}),
+        server=Server(**{axis: coded([row[axis]], float)[0] for axis in SERVER if axis in row}),
         held=int(row["held"]),
         isl=given.isl,
         osl=given.osl,
@@ -186,7 +187,7 @@ def memory_shares(point: Point) -> tuple[float, float, float]:
     return float(1 - (free - cache) / total), float(static), float(share)
 
 
-def _is_plain(recipe: PrecisionSpec) -> bool:
+def is_plain(recipe: PrecisionSpec) -> bool:
     """Whether all linear layers are in 16 bits."""
     parts = (recipe, recipe.attention, recipe.experts, recipe.head)
     return all(DTYPE_BYTES[part.weight_dtype] == 2 for part in parts if part is not None)

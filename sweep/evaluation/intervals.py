@@ -17,7 +17,7 @@ from sweep.engines.traits import experts_of, pooled_dtype
 from sweep.errors import SpecWarning
 from sweep.grid.resolved import Resolved
 from sweep.schema.axes import AXES, LENGTHS, PREFIX, REPLICA_GPUS, gpus_of
-from sweep.schema.intervals import BEYOND, CALIBRATED, ENDS, SCENARIO_OF_MASK
+from sweep.schema.intervals import BEYOND, CALIBRATED, ENDS, OF_WAITS, SCENARIO_OF_MASK
 
 Array = np.ndarray[Any, Any]
 Tables = dict[str, "Table"]
@@ -60,8 +60,8 @@ def interval_tables(grid: Resolved, calibration: Calibration, dtype: np.dtype[An
             tables[_of_length(mask, axis)] = Table((axis,), np.broadcast_to(bits, grid.sizes[axis]))
     for name, (end, sign) in product(judged, zip(ENDS, (-1, 1), strict=True)):
         for intervals, which in ((within, ""), (beyond, _BEYOND)):
-            multiple = np.exp(sign * intervals.halfwidth(name, dtype))
-            tables[f"{name}_{end}{which}"] = _table(dims, multiple)
+            width = _widest(dims, intervals.halfwidth(name, dtype), grid.dims(name))
+            tables[f"{name}_{end}{which}"] = _table(dims, np.exp(sign * width))
     return tables
 
 
@@ -70,16 +70,26 @@ def _table(dims: Sequence[str], array: Array) -> Table:
     return Table(axes, array.reshape([size for size in array.shape if size > 1]))
 
 
+def _widest(dims: Sequence[str], widths: Array, own: Sequence[str]) -> Array:
+    """The widest over axes that make no difference to a variable."""
+    others = [position for position, dim in enumerate(dims) if dim not in own]
+    widest: Array = widths.max(tuple(others), keepdims=True)
+    return widest
+
+
 def _of_length(mask: str, axis: str) -> str:
     return f"{mask}.{axis}"
 
 
-def ends(values: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+def ends(
+    values: Mapping[str, Any], tables: Mapping[str, Any], arrivals: Arrivals | None = None
+) -> dict[str, Any]:
     """Flags and intervals of the variables of one cell.
 
     Args:
         values: The variables.
         tables: The tables of `interval_tables` at this cell.
+        arrivals: Figures of requests that arrive at a rate, if they do.
     """
     judged = [name for name in CALIBRATED if name in values]
     found: dict[str, Any] = {}
@@ -89,8 +99,39 @@ def ends(values: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]
     for name, end in product(judged, ENDS):
         within, beyond = tables[f"{name}_{end}"], tables[f"{name}_{end}{_BEYOND}"]
         is_long = (found[CALIBRATED[name].mask] & np.int8(LONG)) != 0
-        found[f"{name}_{end}"] = values[name] * jnp.where(is_long, beyond, within)
+        slower = jnp.where(is_long, beyond, within)
+        found[f"{name}_{end}"] = interval_end(name, values[name], slower, arrivals)
     return found
+
+
+class Arrivals(NamedTuple):
+    """Figures of requests that arrive at a rate, from which their waits grow.
+
+    Attributes:
+        utilisation: Share of the time that the server is busy. [1]
+        prefill_time: Time of a request's own prefill. [s]
+    """
+
+    utilisation: Any
+    prefill_time: Any
+
+
+def interval_end(name: str, value: Any, slower: Any, arrivals: Arrivals | None) -> Any:
+    """End of an interval: the value of a server that takes `slower` times as long for everything.
+
+    At a given rate of arrivals its utilisation ρ is as many times as high, and waits, which grow as
+    ρ/(1 − ρ), grow as much more: without end where it no longer keeps up.
+    """
+    if arrivals is None or name not in OF_WAITS:
+        return value * slower
+    used = arrivals.utilisation
+    left = 1 - used * slower
+    longer = jnp.where(left > 0, slower * (1 - used) / jnp.where(left > 0, left, 1.0), jnp.inf)
+    waits = value if name == "inflight_queue_time" else value - arrivals.prefill_time
+    waits = jnp.where(waits > 0, waits, 0.0)
+    # No wait is no wait, however long others take.
+    waited = jnp.where(waits > 0, waits * longer * slower, 0.0)
+    return (value - waits) * slower + waited
 
 
 def warn_of_unmeasured(grid: Resolved) -> None:

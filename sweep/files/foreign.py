@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sweep.schema.axes import AXES, FROM_ZERO, LABELLED
+from sweep.schema.axes import AXES, FROM_ZERO, LABELLED, LATENCY_LIMITS
 
 LONGEST_AXIS = 10**7
 """Longest axis of a result. [count]"""
@@ -95,5 +95,6 @@ def check_axes(dataset: xr.Dataset) -> None:
                     raise ValueError(f"the axis {dim} has a label of {len(label):,} characters")
         elif dim in AXES:
             positive = values >= 0 if dim in FROM_ZERO else values > 0
-            if not (np.isfinite(values) & positive).all():
+            finite = ~np.isnan(values) if dim in LATENCY_LIMITS else np.isfinite(values)
+            if not (finite & positive).all():
                 raise ValueError(f"the axis {dim} has values that are not positive numbers")

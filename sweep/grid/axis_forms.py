@@ -1,5 +1,6 @@
 """The forms an axis can take in a sweep file."""
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any
@@ -108,6 +109,25 @@ def check_shares(given: object) -> list[float]:
     return _check_numbers(given, lambda value: 0 < value <= 1, "above 0 and at most 1")
 
 
+RESERVATIONS = {"max_utilization": 0.5, "guaranteed_no_evict": 1.0}
+"""Share of the output tokens that each policy of TensorRT-LLM reserves on admission: as many as
+requests have on average, or all. [1]"""
+
+
+def check_reservations(given: object) -> list[float]:
+    """Check shares of the output tokens, or names of `RESERVATIONS` in their place.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers above 0 and at most 1 and such names.
+    """
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"must be a list of numbers or of {' and '.join(RESERVATIONS)}")
+    for value in given:
+        if isinstance(value, str) and value not in RESERVATIONS:
+            raise ValueError(f"must be among {', '.join(RESERVATIONS)}, and {value!r} is not")
+    return check_shares([RESERVATIONS[v] if isinstance(v, str) else v for v in given])
+
+
 def check_rates(given: object) -> list[float]:
     """Check the numbers of an axis that must be above 0.
 
@@ -115,6 +135,39 @@ def check_rates(given: object) -> list[float]:
         ValueError: It is not an increasing list of numbers above 0.
     """
     return _check_numbers(given, lambda value: 0 < value < 1e9, "above 0")
+
+
+MOST_VARIATION = 10.0
+"""Largest coefficient of variation. [1]"""
+
+
+def check_variations(given: object) -> list[float]:
+    """Check coefficients of variation, or those of lengths that are uniform between two ends.
+
+    Lengths from r·L to L have a deviation of (1 − r)·L/√12 and a mean of (1 + r)·L/2.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers from 0 to `MOST_VARIATION`, or
+            `{uniform_from: r}` with r from 0 to 1.
+    """
+    if isinstance(given, Mapping):
+        ratio = given.get("uniform_from")
+        if set(given) != {"uniform_from"} or not isinstance(ratio, int | float):
+            raise ValueError("must be a list of numbers or {uniform_from: 0.8}")
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"uniform_from must be from 0 to 1, and {short(ratio)} is not")
+        return [(1 - ratio) / (1 + ratio) / math.sqrt(3)]
+    words = f"from 0 to {MOST_VARIATION:g}"
+    return _check_numbers(given, lambda value: 0 <= value <= MOST_VARIATION, words)
+
+
+def check_limits(given: object) -> list[float]:
+    """Check the limits of an axis, which may be infinite.
+
+    Raises:
+        ValueError: It is not an increasing list of numbers above 0.
+    """
+    return _check_numbers(given, lambda value: value > 0, "above 0")
 
 
 def check_schedulers(given: object) -> list[str]:
@@ -192,8 +245,11 @@ def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) 
 Axis = Annotated[list[int], BeforeValidator(expand_axis)]
 Ratios = Annotated[list[float], BeforeValidator(check_ratios)]
 Shares = Annotated[list[float], BeforeValidator(check_shares)]
+Reservations = Annotated[list[float], BeforeValidator(check_reservations)]
 Schedulers = Annotated[list[str], BeforeValidator(check_schedulers)]
 Rates = Annotated[list[float], BeforeValidator(check_rates)]
+LatencyLimits = Annotated[list[float], BeforeValidator(check_limits)]
+Variations = Annotated[list[float], BeforeValidator(check_variations)]
 Counts = Annotated[list[int], BeforeValidator(check_counts)]
 DraftTokens = Annotated[list[int], BeforeValidator(check_draft_tokens)]
 HitRates = Annotated[list[float], BeforeValidator(check_hit_rates)]

@@ -11,13 +11,16 @@ from sweep.grid.axis_forms import (
     Counts,
     DraftTokens,
     HitRates,
+    LatencyLimits,
     Probabilities,
     Rates,
     Ratios,
+    Reservations,
     Schedulers,
     Shares,
+    Variations,
 )
-from sweep.schema.axes import AXES, MEMORY_SHARES, SPECULATION
+from sweep.schema.axes import AXES, LATENCY_LIMITS, MEMORY_SHARES, SPECULATION
 from sweep.schema.variables import COMPUTED
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -52,7 +55,8 @@ class Grid(Spec):
         kv_cache_fraction: Shares of the free memory that the KV cache may take. [1]
         gpu_memory_utilization: Shares of the whole memory that the engine may take. [1]
         mem_fraction_static: Shares of the memory for weights and KV cache. [1]
-        reserved_osl: Shares of the output tokens reserved on admission. [1]
+        reserved_osl: Shares of the output tokens reserved on admission, or `max_utilization` and
+            `guaranteed_no_evict`. [1]
         max_batch_size: Sequences in one iteration of a server. [count]
         max_num_tokens: Tokens in one iteration of a server. [count]
         scheduler: `chunked`, where prompts share iterations with decode, or `prefill_first`.
@@ -60,8 +64,15 @@ class Grid(Spec):
         concurrency: Requests that clients keep open. [count]
         request_rate: Requests that arrive in a second, in place of `concurrency`. [s-1]
         burstiness: Shapes of the gamma distribution of gaps between arrivals. [1]
+        max_ttft: Limits of the mean time to first token, for `max_request_rate`. [s]
+        max_ttft_p99: Limits of the time to first token that 99 % stay below. [s]
+        max_tpot: Limits of the mean time per output token. [s]
+        max_tpot_p99: Limits of the time between output tokens that 99 % stay below. [s]
         prefix_hit_rate: Shares of the prompt tokens found in the cache, below 1. [1]
         shared_prefix_tokens: Tokens that all prompts begin with, from 0 on. [count]
+        isl_cv: Coefficients of variation of the input tokens, whose mean is `isl`; or
+            `{uniform_from: r}` for lengths uniform between r times the largest and the largest. [1]
+        osl_cv: The same of the output tokens. [1]
         draft_tokens: Tokens drafted for each pass, from 0 on; with `acceptance_rate`. [count]
         acceptance_rate: Probabilities that a drafted token is accepted. [1]
         draft_model: Name or specification of the model that drafts; a layer like the model's last
@@ -88,7 +99,7 @@ class Grid(Spec):
     kv_cache_fraction: Shares | None = None
     gpu_memory_utilization: Shares | None = None
     mem_fraction_static: Shares | None = None
-    reserved_osl: Shares | None = None
+    reserved_osl: Reservations | None = None
     max_batch_size: Axis | None = None
     max_num_tokens: Axis | None = None
     scheduler: Schedulers | None = None
@@ -96,8 +107,14 @@ class Grid(Spec):
     concurrency: Axis | None = None
     request_rate: Rates | None = None
     burstiness: Rates | None = None
+    max_ttft: LatencyLimits | None = None
+    max_ttft_p99: LatencyLimits | None = None
+    max_tpot: LatencyLimits | None = None
+    max_tpot_p99: LatencyLimits | None = None
     prefix_hit_rate: HitRates | None = None
     shared_prefix_tokens: Counts | None = None
+    isl_cv: Variations | None = None
+    osl_cv: Variations | None = None
     draft_tokens: DraftTokens | None = None
     acceptance_rate: Probabilities | None = None
     draft_model: str | ModelSpec | None = None
@@ -186,10 +203,16 @@ class Grid(Spec):
         """Check that the load is a closed loop or arrivals at a rate, and not both.
 
         Raises:
-            ValueError: It is both, or neither where burstiness is given.
+            ValueError: It is both, or neither where burstiness is given; or limits are given that
+                no variable depends on.
         """
+        limits = [axis for axis in LATENCY_LIMITS if getattr(self, axis) is not None]
+        if limits and "max_request_rate" not in self.variables:
+            raise ValueError(
+                f"{limits[0]}: is a limit of max_request_rate; add that variable or drop the limit"
+            )
         if self.request_rate is None:
-            if self.burstiness is not None:
+            if self.burstiness is not None and not limits:
                 raise ValueError("burstiness: needs a request_rate; give one or drop burstiness")
             return
         for axis, reason in (

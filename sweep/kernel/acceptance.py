@@ -42,6 +42,20 @@ def tokens_per_pass(draft_tokens: Scalar, acceptance_rate: Scalar) -> Scalar:
     return _moments(draft_tokens, acceptance_rate)[0]
 
 
+def yield_variance(draft_tokens: Scalar, acceptance_rate: Scalar) -> Scalar:
+    """Variance of the tokens that a pass yields: Σ(2j + 1)·a^j − (Σ a^j)². [1]
+
+    It is 0 if all drafted tokens are accepted or none. One drafted token yields 1 or 2 tokens; with
+    probability 0.5 of each the variance is 0.25.
+
+    Args:
+        draft_tokens: Tokens drafted for each pass. [count]
+        acceptance_rate: Probability that one is accepted. [1]
+    """
+    mean, weighted = _moments(draft_tokens, acceptance_rate)
+    return jnp.maximum(2 * weighted + mean - mean**2, 0.0)
+
+
 def passes(tokens: Scalar, draft_tokens: Scalar, acceptance_rate: Scalar) -> Scalar:
     """Passes until a sequence has `tokens` more tokens, in expectation. [count]
 

@@ -29,9 +29,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from sweep.kernel import memory, phases
-from sweep.kernel.cycle import cycle, prefill_first_cycle
+from sweep.kernel.cycle import Cycle, cycle, prefill_first_cycle
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
+from sweep.kernel.spread import (
+    LEAST_SPREAD,
+    seen_by_a_prompt,
+    spread_cycle,
+    spread_prefill_first_cycle,
+    stay_deviation,
+)
 from sweep.kernel.staggered import first_token_delay, staggered_cycle, wait_to_start
 
 
@@ -43,7 +50,8 @@ class Inflight:
         concurrency: Requests that one replica holds. [count]
         clients: Requests that clients keep open at it, those it cannot hold included. [count]
         prefill_first: Whether iterations with prompts decode nothing; `None` for no.
-        staggered: Whether requests start one at a time; `None` for no.
+        staggered: Whether requests of one length start one at a time; `None` for no.
+        apart: Whether requests of varied lengths start and end one by one; `None` for no.
     """
 
     def __init__(self, point: Point) -> None:
@@ -74,11 +82,29 @@ class Inflight:
         if self.staggered is not None:
             if self.prefill_first is not None:
                 self.staggered = self.staggered & ~self.prefill_first
-            apart = staggered_cycle(*sizes)
-            self.cycle = jax.tree.map(partial(jnp.where, self.staggered), apart, self.cycle)
+            one_by_one = staggered_cycle(*sizes)
+            self.cycle = jax.tree.map(partial(jnp.where, self.staggered), one_by_one, self.cycle)
         if self.prefill_first is not None:
-            first = prefill_first_cycle(*sizes[:4])
-            self.cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, self.cycle)
+            choose = partial(jnp.where, self.prefill_first)
+            self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
+        deviation, self.apart = stay_deviation(point), None
+        if deviation is not None:
+            self.apart = deviation >= LEAST_SPREAD
+            if self.staggered is not None:
+                self.staggered = self.staggered & ~self.apart
+            self.cycle = jax.tree.map(
+                partial(jnp.where, self.apart), self._varied(sizes), self.cycle
+            )
+
+    def _varied(self, sizes: tuple[Scalar, Scalar, Scalar, Scalar, Scalar]) -> Cycle:
+        """Mean iterations of requests of varied lengths."""
+        variation = 0.0 if self.point.isl_cv is None else self.point.isl_cv
+        mixed = spread_cycle(*sizes, variation)
+        if self.prefill_first is None:
+            return mixed
+        first = spread_prefill_first_cycle(*sizes[:4], variation)
+        chosen: Cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, mixed)
+        return chosen
 
     @cached_property
     def _alone(self) -> phases.Pass:
@@ -88,19 +114,28 @@ class Inflight:
     @cached_property
     def lump_latency(self) -> Scalar:
         """Time of an iteration that carries prompt tokens. [s]"""
+        return self._carrying(self.cycle.lump)
+
+    def _carrying(self, lump: Scalar) -> Scalar:
+        """Time of an iteration that carries so many prompt tokens. [s]"""
         c = self.cycle
         others = phases.mixed_latency(
             self.point,
             c.decoding_beside,
-            prompt_tokens=c.lump,
-            prompts_ended=c.lump / self.isl,
-            prompts_cached=self._cached(c.lump / c.chunk),
+            prompt_tokens=lump,
+            prompts_ended=lump / self.isl,
+            prompts_cached=self._cached(lump / c.chunk),
         )
         prefill = phases.prefill_attention_latency(
-            self.point, sequences=c.lump / c.chunk, chunk=c.chunk, chunks=c.chunks
+            self.point, sequences=lump / c.chunk, chunk=c.chunk, chunks=c.chunks
         )
         beside = self._alone.attention * c.decoding_beside / c.decoding_alone
         return others + prefill + beside
+
+    @cached_property
+    def _one_more(self) -> Scalar:
+        """Time that another prompt adds to an iteration with some. [s]"""
+        return self._carrying(self.cycle.lump + self.isl) - self.lump_latency
 
     def _cached(self, prompts: Scalar) -> Scalar:
         """Tokens of so many prompts that were found in the cache. [count]"""
@@ -139,8 +174,8 @@ class Inflight:
         waits = self.front_end + self.cycle.waited * self.lump_latency
         if self.staggered is None:
             return waits
-        apart = wait_to_start(self.cycle, self._alone.latency, self.lump_latency)
-        return waits + jnp.where(self.staggered, apart, 0.0)
+        others = wait_to_start(self.cycle, self._alone.latency, self.lump_latency)
+        return waits + jnp.where(self.staggered, others, 0.0)
 
     @cached_property
     def queue_time(self) -> Scalar:
@@ -150,7 +185,12 @@ class Inflight:
     @cached_property
     def prefill_time(self) -> Scalar:
         """Time of the iterations that prefill a prompt, beside what others do in them. [s]"""
-        return self.cycle.chunks * self.lump_latency
+        spent = self.cycle.chunks * self.lump_latency
+        if self.apart is None:
+            return spent
+        limit, first = self.point.server.max_num_tokens, self.prefill_first
+        more = seen_by_a_prompt(self.cycle, self.isl, limit, first)
+        return jnp.where(self.apart, spent + more * self._one_more, spent)
 
     @cached_property
     def ttft(self) -> Scalar:
@@ -162,6 +202,9 @@ class Inflight:
         """Time per output token after the first. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
         spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
+        if self.apart is not None:
+            first = self.cycle.waited * self.lump_latency + self.prefill_time
+            spent = jnp.where(self.apart, jnp.maximum(self._served - first, 0.0), spent)
         return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property

@@ -33,12 +33,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sweep.kernel import phases
-from sweep.kernel.inflight import Inflight, at_capacity, prefill_first
-from sweep.kernel.iteration_curve import Curve
-from sweep.kernel.operators.cost import Scalar, is_nothing
+from sweep.kernel.inflight import Inflight, at_capacity
+from sweep.kernel.open_iterations import Iterations
+from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import FLATTEST, NEARLY, Slots, Visit, bursts, others_near, slots
+from sweep.kernel.spread import likely_lengths
 from sweep.kernel.staggered import first_token_delay
 
 BISECTIONS = 24
@@ -52,100 +52,37 @@ class OpenLoop:
 
     Attributes:
         point: Model, machine, precision, layout, server, lengths and arrivals.
+        iterations: Times of the server's iterations, which hold at any rate.
         full: The closed loop with every slot taken.
         max_request_rate: Rate that the server can sustain, of one replica. [s-1]
         utilisation: `request_rate` over it. [1]
         stable: Whether the server keeps up.
     """
 
-    def __init__(self, point: Point) -> None:
-        """Compute each quantity when it is first read."""
+    def __init__(self, point: Point, iterations: Iterations | None = None) -> None:
+        """Compute each quantity when it is first read.
+
+        Args:
+            point: Model, machine, precision, layout, server, lengths and arrivals.
+            iterations: Times of the same server's iterations, if they are known.
+        """
         self.point = point
-        self.full = Inflight(at_capacity(point))
+        self.iterations = Iterations(point) if iterations is None else iterations
+        self.full = self.iterations.full
         self.max_request_rate = self.full.steady_rate
         arrivals = point.length("request_rate")
         self.utilisation = arrivals / self.max_request_rate
         self.stable = self.utilisation < 1
-        self._parts = point.layout.dp_attention * self.full.microbatches
+        self._parts = self.iterations.parts
         # Beyond the capacity the figures of a stable server are replaced.
         self._rate = jnp.minimum(arrivals, NEARLY * self.max_request_rate) / self._parts
-        self._held = self.full.cycle.residents
-        self._isl, self._steps = point.new_tokens, point.decode_passes
-        self._fill = point.server.max_num_tokens / self._isl
-        self._chunks = jnp.maximum(jnp.ceil(1 / self._fill - 1e-6), 1.0)
-        self._prefill_first = prefill_first(point)
+        self._held, self._steps = self.iterations.held, self.iterations.steps
+        self._fill, self._chunks = self.iterations.fill, self.iterations.chunks
+        self._prefill_first = self.iterations.prefill_first
         shape = 1.0 if point.burstiness is None else point.burstiness
         self._dispersion = 1 / shape
-
-    # Time of an iteration.
-
-    def _others(self, sequences: Scalar, prompts: Scalar) -> Scalar:
-        """Time of all but attention with so many sequences and prompts. [s]"""
-        tokens = prompts * self._isl
-        found = self.point.cached_tokens
-        return phases.mixed_latency(
-            self.point,
-            sequences,
-            prompt_tokens=tokens,
-            prompts_ended=prompts,
-            prompts_cached=0.0 if is_nothing(found) else prompts * found,
-        )
-
-    @cached_property
-    def _attention(self) -> tuple[Scalar, Scalar]:
-        """Decode attention of one sequence, and what each further one adds: a straight line. [s]"""
-        one = phases.decode_pass(self.point, 1.0).attention
-        all_held = phases.decode_pass(self.point, self._held).attention
-        return one, (all_held - one) / jnp.maximum(self._held - 1, 1.0)
-
-    def _decode_attention(self, sequences: Scalar) -> Scalar:
-        one, more = self._attention
-        return jnp.minimum(sequences, 1.0) * one + jnp.maximum(sequences - 1, 0.0) * more
-
-    @cached_property
-    def _prompt_attention(self) -> Scalar:
-        """Attention and scans of one prompt, all its chunks. [s]"""
-        each = phases.prefill_attention_latency(
-            self.point, sequences=1.0, chunk=self._isl / self._chunks, chunks=self._chunks
-        )
-        return self._chunks * each
-
-    def iteration(self, sequences: Scalar, prompts: Scalar) -> Scalar:
-        """Time of an iteration. [s]
-
-        Args:
-            sequences: Sequences that decode in it. [count]
-            prompts: Prompts in it; less than 1 for a chunk of one. [count]
-        """
-        if self._prefill_first is not None:
-            sequences = jnp.where(self._prefill_first & (prompts > 0), 0.0, sequences)
-        others = self._others(sequences, prompts)
-        return others + self._decode_attention(sequences) + prompts * self._prompt_attention
-
-    @cached_property
-    def _curve(self) -> Curve:
-        """Times of iterations over the sequences and prompts in them."""
-        nodes = self._held ** jnp.asarray([0.0, 1 / 3, 2 / 3, 1.0])
-        fewest = jnp.asarray(1 / self._chunks)
-        prompts = jnp.stack([fewest, jnp.maximum(self._fill, fewest)])
-        over_nodes = jax.vmap(self._others, (0, None))
-        over_both = jax.vmap(over_nodes, (None, 0))
-        times: Array = jnp.asarray(over_both(nodes, jnp.stack([jnp.zeros(()), *prompts])))
-        extra = times[1:] - times[:1] + prompts[:, None] * self._prompt_attention
-        extra = jnp.maximum(extra, 0.0)
-        alone = times[0] + jax.vmap(self._decode_attention)(nodes)
-        if self._prefill_first is not None:
-            only = jax.vmap(lambda number: self.iteration(0.0, number))(prompts)
-            extra = jnp.where(self._prefill_first, jnp.asarray(only)[:, None] - alone[None], extra)
-        return Curve(
-            nodes=nodes,
-            times=alone,
-            prompts=prompts,
-            extras=extra,
-            fill=self._fill,
-            chunks=self._chunks,
-            prefill_first=self._prefill_first,
-        )
+        self._varied_isl = 0.0 if point.isl_cv is None else point.isl_cv**2
+        self._varied_osl = 0.0 if point.osl_cv is None else point.osl_cv**2
 
     @cached_property
     def _interrupting(self) -> Scalar:
@@ -156,7 +93,7 @@ class OpenLoop:
     @cached_property
     def _decoding(self) -> Scalar:
         """Sequences that decode, on average: a fixed point, by bisection. [count]"""
-        curve, interrupting = self._curve, self._interrupting
+        curve, interrupting = self.iterations.curve, self._interrupting
 
         def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
             low, high = ends
@@ -173,7 +110,9 @@ class OpenLoop:
     @cached_property
     def _decode(self) -> tuple[Scalar, Scalar, Scalar]:
         beside = jnp.minimum(1 + self._decoding, self._held)
-        mean, alone, share = self._curve.decode_iteration(beside, self._interrupting, self._steps)
+        mean, alone, share = self.iterations.curve.decode_iteration(
+            beside, self._interrupting, self._steps
+        )
         # By Little's law no more than the slots hold can decode.
         longest = self._held / (self._rate * jnp.maximum(self._steps, 1.0))
         return jnp.minimum(mean, longest), alone, share
@@ -196,8 +135,10 @@ class OpenLoop:
         beside = jnp.minimum(1 + self._decoding, self._held)
         arrived = self._interrupting * self._decode[0]
         many = arrived + NINETY_NINE * jnp.sqrt(arrived) + (NINETY_NINE**2 - 1) / 6 - 0.5
-        carried = jnp.where(self._fill < 1, self._curve.prompts[1], jnp.maximum(many, 1.0))
-        longer = alone + self._curve.extra(beside, carried)
+        carried = jnp.where(
+            self._fill < 1, self.iterations.curve.prompts[1], jnp.maximum(many, 1.0)
+        )
+        longer = alone + self.iterations.curve.extra(beside, carried)
         spent = jnp.where(share > 1 - 0.99, longer, alone)
         spent = jnp.where(self._steps > 0, spent, jnp.nan)
         return jnp.where(self.stable, spent, self.full.tpot_p99)
@@ -207,7 +148,7 @@ class OpenLoop:
     @cached_property
     def visit(self) -> Visit:
         """The iterations that an arriving request finds, once it has a slot."""
-        decoding, rate, curve = self._decoding, self._rate, self._curve
+        decoding, rate, curve = self._decoding, self._rate, self.iterations.curve
         alone = curve.alone(decoding)
         fewest, most = curve.prompts
         # Two rounds: prompts in an iteration from its time, and its time from the prompts.
@@ -215,20 +156,21 @@ class OpenLoop:
         mean = alone + (1 - jnp.exp(-rate * alone)) * curve.extra(decoding, carried)
         carried = curve.carried(mean, rate)
         some = -jnp.expm1(-jnp.minimum(rate * mean, most))
-        longer = self.iteration(decoding, carried)
+        longer = self.iterations.iteration(decoding, carried)
         beside = True if self._prefill_first is None else ~self._prefill_first
         longer = jnp.where(beside, jnp.maximum(longer, alone), longer)
         mean = alone + some * (longer - alone)
         slope = (longer - alone) / jnp.maximum(carried, fewest)
         varied = jnp.maximum(carried + rate * mean * carried - carried**2, 0.0)
+        varied = varied + carried * self._varied_isl
         squared = (1 - some) * alone**2 + some * (longer**2 + slope**2 * varied)
         batched = self._fill >= 1
         beside = jnp.minimum(self._beside(rate * squared / mean), self._fill - 1)
         companions = jnp.where(batched, beside, 0.0)
         # One companion or none has the mean of both times, not the time of the mean.
         several = jnp.where(batched, jnp.maximum(companions, 1.0), 0.0)
-        with_several = self._chunks * self.iteration(decoding, (1 + several) * fewest)
-        prefill_alone = self._chunks * self.iteration(decoding, fewest)
+        with_several = self._chunks * self.iterations.iteration(decoding, (1 + several) * fewest)
+        prefill_alone = self._chunks * self.iterations.iteration(decoding, fewest)
         each = (with_several - prefill_alone) / jnp.maximum(several, 1.0)
         # A lump that fills an iteration serves `fill` prompts.
         service = (alone + curve.extra(decoding, most)) / self._fill
@@ -244,7 +186,7 @@ class OpenLoop:
             prefill_alone=prefill_alone,
             each=each,
             backlog=share * used**exponent,
-            backlog_wait=all_waits / share * service / (2 * (1 - used)),
+            backlog_wait=(all_waits / share + self._varied_isl) * service / (2 * (1 - used)),
         )
 
     def _beside(self, arrived: Scalar) -> Scalar:
@@ -264,7 +206,8 @@ class OpenLoop:
         growth = jnp.clip((full - sojourn) / (held - now), 0.0, sojourn / jnp.maximum(now, 1e-6))
         alone = jnp.maximum(sojourn - growth * now, FLATTEST * sojourn)
         capacity = self.max_request_rate / self._parts
-        return slots(rate, alone, growth, held, capacity, self._dispersion)
+        varied = self._varied_osl
+        return slots(rate, alone, growth, held, capacity, self._dispersion, varied)
 
     @cached_property
     def _meets_running(self) -> Scalar:
@@ -338,35 +281,51 @@ class OpenLoop:
         Args:
             share: Share of the requests. [1]
         """
+        start, width, _ = self._served
+
+        def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+            middle = (ends[0] + ends[1]) / 2
+            more = self._share_of_later(middle) > 1 - share
+            return jnp.where(more, middle, ends[0]), jnp.where(more, ends[1], middle)
+
+        ends = jnp.zeros(()), (start + width).max() + 8 * self._waits[1]
+        low, high = jax.lax.fori_loop(0, BISECTIONS, halve, ends)
+        return self._if_stable((low + high) / 2 + self._front_end)
+
+    def share_later(self, time: Scalar) -> Scalar:
+        """Share of the requests whose time to first token is longer; 1 if unstable. [1]
+
+        Args:
+            time: A time to first token. [s]
+        """
+        longer = self._share_of_later(time - self._front_end)
+        return jnp.where(self.stable, longer, 1.0)
+
+    def _share_of_later(self, time: Scalar) -> Scalar:
+        """Share of the requests that are longer in the server until their first token. [1]"""
         start, width, weight = self._served
+        waits, mean = self._waits
+        passed = jnp.clip(time - start, 0.0, width)
+        decayed = jnp.exp(-jnp.maximum(time - start - width, 0.0) / mean)
+        tail = decayed * -jnp.expm1(-passed / mean) * mean
+        return jnp.sum(weight * (1 - passed / width + waits * tail / width))
+
+    @cached_property
+    def _waits(self) -> tuple[Scalar, Scalar]:
+        """Share of the requests that wait for a slot or for prompts, and the mean of those."""
         slot, visit = self.slots, self.visit
         waits = slot.waits + visit.backlog - slot.waits * visit.backlog
         mean = (slot.waits * slot.wait + visit.backlog * visit.backlog_wait) / jnp.maximum(
             slot.waits + visit.backlog, 1e-12
         )
-        mean = jnp.maximum(mean, 1e-9 * start.max())
-
-        def above(time: Scalar) -> Scalar:
-            passed = jnp.clip(time - start, 0.0, width)
-            decayed = jnp.exp(-jnp.maximum(time - start - width, 0.0) / mean)
-            tail = decayed * -jnp.expm1(-passed / mean) * mean
-            return jnp.sum(weight * (1 - passed / width + waits * tail / width))
-
-        def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
-            middle = (ends[0] + ends[1]) / 2
-            more = above(middle) > 1 - share
-            return jnp.where(more, middle, ends[0]), jnp.where(more, ends[1], middle)
-
-        ends = jnp.zeros(()), (start + width).max() + 8 * mean
-        low, high = jax.lax.fori_loop(0, BISECTIONS, halve, ends)
-        return self._if_stable((low + high) / 2 + self._front_end)
+        return waits, jnp.maximum(mean, 1e-9 * self._served[0].max())
 
     @cached_property
-    def _served(self) -> tuple[Float[Array, "6"], Float[Array, "6"], Float[Array, "6"]]:
+    def _served(self) -> tuple[Float[Array, "*"], Float[Array, "*"], Float[Array, "*"]]:
         """Times to first token without waits for slots and backlog: uniform distributions.
 
         An arriving request finds no iteration running, one that decodes only, or one with prompts;
-        and has companions in its own or not.
+        and has companions in its own or not. Prompts of varied length differ by their own work.
 
         Returns:
             Their least times, their widths and their weights. [s, s, 1]
@@ -386,4 +345,12 @@ class OpenLoop:
             starts += [visit.prefill_alone, visit.prefill_alone + visit.each * company]
             widths += [jnp.maximum(running, 1e-6 * visit.prefill_alone)] * 2
             weights += [part * (1 - some), part * some]
-        return jnp.stack(starts), jnp.stack(widths), jnp.stack(weights)
+        found = jnp.stack(starts), jnp.stack(widths), jnp.stack(weights)
+        if self.point.isl_cv is None:
+            return found
+        longer = likely_lengths(self.point.isl_cv)[:, None]
+        own = jnp.where(batched, visit.each, visit.prefill_alone) * (longer - 1)
+        least = jnp.maximum(found[0] + own, 1e-3 * visit.prefill_alone)
+        others = (jnp.broadcast_to(each, own.shape[:1] + each.shape) for each in found[1:])
+        width, weight = (each.ravel() for each in others)
+        return least.ravel(), width, weight / longer.size

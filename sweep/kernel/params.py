@@ -226,11 +226,16 @@ class Point(eqx.Module):
             answers. [s-1]
         burstiness: Shape of the gamma distribution of the gaps between arrivals: 1 if not given,
             a Poisson process; below, arrivals come in bursts. [1]
-        concurrency: Requests that clients keep open at one replica; as many as fit if not
-            given. [count]
+        max_ttft: Limit of the mean time to first token, under which the highest rate of arrivals
+            is found; none if not given. [s]
+        max_ttft_p99: The same of what 99 % of the requests stay below. [s]
+        max_tpot: The same of the mean time per output token. [s]
+        max_tpot_p99: The same of what 99 % of the tokens stay below. [s]
         prefix_hit_rate: Share of the prompt tokens found in the cache. [1]
         shared_prefix_tokens: Tokens that all prompts begin with, kept once in each attention
             group. [count]
+        isl_cv: Coefficient of variation of the input tokens of requests; 0 if not given. [1]
+        osl_cv: The same of the output tokens. [1]
         draft_tokens: Tokens drafted for each pass of speculative decoding. [count]
         acceptance_rate: Probability that a drafted token is accepted. [1]
         guidance_passes: Passes of each image in a denoising step; one if not given. [count]
@@ -263,8 +268,14 @@ class Point(eqx.Module):
     concurrency: Scalar | None = None
     request_rate: Scalar | None = None
     burstiness: Scalar | None = None
+    max_ttft: Scalar | None = None
+    max_ttft_p99: Scalar | None = None
+    max_tpot: Scalar | None = None
+    max_tpot_p99: Scalar | None = None
     prefix_hit_rate: Scalar | None = None
     shared_prefix_tokens: Scalar | None = None
+    isl_cv: Scalar | None = None
+    osl_cv: Scalar | None = None
     draft_tokens: Scalar | None = None
     acceptance_rate: Scalar | None = None
     guidance_passes: Scalar | None = None

@@ -107,6 +107,10 @@ def decode_pass(point: Point, sequences: Scalar) -> Pass:
         point: Model, machine, layout and lengths.
         sequences: Sequences of one microbatch in one attention group. [count]
     """
+    if point.osl_cv is not None:
+        # Of outputs of varied lengths a token sees a long one more often than a short one.
+        longer = 1 + (point.length("osl") - 1) * (1 + point.osl_cv**2)
+        point = dataclasses.replace(point, osl=longer)
     steps = jnp.maximum(point.length("osl") - 1, 1.0)
     each = _at_every_context(point, sequences)
     return Pass(each.others, each.attention / steps)
@@ -191,6 +195,10 @@ def prefill_attention_latency(
         chunk: Tokens of each in the pass. [count]
         chunks: Passes that each prompt takes; this is a mean one. [count]
     """
+    if point.isl_cv is not None:
+        # As many tokens, and the mean square of their lengths, in fewer and longer prompts.
+        longer = 1 + point.isl_cv**2
+        sequences, chunk = sequences / longer, chunk * longer
     step = _step(point, query_len=chunk, decoding=False, sequences=sequences)
     step = dataclasses.replace(step, chunks=chunks, cached=point.cached_tokens)
     pricing = Pricing(point, step)

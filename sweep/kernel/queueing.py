@@ -61,12 +61,14 @@ def slots(
     held: Scalar,
     capacity: Scalar,
     dispersion: Scalar = 1.0,
+    varied: Scalar = 0.0,
 ) -> Slots:
     """Wait for one of `held` slots.
 
     With n requests a request takes `sojourn + growth · n`, so that up to `held` the number of
     requests is negative binomial, by product form; beyond, it falls geometrically. For one slot
-    this is M/D/1, and for no growth Erlang's M/M/c with the half of its wait that M/D/c has.
+    this is M/D/1, and for no growth Erlang's M/M/c with the half of its wait that M/D/c has, or the
+    share (1 + c²)/2 where service varies.
     Requests that arrive in bursts are counted in units of their dispersion, as Hayward does.
 
     Args:
@@ -76,6 +78,7 @@ def slots(
         held: Slots. [count]
         capacity: Requests completed with every slot taken. [s-1]
         dispersion: Squared coefficient of variation of the gaps between arrivals. [1]
+        varied: Squared coefficient of variation of the service. [1]
     """
     growth = jnp.maximum(growth, FLATTEST * sojourn)
     odds = jnp.minimum(rate * growth, NEARLY)
@@ -96,7 +99,8 @@ def slots(
     waits = jnp.where(held > 1, full / (below + full), utilisation * share)
     idle = jnp.where(held > 1, (1 - odds) ** shape, 1 - utilisation)
     each = 1 / (2 * capacity * (1 - utilisation))
-    return Slots(waits, each * jnp.where(held > 1, dispersion, all_waits / share), idle)
+    spread = jnp.where(held > 1, dispersion, all_waits / share) + varied
+    return Slots(waits, each * spread, idle)
 
 
 def bursts(used: Scalar, dispersion: Scalar) -> tuple[Scalar, Scalar]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from sweep.kernel import global_roofline, memory, phases
 from sweep.kernel.at_load import AtLoad
 from sweep.kernel.finite_run import FiniteRun
+from sweep.kernel.goodput import goodput
 from sweep.kernel.inflight import Inflight, at_capacity
 from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.operator_table import operator_names
@@ -22,6 +23,7 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.phases import Work
 from sweep.kernel.roofline import slowest
+from sweep.schema.axes import LATENCY_LIMITS
 from sweep.schema.terms import OVERLOADS
 
 
@@ -229,15 +231,21 @@ class Request:
         return Inflight(self.point) if self.point.num_requests is None else FiniteRun(self.point)
 
     @cached_property
-    def max_request_rate(self) -> Scalar:
+    def _plateau(self) -> Scalar:
+        """Requests that one replica completes in a second with every slot taken. [s-1]"""
         found = self._inflight
         if isinstance(found, OpenLoop):
-            return self._where_served(found.max_request_rate)
-        return self._where_served(Inflight(at_capacity(self.point)).steady_rate)
+            return found.max_request_rate
+        return Inflight(at_capacity(self.point)).steady_rate
+
+    @cached_property
+    def max_request_rate(self) -> Scalar:
+        limited = any(getattr(self.point, axis) is not None for axis in LATENCY_LIMITS)
+        return self._where_served(goodput(self.point) if limited else self._plateau)
 
     @cached_property
     def inflight_utilisation(self) -> Scalar:
-        return self._where_served(self._offered_rate / self.max_request_rate)
+        return self._where_served(self._offered_rate / self._plateau)
 
     @property
     def _offered_rate(self) -> Scalar:

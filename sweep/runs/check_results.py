@@ -18,9 +18,13 @@ from sweep.queries.quantile import QUANTILE
 from sweep.runs.open_results import open_directory
 from sweep.runs.run_folder import Directory
 from sweep.schema.axes import AXES, LABELLED
+from sweep.schema.intervals import OF_WAITS
+from sweep.schema.terms import OVERLOADS
 from sweep.schema.variables import VARIABLES, dims_of
 from sweep.specs.seal import fault_of_seal
 
+MAY_BE_ZERO = ("inflight_queue_time", "max_request_rate")
+"""Variables, with the ends of their intervals, that are zero in some deployments that run."""
 CF_TEST = "cf:1.11"
 GLOBAL_ATTRIBUTES = (
     "Conventions",
@@ -210,11 +214,18 @@ def _variable_problems(
 
 
 def _empty_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> list[str]:
-    """List throughputs that are missing or zero although the deployment can run."""
+    """List throughputs that are missing or zero although the deployment can run.
+
+    Times to first token are missing where arrivals exceed the capacity; a wait may be zero, and so
+    may the highest rate within limits.
+    """
     able = "inflight_feasible" if name.startswith("inflight") else "feasible"
     if not VARIABLES[name].masked or able not in dataset or name == able:
         return []
-    runs = (dataset[able] == 1) & (array.isnull() | (array == 0))
+    empty = array.isnull() if name.startswith(MAY_BE_ZERO) else array.isnull() | (array == 0)
+    runs = (dataset[able] == 1) & empty
+    if "inflight_overload" in dataset and name.startswith("inflight"):
+        runs = runs & (dataset["inflight_overload"] != OVERLOADS["arrivals_exceed_capacity"])
     if ("tpot" in name or "per_user" in name) and "osl" in array.dims:
         # The first token is part of the prefill: a single one has no time per output token.
         runs = runs & (array["osl"] > 1)
@@ -233,7 +244,9 @@ def _flag_problems(name: str, array: xr.DataArray) -> list[str]:
 
 def _quantity_problems(name: str, array: xr.DataArray) -> list[str]:
     values = array.values
-    if np.any(values < 0) or np.any(np.isinf(values)):
+    # A server that may not keep up has waits without end.
+    endless = name.removesuffix("_upper") in OF_WAITS and name.endswith("_upper")
+    if np.any(values < 0) or (np.any(np.isinf(values)) and not endless):
         return [f"variable {name} has negative or infinite values"]
     return []
 

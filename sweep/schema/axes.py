@@ -10,7 +10,11 @@ MEMORY_SHARES = ("kv_cache_fraction", "gpu_memory_utilization", "mem_fraction_st
 """Shares of the memory by which an engine sizes its KV cache, alternatives of one another."""
 SERVER = (*MEMORY_SHARES, "reserved_osl", "max_batch_size", "max_num_tokens", "scheduler")
 LOADS = ("num_requests", "concurrency", "request_rate", "burstiness")
+LATENCY_LIMITS = ("max_ttft", "max_ttft_p99", "max_tpot", "max_tpot_p99")
+"""Limits under which the highest rate of arrivals is found."""
 PREFIX = ("prefix_hit_rate", "shared_prefix_tokens")
+SPREADS = ("isl_cv", "osl_cv")
+"""Coefficients of variation of the lengths of requests, whose means are `isl` and `osl`."""
 SPECULATION = ("draft_tokens", "acceptance_rate")
 DENOISING = ("guidance_passes", "denoising_steps")
 LENGTHS = ("context_len", "isl", "osl", "image_size")
@@ -19,7 +23,9 @@ AXES = (
     "batch_size",
     *SERVER,
     *LOADS,
+    *LATENCY_LIMITS,
     *PREFIX,
+    *SPREADS,
     *SPECULATION,
     *DENOISING,
     *LENGTHS,
@@ -28,13 +34,15 @@ OPTIONAL = (
     *LAYOUT[1:],
     *SERVER,
     *LOADS,
+    *LATENCY_LIMITS,
     *PREFIX,
+    *SPREADS,
     *SPECULATION,
     "guidance_passes",
 )
 """Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
 default, no limit, no prompt found in the cache, no draft or no guidance."""
-FROM_ZERO = (*PREFIX, *SPECULATION)
+FROM_ZERO = (*PREFIX, *SPREADS, *SPECULATION)
 """Axes with 0 among their values."""
 REPLICA_GPUS = ("tp", "pp", "dp_attention")
 """Axes whose product is the GPUs of one replica."""
@@ -42,7 +50,7 @@ GPUS = (*REPLICA_GPUS, "dp")
 """Axes whose product is the GPUs of a deployment."""
 LABELLED = ("model", "hardware", "precision", "scheduler", "operator")
 
-AXIS_UNITS = {"request_rate": "s-1"}
+AXIS_UNITS = {"request_rate": "s-1", **dict.fromkeys(LATENCY_LIMITS, "s")}
 """Units of numeric axes that are no counts or shares."""
 
 LONGEST = "longest"
@@ -70,8 +78,14 @@ AXIS_LONG_NAMES = {
     "concurrency": "requests that clients keep open at one replica",
     "request_rate": "requests that arrive at one replica in a second",
     "burstiness": "shape of the gamma distribution of gaps between arrivals",
+    "max_ttft": "largest mean time to first token",
+    "max_ttft_p99": "largest time to first token that 99 % stay below",
+    "max_tpot": "largest mean time per output token",
+    "max_tpot_p99": "largest time between output tokens that 99 % stay below",
     "prefix_hit_rate": "share of the prompt tokens found in the cache",
     "shared_prefix_tokens": "tokens that all prompts begin with",
+    "isl_cv": "coefficient of variation of the input tokens",
+    "osl_cv": "coefficient of variation of the output tokens",
     "draft_tokens": "tokens drafted for each pass of speculative decoding",
     "acceptance_rate": "probability that a drafted token is accepted",
     "guidance_passes": "passes of each image in one denoising step, two with guidance",

@@ -89,6 +89,46 @@ CALIBRATED: dict[str, Judged] = {
         "inflight_extrapolation",
         f"{_OWN}: {_INFLIGHT_RUNS}, of which it is the inverse at a given number of requests.",
     ),
+    **{
+        name: Judged(
+            ("inflight",),
+            "inflight_extrapolation",
+            f"{_OWN}: {_INFLIGHT_RUNS}, of whose time it is the most.",
+        )
+        for name in ("inflight_iteration_latency", "inflight_tpot_p99")
+    },
+    "max_request_rate": Judged(
+        ("inflight",), "inflight_extrapolation", f"{_OWN}: {_INFLIGHT_RUNS}, in requests."
+    ),
+    "inflight_energy_per_output_token": Judged(
+        ("inflight",),
+        "inflight_extrapolation",
+        f"{_OWN}: {_INFLIGHT_RUNS}, whose time it is drawn for; power itself was not measured.",
+    ),
+    **{
+        name: Judged(
+            ("inflight", "first_token"),
+            "inflight_extrapolation",
+            f"{_OWN}: {_INFLIGHT_RUNS} or times to first token of static batches, whichever are "
+            "larger; where requests arrive at a rate a server that is slower by as much also makes "
+            "them wait longer for one another.",
+        )
+        for name in (
+            "inflight_queue_time",
+            "inflight_prefill_time",
+            "inflight_ttft_p50",
+            "inflight_ttft_p90",
+            "inflight_ttft_p99",
+        )
+    },
 }
 """Variables that a calibrated sweep gives an interval."""
+OF_WAITS = (
+    "inflight_ttft",
+    "inflight_queue_time",
+    "inflight_ttft_p50",
+    "inflight_ttft_p90",
+    "inflight_ttft_p99",
+)
+"""Those of them that a wait for other requests is part of."""
 ENDS = ("lower", "upper")

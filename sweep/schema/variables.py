@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from sweep.errors import GridError
 from sweep.schema.axes import (
     CONFIGURATION,
+    LATENCY_LIMITS,
     LAYOUT,
     LENGTHS,
     LOADS,
@@ -18,6 +19,7 @@ from sweep.schema.axes import (
     PREFIX,
     SERVER,
     SPECULATION,
+    SPREADS,
 )
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
@@ -69,9 +71,13 @@ _REQUEST = (*_CELL, *PREFIX, *SPECULATION, "isl", "osl")
 _FOOTPRINT = (*_CELL, "draft_tokens", "guidance_passes", LONGEST)
 _HELD = (
     *("model", "hardware", "precision", *LAYOUT[:4], *SERVER),
-    *("shared_prefix_tokens", "draft_tokens", "isl", "osl"),
+    *("shared_prefix_tokens", "osl_cv", "draft_tokens", "isl", "osl"),
 )
-_INFLIGHT = (*CONFIGURATION, *SERVER, *LOADS, *PREFIX, *SPECULATION, "isl", "osl")
+_INFLIGHT = (*CONFIGURATION, *SERVER, *LOADS, *PREFIX, *SPREADS, *SPECULATION, "isl", "osl")
+_CAPACITY = (
+    *(*CONFIGURATION, *SERVER, "burstiness", *LATENCY_LIMITS),
+    *(*PREFIX, *SPREADS, *SPECULATION, "isl", "osl"),
+)
 _DENOISING = (*_CELL, "guidance_passes", "image_size")
 _IMAGES = (*_CELL, "guidance_passes", "denoising_steps", "image_size")
 _PER_GPU = "Per GPU."
@@ -301,11 +307,12 @@ VARIABLES: dict[str, Variable] = {
         "max_num_tokens in each attention group and pipeline stage.",
     ),
     "max_request_rate": Variable(
-        (*CONFIGURATION, *SERVER, "isl", "osl"),
+        _CAPACITY,
         "s-1",
         "requests per second that one replica can sustain",
         "Requests completed per second with max_concurrency held; at a higher request_rate the "
-        "wait grows without end.",
+        "wait grows without end. Under limits of latencies the highest rate of arrivals that meets "
+        "all of them, 0 if none does.",
         masked=True,
         ancillary=("inflight_feasible",),
     ),
@@ -419,7 +426,8 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "1",
         "load of the server relative to what it can sustain",
-        "request_rate, or the requests completed per second, over max_request_rate.",
+        "request_rate, or the requests completed per second, over those completed with "
+        "max_concurrency held.",
         masked=True,
         ancillary=("inflight_feasible", "inflight_overload"),
     ),
@@ -428,8 +436,8 @@ VARIABLES: dict[str, Variable] = {
         "1",
         "why requests wait for a slot of the server",
         "Each bit is one reason. clients_exceed_capacity: concurrency is above max_concurrency. "
-        "arrivals_exceed_capacity: request_rate is not below max_request_rate, so that the wait "
-        "grows without end; times to first token are missing.",
+        "arrivals_exceed_capacity: request_rate is not below the rate with max_concurrency held, "
+        "so that the wait grows without end; times to first token are missing.",
         flag_masks=tuple(OVERLOADS.items()),
     ),
     "inflight_power": Variable(

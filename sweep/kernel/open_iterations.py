@@ -1,0 +1,112 @@
+"""Iterations of a server whose requests arrive one by one, whatever rate they arrive at."""
+
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sweep.kernel import phases
+from sweep.kernel.inflight import Inflight, at_capacity, prefill_first
+from sweep.kernel.iteration_curve import Curve
+from sweep.kernel.operators.cost import Scalar, is_nothing
+from sweep.kernel.params import Point
+from sweep.kernel.spread import chunks_of
+
+
+class Iterations:
+    """Times of the iterations of one microbatch of one attention group.
+
+    Attributes:
+        point: Model, machine, precision, layout, server and lengths.
+        full: The closed loop with every slot taken.
+        parts: Microbatches of all attention groups. [count]
+        held: Slots of each. [count]
+        steps: Iterations in which a request decodes. [count]
+        fill: Prompts that an iteration has room for. [count]
+        chunks: Iterations that the prefill of a prompt takes. [count]
+        prefill_first: Whether iterations with prompts decode nothing; `None` for no.
+    """
+
+    def __init__(self, point: Point) -> None:
+        """Compute each quantity when it is first read."""
+        self.point = point
+        self.full = Inflight(at_capacity(point))
+        self.parts = point.layout.dp_attention * self.full.microbatches
+        self.held = self.full.cycle.residents
+        self.steps = point.decode_passes
+        self._isl = point.new_tokens
+        self.fill = point.server.max_num_tokens / self._isl
+        self.chunks = jnp.maximum(jnp.ceil(1 / self.fill - 1e-6), 1.0)
+        if point.isl_cv is not None:
+            several = chunks_of(1 / self.fill, point.isl_cv)
+            self.chunks = jnp.where(point.isl_cv > 0, several, self.chunks)
+        self.prefill_first = prefill_first(point)
+
+    def _others(self, sequences: Scalar, prompts: Scalar) -> Scalar:
+        """Time of all but attention with so many sequences and prompts. [s]"""
+        tokens = prompts * self._isl
+        found = self.point.cached_tokens
+        return phases.mixed_latency(
+            self.point,
+            sequences,
+            prompt_tokens=tokens,
+            prompts_ended=prompts,
+            prompts_cached=0.0 if is_nothing(found) else prompts * found,
+        )
+
+    @cached_property
+    def _attention(self) -> tuple[Scalar, Scalar]:
+        """Decode attention of one sequence, and what each further one adds: a straight line. [s]"""
+        one = phases.decode_pass(self.point, 1.0).attention
+        all_held = phases.decode_pass(self.point, self.held).attention
+        return one, (all_held - one) / jnp.maximum(self.held - 1, 1.0)
+
+    def _decode_attention(self, sequences: Scalar) -> Scalar:
+        one, more = self._attention
+        return jnp.minimum(sequences, 1.0) * one + jnp.maximum(sequences - 1, 0.0) * more
+
+    @cached_property
+    def _prompt_attention(self) -> Scalar:
+        """Attention and scans of one prompt, all its chunks. [s]"""
+        each = phases.prefill_attention_latency(
+            self.point, sequences=1.0, chunk=self._isl / self.chunks, chunks=self.chunks
+        )
+        return self.chunks * each
+
+    def iteration(self, sequences: Scalar, prompts: Scalar) -> Scalar:
+        """Time of an iteration. [s]
+
+        Args:
+            sequences: Sequences that decode in it. [count]
+            prompts: Prompts in it; less than 1 for a chunk of one. [count]
+        """
+        if self.prefill_first is not None:
+            sequences = jnp.where(self.prefill_first & (prompts > 0), 0.0, sequences)
+        others = self._others(sequences, prompts)
+        return others + self._decode_attention(sequences) + prompts * self._prompt_attention
+
+    @cached_property
+    def curve(self) -> Curve:
+        """Times of iterations over the sequences and prompts in them."""
+        nodes = self.held ** jnp.asarray([0.0, 1 / 3, 2 / 3, 1.0])
+        fewest = jnp.asarray(1 / self.chunks)
+        prompts = jnp.stack([fewest, jnp.maximum(self.fill, fewest)])
+        over_nodes = jax.vmap(self._others, (0, None))
+        over_both = jax.vmap(over_nodes, (None, 0))
+        times: Array = jnp.asarray(over_both(nodes, jnp.stack([jnp.zeros(()), *prompts])))
+        extra = times[1:] - times[:1] + prompts[:, None] * self._prompt_attention
+        extra = jnp.maximum(extra, 0.0)
+        alone = times[0] + jax.vmap(self._decode_attention)(nodes)
+        if self.prefill_first is not None:
+            only = jax.vmap(lambda number: self.iteration(0.0, number))(prompts)
+            extra = jnp.where(self.prefill_first, jnp.asarray(only)[:, None] - alone[None], extra)
+        return Curve(
+            nodes=nodes,
+            times=alone,
+            prompts=prompts,
+            extras=extra,
+            fill=self.fill,
+            chunks=self.chunks,
+            prefill_first=self.prefill_first,
+        )
