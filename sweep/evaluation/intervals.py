@@ -33,6 +33,18 @@ class Table(NamedTuple):
     values: Array
 
 
+class Arrivals(NamedTuple):
+    """Figures of requests that arrive at a rate, from which their waits grow.
+
+    Attributes:
+        utilisation: Share of the time that the server is busy. [1]
+        prefill_time: Time of a request's own prefill. [s]
+    """
+
+    utilisation: Any
+    prefill_time: Any
+
+
 def interval_tables(grid: Resolved, calibration: Calibration, dtype: np.dtype[Any]) -> Tables:
     """Tables from which `ends` makes the intervals and flags of every cell of a grid.
 
@@ -102,18 +114,6 @@ def ends(
         slower = jnp.where(is_long, beyond, within)
         found[f"{name}_{end}"] = interval_end(name, values[name], slower, arrivals)
     return found
-
-
-class Arrivals(NamedTuple):
-    """Figures of requests that arrive at a rate, from which their waits grow.
-
-    Attributes:
-        utilisation: Share of the time that the server is busy. [1]
-        prefill_time: Time of a request's own prefill. [s]
-    """
-
-    utilisation: Any
-    prefill_time: Any
 
 
 def interval_end(name: str, value: Any, slower: Any, arrivals: Arrivals | None) -> Any:
