@@ -15,7 +15,7 @@ from server_simulation import Setting, iteration_seconds, settings, simulate, sp
 
 from sweep.engines.calibration_file import load_calibration
 from sweep.errors import SpecError
-from sweep.evaluation.intervals import end_of
+from sweep.evaluation.intervals import Arrivals, interval_end
 from sweep.grid.grid import Grid
 from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.inflight import Inflight, prefill_first_cycle, slot_wait
@@ -235,11 +235,11 @@ def test_an_interval_of_a_wait_is_that_of_a_slower_server(used: float, width: fl
         return service * utilisation / (2 * (1 - utilisation)) if utilisation < 1 else np.inf
 
     found = {"inflight_ttft": times(used, 2.0) + 2, "inflight_queue_time": times(used, 2.0)}
-    found |= {"inflight_prefill_time": 2.0, "inflight_utilisation": used}
     slower = np.exp(width)
     wait = times(used * slower, 2 * slower)
     for name, expected in (("inflight_ttft", wait + 2 * slower), ("inflight_queue_time", wait)):
-        assert float(end_of(found, name, slower)) == pytest.approx(expected, rel=1e-4)
+        found_end = float(interval_end(name, found[name], slower, Arrivals(used, 2.0)))
+        assert found_end == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_rate_towards_none_is_one_client() -> None:

@@ -24,8 +24,6 @@ Tables = dict[str, "Table"]
 LONG = BEYOND["beyond_length"]
 """Bit of the one flag that lengths decide."""
 _BEYOND = ".beyond"
-ARRIVALS = ".arrivals"
-"""Table that a grid with a `request_rate` has."""
 
 
 class Table(NamedTuple):
@@ -33,6 +31,18 @@ class Table(NamedTuple):
 
     axes: tuple[str, ...]
     values: Array
+
+
+class Arrivals(NamedTuple):
+    """Figures of requests that arrive at a rate, from which their waits grow.
+
+    Attributes:
+        utilisation: Share of the time that the server is busy. [1]
+        prefill_time: Time of a request's own prefill. [s]
+    """
+
+    utilisation: Any
+    prefill_time: Any
 
 
 def interval_tables(grid: Resolved, calibration: Calibration, dtype: np.dtype[Any]) -> Tables:
@@ -62,18 +72,9 @@ def interval_tables(grid: Resolved, calibration: Calibration, dtype: np.dtype[An
             tables[_of_length(mask, axis)] = Table((axis,), np.broadcast_to(bits, grid.sizes[axis]))
     for name, (end, sign) in product(judged, zip(ENDS, (-1, 1), strict=True)):
         for intervals, which in ((within, ""), (beyond, _BEYOND)):
-            widths = _widest(grid, name, dims, intervals.halfwidth(name, dtype))
-            tables[f"{name}_{end}{which}"] = _table(dims, np.exp(sign * widths))
-    if "request_rate" in grid.numbers:
-        tables[ARRIVALS] = Table((), np.ones((), dtype))
+            width = _widest(dims, intervals.halfwidth(name, dtype), grid.dims(name))
+            tables[f"{name}_{end}{which}"] = _table(dims, np.exp(sign * width))
     return tables
-
-
-def _widest(grid: Resolved, name: str, dims: Sequence[str], widths: Array) -> Array:
-    """Half-widths of a variable: the widest over axes that make no difference to it. [1]"""
-    own = grid.dims(name)
-    rest = [place for place, dim in enumerate(dims[: widths.ndim]) if dim not in own]
-    return np.asarray(widths.max(axis=tuple(rest), keepdims=True))
 
 
 def _table(dims: Sequence[str], array: Array) -> Table:
@@ -81,54 +82,55 @@ def _table(dims: Sequence[str], array: Array) -> Table:
     return Table(axes, array.reshape([size for size in array.shape if size > 1]))
 
 
+def _widest(dims: Sequence[str], widths: Array, own: Sequence[str]) -> Array:
+    """The widest over axes that make no difference to a variable."""
+    others = [position for position, dim in enumerate(dims) if dim not in own]
+    widest: Array = widths.max(tuple(others), keepdims=True)
+    return widest
+
+
 def _of_length(mask: str, axis: str) -> str:
     return f"{mask}.{axis}"
 
 
-def ends(values: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+def ends(
+    values: Mapping[str, Any], tables: Mapping[str, Any], arrivals: Arrivals | None = None
+) -> dict[str, Any]:
     """Flags and intervals of the variables of one cell.
 
     Args:
         values: The variables.
         tables: The tables of `interval_tables` at this cell.
+        arrivals: Figures of requests that arrive at a rate, if they do.
     """
     judged = [name for name in CALIBRATED if name in values]
     found: dict[str, Any] = {}
-    lengths: dict[str, Any] = {}
     for mask in _masks(judged):
-        given = [tables[key] for axis in LENGTHS if (key := _of_length(mask, axis)) in tables]
-        lengths[mask] = reduce(or_, given, np.int8(0))
-        found[mask] = tables[mask] | lengths[mask]
+        lengths = [tables[key] for axis in LENGTHS if (key := _of_length(mask, axis)) in tables]
+        found[mask] = reduce(or_, lengths, tables[mask])
     for name, end in product(judged, ENDS):
         within, beyond = tables[f"{name}_{end}"], tables[f"{name}_{end}{_BEYOND}"]
-        is_long = (lengths[CALIBRATED[name].mask] & np.int8(LONG)) != 0
+        is_long = (found[CALIBRATED[name].mask] & np.int8(LONG)) != 0
         slower = jnp.where(is_long, beyond, within)
-        arriving = ARRIVALS in tables
-        found[f"{name}_{end}"] = end_of(values, name, slower) if arriving else values[name] * slower
+        found[f"{name}_{end}"] = interval_end(name, values[name], slower, arrivals)
     return found
 
 
-def end_of(values: Mapping[str, Any], name: str, slower: Any) -> Any:
-    """End of an interval under arrivals at a rate: that of a server so many times as slow.
+def interval_end(name: str, value: Any, slower: Any, arrivals: Arrivals | None) -> Any:
+    """End of an interval: the value of a server that takes `slower` times as long for everything.
 
-    Its utilisation ρ is as many times as high, and waits, which grow as ρ/(1 − ρ), grow as much
-    more: without end where it no longer keeps up.
-
-    Args:
-        values: Variables of one cell, with utilisation and times of the prefill.
-        name: One of them.
-        slower: Time of everything over that of the prediction. [1]
+    At a given rate of arrivals its utilisation ρ is as many times as high, and waits, which grow as
+    ρ/(1 − ρ), grow as much more: without end where it no longer keeps up.
     """
-    value = values[name]
-    if name not in OF_WAITS:
+    if arrivals is None or name not in OF_WAITS:
         return value * slower
-    used = values["inflight_utilisation"]
+    used = arrivals.utilisation
     left = 1 - used * slower
     longer = jnp.where(left > 0, slower * (1 - used) / jnp.where(left > 0, left, 1.0), jnp.inf)
-    waits = value if name == "inflight_queue_time" else value - values["inflight_prefill_time"]
-    waits = jnp.maximum(waits, 0.0)
+    waits = value if name == "inflight_queue_time" else value - arrivals.prefill_time
+    waits = jnp.where(waits > 0, waits, 0.0)
     # No wait is no wait, however long others take.
-    waited = jnp.where(waits > 0, jnp.where(waits > 0, waits, 1.0) * longer * slower, 0.0)
+    waited = jnp.where(waits > 0, waits * longer * slower, 0.0)
     return (value - waits) * slower + waited
 
 

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from sweep.errors import SchemaError
-from sweep.evaluation.intervals import ends
+from sweep.evaluation.intervals import Arrivals, ends
 from sweep.evaluation.outer_product import Spread, outer_product
 from sweep.evaluation.packing import unpacked
 from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.schema.axes import AXES
+from sweep.schema.intervals import OF_WAITS
 from sweep.schema.variables import COMPUTED, VARIABLES
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
@@ -76,10 +77,18 @@ def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
         point = Point(**given, factors=Factors(**factor_values))
         request = Request(point, keep_infeasible=keep_infeasible)
         values = {name: _stored(getattr(request, name), name) for name in computed}
-        found = {**values, **ends(values, table_values)} if table_values else values
+        if not table_values:
+            return values
+        found = {**values, **ends(values, table_values, _arrivals(request, names))}
         return {name: found[name] for name in names}
 
     return one_cell
+
+
+def _arrivals(request: Request, names: tuple[str, ...]) -> Arrivals | None:
+    if request.point.request_rate is None or not set(OF_WAITS) & set(names):
+        return None
+    return Arrivals(request.inflight_utilisation, request.inflight_prefill_time)
 
 
 def _axes_of_leaves(

@@ -15,7 +15,6 @@ from sweep.kernel.operator_table import operator_names
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.schema.axes import AXES
-from sweep.schema.intervals import OF_WAITS
 from sweep.schema.variables import COMPUTED, VARIABLES, dims_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -136,9 +135,6 @@ def resolve(grid: Grid, catalog: Catalog) -> Resolved:
     wanted = dict.fromkeys(grid.variables)
     extras = [extra for name in wanted for extra in VARIABLES[name].ancillary]
     extras += [more for name in extras for more in VARIABLES[name].ancillary]
-    if grid.request_rate is not None and not wanted.keys().isdisjoint(OF_WAITS):
-        # Of which the ends of their intervals are made.
-        extras += ["inflight_utilisation", "inflight_prefill_time"]
     wanted |= dict.fromkeys(extra for extra in extras if extra in COMPUTED)
     resolved = Resolved(
         models=tuple((spec, read_model(spec)) for spec in models),

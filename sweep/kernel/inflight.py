@@ -50,7 +50,7 @@ class Inflight:
         concurrency: Requests that one replica holds. [count]
         clients: Requests that clients keep open at it, those it cannot hold included. [count]
         prefill_first: Whether iterations with prompts decode nothing; `None` for no.
-        staggered: Whether requests of a closed loop start one at a time; `None` for no.
+        staggered: Whether requests of one length start one at a time; `None` for no.
         apart: Whether requests of varied lengths start and end one by one; `None` for no.
     """
 
@@ -82,17 +82,16 @@ class Inflight:
         if self.staggered is not None:
             if self.prefill_first is not None:
                 self.staggered = self.staggered & ~self.prefill_first
-            apart = staggered_cycle(*sizes)
-            self.cycle = jax.tree.map(partial(jnp.where, self.staggered), apart, self.cycle)
+            one_by_one = staggered_cycle(*sizes)
+            self.cycle = jax.tree.map(partial(jnp.where, self.staggered), one_by_one, self.cycle)
         if self.prefill_first is not None:
-            first = prefill_first_cycle(*sizes[:4])
-            self.cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, self.cycle)
+            choose = partial(jnp.where, self.prefill_first)
+            self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
         deviation, self.apart = stay_deviation(point), None
         if deviation is not None:
             self.apart = deviation >= LEAST_SPREAD
             if self.staggered is not None:
-                # Requests that start one at a time do so whatever their lengths.
-                self.apart = self.apart & ~self.staggered
+                self.staggered = self.staggered & ~self.apart
             self.cycle = jax.tree.map(
                 partial(jnp.where, self.apart), self._varied(sizes), self.cycle
             )
@@ -175,8 +174,8 @@ class Inflight:
         waits = self.front_end + self.cycle.waited * self.lump_latency
         if self.staggered is None:
             return waits
-        apart = wait_to_start(self.cycle, self._alone.latency, self.lump_latency)
-        return waits + jnp.where(self.staggered, apart, 0.0)
+        others = wait_to_start(self.cycle, self._alone.latency, self.lump_latency)
+        return waits + jnp.where(self.staggered, others, 0.0)
 
     @cached_property
     def queue_time(self) -> Scalar:

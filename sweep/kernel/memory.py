@@ -216,12 +216,11 @@ def max_concurrency(point: Point) -> Scalar:
     """
     server, layout = point.server, point.layout
     limit = jnp.minimum(server.max_batch_size, _sequences_within(point, server.max_num_tokens))
-    outputs = point.length("osl")
+    outputs = server.reserved_osl * point.factors.reserved_output * point.length("osl")
     if point.osl_cv is not None:
         # Long outputs stay longer: of the requests held at any time more are long.
         outputs = outputs * (1 + point.osl_cv**2)
-    share = server.reserved_osl * point.factors.reserved_output
-    reserved = point.length("isl") + share * outputs
+    reserved = point.length("isl") + outputs
     cache = cache_memory(point)
     if point.shared_prefix_tokens is not None:
         shared = jnp.minimum(point.shared_prefix_tokens, point.length("isl") - 1)

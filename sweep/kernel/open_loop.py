@@ -285,7 +285,7 @@ class OpenLoop:
 
         def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
             middle = (ends[0] + ends[1]) / 2
-            more = self._share_later(middle) > 1 - share
+            more = self._share_of_later(middle) > 1 - share
             return jnp.where(more, middle, ends[0]), jnp.where(more, ends[1], middle)
 
         ends = jnp.zeros(()), (start + width).max() + 8 * self._waits[1]
@@ -298,17 +298,17 @@ class OpenLoop:
         Args:
             time: A time to first token. [s]
         """
-        return self._share_later(time - self._front_end)
+        longer = self._share_of_later(time - self._front_end)
+        return jnp.where(self.stable, longer, 1.0)
 
-    def _share_later(self, time: Scalar) -> Scalar:
-        """The same without the front end."""
+    def _share_of_later(self, time: Scalar) -> Scalar:
+        """Share of the requests that are longer in the server until their first token. [1]"""
         start, width, weight = self._served
         waits, mean = self._waits
         passed = jnp.clip(time - start, 0.0, width)
         decayed = jnp.exp(-jnp.maximum(time - start - width, 0.0) / mean)
         tail = decayed * -jnp.expm1(-passed / mean) * mean
-        longer = jnp.sum(weight * (1 - passed / width + waits * tail / width))
-        return jnp.where(self.stable, longer, 1.0)
+        return jnp.sum(weight * (1 - passed / width + waits * tail / width))
 
     @cached_property
     def _waits(self) -> tuple[Scalar, Scalar]:
