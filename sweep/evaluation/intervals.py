@@ -105,12 +105,15 @@ def ends(
     """
     judged = [name for name in CALIBRATED if name in values]
     found: dict[str, Any] = {}
+    lengths: dict[str, Any] = {}
     for mask in _masks(judged):
-        lengths = [tables[key] for axis in LENGTHS if (key := _of_length(mask, axis)) in tables]
-        found[mask] = reduce(or_, lengths, tables[mask])
+        given = [tables[key] for axis in LENGTHS if (key := _of_length(mask, axis)) in tables]
+        lengths[mask] = reduce(or_, given, jnp.int8(0))
+        found[mask] = tables[mask] | lengths[mask]
     for name, end in product(judged, ENDS):
         within, beyond = tables[f"{name}_{end}"], tables[f"{name}_{end}{_BEYOND}"]
-        is_long = (found[CALIBRATED[name].mask] & np.int8(LONG)) != 0
+        # The mask may vary over axes that make no difference to the variable; lengths do not.
+        is_long = (lengths[CALIBRATED[name].mask] & np.int8(LONG)) != 0
         slower = jnp.where(is_long, beyond, within)
         found[f"{name}_{end}"] = interval_end(name, values[name], slower, arrivals)
     return found
