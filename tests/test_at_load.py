@@ -74,6 +74,12 @@ def test_drafts_and_hits_move_power() -> None:
     assert drafts["inflight_power"] != plain["inflight_power"]
 
 
+def test_power_is_known_where_no_sequence_decodes_beside_a_prompt() -> None:
+    idle = {"request_rate": 1e-9, "draft_tokens": 2, "acceptance_rate": 0.6}
+    found = price(("inflight_power",), model("llama"), TOY, FP16, isl=96, osl=40, **idle)
+    assert float(found["inflight_power"]) == pytest.approx(0.12 * (TOY.tdp_w or 0))
+
+
 def test_an_unknown_rated_power_leaves_power_unknown() -> None:
     found = answers(machine=hardware(tdp_w=None))
     assert found["inflight_power"] != found["inflight_power"]

@@ -1,6 +1,6 @@
 """Explain one cell: time by operator and resource, memory, and the effect of each resource."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.decisions.iterations import ITERATIONS, iterations, share_of_iterations
 from sweep.decisions.memory_parts import memory_parts
 from sweep.decisions.operator_breakdown import (
     HOST,
@@ -19,6 +18,7 @@ from sweep.decisions.operator_breakdown import (
     mean_context,
     sum_by_name,
 )
+from sweep.decisions.server_breakdown import break_down_server
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.errors import GridError
 from sweep.evaluation.numpy_cell import computed
@@ -27,6 +27,7 @@ from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
 from sweep.kernel.block import Block
 from sweep.kernel.elasticity import RESOURCES, elasticities, sequences_that_fit
+from sweep.kernel.inflight import Inflight
 from sweep.kernel.operator_table import operator_names
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
@@ -112,7 +113,7 @@ class Phase:
     """A prefill of the whole batch or one decode step of it, or an iteration of a server.
 
     Attributes:
-        name: `prefill` or `decode_step`, or one of `ITERATIONS`.
+        name: `prefill` or `decode_step`, or one of `SERVER_PHASES`.
         tokens: Tokens that each sequence attends to at its end. [count]
         parts: Operators in the order they first run, then the host.
         times: Share of the iterations of a server that are of this kind. [1]
@@ -245,14 +246,13 @@ def _iterations(
     (_, blocks), context = one.models[0], mean_context(isl, osl)
 
     def of_each(point: Point) -> dict[str, Any]:
-        parts = iterations(point, context)
-        by_kind: dict[str, Any] = {kind: _summed(blocks, each) for kind, each in parts.items()}
-        return {**by_kind, "lumps": share_of_iterations(point)}
+        by_kind = {name: _summed(blocks, each) for name, each in break_down_server(point).items()}
+        return {**by_kind, "lumps": Inflight(point).cycle.lumps}
 
     with _float64():
         found = computed(of_each, _cell(one, numbers, calibration))
     lumps = float(found["lumps"])
-    shares = dict(zip(ITERATIONS, (lumps, 1 - lumps), strict=True))
+    shares = {"prompt_iteration": lumps, "decode_iteration": 1 - lumps}
     return tuple(
         _phase(kind, context, blocks, found[kind], share)
         for kind, share in shares.items()
@@ -282,26 +282,19 @@ def _phase(
 def _by_operator(point: Point) -> dict[str, dict[str, jax.Array]]:
     """Amounts by operator, in the order of `operator_names`, and the host's time, by phase."""
     blocks = point.model.blocks
-    return {name: _summed(blocks, [amounts]) for name, amounts in break_down(point).items()}
+    return {name: _summed(blocks, amounts) for name, amounts in break_down(point).items()}
 
 
-def _summed(blocks: Sequence[Block], parts: Sequence[Amounts]) -> dict[str, jax.Array]:
-    """Amounts by operator of parts of a phase that run after one another."""
-
-    def total(rows: Callable[[Amounts], jax.Array]) -> jax.Array:
-        first, *others = (sum_by_name(blocks, rows(part)) for part in parts)
-        return sum(others, start=first)
-
-    def of(name: str) -> jax.Array:
-        return total(lambda part: getattr(part, name))
-
+def _summed(blocks: Sequence[Block], amounts: Amounts) -> dict[str, jax.Array]:
     def bound_by(index: int) -> jax.Array:
-        return total(lambda part: jnp.where(part.bound == index, part.seconds, 0.0))
+        seconds = jnp.where(amounts.bound == index, amounts.seconds, 0.0)
+        return sum_by_name(blocks, seconds)
 
+    names = ("spent", "flops", "memory_bytes", "network_bytes")
     return {
-        **{name: of(name) for name in ("spent", "flops", "memory_bytes", "network_bytes")},
+        **{name: sum_by_name(blocks, getattr(amounts, name)) for name in names},
         "bound": jax.vmap(slowest)(*map(bound_by, range(len(BOUNDS)))),
-        "host": jnp.asarray(sum(part.seconds[-1] for part in parts)),
+        "host": amounts.seconds[-1],
     }
 
 

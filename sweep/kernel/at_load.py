@@ -131,14 +131,17 @@ class AtLoad:
     def _attention_busy(self, sequences: Scalar) -> Busy:
         point = self.point
         step = phases.server_step(point, point.pass_tokens, sequences, decoding=True)
-        return self._busy(step, lambda name: OPERATORS[name].attention is not None)
+        return self._busy(step, _attends)
 
     def _draft_busy(self, sequences: Scalar) -> Busy:
         if self.point.draft_tokens is None:
             return NOT_BUSY
+        draft, alone = self.point.model.draft, self.served.cycle.decoding_alone
         step = phases.server_step(self.point, 1.0, sequences, decoding=True)
-        drafted = self._busy(step, lambda _: True, self.point.model.draft)
-        return drafted * self.point.draft_tokens
+        decoding = phases.server_step(self.point, 1.0, alone, decoding=True)
+        # Attention is proportional to the sequences, of which an iteration may have none.
+        attention = self._busy(decoding, _attends, draft) * (sequences / alone)
+        return (self._busy(step, _without_past, draft) + attention) * self.point.draft_tokens
 
     def _busy(
         self,
@@ -160,9 +163,13 @@ class AtLoad:
         return total
 
 
+def _attends(name: str) -> bool:
+    return OPERATORS[name].attention is not None
+
+
 def _without_past(name: str) -> bool:
-    return OPERATORS[name].attention is None
+    return not _attends(name)
 
 
 def _with_past(name: str) -> bool:
-    return OPERATORS[name].attention is not None or OPERATORS[name].state is not None
+    return _attends(name) or OPERATORS[name].state is not None
