@@ -92,20 +92,22 @@ def resource_seconds(
             factors.expert_half_rows * cost.expert_row_flops, cost.tensor_flops
         )
     alone = is_nothing(cost.network_span)
-    # Rates are multiplied, once for each accelerator; a quotient would be taken at every point.
-    software = factors.software
+    # Once for each accelerator: a quotient would be taken at every point. Rates are not multiplied
+    # by the share, since one that is infinite would have no derivative by it.
+    times = 1 / factors.software
 
     def computing(tensor_flops: Scalar) -> Scalar:
-        return _slowest(
-            _seconds(tensor_flops, peak * software),
-            _seconds(cost.vector_flops, hardware.vector_rate * software),
-            _seconds(cost.special_ops, hardware.special_rate * software),
+        slowest_unit = _slowest(
+            _seconds(tensor_flops, peak),
+            _seconds(cost.vector_flops, hardware.vector_rate),
+            _seconds(cost.special_ops, hardware.special_rate),
         )
+        return slowest_unit * times
 
     compute = computing(tensor_flops)
     full = tensor_flops is cost.tensor_flops
     return Seconds(
-        memory=reduce(add, rated) / (hardware.bandwidth * software) if rated else 0.0,
+        memory=reduce(add, rated) / hardware.bandwidth * times if rated else 0.0,
         compute=compute,
         communication=0.0 if alone else network_seconds(cost, hardware, factors),
         unhidden=factors.unhidden,
