@@ -74,6 +74,7 @@ def test_drafts_and_hits_move_power() -> None:
     assert drafts["inflight_power"] != plain["inflight_power"]
 
 
+@pytest.mark.slow
 def test_power_is_known_where_no_sequence_decodes_beside_a_prompt() -> None:
     idle = {"request_rate": 1e-9, "draft_tokens": 2, "acceptance_rate": 0.6}
     found = price(("inflight_power",), model("llama"), TOY, FP16, isl=96, osl=40, **idle)
@@ -117,6 +118,7 @@ def served(**numbers: float) -> dict[str, float]:
         return {name: float(getattr(found, name)) for name in FIGURES}
 
 
+@pytest.mark.slow
 def test_at_a_low_rate_hits_and_drafts_save_what_they_save_one_client() -> None:
     one = served(**HITS_AND_DRAFTS, concurrency=1)
     seldom = served(**HITS_AND_DRAFTS, request_rate=1e-6)
@@ -128,12 +130,14 @@ def test_at_a_low_rate_hits_and_drafts_save_what_they_save_one_client() -> None:
     assert seldom["inflight_tpot"] < plain["inflight_tpot"]
 
 
+@pytest.mark.slow
 def test_hits_of_none_and_no_drafts_leave_arrivals_as_they_are() -> None:
     rate = {"request_rate": 5.0}
     without = {"prefix_hit_rate": 0.0, "draft_tokens": 0, "acceptance_rate": 0.0}
     assert served(**without, **rate) == pytest.approx(served(**rate), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_power_grows_with_the_rate_up_to_that_of_a_full_server() -> None:
     rates = [served(**HITS_AND_DRAFTS, request_rate=rate) for rate in (0.1, 1.0, 10.0, 1e5)]
     powers = [found["inflight_power"] for found in rates]

@@ -388,7 +388,7 @@ def foreign(draw: Any, base: xr.Dataset) -> xr.Dataset:
             attributes[key] = draw(st.sampled_from(ATTRIBUTES))
         elif kind == "drop":
             attributes.pop(key, None)
-        elif kind == "values" and name in dataset.data_vars:
+        elif kind == "values" and name in dataset.data_vars and dataset[name].dtype.kind in "fiu":
             scale = draw(st.sampled_from([0.0, -1.0, np.nan, np.inf, 1e30]))
             dataset[name] = dataset[name].astype(float) * scale
         elif kind == "remove" and name in dataset.variables:

@@ -25,6 +25,7 @@ from sweep.schema.axes import (
     CONFIGURATION,
     DENOISING,
     LABELLED,
+    LATENCY_LIMITS,
     LENGTHS,
     LOADS,
     LONGEST,
@@ -32,6 +33,7 @@ from sweep.schema.axes import (
     PREFIX,
     SERVER,
     SPECULATION,
+    SPREADS,
 )
 from sweep.schema.variables import COMPUTED, VARIABLES, dims_of
 from sweep.specs.catalog import Catalog
@@ -413,7 +415,7 @@ def test_dims_stand_in_the_order_of_the_axes() -> None:
 def test_every_axis_has_a_long_name() -> None:
     assert set(AXIS_LONG_NAMES) == {*AXES, "operator"}
     assert set(LABELLED) <= {*AXES, "operator"}
-    server = {*SERVER, *LOADS, *PREFIX, *SPECULATION}
+    server = {*SERVER, *LOADS, *LATENCY_LIMITS, *PREFIX, *SPREADS, *SPECULATION}
     others = {"batch_size", *DENOISING, *LENGTHS}
     assert set(CONFIGURATION) | server | others == set(AXES)
 

@@ -199,6 +199,7 @@ def test_wild_rows_move_no_determined_parameter_by_more_than_its_error(seed: int
     assert set(pulled.set_aside) >= set(hit[np.abs(plain.errors[hit]) < 0.3])
 
 
+@pytest.mark.slow
 def test_what_is_wildly_off_is_named_and_pulls_no_more() -> None:
     plain, wild = fit_of(table().measured), table().measured.copy()
     hit = [3, 50, 77]
@@ -390,22 +391,36 @@ def test_half_the_width_holds_nine_in_ten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "width"),
+    ("count", "width", "of_groups"),
     [
         # Nine tenths of eleven are ten of ten rows, nine tenths of twenty eighteen of nineteen.
-        (10, 10.0),
-        (19, 1 + 18 * 18 / 19),
+        (10, 10.0, 9.0),
+        (19, 1 + 18 * 18 / 19, 18.0),
         # Nine tenths of thirty-two are 28.8: 29 of 31.
-        (31, 1 + 30 * 29 / 31),
-        (3, 3.0),
+        (31, 1 + 30 * 29 / 31, 28.0),
+        (3, 3.0, 3.0),
     ],
 )
-def test_one_more_row_than_was_seen_is_within_the_width(count: int, width: float) -> None:
+def test_one_more_row_than_was_seen_is_within_the_width(
+    count: int, width: float, of_groups: float
+) -> None:
     errors = np.arange(1.0, count + 1)
     assert conformal_halfwidth(-errors) == pytest.approx(width)
-    # Of that many groups of ten rows each, alike within: the same of groups.
+    # Of that many groups of ten rows each, alike within: nine tenths of all rows, if not few.
     labels = np.repeat(np.arange(count), 10)
-    assert conformal_halfwidth(np.repeat(errors, 10), labels) == pytest.approx(width)
+    assert conformal_halfwidth(np.repeat(errors, 10), labels) == pytest.approx(of_groups)
+
+
+@pytest.mark.parametrize("count", [9, 14, 30])
+def test_nine_of_ten_rows_of_a_new_group_are_within_the_width(count: int) -> None:
+    random, rows, inside = np.random.default_rng(1), 20, []
+    labels = np.repeat(np.arange(count), rows)
+    for _ in range(300):
+        bias, deviation = random.normal(0, 0.5, count + 1), np.exp(random.normal(0, 0.5, count + 1))
+        errors = random.normal(bias[:, None], deviation[:, None], (count + 1, rows))
+        width = conformal_halfwidth(errors[:-1].ravel(), labels)
+        inside.append(np.mean(np.abs(errors[-1]) <= width))
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.025)
 
 
 def test_intervals_hold_as_often_in_groups_of_wide_errors_as_in_others() -> None:

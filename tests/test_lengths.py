@@ -222,6 +222,7 @@ def dense(count: int, seed: int) -> list[Setting]:
     return [each for each in settings(3 * count, seed) if each.name == "llama-3.1-8b"][:count]
 
 
+@pytest.mark.slow
 def test_clients_of_varied_lengths_wait_as_in_a_simulation() -> None:
     check_closed(dense(6, seed=17))
 

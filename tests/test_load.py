@@ -75,6 +75,7 @@ def check_closed(count: int, seed: int) -> None:
     assert tpot[0] < 0.01 and tpot[1] < 0.1
 
 
+@pytest.mark.slow
 def test_clients_wait_as_in_a_simulation() -> None:
     check_closed(30, seed=3)
 
@@ -193,6 +194,7 @@ def check_open(servers: int, seed: int, bars: dict[str, float], shape: float | N
 MEDIANS = {"mean": 0.05, "p50": 0.05, "p99": 0.25, "tpot": 0.03, "latency": 0.05}
 
 
+@pytest.mark.slow
 def test_arrivals_wait_as_in_a_simulation() -> None:
     check_open(10, 5, MEDIANS)
 
@@ -303,11 +305,13 @@ def test_every_limit_has_a_case() -> None:
     assert set(LATENCY_OF) == set(LATENCY_LIMITS)
 
 
+@pytest.mark.slow
 def test_no_limit_leaves_the_plateau() -> None:
     plateau = served(concurrency=32)["output_throughput"] / 20
     assert goodput() == pytest.approx(plateau, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LATENCY_OF)
 def test_the_highest_rate_within_a_limit_has_the_latency_of_the_limit(limit: str) -> None:
     plateau = goodput()
@@ -319,6 +323,7 @@ def test_the_highest_rate_within_a_limit_has_the_latency_of_the_limit(limit: str
     assert goodput(**{limit: 0.99 * alone}) == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(1e-6, 1e-2), min_size=2, max_size=2))
 @hypothesis_settings(max_examples=8, deadline=None)
 def test_a_wider_limit_allows_no_lower_rate(limits: list[float]) -> None:
@@ -419,6 +424,7 @@ def check_runs(servers: int, seed: int) -> None:
         assert spread([e[name] for e in errors])[0] < bar, name
 
 
+@pytest.mark.slow
 def test_runs_wait_as_in_a_simulation() -> None:
     check_runs(12, seed=11)
 
@@ -519,6 +525,7 @@ def first_errors(setting: Setting) -> dict[str, float]:
     return {name: float(found[name]) / value - 1 for name, value in measured.items()}
 
 
+@pytest.mark.slow
 def test_prompts_first_are_served_as_in_a_simulation() -> None:
     with jax.enable_x64(True):
         errors = [first_errors(each) for each in settings(20, seed=8)]

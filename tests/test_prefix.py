@@ -27,6 +27,7 @@ def answers(names, spec=None, **numbers: float) -> dict[str, float]:
     return {name: float(value) for name, value in priced.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["deepseek_v3"])
 @pytest.mark.parametrize("axis", ["prefix_hit_rate", "shared_prefix_tokens"])
 def test_nothing_found_is_as_without(family: str, axis: str) -> None:

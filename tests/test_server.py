@@ -175,6 +175,7 @@ def test_one_request_alone_is_a_static_batch_of_one(family: str, pp: int) -> Non
         assert alone["request_latency"] == pytest.approx(float(static.e2e_latency))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "mixtral", "deepseek_v3", "gemma2"])
 def test_with_room_for_all_prompts_a_cycle_is_a_static_batch(family: str) -> None:
     numbers = {"isl": 90, "osl": 20, "max_num_tokens": 32 * 90}

@@ -165,6 +165,7 @@ VARIABLES = ("ttft", "tpot", "e2e_latency", "output_throughput", "energy_per_out
 OF_A_SERVER = ("inflight_ttft", "inflight_tpot", "inflight_output_throughput", "max_concurrency")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", LIGHT)
 def test_nothing_drafted_is_as_without(family: str) -> None:
     spec = model(family)
@@ -173,6 +174,7 @@ def test_nothing_drafted_is_as_without(family: str) -> None:
     assert idle == answers(names, spec, **numbers)
 
 
+@pytest.mark.slow
 def test_a_rejected_draft_only_costs() -> None:
     # In flight chance moves waits of prompts from the first token to later ones: whole requests.
     for name in ("tpot", "inflight_request_latency"):

@@ -23,7 +23,6 @@ from factories import UNEVEN, hardware, model, precision, shipped
 from model_families import keys_of
 
 import sweep
-from calibration.files import sealed
 from calibration.fit.priors import BOUNDS
 from sweep.cli.print_tables import print_table
 from sweep.decisions.compare import compare
@@ -793,6 +792,7 @@ def test_figures_that_no_machine_has_are_refused(figure, value) -> None:
 def edited(**changes: object) -> dict[str, Any]:
     """The shipped calibration of vLLM with some keys replaced: `settings__software={…}`."""
     found = read_mapping(ROOT / "configs/calibrations/vllm.yaml")
+    del found["seal"]
     for key, value in changes.items():
         *path, last = key.split("__")
         at = found
@@ -865,16 +865,15 @@ def test_every_factor_has_a_range_that_contains_its_ideal_value() -> None:
 def test_a_calibration_with_a_seal_is_refused_when_it_was_changed(tmp_path) -> None:
     """Comments and layout may change, and a file without a seal may be edited."""
     path, chance = tmp_path / "mine.yaml", random.Random(3)
-    plain = (ROOT / "configs/calibrations/vllm.yaml").read_text()
-    text = sealed(plain)
+    text = (ROOT / "configs/calibrations/vllm.yaml").read_text()
     path.write_text(text)
     assert load_calibration(path) == load_calibration(ROOT / "configs/calibrations/vllm.yaml")
-    content = re.search(r"value: 0\.6", text)
-    assert content is not None
-    path.write_text(text.replace("value: 0.6", "value: 0.7", 1))
+    changed_text = re.sub(r"value: [0-9.]+", "value: 0.7654", text, count=1)
+    assert changed_text != text
+    path.write_text(changed_text)
     with pytest.raises(SpecError, match="delete the line 'seal'"):
         load_calibration(path)
-    path.write_text(plain.replace("value: 0.6", "value: 0.7", 1))
+    path.write_text(re.sub(r"^seal: .*\n", "", changed_text, flags=re.MULTILINE))
     assert load_calibration(path) is not None
     path.write_text(text.replace("# Value,", "# Number,"))
     assert load_calibration(path) is not None

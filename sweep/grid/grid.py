@@ -31,6 +31,7 @@ Names = Field(min_length=1)
 Integers = Sequence[int | str] | Mapping[str, Any]
 """Integers of an axis, in a form that `axis_forms.expand_axis` reads. [count]"""
 Numbers = Sequence[float]
+Variation = Sequence[float] | Mapping[str, float]
 NOT_GIVEN: Any = ...
 """Value of a key that is left out, for which its default counts."""
 
@@ -151,8 +152,14 @@ class Grid(Spec):
         concurrency: Integers | None = NOT_GIVEN,
         request_rate: Numbers | None = NOT_GIVEN,
         burstiness: Numbers | None = NOT_GIVEN,
+        max_ttft: Numbers | None = NOT_GIVEN,
+        max_ttft_p99: Numbers | None = NOT_GIVEN,
+        max_tpot: Numbers | None = NOT_GIVEN,
+        max_tpot_p99: Numbers | None = NOT_GIVEN,
         prefix_hit_rate: Numbers | None = NOT_GIVEN,
         shared_prefix_tokens: Integers | None = NOT_GIVEN,
+        isl_cv: Variation | None = NOT_GIVEN,
+        osl_cv: Variation | None = NOT_GIVEN,
         draft_tokens: Integers | None = NOT_GIVEN,
         acceptance_rate: Numbers | None = NOT_GIVEN,
         draft_model: str | ModelSpec | None = NOT_GIVEN,

@@ -20,7 +20,8 @@ SHARES = (0.05, 0.5, 0.95)
 SCENARIOS = {
     "static_batch": "static batches",
     "inflight": "servers",
-    "first_token": "times to first token",
+    "inflight_ttft": "times to first token of servers",
+    "first_token": "times to first token of static batches",
 }
 COLUMNS = {
     "rows": "rows",
