@@ -39,8 +39,10 @@ SETUP = (
     r"\. \S+/bin/activate",
     r"(\S+/)?python -m (pytest|benchmarks\.\w+)( .+)?",
     r"(\S+/)?sphinx-build .+",
+    r"python sweep_on_slurm\.py",
 )
-"""Commands that install, test, measure or build, and are no use of the programs."""
+"""Commands that install, test, measure or build, and are no use of the programs; and a page's own
+script, a block of Python on the same page."""
 BY_NAME = {
     "--scheduler": "needs a cluster",
     "explore --port": "serves a page until it is interrupted",

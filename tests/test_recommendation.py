@@ -654,6 +654,20 @@ def test_the_front_shows_intervals_and_flags() -> None:
     assert (heights.min(), heights.max()) == (800.0, 1300.0)
 
 
+def test_a_long_front_is_printed_in_even_steps() -> None:
+    # Points bunch where users get little, as with many loads; the ends are always shown.
+    per_user = np.concatenate([np.linspace(5, 10, 90), np.linspace(11, 115, 14)])
+    long = pd.DataFrame({"per_user": per_user[::-1]})
+    heading, shown = advice.front_shown(long)
+    assert "12 of 104 points" in heading
+    assert "--json" in heading
+    np.testing.assert_allclose(shown["per_user"], np.linspace(115, 5, 12), atol=4)
+    assert {5.0, 115.0} <= set(shown["per_user"])
+    heading, shown = advice.front_shown(long.head(12))
+    assert len(shown) == 12
+    assert "of 12" not in heading
+
+
 @pytest.mark.slow
 def test_nothing_meets_the_limits_with_exit_status_1(call) -> None:
     code, out, err = call(*ASKED, "--max-tpot", 1e-4)

@@ -141,7 +141,8 @@ MANIFESTS = ("kubernetes", "dynamo")
 @click.option(
     "--front",
     is_flag=True,
-    help="Also print the Pareto front of throughput per user and per GPU.",
+    help="Also print the Pareto front of throughput per user and per GPU, a dozen points at most; "
+    "--json has all.",
 )
 @click.option(
     "--disaggregated",
@@ -345,8 +346,9 @@ def recommend(
         click.echo(recommend_text.sentence(found))
         _print_ranks(recommend_text.rows(found, shown, elasticities))
         if front:
-            click.echo("Pareto front of output tokens per second per user and per GPU:")
-            _print_ranks(recommend_text.rows(found, found.front))
+            heading, points = recommend_text.front_shown(found.front)
+            click.echo(heading)
+            _print_ranks(recommend_text.rows(found, points))
         for note in recommend_notes.notes(found):
             click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED

@@ -27,6 +27,8 @@ SCORES: dict[By, str] = {
     "dollar": "output tokens per dollar",
     "watt": "output tokens per joule of rated power",
 }
+MOST_OF_FRONT = 12
+"""Largest number of points of a front that are printed. [count]"""
 
 
 def refusal(found: Recommendation) -> str:
@@ -205,6 +207,29 @@ def rows(
         key for key in (shown[0] if shown else ()) if any(_is_known(row[key]) for row in shown)
     ]
     return [{key: _plain_value(row[key]) for key in known} for row in shown]
+
+
+def front_shown(front: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    """The heading of a printed front, and its rows: a dozen at most.
+
+    Args:
+        front: All points, with `per_user` [tokens/s].
+
+    Returns:
+        The heading, with the number of points if some are left out, and the points nearest to
+        equal steps of throughput per user, from the lowest to the highest, in the front's order.
+    """
+    heading = "Pareto front of output tokens per second per user and per GPU"
+    if len(front) <= MOST_OF_FRONT:
+        return f"{heading}:", front
+    per_user = front["per_user"].to_numpy(float)
+    steps = np.linspace(per_user.min(), per_user.max(), MOST_OF_FRONT)
+    nearest = np.abs(per_user[:, None] - steps).argmin(axis=0)
+    shown = front.iloc[np.unique(nearest)]
+    return (
+        f"{heading}, {len(shown)} of {len(front):,} points (--json has all, -o draws all):",
+        shown,
+    )
 
 
 def _replicated(demand: Demand) -> bool:
