@@ -1,10 +1,12 @@
 """The command line as a whole: one spelling for each option, help by task, shell completion."""
 
+import gc
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import click
@@ -255,3 +257,17 @@ def test_a_table_in_a_pipe_has_a_row_in_one_line(monkeypatch, capsys) -> None:
         "h100-sxm-80gb" in line and "memory size" in line
         for line in capsys.readouterr().out.splitlines()
     )
+
+
+def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_sent_again(monkeypatch) -> None:
+    from sweep.cli.launch import send_again
+
+    def interrupted(*_: object) -> None:
+        gc.callbacks.remove(interrupted)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "unraisablehook", send_again)
+    gc.callbacks.append(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gc.collect()
+        time.sleep(30)

@@ -18,6 +18,8 @@ USAGE_ERROR, CHECK_FAILED, INTERRUPTED = 2, 1, 130
 TERMINATED = 128 + signal.SIGTERM
 LONGEST_LINE = 1500
 """Longest line of an error. [character]"""
+AGAIN_S = 1e-3
+"""Wait before a signal that a callback swallowed is sent again. [s]"""
 
 
 class Terminated(KeyboardInterrupt):
@@ -47,6 +49,7 @@ def launch(command: click.Command, program: str) -> None:
     warnings.showwarning = warn
     _open_streams()
     before = _raise_when_terminated()
+    sys.unraisablehook = send_again
     try:
         with command.make_context(program, sys.argv[1:]) as context:
             code = command.invoke(context)
@@ -82,6 +85,7 @@ def launch(command: click.Command, program: str) -> None:
             raise
         code = report(f"{error}; check the file and the environment", USAGE_ERROR)
     finally:
+        sys.unraisablehook = sys.__unraisablehook__
         if before is not None:
             signal.signal(signal.SIGTERM, before)
     sys.exit(code if isinstance(code, int) else 0)
@@ -118,6 +122,20 @@ def _raise_when_terminated() -> Any:
         raise Terminated
 
     return signal.signal(signal.SIGTERM, terminate)
+
+
+def send_again(ignored: "sys.UnraisableHookArgs") -> None:
+    """Send a signal again that arrived where exceptions are ignored.
+
+    JAX runs a callback whenever Python collects garbage; Ctrl-C in it would have no effect.
+    """
+    if not issubclass(ignored.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    number = signal.SIGTERM if issubclass(ignored.exc_type, Terminated) else signal.SIGINT
+    later = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+    later.daemon = True
+    later.start()
 
 
 def printable(text: str) -> str:
