@@ -111,6 +111,21 @@ def length_or_question(
     )
 
 
+def read_mean_lengths(report: Report, completed: float) -> None:
+    """Enter the mean lengths of requests from the tokens of all, or ask for them.
+
+    Args:
+        report: The report, with the keys that vLLM and SGLang share.
+        completed: Requests that were completed. [count]
+    """
+    for column, key, said in (
+        ("isl", "total_input_tokens", "input"),
+        ("osl", "total_output_tokens", "output"),
+    ):
+        tokens = report.keys.positive_or_none(key)
+        length_or_question(report, column, key, tokens and tokens / completed, said)
+
+
 def ask_concurrency(report: Report, key: str) -> None:
     """Require the requests kept open, if the report states neither them nor a rate."""
     columns = report.columns

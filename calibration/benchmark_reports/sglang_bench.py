@@ -9,8 +9,8 @@ from calibration.benchmark_reports.report import (
     arrive,
     ask_hardware,
     ask_tp,
-    length_or_question,
     name_model,
+    read_mean_lengths,
 )
 from calibration.benchmark_reports.vllm_bench import read_latencies
 from sweep.specs.catalog import Catalog
@@ -44,12 +44,7 @@ def read_sglang_bench(keys: Keys, catalog: Catalog) -> list[Report]:
         foreign=["speculative decoding"] if keys.get("accept_length") else [],
         at_once=limit is None,
     )
-    for column, key, said in (
-        ("isl", "total_input_tokens", "input"),
-        ("osl", "total_output_tokens", "output"),
-    ):
-        tokens = keys.positive_or_none(key)
-        length_or_question(report, column, key, tokens and tokens / completed, said)
+    read_mean_lengths(report, completed)
     read_latencies(report, ("ttft",))
     report.figures["tpot"] = keys.seconds("mean_tpot_ms") or _per_later_token(report)
     rate = keys.get("request_rate")

@@ -9,8 +9,8 @@ from calibration.benchmark_reports.report import (
     arrive,
     ask_hardware,
     ask_tp,
-    length_or_question,
     name_model,
+    read_mean_lengths,
 )
 from sweep.errors import SpecError
 from sweep.specs.catalog import Catalog
@@ -43,12 +43,7 @@ def read_vllm_bench(keys: Keys, catalog: Catalog) -> list[Report]:
         foreign=["speculative decoding"] if "spec_decode_num_drafts" in keys.data else [],
         at_once=limit is None,
     )
-    for column, key, said in (
-        ("isl", "total_input_tokens", "input"),
-        ("osl", "total_output_tokens", "output"),
-    ):
-        tokens = keys.positive_or_none(key)
-        length_or_question(report, column, key, tokens and tokens / completed, said)
+    read_mean_lengths(report, completed)
     read_latencies(report, ("ttft", "tpot"))
     _read_arrivals(report, limit)
     if completed < prompts:
