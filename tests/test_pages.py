@@ -29,6 +29,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "shared").mkdir()
     for name, value in pages.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
