@@ -308,7 +308,7 @@ def test_every_limit_has_a_case() -> None:
 @pytest.mark.slow
 def test_no_limit_leaves_the_plateau() -> None:
     plateau = served(concurrency=32)["output_throughput"] / 20
-    assert goodput() == pytest.approx(plateau, rel=1e-12)
+    assert goodput() == plateau
 
 
 @pytest.mark.slow

@@ -115,9 +115,10 @@ def output_of(positional: Path | None, output: Path | None) -> Path:
     Raises:
         UsageError: It is given twice or not at all.
     """
-    if (positional is None) == (output is None):
+    given = [path for path in (positional, output) if path is not None]
+    if len(given) != 1:
         raise click.UsageError("give one file to write, by -o FILE")
-    return output or positional  # type: ignore[return-value]  # one of them is given
+    return given[0]
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
