@@ -16,6 +16,7 @@ from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import load_calibration
 from sweep.errors import SpecError
 from sweep.html_report.calibration_quality import calibration_of
+from sweep.specs import files
 from sweep.specs.catalog import current_catalog
 
 ROOT = Path(__file__).parent.parent
@@ -46,8 +47,13 @@ def relabelled(whole_file: Path, path: Path, **labels: str) -> Path:
 def test_a_label_that_is_a_path_is_not_opened(axis, whole_file, pipe, call, tmp_path, monkeypatch):
     label = f"{pipe} 0123" if axis == "efficiency" else str(pipe)
     path = relabelled(whole_file, tmp_path / "theirs.nc", **{axis: label})
-    opened = []
-    monkeypatch.setattr("sweep.specs.files.read_text", lambda path, *_: opened.append(path) or "{}")
+    opened, read = [], files.read_text
+
+    def read_all_but_the_pipe(path: Path, *most: int) -> str:
+        opened.append(path)
+        return "{}" if path == pipe else read(path, *most)
+
+    monkeypatch.setattr(files, "read_text", read_all_but_the_pipe)
     names = {"model": ["x"], "hardware": ["x"], "precision": ["x"], axis: [str(pipe)]}
     SpecsByName.of(names, current_catalog())
     with sweep.open_results(path) as results:
