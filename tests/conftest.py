@@ -5,14 +5,13 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jax
 import pytest
-import xarray as xr
 from filelock import FileLock
-from hypothesis import settings
-from jaxtyping import install_import_hook
-from runtime_types import MODULES
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Call = Callable[..., tuple[int, str, str]]
 """Runs the command: exit status, standard output and error."""
@@ -23,9 +22,28 @@ COMPILED_FAST = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_
 """Flags with which XLA compiles kernels that run a few times: it takes half the time."""
 os.environ.setdefault("XLA_FLAGS", COMPILED_FAST)
 
-install_import_hook(MODULES, "runtime_types.checker")
-settings.register_profile("sweep", deadline=None, derandomize=True, max_examples=25)
-settings.load_profile("sweep")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare a process that runs tests; the one that only hands them out loads nothing heavy."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    from hypothesis import settings
+    from jaxtyping import install_import_hook
+    from runtime_types import MODULES
+
+    install_import_hook(MODULES, "runtime_types.checker")
+    settings.register_profile("sweep", deadline=None, derandomize=True, max_examples=25)
+    settings.load_profile("sweep")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check the types of arguments and results in tests of the modules that are checked."""
+    import jaxtyping
+    from runtime_types import CHECKED_IN
+
+    checks = item.path.stem.removeprefix("test_") in CHECKED_IN
+    jaxtyping.config.jaxtyping_disable = not checks
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -38,6 +56,8 @@ def no_folders_of_the_user() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def strict_arrays() -> Iterator[None]:
     """No implicit widening of types, no implicit broadcasting over new axes."""
+    import jax
+
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
 
@@ -96,18 +116,18 @@ def once(tmp_path_factory, worker_id: str) -> Once:
 
 
 @pytest.fixture(scope="session")
-def wide64(once: Once) -> xr.Dataset:
+def wide64(once: Once) -> "xr.Dataset":
     """Every variable over a few shipped models and machines, in float64."""
     return pickled(once, "float64")
 
 
 @pytest.fixture(scope="session")
-def wide32(once: Once) -> xr.Dataset:
+def wide32(once: Once) -> "xr.Dataset":
     """The same in float32."""
     return pickled(once, "float32")
 
 
-def pickled(once: Once, dtype: str) -> xr.Dataset:
+def pickled(once: Once, dtype: str) -> "xr.Dataset":
     """A wide sweep, compiled once."""
     from factories import wide_sweep
 

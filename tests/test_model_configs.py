@@ -327,6 +327,7 @@ def test_an_empty_list_of_sizes_is_refused(family: str, fact: str) -> None:
         read_blocks({**keys_of(family), key: []}, "some.json")
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.sampled_from(EVERY_FAMILY), st.data())
 def test_a_malformed_config_is_one_error_of_one_line(family: str, data: st.DataObject) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 import jax
-import jaxtyping
 import pages
 import pytest
 
@@ -36,9 +35,8 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_runs(page: Path, folder: Path, monkeypatch) -> None:
+def test_a_page_runs(page: Path, folder: Path) -> None:
     # As a user runs it, without the stricter arrays of the other tests.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         pages.run_page(page)
     assert Path.cwd() == folder
@@ -101,7 +99,10 @@ def test_the_list_of_variables_tells_all_of_each(monkeypatch) -> None:
         assert all(f"`{dim}`" in entry for dim in variable.dims if dim != LONGEST)
 
 
-@pytest.mark.parametrize("kind", ["hardware", "models", "precisions", "sweeps"])
+@pytest.mark.parametrize(
+    "kind",
+    ["hardware", pytest.param("models", marks=pytest.mark.slow), "precisions", "sweeps"],
+)
 def test_the_catalog_page_lists_every_shipped_entry(kind: str, monkeypatch) -> None:
     monkeypatch.syspath_prepend(DOCS / "extensions")
     lists = pytest.importorskip("catalog_lists")
