@@ -13,6 +13,7 @@ import pytest
 import sweep
 from sweep.schema.axes import AXES, LONGEST
 from sweep.schema.variables import VARIABLES
+from sweep.specs.catalog import default_catalog
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -28,7 +29,10 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "shared").mkdir()
     for name, value in pages.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("COLUMNS", raising=False)
+    for name in pages.OF_A_SHELL:
+        monkeypatch.delenv(name, raising=False)
+    # Names are looked up in the files, not in what an earlier test has left in memory.
+    default_catalog.cache_clear()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -83,6 +87,20 @@ def test_an_output_is_what_was_printed(shown: str, right: bool, folder: Path) ->
         return
     with pytest.raises(AssertionError):
         pages.run_page(page)
+
+
+@pytest.fixture
+def narrow_shell(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+
+def test_a_page_prints_the_same_in_any_shell(narrow_shell, folder: Path) -> None:
+    page, row = folder / "page.md", {"one": "a" * 24, "two": "b" * 24}
+    text = "from sweep.cli.print_tables import print_table"
+    text = f"```python\n{text}\nprint_table([{row}])\n```\n\n"
+    page.write_text(f"{text}```output\none two … {row['one']} {row['two']}\n```\n", "utf-8")
+    assert pages.run_page(page) == 2
 
 
 def test_the_glossary_has_every_axis() -> None:
