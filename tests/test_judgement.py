@@ -216,6 +216,7 @@ def test_what_is_wildly_off_is_named_and_pulls_no_more() -> None:
     assert "excluded as outliers (more than 10 × the noise): row 0, row 1, row 2 and 2 more" in said
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_where_lapack_finds_no_singular_values() -> None:
     plain, solvers = fit_of(table().measured), []
 
@@ -741,6 +742,7 @@ def test_a_fit_with_ranges_survives_its_file(tmp_path: Path) -> None:
     assert again.digest == calibration().digest
 
 
+@pytest.mark.slow
 def test_a_row_that_is_not_of_the_calibration_says_so() -> None:
     mine = calibration(engine="tensorrt-llm")
     given = {"concurrency": 64, "osl": 500, "engine": "tensorrt-llm", "engine_version": "1.0.0"}
