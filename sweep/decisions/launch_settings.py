@@ -39,8 +39,6 @@ class LaunchSettings:
         replicas: Servers that share the load. [count]
         server: Limits and shares of one server.
         held: Requests that one server holds; the mean, rounded up, of those that arrive. [count]
-        rate: Requests that arrive at it in a second; 0 for clients that keep `held` open. [s-1]
-        burstiness: Shape of the gaps between arrivals. [1]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
         cached: Share of the prompt tokens found in the cache. [1]
@@ -56,6 +54,8 @@ class LaunchSettings:
         free_share: Share for the KV cache of the memory that weights and activations leave. [1]
         calibration: Name of the calibration, or `ideal`.
         answer: The prediction in words, one line each.
+        rate: Requests that arrive at it in a second; 0 for clients that keep `held` open. [s-1]
+        burstiness: Shape of the gaps between arrivals. [1]
     """
 
     model: ModelSpec
@@ -67,8 +67,6 @@ class LaunchSettings:
     replicas: int
     server: Server
     held: int
-    rate: float
-    burstiness: float
     isl: int
     osl: int
     cached: float
@@ -82,6 +80,8 @@ class LaunchSettings:
     free_share: float
     calibration: str
     answer: tuple[str, ...]
+    rate: float = 0.0
+    burstiness: float = 1.0
 
     @property
     def stage_gpus(self) -> int:

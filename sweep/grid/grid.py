@@ -56,8 +56,8 @@ class Grid(Spec):
         kv_cache_fraction: Shares of the free memory that the KV cache may take. [1]
         gpu_memory_utilization: Shares of the whole memory that the engine may take. [1]
         mem_fraction_static: Shares of the memory for weights and KV cache. [1]
-        kept_context: Shares of the tokens behind a window or chunk that the cache keeps: 1 for whole
-            pages of windowed layers, 0 for none. [1]
+        kept_context: Shares of the tokens behind a window or chunk that the cache keeps: 1 for
+            full pages of windowed layers, 0 for none. [1]
         reserved_osl: Shares of the output tokens reserved on admission, or `max_utilization` and
             `guaranteed_no_evict`. [1]
         max_batch_size: Sequences in one iteration of a server. [count]
