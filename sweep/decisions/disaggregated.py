@@ -130,7 +130,7 @@ def first_token_at(prefill: Instance, rate: float) -> float:
     it. Where n take longer than nΔ, by α, and n + 1 less than (n + 1)Δ, by β, batches of n and of
     n + 1 alternate: a batch begins α later after an arrival than the one before if that has n, and
     β earlier if it has n + 1. That is an exchange of two intervals, a rotation of [−β, α), so that
-    beginnings are uniform on it [1]. Prompts so seldom that each is computed alone do not wait. Where
+    beginnings are uniform on it [1]. Prompts so seldom that each is computed alone do not wait. If
     a batch takes exactly as long as its prompts take to arrive, or is as large as can be, it may
     begin at any time between arrivals: prompts wait for half of it.
 
