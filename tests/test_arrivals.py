@@ -10,7 +10,7 @@ from factories import shipped
 
 import sweep
 from sweep.decisions.arrivals import highest_rate, with_waits
-from sweep.decisions.deployment_sweep import sweep_deployments
+from sweep.decisions.deployment_sweep import memory_share, sweep_deployments
 from sweep.decisions.deployments import Offer
 from sweep.decisions.explain import explain
 from sweep.decisions.launch_commands import launch_script
@@ -63,8 +63,8 @@ def swept(rates: list[float], machine: str, tp: int, **axes: Any):
         precision=["fp16"],
         tp=[tp],
         request_rate=rates,
-        gpu_memory_utilization=[0.9],
         variables=[*names, "max_request_rate"],
+        **memory_share(load_calibration("vllm")),
         **LENGTHS,
         **axes,
     )
