@@ -15,8 +15,8 @@ for prompts before it; its own iterations then carry prompts that arrived beside
   point and the closed loop with every slot taken.
 - Percentiles: a mixture of uniform distributions for the running iteration and companions, and an
   exponential tail for waits.
-- Bursts: waits as in GI/D/1; the renewal function of the gaps says how many others of the same burst
-  come before a request, in its own iterations, and while it decodes.
+- Bursts: waits as in GI/D/1; the renewal function of the gaps says how many others of the same
+  burst come before a request, in its own iterations, and while it decodes.
 
 References:
     [1] Wolff, "Poisson Arrivals See Time Averages", Operations Research 30(2), 1982.
