@@ -45,6 +45,8 @@ class Fit:
         vector: Logarithms of the parameters.
         predicted: Logarithm of the prediction of every row, fitted or not.
         errors: Logarithm of predicted over measured, NaN where nothing was measured.
+        settled: The same after the step that is left to the minimum, linearised: the search ends
+            where the cost hardly changes, which is not where its slope is 0.
         fitted: Indices of the fitted rows.
         slopes: Derivatives of the predictions by the parameters.
         sensitivities: Derivatives of the predictions by the logarithm of each factor. [1]
@@ -60,6 +62,7 @@ class Fit:
     vector: Array
     predicted: Array
     errors: Array
+    settled: Array
     fitted: Array
     slopes: Any
     sensitivities: Array
@@ -100,6 +103,7 @@ def solve(
     *,
     max_evaluations: int = 60,
     starts: int = 1,
+    start: Array | None = None,
     minimiser: Callable[..., Any] = damped_least_squares,
 ) -> Fit:
     """Fit the free parameters of `design` to some of the rows.
@@ -120,11 +124,13 @@ def solve(
         row_weights: Weight of every row. [1]
         max_evaluations: Highest number of steps of each start. [count]
         starts: Number of starts. [count]
+        start: Logarithms of all parameters to start from, in place of the priors.
         minimiser: Solver of the least squares, with the arguments of SciPy's `least_squares`.
     """
     problem = _Problem(forward, design, measured, np.asarray(fitted), row_weights, minimiser)
+    drawn = _starts(design, starts) if start is None else [start[design.free]]
     with threadpool_limits(1, user_api="blas"):
-        found = [problem.minimise(each, max_evaluations, NEAR) for each in _starts(design, starts)]
+        found = [problem.minimise(each, max_evaluations, NEAR) for each in drawn]
         best = min(found, key=lambda result: float(result.cost))
         reviewed: list[Any] = []
         while len(reviewed) < REVIEWS and (problem.set_aside(best.x) or not reviewed):
@@ -200,8 +206,17 @@ class _Problem:
         """Derivatives of the residuals by the free parameters."""
         figures, slopes, _ = self.evaluate(self.whole(part))
         _, steepness = _robust(self.plain(figures))
-        by_row = _weighed(slopes[self.places].toarray()[:, self.free], steepness * self.scale)
-        return np.vstack([by_row, np.diag(1 / self.design.widths[self.free])])
+        rows, widths = len(self.places), self.design.widths[self.free]
+        found = np.zeros((rows + len(widths), len(widths)))
+        self._weighed_slopes(slopes, steepness * self.scale).toarray(out=found[:rows])
+        np.fill_diagonal(found[rows:], 1 / widths)
+        return found
+
+    def _weighed_slopes(self, slopes: Any, weights: Array) -> Any:
+        """Derivatives of the fitted rows by the free parameters, times the weights of the rows."""
+        own = slopes[self.places][:, self.free]
+        own.data = _weighed(own.data, np.repeat(weights, np.diff(own.indptr)))
+        return own
 
     def set_aside(self, part: Array) -> bool:
         """Exclude outliers, and report whether the excluded rows changed."""
@@ -259,11 +274,15 @@ class _Problem:
         """Assemble the fit that ended at `vector`."""
         figures, slopes, sensitivities = self.evaluate(vector)
         weights = self.scale / np.sqrt(1 + self.plain(figures) ** 2) ** 0.5
-        information = _weighed(slopes[self.places].toarray()[:, self.free], weights)
+        information = self._weighed_slopes(slopes, weights).toarray()
         prior = np.diag(1 / self.design.widths[self.free] ** 2)
         known = information.T @ information
         bend = np.linalg.inv(known + prior)
         errors = figures - self.measured
+        departures = (vector - self.design.centres)[self.free] / self.design.widths[self.free] ** 2
+        downhill = information.T @ _weighed(errors[self.places], weights) + departures
+        step = np.zeros(len(vector))
+        step[self.free] = bend @ downhill
         determined = float(np.trace(bend @ known))
         noise = noise_of(errors[self.places], self.evidence, determined)
         return Fit(
@@ -271,6 +290,7 @@ class _Problem:
             vector=vector,
             predicted=figures,
             errors=errors,
+            settled=errors - slopes @ step,
             fitted=self.places,
             slopes=slopes,
             sensitivities=sensitivities,
@@ -303,11 +323,10 @@ def noise_of(errors: Array, evidence: Array, determined: float) -> float:
     return float(np.sqrt((found + EXPECTED_ROWS * NOISE**2) / (rows + EXPECTED_ROWS)))
 
 
-def _weighed(rows: Array, weights: Array) -> Array:
-    """Rows times their weights; 0 where the weight is 0, even for a row that is not finite."""
-    by_row = weights.reshape(-1, *(1 for _ in rows.shape[1:]))
+def _weighed(numbers: Array, weights: Array) -> Array:
+    """Numbers times their weights; 0 where the weight is 0, even for one that is not finite."""
     with np.errstate(invalid="ignore"):
-        return np.where(by_row == 0, 0.0, rows * by_row)
+        return np.where(weights == 0, 0.0, numbers * weights)
 
 
 def _robust(plain: Array) -> tuple[Array, Array]:
