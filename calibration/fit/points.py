@@ -28,8 +28,8 @@ from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 T = TypeVar("T")
 UNSTATED = (
-    *("reserved_osl", "gpu_memory_utilization", "mem_fraction_static", "scheduler"),
-    "concurrency",
+    *("reserved_osl", "kept_context", "gpu_memory_utilization", "mem_fraction_static"),
+    *("scheduler", "concurrency"),
 )
 """Settings of a server that no row states as they are."""
 ENDLESS = 1e9
