@@ -1,0 +1,169 @@
+"""Keeps compiled functions in files, so that a later process neither traces nor lowers them.
+
+JAX looks its own cache up by the program that tracing and lowering make, which takes longer than
+loading it. Here a file is looked up by everything that determines the program: the code of this
+package, versions, the processor, settings of JAX and XLA, and types of the arguments.
+
+A file contains machine code: whoever can write it can run code, as with JAX's cache around it.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from sweep.files.atomic import replacing
+from sweep.specs.seal import SEAL_LENGTH, fault_of_seal, seal
+
+FOLDER = "llm-sweep-functions"
+"""Folder of the store, inside JAX's cache."""
+MOST_FILES = 256
+"""Functions that are kept: those used last. [count]"""
+DETERMINING = ("jax", "jaxlib", "numpy", "equinox")
+"""Packages that determine a compiled function, besides this one."""
+UNRELATED = ("JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS")
+"""Environment variables of JAX that do not determine a function."""
+
+_folders: list[Path] = []
+"""The folder of this process, if it has one."""
+
+
+def keep_functions_in(folder: Path) -> None:
+    """Let this process keep its compiled functions in a folder, which need not exist."""
+    _folders[:] = [folder]
+
+
+class StoredFunction:
+    """A function compiled by `jax.jit` whose executables are kept in files.
+
+    It is called as the function is. Without a folder, with several devices or with others than
+    processors, JAX calls the function itself.
+    """
+
+    def __init__(self, function: Any, name: str, results: Any) -> None:
+        """Start without any executable.
+
+        Args:
+            function: The result of `jax.jit`.
+            name: Everything that determines it beside the code of this package.
+            results: A pytree of the structure of its results.
+        """
+        self._function, self._name = function, name
+        self._results = jax.tree.structure(results)
+        self._compiled: dict[Any, Any] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function."""
+        if not _folders:
+            return self._function(*arguments)
+        return self.compiled(*arguments)(*arguments)
+
+    def compiled(self, *arguments: Any) -> Any:
+        """The executable for arguments of these shapes and types."""
+        leaves, tree = jax.tree.flatten(arguments)
+        types = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+        key = tree, types, bool(jax.config.jax_enable_x64)
+        if key not in self._compiled:
+            self._compiled[key] = self._found(key, arguments)
+        return self._compiled[key]
+
+    def _found(self, key: Any, arguments: Any) -> Any:
+        devices = jax.local_devices()
+        if not _folders or [device.platform for device in devices] != ["cpu"]:
+            return self._function.lower(*arguments).compile()
+        tree, *types = key
+        text = "\n".join((surroundings(), self._name, str(tree), repr(types)))
+        path = _folders[0] / hashlib.sha256(text.encode()).hexdigest()
+        found = _load(path, jax.tree.structure((arguments, {})), self._results)
+        if found is None:
+            with _without_jax_cache():
+                found = self._function.lower(*arguments).compile()
+            _save(found, path)
+        return found
+
+
+@cache
+def surroundings() -> str:
+    """Everything that determines compiled functions, apart from the functions."""
+    settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("JAX_", "XLA_")) and name not in UNRELATED
+    }
+    versions = [f"{name} {version(name)}" for name in DETERMINING]
+    return repr((_code(), sys.version, versions, _processor(), sorted(settings.items())))
+
+
+def _code() -> str:
+    """Digest of the modules of this package."""
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package)}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    """Name and abilities of the processor, for which XLA compiles."""
+    found = [platform.system(), platform.machine(), str(os.cpu_count())]
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+        found += sorted(set(re.findall(r"^(?:model name|flags|Features)\s*:.*$", text, re.M)))
+    return "\n".join(found)
+
+
+def _load(path: Path, arguments: Any, results: Any) -> Any:
+    """The executable of a file; `None` if there is none, or it is damaged or of no use here."""
+    from jax.experimental.serialize_executable import deserialize_and_load
+
+    try:
+        if fault_of_seal(path, needed=True):
+            return None
+        content = path.read_bytes()[:-SEAL_LENGTH]
+        os.utime(path)
+        return deserialize_and_load(content, arguments, results)
+    except Exception:
+        return None
+
+
+def _save(compiled: Any, path: Path) -> None:
+    """Write an executable; where that is impossible, the next process compiles it again."""
+    from jax.experimental.serialize_executable import serialize
+
+    with suppress(Exception):
+        content, _, _ = serialize(compiled)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+            seal(temporary)
+        _remove_oldest(path.parent)
+
+
+def _remove_oldest(folder: Path) -> None:
+    kept = sorted(folder.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime_ns)
+    for path in kept[:-MOST_FILES]:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _without_jax_cache() -> Iterator[None]:
+    """Let JAX compile: an executable that its cache returns cannot be written again."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
