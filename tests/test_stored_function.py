@@ -67,7 +67,7 @@ def test_what_determines_a_function_determines_its_file(folder, monkeypatch) -> 
     call(twice(traced), VALUE)
     call(twice(traced, name="other"), VALUE)
     call(twice(traced), VALUE[:3])
-    call(twice(traced), VALUE.astype(np.int32))
+    call(twice(traced), VALUE.astype(np.float16))
     with jax.enable_x64(True):
         call(twice(traced), VALUE.astype(np.float64))
     surroundings.cache_clear()
@@ -140,7 +140,7 @@ def test_a_stored_kernel_has_the_same_bits(folder, monkeypatch) -> None:
         batch_size=[1, 8],
         isl=[16, 99],
         osl=[5],
-        variables=["ttft", "tpot", "bound", "feasible"],
+        variables=["ttft", "tpot", "feasible", "infeasible_reason"],
     )
     plan = make_plan(resolve(grid, current_catalog()))
 

@@ -11,8 +11,9 @@ from sweep.decisions.deployments import Deployments, numbers
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import Row, recorded_calibration, records
 from sweep.engines.calibration_file import Calibration
-from sweep.evaluation.single_cell import cell
+from sweep.evaluation.single_cell import bare_cell
 from sweep.evaluation.stored_function import StoredFunction
+from sweep.kernel.block import Block
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
@@ -25,47 +26,43 @@ def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[
         found: The answer.
         frame: Some rows of it.
     """
-    calibration = recorded_calibration(found.deployments.calibration)
+    given = found.deployments
+    calibration = recorded_calibration(given.calibration)
+    spec = given.specs.models.get(given.model)
+    if spec is None or isinstance(calibration, str):
+        return [{} for _ in range(len(frame))]
+    blocks = read_model(spec)
     each: list[dict[str, float]] = []
     for row in records(frame):
-        point = (
-            None if isinstance(calibration, str) else _point(found.deployments, row, calibration)
-        )
-        if point is None:
-            each.append({})
-            continue
-        values = np.asarray(_elasticities(point, found.deployments.scheme.throughput))
-        each.append(dict(zip(RESOURCES, values.tolist(), strict=True)))
+        point = _point(given, blocks, row, calibration)
+        values = () if point is None else _elasticities(point, given.scheme.throughput).tolist()
+        each.append(dict(zip(RESOURCES, values, strict=False)))
     return each
 
 
-def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Point | None:
-    spec = given.specs.models.get(given.model)
+def _point(
+    given: Deployments, blocks: tuple[Block, ...], row: Row, calibration: Calibration | None
+) -> Point | None:
     hardware = given.specs.hardware.get(row["hardware"])
     precision = given.specs.recipe(given.model, row["precision"])
-    if spec is None or hardware is None or precision is None:
+    if hardware is None or precision is None:
         return None
-    return cell(
-        read_model(spec),
+    load = {given.scheme.load: row["held"], "isl": given.isl, "osl": given.osl}
+    return bare_cell(
+        blocks,
         hardware,
         precision,
-        {
-            **numbers(row),
-            given.scheme.load: row["held"],
-            "isl": given.isl,
-            "osl": given.osl,
-        },
+        {**numbers(row), **load},
         calibration,
         draft=given.draft_blocks,
     )
 
 
-def _elasticities(point: Point, throughput: str) -> jax.Array:
+def _elasticities(point: Point, throughput: str) -> np.ndarray[Any, Any]:
     leaves, structure = jax.tree.flatten(point)
-    constants = tuple(None if isinstance(leaf, jax.Array) else leaf for leaf in leaves)
-    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
-    found: jax.Array = _derivatives(structure, constants, throughput)(arrays)
-    return found
+    constants = tuple(None if isinstance(leaf, np.ndarray) else leaf for leaf in leaves)
+    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
+    return np.asarray(_derivatives(structure, constants, throughput)(arrays))
 
 
 @lru_cache(maxsize=16)

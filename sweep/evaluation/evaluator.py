@@ -354,8 +354,7 @@ def _intermediate_bytes(
 ) -> int:
     """Memory that the kernel needs beside arguments of these types and its results. [byte]"""
     given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in types]
-    compiled = call.compiled(*jax.tree.unflatten(tree, given))
-    return int(compiled.memory_analysis().temp_size_in_bytes)
+    return call.temporary_bytes(*jax.tree.unflatten(tree, given))
 
 
 def _buffers(described: Described, memory: ResultMemory) -> dict[str, jax.Array]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -69,26 +69,51 @@ class StoredFunction:
 
     def compiled(self, *arguments: Any) -> Any:
         """The executable for arguments of these shapes and types."""
-        leaves, tree = jax.tree.flatten(arguments)
-        types = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-        key = tree, types, bool(jax.config.jax_enable_x64)
+        key, path = self._key(arguments)
         if key not in self._compiled:
-            self._compiled[key] = self._found(key, arguments)
+            found = None if path is None else _load(path, arguments, self._results)
+            self._compiled[key] = self._new(path, arguments) if found is None else found
         return self._compiled[key]
 
-    def _found(self, key: Any, arguments: Any) -> Any:
-        devices = jax.local_devices()
-        if not _folders or [device.platform for device in devices] != ["cpu"]:
+    def temporary_bytes(self, *arguments: Any) -> int:
+        """Memory that the function needs beside such arguments and its results. [byte]
+
+        A file is not loaded for it, which takes longer than reading it.
+        """
+        key, path = self._key(arguments)
+        if key not in self._compiled and path is not None:
+            found = _read(path)
+            if found is not None:
+                return found.temporary_bytes
+        return _temporary_bytes(self.compiled(*arguments))
+
+    def _key(self, arguments: Any) -> tuple[Any, Path | None]:
+        """A key among the executables of this process, and the file if there may be one."""
+        leaves, tree = jax.tree.flatten(arguments)
+        types = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+        x64 = bool(jax.config.jax_enable_x64)
+        key = tree, types, x64
+        if key in self._compiled or not _folders or not _has_one_processor():
+            return key, None
+        text = "\n".join((surroundings(), self._name, str(tree), repr((types, x64))))
+        return key, _folders[0] / hashlib.sha256(text.encode()).hexdigest()
+
+    def _new(self, path: Path | None, arguments: Any) -> Any:
+        """Compile the function, and keep it where it can be kept."""
+        if path is None:
             return self._function.lower(*arguments).compile()
-        tree, *types = key
-        text = "\n".join((surroundings(), self._name, str(tree), repr(types)))
-        path = _folders[0] / hashlib.sha256(text.encode()).hexdigest()
-        found = _load(path, jax.tree.structure((arguments, {})), self._results)
-        if found is None:
-            with _without_jax_cache():
-                found = self._function.lower(*arguments).compile()
-            _save(found, path)
-        return found
+        with _without_jax_cache():
+            compiled = self._function.lower(*arguments).compile()
+        _save(compiled, path)
+        return compiled
+
+
+def _has_one_processor() -> bool:
+    return [device.platform for device in jax.local_devices()] == ["cpu"]
+
+
+def _temporary_bytes(compiled: Any) -> int:
+    return int(compiled.memory_analysis().temp_size_in_bytes)
 
 
 @cache
@@ -121,16 +146,40 @@ def _processor() -> str:
     return "\n".join(found)
 
 
-def _load(path: Path, arguments: Any, results: Any) -> Any:
-    """The executable of a file; `None` if there is none, or it is damaged or of no use here."""
-    from jax.experimental.serialize_executable import deserialize_and_load
+class Stored(NamedTuple):
+    """Content of a file.
 
+    Attributes:
+        temporary_bytes: Memory that the function needs beside arguments and results. [byte]
+        executable: The executable as JAX writes it.
+    """
+
+    temporary_bytes: int
+    executable: bytes
+
+
+def _read(path: Path) -> Stored | None:
+    """Content of a file; `None` if there is none, or it is damaged."""
     try:
         if fault_of_seal(path, needed=True):
             return None
-        content = path.read_bytes()[:-SEAL_LENGTH]
+        size, _, executable = path.read_bytes()[:-SEAL_LENGTH].partition(b"\n")
         os.utime(path)
-        return deserialize_and_load(content, arguments, results)
+        return Stored(int(size), executable)
+    except (OSError, ValueError):
+        return None
+
+
+def _load(path: Path, arguments: Any, results: Any) -> Any:
+    """The executable of a file; `None` if there is none, or it is of no use here."""
+    from jax.experimental.serialize_executable import deserialize_and_load
+
+    found = _read(path)
+    if found is None:
+        return None
+    try:
+        into = jax.tree.structure((arguments, {}))
+        return deserialize_and_load(found.executable, into, results)
     except Exception:
         return None
 
@@ -140,10 +189,10 @@ def _save(compiled: Any, path: Path) -> None:
     from jax.experimental.serialize_executable import serialize
 
     with suppress(Exception):
-        content, _, _ = serialize(compiled)
+        executable, _, _ = serialize(compiled)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            temporary.write_bytes(content)
+            temporary.write_bytes(b"%d\n" % _temporary_bytes(compiled) + executable)
             seal(temporary)
         _remove_oldest(path.parent)
 
