@@ -133,6 +133,13 @@ def test_structures_are_written_out_in_full() -> None:
     assert len(known) == len(set(known.values()))
 
 
+def test_a_kernel_is_found_whatever_the_order_of_factors_and_tables() -> None:
+    over = (("b", ("hardware",)), ("a", ("model", "hardware")))
+    one = vmapped_kernel.kernel((("ttft", ("model",)),), False, over, over)
+    other = vmapped_kernel.kernel((("ttft", ("model",)),), False, over[::-1], over[::-1])
+    assert one._name == other._name
+
+
 def test_a_stored_kernel_has_the_same_bits(folder, monkeypatch) -> None:
     grid = Grid(
         models=["opt-125m"],

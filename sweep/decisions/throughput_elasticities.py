@@ -18,6 +18,8 @@ from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
 
+ARRAYS = (np.ndarray, jax.Array)
+
 
 def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[dict[str, float]]:
     """Elasticities of each row's throughput by resource; empty if a specification is missing. [1]
@@ -60,8 +62,8 @@ def _point(
 
 def _elasticities(point: Point, throughput: str) -> np.ndarray[Any, Any]:
     leaves, structure = jax.tree.flatten(point)
-    constants = tuple(None if isinstance(leaf, np.ndarray) else leaf for leaf in leaves)
-    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
+    constants = tuple(None if isinstance(leaf, ARRAYS) else leaf for leaf in leaves)
+    arrays = [leaf for leaf in leaves if isinstance(leaf, ARRAYS)]
     return np.asarray(_derivatives(structure, constants, throughput)(arrays))
 
 
@@ -77,7 +79,7 @@ def _derivatives(
         throughput: Name of the variable.
     """
 
-    def derivatives(arrays: list[jax.Array]) -> jax.Array:
+    def derivatives(arrays: list[Any]) -> jax.Array:
         given = iter(arrays)
         leaves = [next(given) if constant is None else constant for constant in constants]
         point = jax.tree.unflatten(structure, leaves)

@@ -48,7 +48,7 @@ def bare_cell(
     *,
     draft: tuple[Block, ...] | None = None,
 ) -> Point:
-    """One cell in arrays of NumPy, which take less time to make than those of JAX.
+    """One cell, specifications in arrays of NumPy, which take less time to make than those of JAX.
 
     Args:
         blocks: Blocks of the model.
@@ -61,11 +61,12 @@ def bare_cell(
     read = model_params(blocks, drafts="draft_tokens" in numbers, draft=draft)
     specified = read, hardware_params(hardware), precision_params(precision)
     known = {axis: float(coded([value], float)[0]) for axis, value in numbers.items()}
-    point = Point(*jax.tree.map(_leaf, specified), **jax.tree.map(_leaf, known))
+    values = {axis: jnp.asarray(_leaf(value)) for axis, value in known.items()}
+    point = Point(*jax.tree.map(_leaf, specified), **values)
     if calibration is None:
         return point
     found = calibration.grid([blocks], [hardware], [precision])
-    factors = {name: _leaf(array.reshape(())) for name, array in found.items()}
+    factors = {name: jnp.asarray(_leaf(array.reshape(()))) for name, array in found.items()}
     return Point(**{**vars(point), "factors": Factors(**factors)})
 
 

@@ -70,7 +70,8 @@ def kernel(
     compiled = jax.jit(
         mapped, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS
     )
-    named = repr(("kernel", dims, keep_infeasible, factors, tables))
+    # Of factors and tables, whose order is that of a set, only names and axes matter.
+    named = repr(("kernel", dims, keep_infeasible, sorted(factors), sorted(tables)))
     return StoredFunction(compiled, named, dict.fromkeys((name for name, _ in dims), 0.0))
 
 
