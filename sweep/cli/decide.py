@@ -32,6 +32,7 @@ from sweep.cli.options import (
     print_rows,
     select_option,
 )
+from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Listed
 from sweep.cli.requests import parse_pair, request_axes, request_options
 from sweep.errors import SweepError
@@ -129,6 +130,7 @@ def explain(
         acceptance_rate=acceptance_rate,
         draft_model=draft_model,
     )
+    leave_out_dask()
     from sweep.decisions import explain_text
     from sweep.decisions.deployment_sweep import memory_share
     from sweep.decisions.explain import explain, is_server

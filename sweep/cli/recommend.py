@@ -27,6 +27,7 @@ from sweep.cli.options import (
     picture_option,
     print_rows,
 )
+from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Pairs
 from sweep.cli.requests import request_axes, request_options
 
@@ -266,6 +267,8 @@ def recommend(
         raise click.UsageError(
             f"the result of --from has its own requests and drafts; leave --{named} out"
         )
+    if source is None:
+        leave_out_dask()
     from sweep.decisions import recommend_notes, recommend_text
     from sweep.decisions.arrivals import with_waits
     from sweep.decisions.deployment_sweep import sweep_deployments
@@ -274,6 +277,7 @@ def recommend(
     from sweep.decisions.prices import by_entry, parse_prices, read_prices
     from sweep.decisions.recommend import Demand, Limits, check_prices
     from sweep.decisions.recommend import recommend as recommend_from
+    from sweep.decisions.throughput_elasticities import throughput_elasticities
     from sweep.engines.calibration_file import load_calibration
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.open_results import open_results
@@ -353,7 +357,7 @@ def recommend(
             _print_ranks(disaggregated_text.rows(best[:top], by))
         return 0 if best else CHECK_FAILED
     shown = found.ranked.head(top)
-    elasticities = recommend_text.throughput_elasticities(found, shown)
+    elasticities = throughput_elasticities(found, shown)
     if output is not None and len(found.ranked):
         from sweep.decisions.figures.front import front_figure
         from sweep.decisions.figures.style import save_figure

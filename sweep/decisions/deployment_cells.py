@@ -5,7 +5,7 @@ from typing import Any
 
 from sweep.decisions.deployments import Deployments, numbers
 from sweep.engines.calibration_file import Calibration
-from sweep.evaluation.single_cell import cell
+from sweep.evaluation.single_cell import bare_cell
 from sweep.kernel.params import Point
 from sweep.models.read import read_model
 
@@ -29,7 +29,7 @@ def point_of(
     precision = given.specs.recipe(given.model, row["precision"])
     if spec is None or hardware is None or precision is None:
         return None
-    return cell(
+    return bare_cell(
         read_model(spec),
         hardware,
         precision,

@@ -183,12 +183,16 @@ class _Sweeps:
     def at(self, wanted: Sequence[int]) -> pd.DataFrame:
         """All deployments at some loads of a replica, by deployment and then by load. [count]"""
         tables = []
+        most = max(len(axes["hardware"]) for axes in self.grids)
         for own, block in blocks(wanted):
             for number, axes in enumerate(self.grids):
-                grid = Grid(**axes, concurrency=block)
+                machines = axes["hardware"]
+                filled = {**axes, "hardware": filled_up(machines, most)}
+                grid = Grid(**filled, concurrency=block)
                 dataset = run(grid, catalog=self.catalog, calibration=self.calibration)
                 self.recorded = recorded_name(dataset.attrs)
-                table = as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT)
+                one = dataset.isel(model=0, isl=0, osl=0, hardware=slice(len(machines)))
+                table = as_table(one, INFLIGHT)
                 table["deployment"] = number * 10**9 + table.index // len(block)
                 tables.append(table[table["asked"].isin(own)])
         return self._in_machines(tables)
@@ -212,6 +216,15 @@ class _Sweeps:
     def _in_machines(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         frame = pd.concat(tables, ignore_index=True)
         return in_grid_order(frame[_within_machines(frame, self.machines, self.offer)])
+
+
+def filled_up(machines: Sequence[HardwareSpec], count: int) -> list[HardwareSpec]:
+    """The accelerators, filled up with copies of the first under other names.
+
+    One compiled kernel computes lists of equal length.
+    """
+    copies = range(count - len(machines))
+    return [*machines, *(machines[0].model_copy(update={"name": f"copy {n}"}) for n in copies)]
 
 
 def in_grid_order(frame: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from sweep.decisions.server_breakdown import break_down_server
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.errors import GridError
 from sweep.evaluation.numpy_cell import computed
-from sweep.evaluation.single_cell import cell
+from sweep.evaluation.single_cell import bare_cell
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
 from sweep.kernel.block import Block
@@ -348,7 +348,7 @@ def _derivatives(point: Point) -> dict[str, jax.Array]:
 
 def _cell(one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None) -> Point:
     (_, blocks), hardware, precision = one.models[0], one.hardware[0], one.recipes[0][0]
-    return cell(blocks, hardware, precision, numbers, calibration, draft=one.draft)
+    return bare_cell(blocks, hardware, precision, numbers, calibration, draft=one.draft)
 
 
 def _float64() -> AbstractContextManager[None]:

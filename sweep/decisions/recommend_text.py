@@ -5,21 +5,16 @@ from dataclasses import fields, replace
 from math import isfinite
 from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
 import pandas as pd
 
 from sweep.decisions.arrivals import highest_rate
-from sweep.decisions.deployment_cells import point_of
-from sweep.decisions.deployments import INFLIGHT, OPEN, Deployments, extrapolations, settings
+from sweep.decisions.deployments import extrapolations, settings
 from sweep.decisions.ratio_interval import SUREST, Ratio
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
 from sweep.decisions.recommend_notes import notes, percent
-from sweep.decisions.rivals import Row, compared, recorded_calibration, records, rival
-from sweep.engines.calibration_file import IDEAL_NAME, Calibration
-from sweep.kernel.elasticity import RESOURCES, elasticities
-from sweep.kernel.params import Point
+from sweep.decisions.rivals import Row, compared, records, rival
+from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.schema.terms import INFEASIBLE_REASONS
 
 SCORES: dict[By, str] = {
@@ -297,29 +292,6 @@ def _plain_value(value: Any) -> Any:
     return int(value) if float(value).is_integer() else float(value)
 
 
-def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[dict[str, float]]:
-    """Elasticities of each row's throughput by resource; empty if a specification is missing. [1]
-
-    Args:
-        found: The answer.
-        frame: Some rows of it.
-    """
-    calibration = recorded_calibration(found.deployments.calibration)
-    each: list[dict[str, float]] = []
-    for row in records(frame):
-        point = (
-            None if isinstance(calibration, str) else _point(found.deployments, row, calibration)
-        )
-        if point is None:
-            each.append({})
-            continue
-        scheme = found.deployments.scheme
-        throughput = (INFLIGHT if scheme == OPEN else scheme).throughput
-        values = np.asarray(_elasticities(point, throughput))
-        each.append(dict(zip(RESOURCES, values.tolist(), strict=True)))
-    return each
-
-
 def bound(row: Row, elasticities: Mapping[str, float]) -> str:
     """The resource with the largest elasticity, and memory size where it limits the requests."""
     if not elasticities:
@@ -327,19 +299,6 @@ def bound(row: Row, elasticities: Mapping[str, float]) -> str:
     first = max(elasticities, key=lambda resource: abs(elasticities[resource]))
     full = " and memory size" if row["held"] < row["asked"] else ""
     return f"{first.replace('_', ' ')} ({elasticities[first]:+.2f} %/%){full}"
-
-
-def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Point | None:
-    """The deployment with the requests that it holds, at least one, as a closed loop."""
-    held = row["held"]
-    if given.scheme == OPEN:
-        return point_of(given, row, {INFLIGHT.load: max(held, 1.0)}, calibration)
-    return point_of(given, row, {given.scheme.load: held}, calibration)
-
-
-@eqx.filter_jit
-def _elasticities(point: Point, throughput: str) -> jax.Array:
-    return elasticities(point, lambda request: {"value": getattr(request, throughput)})["value"]
 
 
 def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[str, Any]:

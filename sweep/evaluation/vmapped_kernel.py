@@ -12,6 +12,7 @@ from sweep.errors import SchemaError
 from sweep.evaluation.intervals import Arrivals, ends
 from sweep.evaluation.outer_product import Spread, outer_product
 from sweep.evaluation.packing import unpacked
+from sweep.evaluation.stored_function import StoredFunction
 from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
@@ -30,7 +31,9 @@ OneCell = Callable[..., dict[str, jax.Array]]
 
 
 @lru_cache(maxsize=64)
-def kernel(dims: Over, keep_infeasible: bool, factors: Over = (), tables: Over = ()) -> Any:
+def kernel(
+    dims: Over, keep_infeasible: bool, factors: Over = (), tables: Over = ()
+) -> StoredFunction:
     """The kernel mapped over every axis its arguments have, compiled on first use.
 
     Each variable is mapped over its own dimensions only. The first argument is a set of buffers
@@ -64,7 +67,12 @@ def kernel(dims: Over, keep_infeasible: bool, factors: Over = (), tables: Over =
         sizes = {axis: _length(value) for axis, value in zip(AXES, axes, strict=True)}
         return {name: _over_its_dims(name, found[name], over, sizes) for name, over in dims}
 
-    return jax.jit(mapped, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS)
+    compiled = jax.jit(
+        mapped, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS
+    )
+    # Of factors and tables, whose order is that of a set, only names and axes matter.
+    named = repr(("kernel", dims, keep_infeasible, sorted(factors), sorted(tables)))
+    return StoredFunction(compiled, named, dict.fromkeys((name for name, _ in dims), 0.0))
 
 
 def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:

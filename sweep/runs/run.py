@@ -19,7 +19,7 @@ from sweep.evaluation.intervals import (
 from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.plan import FloatType, Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory
-from sweep.evaluation.single_cell import cell
+from sweep.evaluation.single_cell import bare_cell
 from sweep.evaluation.vmapped_kernel import arrivals_of
 from sweep.grid.dataset import Origin, build_dataset
 from sweep.grid.grid import Grid
@@ -130,7 +130,7 @@ def run_cell(grid: Resolved, calibration: Calibration | None = None) -> xr.Datas
 
     with jax.enable_x64(True):
         found = computed(
-            variables, cell(blocks, machine, recipe, numbers, calibration, draft=grid.draft)
+            variables, bare_cell(blocks, machine, recipe, numbers, calibration, draft=grid.draft)
         )
     arrays = {}
     for name in (*grid.variables, *(interval_variables(grid.variables) if tables else ())):
