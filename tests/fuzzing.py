@@ -1,17 +1,27 @@
 """Mutations of files for fuzz tests, drawn by Hypothesis, and the one outcome that is allowed.
 
-A reader either returns, or raises an error of this package with one short line, within `SECONDS`.
+A reader either returns, or raises an error of this package with one short line, within `SECONDS`
+and `MOST_BYTES`. Readers run in this process; a `Reader` is a process of its own, for files on
+which a library may crash or wait.
 """
 
+import contextlib
 import copy
 import json
 import os
+import random
+import resource
+import select
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import psutil
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -23,6 +33,8 @@ FEW = 20
 """Cases of each format in the ordinary tests."""
 SECONDS = 10
 """Longest time for one file. [s]"""
+MOST_BYTES = 2 * 10**9
+"""Most memory for one file. [byte]"""
 LONGEST_LINE = 2000
 """Longest line of an error. [character]"""
 
@@ -68,16 +80,87 @@ def in_time() -> Iterator[None]:
 
 def outcome(read: Callable[[], Any]) -> Any:
     """What `read` returns, or `None` if it refuses in one short line; all else is a failure."""
+    before = peak()
     with warnings.catch_warnings(), in_time():
         warnings.simplefilter("ignore", SpecWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
-            return read()
+            found = read()
         except SweepError as error:
-            line = str(error)
+            line, found = str(error), None
             assert "\n" not in line.strip(), line
             assert len(line) < LONGEST_LINE, line[:LONGEST_LINE]
-            return None
+    assert peak() - before < MOST_BYTES, "took too much memory"
+    return found
+
+
+def peak() -> int:
+    """Most memory that this process has had. [byte]"""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Reader:
+    """A process that reads one file after another, and is replaced when it crashes or waits."""
+
+    def __init__(self, read: str) -> None:
+        """Start the process.
+
+        Args:
+            read: Module and name of the function that reads a file, as `package.module:name`.
+        """
+        self.read = read
+        self._process = self._started()
+
+    def _started(self) -> "subprocess.Popen[str]":
+        code = f"import fuzzing; fuzzing.serve({self.read!r})"
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def outcome(self, path: Path) -> str:
+        """`read`, `refused`, `crashed`, `waited`, or the error that is none of this package."""
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(f"{path}\n")
+        process.stdin.flush()
+        ready, _, _ = select.select([process.stdout], [], [], SECONDS)
+        said = process.stdout.readline().strip() if ready else "waited"
+        if not ready or not said:
+            process.kill()
+            process.wait()
+            self._process = self._started()
+        return said or "crashed"
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve(read: str) -> None:
+    """Read the files whose names come on standard input, and print the outcome of each."""
+    module, name = read.split(":")
+    reader = getattr(__import__(module, fromlist=[name]), name)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    limit = psutil.Process().memory_info().data + MOST_BYTES
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    for line in sys.stdin:
+        try:
+            with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+                warnings.simplefilter("ignore")
+                reader(Path(line.rstrip("\n")))
+            said = "read"
+        except SweepError as error:
+            short = "\n" not in str(error).strip() and len(str(error)) < LONGEST_LINE
+            said = "refused" if short else f"a long line: {str(error)[:200]!r}"
+        except Exception as error:
+            said = f"{type(error).__name__}: {str(error)[:200]!r}"
+        print(said, file=answers, flush=True)
 
 
 def paths_of(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -142,19 +225,23 @@ def texts(draw: Any, base: str) -> str:
     return text
 
 
-@st.composite
-def damaged(draw: Any, base: bytes) -> bytes:
+def damaged(base: bytes) -> st.SearchStrategy[bytes]:
+    """Copies of a file with a few bytes changed, cut off or added."""
+    return st.randoms().map(lambda chance: damaged_by(chance, base))
+
+
+def damaged_by(chance: random.Random, base: bytes) -> bytes:
     """A copy of a file with a few bytes changed, cut off or added."""
     content = bytearray(base)
-    for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.integers(0, max(len(content) - 1, 0)))
-        kind = draw(st.sampled_from(["flip", "flip", "flip", "cut", "add", "zero"]))
+    for _ in range(chance.randint(1, 3)):
+        place = chance.randrange(max(len(content), 1))
+        kind = chance.choice(["flip", "flip", "flip", "cut", "add", "zero"])
         if kind == "flip" and content:
-            content[place] ^= draw(st.integers(1, 255))
+            content[place] ^= chance.randint(1, 255)
         elif kind == "cut":
-            del content[place : place + draw(st.sampled_from([1, 8, 10**9]))]
+            del content[place : place + chance.choice([1, 8, 10**9])]
         elif kind == "add":
-            content[place:place] = draw(st.binary(min_size=1, max_size=9))
+            content[place:place] = bytes(chance.randrange(256) for _ in range(chance.randint(1, 9)))
         else:
             content[place : place + 16] = bytes(min(16, len(content) - place))
     return bytes(content)

@@ -6,7 +6,9 @@ draws as many as `FUZZ_CASES` says, 10,000 if it says nothing.
 
 import json
 import os
+import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -287,6 +289,12 @@ def opened(path: Path) -> xr.Dataset:
         return found.compute()
 
 
+def read_result(path: Path) -> None:
+    """Read a result as the commands do."""
+    opened(path)
+    check_file(path)
+
+
 def as_it_was(found: xr.Dataset | None, sound: xr.Dataset) -> bool:
     return found is None or sound.identical(found)
 
@@ -311,6 +319,37 @@ def test_damaged_results(how: Any, result: Path, tmp_path: Path) -> None:
             assert as_it_was(opened(path), sound)
 
     check()
+
+
+OF_THE_LIBRARY = {"crashed", "waited"}
+"""What the NetCDF library may do on a damaged file that nothing seals; `SECURITY.md` says so."""
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "cases", [2 * fuzzing.FEW, pytest.param(fuzzing.CASES // 2, marks=pytest.mark.campaign)]
+)
+def test_damaged_results_without_a_seal(
+    packed: bool, cases: int, result: Path, tmp_path: Path
+) -> None:
+    """Read, or refused in one line, unless the NetCDF library itself crashes or waits."""
+    path, chance = tmp_path / "theirs.nc", random.Random(cases)
+    with xr.open_dataset(result, decode_times=False) as plain:
+        how = {"zlib": True, "fletcher32": True} if packed else {}
+        names = plain.data_vars if packed else ()
+        plain.load().to_netcdf(path, encoding={str(name): how for name in names})
+    base, found = path.read_bytes(), Counter[str]()
+    reader = fuzzing.Reader("test_fuzz_formats:read_result")
+    for case in range(cases):
+        path.write_bytes(fuzzing.damaged_by(chance, base))
+        outcome = reader.outcome(path)
+        found[outcome] += 1
+        if outcome not in {"read", "refused", *OF_THE_LIBRARY}:
+            shutil.copy(path, tmp_path / f"{case}.nc")
+    reader.close()
+    print(dict(found))
+    assert set(found) <= {"read", "refused", *OF_THE_LIBRARY}, found
+    assert sum(found[word] for word in OF_THE_LIBRARY) < 0.02 * cases
 
 
 @pytest.mark.parametrize("how", ONCE_AND_LONG)
