@@ -83,7 +83,7 @@ def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
     ) -> dict[str, jax.Array]:
         given = dict(zip(AXES, axes, strict=True))
         point = Point(**given, factors=Factors(**factor_values))
-        request = Request(point, keep_infeasible=keep_infeasible)
+        request = Request(point, keep_infeasible=keep_infeasible, asked=names)
         values = {name: _stored(getattr(request, name), name) for name in computed}
         if not table_values:
             return values

@@ -268,8 +268,10 @@ def _sequences_within(point: Point, tokens: Scalar) -> Scalar:
     return tokens if is_one(point.pass_tokens) else jnp.floor(tokens / point.pass_tokens)
 
 
-def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, ""]:
-    """Sum of the bits of `variables.INFEASIBLE_REASONS` that hold; 0 if the point can run."""
+def infeasible_reason(
+    point: Point, exceeds_memory: Array | bool, time_out_of_range: Array | bool = False
+) -> Int[Array, ""]:
+    """Sum of the bits of `terms.INFEASIBLE_REASONS` that hold; 0 if the point can run."""
     layout, precision = point.layout, point.precision
     tp, stage = layout.tp, layout.stage_gpus
     layers = [block for block in point.model.blocks if block.in_transformer]
@@ -311,6 +313,7 @@ def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, 
             *((layout.ep > 1,) if not routed else ()),
         ),
         "pp_exceeds_layers": layout.pp > point.model.layers,
+        "time_out_of_range": time_out_of_range,
     }
     return sum(
         (jnp.where(holds[name], bit, 0) for name, bit in INFEASIBLE_REASONS.items()),

@@ -19,7 +19,7 @@ from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
 from sweep.kernel.acceptance import yield_variance
-from sweep.kernel.cycle import Cycle
+from sweep.kernel.cycle import Cycle, any_of
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 
@@ -143,7 +143,11 @@ def started(
     highest = jnp.minimum(residents / stay, most)
     low, high = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(highest), highest))
     number = (low + high) / 2
-    return number, jnp.maximum(residents / number - stay, 0.0)
+    # Where all iterations are full, as long as the others take; else of two long stays nothing
+    # would be left but their rounding.
+    is_full = number >= (1 - 1e-6) * most
+    spare = jnp.maximum(residents / number - stay, 0.0)
+    return number, jnp.where(is_full, spare, waited(number))
 
 
 def spread_cycle(
@@ -176,10 +180,10 @@ def spread_cycle(
     number, waited = started(residents, chunks + steps, most, fill, variation)
     used, each = jnp.minimum(number / most, 1.0), number / residents
     backlog = used ** jnp.sqrt(2 * (jnp.maximum(fill, 1.0) + 1))
-    some = 1 - (1 - each) ** residents * (1 - backlog)
+    some = backlog + (1 - backlog) * any_of(residents, each)
     full = number * (chunks + used * (1 / fill - chunks))
     lumps = jnp.clip(jnp.where(fill >= 1, some, full), number / jnp.maximum(fill, 1.0), 1.0)
-    others = 1 - (1 - each) ** (residents - 1) * (1 - backlog)
+    others = backlog + (1 - backlog) * any_of(jnp.maximum(residents - 1, 0.0), each)
     interrupted = steps * jnp.where(fill >= 1, others, full * (residents - 1) / residents)
     beside = (number * steps - (1 - lumps) * residents) / lumps
     return Cycle(
@@ -216,7 +220,7 @@ def spread_prefill_first_cycle(
     steps = jnp.maximum(osl - 1, 1.0)
     fill, number = max_num_tokens / isl, residents / steps
     chunks = chunks_of(1 / fill, variation)
-    some = jnp.maximum(1 - (1 - jnp.minimum(1 / steps, 1.0)) ** residents, number / fill)
+    some = jnp.maximum(any_of(residents, 1 / steps), number / fill)
     prefills = jnp.where(fill >= 1, some, number * chunks)
     before = (residents - 1) / residents * number / 2
     waited = jnp.where(fill >= 1, before / jnp.maximum(fill, 1.0), before * chunks)

@@ -11,7 +11,7 @@ References:
 
 import jax.numpy as jnp
 
-from sweep.kernel.cycle import Cycle
+from sweep.kernel.cycle import Cycle, any_of
 from sweep.kernel.factors import Factors
 from sweep.kernel.operators.cost import Scalar, is_nothing
 
@@ -50,16 +50,14 @@ def staggered_cycle(
     started = jnp.minimum(residents / stay, most)
     each = jnp.minimum(chunks / stay, 1.0)
     fewest = jnp.minimum(started * isl / room, 1.0)
-
-    def carrying(requests: Scalar) -> Scalar:
-        """Share of the iterations with prompts of so many requests. [1]"""
-        return jnp.maximum(1 - (1 - each) ** requests, fewest)
-
     full = residents / stay > most
-    lumps = jnp.where(full, 1.0, carrying(residents))
-    others = jnp.where(full, 1.0, carrying(jnp.maximum(residents - 1, 0.0)))
+    by_others = any_of(jnp.maximum(residents - 1, 0.0), each)
+    lumps = jnp.where(full, 1.0, jnp.maximum(any_of(residents, each), fewest))
+    others = jnp.where(full, 1.0, jnp.maximum(by_others, fewest))
     interrupted = jnp.where(residents > 1, steps * others, 0.0)
-    decoding = (started * steps - (1 - lumps) * residents) / lumps
+    # Shares of the iterations with the prompts of others, in which a sequence decodes.
+    decoding = residents * jnp.maximum((1 - each) * by_others, fewest - each) / lumps
+    decoding = jnp.where(full, started * steps, decoding)
     return Cycle(
         residents=residents,
         chunk=isl / chunks,
@@ -70,7 +68,7 @@ def staggered_cycle(
         decoding_alone=residents,
         started=started,
         stay=stay,
-        waited=jnp.maximum(residents / started - stay, 0.0),
+        waited=jnp.where(full, jnp.maximum(residents / started - stay, 0.0), 0.0),
         interrupted=interrupted,
         undisturbed=steps - interrupted,
     )

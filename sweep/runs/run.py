@@ -122,7 +122,7 @@ def run_cell(grid: Resolved, calibration: Calibration | None = None) -> xr.Datas
         tables = {name: table.values.reshape(()) for name, table in found_tables.items()}
 
     def variables(point: Point) -> dict[str, Any]:
-        request = Request(point, keep_infeasible=True)
+        request = Request(point, keep_infeasible=True, asked=grid.variables)
         values = {name: getattr(request, name) for name in grid.variables}
         if not tables:
             return values
