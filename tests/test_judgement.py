@@ -18,9 +18,10 @@ from calibration.cli.main import cli
 from calibration.files import as_text, save
 from calibration.fit.damped import damped_least_squares
 from calibration.fit.forward import Forward
+from calibration.fit.noise import EXPECTED_ROWS, NOISE, noise_of
 from calibration.fit.parameters import Design, chosen, design, split_patterns
 from calibration.fit.priors import BOUNDS, PRIORS
-from calibration.fit.solver import EXPECTED_ROWS, NEAR, NOISE, THERE, Fit, noise_of, solve
+from calibration.fit.solver import NEAR, THERE, Fit, solve
 from calibration.fit.table import Table, tabulate
 from calibration.fit.verdicts import (
     constrained_together,
@@ -32,7 +33,7 @@ from calibration.fit.verdicts import (
 )
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
 from calibration.validation.accuracy_report import Judged, as_markdown, figures, kinds
-from calibration.validation.conformal import conformal_halfwidth
+from calibration.validation.conformal import conformal_halfwidth, independent_rows
 from calibration.validation.group_spreads import multiples, spreads, widened
 from calibration.validation.half_widths import ranges
 from calibration.validation.held_out import rank_correlation, splits, summary
@@ -392,24 +393,35 @@ def test_half_the_width_holds_nine_in_ten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "width", "of_groups"),
+    ("count", "width"),
     [
         # Nine tenths of eleven are ten of ten rows, nine tenths of twenty eighteen of nineteen.
-        (10, 10.0, 9.0),
-        (19, 1 + 18 * 18 / 19, 18.0),
+        (10, 10.0),
+        (19, 1 + 18 * 18 / 19),
         # Nine tenths of thirty-two are 28.8: 29 of 31.
-        (31, 1 + 30 * 29 / 31, 28.0),
-        (3, 3.0, 3.0),
+        (31, 1 + 30 * 29 / 31),
+        (3, 3.0),
     ],
 )
-def test_one_more_row_than_was_seen_is_within_the_width(
-    count: int, width: float, of_groups: float
-) -> None:
+def test_one_more_row_than_was_seen_is_within_the_width(count: int, width: float) -> None:
     errors = np.arange(1.0, count + 1)
     assert conformal_halfwidth(-errors) == pytest.approx(width)
-    # Of that many groups of ten rows each, alike within: nine tenths of all rows, if not few.
+    # Of that many groups of ten rows each, alike within: the same of groups.
     labels = np.repeat(np.arange(count), 10)
-    assert conformal_halfwidth(np.repeat(errors, 10), labels) == pytest.approx(of_groups)
+    assert conformal_halfwidth(np.repeat(errors, 10), labels) == pytest.approx(width)
+
+
+def test_groups_are_worth_as_many_rows_as_their_rows_are_independent() -> None:
+    alike = [np.full(10, value) for value in (0.0, 1.0, 1.0, 0.0)]
+    assert independent_rows(alike) == pytest.approx(4)
+    # Each group has the same rows: groups differ less than by chance.
+    assert independent_rows([np.arange(10.0)] * 4) == pytest.approx(40)
+    # Two groups of two: means 1/4 and 3/4, 1/4 between and 1/8 within, so that ρ is a third and
+    # each is worth 2 / (1 + 1/3) rows.
+    pair = [np.asarray([0.0, 0.5]), np.asarray([0.5, 1.0])]
+    assert independent_rows(pair) == pytest.approx(2 * 2 / (1 + 1 / 3))
+    # Of groups of 10 rows and of 1, all independent, that of 1 row has half of the weight.
+    assert independent_rows([np.arange(10.0), np.asarray([4.5])]) == pytest.approx(4 / 1.1)
 
 
 @pytest.mark.parametrize("count", [9, 14, 30])

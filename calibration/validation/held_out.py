@@ -69,7 +69,7 @@ def held_out_errors(
         kept = np.intersect1d(fitted, usable)
         if len(kept) == 0:
             continue
-        fit = solve(forward, layout, table.measured, kept, table.weights)
+        fit = fit_rows(table, forward, kept, layout)
         errors[predicted] = fit.errors[predicted]
     if progress is not None:
         progress(len(all_splits), len(all_splits))
@@ -78,8 +78,20 @@ def held_out_errors(
 
 def fit_all(table: Table, forward: Forward) -> Fit:
     """Fit all rows of `table`, from the centres of the priors."""
-    usable = np.flatnonzero(np.isfinite(table.measured))
-    return solve(forward, design(table.traits), table.measured, usable, table.weights)
+    return fit_rows(table, forward, np.flatnonzero(np.isfinite(table.measured)))
+
+
+def fit_rows(table: Table, forward: Forward, places: Array, layout: Design | None = None) -> Fit:
+    """Fit the rows of `table` at some indices, from the centres of the priors."""
+    return solve(
+        forward,
+        layout or design(table.traits),
+        table.measured,
+        places,
+        table.weights,
+        kinds=table.kinds,
+        expected=table.expected_noise,
+    )
 
 
 def summary(errors: Array, measured: Array | None = None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from jaxtyping import Array, Bool
 
 from sweep.kernel import memory, phases
 from sweep.kernel.cycle import Cycle, cycle, prefill_first_cycle
+from sweep.kernel.held_back import HeldBack, held_back
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.spread import (
@@ -39,7 +40,12 @@ from sweep.kernel.spread import (
     spread_prefill_first_cycle,
     stay_deviation,
 )
-from sweep.kernel.staggered import first_token_delay, staggered_cycle, wait_to_start
+from sweep.kernel.staggered import (
+    first_token_delay,
+    rest_of_iteration,
+    staggered_cycle,
+    wait_to_start,
+)
 
 
 class Inflight:
@@ -79,9 +85,11 @@ class Inflight:
         )
         self.cycle = cycle(*sizes)
         self.staggered, self.prefill_first = staggered(point), prefill_first(point)
+        self.out_of_step: Bool[Array, ""] | None = None
         if self.staggered is not None:
             if self.prefill_first is not None:
                 self.staggered = self.staggered & ~self.prefill_first
+            self.out_of_step = self.staggered
             one_by_one = staggered_cycle(*sizes)
             self.cycle = jax.tree.map(partial(jnp.where, self.staggered), one_by_one, self.cycle)
         if self.prefill_first is not None:
@@ -102,7 +110,8 @@ class Inflight:
         mixed = spread_cycle(*sizes, variation)
         if self.prefill_first is None:
             return mixed
-        first = spread_prefill_first_cycle(*sizes[:4], variation)
+        poll = 1.0 if self.point.poll_interval is None else self.point.poll_interval
+        first = spread_prefill_first_cycle(*sizes[:4], variation, poll)
         chosen: Cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, mixed)
         return chosen
 
@@ -156,7 +165,7 @@ class Inflight:
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, by Little's law. [s]"""
-        return self.slot_wait + self._served + self.front_end
+        return self.slot_wait + self._served + self.front_end + self.held_back
 
     @cached_property
     def _served(self) -> Scalar:
@@ -169,13 +178,26 @@ class Inflight:
         return first_token_delay(self.point.factors, self._alone.latency)
 
     @cached_property
+    def _held(self) -> HeldBack | None:
+        parts = self.point.layout.dp_attention * self.microbatches
+        return held_back(self.point, self.cycle, parts)
+
+    @cached_property
+    def held_back(self) -> Scalar:
+        """Time for which the scheduler holds a prompt back for others. [s]"""
+        return 0.0 if self._held is None else self._held.iterations * self._alone.latency
+
+    @cached_property
     def start_wait(self) -> Scalar:
         """Time of the front end, of the running iteration and of prompts before its own. [s]"""
-        waits = self.front_end + self.cycle.waited * self.lump_latency
-        if self.staggered is None:
+        waits = self.front_end + self.held_back + self.cycle.waited * self.lump_latency
+        if self.out_of_step is None:
             return waits
-        others = wait_to_start(self.cycle, self._alone.latency, self.lump_latency)
-        return waits + jnp.where(self.staggered, others, 0.0)
+        times = self._alone.latency, self.lump_latency
+        # Prompts of varied lengths that start together are in the time of the prefill.
+        running = rest_of_iteration(self.cycle, *times)
+        running = jnp.where(self.staggered, wait_to_start(self.cycle, *times), running)
+        return waits + jnp.where(self.out_of_step, running, 0.0)
 
     @cached_property
     def queue_time(self) -> Scalar:
@@ -186,10 +208,13 @@ class Inflight:
     def prefill_time(self) -> Scalar:
         """Time of the iterations that prefill a prompt, beside what others do in them. [s]"""
         spent = self.cycle.chunks * self.lump_latency
+        if self._held is not None:
+            spent = spent + self._held.others * self._one_more
         if self.apart is None:
             return spent
         limit, first = self.point.server.max_num_tokens, self.prefill_first
-        more = seen_by_a_prompt(self.cycle, self.isl, limit, first)
+        poll = 1.0 if self.point.poll_interval is None else self.point.poll_interval
+        more = seen_by_a_prompt(self.cycle, self.isl, limit, first, poll)
         return jnp.where(self.apart, spent + more * self._one_more, spent)
 
     @cached_property
@@ -237,6 +262,8 @@ class Inflight:
     def _in_server(self) -> Scalar:
         """Share of the time that a client's request is in the server, not in the front end. [1]"""
         front_end = self.front_end
+        if self._held is not None:
+            front_end = front_end + self.held_back
         if is_nothing(front_end) or self.point.concurrency is None:
             return 1.0
         # Where clients wait for a slot, the server is full all the same.
