@@ -18,7 +18,7 @@ from calibration.cli.main import cli
 from calibration.files import as_text, save
 from calibration.fit.damped import damped_least_squares
 from calibration.fit.forward import Forward
-from calibration.fit.noise import EXPECTED_ROWS, NOISE, noise_of
+from calibration.fit.noise import EXPECTED_ROWS, NOISE, Data, noise_of, of_kinds
 from calibration.fit.parameters import Design, chosen, design, split_patterns
 from calibration.fit.priors import BOUNDS, PRIORS
 from calibration.fit.solver import NEAR, THERE, Fit, solve
@@ -242,6 +242,40 @@ def test_noise_loses_one_row_for_each_parameter_that_the_rows_determine() -> Non
     # Rows that count half each: the same middle, of half as many.
     half = 20 * 0.1**2 + EXPECTED_ROWS * NOISE**2
     assert noise_of(errors, np.full(40, 0.5), 0.0) == pytest.approx(np.sqrt(half / 40))
+
+
+def test_each_kind_of_figure_has_the_noise_of_its_own_rows() -> None:
+    # The twentieth smallest of forty errors is half of a normal distribution's, of 0.1 and 0.4.
+    errors = np.concatenate([np.zeros(19), [0.06745], np.full(20, -1.0)])
+    kinds = np.repeat(["throughput", "first token"], 40)
+    expected = np.repeat([NOISE, 0.2], 40)
+    places = np.arange(80)
+    data = Data(places, np.zeros(80), np.ones(80), expected, of_kinds(kinds, places))
+    found = data.noises(np.concatenate([errors, 4 * errors]), np.full(80, 0.25))
+    # Ten parameters are shared out by leverage: each kind loses ten rows.
+    for name, noise, usual in (("throughput", 0.1, NOISE), ("first token", 0.4, 0.2)):
+        squares = 40 * noise**2 + EXPECTED_ROWS * usual**2
+        assert found[name] == pytest.approx(np.sqrt(squares / (40 - 10 + 20)))
+    np.testing.assert_array_equal(
+        data.of_rows(found), np.repeat([found["throughput"], found["first token"]], 40)
+    )
+
+
+@pytest.mark.slow
+def test_a_row_is_an_outlier_by_the_noise_of_its_kind() -> None:
+    random, count = np.random.default_rng(2), len(table().measured)
+    kinds = np.where(np.arange(count) % 2, "late", "steady")
+    noise = np.where(kinds == "late", 0.2, 0.03)
+    _, measured = simulated(1, 0.0)
+    measured = measured + random.normal(0, noise)
+    measured[[10, 11]] += 1.0
+    fit = fit_of(measured, kinds=kinds, expected=noise)
+    assert fit.noises["steady"] == pytest.approx(0.03, rel=0.3)
+    assert fit.noises["late"] == pytest.approx(0.2, rel=0.3)
+    # Five times the noise of one kind, thirty times that of the other.
+    assert set(fit.set_aside) == {10}
+    steady, late = (fit.weights[(kinds == name) & (fit.weights > 0)] for name in ("steady", "late"))
+    assert np.median(steady) / np.median(late) == pytest.approx(0.2 / 0.03, rel=0.5)
 
 
 def test_the_noise_of_a_fit_counts_the_parameters_that_its_rows_determine() -> None:
