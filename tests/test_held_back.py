@@ -95,6 +95,32 @@ def test_a_prompt_held_back_is_late_by_its_wait_and_slows_no_token() -> None:
     assert longer == pytest.approx(float(late.held_back), rel=1e-5)
 
 
+def test_tokens_that_are_sent_together_are_late_and_no_request_is_longer() -> None:
+    plain, late = Inflight(server()), Inflight(server(stream_interval=11.0))
+    assert float(late.ttft - plain.ttft) == pytest.approx(10 * float(plain.tpot), rel=1e-5)
+    assert float(late.tpot) == pytest.approx(float(plain.tpot) * (1 - 10 / 100), rel=1e-6)
+    ends = [float(each.ttft + 100 * each.tpot) for each in (plain, late)]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-6)
+    assert float(late.request_rate) == pytest.approx(float(plain.request_rate))
+    # An output shorter than the interval is sent when it ends.
+    short = Inflight(server(stream_interval=1000.0))
+    assert float(short.ttft) == pytest.approx(ends[0], rel=1e-6)
+    assert float(short.tpot) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("clients", "requests", "apart"),
+    [(64.0, None, True), (64.0, 1e9, True), (64.0, 640.0, False), (9.0, None, False)],
+)
+def test_many_clients_lose_step_in_a_long_run(clients, requests, apart) -> None:
+    factors = dataclasses.replace(IDEAL, staggered=1.0, prefill_first=1.0)
+    found = Inflight(server(factors=factors, concurrency=clients, num_requests=requests))
+    assert bool(found.apart) is apart
+    assert not bool(found.staggered)
+    keeps = Inflight(server(factors=dataclasses.replace(factors, staggered=0.0), concurrency=64.0))
+    assert keeps.apart is None
+
+
 # Against a simulation.
 
 
@@ -166,6 +192,8 @@ def test_lengths_of_four_fifths_to_the_whole_vary_by_a_fifteenth() -> None:
         ({"engine": "sglang", "model": "deepseek-r1", "concurrency": 16}, "poll_interval", 30),
         ({"engine": "sglang", "model": "deepseek-r1"}, "isl_cv", 0.0642),
         ({"engine": "sglang", "hardware": "h200-sxm-141gb"}, "poll_interval", None),
+        ({"engine": "sglang", "weight_dtype": "nvfp4"}, "stream_interval", 10),
+        ({"engine": "sglang", "weight_dtype": "fp8", "id": "2026_03"}, "stream_interval", 30),
         ({"engine": "vllm"}, "poll_interval", None),
     ],
 )

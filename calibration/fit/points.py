@@ -32,7 +32,13 @@ UNSTATED = (
     "concurrency",
 )
 """Settings of a server that no row states as they are."""
-PARTICULARS = {"isl_cv": 0.0, "osl_cv": 0.0, "batch_wait": 0.0, "poll_interval": 1.0}
+PARTICULARS = {
+    "isl_cv": 0.0,
+    "osl_cv": 0.0,
+    "batch_wait": 0.0,
+    "poll_interval": 1.0,
+    "stream_interval": 1.0,
+}
 """Particulars of requests and of a scheduler that few rows state, and what others have; a kernel
 is smaller without them."""
 ENDLESS = 1e9

@@ -2,7 +2,8 @@
 
 All send ten prompts for each client at once and keep their number open. Lengths are uniform in 0.8
 to 1.0 of the nominal, and rows have the means. Some servers of TensorRT-LLM hold prompts back for
-others, and those of SGLang look for new requests after ten or thirty decode steps.
+others; those of SGLang look for new requests after ten or thirty decode steps, and send as many
+tokens at once.
 
 References:
     [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, `benchmarks/`:
@@ -40,11 +41,17 @@ def settings_of_run(row: Measurement) -> dict[str, float]:
 
 def _of_sglang(row: Measurement) -> dict[str, float]:
     """Settings of SGLang, whose requests keep step unless their lengths vary."""
-    varied = {"isl_cv": round(VARIATION, 4), "osl_cv": round(VARIATION, 4)}
+    found = {"isl_cv": round(VARIATION, 4), "osl_cv": round(VARIATION, 4)}
+    found["stream_interval"] = 30 if row.weight_dtype == "fp8" and _later(row) else 10
     if not row.hardware.startswith("b"):
-        return varied
+        return found
     often = (row.concurrency or 1) < FEW or (row.tp == 4 and row.weight_dtype == "fp8")
-    return varied | {"poll_interval": 10 if often else 30}
+    return found | {"poll_interval": 10 if often else 30}
+
+
+def _later(row: Measurement) -> bool:
+    """Whether a run is of scripts that send 30 tokens at once: with a date, or on B300."""
+    return row.id.startswith("20") or row.hardware.startswith("b300")
 
 
 def _of_tensorrt_llm(row: Measurement) -> dict[str, float]:

@@ -62,6 +62,7 @@ class Measurement(BaseModel):
             given. [count]
         poll_interval: Iterations between two looks of the scheduler for new requests; 1 if not
             given. [count]
+        stream_interval: Tokens of a request after which the first are sent; 1 if not given. [count]
         burstiness: Shape of the gamma distribution of the gaps between arrivals; 1 if not given,
             a Poisson process. [1]
         kv_cache_fraction: Share of the free memory that the KV cache may take. [1]
@@ -103,6 +104,7 @@ class Measurement(BaseModel):
     osl_cv: Annotated[float, Field(ge=0, le=10)] | None = None
     batch_wait: Annotated[int, Field(ge=0, le=10**6)] | None = None
     poll_interval: Count | None = None
+    stream_interval: Count | None = None
     kv_cache_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     quality: Quality = "ok"
     source: str = ""

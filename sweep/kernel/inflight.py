@@ -47,6 +47,12 @@ from sweep.kernel.staggered import (
     wait_to_start,
 )
 
+KEEPS_STEP = 16
+"""Clients up to which requests of a server that prefills first keep step in a long run: those of
+SGLang 0.5.6 with 2 to 9 clients do, those with 20 to 512 do not. [count]"""
+LONG = 50
+"""Waves of requests from which a run is long: those of SGLang 0.5.1 with ten keep step. [count]"""
+
 
 class Inflight:
     """Steady state of the server at one point, and a run of `num_requests`.
@@ -85,20 +91,23 @@ class Inflight:
         )
         self.cycle = cycle(*sizes)
         self.staggered, self.prefill_first = staggered(point), prefill_first(point)
-        self.out_of_step: Bool[Array, ""] | None = None
+        self.out_of_step, long = self.staggered, None
         if self.staggered is not None:
             if self.prefill_first is not None:
+                long = self.staggered & self.prefill_first & loses_step(point)
                 self.staggered = self.staggered & ~self.prefill_first
-            self.out_of_step = self.staggered
             one_by_one = staggered_cycle(*sizes)
             self.cycle = jax.tree.map(partial(jnp.where, self.staggered), one_by_one, self.cycle)
         if self.prefill_first is not None:
             choose = partial(jnp.where, self.prefill_first)
             self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
-        deviation, self.apart = stay_deviation(point), None
+        deviation, self.apart = stay_deviation(point), long
         if deviation is not None:
-            self.apart = deviation >= LEAST_SPREAD
+            varied = deviation >= LEAST_SPREAD
+            self.apart = varied if long is None else varied | long
+        if self.apart is not None:
             if self.staggered is not None:
+                self.out_of_step = self.staggered | self.apart & self.out_of_step
                 self.staggered = self.staggered & ~self.apart
             self.cycle = jax.tree.map(
                 partial(jnp.where, self.apart), self._varied(sizes), self.cycle
@@ -139,7 +148,10 @@ class Inflight:
             self.point, sequences=lump / c.chunk, chunk=c.chunk, chunks=c.chunks
         )
         beside = self._alone.attention * c.decoding_beside / c.decoding_alone
-        return others + prefill + beside
+        spent = others + prefill + beside
+        if is_nothing(self.point.factors.launch_s):
+            return spent
+        return jnp.maximum(spent, phases.launch_latency(self.point))
 
     @cached_property
     def _one_more(self) -> Scalar:
@@ -220,11 +232,29 @@ class Inflight:
     @cached_property
     def ttft(self) -> Scalar:
         """Time from sending to first token. [s]"""
-        return self.queue_time + self.prefill_time
+        return self.queue_time + self.prefill_time + self.streaming
+
+    @cached_property
+    def streaming(self) -> Scalar:
+        """Time from the first token to its sending, where several are sent at once. [s]"""
+        return 0.0 if self.point.stream_interval is None else self._late * self._pace
+
+    @property
+    def _late(self) -> Scalar:
+        """Tokens that the first one waits for before it is sent. [count]"""
+        interval = jnp.maximum(self.point.length("stream_interval"), 1.0)
+        return jnp.minimum(interval - 1, jnp.maximum(self.osl - 1, 0.0))
 
     @cached_property
     def tpot(self) -> Scalar:
-        """Time per output token after the first. [s]"""
+        """Time per output token after the first, as the client sees them. [s]"""
+        if self.point.stream_interval is None:
+            return self._pace
+        return self._pace * (1 - self._late / jnp.maximum(self.osl - 1, 1.0))
+
+    @cached_property
+    def _pace(self) -> Scalar:
+        """Time per output token after the first in the server. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
         spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
         if self.apart is not None:
@@ -318,6 +348,18 @@ def staggered(point: Point) -> Bool[Array, ""] | None:
     if is_nothing(apart) or point.concurrency is None:
         return None
     return (jnp.asarray(apart) > 0) & jnp.isfinite(jnp.asarray(point.concurrency))
+
+
+def loses_step(point: Point) -> Bool[Array, ""]:
+    """Whether equal requests of a server that prefills first end one by one in the end.
+
+    They keep step in a run of ten waves, and few of them in a long one.
+    """
+    clients = jnp.asarray(point.length("concurrency"))
+    many = clients > KEEPS_STEP
+    if point.num_requests is None:
+        return many
+    return many & (jnp.asarray(point.num_requests) > LONG * clients)
 
 
 def at_capacity(point: Point) -> Point:
