@@ -19,7 +19,7 @@ from sweep.kernel.params import Point
 
 
 class HeldBack(eqx.Module):
-    """What a prompt waits for on average.
+    """Mean wait of a prompt for others.
 
     Attributes:
         iterations: Iterations for which it waits. [count]
