@@ -202,15 +202,6 @@ CASES = {
     "operator_overhead_s": Case(
         {"operator_overhead_s": 5e-6}, 81.6e-6, replace(GEMM, count=3), TEN
     ),
-    # A prompt of 10 tokens takes 3·22.2 µs on the GPU, and its three launches 300 on the host.
-    "launch_s": Case(
-        {"launch_s": 1e-4}, 300e-6, replace(GEMM, count=3), ALONE, "inflight_ttft", LARGE_MEMORY
-    ),
-    "launch_s, hidden": Case(
-        {"launch_s": 2e-5}, 22.2e-6, GEMM, ALONE, "inflight_ttft", LARGE_MEMORY
-    ),
-    # A graph holds passes that decode only.
-    "launch_s, decode": Case({"launch_s": 1e-4}, 22.2e-6, GEMM, TEN),
     # Once for the pass, however many layers: 3·22.2 + 1000.
     "step_overhead_s": Case({"step_overhead_s": 1e-3}, 1066.6e-6, replace(GEMM, count=3), TEN),
     # For each of ten sequences: 22.2 + 10·100.

@@ -41,8 +41,6 @@ class Factors(eqx.Module):
         unhidden: Share of the time of the resources that do not bind an operator which is not
             hidden behind the one that does: 0 for a roofline, 1 for their sum. [1]
         operator_overhead_s: Time to launch one operator of one layer. [s]
-        launch_s: Host time to launch an operator of a pass of a server with prompts, which no graph
-            holds; hidden behind the pass unless that is shorter. [s]
         step_overhead_s: Host time of one pass through the model. [s]
         sequence_overhead_s: Host time of a pass for each sequence that gets a token. [s]
         pipeline_sequence_overhead_s: The same for each pipeline stage after the first. [s]
@@ -88,7 +86,6 @@ class Factors(eqx.Module):
     one_shot_s: Scalar = inf
     unhidden: Scalar = 0.0
     operator_overhead_s: Scalar = 0.0
-    launch_s: Scalar = 0.0
     step_overhead_s: Scalar = 0.0
     sequence_overhead_s: Scalar = 0.0
     pipeline_sequence_overhead_s: Scalar = 0.0

@@ -116,11 +116,14 @@ class Inflight:
     def _varied(self, sizes: tuple[Scalar, Scalar, Scalar, Scalar, Scalar]) -> Cycle:
         """Mean iterations of requests of varied lengths."""
         variation = 0.0 if self.point.isl_cv is None else self.point.isl_cv
-        mixed = spread_cycle(*sizes, variation)
         if self.prefill_first is None:
-            return mixed
+            return spread_cycle(*sizes, variation)
         poll = 1.0 if self.point.poll_interval is None else self.point.poll_interval
         first = spread_prefill_first_cycle(*sizes[:4], variation, poll)
+        if stay_deviation(self.point) is None:
+            # Equal requests lose step only where prompts come first.
+            return first
+        mixed = spread_cycle(*sizes, variation)
         chosen: Cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, mixed)
         return chosen
 
@@ -148,10 +151,7 @@ class Inflight:
             self.point, sequences=lump / c.chunk, chunk=c.chunk, chunks=c.chunks
         )
         beside = self._alone.attention * c.decoding_beside / c.decoding_alone
-        spent = others + prefill + beside
-        if is_nothing(self.point.factors.launch_s):
-            return spent
-        return jnp.maximum(spent, phases.launch_latency(self.point))
+        return others + prefill + beside
 
     @cached_property
     def _one_more(self) -> Scalar:

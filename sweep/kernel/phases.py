@@ -211,12 +211,6 @@ def prefill_attention_latency(
     return total + draft_prefill_latency(point, sequences=sequences, chunk=chunk, chunks=chunks)
 
 
-def launch_latency(point: Point) -> Scalar:
-    """Host time to launch all operators of a pass one by one. [s]"""
-    launched = [block.count * len(block.operators) for block in point.model.blocks]
-    return point.factors.launch_s * sum(launched)
-
-
 def _others(point: Point, step: Step) -> Scalar:
     """Time of the host, and of the operators whose cost does not grow with the context. [s]"""
     host = jnp.zeros(()) + host_latency(point, step.answered)
