@@ -71,7 +71,8 @@ def _of_a_new_group(groups: Sequence[Array]) -> float:
     weights = weights / len(groups)
     order = np.argsort(sizes)
     sizes, weights = sizes[order], weights[order]
-    usual = sizes[min(np.searchsorted(np.cumsum(weights), INTERVAL), len(sizes) - 1)]
+    place = int(np.searchsorted(np.cumsum(weights), INTERVAL))
+    usual = float(sizes[min(place, len(sizes) - 1)])
     independent = independent_rows([group > usual for group in groups])
     share = _share(independent, float(weights[sizes == usual].sum()))
     middles = np.cumsum(weights) - weights / 2

@@ -92,6 +92,7 @@ class Inflight:
         self.cycle = cycle(*sizes)
         self.staggered, self.prefill_first = staggered(point), prefill_first(point)
         self.out_of_step, long = self.staggered, None
+        self.apart: Bool[Array, ""] | None = None
         if self.staggered is not None:
             if self.prefill_first is not None:
                 long = self.staggered & self.prefill_first & loses_step(point)
@@ -103,10 +104,10 @@ class Inflight:
             self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
         deviation, self.apart = stay_deviation(point), long
         if deviation is not None:
-            varied = deviation >= LEAST_SPREAD
+            varied = jnp.asarray(deviation >= LEAST_SPREAD)
             self.apart = varied if long is None else varied | long
         if self.apart is not None:
-            if self.staggered is not None:
+            if self.staggered is not None and self.out_of_step is not None:
                 self.out_of_step = self.staggered | self.apart & self.out_of_step
                 self.staggered = self.staggered & ~self.apart
             self.cycle = jax.tree.map(
@@ -203,7 +204,7 @@ class Inflight:
     def start_wait(self) -> Scalar:
         """Time of the front end, of the running iteration and of prompts before its own. [s]"""
         waits = self.front_end + self.held_back + self.cycle.waited * self.lump_latency
-        if self.out_of_step is None:
+        if self.out_of_step is None or self.staggered is None:
             return waits
         times = self._alone.latency, self.lump_latency
         # Prompts of varied lengths that start together are in the time of the prefill.
