@@ -39,6 +39,8 @@ class Fit:
         vector: Logarithms of the parameters.
         predicted: Logarithm of the prediction of every row, fitted or not.
         errors: Logarithm of predicted over measured, NaN where nothing was measured.
+        settled: The same after the step that is left to the minimum, linearised: the search ends
+            where the cost hardly changes, which is not where its slope is 0.
         fitted: Indices of the fitted rows.
         slopes: Derivatives of the predictions by the parameters.
         sensitivities: Derivatives of the predictions by the logarithm of each factor. [1]
@@ -55,6 +57,7 @@ class Fit:
     vector: Array
     predicted: Array
     errors: Array
+    settled: Array
     fitted: Array
     slopes: Any
     sensitivities: Array
@@ -284,11 +287,16 @@ class _Problem:
         by_row = slopes[self.data.places].toarray()[:, self.free]
         known = _weighed(by_row, weights * found / self.noise)
         prior = np.diag(1 / self.design.widths[self.free] ** 2)
+        departures = (vector - self.design.centres)[self.free] / self.design.widths[self.free] ** 2
+        downhill = _weighed(by_row, weights).T @ _weighed(errors, weights) + departures
+        step = np.zeros(len(vector))
+        step[self.free] = bend @ downhill
         return Fit(
             design=self.design,
             vector=vector,
             predicted=figures,
             errors=figures - self.measured,
+            settled=figures - self.measured - slopes @ step,
             fitted=self.data.places,
             slopes=slopes,
             sensitivities=sensitivities,

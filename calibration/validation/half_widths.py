@@ -27,9 +27,11 @@ Ranges = dict[str, dict[str, list[float]]]
 def left_out_errors(fit: Fit, labels: Array) -> Array:
     """Logarithmic errors of the rows of each group, had the fit not seen the group.
 
-    Linearised at the optimum: with H the influence of the measurements of a group on its own
-    predictions, its errors become (I − H)⁻¹ times themselves. Rows with an empty label keep their
-    errors.
+    Linearised at the minimum: with H the influence of the measurements of a group on its own
+    predictions, its errors become (I − H)⁻¹ times themselves. That is up to thousands of times a
+    part of them which is 0 at the minimum itself, where a whole accelerator or model is left out;
+    so they start from the errors there, not from those where the search ended. Rows with an empty
+    label keep their errors.
     """
     errors = fit.errors.copy()
     slopes = fit.slopes[fit.fitted].toarray()
@@ -41,7 +43,7 @@ def left_out_errors(fit: Fit, labels: Array) -> Array:
         own = slopes[members]
         influence = own @ fit.bend @ own.T * fit.weights[members] ** 2
         places = fit.fitted[members]
-        errors[places] = np.linalg.solve(np.eye(len(members)) - influence, fit.errors[places])
+        errors[places] = np.linalg.solve(np.eye(len(members)) - influence, fit.settled[places])
     return errors
 
 
