@@ -275,7 +275,7 @@ def test_a_row_is_an_outlier_by_the_noise_of_its_kind() -> None:
     # Five times the noise of one kind, thirty times that of the other.
     assert set(fit.set_aside) == {10}
     steady, late = (fit.weights[(kinds == name) & (fit.weights > 0)] for name in ("steady", "late"))
-    assert np.median(steady) / np.median(late) == pytest.approx(0.2 / 0.03, rel=0.5)
+    assert np.median(steady) / np.median(late) == pytest.approx(0.2 / 0.03, rel=0.1)
 
 
 def test_the_noise_of_a_fit_counts_the_parameters_that_its_rows_determine() -> None:

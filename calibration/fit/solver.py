@@ -122,8 +122,7 @@ def solve(
         max_evaluations: Highest number of steps of each start. [count]
         starts: Number of starts. [count]
         kinds: Kind of every row. Each has a noise of its own, estimated at the best start, by which
-            its rows are weighed and outliers among them excluded. If not given, all rows have the
-            expected noise.
+            outliers among its rows are excluded; all rows are of one kind if not given.
         expected: Expected logarithmic error of a good row, for every row; `NOISE` if not given. [1]
         minimiser: Solver of the least squares, with the arguments of SciPy's `least_squares`.
     """
@@ -175,8 +174,7 @@ class _Problem:
         minimiser: Callable[..., Any],
     ) -> None:
         self.forward, self.design, self.measured, self.data = forward, design, measured, data
-        self.noise = data.expected
-        self.scale = data.weights / self.noise
+        self.usual_scale = self.scale = data.weights / data.expected
         self.free, self.minimiser = design.free, minimiser
         self._known: dict[bytes, tuple[Array, Any, Array]] = {}
 
@@ -219,16 +217,16 @@ class _Problem:
         return np.vstack([by_row, np.diag(1 / self.design.widths[self.free])])
 
     def review(self, part: Array) -> bool:
-        """Estimate the noise of each kind, exclude outliers; whether the excluded rows changed."""
+        """Exclude outliers by the noise of their kind, and report whether the rows changed."""
         figures, slopes, _ = self.evaluate(self.whole(part))
         errors = self.errors(figures)
         if self.data.kinds:
             leverages = self.solved(figures, slopes)[2]
-            self.noise = self.data.of_rows(self.data.noises(errors, leverages))
-            wild = np.abs(errors) > WILD * self.noise
+            noise: Any = self.data.of_rows(self.data.noises(errors, leverages))
         else:
-            wild = np.abs(errors) > WILD * self.data.noise(errors, np.zeros(1))
-        before, self.scale = self.scale == 0, np.where(wild, 0.0, self.data.weights / self.noise)
+            noise = self.data.noise(errors, np.zeros(1))
+        wild = np.abs(errors) > WILD * noise
+        before, self.scale = self.scale == 0, np.where(wild, 0.0, self.usual_scale)
         return bool(np.any(before != wild))
 
     def solved(self, figures: Array, slopes: Any) -> tuple[Array, Array, Array]:
@@ -285,7 +283,7 @@ class _Problem:
         noise, noises = self.data.noise(errors, leverages), self.data.noises(errors, leverages)
         found = self.data.of_rows(noises) if noises else np.full(len(errors), noise)
         by_row = slopes[self.data.places].toarray()[:, self.free]
-        known = _weighed(by_row, weights * found / self.noise)
+        known = _weighed(by_row, weights * found / self.data.expected)
         prior = np.diag(1 / self.design.widths[self.free] ** 2)
         departures = (vector - self.design.centres)[self.free] / self.design.widths[self.free] ** 2
         downhill = _weighed(by_row, weights).T @ _weighed(errors, weights) + departures
