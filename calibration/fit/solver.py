@@ -101,6 +101,7 @@ def solve(
     starts: int = 1,
     kinds: Array | None = None,
     expected: Array | None = None,
+    start: Array | None = None,
     minimiser: Callable[..., Any] = damped_least_squares,
 ) -> Fit:
     """Fit the free parameters of `design` to some of the rows.
@@ -124,6 +125,7 @@ def solve(
         kinds: Kind of every row. Each has a noise of its own, estimated at the best start, by which
             outliers among its rows are excluded; all rows are of one kind if not given.
         expected: Expected logarithmic error of a good row, for every row; `NOISE` if not given. [1]
+        start: Logarithms of all parameters to start from, in place of the priors.
         minimiser: Solver of the least squares, with the arguments of SciPy's `least_squares`.
     """
     places = np.asarray(fitted)
@@ -132,8 +134,9 @@ def solve(
         places, measured[places], row_weights[places], usual[places], of_kinds(kinds, places)
     )
     problem = _Problem(forward, design, measured, data, minimiser)
+    drawn = _starts(design, starts) if start is None else [start[design.free]]
     with threadpool_limits(1, user_api="blas"):
-        found = [problem.minimise(each, max_evaluations, NEAR) for each in _starts(design, starts)]
+        found = [problem.minimise(each, max_evaluations, NEAR) for each in drawn]
         best = min(found, key=lambda result: float(result.cost))
         reviewed: list[Any] = []
         while len(reviewed) < REVIEWS and (problem.review(best.x) or not reviewed):
@@ -213,15 +216,24 @@ class _Problem:
         """Derivatives of the residuals by the free parameters."""
         figures, slopes, _ = self.evaluate(self.whole(part))
         _, steepness = _robust(self.plain(figures))
-        by_row = _weighed(slopes[self.data.places].toarray()[:, self.free], steepness * self.scale)
-        return np.vstack([by_row, np.diag(1 / self.design.widths[self.free])])
+        rows, widths = len(self.data.places), self.design.widths[self.free]
+        found = np.zeros((rows + len(widths), len(widths)))
+        self._weighed_slopes(slopes, steepness * self.scale).toarray(out=found[:rows])
+        np.fill_diagonal(found[rows:], 1 / widths)
+        return found
+
+    def _weighed_slopes(self, slopes: Any, weights: Array) -> Any:
+        """Derivatives of the fitted rows by the free parameters, times the weights of the rows."""
+        own = slopes[self.data.places][:, self.free]
+        own.data = _weighed(own.data, np.repeat(weights, np.diff(own.indptr)))
+        return own
 
     def review(self, part: Array) -> bool:
         """Exclude outliers by the noise of their kind, and report whether the rows changed."""
         figures, slopes, _ = self.evaluate(self.whole(part))
         errors = self.errors(figures)
         if self.data.kinds:
-            leverages = self.solved(figures, slopes)[2]
+            *_, leverages = self.solved(figures, slopes)
             noise: Any = self.data.of_rows(self.data.noises(errors, leverages))
         else:
             noise = self.data.noise(errors, np.zeros(1))
@@ -229,13 +241,13 @@ class _Problem:
         before, self.scale = self.scale == 0, np.where(wild, 0.0, self.usual_scale)
         return bool(np.any(before != wild))
 
-    def solved(self, figures: Array, slopes: Any) -> tuple[Array, Array, Array]:
-        """Weights of the rows, inverse of the cost's second derivatives, leverage of each row."""
+    def solved(self, figures: Array, slopes: Any) -> tuple[Array, Array, Array, Array]:
+        """Weights of rows, inverse of the cost's second derivatives, weighed slopes, leverages."""
         weights = self.scale / np.sqrt(1 + self.plain(figures) ** 2) ** 0.5
-        by_row = _weighed(slopes[self.data.places].toarray()[:, self.free], weights)
+        by_row = self._weighed_slopes(slopes, weights).toarray()
         prior = np.diag(1 / self.design.widths[self.free] ** 2)
         bend = np.linalg.inv(by_row.T @ by_row + prior)
-        return weights, bend, np.einsum("ij,ij->i", by_row @ bend, by_row)
+        return weights, bend, by_row, np.einsum("ij,ij->i", by_row @ bend, by_row)
 
     def _spread(self, part: Array) -> Array:
         """Extend a matrix of the free parameters to all, with 0 elsewhere."""
@@ -278,15 +290,14 @@ class _Problem:
     def fit_at(self, vector: Array, *, costs: tuple[float, ...], evaluations: int) -> Fit:
         """Assemble the fit that ended at `vector`."""
         figures, slopes, sensitivities = self.evaluate(vector)
-        weights, bend, leverages = self.solved(figures, slopes)
+        weights, bend, information, leverages = self.solved(figures, slopes)
         errors = self.errors(figures)
         noise, noises = self.data.noise(errors, leverages), self.data.noises(errors, leverages)
         found = self.data.of_rows(noises) if noises else np.full(len(errors), noise)
-        by_row = slopes[self.data.places].toarray()[:, self.free]
-        known = _weighed(by_row, weights * found / self.data.expected)
+        known = information * (found / self.data.expected)[:, None]
         prior = np.diag(1 / self.design.widths[self.free] ** 2)
         departures = (vector - self.design.centres)[self.free] / self.design.widths[self.free] ** 2
-        downhill = _weighed(by_row, weights).T @ _weighed(errors, weights) + departures
+        downhill = information.T @ _weighed(errors, weights) + departures
         step = np.zeros(len(vector))
         step[self.free] = bend @ downhill
         return Fit(
@@ -309,11 +320,10 @@ class _Problem:
         )
 
 
-def _weighed(rows: Array, weights: Array) -> Array:
-    """Rows times their weights; 0 where the weight is 0, even for a row that is not finite."""
-    by_row = weights.reshape(-1, *(1 for _ in rows.shape[1:]))
+def _weighed(numbers: Array, weights: Array) -> Array:
+    """Numbers times their weights; 0 where the weight is 0, even for one that is not finite."""
     with np.errstate(invalid="ignore"):
-        return np.where(by_row == 0, 0.0, rows * by_row)
+        return np.where(weights == 0, 0.0, numbers * weights)
 
 
 def _robust(plain: Array) -> tuple[Array, Array]:

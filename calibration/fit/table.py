@@ -1,13 +1,16 @@
 """Table of measurements, ready to fit: points, traits, logarithms, weights."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
+from calibration.fit.forward import predict
 from calibration.fit.noise import NOISE
 from calibration.fit.parameters import Array
 from calibration.fit.points import (
@@ -69,9 +72,9 @@ class Table:
     def labels(self, by: str) -> Array:
         """Label of each row, by which rows are grouped.
 
-        `configuration`, `model`, `hardware`, `version`, `architecture`: models of the same layers
-        and sizes, as releases of one are; `family`: models of one `model_type` in all sizes; or
-        `experts`.
+        `configuration`, `model`, `hardware`, `version`, with the engine if there are several,
+        `architecture`: models of the same layers and sizes, as releases of one are; `family`:
+        models of one `model_type` in all sizes; or `experts`.
         """
         if by == "configuration":
             return np.asarray([configuration(row) for row in self.rows])
@@ -82,8 +85,22 @@ class Table:
         }
         if by in of_models:
             return np.asarray(of_models[by])
+        if by == "version" and len({row.engine for row in self.rows}) > 1:
+            return np.asarray([f"{row.engine} {row.engine_version}" for row in self.rows])
         field = "engine_version" if by == "version" else by
         return np.asarray([getattr(row, field) for row in self.rows])
+
+    @cached_property
+    def requests_in_flight(self) -> Array:
+        """Requests in flight of the kernel under ideal rooflines, NaN of other rows. [count]"""
+        found = np.full(len(self.rows), np.nan)
+        for group in self.groups:
+            if self.rows[group.rows[0]].scenario == "inflight":
+                own = dataclasses.replace(
+                    group, variable="inflight_concurrency", rows=np.arange(len(group.rows))
+                )
+                found[group.rows] = predict([own])
+        return np.round(found)
 
 
 def configuration(row: Measurement) -> str:
