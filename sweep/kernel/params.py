@@ -240,6 +240,12 @@ class Point(eqx.Module):
             group. [count]
         isl_cv: Coefficient of variation of the input tokens of requests; 0 if not given. [1]
         osl_cv: The same of the output tokens. [1]
+        batch_wait: Iterations for which prompts wait at most for others to start with; none if not
+            given. [count]
+        stream_interval: Tokens of a request after which the first of them are sent; one if not
+            given. [count]
+        poll_interval: Iterations between two looks of the scheduler for new requests; every one if
+            not given. [count]
         draft_tokens: Tokens drafted for each pass of speculative decoding. [count]
         acceptance_rate: Probability that a drafted token is accepted. [1]
         guidance_passes: Passes of each image in a denoising step; one if not given. [count]
@@ -281,6 +287,9 @@ class Point(eqx.Module):
     shared_prefix_tokens: Scalar | None = None
     isl_cv: Scalar | None = None
     osl_cv: Scalar | None = None
+    batch_wait: Scalar | None = None
+    poll_interval: Scalar | None = None
+    stream_interval: Scalar | None = None
     draft_tokens: Scalar | None = None
     acceptance_rate: Scalar | None = None
     guidance_passes: Scalar | None = None

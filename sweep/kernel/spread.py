@@ -203,7 +203,12 @@ def spread_cycle(
 
 
 def spread_prefill_first_cycle(
-    residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar, variation: Scalar
+    residents: Scalar,
+    isl: Scalar,
+    osl: Scalar,
+    max_num_tokens: Scalar,
+    variation: Scalar,
+    poll_interval: Scalar = 1.0,
 ) -> Cycle:
     """Compute the mean iterations where iterations with prompts decode nothing.
 
@@ -216,13 +221,15 @@ def spread_prefill_first_cycle(
         osl: Mean output tokens of each. [count]
         max_num_tokens: Tokens an iteration may take. [count]
         variation: Coefficient of variation of the prompts. [1]
+        poll_interval: Decode steps after which new prompts are looked for. [count]
     """
     steps = jnp.maximum(osl - 1, 1.0)
     fill, number = max_num_tokens / isl, residents / steps
     chunks = chunks_of(1 / fill, variation)
-    some = jnp.maximum(any_of(residents, 1 / steps), number / fill)
+    some = any_of(residents * poll_interval, 1 / steps) / poll_interval
+    some = jnp.maximum(some, number / fill)
     prefills = jnp.where(fill >= 1, some, number * chunks)
-    before = (residents - 1) / residents * number / 2
+    before = (residents - 1) / residents * number * poll_interval / 2
     waited = jnp.where(fill >= 1, before / jnp.maximum(fill, 1.0), before * chunks)
     return Cycle(
         residents=residents,
@@ -234,14 +241,18 @@ def spread_prefill_first_cycle(
         decoding_alone=residents,
         started=number / (1 + prefills),
         stay=chunks + steps * (1 + prefills),
-        waited=jnp.where((fill >= 1) & (number < fill), 0.0, waited),
+        waited=jnp.where((fill >= 1) & (number * poll_interval < fill), 0.0, waited),
         interrupted=prefills * steps,
         undisturbed=steps,
     )
 
 
 def seen_by_a_prompt(
-    found: Cycle, isl: Scalar, max_num_tokens: Scalar, prefill_first: Array | None
+    found: Cycle,
+    isl: Scalar,
+    max_num_tokens: Scalar,
+    prefill_first: Array | None,
+    poll_interval: Scalar = 1.0,
 ) -> Scalar:
     """Prompts beyond the mean in an iteration with a prompt, as that prompt sees them. [count]
 
@@ -252,10 +263,11 @@ def seen_by_a_prompt(
         isl: Mean input tokens of each. [count]
         max_num_tokens: Tokens an iteration may take. [count]
         prefill_first: Whether iterations with prompts decode nothing; no if not given.
+        poll_interval: Decode steps after which new prompts are looked for. [count]
     """
     fill, mean, number = max_num_tokens / isl, found.lump / isl, found.started
     if prefill_first is not None:
-        after_a_step = mean * found.lumps / jnp.maximum(1 - found.lumps, 1e-9)
+        after_a_step = mean * found.lumps / jnp.maximum(1 - found.lumps, 1e-9) * poll_interval
         number = jnp.where(prefill_first, after_a_step, number)
     seen = 1 + number * (found.residents - 1) / found.residents
     return jnp.where(fill >= 1, jnp.minimum(seen, fill) - mean, 0.0)

@@ -102,12 +102,38 @@ def one_prompt(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
     return cycle.chunks * (alone + jnp.maximum(lump - alone, 0.0) / prompts_in_lump(cycle))
 
 
+def rest_of_iteration(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
+    """Mean time until the iteration ends that runs when a request arrives. [s]
+
+    It is a longer one more often, so that half of E[t²]/E[t] of it is left. A request that is
+    alone finds none.
+
+    Args:
+        cycle: Mean iterations.
+        alone: Time of an iteration that decodes only. [s]
+        lump: Time of an iteration with prompts. [s]
+    """
+    mean = cycle.lumps * lump + (1 - cycle.lumps) * alone
+    running = (cycle.lumps * lump**2 + (1 - cycle.lumps) * alone**2) / (2 * mean)
+    return jnp.clip(cycle.residents - 1, 0.0, 1.0) * running
+
+
 def wait_to_start(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
     """Mean time until the running iteration ends and prompts that came before are in. [s]
 
-    The iteration that runs when a request arrives is a longer one more often, so that half of
-    E[t²]/E[t] of it is left. With a share ρ of the time spent on prompts of others, those that are
-    ahead as well make the wait 1/(1 − ρ) times as long, by Pollaczek and Khinchine.
+    Args:
+        cycle: Mean iterations.
+        alone: Time of an iteration that decodes only. [s]
+        lump: Time of an iteration with prompts. [s]
+    """
+    return rest_of_iteration(cycle, alone, lump) + wait_for_others(cycle, alone, lump)
+
+
+def wait_for_others(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
+    """Mean time until prompts are in that came before, beyond the running iteration. [s]
+
+    With a share ρ of the time spent on prompts of others, those that are ahead make the wait for
+    the running iteration 1/(1 − ρ) times as long, by Pollaczek and Khinchine.
 
     Args:
         cycle: Mean iterations.
@@ -120,5 +146,4 @@ def wait_to_start(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
     each = cycle.chunks * jnp.maximum(lump - alone, 0.0) / prompts_in_lump(cycle)
     busy = cycle.started / mean * each * others / jnp.maximum(cycle.residents, 1.0)
     busy = jnp.clip(busy, 0.0, MOST_BUSY)
-    ahead = jnp.minimum(busy / (1 - busy) * running, jnp.maximum(others, 0.0) / 2 * each)
-    return jnp.clip(others, 0.0, 1.0) * running + ahead
+    return jnp.minimum(busy / (1 - busy) * running, jnp.maximum(others, 0.0) / 2 * each)
