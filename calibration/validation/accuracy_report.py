@@ -183,15 +183,15 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
         f"{len(table.rows)} rows were fitted, all but those left out each time. Errors are of the "
         f"{certain.sum()} that are not in doubt, as shares of the measured figure; bias is the "
         "median of predicted over measured, less one. Rank correlation is Spearman's. An interval "
-        f"of {100 * INTERVAL:.0f} % is that of the calibration made of the rows fitted; the lowest of "
-        "a group is the model, accelerator or version of at least "
+        f"of {100 * INTERVAL:.0f} % is that of the calibration made of the rows fitted; the lowest "
+        "of a group is the model, accelerator or version of at least "
         f"{ENOUGH} rows in which it held least often."
     )
     if any(judged.linearised for judged in splits):
         yield (
             "Rows are left out of one fit, linearised at its optimum; errors of refits are larger, "
-            "by a tenth for a configuration and by more for a large group. Intervals are as wide as "
-            "the errors of the other groups of a split demand."
+            "by a tenth for a configuration and by more for a large group. Intervals are as wide "
+            "as the errors of the other groups of a split demand."
         )
     yield from ("", "Rows:", "")
     for name in _ordered(sort_of[certain]):
