@@ -99,7 +99,7 @@ def test_errors_without_a_group_are_the_same_by_rows_and_by_parameters() -> None
         few = dataclasses.replace(fit, slopes=_sparse(slopes[:, :count]), bend=bend)
         # The measurements of a group move its own predictions by H, and theirs cancel.
         influence = own @ bend @ own.T * fit.weights**2
-        expected = np.linalg.solve(np.eye(rows) - influence, fit.errors[fit.fitted])
+        expected = np.linalg.solve(np.eye(rows) - influence, fit.settled[fit.fitted])
         got = left_out_errors(few, labels)[fit.fitted]
         np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-12)
 

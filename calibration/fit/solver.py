@@ -45,6 +45,8 @@ class Fit:
         vector: Logarithms of the parameters.
         predicted: Logarithm of the prediction of every row, fitted or not.
         errors: Logarithm of predicted over measured, NaN where nothing was measured.
+        settled: The same after the step that is left to the minimum, linearised: the search ends
+            where the cost hardly changes, which is not where its slope is 0.
         fitted: Indices of the fitted rows.
         slopes: Derivatives of the predictions by the parameters.
         sensitivities: Derivatives of the predictions by the logarithm of each factor. [1]
@@ -60,6 +62,7 @@ class Fit:
     vector: Array
     predicted: Array
     errors: Array
+    settled: Array
     fitted: Array
     slopes: Any
     sensitivities: Array
@@ -276,6 +279,10 @@ class _Problem:
         known = information.T @ information
         bend = np.linalg.inv(known + prior)
         errors = figures - self.measured
+        departures = (vector - self.design.centres)[self.free] / self.design.widths[self.free] ** 2
+        downhill = information.T @ _weighed(errors[self.places], weights) + departures
+        step = np.zeros(len(vector))
+        step[self.free] = bend @ downhill
         determined = float(np.trace(bend @ known))
         noise = noise_of(errors[self.places], self.evidence, determined)
         return Fit(
@@ -283,6 +290,7 @@ class _Problem:
             vector=vector,
             predicted=figures,
             errors=errors,
+            settled=errors - slopes @ step,
             fitted=self.places,
             slopes=slopes,
             sensitivities=sensitivities,

@@ -27,9 +27,11 @@ Ranges = dict[str, dict[str, list[float]]]
 def left_out_errors(fit: Fit, labels: Array) -> Array:
     """Logarithmic errors of the rows of each group, had the fit not seen the group.
 
-    Linearised at the optimum: with H the influence of the measurements of a group on its own
-    predictions, its errors become (I − H)⁻¹ times themselves. Rows with an empty label keep their
-    errors.
+    Linearised at the minimum: with H the influence of the measurements of a group on its own
+    predictions, its errors become (I − H)⁻¹ times themselves. That is up to thousands of times a
+    part of them which is 0 at the minimum itself, where a whole accelerator or model is left out;
+    so they start from the errors there, not from those where the search ended. Rows with an empty
+    label keep their errors.
     """
     errors = fit.errors.copy()
     slopes = fit.slopes[fit.fitted]
@@ -41,7 +43,7 @@ def left_out_errors(fit: Fit, labels: Array) -> Array:
             continue
         places = fit.fitted[members]
         own, weights = slopes[members].toarray(), fit.weights[members] ** 2
-        errors[places] = _without(own, fit.bend, weights, fit.errors[places])
+        errors[places] = _without(own, fit.bend, weights, fit.settled[places])
     return errors
 
 
@@ -55,7 +57,7 @@ def _without(slopes: Array, bend: Array, weights: Array, errors: Array) -> Array
         slopes: Derivatives by the parameters, shape (rows, parameters).
         bend: Inverse of the second derivatives of the cost of the fit.
         weights: Weight of the squared error of each row. [1]
-        errors: Logarithmic errors of the rows in the fit. [1]
+        errors: Logarithmic errors of the rows at the minimum of the fit. [1]
 
     References:
         [1] Woodbury, "Inverting modified matrices", Princeton University, 1950.
