@@ -66,8 +66,8 @@ def _without(slopes: Array, bend: Array, weights: Array, errors: Array) -> Array
     if rows <= parameters:
         influence = slopes @ bend @ slopes.T * weights
         return np.asarray(np.linalg.solve(np.eye(rows) - influence, errors))
-    told = bend @ (slopes.T * weights)
-    moved = np.linalg.solve(np.eye(parameters) - told @ slopes, told @ errors)
+    gain = bend @ (slopes.T * weights)
+    moved = np.linalg.solve(np.eye(parameters) - gain @ slopes, gain @ errors)
     return np.asarray(errors + slopes @ moved)
 
 
