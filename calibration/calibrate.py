@@ -80,7 +80,16 @@ def calibrate(
     layout = design(table.traits, centres=centres, free=free)
     forward = Forward(table.groups, FACTORS)
     usable = np.flatnonzero(np.isfinite(table.measured))
-    fit = solve(forward, layout, table.measured, usable, table.weights, starts=starts)
+    fit = solve(
+        forward,
+        layout,
+        table.measured,
+        usable,
+        table.weights,
+        starts=starts,
+        kinds=table.kinds,
+        expected=table.expected_noise,
+    )
     left_out = left_out_errors(fit, table.labels("configuration"))
     everything = np.arange(len(table.rows))
     calibration = _as_calibration(table, fit, left_out, name, start_from, suspects, everything)
@@ -184,6 +193,7 @@ def _as_calibration(
     ratios = dict(start_from.ratios) if start_from else {}
     ratios = ratios or ratio_shares(table, fit, left_out, parts["halfwidths"], usual, places)
     traits = [table.traits[place] for place in places]
+    figures = set(table.kinds[places].tolist())
     return Calibration(
         name=name,
         engine=engine,
@@ -199,6 +209,9 @@ def _as_calibration(
             "free_parameters": int(fit.design.free.sum()),
             "effective_parameters": round(fit.effective_parameters, 1),
             "noise": round(fit.noise, 4),
+            "noise_by_kind": {
+                name: round(noise, 4) for name, noise in fit.noises.items() if name in figures
+            },
             "costs_of_starts": [round(cost, 3) for cost in fit.costs],
             "rows_waiting_longest_for": rows_by_regime(fit),
             "told_only_together": constrained_together(fit),

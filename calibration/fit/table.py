@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from calibration.fit.forward import predict
+from calibration.fit.noise import NOISE
 from calibration.fit.parameters import Array
 from calibration.fit.points import (
     Group,
@@ -28,9 +29,9 @@ from sweep.kernel.block import Block, is_routed
 from sweep.models.read import read_model
 from sweep.specs.catalog import Catalog
 
-CLIENT_TTFT_WEIGHT = 0.3
-"""Weight of the error of a client's time to first token, relative to other figures: it depends on
-when others arrive, and runs that differ in nothing but that differ by a fifth. [1]"""
+CLIENT_TTFT_NOISE = 0.2
+"""Expected logarithmic error of a client's time to first token: it depends on when others arrive,
+and runs that differ in nothing but that differ by a fifth. [1]"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,17 @@ class Table:
     experts: tuple[str, ...]
     measured: Array
     weights: Array
+
+    @property
+    def kinds(self) -> Array:
+        """Kind of figure of each row, which has a noise of its own: engines, runs and metrics."""
+        return np.asarray([f"{row.engine} {row.scenario} {row.metric}" for row in self.rows])
+
+    @property
+    def expected_noise(self) -> Array:
+        """Expected logarithmic error of a good row of the kind of each. [1]"""
+        late = [row.kind == CLIENT_TTFT for row in self.rows]
+        return np.where(late, CLIENT_TTFT_NOISE, NOISE)
 
     def labels(self, by: str) -> Array:
         """Label of each row, by which rows are grouped.
@@ -171,6 +183,5 @@ def _architectures(blocks: Mapping[str, tuple[Block, ...]]) -> dict[str, str]:
 
 
 def _weight(row: Measurement, repeats: int) -> float:
-    of_kind = CLIENT_TTFT_WEIGHT if row.kind == CLIENT_TTFT else 1.0
-    weight: float = of_kind * (1.0 if row.quality == "ok" else DOUBTFUL_WEIGHT) / repeats**0.5
+    weight: float = (1.0 if row.quality == "ok" else DOUBTFUL_WEIGHT) / repeats**0.5
     return weight

@@ -117,7 +117,16 @@ class Refits:
         among = [(rows.sum(), vector) for rows, vector in self._known if not (rows & ~seen).any()]
         start = max(among, key=lambda known: int(known[0]))[1] if among else None
         places, table = np.flatnonzero(seen), self.table
-        fit = solve(self.forward, self.layout, table.measured, places, table.weights, start=start)
+        fit = solve(
+            self.forward,
+            self.layout,
+            table.measured,
+            places,
+            table.weights,
+            kinds=table.kinds,
+            expected=table.expected_noise,
+            start=start,
+        )
         self._known.append((seen, fit.vector))
         return fit
 
