@@ -14,6 +14,7 @@ from calibration.fit.table import Table, tabulate
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.held_out import Refits, halfwidths_of_unseen, held_out, splits
+from calibration.validation.order import order
 from sweep.kernel.factors import FACTORS
 
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "llama-2-70b")
@@ -151,3 +152,22 @@ def test_versions_of_an_engine_are_predicted_with_all_of_the_others() -> None:
         "vllm 0.10.0": ([0, 1, 2, 5], [3]),
         "vllm 0.19.0": ([0, 1, 2, 3, 5], [4]),
     }
+
+
+def test_the_faster_accelerator_is_named_or_not_by_hand() -> None:
+    machines = ("h100-sxm-80gb", "h200-sxm-141gb", "a100-sxm-80gb")
+    rows = [
+        row("tensorrt-llm", "1.0.0").model_copy(update={"id": name, "hardware": name})
+        for name in machines
+    ]
+    rows.append(rows[0].model_copy(update={"id": "alone", "isl": 7}))
+    given = dataclasses.replace(
+        tabulate(rows, shipped()), measured=np.log([100.0, 105.0, 50.0, 999.0])
+    )
+    everything = np.arange(4)
+    # 100 and 105 are within a tenth, and the last row has another length: two pairs remain.
+    assert order(given, np.zeros(4), everything) == (2, 1.0)
+    # Predicted are 100, 105 and 102: the A100 is ahead of the first and behind the second.
+    wrong = np.asarray([0.0, 0.0, np.log(102 / 50), 0.0])
+    assert order(given, wrong, everything) == (2, 0.5)
+    assert order(given, wrong, everything[:2])[0] == 0

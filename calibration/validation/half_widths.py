@@ -57,7 +57,7 @@ def _without(slopes: Array, bend: Array, weights: Array, errors: Array) -> Array
         slopes: Derivatives by the parameters, shape (rows, parameters).
         bend: Inverse of the second derivatives of the cost of the fit.
         weights: Weight of the squared error of each row. [1]
-        errors: Logarithmic errors of the rows in the fit. [1]
+        errors: Logarithmic errors of the rows at the minimum of the fit. [1]
 
     References:
         [1] Woodbury, "Inverting modified matrices", Princeton University, 1950.

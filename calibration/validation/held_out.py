@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from calibration.fit.forward import Forward
-from calibration.fit.parameters import Array, design
+from calibration.fit.parameters import Array, Design, design
 from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
@@ -90,12 +90,25 @@ class Refits:
     The first starts from the centres of the priors. Each other starts from the fit of the most
     rows, all of which are among its own: it then has seen nothing of the rows left out, and takes
     a fraction of the time.
+
+    Attributes:
+        table: The rows.
+        forward: Their kernels.
+        layout: The parameters.
+        start_from: The calibration whose factors are the priors and whose intervals are kept.
+        usable: Whether each row has a figure.
     """
 
-    def __init__(self, table: Table, forward: Forward) -> None:
-        """Fit nothing yet."""
-        self.table, self.forward = table, forward
-        self.layout = design(table.traits)
+    def __init__(
+        self,
+        table: Table,
+        forward: Forward,
+        layout: Design | None = None,
+        start_from: Calibration | None = None,
+    ) -> None:
+        """Fit nothing yet; parameters are those of the traits of the rows if not given."""
+        self.table, self.forward, self.start_from = table, forward, start_from
+        self.layout = layout or design(table.traits)
         self.usable = np.isfinite(table.measured)
         self._known: list[tuple[Array, Array]] = []
 
@@ -163,11 +176,15 @@ def held_out(
     errors, halfwidths = np.full((2, len(refits.table.rows)), np.nan)
     for _, predicted, fit in refits.without(leave_out, progress):
         errors[predicted] = fit.errors[predicted]
-        halfwidths[predicted] = halfwidths_of_unseen(refits.table, fit, predicted)
+        halfwidths[predicted] = halfwidths_of_unseen(
+            refits.table, fit, predicted, refits.start_from
+        )
     return HeldOut(errors, halfwidths)
 
 
-def halfwidths_of_unseen(table: Table, fit: Fit, predicted: Array) -> Array:
+def halfwidths_of_unseen(
+    table: Table, fit: Fit, predicted: Array, start_from: Calibration | None = None
+) -> Array:
     """Half-widths of rows that a fit has not seen, by calibrations that it would make. [1]
 
     Each engine has the intervals of its own rows, as in the calibrations of a joint fit; a row of
@@ -177,6 +194,7 @@ def halfwidths_of_unseen(table: Table, fit: Fit, predicted: Array) -> Array:
         table: The rows.
         fit: The fit.
         predicted: Indices of the rows.
+        start_from: The calibration that the fit starts from.
     """
     engines = np.asarray([row.engine for row in table.rows])
     left_out = left_out_errors(fit, table.labels("configuration"))
@@ -185,7 +203,7 @@ def halfwidths_of_unseen(table: Table, fit: Fit, predicted: Array) -> Array:
         places = fit.fitted[engines[fit.fitted] == engine]
         if len(places) == 0:
             continue
-        parts = interval_parts(table, fit, left_out, places)
+        parts = interval_parts(table, fit, left_out, places, start_from)
         made = Calibration(name=engine, engine=engine, **parts)
         own = engines == engine
         found[own] = interval_halfwidths(table, made)[0][own]
