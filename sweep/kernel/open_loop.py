@@ -206,6 +206,7 @@ class OpenLoop:
         longer = jnp.where(beside, jnp.maximum(longer, alone), longer)
         mean = alone + some * (longer - alone)
         slope = (longer - alone) / jnp.maximum(carried, fewest)
+        before = self._before(rate * mean)
         varied = jnp.maximum(carried + before * carried - carried**2, 0.0)
         varied = varied + carried * self._varied_isl
         squared = (1 - some) * alone**2 + some * (longer**2 + slope**2 * varied)
