@@ -378,7 +378,7 @@ class OpenLoop:
             widths += [jnp.maximum(running, 1e-6 * visit.prefill_alone)] * 2
             weights += [part * (1 - some), part * some]
             further += [jnp.zeros_like(company), visit.each * uneven]
-        start, width, weight = map(jnp.stack, (starts, widths, weights))
+        start, width, weight = (jnp.stack(each) for each in (starts, widths, weights))
         least = 1e-9 * visit.prefill_alone
         more = None if shape is None else jnp.maximum(jnp.stack(further), least)
         if self.point.isl_cv is not None:
