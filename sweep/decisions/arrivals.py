@@ -6,11 +6,9 @@ sweep. This module computes the figures of the replicas that a rate needs, each 
 
 from dataclasses import replace
 
-import pandas as pd
-
 from sweep.decisions.deployment_cells import point_of
 from sweep.decisions.recommend import Recommendation, pareto_front, with_costs
-from sweep.decisions.rivals import recorded_calibration, records
+from sweep.decisions.rivals import Row, recorded_calibration, records
 from sweep.evaluation.listed_cells import variables_of
 
 FIGURES = {
@@ -59,6 +57,6 @@ def with_waits(found: Recommendation) -> Recommendation:
     return replace(found, ranked=ranked, front=pareto_front(ranked))
 
 
-def highest_rate(row: pd.Series | dict[str, float], osl: int) -> float:
+def highest_rate(row: Row, osl: int) -> float:
     """Highest rate of all replicas of a ranked deployment within the limits. [s-1]"""
     return float(row["throughput"] * row["replicas"] / osl)

@@ -25,7 +25,8 @@ def variables_of(points: Sequence[Point], names: tuple[str, ...]) -> dict[str, n
     if not points:
         return {name: np.empty(0) for name in names}
     # One compiled function computes all lists of up to a power of two.
-    padded = [*points, *points[:1] * ((1 << (len(points) - 1).bit_length()) - len(points))]
+    length = 1 << (len(points) - 1).bit_length()
+    padded = [*points, *[points[0]] * (length - len(points))]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
     found = _mapped(stacked, names)
     return {name: np.asarray(array)[: len(points)] for name, array in found.items()}

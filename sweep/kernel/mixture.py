@@ -40,7 +40,9 @@ class Mixture(eqx.Module):
             waiting, others = self._later(since, wait + self.more), self._later(since, self.more)
         return jnp.sum(self.weight * (self.waits * waiting + (1 - self.waits) * others))
 
-    def _later(self, since: Scalar, mean: Scalar | None) -> Scalar:
+    def _later(
+        self, since: Float[Array, "part"], mean: Float[Array, "part"] | None
+    ) -> Float[Array, "part"]:
         """Share of each part that is longer than `since` after its start."""
         passed = jnp.clip(since, 0.0, self.width)
         within = 1 - passed / self.width
