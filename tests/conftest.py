@@ -84,7 +84,10 @@ LONG_TO_COMPILE = {
 """Fixtures of sweeps and pages that take long to compile."""
 
 
-LONGEST_FILES = ("laws", "scale", "pages", "report", "calibration", "cli", "shards", "evaluation")
+LONGEST_FILES = (
+    *("laws", "scale", "pages", "report", "calibration", "cli", "shards", "evaluation"),
+    *("load", "recommendation", "judgement", "at_load", "explanation", "parameters"),
+)
 """Files that take longest; they start first, so that both workers end together."""
 
 

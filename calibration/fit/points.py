@@ -17,7 +17,8 @@ from sweep.errors import SpecError, SpecWarning
 from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params, stack
 from sweep.grid.resolved import check_dtypes
 from sweep.kernel.block import Block, has_latent_cache, is_routed
-from sweep.kernel.params import Point, Server
+from sweep.kernel.params import Point
+from sweep.kernel.server import Server
 from sweep.models.checkpoint import checkpoint
 from sweep.models.read import read_model
 from sweep.schema.axes import SERVER

@@ -1,4 +1,4 @@
-"""Whether predictions name the faster of two accelerators."""
+"""Share of pairs of accelerators of which predictions name the faster."""
 
 from collections import defaultdict
 from itertools import combinations

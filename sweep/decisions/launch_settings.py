@@ -15,7 +15,8 @@ from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.single_cell import cell
 from sweep.kernel import memory
 from sweep.kernel.block import is_routed
-from sweep.kernel.params import Point, Server
+from sweep.kernel.params import Point
+from sweep.kernel.server import Server
 from sweep.models.checkpoint import is_quantised
 from sweep.models.read import read_model
 from sweep.schema.axes import SERVER

@@ -72,7 +72,7 @@ def _promising(frame: pd.DataFrame, axes: list[str], limits: Limits) -> Iterator
 
 def _numbered(rows: pd.DataFrame, columns: list[str]) -> Places:
     """Number of the group of each row."""
-    return rows.groupby(columns, sort=False).ngroup().to_numpy()
+    return np.asarray(rows.groupby(columns, sort=False).ngroup(), np.int64)
 
 
 def _places(groups: Places) -> list[Places]:

@@ -132,7 +132,7 @@ def sentence(found: Recommendation) -> str:
 
 
 def _waits(found: Recommendation, best: Row) -> str:
-    """What requests wait that arrive at a rate, in a sentence; nothing for a closed loop."""
+    """Waits of requests that arrive at a rate, in a sentence; nothing for a closed loop."""
     rate = found.demand.request_rate
     if rate is None or not isfinite(best["ttft"]):
         return ""

@@ -368,4 +368,6 @@ def _buffers(described: Described, memory: ResultMemory) -> dict[str, jax.Array]
 
 def _fresh(like: jax.ShapeDtypeStruct, device: jax.Device | None = None) -> jax.Array:
     """An array for the kernel to write into, without a compiled function that fills it."""
-    return jax.device_put(np.zeros(like.shape, like.dtype), device, may_alias=False)
+    zeros = np.zeros(like.shape, like.dtype)
+    made: jax.Array = jax.device_put(zeros, device, may_alias=False)
+    return made

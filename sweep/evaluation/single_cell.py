@@ -61,7 +61,7 @@ def bare_cell(
     read = model_params(blocks, drafts="draft_tokens" in numbers, draft=draft)
     specified = read, hardware_params(hardware), precision_params(precision)
     known = {axis: float(coded([value], float)[0]) for axis, value in numbers.items()}
-    values = {axis: jnp.asarray(_leaf(value)) for axis, value in known.items()}
+    values: dict[str, Any] = {axis: jnp.asarray(_leaf(value)) for axis, value in known.items()}
     point = Point(*jax.tree.map(_leaf, specified), **values)
     if calibration is None:
         return point

@@ -91,11 +91,11 @@ class StoredFunction:
         """A key among the executables of this process, and the file if there may be one."""
         leaves, tree = jax.tree.flatten(arguments)
         types = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-        x64 = bool(jax.config.jax_enable_x64)
-        key = tree, types, x64
+        kind = str(jax.dtypes.canonicalize_dtype(float))
+        key = tree, types, kind
         if key in self._compiled or not _folders or not _has_one_processor():
             return key, None
-        text = "\n".join((surroundings(), self._name, str(tree), repr((types, x64))))
+        text = "\n".join((surroundings(), self._name, str(tree), repr((types, kind))))
         return key, _folders[0] / hashlib.sha256(text.encode()).hexdigest()
 
     def _new(self, path: Path | None, arguments: Any) -> Any:
@@ -208,7 +208,7 @@ def _without_jax_cache() -> Iterator[None]:
     """Let JAX compile: an executable that its cache returns cannot be written again."""
     from jax.experimental.compilation_cache import compilation_cache
 
-    before = jax.config.jax_enable_compilation_cache
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
     try:

@@ -206,6 +206,7 @@ class OpenLoop:
         longer = jnp.where(beside, jnp.maximum(longer, alone), longer)
         mean = alone + some * (longer - alone)
         slope = (longer - alone) / jnp.maximum(carried, fewest)
+        before = self._before(rate * mean)
         varied = jnp.maximum(carried + before * carried - carried**2, 0.0)
         varied = varied + carried * self._varied_isl
         squared = (1 - some) * alone**2 + some * (longer**2 + slope**2 * varied)
@@ -377,7 +378,7 @@ class OpenLoop:
             widths += [jnp.maximum(running, 1e-6 * visit.prefill_alone)] * 2
             weights += [part * (1 - some), part * some]
             further += [jnp.zeros_like(company), visit.each * uneven]
-        start, width, weight = map(jnp.stack, (starts, widths, weights))
+        start, width, weight = (jnp.stack(each) for each in (starts, widths, weights))
         least = 1e-9 * visit.prefill_alone
         more = None if shape is None else jnp.maximum(jnp.stack(further), least)
         if self.point.isl_cv is not None:

@@ -151,7 +151,8 @@ def arrivals_after(time: Scalar, shape: Scalar) -> Scalar:
     """Mean arrivals of a renewal process in a time after one. [count]
 
     The renewal function of gamma-distributed gaps [1] begins as their distribution does, and ends
-    as a line whose distance from that of Poisson arrivals is half of (1 / shape − 1).
+    as a line whose distance from that of Poisson arrivals is half of (1 / shape − 1). Between them
+    it is up to a third too low for a shape of 0.25, and within 5 % for one of 0.5.
 
     Args:
         time: Mean number of Poisson arrivals in the time. [count]

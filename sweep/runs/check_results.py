@@ -201,7 +201,7 @@ def _variable_problems(
     if array.dims != dims:
         problems.append(f"variable {name} has dimensions {array.dims}, not {dims}")
     expected = variable_attributes(variable, dict.fromkeys(map(str, dataset.data_vars)))
-    problems += _attribute_problems(name, array.attrs, expected)
+    problems += _attribute_problems(name, array.attrs, _known_then(expected, array.attrs))
     stored = (variable.dtype,) if variable.dtype else ("float32", "float64")
     if array.dtype not in stored:
         return [*problems, f"variable {name} is stored as {array.dtype}"]
@@ -261,6 +261,15 @@ def _quantity_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> l
 def _able(name: str) -> str:
     """Name of the variable that says whether the deployment of another can run."""
     return "inflight_feasible" if name.startswith("inflight") else "feasible"
+
+
+def _known_then(wanted: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The attributes with the first of their flags, as many as a file of an earlier version has."""
+    count = np.size(given.get("flag_masks", ()))
+    if not 0 < count < np.size(wanted.get("flag_masks", ())):
+        return wanted
+    first = " ".join(wanted["flag_meanings"].split()[:count])
+    return {**wanted, "flag_masks": wanted["flag_masks"][:count], "flag_meanings": first}
 
 
 def _attribute_problems(name: str, given: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
