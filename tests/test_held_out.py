@@ -5,16 +5,19 @@ from functools import cache
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from factories import shipped
 
+from calibration.cli.main import cli
 from calibration.fit.forward import Forward
 from calibration.fit.parameters import design
-from calibration.fit.solver import Fit, solve
+from calibration.fit.solver import Fit
 from calibration.fit.table import Table, tabulate
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.held_out import Refits, halfwidths_of_unseen, held_out, splits
 from calibration.validation.order import order
+from sweep.engines.calibration_file import load_calibration
 from sweep.kernel.factors import FACTORS
 
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "llama-2-70b")
@@ -39,8 +42,7 @@ def without(machine: str, given: Table) -> tuple[Fit, np.ndarray]:
     """A fit of all rows but those of an accelerator, and the indices of these."""
     rows = np.flatnonzero(given.labels("hardware") == machine)
     kept = np.setdiff1d(np.arange(len(given.rows)), rows)
-    fit = solve(forward(), design(given.traits), given.measured, kept, given.weights)
-    return fit, rows
+    return Refits(given, forward()).fit(kept), rows
 
 
 @pytest.mark.slow
@@ -50,7 +52,7 @@ def test_rows_left_out_of_a_shared_kernel_are_as_good_as_absent() -> None:
     fewer = tabulate([r for i, r in enumerate(table().rows) if i not in absent], shipped())
     kernel = Forward(fewer.groups, FACTORS)
     places = np.arange(len(fewer.rows))
-    alone = solve(kernel, design(fewer.traits), fewer.measured, places, fewer.weights)
+    alone = Refits(fewer, kernel).fit(places)
     found = dict(zip((p.name for p in fit.design.parameters), fit.vector, strict=True))
     for parameter, value in zip(alone.design.parameters, alone.vector, strict=True):
         assert found.pop(parameter.name) == pytest.approx(value, abs=1e-6), parameter.name
@@ -171,3 +173,27 @@ def test_the_faster_accelerator_is_named_or_not_by_hand() -> None:
     wrong = np.asarray([0.0, 0.0, np.log(102 / 50), 0.0])
     assert order(given, wrong, everything) == (2, 0.5)
     assert order(given, wrong, everything[:2])[0] == 0
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_fit_in_memory_is_left_out_of_a_fit_and_said_so(tmp_path) -> None:
+    # 141 GB of weights on one accelerator of 80 GB.
+    large = row("tensorrt-llm", "1.0.0").model_copy(
+        update={"id": "large", "model": "llama-3.1-70b", "value": 100.0, "concurrency": 8}
+    )
+    rows = [
+        large.model_copy(update={"id": str(n), "model": "llama-3.1-8b", "concurrency": n})
+        for n in (1, 8, 64)
+    ]
+    columns = ("id", "engine", "engine_version", "scenario", "model", "hardware", "isl", "osl")
+    columns += ("concurrency", "metric", "value")
+    mine = tmp_path / "mine.csv"
+    lines = [",".join(str(getattr(r, c)) for c in columns) for r in [large, *rows]]
+    mine.write_text("\n".join([",".join(columns), *lines]), encoding="utf-8")
+    result = CliRunner().invoke(cli, ["fit", str(mine), "-o", str(tmp_path / "mine.nc")])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("3 rows, ")
+    assert "excluded: 1 output_throughput row: the formulas have no figure" in result.output
+    made = load_calibration(tmp_path / "mine.yaml")
+    assert made is not None
+    assert all(np.isfinite(figure.value) for figure in made.factors.values())

@@ -25,6 +25,8 @@ from calibration.cli.options import (
 
 OUTLIER = "outliers, by more than 10 × the noise"
 """Reason for which a fit itself excludes rows."""
+IMPOSSIBLE = "the formulas have no figure, as of a model that does not fit in memory"
+"""The same of rows that no factors explain."""
 
 
 @click.command()
@@ -114,6 +116,8 @@ def fit(
     )
     say_of_rows(divided)
     outliers = [(table.rows[place], OUTLIER) for place in fit.set_aside]
+    kept = set(fit.fitted.tolist())
+    outliers += [(row, IMPOSSIBLE) for i, row in enumerate(table.rows) if i not in kept]
     for line in sentences_about("excluded", outliers):
         click.echo(line)
     for scenario, errors in calibration.provenance["errors_without_own_configuration"].items():

@@ -11,6 +11,7 @@ from calibration.fit.damped import damped_least_squares
 from calibration.fit.forward import Forward
 from calibration.fit.noise import NOISE, Data, of_kinds
 from calibration.fit.parameters import Array, Design
+from sweep.errors import SpecError
 
 DOUBTFUL_WEIGHT = 0.3
 """Weight of the error of a doubtful row, relative to a good one. [1]"""
@@ -101,7 +102,6 @@ def solve(
     starts: int = 1,
     kinds: Array | None = None,
     expected: Array | None = None,
-    start: Array | None = None,
     minimiser: Callable[..., Any] = damped_least_squares,
 ) -> Fit:
     """Fit the free parameters of `design` to some of the rows.
@@ -118,25 +118,23 @@ def solve(
         forward: The kernel of all rows.
         design: Parameters and their map to factors.
         measured: Logarithm of the figure of every row.
-        fitted: Indices of the rows to fit.
+        fitted: Indices of the rows to fit; those without a finite figure are left out.
         row_weights: Weight of every row. [1]
         max_evaluations: Highest number of steps of each start. [count]
         starts: Number of starts. [count]
         kinds: Kind of every row. Each has a noise of its own, estimated at the best start, by which
             outliers among its rows are excluded; all rows are of one kind if not given.
         expected: Expected logarithmic error of a good row, for every row; `NOISE` if not given. [1]
-        start: Logarithms of all parameters to start from, in place of the priors.
         minimiser: Solver of the least squares, with the arguments of SciPy's `least_squares`.
     """
-    places = np.asarray(fitted)
+    places = _possible(forward, design, np.asarray(fitted))
     usual = np.full(len(measured), NOISE) if expected is None else expected
     data = Data(
         places, measured[places], row_weights[places], usual[places], of_kinds(kinds, places)
     )
     problem = _Problem(forward, design, measured, data, minimiser)
-    drawn = _starts(design, starts) if start is None else [start[design.free]]
     with threadpool_limits(1, user_api="blas"):
-        found = [problem.minimise(each, max_evaluations, NEAR) for each in drawn]
+        found = [problem.minimise(each, max_evaluations, NEAR) for each in _starts(design, starts)]
         best = min(found, key=lambda result: float(result.cost))
         reviewed: list[Any] = []
         while len(reviewed) < REVIEWS and (problem.review(best.x) or not reviewed):
@@ -147,6 +145,21 @@ def solve(
         costs=tuple(float(result.cost) for result in found),
         evaluations=sum(int(result.nfev) for result in (*found, *reviewed)),
     )
+
+
+def _possible(forward: Forward, design: Design, places: Array) -> Array:
+    """Those of the rows at `places` that have a finite figure at the centres of the priors.
+
+    Others do not fit in memory, and would leave no step defined.
+
+    Raises:
+        SpecError: No row has one.
+    """
+    figures, slopes = forward.log_figures(design.values(design.centres))
+    finite = np.isfinite(figures) & np.isfinite(slopes).all(axis=1)
+    if len(places) and not finite[places].any():
+        raise SpecError("no row has a finite figure; check that the models fit in memory")
+    return places[finite[places]]
 
 
 def _starts(design: Design, count: int) -> Iterator[Array]:

@@ -19,8 +19,6 @@ from sweep.engines.calibration_file import Calibration
 from sweep.engines.versions import version_of
 
 FOLDS = 10
-ENOUGH_SPLITS = 4
-"""Splits from which fits without half of the groups save time. [count]"""
 
 
 def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
@@ -87,16 +85,14 @@ class HeldOut:
 class Refits:
     """Fits of some of the rows of a table, which share the compiled kernels and the points.
 
-    The first starts from the centres of the priors. Each other starts from the fit of the most
-    rows, all of which are among its own: it then has seen nothing of the rows left out, and takes
-    a fraction of the time.
+    Each starts from the centres of the priors.
 
     Attributes:
         table: The rows.
         forward: Their kernels.
         layout: The parameters.
         start_from: The calibration whose factors are the priors and whose intervals are kept.
-        usable: Whether each row has a figure.
+        usable: Indices of the rows that have a figure.
     """
 
     def __init__(
@@ -109,15 +105,12 @@ class Refits:
         """Fit nothing yet; parameters are those of the traits of the rows if not given."""
         self.table, self.forward, self.start_from = table, forward, start_from
         self.layout = layout or design(table.traits)
-        self.usable = np.isfinite(table.measured)
-        self._known: list[tuple[Array, Array]] = []
+        self.usable = np.flatnonzero(np.isfinite(table.measured))
 
-    def fit(self, seen: Array) -> Fit:
-        """Fit the rows that `seen` is true for."""
-        among = [(rows.sum(), vector) for rows, vector in self._known if not (rows & ~seen).any()]
-        start = max(among, key=lambda known: int(known[0]))[1] if among else None
-        places, table = np.flatnonzero(seen), self.table
-        fit = solve(
+    def fit(self, places: Array) -> Fit:
+        """Fit the rows at some indices."""
+        table = self.table
+        return solve(
             self.forward,
             self.layout,
             table.measured,
@@ -125,37 +118,24 @@ class Refits:
             table.weights,
             kinds=table.kinds,
             expected=table.expected_noise,
-            start=start,
         )
-        self._known.append((seen, fit.vector))
-        return fit
 
     def without(
         self, leave_out: str, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[tuple[str, Array, Fit]]:
         """Name, rows to predict and fit of each split that leaves rows to fit.
 
-        Of many splits, fits without every second group come first, to start from.
-
         Args:
             leave_out: Kind of group, see `splits`.
             progress: Called with the number of splits done and of all.
         """
-        every = []
-        for name, fitted, predicted in splits(self.table, leave_out):
-            seen = np.zeros(len(self.usable), bool)
-            seen[fitted] = self.usable[fitted]
-            if seen.any():
-                every.append((name, predicted, seen))
-        if len(every) >= ENOUGH_SPLITS:
-            for half in (every[::2], every[1::2]):
-                both = np.logical_and.reduce([seen for _, _, seen in half])
-                if both.any():
-                    self.fit(both)
-        for number, (name, predicted, seen) in enumerate(every):
+        every = list(splits(self.table, leave_out))
+        for number, (name, fitted, predicted) in enumerate(every):
             if progress is not None:
                 progress(number, len(every))
-            yield name, predicted, self.fit(seen)
+            places = np.intersect1d(fitted, self.usable)
+            if len(places):
+                yield name, predicted, self.fit(places)
         if progress is not None:
             progress(len(every), len(every))
 
