@@ -266,6 +266,7 @@ def test_the_capacity_is_that_of_clients_that_fill_the_server() -> None:
     assert beyond["tpot"] == served(concurrency=32)["tpot"]
 
 
+@pytest.mark.slow
 def test_a_closed_loop_has_the_same_capacity() -> None:
     where = {"isl": 90, "osl": 20, **LIMITS}
     names = ("max_request_rate", "inflight_utilisation", "inflight_output_throughput")

@@ -38,6 +38,7 @@ def fit_of(errors: np.ndarray[Any, Any]) -> Fit:
     count = len(errors)
     made = SimpleNamespace(
         errors=errors,
+        settled=errors,
         predicted=errors,
         fitted=np.arange(count),
         slopes=csr_array((count, 1)),

@@ -77,18 +77,18 @@ def validate(
     table, divided = read_table(measurements, select, settings, configs)
     from calibration.fit.forward import Forward
     from calibration.validation.accuracy_report import as_markdown, figures, judge
-    from calibration.validation.held_out import fit_all
+    from calibration.validation.held_out import Refits
     from sweep.kernel.factors import FACTORS
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.progress import progress_bar
 
     use_compilation_cache()
-    forward = Forward(table.groups, FACTORS)
-    fit = fit_all(table, forward) if linearised else None
+    refits = Refits(table, Forward(table.groups, FACTORS))
+    fit = refits.fit(refits.usable) if linearised else None
     splits = []
     for what in dict.fromkeys(leave_out):
         with progress_bar(f"without each {what}") as progress:
-            splits.append(judge(table, what, forward, progress, fit=fit))
+            splits.append(judge(refits, what, progress, fit=fit))
     if output is not None:
         with replacing(output, force=force) as beside:
             beside.write_text(as_markdown(table, splits, _command()), encoding="utf-8")

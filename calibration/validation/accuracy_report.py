@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from calibration.fit.forward import Forward
 from calibration.fit.parameters import Array
 from calibration.fit.solver import Fit
 from calibration.fit.table import Table
 from calibration.validation.conformal import ENOUGH
 from calibration.validation.half_widths import left_out_errors
-from calibration.validation.held_out import held_out_errors, interval_coverage, summary
+from calibration.validation.held_out import Refits, held_out, interval_coverage, summary
 from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import INTERVAL
 from sweep.engines.versions import version_of
@@ -71,29 +70,27 @@ class Judged:
 
 
 def judge(
-    table: Table,
+    refits: Refits,
     leave_out: str,
-    forward: Forward,
     progress: Callable[[int, int], None] | None = None,
     *,
     fit: Fit | None = None,
 ) -> Judged:
-    """Predict every row of `table` by fits without its group of kind `leave_out`.
+    """Predict every row by fits without its group of kind `leave_out`.
 
     Args:
-        table: The rows.
+        refits: Fits of the rows.
         leave_out: Kind of group.
-        forward: The kernel of all rows.
         progress: Called with the number of fits done and of all.
         fit: A fit of all rows to linearise at its optimum, in place of refits.
     """
     if fit is None:
-        errors = held_out_errors(table, leave_out, forward, progress=progress)
-    else:
-        label = "configuration" if leave_out == "row" else leave_out
-        errors = left_out_errors(fit, table.labels(label))
-    covered = interval_coverage(table, errors, leave_out)
-    return Judged(leave_out, errors, covered, linearised=fit is not None)
+        found = held_out(refits, leave_out, progress)
+        return Judged(leave_out, found.errors, found.covered)
+    label = "configuration" if leave_out == "row" else leave_out
+    errors = left_out_errors(fit, refits.table.labels(label))
+    covered = interval_coverage(refits.table, errors, leave_out)
+    return Judged(leave_out, errors, covered, linearised=True)
 
 
 def kinds(table: Table) -> Array:

@@ -71,7 +71,7 @@ DRAFT_OPTION = click.option(
     "--batch-size",
     type=COUNT,
     help="Sequences decoded together in a replica, for a static batch. Required unless "
-    "--concurrency is given.",
+    "--concurrency or --request-rate is given.",
 )
 @click.option(
     "--concurrency",
@@ -108,15 +108,19 @@ def explain(
 ) -> None:
     """Explain one cell: time by operator, the resource that binds each, and sensitivities.
 
-    The cell is a static batch, or with --concurrency a server with in-flight batching. The command
-    prints the prefill and one decode step at the mean context, or iterations of the server with
-    prompts and without; memory; and by how many percent times and throughput change for one
-    percent more of each resource. A static batch with --request-rate, a spread of lengths or a
+    The cell is a static batch, or with --concurrency or --request-rate a server with in-flight
+    batching. The command prints the prefill and one decode step at the mean context, or iterations
+    of the server with prompts and without; memory; the figures, with the highest rate within limits
+    such as --max-ttft-p99; and by how many percent times and throughput change for one percent more
+    of each resource. A static batch with --request-rate, a limit, a spread of lengths or a
     scheduler also has the figures of a server under that load.
     """
-    if (numbers["batch_size"] is None) == (numbers["concurrency"] is None):
+    batch, clients, rate = (
+        numbers[axis] is not None for axis in ("batch_size", "concurrency", "request_rate")
+    )
+    if (batch and clients) or not (batch or clients or rate):
         raise click.UsageError(
-            "give --batch-size for a static batch, or --concurrency for a server"
+            "give --batch-size for a static batch, or --concurrency or --request-rate for a server"
         )
     check_picture(output, force=force)
     asked = request_axes(
@@ -129,7 +133,7 @@ def explain(
     leave_out_dask()
     from sweep.decisions import explain_text
     from sweep.decisions.deployment_sweep import memory_share
-    from sweep.decisions.explain import explain
+    from sweep.decisions.explain import explain, is_server
     from sweep.engines.calibration_file import load_calibration
     from sweep.grid.grid import Grid
     from sweep.runs.jit_cache import use_compilation_cache
@@ -141,9 +145,10 @@ def explain(
         names["draft_model"] = draft_model
     if precision is not None:
         names["precision"] = [precision]
-    grid = Grid(**names, **axes, variables=["ttft"])
+    # Limits are of the highest rate.
+    grid = Grid(**names, **axes, variables=["max_request_rate"])
     factors = load_calibration(calibration)
-    if numbers["concurrency"] is not None:
+    if is_server(grid):
         grid = grid.model_copy(update=memory_share(factors))
     use_compilation_cache()
     found = explain(grid, catalog=catalog_of(context, configs), calibration=factors)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sweep.cli.launch import CHECK_FAILED
-from sweep.cli.loads import spread_options
+from sweep.cli.loads import arrival_options, check_arrivals, limit_options, spread_options
 from sweep.cli.options import (
     COUNT,
     HARDWARE,
@@ -68,18 +68,19 @@ MANIFESTS = ("kubernetes", "dynamo")
 @click.option(
     "--requests-per-s",
     type=POSITIVE,
-    help="Requests per second that all replicas must serve together.",
+    help="Requests per second that all replicas must serve together, evenly spread: without waits "
+    "for one another, unlike --request-rate.",
 )
 @click.option(
     "--replicas",
     type=COUNT,
     help="Replicas that share the load. Default: as many as are best for --concurrency or "
-    "necessary for --requests-per-s, else one.",
+    "necessary for --requests-per-s or --request-rate, else one.",
 )
 @request_options(DRAFTS_OPTION)
+@arrival_options
 @spread_options
-@click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in s.")
-@click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in s.")
+@limit_options
 @click.option(
     "--max-price-per-hour",
     type=POSITIVE,
@@ -182,6 +183,8 @@ def recommend(
     draft_tokens: tuple[int, ...],
     acceptance_rate: float | None,
     draft_model: str | None,
+    request_rate: float | None,
+    burstiness: float | None,
     isl_cv: float | None,
     osl_cv: float | None,
     scheduler: str | None,
@@ -209,7 +212,9 @@ def recommend(
 ) -> int:
     """Rank deployments of a model under limits; exit status 1 if none meets them.
 
-    The command sweeps servers with in-flight batching, or reads a result given by --from.
+    The command sweeps servers with in-flight batching, or reads a result given by --from. With
+    --request-rate requests arrive at random times and go to one of the replicas each; the answer
+    is the fewest replicas that keep within the limits, and what requests wait at them.
     Predictions are for TensorRT-LLM unless --calibration names another calibration.
     """
     check_picture(output, force=force)
@@ -222,6 +227,16 @@ def recommend(
             "--disaggregated sweeps pools of its own and their loads; leave --from and "
             "--concurrency out"
         )
+    check_arrivals(
+        request_rate=request_rate,
+        burstiness=burstiness,
+        others={
+            "--concurrency": concurrency,
+            "--requests-per-s": requests_per_s,
+            "--from": source,
+            "--disaggregated": disaggregated or None,
+        },
+    )
     if emit is not None and disaggregated != (emit in MANIFESTS):
         raise click.UsageError(
             f"--emit: manifests ({' and '.join(MANIFESTS)}) are for two pools, and scripts for one "
@@ -255,6 +270,7 @@ def recommend(
     if source is None:
         leave_out_dask()
     from sweep.decisions import recommend_notes, recommend_text
+    from sweep.decisions.arrivals import with_waits
     from sweep.decisions.deployment_sweep import sweep_deployments
     from sweep.decisions.deployment_table import read_deployments
     from sweep.decisions.deployments import Offer
@@ -271,7 +287,9 @@ def recommend(
     given = by_entry(parse_prices(price), list(catalog.paths("hardware")))
     known = ({} if prices is None else read_prices(prices)) | given
     offer = Offer(hardware, precision, tp, pp, dp_attention)
-    demand = Demand(Limits(**limits), by, concurrency, requests_per_s, replicas)
+    demand = Demand(
+        Limits(**limits), by, concurrency, requests_per_s, replicas, request_rate, burstiness
+    )
     if source is not None:
         with open_results(source) as dataset:
             deployments = read_deployments(
@@ -297,9 +315,10 @@ def recommend(
             draft_model=draft_model,
             replicas=replicas,
             limits=demand.limits,
+            burstiness=demand.shape,
         )
     check_prices(given, deployments)
-    found = recommend_from(deployments, demand, prices=known, every_layout=every_layout)
+    found = with_waits(recommend_from(deployments, demand, prices=known, every_layout=every_layout))
     if emit is not None and not disaggregated:
         return _emit(found, emit)
     if disaggregated:

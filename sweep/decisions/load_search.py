@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweep.decisions.recommend import Limits
+from sweep.decisions.recommend import LIMITED, Limits
 
 ROUNDS = 6
 """Most rounds of loads that are tried. [count]"""
@@ -112,7 +112,7 @@ def _bracketed(loads: Places, over: np.ndarray[Any, Any]) -> list[int]:
 def excess(frame: pd.DataFrame, limits: Limits) -> pd.Series:
     """Latencies over their limits, the larger one: above 1 where one fails. [1]"""
     over = np.zeros(len(frame))
-    for name, most in (("ttft", limits.max_ttft), ("tpot", limits.max_tpot)):
-        if most is not None:
-            over = np.fmax(over, frame[name].to_numpy(float) / most)
+    for axis, most in limits.latencies.items():
+        column, _ = LIMITED[axis]
+        over = np.fmax(over, frame[column].to_numpy(float) / most)
     return pd.Series(over, frame.index)

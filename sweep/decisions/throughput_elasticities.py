@@ -7,16 +7,14 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sweep.decisions.deployments import Deployments, numbers
+from sweep.decisions.deployment_cells import point_of
+from sweep.decisions.deployments import INFLIGHT, OPEN, Deployments
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import Row, recorded_calibration, records
 from sweep.engines.calibration_file import Calibration
-from sweep.evaluation.single_cell import bare_cell
 from sweep.evaluation.stored_function import StoredFunction
-from sweep.kernel.block import Block
 from sweep.kernel.elasticity import RESOURCES, elasticities
 from sweep.kernel.params import Point
-from sweep.models.read import read_model
 
 ARRAYS = (np.ndarray, jax.Array)
 
@@ -30,34 +28,21 @@ def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[
     """
     given = found.deployments
     calibration = recorded_calibration(given.calibration)
-    spec = given.specs.models.get(given.model)
-    if spec is None or isinstance(calibration, str):
-        return [{} for _ in range(len(frame))]
-    blocks = read_model(spec)
+    scheme = INFLIGHT if given.scheme == OPEN else given.scheme
     each: list[dict[str, float]] = []
     for row in records(frame):
-        point = _point(given, blocks, row, calibration)
-        values = () if point is None else _elasticities(point, given.scheme.throughput).tolist()
+        point = None if isinstance(calibration, str) else _point(given, row, calibration)
+        values = () if point is None else _elasticities(point, scheme.throughput).tolist()
         each.append(dict(zip(RESOURCES, values, strict=False)))
     return each
 
 
-def _point(
-    given: Deployments, blocks: tuple[Block, ...], row: Row, calibration: Calibration | None
-) -> Point | None:
-    hardware = given.specs.hardware.get(row["hardware"])
-    precision = given.specs.recipe(given.model, row["precision"])
-    if hardware is None or precision is None:
-        return None
-    load = {given.scheme.load: row["held"], "isl": given.isl, "osl": given.osl}
-    return bare_cell(
-        blocks,
-        hardware,
-        precision,
-        {**numbers(row), **load},
-        calibration,
-        draft=given.draft_blocks,
-    )
+def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Point | None:
+    """The deployment with the requests that it holds, at least one, as a closed loop."""
+    held = row["held"]
+    if given.scheme == OPEN:
+        return point_of(given, row, {INFLIGHT.load: max(held, 1.0)}, calibration)
+    return point_of(given, row, {given.scheme.load: held}, calibration)
 
 
 def _elasticities(point: Point, throughput: str) -> np.ndarray[Any, Any]:

@@ -1,6 +1,6 @@
 """Maps the kernel over the outer product of its axes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -83,17 +83,18 @@ def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
     ) -> dict[str, jax.Array]:
         given = dict(zip(AXES, axes, strict=True))
         point = Point(**given, factors=Factors(**factor_values))
-        request = Request(point, keep_infeasible=keep_infeasible)
+        request = Request(point, keep_infeasible=keep_infeasible, asked=names)
         values = {name: _stored(getattr(request, name), name) for name in computed}
         if not table_values:
             return values
-        found = {**values, **ends(values, table_values, _arrivals(request, names))}
+        found = {**values, **ends(values, table_values, arrivals_of(request, names))}
         return {name: found[name] for name in names}
 
     return one_cell
 
 
-def _arrivals(request: Request, names: tuple[str, ...]) -> Arrivals | None:
+def arrivals_of(request: Request, names: Sequence[str]) -> Arrivals | None:
+    """Figures on which intervals of waits depend; `None` where nothing arrives at a rate."""
     if request.point.request_rate is None or not set(OF_WAITS) & set(names):
         return None
     return Arrivals(request.inflight_utilisation, request.inflight_prefill_time)

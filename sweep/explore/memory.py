@@ -48,6 +48,6 @@ def _parts(point: Point, here: dict[str, jax.Array]) -> tuple[Scalar, ...]:
     working = usable - weights - memory.free_memory(point)
     tokens = point.length("isl") + point.server.reserved_osl * point.length("osl")
     held = inflight.concurrency(point) / point.layout.dp_attention
-    running = held * memory.kv_bytes_per_sequence(point, tokens)
+    running = held * memory.kv_bytes_per_sequence(point, tokens, served=True)
     spare = jnp.maximum(memory.cache_memory(point) - running, 0.0)
     return weights, working, running, spare, reserved

@@ -173,6 +173,8 @@ class Server(eqx.Module):
             what the engine keeps for itself, in place of that share [2]. [1]
         mem_fraction_static: Share of the memory for weights and KV cache, of what the engine does
             not keep for itself, in place of both [3]. [1]
+        kept_context: Share of the tokens behind a window or chunk that the cache keeps; that of the
+            factors if not given. [1]
         reserved_osl: Share of a request's output tokens whose cache is reserved when
             it is admitted: 1 if none is ever evicted, half if the cache is filled to the
             average. [1]
@@ -191,6 +193,7 @@ class Server(eqx.Module):
     kv_cache_fraction: Scalar = 0.9
     gpu_memory_utilization: Scalar | None = None
     mem_fraction_static: Scalar | None = None
+    kept_context: Scalar | None = None
     reserved_osl: Scalar = 1.0
     max_batch_size: Scalar = 2048.0
     max_num_tokens: Scalar = 8192.0
@@ -214,6 +217,7 @@ class Point(eqx.Module):
         kv_cache_fraction: See `Server`. [1]
         gpu_memory_utilization: See `Server`. [1]
         mem_fraction_static: See `Server`. [1]
+        kept_context: See `Server`. [1]
         reserved_osl: See `Server`. [1]
         max_batch_size: See `Server`. [count]
         max_num_tokens: See `Server`. [count]
@@ -236,6 +240,12 @@ class Point(eqx.Module):
             group. [count]
         isl_cv: Coefficient of variation of the input tokens of requests; 0 if not given. [1]
         osl_cv: The same of the output tokens. [1]
+        batch_wait: Iterations for which prompts wait at most for others to start with; none if not
+            given. [count]
+        stream_interval: Tokens of a request after which the first of them are sent; one if not
+            given. [count]
+        poll_interval: Iterations between two looks of the scheduler for new requests; every one if
+            not given. [count]
         draft_tokens: Tokens drafted for each pass of speculative decoding. [count]
         acceptance_rate: Probability that a drafted token is accepted. [1]
         guidance_passes: Passes of each image in a denoising step; one if not given. [count]
@@ -260,6 +270,7 @@ class Point(eqx.Module):
     kv_cache_fraction: Scalar | None = None
     gpu_memory_utilization: Scalar | None = None
     mem_fraction_static: Scalar | None = None
+    kept_context: Scalar | None = None
     reserved_osl: Scalar | None = None
     max_batch_size: Scalar | None = None
     max_num_tokens: Scalar | None = None
@@ -276,6 +287,9 @@ class Point(eqx.Module):
     shared_prefix_tokens: Scalar | None = None
     isl_cv: Scalar | None = None
     osl_cv: Scalar | None = None
+    batch_wait: Scalar | None = None
+    poll_interval: Scalar | None = None
+    stream_interval: Scalar | None = None
     draft_tokens: Scalar | None = None
     acceptance_rate: Scalar | None = None
     guidance_passes: Scalar | None = None
