@@ -31,7 +31,7 @@ from calibration.validation.half_widths import (
 from calibration.validation.held_out import summary
 from calibration.validation.quoted_errors import LEFT_OUT, quoted_errors
 from calibration.validation.ranged import most_gpus
-from calibration.validation.ratios import ratio_shares
+from calibration.validation.ratios import RatioErrors, ratio_errors
 from sweep.engines.calibration_file import Calibration, Figure
 from sweep.engines.traits import Traits
 from sweep.engines.versions import version_of
@@ -104,7 +104,10 @@ def of_each_engine(result: FitResult) -> list[Calibration]:
     for engine in np.unique(engines).tolist():
         places = np.flatnonzero(engines == engine)
         own = _as_calibration(result.table, result.fit, result.left_out, engine, None, 0, places)
-        own = own.model_copy(update={"ratios": own.ratios or result.calibration.ratios})
+        if not own.ratios:
+            joint = result.calibration
+            shares = {"ratios": joint.ratios, "ratio_spreads": joint.ratio_spreads}
+            own = own.model_copy(update=shares)
         found.append(_without_others(own, [result.table.traits[place] for place in places]))
     return found
 
@@ -203,8 +206,10 @@ def _as_calibration(
     )
     without = {label: left_out_errors(fit, table.labels(label)) for label in LEFT_OUT}
     usual = multiples(spread, groups_of(table))
-    ratios = dict(start_from.ratios) if start_from else {}
-    ratios = ratios or ratio_shares(table, fit, left_out, widths, usual, places)
+    if start_from and start_from.ratios:
+        ratios = RatioErrors(start_from.ratios, start_from.ratio_spreads)
+    else:
+        ratios = ratio_errors(table, fit, left_out, widths, usual, places)
     traits = [table.traits[place] for place in places]
     return Calibration(
         name=name,
@@ -243,7 +248,8 @@ def _as_calibration(
         seen=seen,
         ranges=ranges(table, start_from.ranges if start_from else {}, places=places),
         measured=most_gpus(table, start_from.measured if start_from else {}, places),
-        ratios=ratios,
+        ratios=ratios.shares,
+        ratio_spreads=ratios.spreads,
     )
 
 

@@ -66,7 +66,7 @@ def shared_offers(
         solid = [machine for other in others for machine in solid_hardware(catalog, other)]
         asked = {each.name: each for each in solid if not calibration.runs_on(each)}
     names: dict[str, list[str]] = {each.name: [] for each in (calibration, *others)}
-    unable = []
+    unable: list[str] = []
     for name, machine in asked.items():
         able = next((each for each in (calibration, *others) if each.runs_on(machine)), None)
         (unable if able is None else names[able.name]).append(name)

@@ -50,7 +50,7 @@ def ratio(value: float, first: Row, second: Row, known: Calibration | None, scen
 
     Args:
         value: The predicted ratio. [1]
-        first: A deployment, with `lower`, `upper`, `beyond` and `precision`.
+        first: A deployment, with `lower`, `upper`, `beyond`, `precision` and `hardware`.
         second: The other one.
         known: The calibration that predicted both; `None` if two did, whose errors add up.
         scenario: Kind of measurements that it was judged by.
@@ -81,7 +81,8 @@ def ratio_halfwidth(first: Row, second: Row, known: Calibration | None, scenario
         for name, part in parts.items():
             common = alike and name not in OWN and both & EXTRAPOLATION.get(name, 0)
             share = name if name in (SEEN, MACHINE) else SHARED if common else ""
-            total += (known.ratios.get(share, 1.0) * part) ** 2
+            spread = known.ratio_spreads.get(row.get("hardware", ""), 1.0) if name == SEEN else 1.0
+            total += (known.ratios.get(share, 1.0) * spread * part) ** 2
     return sqrt(total)
 
 

@@ -134,7 +134,7 @@ def _guess(identifier: str, published: Mapping[str, str | None]) -> str:
     Those of its family, else those with all of its words, else close matches.
     """
     wanted = _loose(identifier)
-    begin = wanted if wanted.isalpha() else f"{wanted}-"
+    begin = wanted if len(wanted) > 2 and wanted.isalpha() else f"{wanted}-"
     family = [name for name in published if wanted and _loose(name).startswith(begin)]
     words = set(re.split(r"[-._:\s]+", _shape(identifier)))
     having = [name for name in published if words <= set(re.split(r"[-._]", name))]
