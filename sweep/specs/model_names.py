@@ -121,7 +121,7 @@ def is_narrow(identifier: str) -> bool:
 
 
 def _recipe(identifier: str) -> str:
-    words = [word.removeprefix("quantized.") for word in _words(identifier)]
+    words = [word.removeprefix("quantized.") for word in re.split(r"[-:@ ]", _last(identifier))]
     for pattern, recipe in RECIPES:
         if any(re.fullmatch(pattern, word) for word in words):
             return recipe
