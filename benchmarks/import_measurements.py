@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from calibration.measurements.table import COLUMNS
+from calibration.measurements import inferencex
+from calibration.measurements.measurement import COLUMNS, Measurement
 
 Row = dict[str, str]
 TARGET = Path(__file__).parents[1] / "configs" / "measurements"
@@ -68,8 +69,8 @@ def served(row: Row) -> Row:
     at most.
     """
     found = own(row)
-    if row["note"] == "inferencex":
-        found["num_requests"] = str(WAVES * int(row["concurrency"]))
+    if row["note"] == inferencex.NAME:
+        found |= of_inferencex(found)
         found["note"] = "lengths uniform in 0.8 to 1.0 of the nominal; means given"
     elif row["hardware"].startswith("h100"):
         found["num_requests"] = str(WAVES * int(row["concurrency"]))
@@ -79,6 +80,13 @@ def served(row: Row) -> Row:
     if stalled(row) and row["metric"] != "tpot":
         return doubtful(found, "first wave waited 75 s whatever its clients, lengths and GPUs")
     return found
+
+
+def of_inferencex(row: Row) -> Row:
+    """Columns that the scripts of InferenceX set, of the run of a row."""
+    given = {name: value for name, value in row.items() if value}
+    stated = inferencex.settings_of_run(Measurement.model_validate(given))
+    return {name: str(value) for name, value in stated.items()}
 
 
 def stalled(row: Row) -> bool:

@@ -25,6 +25,7 @@ from benchmarks.kernel import HARDWARE, MODELS, Size, clock
 from benchmarks.report import machine, print_table
 from benchmarks.scale_kernel import kernel_rows
 from benchmarks.scale_reduced import calibrated_rows, reduction_rows
+from benchmarks.scale_start import device_rows, start_rows
 from benchmarks.turns import Row, ratio, rounds
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan, make_plan
@@ -124,8 +125,9 @@ def worker_rows(points: int, folder: Path) -> Iterator[Row]:
                 partial(run_into_shards, plan, here / "shards", how, lambda line: None)
             )
     yield Row("one worker", f"{seconds[1]:.1f} s")
-    for workers, what in ((2, "two workers"), (4, "four workers")):
-        yield Row(what, f"{seconds[workers]:.1f} s", seconds[1] / seconds[workers], "one worker")
+    for workers, what, bar in ((2, "two workers", 1), (4, "four workers", None)):
+        found = seconds[1] / seconds[workers]
+        yield Row(what, f"{seconds[workers]:.1f} s", found, "one worker", bar)
 
 
 def size_rows(sizes: Sequence[int], folder: Path, repeats: int) -> Iterator[Row]:
@@ -272,7 +274,7 @@ def main(
         click.echo(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
         shutil.rmtree(Path(only[1]) / "shards")
         return
-    repeats = repeats or (3 if small else 9)
+    repeats = repeats or (1 if small else 3)
     facts = machine()
     with TemporaryDirectory() as default:
         where = folder or Path(default)
@@ -282,8 +284,10 @@ def main(
             *memory_rows(sizes, where),
             *machine_rows(where, 2**22 if small else 2**28),
             *kernel_rows(Size(16, 64) if small else Size(256, 1024), repeats),
-            *reduction_rows(10**5 if small else 4 * 10**9, where, min(repeats, 3)),
+            *reduction_rows(10**5 if small else 2 * 10**9, where, min(repeats, 3)),
             *calibrated_rows(16 if small else 128, repeats),
+            *start_rows(1 if small else min(repeats, 3)),
+            *device_rows(64 if small else 1024),
             *file_rows(10**5 if small else 5 * 10**7, where, min(repeats, 3)),
             *worker_rows(10**5 if small else 10**9 // 2, where),
             *size_rows(sizes, where, min(repeats, 5)),

@@ -22,6 +22,9 @@ from sweep.runs.to_disk import Sharding, run_reduced
 from sweep.specs.catalog import current_catalog
 
 BEST = ReductionRequest(text="best:batch_size,context_len", by="decode_step_latency")
+QUANTILES = ReductionRequest(
+    text="quantile:0.05,0.5,0.95:batch_size,context_len", by="decode_step_latency"
+)
 FRONT = ReductionRequest(text="pareto:decode_step_latency,memory_required")
 OF_NVIDIA = [name for name in HARDWARE if not name.startswith("mi")]
 """Accelerators that the calibrated engine runs on."""
@@ -61,6 +64,8 @@ def reduction_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
     kernel = _plan(**tile, variables=["decode_step_latency"])
     best = _plan(**axes, variables=["decode_step_latency"], question=BEST)
     front = _plan(**axes, variables=["decode_step_latency", "memory_required"], question=FRONT)
+    # Sorting takes longer than everything else: the lengths of one tile are enough.
+    quantiles = _plan(**tile, variables=["decode_step_latency"], question=QUANTILES)
 
     def reduced(plan: Plan) -> None:
         with TemporaryDirectory(dir=folder) as here:
@@ -70,18 +75,30 @@ def reduction_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
         "kernel": _refill(kernel),
         "best": partial(reduced, best),
         "front": partial(reduced, front),
+        "quantiles": partial(reduced, quantiles),
     }
     for run in runs.values():
         run()
     times = rounds(runs, repeats)
-    rate = {name: _rate(plan, times[name]) for name, plan in (("best", best), ("front", front))}
+    plans = {"best": best, "front": front, "quantiles": quantiles}
+    rate = {name: _rate(plan, times[name]) for name, plan in plans.items()}
     whole = _rate(kernel, times["kernel"])
     what = "best of batch and context"
     figure = f"{rate['best'] / 1e6:,.0f} M points/s"
     yield Row(what, figure, rate["best"] / whole, "the kernel, reused memory", 0.3)
     yield Row(what, figure, rate["best"] / 1e9, "10⁹ points/s", 1)
+    minutes = 1e12 / rate["best"] / 60
+    yield Row(
+        "a trillion points at this rate",
+        f"{minutes:,.0f} minutes",
+        minutes / 60,
+        "an hour",
+        1,
+        at_most=True,
+    )
     figure = f"{rate['front'] / 1e6:,.0f} M points/s"
     yield Row("front of latency and memory", figure, rate["front"] / 1e8, "10⁸ points/s", 1)
+    yield Row("quantiles over batch and context", f"{rate['quantiles'] / 1e6:,.0f} M points/s")
 
 
 def calibrated_rows(lengths: int, repeats: int) -> Iterator[Row]:

@@ -20,17 +20,11 @@ from calibration.fit.verdicts import (
 )
 from calibration.measurements.table import Measurement
 from calibration.validation.conformal import ENOUGH
-from calibration.validation.group_spreads import groups_of, multiples, spreads, widened
-from calibration.validation.half_widths import (
-    by_scenario,
-    certain,
-    halfwidths,
-    left_out_errors,
-    ranges,
-)
+from calibration.validation.group_spreads import groups_of, multiples
+from calibration.validation.half_widths import by_scenario, left_out_errors
 from calibration.validation.held_out import summary
+from calibration.validation.intervals import interval_parts
 from calibration.validation.quoted_errors import LEFT_OUT, quoted_errors
-from calibration.validation.ranged import most_gpus
 from calibration.validation.ratios import RatioErrors, ratio_errors
 from sweep.engines.calibration_file import Calibration, Figure
 from sweep.engines.traits import Traits
@@ -86,7 +80,16 @@ def calibrate(
     layout = design(table.traits, centres=centres, free=free)
     forward = Forward(table.groups, FACTORS)
     usable = np.flatnonzero(np.isfinite(table.measured))
-    fit = solve(forward, layout, table.measured, usable, table.weights, starts=starts)
+    fit = solve(
+        forward,
+        layout,
+        table.measured,
+        usable,
+        table.weights,
+        starts=starts,
+        kinds=table.kinds,
+        expected=table.expected_noise,
+    )
     left_out = left_out_errors(fit, table.labels("configuration"))
     everything = np.arange(len(table.rows))
     calibration = _as_calibration(table, fit, left_out, name, start_from, suspects, everything)
@@ -187,30 +190,15 @@ def _as_calibration(
     engines = Counter(row.engine for row in rows)
     engine = engines.most_common(1)[0][0]
     version = _predicted_version([r for r in rows if r.engine == engine])
-    seen = {
-        "hardware": sorted({r.hardware for r in rows} | _seen(start_from, "hardware")),
-        "model": sorted({r.model for r in rows} | _seen(start_from, "model")),
-        "dtype": sorted({table.traits[i].dtype for i in places} | _seen(start_from, "dtype")),
-        "family": sorted({table.families[i] for i in places} | _seen(start_from, "family")),
-    }
-    scenarios = np.asarray([row.kind for row in rows])
-    groups = {by: labels[places] for by, labels in groups_of(table).items()}
-    sure = np.isin(places, certain(table, places))
-    judged = np.where(sure, left_out[places], np.nan)
-    if start_from:
-        spread = widened(start_from, groups, scenarios, judged)
-    else:
-        spread = spreads(groups, scenarios, judged)
-    widths = halfwidths(
-        table, fit, start_from.halfwidths if start_from else None, spread, places=places
-    )
+    parts = interval_parts(table, fit, left_out, places, start_from)
     without = {label: left_out_errors(fit, table.labels(label)) for label in LEFT_OUT}
-    usual = multiples(spread, groups_of(table))
+    usual = multiples(parts["spreads"], groups_of(table))
     if start_from and start_from.ratios:
         ratios = RatioErrors(start_from.ratios, start_from.ratio_spreads)
     else:
-        ratios = ratio_errors(table, fit, left_out, widths, usual, places)
+        ratios = ratio_errors(table, fit, left_out, parts["halfwidths"], usual, places)
     traits = [table.traits[place] for place in places]
+    figures = set(table.kinds[places].tolist())
     return Calibration(
         name=name,
         engine=engine,
@@ -226,6 +214,9 @@ def _as_calibration(
             "free_parameters": int(fit.design.free.sum()),
             "effective_parameters": round(fit.effective_parameters, 1),
             "noise": round(fit.noise, 4),
+            "noise_by_kind": {
+                name: round(noise, 4) for name, noise in fit.noises.items() if name in figures
+            },
             "costs_of_starts": [round(cost, 3) for cost in fit.costs],
             "rows_waiting_longest_for": rows_by_regime(fit),
             "told_only_together": constrained_together(fit),
@@ -243,13 +234,9 @@ def _as_calibration(
         factors=factors,
         deviations=deviations,
         settings=settings_of(traits, engine, start_from),
-        halfwidths=widths,
-        spreads=spread,
-        seen=seen,
-        ranges=ranges(table, start_from.ranges if start_from else {}, places=places),
-        measured=most_gpus(table, start_from.measured if start_from else {}, places),
         ratios=ratios.shares,
         ratio_spreads=ratios.spreads,
+        **parts,
     )
 
 
@@ -263,7 +250,3 @@ def _predicted_version(rows: Sequence[Measurement]) -> str:
     certain = Counter(row.engine_version for row in rows if row.quality == "ok")
     enough = {version for version, count in certain.items() if count >= ENOUGH}
     return max(enough or {row.engine_version for row in rows}, key=version_of)
-
-
-def _seen(start_from: Calibration | None, what: str) -> set[str]:
-    return set(start_from.seen.get(what, [])) if start_from else set()

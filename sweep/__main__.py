@@ -7,7 +7,9 @@ def command() -> None:
     """Run the command line in a process with huge pages."""
     restart_with_huge_pages()
     from sweep.cli.main import main
+    from sweep.cli.own_process import runs_only
 
+    runs_only("llm-sweep")
     main()
 
 

@@ -1,8 +1,16 @@
 """Exceptions that this package raises deliberately, all of them subclasses of `SweepError`."""
 
+LONGEST_MESSAGE = 1500
+"""Longest message of an error, which may repeat names of any length. [character]"""
+
 
 class SweepError(Exception):
     """An error the user can fix; the message says what was given, what is allowed, what to do."""
+
+    def __str__(self) -> str:
+        """The message, cut where it repeats a name that is too long."""
+        message = super().__str__()
+        return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
 
 
 class SpecWarning(UserWarning):

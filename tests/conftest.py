@@ -1,29 +1,49 @@
-"""Strictness for every test, and two wide sweeps that several files read."""
+"""Strictness for every test, and results that several files read."""
 
 import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jax
 import pytest
-import xarray as xr
 from filelock import FileLock
-from hypothesis import settings
-from jaxtyping import install_import_hook
-from runtime_types import MODULES
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Call = Callable[..., tuple[int, str, str]]
 """Runs the command: exit status, standard output and error."""
+Once = Callable[[str, Callable[[Path], object]], Path]
+"""Makes a file or folder of some name; its path."""
 
 COMPILED_FAST = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 """Flags with which XLA compiles kernels that run a few times: it takes half the time."""
 os.environ.setdefault("XLA_FLAGS", COMPILED_FAST)
 
-install_import_hook(MODULES, "runtime_types.checker")
-settings.register_profile("sweep", deadline=None, derandomize=True, max_examples=25)
-settings.load_profile("sweep")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare a process that runs tests; the one that only hands them out loads nothing heavy."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    from hypothesis import settings
+    from jaxtyping import install_import_hook
+    from runtime_types import MODULES
+
+    install_import_hook(MODULES, "runtime_types.checker")
+    settings.register_profile("sweep", deadline=None, derandomize=True, max_examples=25)
+    settings.load_profile("sweep")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check the types of arguments and results in tests of the modules that are checked."""
+    import jaxtyping
+    from runtime_types import CHECKED_IN
+
+    checks = item.path.stem.removeprefix("test_") in CHECKED_IN
+    jaxtyping.config.jaxtyping_disable = not checks
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -36,6 +56,8 @@ def no_folders_of_the_user() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def strict_arrays() -> Iterator[None]:
     """No implicit widening of types, no implicit broadcasting over new axes."""
+    import jax
+
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
 
@@ -62,7 +84,10 @@ LONG_TO_COMPILE = {
 """Fixtures of sweeps and pages that take long to compile."""
 
 
-LONGEST_FILES = ("laws", "scale", "pages", "report", "calibration", "cli", "shards", "evaluation")
+LONGEST_FILES = (
+    *("laws", "scale", "pages", "report", "calibration", "cli", "shards", "evaluation"),
+    *("load", "recommendation", "judgement", "at_load", "explanation", "parameters"),
+)
 """Files that take longest; they start first, so that both workers end together."""
 
 
@@ -78,24 +103,68 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def wide64(tmp_path_factory, worker_id: str) -> xr.Dataset:
-    """Every variable over a few shipped models and machines, in float64."""
-    return computed_once("float64", tmp_path_factory.getbasetemp(), worker_id)
+def once(tmp_path_factory, worker_id: str) -> Once:
+    """Make a file or folder that both workers read, in the first worker that needs it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own if worker_id == "master" else own.parent
+
+    def path_of(name: str, make: Callable[[Path], object]) -> Path:
+        path = folder / name
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                make(path)
+        return path
+
+    return path_of
 
 
 @pytest.fixture(scope="session")
-def wide32(tmp_path_factory, worker_id: str) -> xr.Dataset:
+def wide64(once: Once) -> "xr.Dataset":
+    """Every variable over a few shipped models and machines, in float64."""
+    return pickled(once, "float64")
+
+
+@pytest.fixture(scope="session")
+def wide32(once: Once) -> "xr.Dataset":
     """The same in float32."""
-    return computed_once("float32", tmp_path_factory.getbasetemp(), worker_id)
+    return pickled(once, "float32")
 
 
-def computed_once(dtype: str, folder: Path, worker_id: str) -> xr.Dataset:
-    """A wide sweep, compiled by the first worker of a test run that needs it."""
+def pickled(once: Once, dtype: str) -> "xr.Dataset":
+    """A wide sweep, compiled once."""
     from factories import wide_sweep
 
-    shared = (folder if worker_id == "master" else folder.parent) / f"wide-{dtype}.pickle"
-    with FileLock(f"{shared}.lock"):
-        if not shared.exists():
-            shared.write_bytes(pickle.dumps(wide_sweep(dtype)))
-    found: xr.Dataset = pickle.loads(shared.read_bytes())
+    path = once(f"wide-{dtype}.pickle", lambda p: p.write_bytes(pickle.dumps(wide_sweep(dtype))))
+    found: xr.Dataset = pickle.loads(path.read_bytes())
     return found
+
+
+@pytest.fixture(scope="session")
+def whole_shards(once: Once) -> Path:
+    """A folder of shards, which tests copy before they damage it."""
+    from damage import tiny, written
+
+    return once("whole-shards", lambda path: written(path, tiny(shards=4)))
+
+
+@pytest.fixture(scope="session")
+def reduced_shards(once: Once) -> Path:
+    """The same, reduced shard by shard."""
+    from damage import tiny, written
+
+    from sweep.queries.reduction_request import ReductionRequest
+
+    asked = ReductionRequest(text="argmin:ttft", where="", by=None, per=None)
+    return once("reduced-shards", lambda path: written(path, tiny(shards=4, question=asked)))
+
+
+@pytest.fixture(scope="session")
+def whole_file(once: Once, whole_shards: Path) -> Path:
+    """The shards in one file."""
+    import sweep
+
+    def write(path: Path) -> None:
+        with sweep.open_results(whole_shards) as results:
+            sweep.write_netcdf(results.compute(), path)
+
+    return once("whole.nc", write)

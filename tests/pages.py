@@ -62,6 +62,8 @@ ELLIPSIS = "…"
 """Stands in an output for any text."""
 ENVIRONMENT = {"SLURM_ARRAY_TASK_ID": "1", "SHARED": "shared", "LLM_SWEEP_CONFIGS": ""}
 """What pages take from the environment, or set in it."""
+OF_A_SHELL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""Variables of a shell on which the layout of tables depends; pages show what a pipe gets."""
 
 
 def run_page(path: Path) -> int:

@@ -42,7 +42,7 @@ def test_power_lies_between_idle_and_rated(numbers: dict[str, float]) -> None:
     )
 
 
-@pytest.mark.parametrize("family", ["llama", "deepseek_v3"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("deepseek_v3", marks=pytest.mark.slow)])
 def test_decode_draws_what_its_operators_do(family: str) -> None:
     """A long output after one token: as busy as a static decode step at the mean context."""
     machine = hardware(on_chip_cache_bytes=1e9)

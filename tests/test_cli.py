@@ -14,6 +14,8 @@ from click import unstyle
 
 import sweep
 from sweep.cli.print_tables import print_table
+from sweep.errors import SweepError
+from sweep.runs.jit_cache import use_compilation_cache
 
 SWEEP = {
     "models": ["llama-2-7b"],
@@ -605,3 +607,13 @@ def test_a_column_has_one_notation(monkeypatch, capsys) -> None:
         [{"per dollar": 1_152_000}, {"per dollar": 1_052_631.6}], 80, monkeypatch, capsys
     )
     assert {"1,152,000", "1,052,632"} <= set(" ".join(lines).split())
+
+
+def test_a_platform_that_this_machine_lacks_is_named(monkeypatch) -> None:
+    def refuse() -> None:
+        raise AssertionError
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr("jax.devices", refuse)
+    with pytest.raises(SweepError, match="JAX_PLATFORMS=cuda: JAX finds no such device"):
+        use_compilation_cache()

@@ -14,6 +14,7 @@ import pytest
 
 from calibration.cli.main import cli as calibrate
 from sweep.cli.main import cli
+from sweep.cli.options import CALIBRATION
 from sweep.cli.parameters import Count, Listed, Pairs, Quantity
 from sweep.cli.print_tables import print_table
 from sweep.cli.sections import Sections
@@ -53,9 +54,10 @@ def test_an_option_has_one_meaning_in_all_commands() -> None:
             assert option.multiple == isinstance(option, Listed), f"{name} {option.opts}"
             assert option.nargs == 1, f"{name} {option.opts}"
             assert "--efficiency" not in option.opts
-            if "--calibration" in option.opts and name != "llm-sweep explore":
+            if "--calibration" in option.opts:
                 former = "--from" if name == "llm-calibrate fit" else "--efficiency"
-                assert option.former == [former]
+                assert option.opts == ["--calibration"] and option.former == [former], name
+                assert option.type is CALIBRATION, name
 
 
 def test_every_command_that_writes_a_result_takes_o() -> None:

@@ -1,5 +1,7 @@
 """Comparisons along any two axes, of static batches and of servers."""
 
+import io
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -74,3 +76,30 @@ def test_a_verdict_says_whether_there_are_intervals() -> None:
         one = result(SERVER, THROUGHPUT, ends=ends)
         found = compare(one, ("one", "two"), model="toy", variable=THROUGHPUT, chosen={})
         assert words in found.sentence()
+
+
+@pytest.mark.parametrize("lengths", [([100], [10, 200]), ([100, 200], [10]), ([100], [10])])
+@pytest.mark.parametrize("batch", [[1, 8], [8]])
+def test_a_quantity_that_varies_over_fewer_axes_than_memory_is_compared(lengths, batch) -> None:
+    isl, osl = lengths
+    # The second accelerator cannot run the largest batch with the longest output.
+    size = {"batch_size": len(batch), "isl": len(isl), "osl": len(osl)}
+    axes = {"batch_size": batch, "isl": isl, "osl": osl}
+    time = xr.DataArray(
+        np.ones((1, 2, *list(size.values())[:2])), dims=("model", "hardware", "batch_size", "isl")
+    )
+    room = xr.DataArray(np.ones((1, 2, *size.values()), np.int8), dims=("model", "hardware", *size))
+    room[:, 1, -1, :, -1] = 0
+    dataset = xr.Dataset(
+        {"ttft": time, "feasible": room}, {"model": ["m"], "hardware": ["a", "b"], **axes}
+    )
+    found = compare(dataset, ("a", "b"), model="m", variable="ttft", chosen={})
+    assert found.fits is not None
+    for able in found.fits:
+        assert able.dims == found.ratio.dims and able.shape == found.ratio.shape
+    lost = int((~found.fits[1]).sum())
+    assert lost == (0 if len(osl) > 1 else len(isl))
+    comparison_figure([[found]]).savefig(io.BytesIO(), format="png")
+    if len(osl) > 1:
+        longer = compare(dataset, ("a", "b"), model="m", variable="ttft", chosen={"osl": osl[-1]})
+        assert longer.fits is not None and not bool(longer.fits[1].all())

@@ -83,6 +83,17 @@ def test_a_first_token_at_a_rate_by_hand() -> None:
     assert first_token_at(PREFILL, 100.0) == pytest.approx(1.5 * 1.3)
 
 
+def test_batches_of_one_and_of_two_alternate_by_hand() -> None:
+    # One prompt every 0.3 s: one takes 0.1 s longer than that, two in 0.55 s end 0.05 s early. A
+    # third of the batches have one prompt and begin 0.025 s before the next one arrives; others
+    # have two and begin 0.05 s after the second, on average.
+    prefill = replace(PREFILL, loads=[1, 2], seconds=[0.4, 0.55])
+    one = 0.3 - 0.025 + 0.4
+    two = 0.05 + 0.3 / 2 + 0.55
+    expected = (1 / 3 * one + 2 / 3 * 2 * two) / (1 / 3 + 2 / 3 * 2)
+    assert first_token_at(prefill, 1 / 0.3) == pytest.approx(expected)
+
+
 def test_a_decode_instance_holds_by_littles_law() -> None:
     # 20 sequences take 20 ms a token: 100 tokens in 2 s, 10 requests a second.
     held, tpot = held_at(DECODE, 10.0, 101)
@@ -209,7 +220,8 @@ def test_a_pair_is_as_simulated(
     rate, ttft, tpot = simulate(pair, osl, int(10 * pair.decodes * pair.held) + 200)
     assert rate == pytest.approx(pair.rate, rel=0.03)
     assert tpot == pytest.approx(pair.tpot, rel=0.03)
-    # Batches of one prompt and of two may alternate in step with arrivals that are even.
+    # Where two kinds of batches last almost as long as their prompts take to arrive, the order in
+    # which they alternate is steady only after thousands.
     assert pair.ttft == pytest.approx(ttft, rel=0.25)
 
 
@@ -234,7 +246,7 @@ def test_first_tokens_of_most_pairs_are_as_simulated() -> None:
         _, ttft, _ = simulate(pair, osl, min(int(10 * pair.decodes * pair.held) + 200, 2000))
         errors.append(abs(pair.ttft / ttft - 1))
     assert np.median(errors) < 0.03
-    assert np.quantile(errors, 0.9) < 0.15
+    assert np.quantile(errors, 0.9) < 0.03
 
 
 @pytest.mark.slow

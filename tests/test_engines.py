@@ -36,6 +36,9 @@ TENSORRT = engine_of("tensorrt-llm")
         ("1.x.3", (1,)),
         ("", ()),
         ("0.7.1+cu12", (0, 7, 112)),
+        ("v0.19.0rc1", (0, 19, 1)),
+        ("1.²", (1,)),
+        ("1." + "9" * 5000, (1, 10**100 - 1)),
     ],
 )
 def test_versions_are_numbers(text: str, number: tuple[int, ...]) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxtyping
 import numpy as np
 import pytest
 import uvicorn
@@ -86,6 +85,7 @@ def test_a_sweep_file_is_the_grid_of_the_view(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").splitlines()[1].startswith("models: ")
 
 
+@pytest.mark.slow
 def test_rows_of_a_server_add_up_to_its_iterations() -> None:
     with jax.enable_x64(True), jax.disable_jit():
         cell = point(model("mixtral"), tp=2, concurrency=40, isl=3000, osl=100)
@@ -186,13 +186,10 @@ def address(engine: Engine, configs: Path):
     app = application(engine, Catalog([configs]), {})
     serving = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
     thread = threading.Thread(target=serving.run, kwargs={"sockets": [opened]})
-    with pytest.MonkeyPatch.context() as patch:
-        # The checks of shapes are those of the thread that started them.
-        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-        thread.start()
-        yield f"http://127.0.0.1:{opened.getsockname()[1]}/"
-        serving.should_exit = True
-        thread.join(timeout=20)
+    thread.start()
+    yield f"http://127.0.0.1:{opened.getsockname()[1]}/"
+    serving.should_exit = True
+    thread.join(timeout=20)
 
 
 @pytest.fixture(scope="module")

@@ -445,8 +445,15 @@ FOOTPRINT = [name for name in OF_TEXT if LONGEST in VARIABLES[name].dims]
     ("variables", "without"),
     [([n for n in OF_TEXT if n not in FOOTPRINT], ()), (FOOTPRINT, ("context_len",))],
 )
-def test_every_variable_has_its_dims_under_the_shipped_calibration(variables, without) -> None:
-    calibration = load_calibration("tensorrt-llm")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tensorrt-llm",
+        *(pytest.param(n, marks=pytest.mark.campaign) for n in ("vllm", "sglang", "vllm-rocm")),
+    ],
+)
+def test_every_variable_has_its_dims_under_a_shipped_calibration(name, variables, without) -> None:
+    calibration = load_calibration(name)
     models = [read_blocks(MIXTURE.config, MIXTURE.name)]
     read = inputs(models, MACHINES, [(precision(),)], np.dtype("float32"))
     axes = {

@@ -18,9 +18,10 @@ from calibration.cli.main import cli
 from calibration.files import as_text, save
 from calibration.fit.damped import damped_least_squares
 from calibration.fit.forward import Forward
+from calibration.fit.noise import EXPECTED_ROWS, NOISE, Data, noise_of, of_kinds
 from calibration.fit.parameters import Design, chosen, design, split_patterns
 from calibration.fit.priors import BOUNDS, PRIORS
-from calibration.fit.solver import EXPECTED_ROWS, NEAR, NOISE, THERE, Fit, noise_of, solve
+from calibration.fit.solver import NEAR, THERE, Fit, solve
 from calibration.fit.table import Table, tabulate
 from calibration.fit.verdicts import (
     constrained_together,
@@ -32,7 +33,7 @@ from calibration.fit.verdicts import (
 )
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
 from calibration.validation.accuracy_report import Judged, as_markdown, figures, kinds
-from calibration.validation.conformal import conformal_halfwidth
+from calibration.validation.conformal import conformal_halfwidth, independent_rows
 from calibration.validation.group_spreads import multiples, spreads, widened
 from calibration.validation.half_widths import ranges
 from calibration.validation.held_out import rank_correlation, splits, summary
@@ -216,6 +217,7 @@ def test_what_is_wildly_off_is_named_and_pulls_no_more() -> None:
     assert "excluded as outliers (more than 10 × the noise): row 0, row 1, row 2 and 2 more" in said
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_where_lapack_finds_no_singular_values() -> None:
     plain, solvers = fit_of(table().measured), []
 
@@ -241,6 +243,40 @@ def test_noise_loses_one_row_for_each_parameter_that_the_rows_determine() -> Non
     # Rows that count half each: the same middle, of half as many.
     half = 20 * 0.1**2 + EXPECTED_ROWS * NOISE**2
     assert noise_of(errors, np.full(40, 0.5), 0.0) == pytest.approx(np.sqrt(half / 40))
+
+
+def test_each_kind_of_figure_has_the_noise_of_its_own_rows() -> None:
+    # The twentieth smallest of forty errors is half of a normal distribution's, of 0.1 and 0.4.
+    errors = np.concatenate([np.zeros(19), [0.06745], np.full(20, -1.0)])
+    kinds = np.repeat(["throughput", "first token"], 40)
+    expected = np.repeat([NOISE, 0.2], 40)
+    places = np.arange(80)
+    data = Data(places, np.zeros(80), np.ones(80), expected, of_kinds(kinds, places))
+    found = data.noises(np.concatenate([errors, 4 * errors]), np.full(80, 0.25))
+    # Ten parameters are shared out by leverage: each kind loses ten rows.
+    for name, noise, usual in (("throughput", 0.1, NOISE), ("first token", 0.4, 0.2)):
+        squares = 40 * noise**2 + EXPECTED_ROWS * usual**2
+        assert found[name] == pytest.approx(np.sqrt(squares / (40 - 10 + 20)))
+    np.testing.assert_array_equal(
+        data.of_rows(found), np.repeat([found["throughput"], found["first token"]], 40)
+    )
+
+
+@pytest.mark.slow
+def test_a_row_is_an_outlier_by_the_noise_of_its_kind() -> None:
+    random, count = np.random.default_rng(2), len(table().measured)
+    kinds = np.where(np.arange(count) % 2, "late", "steady")
+    noise = np.where(kinds == "late", 0.2, 0.03)
+    _, measured = simulated(1, 0.0)
+    measured = measured + random.normal(0, noise)
+    measured[[10, 11]] += 1.0
+    fit = fit_of(measured, kinds=kinds, expected=noise)
+    assert fit.noises["steady"] == pytest.approx(0.03, rel=0.3)
+    assert fit.noises["late"] == pytest.approx(0.2, rel=0.3)
+    # Five times the noise of one kind, thirty times that of the other.
+    assert set(fit.set_aside) == {10}
+    steady, late = (fit.weights[(kinds == name) & (fit.weights > 0)] for name in ("steady", "late"))
+    assert np.median(steady) / np.median(late) == pytest.approx(0.2 / 0.03, rel=0.1)
 
 
 def test_the_noise_of_a_fit_counts_the_parameters_that_its_rows_determine() -> None:
@@ -392,24 +428,35 @@ def test_half_the_width_holds_nine_in_ten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "width", "of_groups"),
+    ("count", "width"),
     [
         # Nine tenths of eleven are ten of ten rows, nine tenths of twenty eighteen of nineteen.
-        (10, 10.0, 9.0),
-        (19, 1 + 18 * 18 / 19, 18.0),
+        (10, 10.0),
+        (19, 1 + 18 * 18 / 19),
         # Nine tenths of thirty-two are 28.8: 29 of 31.
-        (31, 1 + 30 * 29 / 31, 28.0),
-        (3, 3.0, 3.0),
+        (31, 1 + 30 * 29 / 31),
+        (3, 3.0),
     ],
 )
-def test_one_more_row_than_was_seen_is_within_the_width(
-    count: int, width: float, of_groups: float
-) -> None:
+def test_one_more_row_than_was_seen_is_within_the_width(count: int, width: float) -> None:
     errors = np.arange(1.0, count + 1)
     assert conformal_halfwidth(-errors) == pytest.approx(width)
-    # Of that many groups of ten rows each, alike within: nine tenths of all rows, if not few.
+    # Of that many groups of ten rows each, alike within: the same of groups.
     labels = np.repeat(np.arange(count), 10)
-    assert conformal_halfwidth(np.repeat(errors, 10), labels) == pytest.approx(of_groups)
+    assert conformal_halfwidth(np.repeat(errors, 10), labels) == pytest.approx(width)
+
+
+def test_groups_are_worth_as_many_rows_as_their_rows_are_independent() -> None:
+    alike = [np.full(10, value) for value in (0.0, 1.0, 1.0, 0.0)]
+    assert independent_rows(alike) == pytest.approx(4)
+    # Each group has the same rows: groups differ less than by chance.
+    assert independent_rows([np.arange(10.0)] * 4) == pytest.approx(40)
+    # Two groups of two: means 1/4 and 3/4, 1/4 between and 1/8 within, so that ρ is a third and
+    # each is worth 2 / (1 + 1/3) rows.
+    pair = [np.asarray([0.0, 0.5]), np.asarray([0.5, 1.0])]
+    assert independent_rows(pair) == pytest.approx(2 * 2 / (1 + 1 / 3))
+    # Of groups of 10 rows and of 1, all independent, that of 1 row has half of the weight.
+    assert independent_rows([np.arange(10.0), np.asarray([4.5])]) == pytest.approx(4 / 1.1)
 
 
 @pytest.mark.parametrize("count", [9, 14, 30])
@@ -741,6 +788,7 @@ def test_a_fit_with_ranges_survives_its_file(tmp_path: Path) -> None:
     assert again.digest == calibration().digest
 
 
+@pytest.mark.slow
 def test_a_row_that_is_not_of_the_calibration_says_so() -> None:
     mine = calibration(engine="tensorrt-llm")
     given = {"concurrency": 64, "osl": 500, "engine": "tensorrt-llm", "engine_version": "1.0.0"}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import FP16, TOY, model, point
+from factories import FP16, TOY, model, point, shipped, shipped_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -332,4 +332,31 @@ def test_spreads_that_make_no_sense_are_refused(axes: dict[str, Any], words: str
     with pytest.raises(SpecError) as refusal:
         grid(**axes)
     assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_full_pages_of_windowed_layers_by_hand() -> None:
+    # Gemma 3 27B has 62 layers of 16 KV heads of 128, every sixth without its window of 1024.
+    machine, recipe = shipped().hardware("h200-sxm-141gb"), shipped().precision("fp16")
+    each, tokens = 2 * 16 * 128 * 2, 8000 + 4000
+    with jax.enable_x64(True):
+
+        def kept(share: float | None) -> tuple[float, float]:
+            spec = shipped_model("gemma-3-27b")
+            stated = {} if share is None else {"kept_context": share}
+            where = point(spec, machine, recipe, isl=8000, osl=4000, **stated)
+            found = memory.kv_bytes_per_sequence(where, float(tokens), served=True)
+            return float(found), float(memory.max_concurrency(where))
+
+        none, full, unstated = (kept(share) for share in (0.0, 1.0, None))
+    assert none[0] == each * (10 * tokens + 52 * 1024)
+    assert full[0] == each * 62 * tokens
+    assert unstated == none
+    assert none[1] / full[1] == pytest.approx(full[0] / none[0], rel=0.1)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_of_pages_is_a_share(share: float) -> None:
+    with pytest.raises(SpecError, match="kept_context: every value must be") as refusal:
+        grid(kept_context=[share])
     assert "\n" not in str(refusal.value)

@@ -11,6 +11,7 @@ from factories import FP16, TOY, model, point, price, shipped, shipped_model
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from scipy.special import gammainc
 from server_simulation import Setting, iteration_seconds, settings, simulate, spread
 
 from sweep.engines.calibration_file import load_calibration
@@ -21,7 +22,7 @@ from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.inflight import Inflight, prefill_first_cycle, slot_wait
 from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
-from sweep.kernel.queueing import bursts, others_near, slots
+from sweep.kernel.queueing import arrivals_after, bursts, others_near, slots
 from sweep.kernel.request import Request
 from sweep.runs.check_results import check_dataset
 from sweep.runs.run import run
@@ -266,6 +267,7 @@ def test_the_capacity_is_that_of_clients_that_fill_the_server() -> None:
     assert beyond["tpot"] == served(concurrency=32)["tpot"]
 
 
+@pytest.mark.slow
 def test_a_closed_loop_has_the_same_capacity() -> None:
     where = {"isl": 90, "osl": 20, **LIMITS}
     names = ("max_request_rate", "inflight_utilisation", "inflight_output_throughput")
@@ -380,6 +382,32 @@ def test_poisson_arrivals_are_no_bursts() -> None:
     # Gaps that hardly vary leave nobody near; in bursts there are more.
     assert float(others_near(0.3, 50.0)) < 0.05
     assert float(others_near(0.3, 0.5)) > 0.5
+
+
+@pytest.mark.parametrize("shape", [0.25, 0.5, 3.0])
+@pytest.mark.parametrize("used", [0.1, 0.6, 0.85])
+def test_bursts_wait_as_lindley_says(shape: float, used: float) -> None:
+    # The wait of a request: that of the one before and a service of 1, less the gap between them.
+    gaps = np.random.default_rng(5).gamma(shape, 1 / (used * shape), 300_000)
+    walk = np.cumsum(np.concatenate([[0], 1 - gaps]))
+    waited = walk - np.minimum.accumulate(walk)
+    with jax.enable_x64(True):
+        share, waits = bursts(jnp.asarray(used), jnp.asarray(1 / shape))
+    # A share `used` of Poisson arrivals waits, and used / (2·(1 − used)) on average.
+    assert float(share) * used == pytest.approx(np.mean(waited > 1e-9), abs=0.02)
+    mean = float(waits) * used / (2 * (1 - used))
+    assert mean == pytest.approx(waited.mean(), rel=0.06)
+
+
+@pytest.mark.parametrize("shape", [0.25, 0.5, 3.0])
+@pytest.mark.parametrize("time", [0.05, 0.5, 4.0])
+def test_a_renewal_function_is_the_sum_of_its_distributions(shape: float, time: float) -> None:
+    # P(the k-th of the next arrivals comes within the time), over k.
+    numbers = np.arange(1, 400)
+    exact = float(gammainc(numbers * shape, shape * time).sum())
+    with jax.enable_x64(True):
+        found = float(arrivals_after(jnp.asarray(time), jnp.asarray(shape)))
+    assert found == pytest.approx(exact, rel=0.35 if shape < 0.5 else 0.05, abs=0.05)
 
 
 # Runs of some requests.

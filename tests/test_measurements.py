@@ -234,6 +234,7 @@ ENGINE_TABLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINE_TABLES)
 def test_the_tables_of_engines_are_whole(name: str) -> None:
     rows = read_measurements(name)

@@ -9,6 +9,7 @@ import xarray as xr
 from factories import (
     CONFIGS,
     FP16,
+    PEAKS,
     TOY,
     hardware,
     model,
@@ -256,8 +257,9 @@ def reason(
     **numbers: float,
 ) -> int:
     numbers = numbers if "isl" in numbers else {"context_len": 100, **numbers}
+    asked = ("e2e_latency", "decode_step_latency")
     with jax.enable_x64(True):
-        request = Request(point(spec, machine, recipe, **numbers))
+        request = Request(point(spec, machine, recipe, **numbers), asked=asked)
         found = int(request.infeasible_reason)
         assert int(request.feasible) == (found == 0)
     return found
@@ -289,6 +291,10 @@ def padded_qwen() -> ModelSpec:
     return spec.model_copy(update={"config": padded})
 
 
+SLOWEST = hardware(
+    memory_bytes=1e30, memory_bandwidth_bytes_per_s=1.0, peak_flops_per_s=dict.fromkeys(PEAKS, 1.0)
+)
+MOST = {"batch_size": 1e9, "osl": 2}
 REASONS: dict[str, tuple[list[Any], list[Any]]] = {
     # Cases with exactly this reason, and neighbours with none.
     "exceeds_memory": (
@@ -370,6 +376,15 @@ REASONS: dict[str, tuple[list[Any], list[Any]]] = {
     "pp_exceeds_layers": (
         [lambda: reason(model("llama"), pp=4)],
         [lambda: reason(model("llama"), pp=3)],
+    ),
+    "time_out_of_range": (
+        # 10⁹ prompts of 10⁹ tokens: 10²⁷ pairs, each of 4·64 FLOPs in 3 layers at 1 FLOP/s.
+        [lambda: reason(model("llama"), SLOWEST, isl=1e9, **MOST)],
+        # 10¹⁷ pairs, and 10⁹ steps of one token.
+        [
+            lambda: reason(model("llama"), SLOWEST, isl=1e4, **MOST),
+            lambda: reason(model("llama"), SLOWEST, context_len=1e9),
+        ],
     ),
 }
 

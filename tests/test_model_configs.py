@@ -327,6 +327,7 @@ def test_an_empty_list_of_sizes_is_refused(family: str, fact: str) -> None:
         read_blocks({**keys_of(family), key: []}, "some.json")
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.sampled_from(EVERY_FAMILY), st.data())
 def test_a_malformed_config_is_one_error_of_one_line(family: str, data: st.DataObject) -> None:
@@ -349,3 +350,14 @@ def test_a_tiny_config_of_every_structure_is_read_as_before_it_was_nested() -> N
     outer = {"model_type": "wrapper", "text_config": config("llama")}
     with pytest.warns(SpecWarning):
         assert read_blocks(outer, "x") == blocks("llama")
+
+
+@pytest.mark.parametrize(
+    ("family", "key"), [("deepseek_v2", "q_lora_rank"), ("dots1", "n_shared_experts")]
+)
+def test_structure_that_a_config_lacks_is_asked_for(family, key) -> None:
+    config = keys_of(family)
+    assert read_blocks(config, "config.json")
+    del config[key]
+    with pytest.raises(SpecError, match=f"{key}: missing, and the model's structure"):
+        read_blocks(config, "config.json")

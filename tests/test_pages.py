@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 import jax
-import jaxtyping
 import pages
 import pytest
 
 import sweep
 from sweep.schema.axes import AXES, LONGEST
 from sweep.schema.variables import VARIABLES
+from sweep.specs.catalog import default_catalog
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -29,16 +29,18 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "shared").mkdir()
     for name, value in pages.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("COLUMNS", raising=False)
+    for name in pages.OF_A_SHELL:
+        monkeypatch.delenv(name, raising=False)
+    # Names are looked up in the files, not in what an earlier test has left in memory.
+    default_catalog.cache_clear()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_runs(page: Path, folder: Path, monkeypatch) -> None:
+def test_a_page_runs(page: Path, folder: Path) -> None:
     # As a user runs it, without the stricter arrays of the other tests.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         pages.run_page(page)
     assert Path.cwd() == folder
@@ -87,6 +89,20 @@ def test_an_output_is_what_was_printed(shown: str, right: bool, folder: Path) ->
         pages.run_page(page)
 
 
+@pytest.fixture
+def narrow_shell(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+
+def test_a_page_prints_the_same_in_any_shell(narrow_shell, folder: Path) -> None:
+    page, row = folder / "page.md", {"one": "a" * 24, "two": "b" * 24}
+    text = "from sweep.cli.print_tables import print_table"
+    text = f"```python\n{text}\nprint_table([{row}])\n```\n\n"
+    page.write_text(f"{text}```output\none two … {row['one']} {row['two']}\n```\n", "utf-8")
+    assert pages.run_page(page) == 2
+
+
 def test_the_glossary_has_every_axis() -> None:
     terms = re.findall(r"^(\w+)\n  \w", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)
     assert {axis for axis in AXES if axis not in terms} == set()
@@ -101,7 +117,10 @@ def test_the_list_of_variables_tells_all_of_each(monkeypatch) -> None:
         assert all(f"`{dim}`" in entry for dim in variable.dims if dim != LONGEST)
 
 
-@pytest.mark.parametrize("kind", ["hardware", "models", "precisions", "sweeps"])
+@pytest.mark.parametrize(
+    "kind",
+    ["hardware", pytest.param("models", marks=pytest.mark.slow), "precisions", "sweeps"],
+)
 def test_the_catalog_page_lists_every_shipped_entry(kind: str, monkeypatch) -> None:
     monkeypatch.syspath_prepend(DOCS / "extensions")
     lists = pytest.importorskip("catalog_lists")

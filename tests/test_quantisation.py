@@ -607,6 +607,7 @@ def awq_file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_explain_names_the_recipe(call, awq_file) -> None:
     words = ("explain", "--model", awq_file.parent, "--hardware", "l40s")
     words = (*words, "--batch-size", 1, "--isl", 16, "--osl", 4)

@@ -167,7 +167,7 @@ def test_errors_of_a_left_out_group_do_not_depend_on_where_the_search_ended() ->
         slopes=lambda values, by_factor: csr_array(values * by_factor),
     )
     problem = _Problem(
-        cast("Any", Linear()), cast("Any", layout), measured, np.arange(count), np.ones(count), min
+        cast("Any", Linear()), cast("Any", layout), measured, np.arange(count), np.ones(count)
     )
     known = labels == "g"
     wanted = (matrix @ least(np.flatnonzero(~known)) - measured)[known]

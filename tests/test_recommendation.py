@@ -26,6 +26,7 @@ from sweep.decisions.recommend import Demand, Limits, Recommendation, pareto_fro
 from sweep.decisions.recommend_notes import notes, quoted_errors
 from sweep.decisions.replicas import loads_of, replica_counts
 from sweep.decisions.specs_by_name import SpecsByName
+from sweep.decisions.throughput_elasticities import throughput_elasticities
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.errors import ResultError, SpecError
 from sweep.specs.catalog import Catalog
@@ -437,7 +438,7 @@ def test_no_point_of_the_front_is_beaten(deployments) -> None:
 @pytest.mark.slow
 def test_what_binds_is_told_of_each(deployments) -> None:
     answer = found(deployments, Demand())
-    moved = advice.throughput_elasticities(answer, answer.ranked.head(2))
+    moved = throughput_elasticities(answer, answer.ranked.head(2))
     for row, one in zip(answer.ranked.to_dict("records"), moved, strict=False):
         assert one["memory_bandwidth"] > 0
         first = max(one, key=lambda name: abs(one[name])).replace("_", " ")
@@ -475,7 +476,7 @@ def test_files_of_ones_own_are_priced_and_told_of(tmp_path) -> None:
     row = answer.ranked.iloc[0]
     assert (row["hardware"], row["price"]) == ("mine", 2.0)
     assert row["power"] == shipped().hardware("l20").tdp_w
-    assert advice.throughput_elasticities(answer, answer.ranked)[0]
+    assert throughput_elasticities(answer, answer.ranked)[0]
 
 
 # From a result.

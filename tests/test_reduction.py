@@ -230,6 +230,23 @@ def test_quantiles_are_those_of_numpy() -> None:
     np.testing.assert_allclose(sorted_quantiles(rows, shares), expected, rtol=1e-14)
 
 
+@pytest.mark.parametrize("lengths", [1, 40])
+def test_quantiles_are_those_of_sorted_rows_to_the_bit(lengths: int) -> None:
+    rng = np.random.default_rng(7)
+    rows = rng.choice(rng.lognormal(size=60), (lengths, 200)).astype(np.float32)
+    for index, row in enumerate(rows):
+        row[rng.permutation(200)[: 5 * index]] = np.nan
+    shares = (0.0, 0.05, 0.5, 0.95, 1.0)
+    found = sorted_quantiles(rows, shares)
+    for row, quantiles in zip(rows, found, strict=True):
+        known = np.sort(row[~np.isnan(row)])
+        at = (known.size - 1) * np.asarray(shares)
+        below = np.floor(at).astype(int)
+        low, high = known[below].astype(float), known[np.minimum(below + 1, known.size - 1)]
+        wanted = (low + (high - low) * (at - below)).astype(np.float32)
+        np.testing.assert_array_equal(quantiles, wanted)
+
+
 def test_quantiles_refuse_parts_of_their_axis() -> None:
     dataset = random_dataset(0)
     asked = parse_reduction("quantile:0.5:isl,osl", GridAxes.of(dataset))

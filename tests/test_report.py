@@ -426,6 +426,7 @@ def test_one_batch_size_is_compared_too(article) -> None:
     assert [text.partition(",")[0] for text in data["sentences"]] == article.model.values.tolist()
 
 
+@pytest.mark.slow
 def test_flags_alone_make_no_page(article) -> None:
     with pytest.raises(ResultError, match="has only flags"):
         html(article[["feasible"]])

@@ -195,6 +195,7 @@ def test_damage_of_a_partial_is_found_and_mended(tmp_path) -> None:
     same_answer(sweep.open_results(out).load(), wanted, tmp_path)
 
 
+@pytest.mark.slow
 def test_another_question_is_another_plan(tmp_path) -> None:
     made, out = planned(QUESTION, shards=4), tmp_path / "answer.nc"
     run_reduced(made, out, Sharding(only=(1, 2)), lambda line: None)

@@ -16,7 +16,7 @@ from calibration.cli.options import (
     select_option,
     set_option,
 )
-from sweep.cli.options import CALIBRATION, PATH, check_picture, output_option, print_rows
+from sweep.cli.options import BOUNDS, CALIBRATION, PATH, check_picture, output_option, print_rows
 from sweep.cli.parameters import Listed
 
 
@@ -46,6 +46,15 @@ from sweep.cli.parameters import Listed
     "place of hours, with errors that are too small by a tenth or more. Later versions then remain "
     "in the fit.",
 )
+@click.option(
+    "--calibration",
+    "start",
+    type=CALIBRATION,
+    metavar="NAME",
+    default=BOUNDS,
+    show_default=True,
+    help="Calibration whose factors are the priors of each refit, as of `fit`.",
+)
 @output_option("Report of all splits, in Markdown.")
 @select_option
 @set_option
@@ -57,6 +66,7 @@ def validate(
     leave_out: tuple[str, ...],
     by: tuple[str, ...],
     linearised: bool,
+    start: str,
     output: Path | None,
     select: str,
     settings: tuple[str, ...],
@@ -74,21 +84,27 @@ def validate(
 
     if output is not None:
         check_writable(output, force=force)
+    from sweep.engines.calibration_file import load_calibration
+
+    start_from = load_calibration(start)
     table, divided = read_table(measurements, select, settings, configs)
+    from calibration.calibrate import centres_of
     from calibration.fit.forward import Forward
+    from calibration.fit.parameters import design
     from calibration.validation.accuracy_report import as_markdown, figures, judge
-    from calibration.validation.held_out import fit_all
+    from calibration.validation.held_out import Refits
     from sweep.kernel.factors import FACTORS
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.progress import progress_bar
 
     use_compilation_cache()
-    forward = Forward(table.groups, FACTORS)
-    fit = fit_all(table, forward) if linearised else None
+    layout = design(table.traits, centres=centres_of(start_from) if start_from else None)
+    refits = Refits(table, Forward(table.groups, FACTORS), layout, start_from)
+    fit = refits.fit(refits.usable) if linearised else None
     splits = []
     for what in dict.fromkeys(leave_out):
         with progress_bar(f"without each {what}") as progress:
-            splits.append(judge(table, what, forward, progress, fit=fit))
+            splits.append(judge(refits, what, progress, fit=fit))
     if output is not None:
         with replacing(output, force=force) as beside:
             beside.write_text(as_markdown(table, splits, _command()), encoding="utf-8")

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from threading import Semaphore
 from typing import Any
 
 import equinox as eqx
@@ -73,17 +74,26 @@ def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
 def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool) -> list[Any]:
     """Compile the kernels of all groups, in their order.
 
-    Two compile at a time while the next is traced; more would need too much memory. Memory of the
-    compiler is given back at the end: it is as large as the kernels.
+    Two compile at a time while the next is traced; more would need too much memory, and so would
+    programs that wait. Memory of the compiler is given back after each: it is as large as the
+    kernels.
     """
+
+    def compiled(program: Any) -> Any:
+        kernel = program.compile()
+        return_free_memory()
+        return kernel
+
+    room = Semaphore(COMPILED_AT_ONCE)
+    kernels: list[Future[Any]] = []
     with jax.enable_x64(True), ThreadPoolExecutor(max_workers=COMPILED_AT_ONCE) as compiler:
-        kernels = [
-            compiler.submit(_traced(group, factors, slopes=slopes).lower().compile)
-            for group in groups
-        ]
-        compiled = [kernel.result() for kernel in kernels]
-    return_free_memory()
-    return compiled
+        for group in groups:
+            program = _traced(group, factors, slopes=slopes).lower()
+            room.acquire()
+            kernels.append(compiler.submit(compiled, program))
+            kernels[-1].add_done_callback(lambda _: room.release())
+            del program
+        return [kernel.result() for kernel in kernels]
 
 
 def _places(group: Group, length: int, start: int = 0) -> Array:

@@ -105,13 +105,23 @@ class Design:
 
     def slopes(self, values: Array, by_factor: Array) -> Any:
         """Derivatives by the parameters, from the derivatives `by_factor` by the factors."""
-        total = sparse.csr_array((len(values), len(self.parameters)))
-        for column, matrix in enumerate(self._matrices):
-            if matrix is not None:
-                total = (
-                    total + sparse.diags_array(by_factor[:, column] * values[:, column]) @ matrix
-                )
-        return total.tocsr()
+        rows, factors, columns, starts = self._entries
+        by_logarithm = (by_factor * values)[rows, factors]
+        shape = len(values), len(self.parameters)
+        return sparse.csr_array((by_logarithm, columns, starts), shape=shape)
+
+    @cached_property
+    def _entries(self) -> tuple[Array, Array, Array, Array]:
+        """Row, factor and parameter of each entry of `slopes`, and where each row begins."""
+        found = [
+            (*matrix.nonzero(), np.full(matrix.nnz, column))
+            for column, matrix in enumerate(self._matrices)
+            if matrix is not None
+        ]
+        rows, columns, factors = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.lexsort((columns, rows))
+        starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(self._fixed)))])
+        return rows[order], factors[order], columns[order], starts
 
 
 def design(

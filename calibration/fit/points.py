@@ -17,7 +17,8 @@ from sweep.errors import SpecError, SpecWarning
 from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params, stack
 from sweep.grid.resolved import check_dtypes
 from sweep.kernel.block import Block, has_latent_cache, is_routed
-from sweep.kernel.params import Point, Server
+from sweep.kernel.params import Point
+from sweep.kernel.server import Server
 from sweep.models.checkpoint import checkpoint
 from sweep.models.read import read_model
 from sweep.schema.axes import SERVER
@@ -28,10 +29,19 @@ from sweep.specs.precision import CHECKPOINT, PrecisionSpec
 
 T = TypeVar("T")
 UNSTATED = (
-    *("reserved_osl", "gpu_memory_utilization", "mem_fraction_static", "scheduler"),
-    "concurrency",
+    *("reserved_osl", "kept_context", "gpu_memory_utilization", "mem_fraction_static"),
+    *("scheduler", "concurrency"),
 )
 """Settings of a server that no row states as they are."""
+PARTICULARS = {
+    "isl_cv": 0.0,
+    "osl_cv": 0.0,
+    "batch_wait": 0.0,
+    "poll_interval": 1.0,
+    "stream_interval": 1.0,
+}
+"""Particulars of requests and of a scheduler that few rows state, and what others have; a kernel
+is smaller without them."""
 ENDLESS = 1e9
 """Requests of a run that does not state them: so many that ramp and drain vanish. [count]"""
 VARIABLES = {
@@ -212,6 +222,9 @@ def _points(
         "concurrency": np.asarray([float(_clients(row)) for row in rows]),
         **{name: given(name, 1) for name in ("batch_size", "isl", "osl")},
     }
+    for name, usual in PARTICULARS.items():
+        if any(getattr(row, name) is not None for row in rows):
+            numbers[name] = given(name, usual)
     if arrives(rows[0]):
         del numbers["num_requests"], numbers["concurrency"]
         # Each replica gets its share of the requests.

@@ -43,7 +43,7 @@ PRIORS: dict[str, Prior] = {
     "sequence_overhead_s": Prior(5e-6, 0.5, {"era": 0.7, "host": 0.5}),
     "pipeline_sequence_overhead_s": Prior(4e-5, 0.5, {}),
     "front_end_s": Prior(4e-2, 0.7, {"version": 0.7}),
-    "first_token_steps": Prior(1.0, 1.0, {"version": 1.0}),
+    "first_token_steps": Prior(1.0, 0.7, {"version": 0.5}),
     "expert_imbalance": Prior(1.1, 0.2, {"era": 0.2}),
     "pipeline_idle": Prior(0.02, 0.7, {}),
     "ramp": Prior(1.0, 0.3, {}),

@@ -9,15 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from calibration.fit.damped import damped_least_squares
 from calibration.fit.forward import Forward
+from calibration.fit.noise import NOISE, Data, of_kinds
 from calibration.fit.parameters import Array, Design
 
-NOISE = 0.06
-"""Expected logarithmic error of a good row: re-runs differ by 2 to 5 %, and the formulas are not
-exact. [1]"""
-EXPECTED_ROWS = 20.0
-"""Rows that `NOISE` counts as when the noise is estimated. [count]"""
-HALF_WITHIN = 0.6745
-"""Standard deviations within which half of a normal distribution lies. [1]"""
 DOUBTFUL_WEIGHT = 0.3
 """Weight of the error of a doubtful row, relative to a good one. [1]"""
 
@@ -52,6 +46,7 @@ class Fit:
         sensitivities: Derivatives of the predictions by the logarithm of each factor. [1]
         weights: Weight of the error of each fitted row, robustness included; 0 for outliers. [1]
         noise: Estimated logarithmic error of a good row. [1]
+        noises: The same by kind of row; empty where all rows are of one kind. [1]
         bend: Inverse of the second derivatives of the cost; 0 for parameters that were not free.
         covariance: Covariance of the parameters; 0 for those that were not free.
         costs: Final cost of each start, in their order. [1]
@@ -68,6 +63,7 @@ class Fit:
     sensitivities: Array
     weights: Array
     noise: float
+    noises: dict[str, float]
     bend: Array
     covariance: Array
     costs: tuple[float, ...]
@@ -103,6 +99,9 @@ def solve(
     *,
     max_evaluations: int = 60,
     starts: int = 1,
+    kinds: Array | None = None,
+    expected: Array | None = None,
+    start: Array | None = None,
     minimiser: Callable[..., Any] = damped_least_squares,
 ) -> Fit:
     """Fit the free parameters of `design` to some of the rows.
@@ -123,14 +122,24 @@ def solve(
         row_weights: Weight of every row. [1]
         max_evaluations: Highest number of steps of each start. [count]
         starts: Number of starts. [count]
+        kinds: Kind of every row. Each has a noise of its own, estimated at the best start, by which
+            outliers among its rows are excluded; all rows are of one kind if not given.
+        expected: Expected logarithmic error of a good row, for every row; `NOISE` if not given. [1]
+        start: Logarithms of all parameters to start from, in place of the priors.
         minimiser: Solver of the least squares, with the arguments of SciPy's `least_squares`.
     """
-    problem = _Problem(forward, design, measured, np.asarray(fitted), row_weights, minimiser)
+    places = np.asarray(fitted)
+    usual = np.full(len(measured), NOISE) if expected is None else expected
+    data = Data(
+        places, measured[places], row_weights[places], usual[places], of_kinds(kinds, places)
+    )
+    problem = _Problem(forward, design, measured, data, minimiser)
+    drawn = _starts(design, starts) if start is None else [start[design.free]]
     with threadpool_limits(1, user_api="blas"):
-        found = [problem.minimise(each, max_evaluations, NEAR) for each in _starts(design, starts)]
+        found = [problem.minimise(each, max_evaluations, NEAR) for each in drawn]
         best = min(found, key=lambda result: float(result.cost))
         reviewed: list[Any] = []
-        while len(reviewed) < REVIEWS and (problem.set_aside(best.x) or not reviewed):
+        while len(reviewed) < REVIEWS and (problem.review(best.x) or not reviewed):
             best = problem.minimise(best.x, max_evaluations, THERE)
             reviewed.append(best)
     return problem.fit_at(
@@ -164,12 +173,11 @@ class _Problem:
         forward: Forward,
         design: Design,
         measured: Array,
-        places: Array,
-        row_weights: Array,
+        data: Data,
         minimiser: Callable[..., Any],
     ) -> None:
-        self.forward, self.design, self.measured, self.places = forward, design, measured, places
-        self.usual_scale = self.scale = row_weights[places] / NOISE
+        self.forward, self.design, self.measured, self.data = forward, design, measured, data
+        self.usual_scale = self.scale = data.weights / data.expected
         self.free, self.minimiser = design.free, minimiser
         self._known: dict[bytes, tuple[Array, Any, Array]] = {}
 
@@ -191,7 +199,12 @@ class _Problem:
 
     def plain(self, figures: Array) -> Array:
         """Errors of the fitted rows, relative to their expected errors. [1]"""
-        return _weighed((figures - self.measured)[self.places], self.scale)
+        return _weighed(self.errors(figures), self.scale)
+
+    def errors(self, figures: Array) -> Array:
+        """Logarithmic errors of the fitted rows. [1]"""
+        found: Array = figures[self.data.places] - self.data.measured
+        return found
 
     def residuals(self, part: Array) -> Array:
         """Residuals of the least squares: those of rows, then departures from the priors."""
@@ -203,22 +216,38 @@ class _Problem:
         """Derivatives of the residuals by the free parameters."""
         figures, slopes, _ = self.evaluate(self.whole(part))
         _, steepness = _robust(self.plain(figures))
-        by_row = _weighed(slopes[self.places].toarray()[:, self.free], steepness * self.scale)
-        return np.vstack([by_row, np.diag(1 / self.design.widths[self.free])])
-
-    def set_aside(self, part: Array) -> bool:
-        """Exclude outliers, and report whether the excluded rows changed."""
-        figures, _, _ = self.evaluate(self.whole(part))
-        errors = (figures - self.measured)[self.places]
-        wild = np.abs(errors) > WILD * noise_of(errors, self.evidence, 0.0)
-        before, self.scale = self.scale, np.where(wild, 0.0, self.usual_scale)
-        return bool(np.any(before != self.scale))
-
-    @property
-    def evidence(self) -> Array:
-        """Good rows that each fitted row counts as. [count]"""
-        found: Array = (self.usual_scale * NOISE) ** 2
+        rows, widths = len(self.data.places), self.design.widths[self.free]
+        found = np.zeros((rows + len(widths), len(widths)))
+        self._weighed_slopes(slopes, steepness * self.scale).toarray(out=found[:rows])
+        np.fill_diagonal(found[rows:], 1 / widths)
         return found
+
+    def _weighed_slopes(self, slopes: Any, weights: Array) -> Any:
+        """Derivatives of the fitted rows by the free parameters, times the weights of the rows."""
+        own = slopes[self.data.places][:, self.free]
+        own.data = _weighed(own.data, np.repeat(weights, np.diff(own.indptr)))
+        return own
+
+    def review(self, part: Array) -> bool:
+        """Exclude outliers by the noise of their kind, and report whether the rows changed."""
+        figures, slopes, _ = self.evaluate(self.whole(part))
+        errors = self.errors(figures)
+        if self.data.kinds:
+            *_, leverages = self.solved(figures, slopes)
+            noise: Any = self.data.of_rows(self.data.noises(errors, leverages))
+        else:
+            noise = self.data.noise(errors, np.zeros(1))
+        wild = np.abs(errors) > WILD * noise
+        before, self.scale = self.scale == 0, np.where(wild, 0.0, self.usual_scale)
+        return bool(np.any(before != wild))
+
+    def solved(self, figures: Array, slopes: Any) -> tuple[Array, Array, Array, Array]:
+        """Weights of rows, inverse of the cost's second derivatives, weighed slopes, leverages."""
+        weights = self.scale / np.sqrt(1 + self.plain(figures) ** 2) ** 0.5
+        by_row = self._weighed_slopes(slopes, weights).toarray()
+        prior = np.diag(1 / self.design.widths[self.free] ** 2)
+        bend = np.linalg.inv(by_row.T @ by_row + prior)
+        return weights, bend, by_row, np.einsum("ij,ij->i", by_row @ bend, by_row)
 
     def _spread(self, part: Array) -> Array:
         """Extend a matrix of the free parameters to all, with 0 elsewhere."""
@@ -261,61 +290,40 @@ class _Problem:
     def fit_at(self, vector: Array, *, costs: tuple[float, ...], evaluations: int) -> Fit:
         """Assemble the fit that ended at `vector`."""
         figures, slopes, sensitivities = self.evaluate(vector)
-        weights = self.scale / np.sqrt(1 + self.plain(figures) ** 2) ** 0.5
-        information = _weighed(slopes[self.places].toarray()[:, self.free], weights)
+        weights, bend, information, leverages = self.solved(figures, slopes)
+        errors = self.errors(figures)
+        noise, noises = self.data.noise(errors, leverages), self.data.noises(errors, leverages)
+        found = self.data.of_rows(noises) if noises else np.full(len(errors), noise)
+        known = information * (found / self.data.expected)[:, None]
         prior = np.diag(1 / self.design.widths[self.free] ** 2)
-        known = information.T @ information
-        bend = np.linalg.inv(known + prior)
-        errors = figures - self.measured
         departures = (vector - self.design.centres)[self.free] / self.design.widths[self.free] ** 2
-        downhill = information.T @ _weighed(errors[self.places], weights) + departures
+        downhill = information.T @ _weighed(errors, weights) + departures
         step = np.zeros(len(vector))
         step[self.free] = bend @ downhill
-        determined = float(np.trace(bend @ known))
-        noise = noise_of(errors[self.places], self.evidence, determined)
         return Fit(
             design=self.design,
             vector=vector,
             predicted=figures,
-            errors=errors,
-            settled=errors - slopes @ step,
-            fitted=self.places,
+            errors=figures - self.measured,
+            settled=figures - self.measured - slopes @ step,
+            fitted=self.data.places,
             slopes=slopes,
             sensitivities=sensitivities,
             weights=weights,
             noise=noise,
+            noises=noises,
             bend=self._spread(bend),
             # Exact for factors drawn from the priors and figures with errors of `noise`.
-            covariance=self._spread(bend @ ((noise / NOISE) ** 2 * known + prior) @ bend),
+            covariance=self._spread(bend @ (known.T @ known + prior) @ bend),
             costs=costs,
             evaluations=evaluations,
         )
 
 
-def noise_of(errors: Array, evidence: Array, determined: float) -> float:
-    """Logarithmic error of a good row, from the middle half of `errors`. [1]
-
-    The expected noise counts as much as `EXPECTED_ROWS` rows. Each parameter that the rows
-    determine takes one degree of freedom.
-
-    Args:
-        errors: Logarithmic error of each fitted row.
-        evidence: Good rows that each counts as. [count]
-        determined: Parameters that the rows determine. [count]
-    """
-    order = np.argsort(np.abs(errors))
-    passed = np.cumsum(evidence[order])
-    middle = order[np.searchsorted(passed, passed[-1] / 2)]
-    found = (np.abs(errors[middle]) / HALF_WITHIN) ** 2 * passed[-1]
-    rows = max(passed[-1] - determined, 0.0)
-    return float(np.sqrt((found + EXPECTED_ROWS * NOISE**2) / (rows + EXPECTED_ROWS)))
-
-
-def _weighed(rows: Array, weights: Array) -> Array:
-    """Rows times their weights; 0 where the weight is 0, even for a row that is not finite."""
-    by_row = weights.reshape(-1, *(1 for _ in rows.shape[1:]))
+def _weighed(numbers: Array, weights: Array) -> Array:
+    """Numbers times their weights; 0 where the weight is 0, even for one that is not finite."""
     with np.errstate(invalid="ignore"):
-        return np.where(by_row == 0, 0.0, rows * by_row)
+        return np.where(weights == 0, 0.0, numbers * weights)
 
 
 def _robust(plain: Array) -> tuple[Array, Array]:

@@ -1,13 +1,17 @@
 """Table of measurements, ready to fit: points, traits, logarithms, weights."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
+from calibration.fit.forward import predict
+from calibration.fit.noise import NOISE
 from calibration.fit.parameters import Array
 from calibration.fit.points import (
     Group,
@@ -25,9 +29,9 @@ from sweep.kernel.block import Block, is_routed
 from sweep.models.read import read_model
 from sweep.specs.catalog import Catalog
 
-CLIENT_TTFT_WEIGHT = 0.3
-"""Weight of the error of a client's time to first token, relative to other figures: it depends on
-when others arrive, and runs that differ in nothing but that differ by a fifth. [1]"""
+CLIENT_TTFT_NOISE = 0.2
+"""Expected logarithmic error of a client's time to first token: it depends on when others arrive,
+and runs that differ in nothing but that differ by a fifth. [1]"""
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,23 @@ class Table:
     measured: Array
     weights: Array
 
+    @property
+    def kinds(self) -> Array:
+        """Kind of figure of each row, which has a noise of its own: engines, runs and metrics."""
+        return np.asarray([f"{row.engine} {row.scenario} {row.metric}" for row in self.rows])
+
+    @property
+    def expected_noise(self) -> Array:
+        """Expected logarithmic error of a good row of the kind of each. [1]"""
+        late = [row.kind == CLIENT_TTFT for row in self.rows]
+        return np.where(late, CLIENT_TTFT_NOISE, NOISE)
+
     def labels(self, by: str) -> Array:
         """Label of each row, by which rows are grouped.
 
-        `configuration`, `model`, `hardware`, `version`, `architecture`: models of the same layers
-        and sizes, as releases of one are; `family`: models of one `model_type` in all sizes; or
-        `experts`.
+        `configuration`, `model`, `hardware`, `version`, with the engine if there are several,
+        `architecture`: models of the same layers and sizes, as releases of one are; `family`:
+        models of one `model_type` in all sizes; or `experts`.
         """
         if by == "configuration":
             return np.asarray([configuration(row) for row in self.rows])
@@ -70,8 +85,22 @@ class Table:
         }
         if by in of_models:
             return np.asarray(of_models[by])
+        if by == "version" and len({row.engine for row in self.rows}) > 1:
+            return np.asarray([f"{row.engine} {row.engine_version}" for row in self.rows])
         field = "engine_version" if by == "version" else by
         return np.asarray([getattr(row, field) for row in self.rows])
+
+    @cached_property
+    def requests_in_flight(self) -> Array:
+        """Requests in flight of the kernel under ideal rooflines, NaN of other rows. [count]"""
+        found = np.full(len(self.rows), np.nan)
+        for group in self.groups:
+            if self.rows[group.rows[0]].scenario == "inflight":
+                own = dataclasses.replace(
+                    group, variable="inflight_concurrency", rows=np.arange(len(group.rows))
+                )
+                found[group.rows] = predict([own])
+        return np.round(found)
 
 
 def configuration(row: Measurement) -> str:
@@ -154,6 +183,5 @@ def _architectures(blocks: Mapping[str, tuple[Block, ...]]) -> dict[str, str]:
 
 
 def _weight(row: Measurement, repeats: int) -> float:
-    of_kind = CLIENT_TTFT_WEIGHT if row.kind == CLIENT_TTFT else 1.0
-    weight: float = of_kind * (1.0 if row.quality == "ok" else DOUBTFUL_WEIGHT) / repeats**0.5
+    weight: float = (1.0 if row.quality == "ok" else DOUBTFUL_WEIGHT) / repeats**0.5
     return weight

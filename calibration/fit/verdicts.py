@@ -77,8 +77,8 @@ def verdict(parameter: Parameter, error: float) -> str:
 
 def sensitive_rows(fit: "Fit") -> Array:
     """Number of fitted rows that are sensitive to each parameter. [count]"""
-    slopes = np.abs(fit.slopes[fit.fitted].toarray())
-    found: Array = (slopes >= SENSITIVE).sum(axis=0)
+    slopes = abs(fit.slopes[fit.fitted])
+    found: Array = np.asarray((slopes >= SENSITIVE).sum(axis=0))
     return found
 
 

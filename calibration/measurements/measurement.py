@@ -56,6 +56,13 @@ class Measurement(BaseModel):
         max_num_tokens: Tokens an iteration may take. [count]
         num_requests: Requests of the run. [count]
         request_rate: Requests that arrive in a second, in place of `concurrency`. [s-1]
+        isl_cv: Coefficient of variation of the input tokens; 0 if not given. [1]
+        osl_cv: The same of the output tokens. [1]
+        batch_wait: Iterations for which prompts wait at most for others to start with; none if not
+            given. [count]
+        poll_interval: Iterations between two looks of the scheduler for new requests; 1 if not
+            given. [count]
+        stream_interval: Tokens of a request after which the first are sent; 1 if not given. [count]
         burstiness: Shape of the gamma distribution of the gaps between arrivals; 1 if not given,
             a Poisson process. [1]
         kv_cache_fraction: Share of the free memory that the KV cache may take. [1]
@@ -93,6 +100,11 @@ class Measurement(BaseModel):
     num_requests: Count | None = None
     request_rate: Figure | None = None
     burstiness: Figure | None = None
+    isl_cv: Annotated[float, Field(ge=0, le=10)] | None = None
+    osl_cv: Annotated[float, Field(ge=0, le=10)] | None = None
+    batch_wait: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    poll_interval: Count | None = None
+    stream_interval: Count | None = None
     kv_cache_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     quality: Quality = "ok"
     source: str = ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from calibration.measurements.inferencex import as_run
 from calibration.measurements.measurement import COLUMNS as COLUMNS
 from calibration.measurements.measurement import Measurement as Measurement
 from calibration.measurements.records import SUFFIXES, Record, Settings, read_records
@@ -95,7 +96,7 @@ def _read(
     first = 2 if path.suffix == ".csv" else 1
     word = "line" if path.suffix == ".csv" else "row"
     rows = [
-        _parse(with_tp(record, where, routed), where, need_value, f"{stem}-{number}")
+        as_run(_parse(with_tp(record, where, routed), where, need_value, f"{stem}-{number}"))
         for number, record in enumerate(records, start=first)
         for where in [f"{path}: {word} {number}"]
     ]

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from calibration.fit.forward import Forward
 from calibration.fit.parameters import Array
 from calibration.fit.solver import Fit
 from calibration.fit.table import Table
 from calibration.validation.conformal import ENOUGH
 from calibration.validation.half_widths import left_out_errors
-from calibration.validation.held_out import held_out_errors, interval_coverage, summary
+from calibration.validation.held_out import Refits, held_out, interval_coverage, summary
+from calibration.validation.order import order
 from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import INTERVAL
 from sweep.engines.versions import version_of
@@ -36,6 +36,10 @@ LINEARISED_TITLES = TITLES | {
 }
 """Titles where one fit is linearised: later versions remain in it."""
 MODELS = {"routed": "mixtures of experts", "none": "dense models"}
+_ORDER = (
+    "Of {pairs:,} pairs of accelerators in the same run whose figures differ by more than a tenth, "
+    "the faster is predicted to be so in {named:.0f} %."
+)
 HEADINGS = {
     "rows": "rows",
     "mape": "mean error",
@@ -71,29 +75,27 @@ class Judged:
 
 
 def judge(
-    table: Table,
+    refits: Refits,
     leave_out: str,
-    forward: Forward,
     progress: Callable[[int, int], None] | None = None,
     *,
     fit: Fit | None = None,
 ) -> Judged:
-    """Predict every row of `table` by fits without its group of kind `leave_out`.
+    """Predict every row by fits without its group of kind `leave_out`.
 
     Args:
-        table: The rows.
+        refits: Fits of the rows.
         leave_out: Kind of group.
-        forward: The kernel of all rows.
         progress: Called with the number of fits done and of all.
         fit: A fit of all rows to linearise at its optimum, in place of refits.
     """
     if fit is None:
-        errors = held_out_errors(table, leave_out, forward, progress=progress)
-    else:
-        label = "configuration" if leave_out == "row" else leave_out
-        errors = left_out_errors(fit, table.labels(label))
-    covered = interval_coverage(table, errors, leave_out)
-    return Judged(leave_out, errors, covered, linearised=fit is not None)
+        found = held_out(refits, leave_out, progress)
+        return Judged(leave_out, found.errors, found.covered)
+    label = "configuration" if leave_out == "row" else leave_out
+    errors = left_out_errors(fit, refits.table.labels(label))
+    covered = interval_coverage(refits.table, errors, leave_out)
+    return Judged(leave_out, errors, covered, linearised=True)
 
 
 def kinds(table: Table) -> Array:
@@ -117,8 +119,9 @@ def kinds(table: Table) -> Array:
 
 
 def judged_rows(table: Table) -> Array:
-    """Whether each row counts in the errors: doubtful rows are fitted but do not count."""
-    return np.asarray([row.quality == "ok" for row in table.rows])
+    """Whether each row counts in the errors: doubtful rows are fitted only, unless all are."""
+    sure = np.asarray([row.quality == "ok" for row in table.rows])
+    return sure if sure.any() else ~sure
 
 
 def figures(table: Table, judged: Judged, groups: Array) -> list[dict[str, Any]]:
@@ -180,14 +183,15 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
         f"{len(table.rows)} rows were fitted, all but those left out each time. Errors are of the "
         f"{certain.sum()} that are not in doubt, as shares of the measured figure; bias is the "
         "median of predicted over measured, less one. Rank correlation is Spearman's. An interval "
-        f"of {100 * INTERVAL:.0f} % is as wide as the errors of the other groups of its split "
-        "demand; the lowest of a group is the model, accelerator or version of at least "
+        f"of {100 * INTERVAL:.0f} % is that of the calibration made of the rows fitted; the lowest "
+        "of a group is the model, accelerator or version of at least "
         f"{ENOUGH} rows in which it held least often."
     )
     if any(judged.linearised for judged in splits):
         yield (
             "Rows are left out of one fit, linearised at its optimum; errors of refits are larger, "
-            "by a tenth for a configuration and by more for a large group."
+            "by a tenth for a configuration and by more for a large group. Intervals are as wide "
+            "as the errors of the other groups of a split demand."
         )
     yield from ("", "Rows:", "")
     for name in _ordered(sort_of[certain]):
@@ -201,6 +205,9 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
     for judged in splits:
         yield from ("", f"## {judged.title}", "")
         yield from _table(figures(table, judged, sort_of), "kind of run")
+        pairs, named = order(table, judged.errors, np.flatnonzero(certain))
+        if pairs:
+            yield from ("", _ORDER.format(pairs=pairs, named=100 * named))
         if judged.leave_out == "row":
             continue
         labels = table.labels(judged.leave_out)
@@ -208,8 +215,11 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
             part = dataclasses.replace(
                 judged, errors=np.where(sort_of == name, judged.errors, np.nan)
             )
-            yield from ("", f"### {name[0].upper()}{name[1:]}, by {judged.leave_out}", "")
-            yield from _table(figures(table, part, labels), judged.leave_out)
+            found = figures(table, part, labels)
+            if len(found) > 1:
+                title = name if ": " in name else f"{name[0].upper()}{name[1:]}"
+                yield from ("", f"### {title}, by {judged.leave_out}", "")
+                yield from _table(found, judged.leave_out)
 
 
 def _table(rows: Sequence[dict[str, Any]], first: str) -> Iterator[str]:

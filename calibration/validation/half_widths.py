@@ -34,17 +34,41 @@ def left_out_errors(fit: Fit, labels: Array) -> Array:
     label keep their errors.
     """
     errors = fit.errors.copy()
-    slopes = fit.slopes[fit.fitted].toarray()
-    groups = labels[fit.fitted]
-    for name in np.unique(groups):
+    slopes = fit.slopes[fit.fitted]
+    names, group = np.unique(labels[fit.fitted], return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group, minlength=len(names)))
+    for name, members in zip(names, np.split(order, ends[:-1]), strict=True):
         if name == "":
             continue
-        members = np.flatnonzero(groups == name)
-        own = slopes[members]
-        influence = own @ fit.bend @ own.T * fit.weights[members] ** 2
         places = fit.fitted[members]
-        errors[places] = np.linalg.solve(np.eye(len(members)) - influence, fit.settled[places])
+        own, weights = slopes[members].toarray(), fit.weights[members] ** 2
+        errors[places] = _without(own, fit.bend, weights, fit.settled[places])
     return errors
+
+
+def _without(slopes: Array, bend: Array, weights: Array, errors: Array) -> Array:
+    """Errors of a group of rows, had the fit not seen it.
+
+    With slopes S, weights W and the inverse B of the second derivatives, H = S B Sᵀ W. Of more rows
+    than parameters, (I − H)⁻¹ = I + S (I − B Sᵀ W S)⁻¹ B Sᵀ W [1] takes the smaller matrix.
+
+    Args:
+        slopes: Derivatives by the parameters, shape (rows, parameters).
+        bend: Inverse of the second derivatives of the cost of the fit.
+        weights: Weight of the squared error of each row. [1]
+        errors: Logarithmic errors of the rows at the minimum of the fit. [1]
+
+    References:
+        [1] Woodbury, "Inverting modified matrices", Princeton University, 1950.
+    """
+    rows, parameters = slopes.shape
+    if rows <= parameters:
+        influence = slopes @ bend @ slopes.T * weights
+        return np.asarray(np.linalg.solve(np.eye(rows) - influence, errors))
+    gain = bend @ (slopes.T * weights)
+    moved = np.linalg.solve(np.eye(parameters) - gain @ slopes, gain @ errors)
+    return np.asarray(errors + slopes @ moved)
 
 
 def by_scenario(table: Table, places: Array | None = None) -> dict[str, Array]:

@@ -1,6 +1,7 @@
 """Refits without a group of rows, and the errors of their predictions of it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,15 @@ from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.group_spreads import groups_of, multiples, spreads
-from calibration.validation.half_widths import by_scenario
+from calibration.validation.half_widths import by_scenario, left_out_errors
+from calibration.validation.intervals import interval_parts
+from calibration.validation.predictions import interval_halfwidths
+from sweep.engines.calibration_file import Calibration
 from sweep.engines.versions import version_of
 
 FOLDS = 10
+ENOUGH_SPLITS = 4
+"""Splits from which fits without half of the groups save time. [count]"""
 
 
 def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
@@ -22,7 +28,7 @@ def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
 
     `row` makes ten folds by configuration, so that all versions of a configuration are in one fold;
     `architecture` leaves out all models of the same sizes, `family` all of one `model_type`;
-    `version` predicts each version from earlier ones.
+    `version` predicts each version of an engine from earlier ones, and from the other engines.
     """
     places = np.arange(len(table.rows))
     if leave_out == "row":
@@ -34,52 +40,174 @@ def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
         for number in range(FOLDS):
             yield f"fold {number + 1}", places[folds != number], places[folds == number]
         return
-    labels = table.labels(leave_out)
     if leave_out == "version":
-        versions = sorted(set(labels), key=version_of)
-        for version in versions[1:]:
-            earlier = np.asarray([version_of(label) < version_of(version) for label in labels])
-            yield version, places[earlier], places[labels == version]
+        yield from _later_versions(table)
         return
+    labels = table.labels(leave_out)
     for name in np.unique(labels):
         if np.all(labels == name):
             continue
         yield str(name), places[labels != name], places[labels == name]
 
 
-def held_out_errors(
-    table: Table,
-    leave_out: str,
-    forward: Forward,
-    layout: Design | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Array:
-    """Logarithmic error of every row under a fit that did not see it; NaN without such a fit.
+def _later_versions(table: Table) -> Iterator[tuple[str, Array, Array]]:
+    """Splits by versions of each engine; those of the other engines are fitted."""
+    places = np.arange(len(table.rows))
+    engines = np.asarray([row.engine for row in table.rows])
+    versions = np.asarray([row.engine_version for row in table.rows])
+    several = len(np.unique(engines)) > 1
+    for engine in np.unique(engines).tolist():
+        own = engines == engine
+        order = sorted(set(versions[own]), key=version_of)
+        for number, version in enumerate(order[1:], 1):
+            later = own & np.isin(versions, order[number:])
+            name = f"{engine} {version}" if several else version
+            yield name, places[~later], places[own & (versions == version)]
 
-    Each fit has one start, the centres of the priors: others change few predictions, and there are
-    dozens of fits.
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of rows by fits that had not seen them.
+
+    Attributes:
+        errors: Logarithm of predicted over measured of each row, NaN where none was made.
+        halfwidths: Half of the 90 % interval of each logarithm, NaN where there is none. [1]
     """
-    layout = layout or design(table.traits)
-    errors = np.full(len(table.rows), np.nan)
-    usable = np.flatnonzero(np.isfinite(table.measured))
-    all_splits = list(splits(table, leave_out))
-    for number, (_, fitted, predicted) in enumerate(all_splits):
+
+    errors: Array
+    halfwidths: Array
+
+    @property
+    def covered(self) -> Array:
+        """Whether the interval of each row contains its figure."""
+        inside: Array = np.abs(self.errors) <= self.halfwidths
+        return inside
+
+
+class Refits:
+    """Fits of some of the rows of a table, which share the compiled kernels and the points.
+
+    The first starts from the centres of the priors. Each other starts from the fit of the most
+    rows, all of which are among its own: it then has seen nothing of the rows left out, and takes
+    a fraction of the time.
+
+    Attributes:
+        table: The rows.
+        forward: Their kernels.
+        layout: The parameters.
+        start_from: The calibration whose factors are the priors and whose intervals are kept.
+        usable: Whether each row has a figure.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        forward: Forward,
+        layout: Design | None = None,
+        start_from: Calibration | None = None,
+    ) -> None:
+        """Fit nothing yet; parameters are those of the traits of the rows if not given."""
+        self.table, self.forward, self.start_from = table, forward, start_from
+        self.layout = layout or design(table.traits)
+        self.usable = np.isfinite(table.measured)
+        self._known: list[tuple[Array, Array]] = []
+
+    def fit(self, seen: Array) -> Fit:
+        """Fit the rows that `seen` is true for."""
+        among = [(rows.sum(), vector) for rows, vector in self._known if not (rows & ~seen).any()]
+        start = max(among, key=lambda known: int(known[0]))[1] if among else None
+        places, table = np.flatnonzero(seen), self.table
+        fit = solve(
+            self.forward,
+            self.layout,
+            table.measured,
+            places,
+            table.weights,
+            kinds=table.kinds,
+            expected=table.expected_noise,
+            start=start,
+        )
+        self._known.append((seen, fit.vector))
+        return fit
+
+    def without(
+        self, leave_out: str, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[tuple[str, Array, Fit]]:
+        """Name, rows to predict and fit of each split that leaves rows to fit.
+
+        Of many splits, fits without every second group come first, to start from.
+
+        Args:
+            leave_out: Kind of group, see `splits`.
+            progress: Called with the number of splits done and of all.
+        """
+        every = []
+        for name, fitted, predicted in splits(self.table, leave_out):
+            seen = np.zeros(len(self.usable), bool)
+            seen[fitted] = self.usable[fitted]
+            if seen.any():
+                every.append((name, predicted, seen))
+        if len(every) >= ENOUGH_SPLITS:
+            for half in (every[::2], every[1::2]):
+                both = np.logical_and.reduce([seen for _, _, seen in half])
+                if both.any():
+                    self.fit(both)
+        for number, (name, predicted, seen) in enumerate(every):
+            if progress is not None:
+                progress(number, len(every))
+            yield name, predicted, self.fit(seen)
         if progress is not None:
-            progress(number, len(all_splits))
-        kept = np.intersect1d(fitted, usable)
-        if len(kept) == 0:
-            continue
-        fit = solve(forward, layout, table.measured, kept, table.weights)
+            progress(len(every), len(every))
+
+
+def held_out(
+    refits: Refits, leave_out: str, progress: Callable[[int, int], None] | None = None
+) -> HeldOut:
+    """Predict every row by a fit, with intervals, that did not see its group.
+
+    A row left out has no residual, and is no part of the noise, of the half-widths or of what
+    counts as seen.
+
+    Args:
+        refits: Fits of the rows.
+        leave_out: Kind of group, see `splits`.
+        progress: Called with the number of splits done and of all.
+    """
+    errors, halfwidths = np.full((2, len(refits.table.rows)), np.nan)
+    for _, predicted, fit in refits.without(leave_out, progress):
         errors[predicted] = fit.errors[predicted]
-    if progress is not None:
-        progress(len(all_splits), len(all_splits))
-    return errors
+        halfwidths[predicted] = halfwidths_of_unseen(
+            refits.table, fit, predicted, refits.start_from
+        )
+    return HeldOut(errors, halfwidths)
 
 
-def fit_all(table: Table, forward: Forward) -> Fit:
-    """Fit all rows of `table`, from the centres of the priors."""
-    usable = np.flatnonzero(np.isfinite(table.measured))
-    return solve(forward, design(table.traits), table.measured, usable, table.weights)
+def halfwidths_of_unseen(
+    table: Table, fit: Fit, predicted: Array, start_from: Calibration | None = None
+) -> Array:
+    """Half-widths of rows that a fit has not seen, by calibrations that it would make. [1]
+
+    Each engine has the intervals of its own rows, as in the calibrations of a joint fit; a row of
+    an engine without fitted rows has none.
+
+    Args:
+        table: The rows.
+        fit: The fit.
+        predicted: Indices of the rows.
+        start_from: The calibration that the fit starts from.
+    """
+    engines = np.asarray([row.engine for row in table.rows])
+    left_out = left_out_errors(fit, table.labels("configuration"))
+    found = np.full(len(table.rows), np.nan)
+    for engine in np.unique(engines[predicted]).tolist():
+        places = fit.fitted[engines[fit.fitted] == engine]
+        if len(places) == 0:
+            continue
+        parts = interval_parts(table, fit, left_out, places, start_from)
+        made = Calibration(name=engine, engine=engine, **parts)
+        own = engines == engine
+        found[own] = interval_halfwidths(table, made)[0][own]
+    return found[predicted]
 
 
 def summary(errors: Array, measured: Array | None = None) -> dict[str, Any]:
@@ -121,7 +249,7 @@ def rank_correlation(errors: Array, measured: Array) -> float:
 
 
 def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
-    """Whether the 90 % interval of each row contains its figure.
+    """Whether the 90 % interval of each row contains its figure, where one fit is linearised.
 
     The half-width and the relative spreads of a row come from held-out errors of the other groups
     of the same split in its scenario: other folds, models, accelerators or versions. Folds are

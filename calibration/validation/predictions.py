@@ -1,7 +1,6 @@
 """Predictions for a table of rows, with intervals and extrapolation flags."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -34,9 +33,7 @@ def predictions(table: Table, calibration: Calibration | None) -> pd.DataFrame:
     factors = {t: [calibration.factor(f, t) for f in FACTORS] for t in set(table.traits)}
     values = np.asarray([factors[traits] for traits in table.traits])
     frame["predicted"] = np.exp(Forward(table.groups, FACTORS, slopes=False).log_figures(values)[0])
-    widths, bits = np.empty(len(table.rows)), np.empty(len(table.rows), np.int8)
-    for rows, halfwidths, flags in _intervals(table, calibration):
-        widths[rows], bits[rows] = halfwidths, flags
+    widths, bits = interval_halfwidths(table, calibration)
     faults = _faults(table, calibration, values)
     widths = np.where(faults["unknown_version"], UNMEASURED * widths, widths)
     frame["lower"] = frame["predicted"] * np.exp(-widths)
@@ -103,11 +100,12 @@ def _overfull(table: Table, values: Array) -> Array:
     return (held >= 1) & (held < clients)
 
 
-def _intervals(table: Table, calibration: Calibration) -> Iterator[tuple[Array, Array, Array]]:
-    """Rows of one predicted variable at a time, with their half-widths and flags.
+def interval_halfwidths(table: Table, calibration: Calibration) -> tuple[Array, Array]:
+    """Half of the 90 % interval of the logarithm of each row, and the bits of `EXTRAPOLATION`.
 
     A server without a limit holds as many requests as fit, as those measured did.
     """
+    widths, bits = np.empty(len(table.rows)), np.empty(len(table.rows), np.int8)
     subjects = _subjects(table, _of_others(table, calibration))
     numbers = ranged_numbers(table, held=False)
     variables = np.asarray([VARIABLES[row.scenario, row.metric] for row in table.rows])
@@ -115,7 +113,8 @@ def _intervals(table: Table, calibration: Calibration) -> Iterator[tuple[Array, 
         rows, mask = np.flatnonzero(variables == variable), CALIBRATED[variable].mask
         given = {name: values[rows] for name, values in numbers.items()}
         found = calibration.intervals(subjects.at(rows), {mask: given}, [variable])
-        yield rows, found.halfwidth(variable), found.extrapolation[mask]
+        widths[rows], bits[rows] = found.halfwidth(variable), found.extrapolation[mask]
+    return widths, bits
 
 
 def _subjects(table: Table, foreign: Array) -> Subjects:

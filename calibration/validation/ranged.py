@@ -1,11 +1,9 @@
 """Numbers of rows that a calibration records the ranges of."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from calibration.fit.forward import predict
 from calibration.fit.parameters import Array
 from calibration.fit.points import arrives
 from calibration.fit.table import Table
@@ -28,7 +26,7 @@ def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
     gpus = np.asarray([row.replica_gpus for row in table.rows], float)
     stated = column("concurrency")
     # Requests that arrive at a rate have no number of clients.
-    computed = _held(table, held | arriving) if held or arriving.any() else stated
+    computed = table.requests_in_flight if held or arriving.any() else stated
     requests = np.where(inflight, np.where(held | arriving, computed, stated), np.nan)
     return {
         "batch_size": np.where(inflight, np.nan, column("batch_size")),
@@ -56,15 +54,3 @@ def most_gpus(
         most = found.setdefault(row.scenario, {})
         most[row.hardware] = max(most.get(row.hardware, 0.0), float(row.replica_gpus))
     return {scenario: dict(sorted(most.items())) for scenario, most in sorted(found.items())}
-
-
-def _held(table: Table, wanted: Array) -> Array:
-    """Requests in flight of the kernel, for the groups that have a wanted row. [count]"""
-    found = np.full(len(table.rows), np.nan)
-    groups = [group for group in table.groups if np.any(wanted[group.rows])]
-    for group in groups:
-        own = dataclasses.replace(
-            group, variable="inflight_concurrency", rows=np.arange(len(group.rows))
-        )
-        found[group.rows] = predict([own])
-    return np.round(found)

@@ -32,6 +32,7 @@ from sweep.cli.options import (
     print_rows,
     select_option,
 )
+from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Listed
 from sweep.cli.requests import parse_pair, request_axes, request_options
 from sweep.errors import SweepError
@@ -70,7 +71,7 @@ DRAFT_OPTION = click.option(
     "--batch-size",
     type=COUNT,
     help="Sequences decoded together in a replica, for a static batch. Required unless "
-    "--concurrency is given.",
+    "--concurrency or --request-rate is given.",
 )
 @click.option(
     "--concurrency",
@@ -107,15 +108,19 @@ def explain(
 ) -> None:
     """Explain one cell: time by operator, the resource that binds each, and sensitivities.
 
-    The cell is a static batch, or with --concurrency a server with in-flight batching. The command
-    prints the prefill and one decode step at the mean context, or iterations of the server with
-    prompts and without; memory; and by how many percent times and throughput change for one
-    percent more of each resource. A static batch with --request-rate, a spread of lengths or a
+    The cell is a static batch, or with --concurrency or --request-rate a server with in-flight
+    batching. The command prints the prefill and one decode step at the mean context, or iterations
+    of the server with prompts and without; memory; the figures, with the highest rate within limits
+    such as --max-ttft-p99; and by how many percent times and throughput change for one percent more
+    of each resource. A static batch with --request-rate, a limit, a spread of lengths or a
     scheduler also has the figures of a server under that load.
     """
-    if (numbers["batch_size"] is None) == (numbers["concurrency"] is None):
+    batch, clients, rate = (
+        numbers[axis] is not None for axis in ("batch_size", "concurrency", "request_rate")
+    )
+    if (batch and clients) or not (batch or clients or rate):
         raise click.UsageError(
-            "give --batch-size for a static batch, or --concurrency for a server"
+            "give --batch-size for a static batch, or --concurrency or --request-rate for a server"
         )
     check_picture(output, force=force)
     asked = request_axes(
@@ -125,6 +130,7 @@ def explain(
         acceptance_rate=acceptance_rate,
         draft_model=draft_model,
     )
+    leave_out_dask()
     from sweep.decisions import explain_text
     from sweep.decisions.explain import explain, grid_of_cell
     from sweep.engines.calibration_file import load_calibration

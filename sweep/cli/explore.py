@@ -2,7 +2,7 @@
 
 import click
 
-from sweep.cli.options import PROGRAM, catalog_of, configs_option
+from sweep.cli.options import CALIBRATION, PROGRAM, catalog_of, configs_option
 from sweep.cli.parameters import Listed
 
 
@@ -18,7 +18,9 @@ from sweep.cli.parameters import Listed
     "--calibration",
     "calibrations",
     cls=Listed,
-    metavar="FILES",
+    former=["--efficiency"],
+    type=CALIBRATION,
+    metavar="NAMES",
     help="Calibrations to offer beside the shipped ones.",
 )
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")

@@ -11,13 +11,11 @@ from typing import Any, TextIO
 
 import click
 
-from sweep.errors import SpecWarning, SweepError
+from sweep.errors import LONGEST_MESSAGE, SpecWarning, SweepError
 
 USAGE_ERROR, CHECK_FAILED, INTERRUPTED = 2, 1, 130
 
 TERMINATED = 128 + signal.SIGTERM
-LONGEST_LINE = 1500
-"""Longest line of an error. [character]"""
 AGAIN_S = 1e-3
 """Wait before a signal that a callback swallowed is sent again. [s]"""
 
@@ -146,7 +144,7 @@ def printable(text: str) -> str:
 def one_line(message: str) -> str:
     """The message in one line of printable text that a terminal shows as it is."""
     line = printable(" ".join(message.split()))
-    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}…"
 
 
 def _leave_closed_pipe() -> int:

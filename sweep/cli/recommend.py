@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.cli.launch import CHECK_FAILED
-from sweep.cli.loads import spread_options
+from sweep.cli.loads import arrival_options, check_arrivals, limit_options, spread_options
 from sweep.cli.options import (
     COUNT,
     HARDWARE,
@@ -26,6 +26,7 @@ from sweep.cli.options import (
     picture_option,
     print_rows,
 )
+from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Pairs
 from sweep.cli.requests import request_axes, request_options
 from sweep.specs.shipped import PREDICTIONS
@@ -70,18 +71,19 @@ MANIFESTS = ("kubernetes", "dynamo")
 @click.option(
     "--requests-per-s",
     type=POSITIVE,
-    help="Requests per second that all replicas must serve together.",
+    help="Requests per second that all replicas must serve together, evenly spread: without waits "
+    "for one another, unlike --request-rate.",
 )
 @click.option(
     "--replicas",
     type=COUNT,
     help="Replicas that share the load. Default: as many as are best for --concurrency or "
-    "necessary for --requests-per-s, else one.",
+    "necessary for --requests-per-s or --request-rate, else one.",
 )
 @request_options(DRAFTS_OPTION)
+@arrival_options
 @spread_options
-@click.option("--max-ttft", type=POSITIVE, help="Longest time to first token, in s.")
-@click.option("--max-tpot", type=POSITIVE, help="Longest time per output token, in s.")
+@limit_options
 @click.option(
     "--max-price-per-hour",
     type=POSITIVE,
@@ -185,6 +187,8 @@ def recommend(
     draft_tokens: tuple[int, ...],
     acceptance_rate: float | None,
     draft_model: str | None,
+    request_rate: float | None,
+    burstiness: float | None,
     isl_cv: float | None,
     osl_cv: float | None,
     scheduler: str | None,
@@ -212,7 +216,9 @@ def recommend(
 ) -> int:
     """Rank deployments of a model under limits; exit status 1 if none meets them.
 
-    The command sweeps servers with in-flight batching, or reads a result given by --from.
+    The command sweeps servers with in-flight batching, or reads a result given by --from. With
+    --request-rate requests arrive at random times and go to one of the replicas each; the answer
+    is the fewest replicas that keep within the limits, and what requests wait at them.
     Predictions are for TensorRT-LLM unless --calibration names another calibration; accelerators
     on which it does not run are then predicted by the calibration of an engine that does.
     """
@@ -230,6 +236,16 @@ def recommend(
             "--disaggregated sweeps pools of its own and their loads; leave --from and "
             "--concurrency out"
         )
+    check_arrivals(
+        request_rate=request_rate,
+        burstiness=burstiness,
+        others={
+            "--concurrency": concurrency,
+            "--requests-per-s": requests_per_s,
+            "--from": source,
+            "--disaggregated": disaggregated or None,
+        },
+    )
     if emit is not None and disaggregated != (emit in MANIFESTS):
         raise click.UsageError(
             f"--emit: manifests ({' and '.join(MANIFESTS)}) are for two pools, and scripts for one "
@@ -260,6 +276,8 @@ def recommend(
         raise click.UsageError(
             f"the result of --from has its own requests and drafts; leave --{named} out"
         )
+    if source is None:
+        leave_out_dask()
     from sweep.decisions.choice import Choice, calibrations_of
     from sweep.decisions.deployments import Offer
     from sweep.decisions.prices import parse_prices, read_prices
@@ -275,7 +293,9 @@ def recommend(
         isl,
         osl,
         Offer(hardware, precision, tp, pp, dp_attention),
-        Demand(Limits(**limits), by, concurrency, requests_per_s, replicas),
+        Demand(
+            Limits(**limits), by, concurrency, requests_per_s, replicas, request_rate, burstiness
+        ),
         prices=parse_prices(price),
         price_list={} if prices is None else read_prices(prices),
         requests_axes=asked,
@@ -304,9 +324,10 @@ def recommend(
 def _show(found: "Recommendation", top: int, *, front: bool, as_json: bool) -> int:
     """Print a ranking with its notes."""
     from sweep.decisions import recommend_notes, recommend_text
+    from sweep.decisions.throughput_elasticities import throughput_elasticities
 
     shown = found.ranked.head(top)
-    elasticities = recommend_text.throughput_elasticities(found, shown)
+    elasticities = throughput_elasticities(found, shown)
     if as_json:
         click.echo(json.dumps(recommend_text.as_json(found, elasticities), indent=2))
     else:

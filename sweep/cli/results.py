@@ -153,12 +153,12 @@ def question(
     Raises:
         UsageError: --where, --by or --per is given without --reduce.
     """
-    from sweep.queries.reduction_request import ReductionRequest
-
     if asked is None:
         if where or by or per:
             raise click.UsageError("--where, --by and --per require --reduce")
         return None
+    from sweep.queries.reduction_request import ReductionRequest
+
     return ReductionRequest(text=asked, where=where, by=by, per=list(per) or None)
 
 

@@ -20,6 +20,7 @@ from sweep.cli.options import (
     output_option,
     print_rows,
 )
+from sweep.cli.own_process import leave_out_dask
 from sweep.cli.results import question, question_options
 from sweep.errors import SweepError
 
@@ -195,10 +196,12 @@ def run(
         raise click.UsageError("give one of --only, --workers and --scheduler")
     if only and force:
         raise click.UsageError("--force would remove the shards of other jobs; leave --only out")
+    wanted = question(asked, where, by, per)
+    if wanted is None and workers is None and scheduler is None:
+        leave_out_dask()
     from sweep.files.atomic import check_writable
     from sweep.runs.run_folder import is_begun
 
-    wanted = question(asked, where, by, per)
     sharded = bool(wanted or shards or only or workers or scheduler or is_begun(output))
     if not sharded and not output.is_dir():
         check_writable(output, force=force)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from sweep.decisions.arrivals import with_waits
 from sweep.decisions.deployment_sweep import sweep_deployments
 from sweep.decisions.deployment_table import read_deployments
 from sweep.decisions.deployments import Deployments, Offer, joined
@@ -92,6 +93,7 @@ class Choice:
             draft_model=self.draft_model,
             replicas=self.demand.replicas,
             limits=self.demand.limits,
+            burstiness=self.demand.shape,
         )
 
     def from_results(self, results: xr.Dataset, catalog: Catalog) -> Recommendation:
@@ -126,7 +128,9 @@ class Choice:
     def _among(self, deployments: Deployments, catalog: Catalog) -> Recommendation:
         check_prices(self._named_prices(catalog), deployments)
         prices = self.all_prices(catalog)
-        return recommend(deployments, self.demand, prices=prices, every_layout=self.every_layout)
+        return with_waits(
+            recommend(deployments, self.demand, prices=prices, every_layout=self.every_layout)
+        )
 
 
 def calibrations_of(

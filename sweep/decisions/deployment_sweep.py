@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sweep.decisions.deployment_table import as_table
-from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
+from sweep.decisions.deployments import INFLIGHT, OPEN, Deployments, Offer
 from sweep.decisions.load_search import refined
 from sweep.decisions.machines_on_offer import computes, machines_on_offer, refused_types
 from sweep.decisions.recommend import Limits
@@ -42,7 +42,11 @@ VARIABLES = [
     "inflight_power",
     "inflight_prompt_share",
 ]
-"""Variables of the sweep."""
+"""Variables of the sweep of a closed loop."""
+P99 = {"max_ttft_p99": "inflight_ttft_p99", "max_tpot_p99": "inflight_tpot_p99"}
+"""Variables that are swept only where they are limited, by their limit."""
+THROUGHPUTS = ["throughput", "lower", "upper"]
+"""Columns of a throughput with its interval."""
 
 
 def sweep_deployments(
@@ -58,6 +62,7 @@ def sweep_deployments(
     draft_model: str | None = None,
     replicas: int | None = None,
     limits: Limits | None = None,
+    burstiness: float | None = None,
 ) -> Deployments:
     """Run a sweep over every deployment on offer.
 
@@ -74,6 +79,9 @@ def sweep_deployments(
         draft_model: The model that drafts tokens; a layer of the model's kind if not given.
         replicas: Replicas that share the requests; any number if not given. [count]
         limits: Limits near which further loads are tried.
+        burstiness: Shape of the gaps between requests that arrive at random times, 1 for Poisson
+            arrivals: deployments then have their highest rate within the limits. A closed loop if
+            not given. [1]
 
     Raises:
         SpecError: A name is unknown, no accelerator computes in any of the types, no layout fits
@@ -87,6 +95,7 @@ def sweep_deployments(
     spec = catalog.model(model)
     recipes = recipes_on_offer(spec, offer, catalog, calibration)
     machines, notes = machines_on_offer(offer, catalog, calibration)
+    limits = limits or Limits()
     drafting = None if draft_model is None else catalog.model(draft_model)
     common: dict[str, Any] = {
         "models": [spec],
@@ -96,7 +105,7 @@ def sweep_deployments(
         "draft_model": drafting,
         "isl": [isl],
         "osl": [osl],
-        "variables": VARIABLES,
+        **_asked_of(limits, burstiness),
     }
     able = [(recipe, [m for m in machines if computes(m, recipe)]) for recipe in recipes]
     grids = [
@@ -108,7 +117,9 @@ def sweep_deployments(
     if offer.precision:
         notes += refused_types(able, machines)
     sweeps = _Sweeps(grids, catalog, calibration, machines, offer)
-    if concurrency:
+    if burstiness is not None:
+        frame = sweeps.highest_rates(osl)
+    elif concurrency:
         counts = [replicas] if replicas else replica_counts(concurrency)
         frame = sweeps.at(loads_of(concurrency, counts))
     else:
@@ -116,12 +127,24 @@ def sweep_deployments(
     models = {each.name: each for each in (spec, drafting) if each is not None}
     specs = SpecsByName(models, {m.name: m for m in machines}, {r.name: r for r in recipes})
     draft = "" if drafting is None else drafting.name
+    scheme = INFLIGHT if burstiness is None else OPEN
     found = Deployments(
-        spec.name, isl, osl, INFLIGHT, frame, sweeps.recorded, specs, draft, tuple(notes)
+        spec.name, isl, osl, scheme, frame, sweeps.recorded, specs, draft, tuple(notes)
     )
-    if not concurrency:
-        frame = in_grid_order(refined(frame, found.axes, limits or Limits(), sweeps.at))
+    if scheme is INFLIGHT and not concurrency:
+        frame = in_grid_order(refined(frame, found.axes, limits, sweeps.at))
     return replace(found, frame=frame.drop(columns="deployment"))
+
+
+def _asked_of(limits: Limits, burstiness: float | None) -> dict[str, Any]:
+    """Variables of the sweep, and axes that they need."""
+    latencies = limits.latencies
+    if burstiness is None:
+        tails = [name for axis, name in P99.items() if axis in latencies]
+        return {"variables": [*VARIABLES, *tails]}
+    bursts = {"burstiness": [burstiness]} if latencies and burstiness != 1 else {}
+    axes = {axis: [most] for axis, most in latencies.items()}
+    return {**axes, **bursts, "variables": [OPEN.throughput, "max_concurrency"]}
 
 
 def recipes_on_offer(
@@ -160,16 +183,48 @@ class _Sweeps:
     def at(self, wanted: Sequence[int]) -> pd.DataFrame:
         """All deployments at some loads of a replica, by deployment and then by load. [count]"""
         tables = []
+        most = max(len(axes["hardware"]) for axes in self.grids)
         for own, block in blocks(wanted):
             for number, axes in enumerate(self.grids):
-                grid = Grid(**axes, concurrency=block)
+                machines = axes["hardware"]
+                filled = {**axes, "hardware": filled_up(machines, most)}
+                grid = Grid(**filled, concurrency=block)
                 dataset = run(grid, catalog=self.catalog, calibration=self.calibration)
                 self.recorded = recorded_name(dataset.attrs)
-                table = as_table(dataset.isel(model=0, isl=0, osl=0), INFLIGHT)
+                one = dataset.isel(model=0, isl=0, osl=0, hardware=slice(len(machines)))
+                table = as_table(one, INFLIGHT)
                 table["deployment"] = number * 10**9 + table.index // len(block)
                 tables.append(table[table["asked"].isin(own)])
+        return self._in_machines(tables)
+
+    def highest_rates(self, osl: int) -> pd.DataFrame:
+        """All deployments with the output tokens of the highest rate of a replica as throughput.
+
+        Args:
+            osl: Output tokens of each request. [count]
+        """
+        tables = []
+        for number, axes in enumerate(self.grids):
+            dataset = run(Grid(**axes), catalog=self.catalog, calibration=self.calibration)
+            self.recorded = recorded_name(dataset.attrs)
+            table = as_table(dataset.isel(model=0, isl=0, osl=0), OPEN)
+            table[THROUGHPUTS] *= osl
+            table["deployment"] = number * 10**9 + table.index
+            tables.append(table)
+        return self._in_machines(tables)
+
+    def _in_machines(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         frame = pd.concat(tables, ignore_index=True)
         return in_grid_order(frame[_within_machines(frame, self.machines, self.offer)])
+
+
+def filled_up(machines: Sequence[HardwareSpec], count: int) -> list[HardwareSpec]:
+    """The accelerators, filled up with copies of the first under other names.
+
+    One compiled kernel computes lists of equal length.
+    """
+    copies = range(count - len(machines))
+    return [*machines, *(machines[0].model_copy(update={"name": f"copy {n}"}) for n in copies)]
 
 
 def in_grid_order(frame: pd.DataFrame) -> pd.DataFrame:

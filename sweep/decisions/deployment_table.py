@@ -175,6 +175,8 @@ def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
         scheme.feasible: "feasible",
         scheme.reason: "reason",
         scheme.mask: "beyond",
+        "inflight_ttft_p99": "ttft_p99",
+        "inflight_tpot_p99": "tpot_p99",
         "inflight_concurrency": "held",
         "max_concurrency": "fit",
         "inflight_power": "drawn",
@@ -202,7 +204,7 @@ def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
         frame["asked"] = frame.get("held", np.nan)
     if "held" not in frame:
         frame["held"] = frame["asked"]
-    for name in ("lower", "upper", "fit", "drawn", "prompts"):
+    for name in ("lower", "upper", "fit", "drawn", "prompts", "ttft", "tpot"):
         frame[name] = frame.get(name, np.nan)
     for name in ("reason", "beyond"):
         frame[name] = frame[name].fillna(0).astype(int) if name in frame else 0

@@ -53,6 +53,8 @@ INFLIGHT = Scheme(
     "inflight_infeasible_reason",
     "inflight_extrapolation",
 )
+OPEN = replace(INFLIGHT, load="request_rate", throughput="max_request_rate")
+"""Servers whose requests arrive at a rate; `Deployments.frame` has tokens and not requests."""
 STATIC = Scheme(
     "batch_size",
     "output_throughput",

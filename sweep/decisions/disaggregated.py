@@ -23,6 +23,8 @@ MOST_INSTANCES = 32
 """Largest number of instances of a pool that is tried. [count]"""
 NEAR = 0.02
 """Share of the best score that a pair of fewer GPUs may be behind. [1]"""
+ALIKE = 1e-6
+"""Difference of two times over the gap between arrivals that rounding may make. [1]"""
 
 
 @dataclass(frozen=True)
@@ -124,18 +126,40 @@ def first_token_seconds(batch: int, seconds: float) -> float:
 def first_token_at(prefill: Instance, rate: float) -> float:
     """Time from arrival to first token of the prompts of one prefill instance. [s]
 
-    A batch takes the prompts that arrived during the one before it: as many as are computed in the
-    time that they take to arrive. Each waits for half of a batch on average; prompts so seldom that
-    each is computed alone do not wait.
+    Prompts arrive evenly, one every Δ, and a batch takes those that arrived during the one before
+    it. Where n take longer than nΔ, by α, and n + 1 less than (n + 1)Δ, by β, batches of n and of
+    n + 1 alternate: a batch begins α later after an arrival than the one before if that has n, and
+    β earlier if it has n + 1. That is an exchange of two intervals, a rotation of [−β, α), so that
+    beginnings are uniform on it [1]. Prompts so seldom that each is computed alone do not wait. If
+    a batch takes exactly as long as its prompts take to arrive, or is as large as can be, it may
+    begin at any time between arrivals: prompts wait for half of it.
 
     Args:
         prefill: The instance.
         rate: Prompts that arrive at it in a second. [s-1]
+
+    References:
+        [1] Keane, "Interval exchange transformations", Mathematische Zeitschrift 141, 1975.
     """
-    if rate * prefill.seconds[0] <= prefill.loads[0]:
-        return prefill.seconds[0]
-    _, seconds = _load_at(rate, prefill.loads, prefill.seconds)
-    return 1.5 * seconds
+    gap = 1 / rate
+
+    def seconds(batch: int) -> float:
+        return float(np.interp(batch, prefill.loads, prefill.seconds))
+
+    sizes = np.arange(1, int(prefill.loads[-1]) + 1)
+    spare = sizes * gap - np.interp(sizes, prefill.loads, prefill.seconds)
+    enough = np.flatnonzero(spare >= -ALIKE * gap)
+    more = int(sizes[enough[0]]) if len(enough) else int(sizes[-1])
+    early = float(spare[more - 1])
+    if more == 1 or early <= ALIKE * gap:
+        return first_token_seconds(more, seconds(more))
+    fewer = more - 1
+    late = -float(spare[fewer - 1])
+    often = np.asarray([early, late]) / (early + late)
+    each = np.asarray([fewer, more])
+    before = gap * fewer * more / 2 + each * np.asarray([-early, late]) / 2
+    within = each * np.asarray([seconds(fewer), seconds(more)])
+    return float(often @ (before + within) / (often @ each))
 
 
 def held_at(decode: Instance, rate: float, osl: int) -> tuple[float, float]:
@@ -225,14 +249,41 @@ def _best_pair(
         for load, seconds in zip(decode.loads, decode.seconds, strict=True)
         if seconds <= most_tpot
     ]
-    if not first or not rates:
+    if not rates:
         return None
-    into, batch, seconds = max(first)
-    out_of = max(rates)
-    numbers = _matched(prefill, decode, into, out_of, limits, requests_per_s)
-    if numbers is None:
-        return None
-    count, decoding = numbers
+    for into, batch, _ in sorted(first, reverse=True):
+        numbers = _matched(prefill, decode, into, max(rates), limits, requests_per_s)
+        if numbers is None:
+            continue
+        pair = _pair(prefill, decode, osl, sent, batch, numbers, (into, max(rates)), requests_per_s)
+        if pair.ttft <= (limits.max_ttft or inf):
+            return pair
+    return None
+
+
+def _pair(
+    prefill: Instance,
+    decode: Instance,
+    osl: int,
+    sent: float,
+    batch: int,
+    numbers: tuple[int, int],
+    rates: tuple[float, float],
+    requests_per_s: float | None,
+) -> Pair:
+    """So many instances of both pools at the highest rate that both have, or the one asked for.
+
+    Args:
+        prefill: A prefill instance.
+        decode: A decode instance.
+        osl: Output tokens of each request. [count]
+        sent: Time to send the cache of a prompt. [s]
+        batch: Prompts of a full batch. [count]
+        numbers: Instances of each pool. [count]
+        rates: Requests that one instance of each completes in a second at most. [s-1]
+        requests_per_s: Requests that the pools must complete. [s-1]
+    """
+    (count, decoding), (into, out_of) = numbers, rates
     rate = min(count * into, decoding * out_of)
     if requests_per_s is not None:
         rate = min(rate, requests_per_s)
@@ -247,7 +298,7 @@ def _best_pair(
         held=held,
         rate=rate,
         transfer=sent,
-        ttft=min(first_token_seconds(batch, seconds), first_token_at(prefill, rate / count)),
+        ttft=first_token_at(prefill, rate / count),
         tpot=tpot + sent / (osl - 1),
         throughput=rate * osl,
         score=rate * osl / cost,

@@ -23,19 +23,25 @@ from sweep.decisions.server_breakdown import break_down_server
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.errors import GridError
 from sweep.evaluation.numpy_cell import computed
-from sweep.evaluation.single_cell import cell
+from sweep.evaluation.single_cell import bare_cell
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
 from sweep.kernel.block import Block
-from sweep.kernel.elasticity import RESOURCES, elasticities, sequences_that_fit
+from sweep.kernel.elasticity import (
+    RESOURCES,
+    elasticities,
+    elasticities_by_difference,
+    sequences_that_fit,
+)
 from sweep.kernel.inflight import Inflight
+from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.operator_table import operator_names
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
 from sweep.runs.run import run_cell
-from sweep.schema.axes import LOADS, SPREADS
+from sweep.schema.axes import LATENCY_LIMITS, LOADS, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
@@ -72,8 +78,12 @@ SERVED_FIGURES = (
     "inflight_energy_per_output_token",
 )
 """Figures of a server with in-flight batching."""
+UNEVEN = ("inflight_ttft_p50", "inflight_ttft_p90")
+"""More of them where requests differ: arrivals at a rate, and runs with an end."""
 SERVED_QUANTITIES = ("inflight_ttft", "inflight_tpot", "inflight_output_throughput")
 """Quantities of a server whose elasticities are reported."""
+ARRIVING_QUANTITIES = ("inflight_ttft", "inflight_tpot", "max_request_rate")
+"""The same of one whose requests arrive at a rate, which is also that of its throughput."""
 QUANTITIES = ("ttft", "tpot", "output_throughput", "sequences_that_fit")
 """Quantities whose elasticities are reported."""
 
@@ -144,7 +154,7 @@ class Explanation:
         recipe: The recipe of the model's own file in words; empty if the cell has another.
         calibration: Name of the calibration, `ideal` for bounds.
         phases: The prefill, and a decode step at the mean context unless `osl` is 1; of a server
-            its iterations with prompts and those without.
+                its iterations with prompts and those without, while it has requests.
         figures: Values of `FIGURES` or of `SERVED_FIGURES` by variable, or of both for a static
             batch under a load; NaN where unknown, in SI units.
         intervals: Ends of the 90 % intervals, for the figures that have one.
@@ -190,7 +200,7 @@ def grid_of_cell(
         draft_model: The model that drafts tokens; a layer of the model's kind if not given.
         calibration: A calibration; ideal rooflines if not given.
     """
-    served = numbers.get("concurrency") is not None
+    served = numbers.get("batch_size") is None
     axes: dict[str, Any] = {
         **(memory_share(calibration) if served else {}),
         **{axis: listed(value) for axis, value in numbers.items() if value is not None},
@@ -199,7 +209,7 @@ def grid_of_cell(
         axes["precision"] = [precision]
     if draft_model is not None:
         axes["draft_model"] = draft_model
-    return Grid(models=[model], hardware=[hardware], **axes, variables=["ttft"])
+    return Grid(models=[model], hardware=[hardware], **axes, variables=["max_request_rate"])
 
 
 def listed(value: Any) -> list[Any]:
@@ -217,7 +227,7 @@ def explain(
 
     Args:
         grid: Axes of one value each, with `isl` and `osl`; with `batch_size` for a static batch,
-            else with `concurrency` for a server. Its variables are ignored.
+            else with `concurrency` or `request_rate` for a server. Its variables are ignored.
         catalog: Where to look names up; the user's and the shipped configs by default.
         calibration: A calibration; ideal rooflines if not given.
 
@@ -225,10 +235,13 @@ def explain(
         SpecError: A name is unknown, or the hardware has no rate for a type of the precision.
         GridError: An axis has several values, or one is missing.
     """
-    served = "batch_size" not in grid.numbers and "concurrency" in grid.numbers
+    served = is_server(grid)
     names: tuple[str, ...] = SERVED_FIGURES if served else FIGURES
-    if not served and not {*LOADS, *SPREADS, "scheduler"}.isdisjoint(grid.numbers):
+    loads = {*LOADS, *LATENCY_LIMITS, *SPREADS, "scheduler"}
+    if not served and not loads.isdisjoint(grid.numbers):
         names = (*FIGURES, *SERVED_FIGURES)
+    if SERVED_FIGURES[0] in names and not {"request_rate", "num_requests"}.isdisjoint(grid.numbers):
+        names = (*names, *UNEVEN)
     reason = "inflight_infeasible_reason" if served else "infeasible_reason"
     wanted = [*names, *(("weight_memory",) if served else MEMORY), reason]
     one = resolve(grid.model_copy(update={"variables": wanted}), catalog or current_catalog())
@@ -259,6 +272,12 @@ def explain(
     )
 
 
+def is_server(grid: Grid) -> bool:
+    """Whether the cell to explain is a server with in-flight batching."""
+    loads = {"concurrency", "request_rate"}
+    return "batch_size" not in grid.numbers and not loads.isdisjoint(grid.numbers)
+
+
 def _flags(values: Mapping[str, float]) -> tuple[str, ...]:
     """Names of what any of the predictions extrapolates to."""
     bits = [int(values[mask]) for mask in EXTRAPOLATIONS if mask in values]
@@ -285,6 +304,8 @@ def _iterations(
     (_, blocks), context = one.models[0], mean_context(isl, osl)
 
     def of_each(point: Point) -> dict[str, Any]:
+        if point.request_rate is not None:
+            point = OpenLoop(point).while_busy.point
         by_kind = {name: _summed(blocks, each) for name, each in break_down_server(point).items()}
         return {**by_kind, "lumps": Inflight(point).cycle.lumps}
 
@@ -344,25 +365,29 @@ def _elasticities(
         found = computed(_derivatives, _cell(one, numbers, calibration))
     return {
         name: dict(zip(RESOURCES, found[name].tolist(), strict=True))
-        for name in (*QUANTITIES, *SERVED_QUANTITIES)
+        for name in dict.fromkeys((*QUANTITIES, *SERVED_QUANTITIES, *ARRIVING_QUANTITIES))
         if name in found and np.isfinite(found[name]).all()
     }
 
 
 def _derivatives(point: Point) -> dict[str, jax.Array]:
+    arriving = point.batch_size is None and point.request_rate is not None
+
     def quantities(request: Request) -> dict[str, Scalar]:
         names = SERVED_QUANTITIES if point.batch_size is None else QUANTITIES
+        names = ARRIVING_QUANTITIES if arriving else names
         found = {name: getattr(request, name) for name in names if name in VARIABLES}
         if point.batch_size is None:
             return found
         return {**found, "sequences_that_fit": sequences_that_fit(request)}
 
-    return elasticities(point, quantities)
+    # Bisections have no derivatives.
+    return (elasticities_by_difference if arriving else elasticities)(point, quantities)
 
 
 def _cell(one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None) -> Point:
     (_, blocks), hardware, precision = one.models[0], one.hardware[0], one.recipes[0][0]
-    return cell(blocks, hardware, precision, numbers, calibration, draft=one.draft)
+    return bare_cell(blocks, hardware, precision, numbers, calibration, draft=one.draft)
 
 
 def _float64() -> AbstractContextManager[None]:

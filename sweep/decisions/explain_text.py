@@ -1,5 +1,6 @@
 """An explanation as tables and as JSON."""
 
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -25,6 +26,11 @@ READABLE = {
     "s-1": (("tokens/s", 1.0),),
     "1": (("requests", 1.0),),
 }
+OF_REQUESTS = {
+    "max_request_rate": (("requests/s", 1.0),),
+    "inflight_utilisation": (("%", 100.0),),
+}
+"""The same of variables that are no rates of tokens or numbers of requests."""
 """Units that a person reads, by SI unit: the first in which a value is at least 1."""
 SMALL_MATRICES = "small matrices"
 """Bound of an operator most of whose compute is lost in matrices of few rows."""
@@ -87,7 +93,10 @@ def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
     rows = []
     for name, value in {**explanation.figures, **explanation.memory}.items():
         low, high = explanation.intervals.get(name, (None, None))
-        unit, factor = _readable(value, "byte" if name in NAMES else VARIABLES[name].units)
+        units = "byte" if name in NAMES else VARIABLES[name].units
+        unit, factor = _readable(
+            value, OF_REQUESTS.get(name) or READABLE.get(units, ((units, 1.0),))
+        )
         rows.append(
             {
                 "figure": NAMES.get(name, name),
@@ -102,9 +111,8 @@ def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
     return rows
 
 
-def _readable(value: float, units: str) -> tuple[str, float]:
-    """Name and factor of the unit in which a value is shown."""
-    known = READABLE.get(units, ((units, 1.0),))
+def _readable(value: float, known: Sequence[tuple[str, float]]) -> tuple[str, float]:
+    """Name and factor of the unit, one of those known, in which a value is shown."""
     if not value:
         return known[0]
     return next((each for each in known if abs(value) * each[1] >= 1), known[-1])

@@ -16,9 +16,14 @@ FEWEST_REQUESTS = 20
 """Requests that it sends at least. [count]"""
 
 
+FEWEST_ARRIVALS = 1000
+"""Requests that it sends at least where they arrive at random: p99 is the tenth longest. [count]"""
+
+
 def benchmark_script(given: LaunchSettings) -> Script:
-    """Script that keeps as many requests open at one server as the prediction assumed."""
+    """Script that loads one server as the prediction assumed: as many open, or the same rate."""
     requests = max(REQUESTS_PER_CLIENT * given.held, FEWEST_REQUESTS)
+    arriving = max(20 * given.held, FEWEST_ARRIVALS)
     published = given.model.hugging_face_id
     script = Script(command=["vllm", "bench", "serve"])
     script.head += [f"benchmark of {given.model.name}, one server", *given.answer]
@@ -44,9 +49,14 @@ def benchmark_script(given: LaunchSettings) -> Script:
     script.add("--random-output-len", given.osl, "output tokens of each request")
     script.add("--random-range-ratio", 0, "all requests alike")
     script.add("--ignore-eos", None, "every request returns all its tokens")
-    script.add("--num-prompts", requests, f"{requests / given.held:.0f} for each open request")
-    script.add("--max-concurrency", given.held, "requests that the server holds at once")
-    script.add("--request-rate", "inf", "a new request as soon as one ends")
+    if given.rate:
+        script.add("--num-prompts", arriving, "so many that the first few do not count")
+        script.add("--request-rate", f"{given.rate:.4g}", "requests that arrive in a second")
+        script.add("--burstiness", f"{given.burstiness:g}", "shape of the gaps between them")
+    else:
+        script.add("--num-prompts", requests, f"{requests / given.held:.0f} for each open request")
+        script.add("--max-concurrency", given.held, "requests that the server holds at once")
+        script.add("--request-rate", "inf", "a new request as soon as one ends")
     script.add("--save-result", None, "writes the report")
     script.add("--result-filename", "bench.json", "its name")
     if published is None or not given.as_published:

@@ -26,7 +26,7 @@ from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.errors import SpecError
 from sweep.evaluation.single_cell import cell
 from sweep.kernel.block import is_routed
-from sweep.kernel.params import Server
+from sweep.kernel.server import Server
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.specs.catalog import Catalog

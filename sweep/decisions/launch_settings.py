@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import jax.numpy as jnp
 
-from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, Deployments, numbers
+from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, OPEN, Deployments, numbers
 from sweep.decisions.memory_parts import of_server
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import recorded_calibration
@@ -15,7 +16,8 @@ from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.single_cell import cell
 from sweep.kernel import memory
 from sweep.kernel.block import is_routed
-from sweep.kernel.params import Point, Server
+from sweep.kernel.params import Point
+from sweep.kernel.server import Server
 from sweep.models.checkpoint import is_quantised
 from sweep.models.read import read_model
 from sweep.schema.axes import SERVER
@@ -38,7 +40,7 @@ class LaunchSettings:
         layout: GPUs along each axis of the layout. [count]
         replicas: Servers that share the load. [count]
         server: Limits and shares of one server.
-        held: Requests that one server holds. [count]
+        held: Requests that one server holds; the mean, rounded up, of those that arrive. [count]
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
         cached: Share of the prompt tokens found in the cache. [1]
@@ -54,6 +56,8 @@ class LaunchSettings:
         free_share: Share for the KV cache of the memory that weights and activations leave. [1]
         calibration: Name of the calibration, or `ideal`.
         answer: The prediction in words, one line each.
+        rate: Requests that arrive at it in a second; 0 for clients that keep `held` open. [s-1]
+        burstiness: Shape of the gaps between arrivals. [1]
     """
 
     model: ModelSpec
@@ -78,6 +82,8 @@ class LaunchSettings:
     free_share: float
     calibration: str
     answer: tuple[str, ...]
+    rate: float = 0.0
+    burstiness: float = 1.0
 
     @property
     def stage_gpus(self) -> int:
@@ -112,7 +118,7 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
     """
     given = found.deployments
     row = {str(column): value for column, value in found.ranked.iloc[0].items()}
-    if given.scheme is not INFLIGHT:
+    if given.scheme not in (INFLIGHT, OPEN):
         raise SpecError(
             "--emit: the result has static batches, and no engine serves one; recommend from "
             "inflight variables, or without --from"
@@ -141,7 +147,7 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         )
     point = _point(found, row, model, hardware, recipe)
     total, static, free = memory_shares(point)
-    own = row["precision"] == CHECKPOINT.name
+    own, rate = row["precision"] == CHECKPOINT.name, found.demand.request_rate
     return LaunchSettings(
         model=model,
         hardware=hardware,
@@ -151,7 +157,9 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         layout=layout,
         replicas=int(row["replicas"]) * layout["dp"],
         server=Server(**{axis: coded([row[axis]], float)[0] for axis in SERVER if axis in row}),
-        held=int(row["held"]),
+        held=int(row["held"]) if rate is None else max(ceil(row["held"]), 1),
+        rate=0.0 if rate is None else rate / row["replicas"],
+        burstiness=found.demand.burstiness or 1.0,
         isl=given.isl,
         osl=given.osl,
         cached=float(row.get("prefix_hit_rate", 0.0)),
@@ -222,10 +230,13 @@ def _answer(found: Recommendation, row: Mapping[str, Any]) -> tuple[str, ...]:
     spread = ""
     if row["lower"] == row["lower"]:
         spread = f" ({row['lower']:,.0f} to {row['upper']:,.0f} in 90 % of cases)"
+    rate, load = found.demand.request_rate, f"{row['held']:.0f} requests"
+    most = ""
+    if rate is not None:
+        load, most = f"{rate / row['replicas']:.3g} requests a second", "at most "
     figures = (
-        f"{row['throughput']:,.0f} output tokens a second{spread}",
+        f"{most}{row['throughput']:,.0f} output tokens a second{spread}",
         f"time to first token {row['ttft']:.3g} s, per output token {row['tpot'] * 1e3:.3g} ms",
-        f"at {row['held']:.0f} requests of {found.deployments.isl} tokens in and "
-        f"{found.deployments.osl} out",
+        f"at {load} of {found.deployments.isl} tokens in and {found.deployments.osl} out",
     )
     return (f"predicted by {basis} for {row['gpus']:.0f} × {row['hardware']}:", *figures)

@@ -7,11 +7,13 @@ Latency need not grow: where it is smallest, loads next to it are tried too.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from sweep.decisions.recommend import Limits
+from sweep.decisions.recommend import LIMITED, Limits
 
 ROUNDS = 6
 """Most rounds of loads that are tried. [count]"""
@@ -22,6 +24,8 @@ NEARLY = 1.3
 ALIKE = ["hardware", "precision"]
 """Columns of deployments of which only the best counts."""
 
+Places = NDArray[np.int64]
+"""Indices of rows, or whole numbers of rows."""
 At = Callable[[list[int]], pd.DataFrame]
 """Rows of all deployments at given loads."""
 
@@ -46,33 +50,47 @@ def refined(frame: pd.DataFrame, axes: list[str], limits: Limits, at: At) -> pd.
 
 def _promising(frame: pd.DataFrame, axes: list[str], limits: Limits) -> Iterator[int]:
     """Loads that could improve the best deployment of an accelerator and precision. [count]"""
-    rows = frame[frame["runs"]].assign(over=lambda each: excess(each, limits))
-    rows = rows.assign(
-        per_gpu=rows["throughput"] / rows["gpus"], one=rows.groupby(axes, sort=False).ngroup()
-    )
-    for _, alike in rows.groupby(ALIKE, sort=False):
-        within = alike[alike["over"] <= 1]
-        best = within["per_gpu"].max() if len(within) else 0.0
-        if len(within):
-            yield from _full(within[within["per_gpu"] == best])
-        hopeful = alike["one"][(alike["per_gpu"] > best) & (alike["over"] > 1)]
-        for _, one in alike[alike["one"].isin(hopeful)].groupby("one", sort=False):
-            yield from _bracketed(one.sort_values("asked"))
+    rows = frame[frame["runs"]]
+    over, asked = excess(rows, limits).to_numpy(), rows["asked"].to_numpy(int)
+    per_gpu = (rows["throughput"] / rows["gpus"]).to_numpy(float)
+    held = rows["held"].to_numpy(float)
+    one = _numbered(rows, axes)
+    for alike in _places(_numbered(rows, ALIKE)):
+        within = alike[over[alike] <= 1]
+        best = per_gpu[within].max() if within.size else 0.0
+        if within.size:
+            first = within[per_gpu[within] == best][0]
+            if held[first] < asked[first]:
+                # Its clients keep more open than it holds; this is the load without those.
+                yield int(held[first])
+        hopeful = one[alike[(per_gpu[alike] > best) & (over[alike] > 1)]]
+        for each in np.unique(hopeful):
+            own = alike[one[alike] == each]
+            own = own[np.argsort(asked[own], kind="stable")]
+            yield from _bracketed(asked[own], over[own])
 
 
-def _full(best: pd.DataFrame) -> list[int]:
-    """Load of a deployment whose clients keep more open than it holds, without those. [count]"""
-    row = best.iloc[0]
-    return [int(row["held"])] if row["held"] < row["asked"] else []
+def _numbered(rows: pd.DataFrame, columns: list[str]) -> Places:
+    """Number of the group of each row."""
+    return np.asarray(rows.groupby(columns, sort=False).ngroup(), np.int64)
 
 
-def _bracketed(one: pd.DataFrame) -> list[int]:
+def _places(groups: Places) -> list[Places]:
+    """Indices of the rows of each group."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if order.size else []
+
+
+def _bracketed(loads: Places, over: np.ndarray[Any, Any]) -> list[int]:
     """Loads around the points where one deployment meets a limit or nearly does. [count]
 
     Above the largest load within the limits, these are on a straight line to the next one, and
     next to each load at which the latency is smallest.
+
+    Args:
+        loads: Its loads, rising. [count]
+        over: Its latencies over their limits. [1]
     """
-    loads, over = one["asked"].to_numpy(int), one["over"].to_numpy()
     within = np.flatnonzero(over <= 1)
     last = int(within[-1]) if len(within) else -1
     known, latency = [0, *loads[last + 1 :]], [0.0, *over[last + 1 :]]
@@ -94,7 +112,7 @@ def _bracketed(one: pd.DataFrame) -> list[int]:
 def excess(frame: pd.DataFrame, limits: Limits) -> pd.Series:
     """Latencies over their limits, the larger one: above 1 where one fails. [1]"""
     over = np.zeros(len(frame))
-    for name, most in (("ttft", limits.max_ttft), ("tpot", limits.max_tpot)):
-        if most is not None:
-            over = np.fmax(over, frame[name].to_numpy(float) / most)
+    for axis, most in limits.latencies.items():
+        column, _ = LIMITED[axis]
+        over = np.fmax(over, frame[column].to_numpy(float) / most)
     return pd.Series(over, frame.index)

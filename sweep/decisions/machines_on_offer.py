@@ -94,7 +94,7 @@ def solid_hardware(catalog: Catalog, calibration: Calibration | None = None) -> 
         catalog: Where to look.
         calibration: A calibration; only accelerators of the vendors that it was fitted to are kept.
     """
-    specs = [catalog.hardware(name) for name in catalog.paths("hardware")]
+    specs = catalog.all_hardware()
     seen = [] if calibration is None else calibration.seen.get("hardware", [])
     vendors = {spec.vendor for spec in specs if spec.name in seen or not seen}
     return [spec for spec in specs if spec.confidence == "solid" and spec.vendor in vendors]

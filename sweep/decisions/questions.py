@@ -38,11 +38,15 @@ def recommend(
     dp_attention: Counts = (),
     concurrency: int | None = None,
     requests_per_s: float | None = None,
+    request_rate: float | None = None,
+    burstiness: float | None = None,
     replicas: int | None = None,
     max_ttft: float | None = None,
     max_tpot: float | None = None,
     max_price_per_hour: float | None = None,
     max_gpus: int | None = None,
+    max_ttft_p99: float | None = None,
+    max_tpot_p99: float | None = None,
     by: By = "gpu",
     prices: Mapping[str, float] | None = None,
     results: xr.Dataset | str | Path | None = None,
@@ -64,12 +68,18 @@ def recommend(
             empty. [count]
         concurrency: Requests that all replicas hold together; as many at one replica as is best if
             not given. [count]
-        requests_per_s: Requests that all replicas must serve together. [s-1]
+        requests_per_s: Requests that all replicas must serve together, evenly spread. [s-1]
+        request_rate: Requests that arrive at all replicas together, at random times: rows then
+            have their `utilisation`, `wait` and the percentiles of `ttft`, and `throughput` is the
+            highest of a replica within the limits on latency. [s-1]
+        burstiness: Shape of the gamma distribution of gaps between them; 1 if not given. [1]
         replicas: Replicas that share the load; chosen if not given. [count]
         max_ttft: Longest time to first token. [s]
         max_tpot: Longest time per output token. [s]
         max_price_per_hour: Highest price of all accelerators. [USD]
         max_gpus: Largest number of accelerators. [count]
+        max_ttft_p99: Longest time to first token that 99 % of the requests stay below. [s]
+        max_tpot_p99: Longest time between output tokens that 99 % of them stay below. [s]
         by: Divisor of the throughput in the ranking.
         prices: Hourly prices of one accelerator. [USD]
         results: Result, or its file, to choose from instead of a new sweep.
@@ -84,19 +94,21 @@ def recommend(
         Pareto `front` as dictionaries.
 
     Raises:
-        SpecError: A name is unknown, or an argument is missing.
+        SpecError: A name is unknown, an argument is missing, or a number is not above 0.
         ResultError: `results` lacks what is needed.
     """
     found_in = catalog or current_catalog()
     if results is not None and calibration is not None:
         raise SpecError("calibration: the results have their own; leave it out")
-    limits = Limits(max_ttft, max_tpot, max_price_per_hour, max_gpus)
+    limits = Limits(max_ttft, max_tpot, max_price_per_hour, max_gpus, max_ttft_p99, max_tpot_p99)
+    demand = Demand(limits, by, concurrency, requests_per_s, replicas, request_rate, burstiness)
+    _check_load(demand, swept=results is None)
     choice = Choice(
         model,
         isl,
         osl,
         Offer(_names(hardware), _names(precision), _counts(tp), _counts(pp), _counts(dp_attention)),
-        Demand(limits, by, concurrency, requests_per_s, replicas),
+        demand,
         prices=prices or {},
         every_layout=every_layout,
     )
@@ -114,6 +126,29 @@ def recommend(
     return frame
 
 
+def _check_load(demand: Demand, *, swept: bool) -> None:
+    """Check arrivals at a rate.
+
+    Raises:
+        SpecError: Their rate is no number above 0, or another load or a result is given too.
+    """
+    for name in ("request_rate", "burstiness"):
+        value = getattr(demand, name)
+        if value is not None and not 0 < value < np.inf:
+            raise SpecError(f"{name}: must be a number above 0, and {value} is not")
+    if demand.request_rate is None:
+        if demand.burstiness is not None:
+            raise SpecError("burstiness: is of arrivals; give request_rate too")
+        return
+    others = {"concurrency": demand.concurrency, "requests_per_s": demand.requests_per_s}
+    given = [name for name, value in others.items() if value is not None]
+    if given or not swept:
+        raise SpecError(
+            f"request_rate: given with {(given or ['results'])[0]}, a load or source of its own; "
+            "keep one of them"
+        )
+
+
 def explain(
     model: str,
     hardware: str,
@@ -122,6 +157,7 @@ def explain(
     osl: int,
     batch_size: int | None = None,
     concurrency: int | None = None,
+    request_rate: float | None = None,
     precision: str | None = None,
     calibration: Calibration | str | Path | None = None,
     catalog: Catalog | None = None,
@@ -136,10 +172,12 @@ def explain(
         osl: Output tokens of each request. [count]
         batch_size: Sequences decoded together, for a static batch. [count]
         concurrency: Requests that clients keep open at a replica, for a server. [count]
+        request_rate: Requests that arrive at it in a second, for a server without such clients.
+            [s-1]
         precision: Precision recipe; the usual of the model if not given.
         calibration: A calibration, its name or its file; bounds if not given.
         catalog: Where names are looked up; the user's and the shipped configs by default.
-        axes: One value of any other axis of a `Grid`, such as `tp=4`.
+        axes: One value of any other axis of a `Grid`, such as `tp=4` or `max_ttft_p99=0.5`.
 
     Returns:
         Over `phase` (`prefill` and `decode_step`, or iterations of a server) and `operator`:
@@ -153,14 +191,18 @@ def explain(
         SpecError: A name is unknown.
         GridError: An axis has several values, or one is missing.
     """
-    if (batch_size is None) == (concurrency is None):
-        raise GridError("explain takes batch_size for a static batch, or concurrency for a server")
+    loads = {"batch_size": batch_size, "concurrency": concurrency, "request_rate": request_rate}
+    given = {axis: value for axis, value in loads.items() if value is not None}
+    if not given or {"batch_size", "concurrency"} <= given.keys():
+        raise GridError(
+            "explain takes batch_size for a static batch, or concurrency or request_rate for a "
+            "server"
+        )
     factors, draft_model = calibration_of(calibration), axes.pop("draft_model", None)
-    load = {"batch_size": batch_size} if concurrency is None else {"concurrency": concurrency}
     grid = explaining.grid_of_cell(
         model,
         hardware,
-        {**load, "isl": isl, "osl": osl, **axes},
+        {**given, "isl": isl, "osl": osl, **axes},
         precision=precision,
         draft_model=draft_model,
         calibration=factors,

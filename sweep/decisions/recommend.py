@@ -15,7 +15,7 @@ from sweep.decisions.prices import price_of
 from sweep.decisions.replicas import split
 from sweep.errors import SpecError
 from sweep.queries.front_of_points import front
-from sweep.schema.axes import REPLICA_GPUS
+from sweep.schema.axes import LATENCY_LIMITS, REPLICA_GPUS
 from sweep.specs.parsing import nearest
 
 By = Literal["gpu", "dollar", "watt"]
@@ -32,12 +32,22 @@ class Limits:
         max_tpot: Time per output token. [s]
         max_price_per_hour: Price of all its accelerators. [USD]
         max_gpus: GPUs of all its replicas. [count]
+        max_ttft_p99: Time to first token that 99 % of the requests stay below. [s]
+        max_tpot_p99: Time between output tokens that 99 % of them stay below. [s]
     """
 
     max_ttft: float | None = None
     max_tpot: float | None = None
     max_price_per_hour: float | None = None
     max_gpus: int | None = None
+    max_ttft_p99: float | None = None
+    max_tpot_p99: float | None = None
+
+    @property
+    def latencies(self) -> dict[str, float]:
+        """Limits on latency that are given, by axis of a sweep. [s]"""
+        given = {axis: getattr(self, axis) for axis in LATENCY_LIMITS}
+        return {axis: most for axis, most in given.items() if most is not None}
 
 
 LIMITED = {
@@ -45,6 +55,8 @@ LIMITED = {
     "max_tpot": ("tpot", "s"),
     "max_price_per_hour": ("price", "USD an hour"),
     "max_gpus": ("total_gpus", "GPUs"),
+    "max_ttft_p99": ("ttft_p99", "s"),
+    "max_tpot_p99": ("tpot_p99", "s"),
 }
 """The column that each limit applies to, and its unit."""
 
@@ -60,7 +72,13 @@ class Demand:
             best if not given. [count]
         requests_per_s: Requests that all replicas must serve together. [s-1]
         replicas: Replicas that share the load. If not given, as many as are best for
-            `concurrency`, or as are necessary for `requests_per_s`, or one. [count]
+            `concurrency`, or as are necessary for `requests_per_s` or `request_rate`, or one.
+            [count]
+        request_rate: Requests that arrive at all replicas together, at random times, so that they
+            wait for one another. The throughput of a deployment is then its highest within the
+            limits on latency. [s-1]
+        burstiness: Shape of the gamma distribution of gaps between them; 1, that of Poisson
+            arrivals, if not given. [1]
     """
 
     limits: Limits = Limits()
@@ -68,6 +86,18 @@ class Demand:
     concurrency: int | None = None
     requests_per_s: float | None = None
     replicas: int | None = None
+    request_rate: float | None = None
+    burstiness: float | None = None
+
+    @property
+    def shape(self) -> float | None:
+        """Shape of the gaps between arrivals; none of a closed loop. [1]"""
+        return None if self.request_rate is None else self.burstiness or 1.0
+
+    @property
+    def rate(self) -> float | None:
+        """Requests that all replicas serve together, if it is given. [s-1]"""
+        return self.requests_per_s if self.request_rate is None else self.request_rate
 
 
 @dataclass(frozen=True)
@@ -143,12 +173,11 @@ def scored(deployments: Deployments, demand: Demand, prices: Mapping[str, float]
     known = deployments.specs.hardware
     dollars = {**prices, **{name: price_of(spec, prices) for name, spec in known.items()}}
     watts = {name: spec.tdp_w for name, spec in known.items()}
-    rate = demand.requests_per_s
+    rate = demand.rate
     frame["total_gpus"] = frame["replicas"] * frame["gpus"]
     frame["price"] = frame["total_gpus"] * frame["hardware"].map(dollars).astype(float)
     frame["power"] = frame["total_gpus"] * frame["hardware"].map(watts).astype(float)
     frame["per_gpu"] = frame["throughput"] / frame["gpus"]
-    frame["per_user"] = 1 / frame["tpot"]
     for end, throughput, replicas in (
         ("", "throughput", "replicas"),
         ("_lower", "lower", "most_replicas"),
@@ -158,14 +187,24 @@ def scored(deployments: Deployments, demand: Demand, prices: Mapping[str, float]
         frame[f"score{end}"] = delivered / (
             unit_cost(frame, demand.by) * frame[replicas] / frame["replicas"]
         )
+    return with_costs(frame, deployments, demand)
+
+
+def with_costs(frame: pd.DataFrame, deployments: Deployments, demand: Demand) -> pd.DataFrame:
+    """Rows with `per_user`, and with costs and energy of the tokens that they deliver."""
+    frame, osl, rate = frame.copy(), deployments.osl, demand.rate
+    unknown = pd.Series(np.nan, frame.index)
+    prompts, drawn = frame.get("prompts", unknown), frame.get("drawn", unknown)
     delivered = frame["throughput"] * frame["replicas"] if rate is None else rate * osl
+    frame["per_user"] = 1 / frame["tpot"]
     frame["cost"] = frame["price"] / 3600 / delivered * TOKENS_PRICED
     frame["energy"] = frame["power"] / delivered
-    prompts = frame.get("prompts", pd.Series(np.nan, frame.index))
     frame["input_cost"] = frame["cost"] * prompts * osl / deployments.isl
     frame["output_cost"] = frame["cost"] * (1 - prompts)
-    drawn = frame.get("drawn", pd.Series(np.nan, frame.index))
-    frame["drawn_energy"] = drawn * frame["gpus"] / frame["throughput"]
+    served = frame["throughput"]
+    if demand.request_rate is not None:
+        served = demand.request_rate * osl / frame["replicas"]
+    frame["drawn_energy"] = drawn * frame["gpus"] / served
     return frame
 
 
@@ -174,7 +213,7 @@ def _with_replicas(deployments: Deployments, demand: Demand) -> pd.DataFrame:
 
     A number that is given, or that a load is split over, does not depend on the throughput.
     """
-    frame, rate = deployments.frame.copy(), demand.requests_per_s
+    frame, rate = deployments.frame.copy(), demand.rate
     if demand.concurrency is not None:
         frame = split(frame, deployments.axes, demand.concurrency, demand.replicas)
     elif rate is None or demand.replicas is not None:
@@ -249,15 +288,23 @@ def excess_of(frame: pd.DataFrame, demand: Demand, osl: int) -> pd.DataFrame:
     over = {}
     for limit, (column, _) in LIMITED.items():
         most = getattr(demand.limits, limit)
-        if most is not None:
-            over[limit] = frame[column] / most
+        # The highest rate within limits on latency meets these.
+        if most is not None and (demand.request_rate is None or limit not in LATENCY_LIMITS):
+            over[limit] = frame.get(column, pd.Series(np.nan, frame.index)) / most
+    # A single output token has no time per output token.
     if "max_tpot" in over:
-        # A single output token has no time per output token.
         over["max_tpot"] = over["max_tpot"].where(frame["tpot"].notna() | ~frame["runs"], 0.0)
+    if "max_tpot_p99" in over and osl == 1:
+        over["max_tpot_p99"] = over["max_tpot_p99"].where(~frame["runs"], 0.0)
     if demand.concurrency is not None:
         over["concurrency"] = frame["asked"] / frame["held"]
     chosen = demand.concurrency is None and demand.replicas is None
     if demand.requests_per_s is not None and not chosen:
         served = frame["replicas"] * frame["throughput"] / osl
         over["requests_per_s"] = demand.requests_per_s / served
+    if demand.request_rate is not None:
+        most_served = frame["replicas"] * frame["throughput"] / osl
+        over["request_rate"] = (demand.request_rate / most_served).where(
+            frame["throughput"] > 0, np.inf
+        )
     return pd.DataFrame(over or {"none": 0.0}, frame.index).fillna(np.inf)

@@ -5,21 +5,16 @@ from dataclasses import fields, replace
 from math import isfinite
 from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
 import pandas as pd
 
-from sweep.decisions.deployments import Deployments, extrapolations, numbers, settings
+from sweep.decisions.arrivals import highest_rate
+from sweep.decisions.deployments import extrapolations, settings
 from sweep.decisions.ratio_interval import SUREST, Ratio
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
 from sweep.decisions.recommend_notes import notes, percent
-from sweep.decisions.rivals import Row, compared, recorded_calibration, records, rival
-from sweep.engines.calibration_file import IDEAL_NAME, Calibration
-from sweep.evaluation.single_cell import cell
-from sweep.kernel.elasticity import RESOURCES, elasticities
-from sweep.kernel.params import Point
-from sweep.models.read import read_model
+from sweep.decisions.rivals import Row, compared, records, rival
+from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.schema.terms import INFEASIBLE_REASONS
 
 SCORES: dict[By, str] = {
@@ -58,6 +53,8 @@ def _failure(limit: str, row: Row, over: float, demand: Demand) -> str:
     if limit == "requests_per_s":
         served = float(demand.requests_per_s or 0) / over
         return f"it serves {served:.3g} of {demand.requests_per_s:g} requests a second"
+    if limit == "request_rate":
+        return _failed_rate(demand, over)
     column, unit = LIMITED[limit]
     option, most = limit.replace("_", "-"), getattr(demand.limits, limit)
     name = column.replace("total_gpus", "size")
@@ -68,6 +65,17 @@ def _failure(limit: str, row: Row, over: float, demand: Demand) -> str:
         return f"{start} {over:.3g} times --{option} {most:g}"
     percent = f"{100 * (over - 1):.0f}" if over >= 1.01 else f"{100 * (over - 1):.2g}"
     return f"{start} {percent} % over --{option} {most:g}"
+
+
+def _failed_rate(demand: Demand, over: float) -> str:
+    options = " and ".join(
+        f"--{axis.replace('_', '-')} {most:g}" for axis, most in demand.limits.latencies.items()
+    )
+    if not isfinite(over):
+        return f"a single request exceeds {options.replace(' and ', ' or ')}"
+    within = f" within {options}" if options else ""
+    served = float(demand.request_rate or 0) / over
+    return f"it serves {served:.3g} of {demand.request_rate:g} requests a second{within}"
 
 
 def _why_none_runs(frame: pd.DataFrame) -> str:
@@ -84,8 +92,14 @@ def described(row: Row) -> str:
     gpus = row["total_gpus"] if isfinite(row["total_gpus"]) else row["gpus"]
     plural = "s" if row["held"] > 1 else ""
     each = " each" if row["replicas"] > 1 else ""
-    held = "" if np.isnan(row["held"]) else f" at {row['held']:.0f} request{plural}{each}"
+    held = "" if np.isnan(row["held"]) else f" at {_count(row['held'])} request{plural}{each}"
     return f"{gpus:.0f} × {row['hardware']} in {row['precision']} ({layout}{each}){held}"
+
+
+def _count(value: float) -> str:
+    """A number of requests; a mean below 10 with one digit more."""
+    whole = value >= 10 or float(value).is_integer()
+    return f"{value:.0f}" if whole else f"{value:.2g}"
 
 
 def _plain(value: float) -> str:
@@ -108,14 +122,34 @@ def sentence(found: Recommendation) -> str:
     text += _whole_replicas(best, found.demand)
     second = rival(found)
     if second is None:
-        return f"{text}; {_alone(found, best)}."
+        return f"{text}; {_alone(found, best)}.{_waits(found, best)}"
     behind = 100 * (1 - second["score"] / best["score"])
     verb = "are" if second["total_gpus"] > 1 else "is"
     other = given.calibration_of(second).partition(" ")[0]
     by_other = "" if other == calibration else f", by {other}"
     text += f"; next {verb} {described(second)}{by_other}, {percent(behind)} behind"
-    rounded = found.demand.requests_per_s is not None
-    return f"{text}{_certainty(compared(found, best, second), rounded=rounded)}."
+    rounded = found.demand.rate is not None
+    certainty = _certainty(compared(found, best, second), rounded=rounded)
+    return f"{text}{certainty}.{_waits(found, best)}"
+
+
+def _waits(found: Recommendation, best: Row) -> str:
+    """Waits of requests that arrive at a rate, in a sentence; nothing for a closed loop."""
+    rate = found.demand.request_rate
+    if rate is None or not isfinite(best["ttft"]):
+        return ""
+    most = highest_rate(best, found.deployments.osl)
+    limited = " within the limits" if found.demand.limits.latencies else ""
+    tails = ", ".join(f"p{p} {best[f'ttft_p{p}']:.3g} s" for p in (50, 90, 99))
+    after = ""
+    if isfinite(best["tpot"]):
+        after = f", each further token {best['tpot']:.3g} s (p99 {best['tpot_p99']:.3g} s)"
+    return (
+        f" With {rate:g} requests a second the servers are {100 * best['utilisation']:.0f} % "
+        f"utilised: requests wait {best['wait']:.3g} s on average, the first token takes "
+        f"{best['ttft']:.3g} s ({tails}){after}. They serve up to {most:.3g} requests a second"
+        f"{limited}."
+    )
 
 
 def _alone(found: Recommendation, best: Row) -> str:
@@ -129,7 +163,7 @@ def _alone(found: Recommendation, best: Row) -> str:
 
 def _whole_replicas(best: Row, demand: Demand) -> str:
     """The numbers of replicas at the ends of the interval, where the load decides on them."""
-    if demand.requests_per_s is None or np.isnan(best["lower"]):
+    if demand.rate is None or np.isnan(best["lower"]):
         return ""
     few, many = int(best["fewest_replicas"]), int(best["most_replicas"])
     plural = "s" if many > 1 else ""
@@ -195,7 +229,9 @@ def rows(
                 "upper": row["score_upper"],
                 "tokens/s/user": row["per_user"],
                 "ttft (s)": row["ttft"],
+                **_tails(row),
                 "tpot (s)": row["tpot"],
+                "tpot p99 (s)": row.get("tpot_p99", np.nan),
                 "USD/hour": row["price"],
                 "USD/M tokens": row["cost"],
                 "USD/M input": row["input_cost"],
@@ -210,6 +246,13 @@ def rows(
         key for key in (shown[0] if shown else ()) if any(_is_known(row[key]) for row in shown)
     ]
     return [{key: _plain_value(row[key]) for key in known} for row in shown]
+
+
+def _tails(row: Row) -> dict[str, float]:
+    """Columns of waits, where they are known."""
+    columns = {"utilisation": "utilisation", "wait (s)": "wait"}
+    columns |= {f"ttft p{p} (s)": f"ttft_p{p}" for p in (50, 90, 99)}
+    return {title: row.get(name, np.nan) for title, name in columns.items()}
 
 
 def front_shown(front: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -237,7 +280,7 @@ def front_shown(front: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 def _replicated(demand: Demand) -> bool:
     """Whether the load or the user decides on the number of replicas."""
-    return any((demand.concurrency, demand.requests_per_s, demand.replicas))
+    return any((demand.concurrency, demand.rate, demand.replicas))
 
 
 def _is_known(value: Any) -> bool:
@@ -252,27 +295,6 @@ def _plain_value(value: Any) -> Any:
     return int(value) if float(value).is_integer() else float(value)
 
 
-def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[dict[str, float]]:
-    """Elasticities of each row's throughput by resource; empty if a specification is missing. [1]
-
-    Args:
-        found: The answer.
-        frame: Some rows of it.
-    """
-    each: list[dict[str, float]] = []
-    for row in records(frame):
-        calibration = recorded_calibration(found.deployments.calibration_of(row))
-        point = (
-            None if isinstance(calibration, str) else _point(found.deployments, row, calibration)
-        )
-        if point is None:
-            each.append({})
-            continue
-        values = np.asarray(_elasticities(point, found.deployments.scheme.throughput))
-        each.append(dict(zip(RESOURCES, values.tolist(), strict=True)))
-    return each
-
-
 def bound(row: Row, elasticities: Mapping[str, float]) -> str:
     """The resource with the largest elasticity, and memory size where it limits the requests."""
     if not elasticities:
@@ -280,32 +302,6 @@ def bound(row: Row, elasticities: Mapping[str, float]) -> str:
     first = max(elasticities, key=lambda resource: abs(elasticities[resource]))
     full = " and memory size" if row["held"] < row["asked"] else ""
     return f"{first.replace('_', ' ')} ({elasticities[first]:+.2f} %/%){full}"
-
-
-def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Point | None:
-    spec = given.specs.models.get(given.model)
-    hardware = given.specs.hardware.get(row["hardware"])
-    precision = given.specs.recipe(given.model, row["precision"])
-    if spec is None or hardware is None or precision is None:
-        return None
-    return cell(
-        read_model(spec),
-        hardware,
-        precision,
-        {
-            **numbers(row),
-            given.scheme.load: row["held"],
-            "isl": given.isl,
-            "osl": given.osl,
-        },
-        calibration,
-        draft=given.draft_blocks,
-    )
-
-
-@eqx.filter_jit
-def _elasticities(point: Point, throughput: str) -> jax.Array:
-    return elasticities(point, lambda request: {"value": getattr(request, throughput)})["value"]
 
 
 def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 MIXED = ("throughput", "lower", "upper", "drawn", "prompts")
 """Columns that are means over the replicas."""
-WORST = ("ttft", "tpot")
+WORST = ("ttft", "tpot", "ttft_p99", "tpot_p99")
 """Columns of the replica with the most requests, or of the other where that is larger."""
 
 
@@ -85,7 +85,11 @@ def _shared(
         mixed = {
             name: share * busy[name] + (1 - share) * others[name] for name in MIXED if name in busy
         }
-        worst = {name: busy[name].where(busy[name] >= others[name], others[name]) for name in WORST}
+        worst = {
+            name: busy[name].where(busy[name] >= others[name], others[name])
+            for name in WORST
+            if name in busy
+        }
         either = {
             "runs": busy["runs"] & others["runs"],
             "beyond": busy["beyond"] | others["beyond"],

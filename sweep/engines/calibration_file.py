@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -236,6 +237,17 @@ def load_calibration(name: str | Path) -> Calibration | None:
         known = [IDEAL_NAME, *shipped]
         guess = nearest(str(name), known) or f"; known: {', '.join(known)}, or a file"
         raise SpecError(f"unknown calibration {str(name)!r}{guess}")
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return _read(path, 0, 0)
+    return _read(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed_ns: int, size: int) -> Calibration:
+    """The calibration of a file, which is read again once it has changed."""
+    del changed_ns, size
     data = _from_netcdf(path) if path.suffix == ".nc" else read_mapping(path)
     recorded = data.pop(SEAL_KEY, None)
     if recorded is not None and recorded != content_seal(data):

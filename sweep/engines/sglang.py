@@ -4,10 +4,15 @@ from dataclasses import dataclass, field
 
 from sweep.engines.engine import Engine, Settings
 
-SETTINGS = {"prefill_first": {"default": 1.0}, "reserved_memory_bytes": {"default": 16e9}}
-"""Habits: waiting prompts are prefilled before any sequence decodes, and the server keeps memory
-for the activations of a chunk of prompts and for CUDA graphs, 1.5 MB a token of the chunk by its
-own estimate. Of 2.5, 8, 13 and 16 GB, the last fits rows of full caches best."""
+SETTINGS = {
+    "prefill_first": {"default": 1.0},
+    "staggered": {"default": 1.0},
+    "reserved_memory_bytes": {"default": 16e9},
+}
+"""Habits: waiting prompts are prefilled before any sequence decodes; requests of many clients lose
+step in a long run; and the server keeps memory for the activations of a chunk of prompts and for
+CUDA graphs, 1.5 MB a token of the chunk by its own estimate. Of 2.5, 8, 13 and 16 GB, the last fits
+rows of full caches best."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from math import prod
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sweep.evaluation.intervals import Table, interval_tables
@@ -19,6 +18,7 @@ from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.packing import Inputs, inputs
 from sweep.evaluation.plan import Plan
 from sweep.evaluation.result_memory import ResultMemory, handed_over
+from sweep.evaluation.stored_function import StoredFunction
 from sweep.evaluation.structures import FACTOR, TABLE, Structure
 from sweep.evaluation.vmapped_kernel import kernel
 from sweep.evaluation.workspaces import PER_DEVICE, Computed, Workspace, tile_limit, workspaces
@@ -259,7 +259,7 @@ class Evaluation:
             buffers = last.results
         else:
             buffers = {
-                name: jnp.zeros(like.shape, like.dtype, device=workspace.device)
+                name: _fresh(like, workspace.device)
                 for name, like in self._described(structure, tile).items()
             }
         results = self._kernel(buffers, *self._read(structure, tile))
@@ -350,12 +350,11 @@ def _inputs(grid: Resolved, dtype: np.dtype[Any]) -> Inputs:
 
 @lru_cache(maxsize=64)
 def _intermediate_bytes(
-    call: Any, types: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...], tree: Any
+    call: StoredFunction, types: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...], tree: Any
 ) -> int:
     """Memory that the kernel needs beside arguments of these types and its results. [byte]"""
     given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in types]
-    compiled = call.lower(*jax.tree.unflatten(tree, given)).compile()
-    return int(compiled.memory_analysis().temp_size_in_bytes)
+    return call.temporary_bytes(*jax.tree.unflatten(tree, given))
 
 
 def _buffers(described: Described, memory: ResultMemory) -> dict[str, jax.Array]:
@@ -363,5 +362,12 @@ def _buffers(described: Described, memory: ResultMemory) -> dict[str, jax.Array]
     buffers = {}
     for name, like in described.items():
         spare = memory.take(name, like.shape, like.dtype, jax.Array)
-        buffers[name] = jnp.zeros(like.shape, like.dtype) if spare is None else spare
+        buffers[name] = _fresh(like) if spare is None else spare
     return buffers
+
+
+def _fresh(like: jax.ShapeDtypeStruct, device: jax.Device | None = None) -> jax.Array:
+    """An array for the kernel to write into, without a compiled function that fills it."""
+    zeros = np.zeros(like.shape, like.dtype)
+    made: jax.Array = jax.device_put(zeros, device, may_alias=False)
+    return made

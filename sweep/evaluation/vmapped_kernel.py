@@ -1,6 +1,6 @@
 """Maps the kernel over the outer product of its axes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from sweep.errors import SchemaError
 from sweep.evaluation.intervals import Arrivals, ends
 from sweep.evaluation.outer_product import Spread, outer_product
 from sweep.evaluation.packing import unpacked
+from sweep.evaluation.stored_function import StoredFunction
 from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
@@ -30,7 +31,9 @@ OneCell = Callable[..., dict[str, jax.Array]]
 
 
 @lru_cache(maxsize=64)
-def kernel(dims: Over, keep_infeasible: bool, factors: Over = (), tables: Over = ()) -> Any:
+def kernel(
+    dims: Over, keep_infeasible: bool, factors: Over = (), tables: Over = ()
+) -> StoredFunction:
     """The kernel mapped over every axis its arguments have, compiled on first use.
 
     Each variable is mapped over its own dimensions only. The first argument is a set of buffers
@@ -64,7 +67,12 @@ def kernel(dims: Over, keep_infeasible: bool, factors: Over = (), tables: Over =
         sizes = {axis: _length(value) for axis, value in zip(AXES, axes, strict=True)}
         return {name: _over_its_dims(name, found[name], over, sizes) for name, over in dims}
 
-    return jax.jit(mapped, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS)
+    compiled = jax.jit(
+        mapped, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS
+    )
+    # Of factors and tables, whose order is that of a set, only names and axes matter.
+    named = repr(("kernel", dims, keep_infeasible, sorted(factors), sorted(tables)))
+    return StoredFunction(compiled, named, dict.fromkeys((name for name, _ in dims), 0.0))
 
 
 def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
@@ -75,17 +83,18 @@ def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
     ) -> dict[str, jax.Array]:
         given = dict(zip(AXES, axes, strict=True))
         point = Point(**given, factors=Factors(**factor_values))
-        request = Request(point, keep_infeasible=keep_infeasible)
+        request = Request(point, keep_infeasible=keep_infeasible, asked=names)
         values = {name: _stored(getattr(request, name), name) for name in computed}
         if not table_values:
             return values
-        found = {**values, **ends(values, table_values, _arrivals(request, names))}
+        found = {**values, **ends(values, table_values, arrivals_of(request, names))}
         return {name: found[name] for name in names}
 
     return one_cell
 
 
-def _arrivals(request: Request, names: tuple[str, ...]) -> Arrivals | None:
+def arrivals_of(request: Request, names: Sequence[str]) -> Arrivals | None:
+    """Figures on which intervals of waits depend; `None` where nothing arrives at a rate."""
     if request.point.request_rate is None or not set(OF_WAITS) & set(names):
         return None
     return Arrivals(request.inflight_utilisation, request.inflight_prefill_time)

@@ -46,6 +46,6 @@ def _parts(point: Point, here: dict[str, jax.Array]) -> tuple[Scalar, ...]:
     found = of_server(point)
     tokens = point.length("isl") + point.server.reserved_osl * point.length("osl")
     held = inflight.concurrency(point) / point.layout.dp_attention
-    running = held * memory.kv_bytes_per_sequence(point, tokens)
+    running = held * memory.kv_bytes_per_sequence(point, tokens, served=True)
     spare = jnp.maximum(found["cache"] - running, 0.0)
     return found["weights"], found["activations"], running, spare, found["kept"]

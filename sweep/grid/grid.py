@@ -56,6 +56,8 @@ class Grid(Spec):
         kv_cache_fraction: Shares of the free memory that the KV cache may take. [1]
         gpu_memory_utilization: Shares of the whole memory that the engine may take. [1]
         mem_fraction_static: Shares of the memory for weights and KV cache. [1]
+        kept_context: Shares of the tokens behind a window or chunk that the cache keeps: 1 for
+            full pages of windowed layers, 0 for none. [1]
         reserved_osl: Shares of the output tokens reserved on admission, or `max_utilization` and
             `guaranteed_no_evict`. [1]
         max_batch_size: Sequences in one iteration of a server. [count]
@@ -100,6 +102,7 @@ class Grid(Spec):
     kv_cache_fraction: Shares | None = None
     gpu_memory_utilization: Shares | None = None
     mem_fraction_static: Shares | None = None
+    kept_context: Probabilities | None = None
     reserved_osl: Reservations | None = None
     max_batch_size: Axis | None = None
     max_num_tokens: Axis | None = None
@@ -144,6 +147,7 @@ class Grid(Spec):
         kv_cache_fraction: Numbers | None = NOT_GIVEN,
         gpu_memory_utilization: Numbers | None = NOT_GIVEN,
         mem_fraction_static: Numbers | None = NOT_GIVEN,
+        kept_context: Numbers | None = NOT_GIVEN,
         reserved_osl: Numbers | None = NOT_GIVEN,
         max_batch_size: Integers | None = NOT_GIVEN,
         max_num_tokens: Integers | None = NOT_GIVEN,

@@ -19,7 +19,7 @@ from sweep.html_report.operator_tables import OperatorTables, operator_tables
 from sweep.html_report.packed_arrays import Bundle, Note
 from sweep.html_report.thinning import fitting, grid_of
 from sweep.html_report.user_vs_gpu import throughputs
-from sweep.schema.axes import AXES, LABELLED, LAYOUT, LENGTHS
+from sweep.schema.axes import AXES, LABELLED, LATENCY_LIMITS, LAYOUT, LENGTHS
 from sweep.schema.intervals import ENDS
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog
@@ -42,7 +42,7 @@ FIRST = (
 """Variables to show first: the first of these that the result has."""
 COUNTED = {"image_throughput": "images", "throughput": "tokens", "request_rate": "requests"}
 """Things that a rate counts, by a part of its name."""
-UP = ("batch_size", "concurrency")
+UP = ("batch_size", "concurrency", "request_rate")
 """Axes that are vertical in a map, if the result has them."""
 MOST_SENTENCES = 12
 
@@ -54,6 +54,10 @@ AXIS_UNITS = {
     "batch_size": "sequences",
     "concurrency": "requests",
     "num_requests": "requests",
+    "request_rate": "requests/s",
+    **dict.fromkeys(LATENCY_LIMITS, "s"),
+    "shared_prefix_tokens": "tokens",
+    "draft_tokens": "tokens",
     "max_batch_size": "sequences",
     "max_num_tokens": "tokens",
     "tp": "GPUs",

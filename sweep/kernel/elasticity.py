@@ -95,6 +95,29 @@ def elasticities(
     return found
 
 
+STEP = 0.01
+"""Relative step of a difference of two quantities, by more and by less of a resource. [1]"""
+
+
+def elasticities_by_difference(
+    point: Point, quantities: Callable[[Request], Quantities]
+) -> dict[str, Float[Array, "resource"]]:
+    """Elasticity of each quantity that has no derivative, such as the result of a bisection. [1]
+
+    Args:
+        point: What runs where.
+        quantities: Function from a request to the quantities, which must be positive.
+    """
+
+    def logarithms(of_factors: Float[Array, "resource"]) -> dict[str, Array]:
+        request = Request(scaled(point, jnp.exp(of_factors)), keep_infeasible=True)
+        return {name: jnp.log(value) for name, value in quantities(request).items()}
+
+    steps = STEP * jnp.eye(len(RESOURCES))
+    more, less = (jax.vmap(logarithms)(sign * steps) for sign in (1, -1))
+    return {name: (more[name] - less[name]) / (2 * STEP) for name in more}
+
+
 def sequences_that_fit(request: Request) -> Scalar:
     """Sequences whose KV cache fits with the weights and this batch's activations. [count]"""
     point = request.point

@@ -109,7 +109,7 @@ class FiniteRun(Inflight):
     def ttft(self) -> Scalar:
         """Time from sending to first token, on average over the run. [s]"""
         total = self.clients * self.burst_ttft + self._later * self._steady_ttft
-        return total / jnp.maximum(self.clients + self._later, 1.0)
+        return total / jnp.maximum(self.clients + self._later, 1.0) + self.streaming
 
     @cached_property
     def queue_time(self) -> Scalar:

@@ -44,14 +44,19 @@ def _affine_sum(start: Scalar, slope: Scalar, terms: Scalar) -> Scalar:
     return terms * (start + slope * (terms - 1) / 2)
 
 
+APART = 2.0**20
+"""Distance of the two contexts whose difference is a slope: beside what does not grow, a single
+token would leave few digits of 32 bits. [count]"""
+
+
 def growing_seconds(
     pricing: Pricing, block: Block, name: str, first: Scalar, terms: Scalar
 ) -> Scalar:
     """Sum over contexts of an operator's time, whose resources are affine in the context."""
-    at_zero, at_one = (
-        pricing.seconds(block, name, attended) for attended in (jnp.zeros(()), jnp.ones(()))
+    at_zero, far = (
+        pricing.seconds(block, name, attended) for attended in (jnp.zeros(()), jnp.full((), APART))
     )
-    slope = jax.tree.map(jnp.subtract, at_one, at_zero)
+    slope = jax.tree.map(lambda one, other: (one - other) / APART, far, at_zero)
 
     def total(start: Scalar, count: Scalar) -> Scalar:
         memory, compute = (at_zero.memory, slope.memory), (at_zero.compute, slope.compute)

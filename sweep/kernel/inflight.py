@@ -30,6 +30,7 @@ from jaxtyping import Array, Bool
 
 from sweep.kernel import memory, phases
 from sweep.kernel.cycle import Cycle, cycle, prefill_first_cycle
+from sweep.kernel.held_back import HeldBack, held_back
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.spread import (
@@ -39,7 +40,18 @@ from sweep.kernel.spread import (
     spread_prefill_first_cycle,
     stay_deviation,
 )
-from sweep.kernel.staggered import first_token_delay, staggered_cycle, wait_to_start
+from sweep.kernel.staggered import (
+    first_token_delay,
+    rest_of_iteration,
+    staggered_cycle,
+    wait_to_start,
+)
+
+KEEPS_STEP = 16
+"""Clients up to which requests of a server that prefills first keep step in a long run: those of
+SGLang 0.5.6 with 2 to 9 clients do, those with 20 to 512 do not. [count]"""
+LONG = 50
+"""Waves of requests from which a run is long: those of SGLang 0.5.1 with ten keep step. [count]"""
 
 
 class Inflight:
@@ -79,18 +91,24 @@ class Inflight:
         )
         self.cycle = cycle(*sizes)
         self.staggered, self.prefill_first = staggered(point), prefill_first(point)
+        self.out_of_step, long = self.staggered, None
+        self.apart: Bool[Array, ""] | None = None
         if self.staggered is not None:
             if self.prefill_first is not None:
+                long = self.staggered & self.prefill_first & loses_step(point)
                 self.staggered = self.staggered & ~self.prefill_first
             one_by_one = staggered_cycle(*sizes)
             self.cycle = jax.tree.map(partial(jnp.where, self.staggered), one_by_one, self.cycle)
         if self.prefill_first is not None:
             choose = partial(jnp.where, self.prefill_first)
             self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
-        deviation, self.apart = stay_deviation(point), None
+        deviation, self.apart = stay_deviation(point), long
         if deviation is not None:
-            self.apart = deviation >= LEAST_SPREAD
-            if self.staggered is not None:
+            varied = jnp.asarray(deviation >= LEAST_SPREAD)
+            self.apart = varied if long is None else varied | long
+        if self.apart is not None:
+            if self.staggered is not None and self.out_of_step is not None:
+                self.out_of_step = self.staggered | self.apart & self.out_of_step
                 self.staggered = self.staggered & ~self.apart
             self.cycle = jax.tree.map(
                 partial(jnp.where, self.apart), self._varied(sizes), self.cycle
@@ -99,10 +117,14 @@ class Inflight:
     def _varied(self, sizes: tuple[Scalar, Scalar, Scalar, Scalar, Scalar]) -> Cycle:
         """Mean iterations of requests of varied lengths."""
         variation = 0.0 if self.point.isl_cv is None else self.point.isl_cv
-        mixed = spread_cycle(*sizes, variation)
         if self.prefill_first is None:
-            return mixed
-        first = spread_prefill_first_cycle(*sizes[:4], variation)
+            return spread_cycle(*sizes, variation)
+        poll = 1.0 if self.point.poll_interval is None else self.point.poll_interval
+        first = spread_prefill_first_cycle(*sizes[:4], variation, poll)
+        if stay_deviation(self.point) is None:
+            # Equal requests lose step only where prompts come first.
+            return first
+        mixed = spread_cycle(*sizes, variation)
         chosen: Cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, mixed)
         return chosen
 
@@ -156,7 +178,7 @@ class Inflight:
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, by Little's law. [s]"""
-        return self.slot_wait + self._served + self.front_end
+        return self.slot_wait + self._served + self.front_end + self.held_back
 
     @cached_property
     def _served(self) -> Scalar:
@@ -169,13 +191,26 @@ class Inflight:
         return first_token_delay(self.point.factors, self._alone.latency)
 
     @cached_property
+    def _held(self) -> HeldBack | None:
+        parts = self.point.layout.dp_attention * self.microbatches
+        return held_back(self.point, self.cycle, parts)
+
+    @cached_property
+    def held_back(self) -> Scalar:
+        """Time for which the scheduler holds a prompt back for others. [s]"""
+        return 0.0 if self._held is None else self._held.iterations * self._alone.latency
+
+    @cached_property
     def start_wait(self) -> Scalar:
         """Time of the front end, of the running iteration and of prompts before its own. [s]"""
-        waits = self.front_end + self.cycle.waited * self.lump_latency
-        if self.staggered is None:
+        waits = self.front_end + self.held_back + self.cycle.waited * self.lump_latency
+        if self.out_of_step is None or self.staggered is None:
             return waits
-        others = wait_to_start(self.cycle, self._alone.latency, self.lump_latency)
-        return waits + jnp.where(self.staggered, others, 0.0)
+        times = self._alone.latency, self.lump_latency
+        # Prompts of varied lengths that start together are in the time of the prefill.
+        running = rest_of_iteration(self.cycle, *times)
+        running = jnp.where(self.staggered, wait_to_start(self.cycle, *times), running)
+        return waits + jnp.where(self.out_of_step, running, 0.0)
 
     @cached_property
     def queue_time(self) -> Scalar:
@@ -186,20 +221,41 @@ class Inflight:
     def prefill_time(self) -> Scalar:
         """Time of the iterations that prefill a prompt, beside what others do in them. [s]"""
         spent = self.cycle.chunks * self.lump_latency
+        if self._held is not None:
+            spent = spent + self._held.others * self._one_more
         if self.apart is None:
             return spent
         limit, first = self.point.server.max_num_tokens, self.prefill_first
-        more = seen_by_a_prompt(self.cycle, self.isl, limit, first)
+        poll = 1.0 if self.point.poll_interval is None else self.point.poll_interval
+        more = seen_by_a_prompt(self.cycle, self.isl, limit, first, poll)
         return jnp.where(self.apart, spent + more * self._one_more, spent)
 
     @cached_property
     def ttft(self) -> Scalar:
         """Time from sending to first token. [s]"""
-        return self.queue_time + self.prefill_time
+        return self.queue_time + self.prefill_time + self.streaming
+
+    @cached_property
+    def streaming(self) -> Scalar:
+        """Time from the first token to its sending, where several are sent at once. [s]"""
+        return 0.0 if self.point.stream_interval is None else self._late * self._pace
+
+    @property
+    def _late(self) -> Scalar:
+        """Tokens that the first one waits for before it is sent. [count]"""
+        interval = jnp.maximum(self.point.length("stream_interval"), 1.0)
+        return jnp.minimum(interval - 1, jnp.maximum(self.osl - 1, 0.0))
 
     @cached_property
     def tpot(self) -> Scalar:
-        """Time per output token after the first. [s]"""
+        """Time per output token after the first, as the client sees them. [s]"""
+        if self.point.stream_interval is None:
+            return self._pace
+        return self._pace * (1 - self._late / jnp.maximum(self.osl - 1, 1.0))
+
+    @cached_property
+    def _pace(self) -> Scalar:
+        """Time per output token after the first in the server. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
         spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
         if self.apart is not None:
@@ -237,6 +293,8 @@ class Inflight:
     def _in_server(self) -> Scalar:
         """Share of the time that a client's request is in the server, not in the front end. [1]"""
         front_end = self.front_end
+        if self._held is not None:
+            front_end = front_end + self.held_back
         if is_nothing(front_end) or self.point.concurrency is None:
             return 1.0
         # Where clients wait for a slot, the server is full all the same.
@@ -291,6 +349,18 @@ def staggered(point: Point) -> Bool[Array, ""] | None:
     if is_nothing(apart) or point.concurrency is None:
         return None
     return (jnp.asarray(apart) > 0) & jnp.isfinite(jnp.asarray(point.concurrency))
+
+
+def loses_step(point: Point) -> Bool[Array, ""]:
+    """Whether equal requests of a server that prefills first end one by one in the end.
+
+    They keep step in a run of ten waves, and few of them in a long one.
+    """
+    clients = jnp.asarray(point.length("concurrency"))
+    many = clients > KEEPS_STEP
+    if point.num_requests is None:
+        return many
+    return many & (jnp.asarray(point.num_requests) > LONG * clients)
 
 
 def at_capacity(point: Point) -> Point:

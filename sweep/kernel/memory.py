@@ -79,27 +79,34 @@ def _vector(*values: Scalar) -> Array:
     return jnp.stack([jnp.asarray(value, float) for value in values])
 
 
-def kv_bytes_per_sequence(point: Point, tokens: Scalar) -> Scalar:
+def kv_bytes_per_sequence(point: Point, tokens: Scalar, *, served: bool = False) -> Scalar:
     """KV cache and states of one sequence of `tokens` tokens on each GPU of its group. [byte]
 
-    Windowed and chunked layers keep their window or chunk and no more, and layers with a state the
-    same for any sequence.
+    Windowed and chunked layers keep their window or chunk and no more, unless the engine or the
+    server says so, and layers with a state the same for any sequence.
+
+    Args:
+        point: Model, machine, precision and layout.
+        tokens: Tokens of the sequence. [count]
+        served: Whether a server keeps it, with `kept_context` as its setting.
     """
-    total = _cache_of(point, point.model.blocks, tokens)
+    stated = point.kept_context if served else None
+    keeps = point.factors.kept_context if stated is None else stated
+    total = _cache_of(point, point.model.blocks, tokens, keeps)
     if stateful(point):
         total = total + state_bytes_per_sequence(point)
     total = total / point.layout.pp
     if point.draft_tokens is None:
         return total
-    return total + point.if_drafting(_cache_of(point, point.model.draft, tokens))
+    return total + point.if_drafting(_cache_of(point, point.model.draft, tokens, keeps))
 
 
-def _cache_of(point: Point, blocks: Sequence[Block], tokens: Scalar) -> Scalar:
+def _cache_of(point: Point, blocks: Sequence[Block], tokens: Scalar, keeps: Scalar) -> Scalar:
     """KV cache of one sequence in the layers of `blocks`, of all stages. [byte]"""
     total = jnp.zeros(())
     for block in blocks:
         for attention in attentions(block):
-            held = attention.held(block, tokens, point.factors.kept_context)
+            held = attention.held(block, tokens, keeps)
             elements = attention.cached(block, point.tp) * held
             stored = attention.element_bytes
             storage = point.precision.kv if stored is None else stored
@@ -224,9 +231,9 @@ def max_concurrency(point: Point) -> Scalar:
     cache = cache_memory(point)
     if point.shared_prefix_tokens is not None:
         shared = jnp.minimum(point.shared_prefix_tokens, point.length("isl") - 1)
-        once = kv_bytes_per_sequence(point, shared)
+        once = kv_bytes_per_sequence(point, shared, served=True)
         cache, reserved = cache - jnp.where(shared > 0, once, 0.0), reserved - shared
-    room = cache / kv_bytes_per_sequence(point, reserved)
+    room = cache / kv_bytes_per_sequence(point, reserved, served=True)
     held = jnp.minimum(jnp.floor(jnp.maximum(room, 0.0)), limit * layout.pp)
     return layout.dp_attention * held
 
@@ -261,8 +268,10 @@ def _sequences_within(point: Point, tokens: Scalar) -> Scalar:
     return tokens if is_one(point.pass_tokens) else jnp.floor(tokens / point.pass_tokens)
 
 
-def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, ""]:
-    """Sum of the bits of `variables.INFEASIBLE_REASONS` that hold; 0 if the point can run."""
+def infeasible_reason(
+    point: Point, exceeds_memory: Array | bool, time_out_of_range: Array | bool = False
+) -> Int[Array, ""]:
+    """Sum of the bits of `terms.INFEASIBLE_REASONS` that hold; 0 if the point can run."""
     layout, precision = point.layout, point.precision
     tp, stage = layout.tp, layout.stage_gpus
     layers = [block for block in point.model.blocks if block.in_transformer]
@@ -304,6 +313,7 @@ def infeasible_reason(point: Point, exceeds_memory: Array | bool) -> Int[Array, 
             *((layout.ep > 1,) if not routed else ()),
         ),
         "pp_exceeds_layers": layout.pp > point.model.layers,
+        "time_out_of_range": time_out_of_range,
     }
     return sum(
         (jnp.where(holds[name], bit, 0) for name, bit in INFEASIBLE_REASONS.items()),

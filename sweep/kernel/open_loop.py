@@ -15,6 +15,8 @@ for prompts before it; its own iterations then carry prompts that arrived beside
   point and the closed loop with every slot taken.
 - Percentiles: a mixture of uniform distributions for the running iteration and companions, and an
   exponential tail for waits.
+- Bursts: waits as in GI/D/1; the renewal function of the gaps says how many others of the same
+  burst come before a request, in its own iterations, and while it decodes.
 
 References:
     [1] Wolff, "Poisson Arrivals See Time Averages", Operations Research 30(2), 1982.
@@ -31,18 +33,26 @@ from functools import cached_property
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from sweep.kernel.inflight import Inflight, at_capacity
+from sweep.kernel.mixture import BISECTIONS, Mixture
 from sweep.kernel.open_iterations import Iterations
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
-from sweep.kernel.queueing import FLATTEST, NEARLY, Slots, Visit, bursts, others_near, slots
+from sweep.kernel.queueing import (
+    FLATTEST,
+    NEARLY,
+    Slots,
+    Visit,
+    arrivals_after,
+    bursts,
+    others_near,
+    slots,
+)
 from sweep.kernel.spread import likely_lengths
 from sweep.kernel.staggered import first_token_delay
 
-BISECTIONS = 24
-"""Halvings of an interval that contains a root: to 6e-8 of it, the resolution of 32 bits."""
 NINETY_NINE = 2.3263
 """Quantile of the normal distribution below which 99 % of it is. [1]"""
 
@@ -93,13 +103,15 @@ class OpenLoop:
     @cached_property
     def _decoding(self) -> Scalar:
         """Sequences that decode, on average: a fixed point, by bisection. [count]"""
-        curve, interrupting = self.iterations.curve, self._interrupting
+        curve = self.iterations.curve
+        # Computed here, once, and not in the loop.
+        _ = self._interrupting
 
         def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
             low, high = ends
             middle = (low + high) / 2
-            beside = jnp.minimum(1 + middle, self._held)
-            spent = self._steps * curve.decode_iteration(beside, interrupting, self._steps)[0]
+            beside, rate = self._seen_decoding(middle)
+            spent = self._steps * curve.decode_iteration(beside, rate, self._steps)[0]
             more = self._rate * spent > middle
             return jnp.where(more, middle, low), jnp.where(more, high, middle)
 
@@ -107,11 +119,38 @@ class OpenLoop:
         low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (jnp.zeros_like(whole), whole))
         return jnp.asarray(low + high) / 2
 
+    def _clustered(self, decoding: Scalar) -> Scalar:
+        """Others beyond the mean that decode beside a request: those of the same burst. [count]
+
+        As many arrive while one decodes as decode at any time, by Little's law.
+        """
+        if self.point.burstiness is None:
+            return 0.0
+        return others_near(decoding, self.point.burstiness) - decoding
+
+    def _seen_decoding(self, decoding: Scalar) -> tuple[Scalar, Scalar]:
+        """Sequences that decode with a request, itself included, and prompts that interrupt it.
+
+        Half of the others of its burst come after it.
+
+        Args:
+            decoding: Sequences that decode on average. [count]
+
+        Returns:
+            Their number and the rate of the prompts. [count, s-1]
+        """
+        near = self._clustered(decoding)
+        beside = jnp.clip(1 + decoding + near, 1.0, self._held)
+        if self.point.burstiness is None:
+            return beside, self._interrupting
+        later = 1 + near / 2 / jnp.maximum(decoding, 1e-9)
+        return beside, self._interrupting * jnp.maximum(later, 0.0)
+
     @cached_property
     def _decode(self) -> tuple[Scalar, Scalar, Scalar]:
-        beside = jnp.minimum(1 + self._decoding, self._held)
+        beside, interrupting = self._seen_decoding(self._decoding)
         mean, alone, share = self.iterations.curve.decode_iteration(
-            beside, self._interrupting, self._steps
+            beside, interrupting, self._steps
         )
         # By Little's law no more than the slots hold can decode.
         longest = self._held / (self._rate * jnp.maximum(self._steps, 1.0))
@@ -132,8 +171,8 @@ class OpenLoop:
         that of Cornish and Fisher; beyond one lump there is no more room.
         """
         _, alone, share = self._decode
-        beside = jnp.minimum(1 + self._decoding, self._held)
-        arrived = self._interrupting * self._decode[0]
+        beside, interrupting = self._seen_decoding(self._decoding)
+        arrived = interrupting * self._decode[0]
         many = arrived + NINETY_NINE * jnp.sqrt(arrived) + (NINETY_NINE**2 - 1) / 6 - 0.5
         carried = jnp.where(
             self._fill < 1, self.iterations.curve.prompts[1], jnp.maximum(many, 1.0)
@@ -148,20 +187,27 @@ class OpenLoop:
     @cached_property
     def visit(self) -> Visit:
         """The iterations that an arriving request finds, once it has a slot."""
-        decoding, rate, curve = self._decoding, self._rate, self.iterations.curve
+        rate, curve = self._rate, self.iterations.curve
+        # Half of those of the same burst came before it.
+        met = self._decoding + self._clustered(self._decoding) / 2
+        decoding = jnp.clip(met, 0.0, self._held)
         alone = curve.alone(decoding)
         fewest, most = curve.prompts
         # Two rounds: prompts in an iteration from its time, and its time from the prompts.
         carried = curve.carried(alone, rate)
         mean = alone + (1 - jnp.exp(-rate * alone)) * curve.extra(decoding, carried)
-        carried = curve.carried(mean, rate)
-        some = -jnp.expm1(-jnp.minimum(rate * mean, most))
+        before = self._before(rate * mean)
+        some = -jnp.expm1(-jnp.minimum(before, most))
+        carried = jnp.where(
+            self._fill < 1, most, jnp.clip(before / jnp.maximum(some, 1e-12), fewest, most)
+        )
         longer = self.iterations.iteration(decoding, carried)
         beside = True if self._prefill_first is None else ~self._prefill_first
         longer = jnp.where(beside, jnp.maximum(longer, alone), longer)
         mean = alone + some * (longer - alone)
         slope = (longer - alone) / jnp.maximum(carried, fewest)
-        varied = jnp.maximum(carried + rate * mean * carried - carried**2, 0.0)
+        before = self._before(rate * mean)
+        varied = jnp.maximum(carried + before * carried - carried**2, 0.0)
         varied = varied + carried * self._varied_isl
         squared = (1 - some) * alone**2 + some * (longer**2 + slope**2 * varied)
         batched = self._fill >= 1
@@ -194,6 +240,20 @@ class OpenLoop:
         if self.point.burstiness is None:
             return arrived
         return others_near(arrived, self.point.burstiness)
+
+    def _before(self, arrived: Scalar) -> Scalar:
+        """Prompts that arrived during the iteration before the one that an arrival finds. [count]
+
+        Half of the latter has passed since.
+
+        Args:
+            arrived: Mean number of arrivals in an iteration. [count]
+        """
+        shape = self.point.burstiness
+        if shape is None:
+            return arrived
+        until, since = (arrivals_after(part * arrived, shape) for part in (1.5, 0.5))
+        return jnp.maximum(until - since, 0.0)
 
     @cached_property
     def slots(self) -> Slots:
@@ -281,16 +341,7 @@ class OpenLoop:
         Args:
             share: Share of the requests. [1]
         """
-        start, width, _ = self._served
-
-        def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
-            middle = (ends[0] + ends[1]) / 2
-            more = self._share_of_later(middle) > 1 - share
-            return jnp.where(more, middle, ends[0]), jnp.where(more, ends[1], middle)
-
-        ends = jnp.zeros(()), (start + width).max() + 8 * self._waits[1]
-        low, high = jax.lax.fori_loop(0, BISECTIONS, halve, ends)
-        return self._if_stable((low + high) / 2 + self._front_end)
+        return self._if_stable(self._mixture.quantile(share) + self._front_end)
 
     def share_later(self, time: Scalar) -> Scalar:
         """Share of the requests whose time to first token is longer; 1 if unstable. [1]
@@ -298,42 +349,21 @@ class OpenLoop:
         Args:
             time: A time to first token. [s]
         """
-        longer = self._share_of_later(time - self._front_end)
+        longer = self._mixture.share_later(time - self._front_end)
         return jnp.where(self.stable, longer, 1.0)
 
-    def _share_of_later(self, time: Scalar) -> Scalar:
-        """Share of the requests that are longer in the server until their first token. [1]"""
-        start, width, weight = self._served
-        waits, mean = self._waits
-        passed = jnp.clip(time - start, 0.0, width)
-        decayed = jnp.exp(-jnp.maximum(time - start - width, 0.0) / mean)
-        tail = decayed * -jnp.expm1(-passed / mean) * mean
-        return jnp.sum(weight * (1 - passed / width + waits * tail / width))
-
     @cached_property
-    def _waits(self) -> tuple[Scalar, Scalar]:
-        """Share of the requests that wait for a slot or for prompts, and the mean of those."""
-        slot, visit = self.slots, self.visit
-        waits = slot.waits + visit.backlog - slot.waits * visit.backlog
-        mean = (slot.waits * slot.wait + visit.backlog * visit.backlog_wait) / jnp.maximum(
-            slot.waits + visit.backlog, 1e-12
-        )
-        return waits, jnp.maximum(mean, 1e-9 * self._served[0].max())
-
-    @cached_property
-    def _served(self) -> tuple[Float[Array, "*"], Float[Array, "*"], Float[Array, "*"]]:
-        """Times to first token without waits for slots and backlog: uniform distributions.
+    def _mixture(self) -> Mixture:
+        """Times to first token: uniform distributions, and waits for a slot or for prompts.
 
         An arriving request finds no iteration running, one that decodes only, or one with prompts;
-        and has companions in its own or not. Prompts of varied length differ by their own work.
-
-        Returns:
-            Their least times, their widths and their weights. [s, s, 1]
+        and has companions in its own or not. Bursts have companions without a usual number, more or
+        less as a geometric distribution. Prompts of varied length differ by their own work.
         """
-        visit, meets = self.visit, self._meets_running
-        batched = self._fill >= 1
+        visit, meets, slot = self.visit, self._meets_running, self.slots
+        batched, shape = self._fill >= 1, self.point.burstiness
         room = jnp.maximum(self._fill - 1, 0.0)
-        starts, widths, weights = [], [], []
+        starts, widths, weights, further = [], [], [], []
         for running, part in (
             (jnp.zeros(()), 1 - meets),
             (visit.alone, meets * visit.decode_only),
@@ -342,15 +372,24 @@ class OpenLoop:
             arrived = jnp.where(batched, self._beside(self._rate * running), 0.0)
             some = -jnp.expm1(-arrived)
             company = jnp.minimum(arrived / jnp.maximum(some, 1e-9), room)
-            starts += [visit.prefill_alone, visit.prefill_alone + visit.each * company]
+            uneven = 0.0 if shape is None else jnp.maximum(1 - shape, 0.0)
+            uneven = uneven * jnp.maximum(company - 1, 0.0)
+            starts += [visit.prefill_alone, visit.prefill_alone + visit.each * (company - uneven)]
             widths += [jnp.maximum(running, 1e-6 * visit.prefill_alone)] * 2
             weights += [part * (1 - some), part * some]
-        found = jnp.stack(starts), jnp.stack(widths), jnp.stack(weights)
-        if self.point.isl_cv is None:
-            return found
-        longer = likely_lengths(self.point.isl_cv)[:, None]
-        own = jnp.where(batched, visit.each, visit.prefill_alone) * (longer - 1)
-        least = jnp.maximum(found[0][None] + own, 1e-3 * visit.prefill_alone)
-        others = (jnp.broadcast_to(each, own.shape[:1] + each.shape) for each in found[1:])
-        width, weight = (each.ravel() for each in others)
-        return least.ravel(), width, weight / longer.size
+            further += [jnp.zeros_like(company), visit.each * uneven]
+        start, width, weight = (jnp.stack(each) for each in (starts, widths, weights))
+        least = 1e-9 * visit.prefill_alone
+        more = None if shape is None else jnp.maximum(jnp.stack(further), least)
+        if self.point.isl_cv is not None:
+            longer = likely_lengths(self.point.isl_cv)[:, None]
+            own = jnp.where(batched, visit.each, visit.prefill_alone) * (longer - 1)
+            start = jnp.maximum(start[None] + own, 1e-3 * visit.prefill_alone).ravel()
+            width, weight = (jnp.tile(each, longer.size) for each in (width, weight))
+            weight = weight / longer.size
+            more = None if more is None else jnp.tile(more, longer.size)
+        waits = slot.waits + visit.backlog - slot.waits * visit.backlog
+        mean = (slot.waits * slot.wait + visit.backlog * visit.backlog_wait) / jnp.maximum(
+            slot.waits + visit.backlog, 1e-12
+        )
+        return Mixture(start, width, weight, more, waits, jnp.maximum(mean, 1e-9 * start.max()))

@@ -16,6 +16,7 @@ from sweep.kernel.acceptance import passes, tokens_per_pass
 from sweep.kernel.block import Block
 from sweep.kernel.factors import IDEAL, Factors
 from sweep.kernel.operators.cost import Scalar, is_nothing
+from sweep.kernel.server import Server
 from sweep.schema.terms import Part, Role
 
 Numbers = Array | np.ndarray[Any, Any]
@@ -161,42 +162,6 @@ class Layout(eqx.Module):
         return self.stage_gpus * self.pp
 
 
-class Server(eqx.Module):
-    """Settings of a server with in-flight batching.
-
-    Defaults are those of TensorRT-LLM [1].
-
-    Attributes:
-        kv_cache_fraction: Share of the memory left by weights and activations that the KV cache
-            may take. [1]
-        gpu_memory_utilization: Share of the whole memory for weights, activations, KV cache and
-            what the engine keeps for itself, in place of that share [2]. [1]
-        mem_fraction_static: Share of the memory for weights and KV cache, of what the engine does
-            not keep for itself, in place of both [3]. [1]
-        reserved_osl: Share of a request's output tokens whose cache is reserved when
-            it is admitted: 1 if none is ever evicted, half if the cache is filled to the
-            average. [1]
-        max_batch_size: Sequences that one attention group takes into an iteration. [count]
-        max_num_tokens: Tokens that it takes into one. [count]
-        scheduler: Index in `terms.SCHEDULERS`: 0, also if not given, where prompts share
-            iterations with decode; 1 where iterations with prompts decode nothing.
-
-    References:
-        [1] NVIDIA, TensorRT-LLM documentation, "Tuning max batch size and max num tokens" and
-        "Useful runtime flags".
-        [2] vLLM documentation, "Conserving Memory", gpu_memory_utilization.
-        [3] SGLang documentation, "Server Arguments", mem_fraction_static.
-    """
-
-    kv_cache_fraction: Scalar = 0.9
-    gpu_memory_utilization: Scalar | None = None
-    mem_fraction_static: Scalar | None = None
-    reserved_osl: Scalar = 1.0
-    max_batch_size: Scalar = 2048.0
-    max_num_tokens: Scalar = 8192.0
-    scheduler: Scalar | None = None
-
-
 class Point(eqx.Module):
     """One cell of a grid, or one observation; an axis that is absent is `None`.
 
@@ -214,6 +179,7 @@ class Point(eqx.Module):
         kv_cache_fraction: See `Server`. [1]
         gpu_memory_utilization: See `Server`. [1]
         mem_fraction_static: See `Server`. [1]
+        kept_context: See `Server`. [1]
         reserved_osl: See `Server`. [1]
         max_batch_size: See `Server`. [count]
         max_num_tokens: See `Server`. [count]
@@ -236,6 +202,12 @@ class Point(eqx.Module):
             group. [count]
         isl_cv: Coefficient of variation of the input tokens of requests; 0 if not given. [1]
         osl_cv: The same of the output tokens. [1]
+        batch_wait: Iterations for which prompts wait at most for others to start with; none if not
+            given. [count]
+        stream_interval: Tokens of a request after which the first of them are sent; one if not
+            given. [count]
+        poll_interval: Iterations between two looks of the scheduler for new requests; every one if
+            not given. [count]
         draft_tokens: Tokens drafted for each pass of speculative decoding. [count]
         acceptance_rate: Probability that a drafted token is accepted. [1]
         guidance_passes: Passes of each image in a denoising step; one if not given. [count]
@@ -260,6 +232,7 @@ class Point(eqx.Module):
     kv_cache_fraction: Scalar | None = None
     gpu_memory_utilization: Scalar | None = None
     mem_fraction_static: Scalar | None = None
+    kept_context: Scalar | None = None
     reserved_osl: Scalar | None = None
     max_batch_size: Scalar | None = None
     max_num_tokens: Scalar | None = None
@@ -276,6 +249,9 @@ class Point(eqx.Module):
     shared_prefix_tokens: Scalar | None = None
     isl_cv: Scalar | None = None
     osl_cv: Scalar | None = None
+    batch_wait: Scalar | None = None
+    poll_interval: Scalar | None = None
+    stream_interval: Scalar | None = None
     draft_tokens: Scalar | None = None
     acceptance_rate: Scalar | None = None
     guidance_passes: Scalar | None = None

@@ -2,9 +2,9 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax.scipy.special import betainc, gammaln
+from jax.scipy.special import betainc, gammainc, gammaln
 
-from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.operators.cost import Scalar, is_one
 
 NEARLY = 0.999
 """Highest utilisation for which a wait is computed; above, it grows without limit. [1]"""
@@ -12,6 +12,8 @@ FLATTEST = 2e-4
 """Least slope of the sojourn over its value at no load; below, sharing makes no difference. [1]"""
 BETWEEN = 0.42
 """Share of a time that has the mean of a root of the shares from 0 to 1. [1]"""
+FIRST_TERMS, LATER_TERMS = 8, 16
+"""Terms of a sum that are added up one by one, and of a geometric grid for all later. [count]"""
 
 
 class Visit(eqx.Module):
@@ -104,7 +106,12 @@ def slots(
 
 
 def bursts(used: Scalar, dispersion: Scalar) -> tuple[Scalar, Scalar]:
-    """Waits of GI/D/1 over those of M/D/1, by Kraemer and Langenbach-Belz [1].
+    """Waits of GI/D/1 with gamma-distributed gaps over those of M/D/1, by Spitzer's identity [1].
+
+    With A the sum of k gaps and S the service, Σ E[max(kS − A, 0)] / k is the mean wait, and
+    exp(−Σ P(A < kS) / k) the share of arrivals that do not wait. Sums of gamma-distributed gaps are
+    gamma-distributed, so that each term is an incomplete gamma function. The first terms are added
+    up one by one, later ones by the midpoints of a geometric grid that ends where the terms vanish.
 
     Args:
         used: Utilisation. [1]
@@ -115,35 +122,67 @@ def bursts(used: Scalar, dispersion: Scalar) -> tuple[Scalar, Scalar]:
         arrivals. [1]
 
     References:
-        [1] Kraemer and Langenbach-Belz, "Approximate formulae for the delay in the queueing system
-            GI/G/1", 8th International Teletraffic Congress, 1976.
+        [1] Spitzer, "A combinatorial lemma and its application to probability theory",
+            Transactions of the American Mathematical Society 82, 1956.
     """
-    used = jnp.maximum(used, 1e-6)
-    idle, over = 1 - used, dispersion - 1
-    even = (1 + dispersion) / (1 - used + 4 * used**2 * dispersion)
-    uneven = 4 * used / (dispersion + 4 * used**2 * dispersion)
-    share = 1 + over * idle * jnp.where(over > 0, uneven, even)
-    damped = jnp.where(
-        over > 0, idle * over / dispersion, 2 * idle * over**2 / (3 * used * dispersion)
-    )
-    return jnp.clip(share, 1e-3, 1 / used), dispersion * jnp.exp(-damped)
+    if is_one(dispersion):
+        return 1.0, 1.0
+    used = jnp.clip(used, 1e-6, NEARLY)
+    share, wait = _spitzer(used, 1 / jnp.asarray(dispersion))
+    poisson_share, poisson_wait = _spitzer(used, jnp.ones_like(used))
+    return jnp.minimum(share / poisson_share, 1 / used), wait / poisson_wait
 
 
-def others_near(arrived: Scalar, shape: Scalar) -> Scalar:
-    """Arrivals of a renewal process on both sides of one, in a time around it. [count]
+def _spitzer(used: Scalar, shape: Scalar) -> tuple[Scalar, Scalar]:
+    """Share of arrivals that wait in GI/D/1, and the mean wait of all over the service. [1]"""
+    last = FIRST_TERMS + 50 + 30 / (shape * (1 - used) ** 2)
+    steps = jnp.linspace(0.0, 1.0, LATER_TERMS + 1)
+    edges = (FIRST_TERMS + 0.5) * (last / (FIRST_TERMS + 0.5)) ** steps
+    first = jnp.arange(1.0, FIRST_TERMS + 1)
+    terms = jnp.concatenate([first, jnp.sqrt(edges[1:] * edges[:-1])])
+    weights = jnp.concatenate([jnp.ones_like(first), jnp.diff(edges)])
+    gaps = terms * shape
+    earlier, mean = (gammainc(each, gaps * used) for each in (gaps, gaps + 1))
+    share = -jnp.expm1(-jnp.sum(weights * earlier / terms))
+    return share, jnp.sum(weights * (earlier - mean / used))
+
+
+def arrivals_after(time: Scalar, shape: Scalar) -> Scalar:
+    """Mean arrivals of a renewal process in a time after one. [count]
 
     The renewal function of gamma-distributed gaps [1] begins as their distribution does, and ends
-    as a line whose distance from that of Poisson arrivals is half of (1 / shape − 1).
+    as a line whose distance from that of Poisson arrivals is half of (1 / shape − 1). Between them
+    it is up to a third too low for a shape of 0.25, and within 5 % for one of 0.5.
 
     Args:
-        arrived: Mean number of Poisson arrivals in the time. [count]
+        time: Mean number of Poisson arrivals in the time. [count]
         shape: Shape of the gamma distribution. [1]
 
     References:
         [1] Cox, Renewal Theory, 1962.
     """
     more = 1 / shape - 1
-    start = 2 * shape**shape / (jnp.exp(gammaln(1 + shape)) * jnp.maximum(more, 1e-6))
-    uneven = -jnp.expm1(-start * (BETWEEN * arrived) ** shape)
+    uneven = -jnp.expm1(-_start(shape) * time**shape)
+    even = -jnp.expm1(-2 * time / jnp.maximum(-more, 1e-6))
+    return jnp.maximum(time + more / 2 * jnp.where(more > 0, uneven, even), 0.0)
+
+
+def others_near(arrived: Scalar, shape: Scalar) -> Scalar:
+    """Arrivals of a renewal process on both sides of one, in a time around it. [count]
+
+    It is the renewal function of `arrivals_after` on both sides, averaged over the time.
+
+    Args:
+        arrived: Mean number of Poisson arrivals in the time. [count]
+        shape: Shape of the gamma distribution. [1]
+    """
+    more = 1 / shape - 1
+    uneven = -jnp.expm1(-_start(shape) * (BETWEEN * arrived) ** shape)
     even = -jnp.expm1(-arrived / jnp.maximum(-more, 1e-6))
     return jnp.maximum(arrived + more * jnp.where(more > 0, uneven, even), 0.0)
+
+
+def _start(shape: Scalar) -> Scalar:
+    """Factor by which the renewal function begins as the distribution of the gaps. [1]"""
+    more = jnp.maximum(1 / shape - 1, 1e-6)
+    return 2 * shape**shape / (jnp.exp(gammaln(1 + shape)) * more)

@@ -5,12 +5,12 @@ observations. A quantity is traced when it is first read, once, so that a compil
 only what its variables need. `schema/variables.py` has the meaning and unit of each.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from sweep.kernel import global_roofline, memory, phases
 from sweep.kernel.at_load import AtLoad
@@ -23,8 +23,14 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.phases import Work
 from sweep.kernel.roofline import slowest
+from sweep.kernel.time_range import (
+    are_out_of_range,
+    server_is_out_of_range,
+    slowest_of,
+    times_of_batch,
+)
 from sweep.schema.axes import LATENCY_LIMITS
-from sweep.schema.terms import OVERLOADS
+from sweep.schema.terms import LONGEST_S, OVERLOADS
 
 
 class Request:
@@ -36,12 +42,16 @@ class Request:
     Attributes:
         point: Model, machine, precision, layout, batch and lengths.
         keep_infeasible: Whether to keep throughputs where the point cannot run; else they are NaN.
+        asked: Variables of a sweep, whose times must be within range for the point to run.
     """
 
-    def __init__(self, point: Point, *, keep_infeasible: bool = False) -> None:
+    def __init__(
+        self, point: Point, *, keep_infeasible: bool = False, asked: Collection[str] = ()
+    ) -> None:
         """Compute nothing yet; each property does so when it is first read."""
         self.point = point
         self.keep_infeasible = keep_infeasible
+        self.asked = asked
 
     @cached_property
     def _prefill(self) -> list[Work]:
@@ -206,7 +216,15 @@ class Request:
     @cached_property
     def infeasible_reason(self) -> Int[Array, ""]:
         exceeds_memory = self.memory_required > self.point.hardware.memory
-        return memory.infeasible_reason(self.point, exceeds_memory)
+        return memory.infeasible_reason(self.point, exceeds_memory, self._out_of_range)
+
+    @cached_property
+    def _out_of_range(self) -> Bool[Array, ""]:
+        """Whether a time of the batch that is asked is too long or no number."""
+        point = slowest_of(self.point)
+        request = self if point is self.point else Request(point)
+        times = times_of_batch(point, self.asked)
+        return are_out_of_range([getattr(request, name) for name in times])
 
     @cached_property
     def feasible(self) -> Int[Array, ""]:
@@ -264,7 +282,9 @@ class Request:
     @cached_property
     def inflight_output_throughput(self) -> Scalar:
         tokens = self.point.replicas * self.point.length("osl")
-        return self._where_served(tokens * self._inflight.request_rate)
+        completed = self._inflight.request_rate
+        found = self._where_served(tokens * completed)
+        return found if self.keep_infeasible else jnp.where(completed > 0, found, jnp.nan)
 
     @cached_property
     def inflight_output_throughput_per_gpu(self) -> Scalar:
@@ -291,9 +311,12 @@ class Request:
     def inflight_overload(self) -> Int[Array, ""]:
         found, bits = self._inflight, OVERLOADS
         if isinstance(found, OpenLoop):
-            return jnp.where(found.stable, 0, bits["arrivals_exceed_capacity"])
-        exceeding = found.clients > found.concurrency
-        return jnp.where(exceeding, bits["clients_exceed_capacity"], 0)
+            reasons = jnp.where(found.stable, 0, bits["arrivals_exceed_capacity"])
+        else:
+            exceeding = found.clients > found.concurrency
+            reasons = jnp.where(exceeding, bits["clients_exceed_capacity"], 0)
+        lost = (self.inflight_feasible == 1) & server_is_out_of_range(found, self.asked)
+        return reasons + jnp.where(lost, bits["time_out_of_range"], 0)
 
     @cached_property
     def inflight_ttft_p50(self) -> Scalar:
@@ -345,10 +368,13 @@ class Request:
         return jnp.where(self.feasible == 1, value, jnp.nan)
 
     def _where_served(self, value: Scalar) -> Scalar:
-        """The value where the server can run; NaN elsewhere unless infeasible ones are kept."""
+        """The value where the server can run; NaN elsewhere unless infeasible ones are kept.
+
+        A time that is out of range is NaN too; `inflight_overload` says so.
+        """
         if self.keep_infeasible:
             return value
-        return jnp.where(self.inflight_feasible == 1, value, jnp.nan)
+        return jnp.where((self.inflight_feasible == 1) & (value < LONGEST_S), value, jnp.nan)
 
     def _by_operator(self, works: list[Work]) -> list[list[Work]]:
         """Works of each operator, in the order operators first run."""

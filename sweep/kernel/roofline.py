@@ -95,24 +95,25 @@ def resource_seconds(
     # Once for each accelerator: a quotient would be taken at every point. Rates are not multiplied
     # by the share, since one that is infinite would have no derivative by it.
     times = 1 / factors.software
-
-    def computing(tensor_flops: Scalar) -> Scalar:
-        slowest_unit = _slowest(
-            _seconds(tensor_flops, peak),
-            _seconds(cost.vector_flops, hardware.vector_rate),
-            _seconds(cost.special_ops, hardware.special_rate),
-        )
-        return slowest_unit * times
-
-    compute = computing(tensor_flops)
+    compute = _slowest_unit(tensor_flops, cost, peak, hardware) * times
     full = tensor_flops is cost.tensor_flops
+    least = compute if full else _slowest_unit(cost.tensor_flops, cost, peak, hardware) * times
     return Seconds(
         memory=reduce(add, rated) / hardware.bandwidth * times if rated else 0.0,
         compute=compute,
         communication=0.0 if alone else network_seconds(cost, hardware, factors),
         unhidden=factors.unhidden,
         overhead=factors.operator_overhead_s,
-        idle=0.0 if full else compute - computing(cost.tensor_flops),
+        idle=0.0 if full else compute - least,
+    )
+
+
+def _slowest_unit(tensor_flops: Scalar, cost: Cost, peak: Scalar, hardware: Hardware) -> Scalar:
+    """Time of the slowest unit at its full rate; matrix units compute `tensor_flops`. [s]"""
+    return _slowest(
+        _seconds(tensor_flops, peak),
+        _seconds(cost.vector_flops, hardware.vector_rate),
+        _seconds(cost.special_ops, hardware.special_rate),
     )
 
 

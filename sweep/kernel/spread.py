@@ -19,7 +19,7 @@ from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
 from sweep.kernel.acceptance import yield_variance
-from sweep.kernel.cycle import Cycle
+from sweep.kernel.cycle import Cycle, any_of
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 
@@ -143,7 +143,11 @@ def started(
     highest = jnp.minimum(residents / stay, most)
     low, high = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(highest), highest))
     number = (low + high) / 2
-    return number, jnp.maximum(residents / number - stay, 0.0)
+    # Where all iterations are full, as long as the others take; else of two long stays nothing
+    # would be left but their rounding.
+    is_full = number >= (1 - 1e-6) * most
+    spare = jnp.maximum(residents / number - stay, 0.0)
+    return number, jnp.where(is_full, spare, waited(number))
 
 
 def spread_cycle(
@@ -176,10 +180,10 @@ def spread_cycle(
     number, waited = started(residents, chunks + steps, most, fill, variation)
     used, each = jnp.minimum(number / most, 1.0), number / residents
     backlog = used ** jnp.sqrt(2 * (jnp.maximum(fill, 1.0) + 1))
-    some = 1 - (1 - each) ** residents * (1 - backlog)
+    some = backlog + (1 - backlog) * any_of(residents, each)
     full = number * (chunks + used * (1 / fill - chunks))
     lumps = jnp.clip(jnp.where(fill >= 1, some, full), number / jnp.maximum(fill, 1.0), 1.0)
-    others = 1 - (1 - each) ** (residents - 1) * (1 - backlog)
+    others = backlog + (1 - backlog) * any_of(jnp.maximum(residents - 1, 0.0), each)
     interrupted = steps * jnp.where(fill >= 1, others, full * (residents - 1) / residents)
     beside = (number * steps - (1 - lumps) * residents) / lumps
     return Cycle(
@@ -199,7 +203,12 @@ def spread_cycle(
 
 
 def spread_prefill_first_cycle(
-    residents: Scalar, isl: Scalar, osl: Scalar, max_num_tokens: Scalar, variation: Scalar
+    residents: Scalar,
+    isl: Scalar,
+    osl: Scalar,
+    max_num_tokens: Scalar,
+    variation: Scalar,
+    poll_interval: Scalar = 1.0,
 ) -> Cycle:
     """Compute the mean iterations where iterations with prompts decode nothing.
 
@@ -212,13 +221,15 @@ def spread_prefill_first_cycle(
         osl: Mean output tokens of each. [count]
         max_num_tokens: Tokens an iteration may take. [count]
         variation: Coefficient of variation of the prompts. [1]
+        poll_interval: Decode steps after which new prompts are looked for. [count]
     """
     steps = jnp.maximum(osl - 1, 1.0)
     fill, number = max_num_tokens / isl, residents / steps
     chunks = chunks_of(1 / fill, variation)
-    some = jnp.maximum(1 - (1 - jnp.minimum(1 / steps, 1.0)) ** residents, number / fill)
+    some = any_of(residents * poll_interval, 1 / steps) / poll_interval
+    some = jnp.maximum(some, number / fill)
     prefills = jnp.where(fill >= 1, some, number * chunks)
-    before = (residents - 1) / residents * number / 2
+    before = (residents - 1) / residents * number * poll_interval / 2
     waited = jnp.where(fill >= 1, before / jnp.maximum(fill, 1.0), before * chunks)
     return Cycle(
         residents=residents,
@@ -230,14 +241,18 @@ def spread_prefill_first_cycle(
         decoding_alone=residents,
         started=number / (1 + prefills),
         stay=chunks + steps * (1 + prefills),
-        waited=jnp.where((fill >= 1) & (number < fill), 0.0, waited),
+        waited=jnp.where((fill >= 1) & (number * poll_interval < fill), 0.0, waited),
         interrupted=prefills * steps,
         undisturbed=steps,
     )
 
 
 def seen_by_a_prompt(
-    found: Cycle, isl: Scalar, max_num_tokens: Scalar, prefill_first: Array | None
+    found: Cycle,
+    isl: Scalar,
+    max_num_tokens: Scalar,
+    prefill_first: Array | None,
+    poll_interval: Scalar = 1.0,
 ) -> Scalar:
     """Prompts beyond the mean in an iteration with a prompt, as that prompt sees them. [count]
 
@@ -248,10 +263,11 @@ def seen_by_a_prompt(
         isl: Mean input tokens of each. [count]
         max_num_tokens: Tokens an iteration may take. [count]
         prefill_first: Whether iterations with prompts decode nothing; no if not given.
+        poll_interval: Decode steps after which new prompts are looked for. [count]
     """
     fill, mean, number = max_num_tokens / isl, found.lump / isl, found.started
     if prefill_first is not None:
-        after_a_step = mean * found.lumps / jnp.maximum(1 - found.lumps, 1e-9)
+        after_a_step = mean * found.lumps / jnp.maximum(1 - found.lumps, 1e-9) * poll_interval
         number = jnp.where(prefill_first, after_a_step, number)
     seen = 1 + number * (found.residents - 1) / found.residents
     return jnp.where(fill >= 1, jnp.minimum(seen, fill) - mean, 0.0)

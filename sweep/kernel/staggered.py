@@ -11,7 +11,7 @@ References:
 
 import jax.numpy as jnp
 
-from sweep.kernel.cycle import Cycle
+from sweep.kernel.cycle import Cycle, any_of
 from sweep.kernel.factors import Factors
 from sweep.kernel.operators.cost import Scalar, is_nothing
 
@@ -50,16 +50,14 @@ def staggered_cycle(
     started = jnp.minimum(residents / stay, most)
     each = jnp.minimum(chunks / stay, 1.0)
     fewest = jnp.minimum(started * isl / room, 1.0)
-
-    def carrying(requests: Scalar) -> Scalar:
-        """Share of the iterations with prompts of so many requests. [1]"""
-        return jnp.maximum(1 - (1 - each) ** requests, fewest)
-
     full = residents / stay > most
-    lumps = jnp.where(full, 1.0, carrying(residents))
-    others = jnp.where(full, 1.0, carrying(jnp.maximum(residents - 1, 0.0)))
+    by_others = any_of(jnp.maximum(residents - 1, 0.0), each)
+    lumps = jnp.where(full, 1.0, jnp.maximum(any_of(residents, each), fewest))
+    others = jnp.where(full, 1.0, jnp.maximum(by_others, fewest))
     interrupted = jnp.where(residents > 1, steps * others, 0.0)
-    decoding = (started * steps - (1 - lumps) * residents) / lumps
+    # Shares of the iterations with the prompts of others, in which a sequence decodes.
+    decoding = residents * jnp.maximum((1 - each) * by_others, fewest - each) / lumps
+    decoding = jnp.where(full, started * steps, decoding)
     return Cycle(
         residents=residents,
         chunk=isl / chunks,
@@ -70,7 +68,7 @@ def staggered_cycle(
         decoding_alone=residents,
         started=started,
         stay=stay,
-        waited=jnp.maximum(residents / started - stay, 0.0),
+        waited=jnp.where(full, jnp.maximum(residents / started - stay, 0.0), 0.0),
         interrupted=interrupted,
         undisturbed=steps - interrupted,
     )
@@ -104,12 +102,38 @@ def one_prompt(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
     return cycle.chunks * (alone + jnp.maximum(lump - alone, 0.0) / prompts_in_lump(cycle))
 
 
+def rest_of_iteration(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
+    """Mean time until the iteration ends that runs when a request arrives. [s]
+
+    It is a longer one more often, so that half of E[t²]/E[t] of it is left. A request that is
+    alone finds none.
+
+    Args:
+        cycle: Mean iterations.
+        alone: Time of an iteration that decodes only. [s]
+        lump: Time of an iteration with prompts. [s]
+    """
+    mean = cycle.lumps * lump + (1 - cycle.lumps) * alone
+    running = (cycle.lumps * lump**2 + (1 - cycle.lumps) * alone**2) / (2 * mean)
+    return jnp.clip(cycle.residents - 1, 0.0, 1.0) * running
+
+
 def wait_to_start(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
     """Mean time until the running iteration ends and prompts that came before are in. [s]
 
-    The iteration that runs when a request arrives is a longer one more often, so that half of
-    E[t²]/E[t] of it is left. With a share ρ of the time spent on prompts of others, those that are
-    ahead as well make the wait 1/(1 − ρ) times as long, by Pollaczek and Khinchine.
+    Args:
+        cycle: Mean iterations.
+        alone: Time of an iteration that decodes only. [s]
+        lump: Time of an iteration with prompts. [s]
+    """
+    return rest_of_iteration(cycle, alone, lump) + wait_for_others(cycle, alone, lump)
+
+
+def wait_for_others(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
+    """Mean time until prompts are in that came before, beyond the running iteration. [s]
+
+    With a share ρ of the time spent on prompts of others, those that are ahead make the wait for
+    the running iteration 1/(1 − ρ) times as long, by Pollaczek and Khinchine.
 
     Args:
         cycle: Mean iterations.
@@ -122,5 +146,4 @@ def wait_to_start(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
     each = cycle.chunks * jnp.maximum(lump - alone, 0.0) / prompts_in_lump(cycle)
     busy = cycle.started / mean * each * others / jnp.maximum(cycle.residents, 1.0)
     busy = jnp.clip(busy, 0.0, MOST_BUSY)
-    ahead = jnp.minimum(busy / (1 - busy) * running, jnp.maximum(others, 0.0) / 2 * each)
-    return jnp.clip(others, 0.0, 1.0) * running + ahead
+    return jnp.minimum(busy / (1 - busy) * running, jnp.maximum(others, 0.0) / 2 * each)

@@ -25,6 +25,8 @@ from sweep.specs.seal import fault_of_seal
 
 MAY_BE_ZERO = ("inflight_queue_time", "max_request_rate")
 """Variables, with the ends of their intervals, that are zero in some deployments that run."""
+MISSING_TIMES = OVERLOADS["arrivals_exceed_capacity"] | OVERLOADS["time_out_of_range"]
+"""Bits of `inflight_overload` where times of a server are missing."""
 CF_TEST = "cf:1.11"
 GLOBAL_ATTRIBUTES = (
     "Conventions",
@@ -199,7 +201,7 @@ def _variable_problems(
     if array.dims != dims:
         problems.append(f"variable {name} has dimensions {array.dims}, not {dims}")
     expected = variable_attributes(variable, dict.fromkeys(map(str, dataset.data_vars)))
-    problems += _attribute_problems(name, array.attrs, expected)
+    problems += _attribute_problems(name, array.attrs, _known_then(expected, array.attrs))
     stored = (variable.dtype,) if variable.dtype else ("float32", "float64")
     if array.dtype not in stored:
         return [*problems, f"variable {name} is stored as {array.dtype}"]
@@ -208,24 +210,26 @@ def _variable_problems(
     if variable.is_flag:
         problems += _flag_problems(name, array)
     else:
-        problems += _quantity_problems(name, array)
+        problems += _quantity_problems(dataset, name, array)
         problems += _empty_problems(dataset, name, array)
     return problems
 
 
 def _empty_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> list[str]:
-    """List throughputs that are missing or zero although the deployment can run.
+    """List throughputs and times that are missing, or zero, although the deployment can run.
 
-    Times to first token are missing where arrivals exceed the capacity; a wait may be zero, and so
-    may the highest rate within limits.
+    Times to first token are missing where arrivals exceed the capacity, and times of a server where
+    they are out of range; a wait may be zero, and so may the highest rate within limits.
     """
-    able = "inflight_feasible" if name.startswith("inflight") else "feasible"
-    if not VARIABLES[name].masked or able not in dataset or name == able:
+    able = _able(name)
+    is_time = VARIABLES[name].units == "s" and "operator" not in array.dims
+    judged = VARIABLES[name].masked or is_time
+    if not judged or able not in dataset or name == able:
         return []
     empty = array.isnull() if name.startswith(MAY_BE_ZERO) else array.isnull() | (array == 0)
     runs = (dataset[able] == 1) & empty
     if "inflight_overload" in dataset and name.startswith("inflight"):
-        runs = runs & (dataset["inflight_overload"] != OVERLOADS["arrivals_exceed_capacity"])
+        runs = runs & ((dataset["inflight_overload"] & np.int8(MISSING_TIMES)) == 0)
     if ("tpot" in name or "per_user" in name) and "osl" in array.dims:
         # The first token is part of the prefill: a single one has no time per output token.
         runs = runs & (array["osl"] > 1)
@@ -242,13 +246,30 @@ def _flag_problems(name: str, array: xr.DataArray) -> list[str]:
     return [f"variable {name} has the value {strange[0]}, which no flag means"] if strange else []
 
 
-def _quantity_problems(name: str, array: xr.DataArray) -> list[str]:
-    values = array.values
-    # A server that may not keep up has waits without end.
-    endless = name.removesuffix("_upper") in OF_WAITS and name.endswith("_upper")
-    if np.any(values < 0) or (np.any(np.isinf(values)) and not endless):
+def _quantity_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> list[str]:
+    infinite = array.copy(data=np.isinf(array.values))
+    if name.removesuffix("_upper") in OF_WAITS and name.endswith("_upper"):
+        # A server that may not keep up has waits without end.
+        infinite = infinite & False
+    elif _able(name) in dataset:
+        infinite = infinite & (dataset[_able(name)] == 1)
+    if np.any(array.values < 0) or bool(infinite.any()):
         return [f"variable {name} has negative or infinite values"]
     return []
+
+
+def _able(name: str) -> str:
+    """Name of the variable that says whether the deployment of another can run."""
+    return "inflight_feasible" if name.startswith("inflight") else "feasible"
+
+
+def _known_then(wanted: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The attributes with the first of their flags, as many as a file of an earlier version has."""
+    count = np.size(given.get("flag_masks", ()))
+    if not 0 < count < np.size(wanted.get("flag_masks", ())):
+        return wanted
+    first = " ".join(wanted["flag_meanings"].split()[:count])
+    return {**wanted, "flag_masks": wanted["flag_masks"][:count], "flag_meanings": first}
 
 
 def _attribute_problems(name: str, given: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Keeps compiled kernels in the user's cache folder, so that a second run starts at once."""
+"""Keeps compiled functions in the user's cache folder, so that a second run starts at once."""
 
 import os
 from pathlib import Path
@@ -14,13 +14,15 @@ PLATFORMS_VARIABLE = "JAX_PLATFORMS"
 
 
 def use_compilation_cache() -> None:
-    """Turn on JAX's persistent compilation cache for this process.
+    """Turn on JAX's persistent compilation cache and the store of kernels for this process.
 
     Raises:
         SweepError: `JAX_PLATFORMS` names a kind of device that this machine lacks.
     """
     from jax import config, devices
     from platformdirs import user_cache_dir
+
+    from sweep.evaluation.stored_function import FOLDER, keep_functions_in
 
     wanted = os.environ.get(PLATFORMS_VARIABLE)
     if wanted:
@@ -30,8 +32,11 @@ def use_compilation_cache() -> None:
             raise SweepError(
                 f"{PLATFORMS_VARIABLE}={wanted}: JAX finds no such device here; unset the variable"
             ) from None
-    if CACHE_VARIABLE not in os.environ:
-        folder = Path(user_cache_dir("llm-sweep")) / "jax"
-        config.update("jax_compilation_cache_dir", str(folder))
+    folder = os.environ.get(CACHE_VARIABLE)
+    if folder is None:
+        folder = str(Path(user_cache_dir("llm-sweep")) / "jax")
+        config.update("jax_compilation_cache_dir", folder)
+    if folder and config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+        keep_functions_in(Path(folder) / FOLDER)
     config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     config.update("jax_persistent_cache_min_entry_size_bytes", -1)

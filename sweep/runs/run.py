@@ -19,7 +19,8 @@ from sweep.evaluation.intervals import (
 from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.plan import FloatType, Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory
-from sweep.evaluation.single_cell import cell
+from sweep.evaluation.single_cell import bare_cell
+from sweep.evaluation.vmapped_kernel import arrivals_of
 from sweep.grid.dataset import Origin, build_dataset
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
@@ -121,13 +122,15 @@ def run_cell(grid: Resolved, calibration: Calibration | None = None) -> xr.Datas
         tables = {name: table.values.reshape(()) for name, table in found_tables.items()}
 
     def variables(point: Point) -> dict[str, Any]:
-        request = Request(point, keep_infeasible=True)
+        request = Request(point, keep_infeasible=True, asked=grid.variables)
         values = {name: getattr(request, name) for name in grid.variables}
-        return {**values, **ends(values, tables)} if tables else values
+        if not tables:
+            return values
+        return {**values, **ends(values, tables, arrivals_of(request, grid.variables))}
 
     with jax.enable_x64(True):
         found = computed(
-            variables, cell(blocks, machine, recipe, numbers, calibration, draft=grid.draft)
+            variables, bare_cell(blocks, machine, recipe, numbers, calibration, draft=grid.draft)
         )
     arrays = {}
     for name in (*grid.variables, *(interval_variables(grid.variables) if tables else ())):

@@ -8,7 +8,10 @@ LAYOUT = ("tp", "pp", "ep", "dp_attention", "dp", "expert_imbalance")
 CONFIGURATION = ("model", "hardware", "precision", *LAYOUT)
 MEMORY_SHARES = ("kv_cache_fraction", "gpu_memory_utilization", "mem_fraction_static")
 """Shares of the memory by which an engine sizes its KV cache, alternatives of one another."""
-SERVER = (*MEMORY_SHARES, "reserved_osl", "max_batch_size", "max_num_tokens", "scheduler")
+SERVER = (
+    *(*MEMORY_SHARES, "kept_context", "reserved_osl"),
+    *("max_batch_size", "max_num_tokens", "scheduler"),
+)
 LOADS = ("num_requests", "concurrency", "request_rate", "burstiness")
 LATENCY_LIMITS = ("max_ttft", "max_ttft_p99", "max_tpot", "max_tpot_p99")
 """Limits under which the highest rate of arrivals is found."""
@@ -42,7 +45,7 @@ OPTIONAL = (
 )
 """Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
 default, no limit, no prompt found in the cache, no draft or no guidance."""
-FROM_ZERO = (*PREFIX, *SPREADS, *SPECULATION)
+FROM_ZERO = ("kept_context", *PREFIX, *SPREADS, *SPECULATION)
 """Axes with 0 among their values."""
 REPLICA_GPUS = ("tp", "pp", "dp_attention")
 """Axes whose product is the GPUs of one replica."""
@@ -70,6 +73,7 @@ AXIS_LONG_NAMES = {
     "kv_cache_fraction": "share of the free memory that the KV cache may take",
     "gpu_memory_utilization": "share of the whole memory that the engine may take",
     "mem_fraction_static": "share of the memory for weights and KV cache",
+    "kept_context": "share of the tokens behind a window that the cache keeps",
     "reserved_osl": "share of the output tokens reserved on admission",
     "max_batch_size": "sequences in one iteration of an attention group",
     "max_num_tokens": "tokens in one iteration of an attention group",

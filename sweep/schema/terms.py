@@ -21,8 +21,16 @@ INFEASIBLE_REASONS = {
     "no_link_between_gpus": 32,
     "experts_not_divisible": 64,
     "pp_exceeds_layers": 128,
+    "time_out_of_range": 256,
 }
+LONGEST_S = 1e25
+"""Longest time of a deployment that runs: what is computed from it, and the ends of its interval,
+stay within the range of 32 bits. [s]"""
 SCHEDULERS = ("chunked", "prefill_first")
 """Order of work in a server: prompts share iterations with decode, or go before it."""
-OVERLOADS = {"clients_exceed_capacity": 1, "arrivals_exceed_capacity": 2}
-"""Reasons why requests wait for a slot of a server, as bits."""
+OVERLOADS = {
+    "clients_exceed_capacity": 1,
+    "arrivals_exceed_capacity": 2,
+    "time_out_of_range": 4,
+}
+"""Reasons why requests wait for a slot of a server, or have no time at all, as bits."""

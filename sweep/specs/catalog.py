@@ -135,6 +135,14 @@ class Catalog:
             return self._what_if(name)
         return load_named(HardwareSpec, self.path("hardware", name))
 
+    def all_hardware(self) -> list[HardwareSpec]:
+        """Every accelerator, by name.
+
+        Raises:
+            SpecError: One is malformed.
+        """
+        return [load_named(HardwareSpec, path) for path in self.paths("hardware").values()]
+
     def precision(self, name: str) -> PrecisionSpec:
         """A precision recipe by name or path; `checkpoint` stands for that of a model's own file.
 

@@ -1,0 +1,39 @@
+"""Arguments of the kernel for one deployment of a table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.decisions.deployments import Deployments, numbers
+from sweep.engines.calibration_file import Calibration
+from sweep.evaluation.single_cell import bare_cell
+from sweep.kernel.params import Point
+from sweep.models.read import read_model
+
+
+def point_of(
+    given: Deployments,
+    row: Mapping[str, Any],
+    load: Mapping[str, float],
+    calibration: Calibration | None,
+) -> Point | None:
+    """The cell of a deployment under a load; `None` if a specification is missing.
+
+    Args:
+        given: The deployments.
+        row: One of them.
+        load: Values of the axes of the load.
+        calibration: Their calibration; ideal rooflines if not given.
+    """
+    spec = given.specs.models.get(given.model)
+    hardware = given.specs.hardware.get(row["hardware"])
+    precision = given.specs.recipe(given.model, row["precision"])
+    if spec is None or hardware is None or precision is None:
+        return None
+    return bare_cell(
+        read_model(spec),
+        hardware,
+        precision,
+        {**numbers(row), **load, "isl": given.isl, "osl": given.osl},
+        calibration,
+        draft=given.draft_blocks,
+    )

@@ -1,0 +1,44 @@
+"""Settings of a server with in-flight batching."""
+
+import equinox as eqx
+
+from sweep.kernel.operators.cost import Scalar
+
+
+class Server(eqx.Module):
+    """Settings of a server with in-flight batching.
+
+    Defaults are those of TensorRT-LLM [1].
+
+    Attributes:
+        kv_cache_fraction: Share of the memory left by weights and activations that the KV cache
+            may take. [1]
+        gpu_memory_utilization: Share of the whole memory for weights, activations, KV cache and
+            what the engine keeps for itself, in place of that share [2]. [1]
+        mem_fraction_static: Share of the memory for weights and KV cache, of what the engine does
+            not keep for itself, in place of both [3]. [1]
+        kept_context: Share of the tokens behind a window or chunk that the cache keeps; that of the
+            factors if not given. [1]
+        reserved_osl: Share of a request's output tokens whose cache is reserved when
+            it is admitted: 1 if none is ever evicted, half if the cache is filled to the
+            average. [1]
+        max_batch_size: Sequences that one attention group takes into an iteration. [count]
+        max_num_tokens: Tokens that it takes into one. [count]
+        scheduler: Index in `terms.SCHEDULERS`: 0, also if not given, where prompts share
+            iterations with decode; 1 where iterations with prompts decode nothing.
+
+    References:
+        [1] NVIDIA, TensorRT-LLM documentation, "Tuning max batch size and max num tokens" and
+        "Useful runtime flags".
+        [2] vLLM documentation, "Conserving Memory", gpu_memory_utilization.
+        [3] SGLang documentation, "Server Arguments", mem_fraction_static.
+    """
+
+    kv_cache_fraction: Scalar = 0.9
+    gpu_memory_utilization: Scalar | None = None
+    mem_fraction_static: Scalar | None = None
+    kept_context: Scalar | None = None
+    reserved_osl: Scalar = 1.0
+    max_batch_size: Scalar = 2048.0
+    max_num_tokens: Scalar = 8192.0
+    scheduler: Scalar | None = None

@@ -1,0 +1,100 @@
+"""Digits that 32 bits keep: results in float32 are those in float64 to within 1e-5."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sweep
+from sweep.grid.grid import Grid
+from sweep.kernel.cycle import any_of, cycle, prefill_first_cycle
+from sweep.kernel.staggered import staggered_cycle
+
+LONG = [1, 128, 32_768, 10**6, 10**9]
+"""Lengths from the shortest to the longest. [count]"""
+
+
+def both(function: Callable[..., Any], *arrays: Any) -> list[Any]:
+    """The results for each of some numbers, in float32 and in float64."""
+    found = []
+    for dtype in (np.float32, np.float64):
+        with jax.enable_x64(dtype == np.float64):
+            result = jax.vmap(function)(*(jnp.asarray(array, dtype) for array in arrays))
+            found.append(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), result))
+    return found
+
+
+def test_the_share_of_any_request_keeps_its_digits() -> None:
+    # Of four requests of which each is in a tenth of the iterations, 1 − 0.9⁴ = 0.3439 have one.
+    assert float(any_of(4.0, jnp.asarray(0.1))) == pytest.approx(0.3439, rel=1e-6)
+    assert [float(any_of(n, jnp.asarray(1.0))) for n in (0.0, 3.0)] == [0, 1]
+    requests, share = map(np.ravel, np.meshgrid([0, 1, 2, 512], [1e-9, 1e-6, 1e-3, 0.5]))
+    near, exact = both(any_of, requests, share)
+    np.testing.assert_allclose(near, exact, rtol=1e-6)
+    # One request in a billionth of the iterations is in a billionth of them.
+    assert near[1] == pytest.approx(1e-9, rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [cycle, staggered_cycle, prefill_first_cycle])
+def test_cycles_of_long_requests_keep_their_digits(make: Callable[..., Any]) -> None:
+    residents, isl, osl = (a.ravel() for a in np.meshgrid([1, 2, 16, 512], LONG, LONG))
+    near, exact = both(lambda *sizes: make(*sizes, 8192.0), residents, isl, osl)
+    of = {field.name: getattr(exact, field.name) for field in dataclasses.fields(exact)}
+    # Iterations that are left when others are subtracted are as exact as all of them.
+    whole = {
+        **{name: of["stay"] + of["waited"] for name in ("waited", "interrupted", "undisturbed")},
+        "decoding_beside": residents,
+    }
+    for name, value in of.items():
+        error = np.abs(getattr(near, name) - value)
+        assert (error <= 1e-6 * whole.get(name, value) + 1e-30).all(), name
+    alone = residents == 1
+    for found in (near, exact):
+        # Nothing decodes beside the only request's prompt, and it waits for nobody.
+        assert (found.decoding_beside[alone] == 0).all()
+        assert (found.waited[alone] <= 1e-6 * found.stay[alone]).all()
+
+
+STATIC = ["ttft", "tpot", "e2e_latency", "output_throughput"]
+SERVED = [
+    *("inflight_iteration_latency", "inflight_ttft", "inflight_tpot", "inflight_queue_time"),
+    *("inflight_prefill_time", "inflight_request_latency", "inflight_output_throughput"),
+]
+LOADS: dict[str, dict[str, Any]] = {
+    "static": {"batch_size": [1, 8, 512], "variables": STATIC},
+    "server": {"concurrency": [1, 16, 512], "variables": SERVED},
+    "step": {"batch_size": [1, 512], "variables": ["decode_step_latency"]},
+}
+CASES = [
+    pytest.param(calibration, load, marks=[] if quick else [pytest.mark.campaign])
+    for calibration in ("vllm", "tensorrt-llm", "sglang", "vllm-rocm", None)
+    for load in LOADS
+    for quick in [(calibration, load) in (("vllm", "server"), ("tensorrt-llm", "static"))]
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("calibration", "load"), CASES)
+def test_float32_is_within_a_hundred_thousandth_in_calibrated_sweeps(
+    calibration: str | None, load: str
+) -> None:
+    lengths = {"context_len": LONG} if load == "step" else {"isl": LONG, "osl": [1, 2, 8192, 10**9]}
+    grid = Grid(
+        models=["deepseek-v3"],
+        hardware=["h100-sxm-80gb"],
+        precision=["fp8"],
+        tp=[1, 8],
+        **lengths,
+        **LOADS[load],
+    )
+    near, exact = (
+        sweep.run(grid, dtype=dtype, keep_infeasible=True, calibration=calibration)
+        for dtype in ("float32", "float64")
+    )
+    for name in exact.data_vars:
+        if exact[name].dtype.kind == "f":
+            np.testing.assert_allclose(near[name], exact[name], rtol=1e-5, err_msg=str(name))

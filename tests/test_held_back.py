@@ -1,0 +1,227 @@
+"""Prompts that a scheduler holds back, by hand and against a server simulated step by step."""
+
+import dataclasses
+from random import Random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from factories import model, point, shipped
+
+from calibration.fit.forward import Forward
+from calibration.fit.table import tabulate
+from calibration.measurements.inferencex import VARIATION, settings_of_run
+from calibration.measurements.measurement import Measurement
+from calibration.measurements.table import read_measurements
+from sweep.kernel.factors import FACTORS, IDEAL
+from sweep.kernel.held_back import HeldBack, held_back
+from sweep.kernel.inflight import Inflight
+from sweep.kernel.params import Point
+from sweep.kernel.spread import spread_cycle, spread_prefill_first_cycle
+
+
+def server(**settings: float) -> Point:
+    where = point(model("llama"), isl=100, osl=101, max_num_tokens=1000, concurrency=8)
+    return dataclasses.replace(where, **settings)
+
+
+def held(where: Point, clients: float = 8.0, osl: float = 101.0) -> HeldBack:
+    found = held_back(where, spread_cycle(clients, 100.0, osl, 1000.0, 1.0, 0.1), jnp.ones(()))
+    assert found is not None
+    return found
+
+
+# By hand.
+
+
+def test_a_prompt_is_not_held_back_unless_a_server_says_so() -> None:
+    assert held_back(server(), spread_cycle(8.0, 100.0, 101.0, 1e3, 1.0, 0.1), jnp.ones(())) is None
+    assert Inflight(server()).held_back == 0.0
+
+
+def test_the_first_prompt_waits_longest_and_those_that_come_meanwhile_half_as_long() -> None:
+    # 8 requests stay 101 iterations each: 0.08 start in each, 1.6 in 20.
+    found = held(server(batch_wait=20.0))
+    rate = 8 / 101
+    assert float(found.others) == pytest.approx(20 * rate, rel=0.01)
+    assert float(found.iterations) == pytest.approx(
+        20 * (1 + 10 * rate) / (1 + 20 * rate), rel=0.01
+    )
+
+
+def test_prompts_that_fill_an_iteration_end_the_wait() -> None:
+    # Ten prompts fill an iteration: nine others come in 9 · 101 / 64 = 14 iterations of 64 clients.
+    found = held(server(batch_wait=1000.0), 64.0)
+    assert float(found.others) == pytest.approx(9, rel=1e-5)
+    alone = held(server(batch_wait=1000.0, isl=1000.0))
+    assert float(alone.iterations) == 0.0
+
+
+def test_attention_groups_wait_until_each_has_a_prompt() -> None:
+    where = server(batch_wait=1000.0, dp_attention=4.0)
+    found = held_back(where, spread_cycle(8.0, 100.0, 101.0, 1e3, 1.0, 0.1), jnp.asarray(4.0))
+    assert found is not None
+    # Three more, one in each of the other groups: none for its own.
+    assert float(found.others) == pytest.approx(3 / 4, rel=1e-5)
+
+
+def test_half_of_the_steps_between_two_looks_are_waited_for() -> None:
+    assert float(held(server(poll_interval=31.0)).iterations) == 15.0
+    assert float(held(server(poll_interval=1.0)).iterations) == 0.0
+
+
+def test_looking_at_each_step_is_looking_always() -> None:
+    sizes = 64.0, 100.0, 101.0, 1000.0, 0.1
+    each, always = spread_prefill_first_cycle(*sizes, 1.0), spread_prefill_first_cycle(*sizes)
+    jax.tree.map(np.testing.assert_array_equal, each, always)
+    # Of 64 requests of 100 steps, 6.4 start in ten: one lump after ten steps, where any ended.
+    seldom = spread_prefill_first_cycle(*sizes, 10.0)
+    after = (1 - 0.99**640) / 10
+    assert float(seldom.lumps) == pytest.approx(after / (1 + after), rel=1e-5)
+    assert float(seldom.lump) == pytest.approx(0.64 * 100 / after, rel=1e-5)
+
+
+def test_a_prompt_held_back_is_late_by_its_wait_and_slows_no_token() -> None:
+    factors = dataclasses.replace(IDEAL, staggered=1.0)
+    plain, late = (
+        Inflight(server(factors=factors, **given)) for given in ({}, {"batch_wait": 4.0})
+    )
+    assert float(late.queue_time - plain.queue_time) == pytest.approx(float(late.held_back))
+    assert float(late.held_back) > 0
+    assert float(late.tpot) == pytest.approx(float(plain.tpot))
+    assert float(late.request_rate) < float(plain.request_rate)
+    longer = float(late.request_latency - plain.request_latency)
+    assert longer == pytest.approx(float(late.held_back), rel=1e-5)
+
+
+def test_tokens_that_are_sent_together_are_late_and_no_request_is_longer() -> None:
+    plain, late = Inflight(server()), Inflight(server(stream_interval=11.0))
+    assert float(late.ttft - plain.ttft) == pytest.approx(10 * float(plain.tpot), rel=1e-5)
+    assert float(late.tpot) == pytest.approx(float(plain.tpot) * (1 - 10 / 100), rel=1e-6)
+    ends = [float(each.ttft + 100 * each.tpot) for each in (plain, late)]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-6)
+    assert float(late.request_rate) == pytest.approx(float(plain.request_rate))
+    # An output shorter than the interval is sent when it ends.
+    short = Inflight(server(stream_interval=1000.0))
+    assert float(short.ttft) == pytest.approx(ends[0], rel=1e-6)
+    assert float(short.tpot) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("clients", "requests", "apart"),
+    [(64.0, None, True), (64.0, 1e9, True), (64.0, 640.0, False), (9.0, None, False)],
+)
+def test_many_clients_lose_step_in_a_long_run(clients, requests, apart) -> None:
+    factors = dataclasses.replace(IDEAL, staggered=1.0, prefill_first=1.0)
+    found = Inflight(server(factors=factors, concurrency=clients, num_requests=requests))
+    assert bool(found.apart) is apart
+    assert not bool(found.staggered)
+    keeps = Inflight(server(factors=dataclasses.replace(factors, staggered=0.0), concurrency=64.0))
+    assert keeps.apart is None
+
+
+# Against a simulation.
+
+
+def simulated(clients: int, steps: int, wait: int, enough: int, requests: int = 6000) -> float:
+    """Mean iterations that a prompt waits of a server that takes all in once one waited so long.
+
+    An iteration takes as long whatever is in it; lengths vary by a tenth.
+    """
+    random = Random(3)
+    ends = [random.randrange(steps) for _ in range(clients)]
+    waiting: list[int] = []
+    waits: list[int] = []
+    now = 0
+    while len(waits) < requests:
+        waiting += [now] * ends.count(now)
+        ends = [end for end in ends if end != now]
+        if waiting and (now - waiting[0] >= wait or len(waiting) >= enough):
+            waits += [now - came for came in waiting]
+            ends += [now + round(steps * random.uniform(0.9, 1.1)) for _ in waiting]
+            waiting = []
+        now += 1
+    return float(np.mean(waits[len(waits) // 4 :]))
+
+
+@pytest.mark.parametrize(("clients", "steps", "wait"), [(4, 900, 20), (16, 900, 20), (64, 900, 40)])
+def test_a_simulated_server_holds_prompts_back_as_long(clients, steps, wait) -> None:
+    where = server(batch_wait=float(wait), isl=1.0)
+    found = held(where, float(clients), steps + 1.0)
+    assert float(found.iterations) == pytest.approx(simulated(clients, steps, wait, 1000), rel=0.1)
+
+
+# Runs of InferenceX.
+
+
+def run(**changes: object) -> Measurement:
+    given = {
+        "engine": "tensorrt-llm",
+        "engine_version": "1.1.0",
+        "scenario": "inflight",
+        "model": "llama-3.1-70b",
+        "hardware": "b200-sxm",
+        "tp": 4,
+        "concurrency": 8,
+        "isl": 922,
+        "osl": 922,
+        "metric": "ttft",
+    }
+    return Measurement(**(given | changes))
+
+
+def test_lengths_of_four_fifths_to_the_whole_vary_by_a_fifteenth() -> None:
+    lengths = np.linspace(0.8, 1.0, 100_001)
+    assert pytest.approx(lengths.std() / lengths.mean(), rel=1e-4) == VARIATION
+
+
+@pytest.mark.parametrize(
+    ("changes", "column", "value"),
+    [
+        ({}, "batch_wait", 20),
+        ({}, "num_requests", 80),
+        ({"tp": 8}, "batch_wait", None),
+        ({"osl": 7373}, "batch_wait", None),
+        ({"model": "gpt-oss-120b", "dp_attention": 2}, "batch_wait", 50),
+        ({"model": "gpt-oss-120b"}, "kv_cache_fraction", 0.85),
+        ({"model": "deepseek-r1", "hardware": "h200-sxm-141gb"}, "kv_cache_fraction", 0.75),
+        ({"model": "deepseek-r1", "weight_dtype": "fp8", "concurrency": 64}, "batch_wait", 40),
+        ({"model": "deepseek-r1", "dp_attention": 8, "tp": 1}, "batch_wait", 60),
+        ({"engine": "sglang", "model": "deepseek-r1"}, "poll_interval", 10),
+        ({"engine": "sglang", "model": "deepseek-r1", "concurrency": 16}, "poll_interval", 30),
+        ({"engine": "sglang", "model": "deepseek-r1"}, "isl_cv", 0.0642),
+        ({"engine": "sglang", "hardware": "h200-sxm-141gb"}, "poll_interval", None),
+        ({"engine": "sglang", "weight_dtype": "nvfp4"}, "stream_interval", 10),
+        ({"engine": "sglang", "weight_dtype": "fp8", "id": "2026_03"}, "stream_interval", 30),
+        ({"engine": "vllm"}, "poll_interval", None),
+    ],
+)
+def test_scripts_state_what_rows_leave_open(changes, column, value) -> None:
+    assert settings_of_run(run(**changes)).get(column) == value
+
+
+def test_a_row_of_the_benchmark_is_read_with_the_settings_of_its_run(tmp_path) -> None:
+    columns = (
+        "engine,engine_version,scenario,model,hardware,tp,concurrency,isl,osl,metric,value,note"
+    )
+    line = "tensorrt-llm,1.1.0,inflight,llama-3.1-70b,b200-sxm,4,8,922,922,ttft,0.2,"
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{columns},num_requests\n{line}inferencex,40\n{line}mine,\n", "utf-8")
+    of_it, other = read_measurements(path)
+    assert (of_it.batch_wait, of_it.num_requests) == (20, 40)
+    assert (other.batch_wait, other.num_requests, other.isl_cv) == (None, None, None)
+
+
+@pytest.mark.slow
+def test_rows_that_state_no_particulars_are_as_if_no_row_did() -> None:
+    values = np.asarray([[getattr(IDEAL, name) for name in FACTORS]] * 3, float)
+
+    def predicted(rows: list[Measurement]) -> np.ndarray:
+        given = tabulate(rows, shipped())
+        assert len(given.groups) == 1
+        return Forward(given.groups, FACTORS, slopes=False).log_figures(values[: len(rows)])[0]
+
+    late, plain, varied = predicted([run(batch_wait=20), run(), run(isl_cv=0.1, osl_cv=0.1)])
+    assert late > plain != varied
+    assert predicted([run()])[0] == pytest.approx(plain, rel=1e-9)

@@ -1,0 +1,134 @@
+"""Errors of the server's closed form against its simulations, over more than 500 random servers."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import pytest
+import test_disaggregated as pools
+import test_lengths as lengths
+import test_load as load
+import test_speculation as drafts
+from factories import point, shipped, shipped_model
+from server_simulation import settings, spread
+
+from sweep.kernel.params import Point
+
+Errors = dict[str, list[float]]
+"""Relative errors by quantity, one for each server."""
+
+BARS = {
+    "clients": {"rate": (0.01, 0.01), "ttft": (0.05, 0.1)},
+    "clients, varied lengths": {"request_rate": (0.01, 0.05), "ttft": (0.05, 0.1)},
+    "Poisson arrivals": {"mean": (0.15, None), "p99": (0.25, None)},
+    "burstiness 0.5": {"mean": (0.15, None), "p99": (0.25, None)},
+    "burstiness 0.25": {"mean": (0.15, None), "p99": (0.25, None)},
+    "runs": {"mean": (0.05, None), "p99": (0.05, None)},
+    "hits and drafts": {"rate": (0.01, 0.01)},
+    "pools": {"rate": (0.03, 0.03), "ttft": (0.03, 0.03), "tpot": (0.03, 0.03)},
+}
+"""Largest median and 90th percentile of the errors; `None` for no bar."""
+
+
+def collected(errors: Iterator[dict[str, float]]) -> Errors:
+    """Errors of all servers by quantity."""
+    found: Errors = {}
+    for each in errors:
+        for name, value in each.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def of_arrivals(count: int, seed: int, shape: float | None) -> Iterator[dict[str, float]]:
+    for place, each in enumerate(settings(count, seed)):
+        yield load.open_errors(each, seed + place, shape, 4000)
+
+
+def of_runs(count: int, seed: int) -> Iterator[dict[str, float]]:
+    random = np.random.default_rng(seed)
+    for each in settings(count, seed):
+        waves, clients = random.choice([1, 1.5, 2, 3.3, 6]), random.uniform(0, 2)
+        yield load.run_errors(each, float(waves), None if clients < 1 else clients)
+
+
+def with_drafts(random: np.random.Generator, residents: int) -> Point:
+    """A random server of one model whose requests hit the cache and draft."""
+    return point(
+        shipped_model("llama-3.1-8b"),
+        shipped().hardware("h200-sxm-141gb"),
+        shipped().precision("fp8"),
+        isl=int(2 ** random.uniform(6, 12)),
+        osl=int(random.integers(60, 300)),
+        max_num_tokens=int(random.choice([2048, 4096, 8192])),
+        concurrency=residents,
+        prefix_hit_rate=float(random.choice([0.0, 0.5, 0.9])),
+        draft_tokens=int(random.integers(1, 6)),
+        acceptance_rate=float(random.uniform(0.4, 1)),
+    )
+
+
+def of_drafts(count: int, seed: int) -> Iterator[dict[str, float]]:
+    random = np.random.default_rng(seed)
+    for place in range(count):
+        residents = int(2 ** random.uniform(0, 7))
+        where = with_drafts(random, residents)
+        short, long = (
+            n / drafts.simulated_rate(where, n, residents, place)
+            for n in (4 * residents, 12 * residents)
+        )
+        steady = 8 * residents / (long - short)
+        yield {"rate": float(drafts._rate(where)) / steady - 1}
+
+
+def of_pools(count: int, seed: int) -> Iterator[dict[str, float]]:
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        osl = int(random.integers(100, 200))
+        costs = random.uniform((0.005, 0.002, 0.008), (0.05, 0.05, 0.02))
+        share = random.uniform(0.3, 0.95)
+        pair = pools.at_a_share(share, *costs, 10 ** random.uniform(-5, -3), osl)
+        requests = min(int(10 * pair.decodes * pair.held) + 200, 2000)
+        rate, ttft, tpot = pools.simulate(pair, osl, requests)
+        yield {
+            "rate": pair.rate / rate - 1,
+            "ttft": pair.ttft / ttft - 1,
+            "tpot": pair.tpot / tpot - 1,
+        }
+
+
+def of_clients(count: int, seed: int) -> Iterator[dict[str, float]]:
+    return (load.closed_errors(each) for each in settings(count, seed))
+
+
+def of_lengths(count: int, seed: int) -> Iterator[dict[str, float]]:
+    for place, each in enumerate(settings(count, seed)):
+        yield lengths.closed_errors(each, lengths.VARIATIONS[place % 4], place)
+
+
+KINDS = {
+    "pools": lambda: of_pools(80, 31),
+    "runs": lambda: of_runs(90, 32),
+    "clients": lambda: of_clients(130, 33),
+    "hits and drafts": lambda: of_drafts(60, 34),
+    "clients, varied lengths": lambda: of_lengths(40, 35),
+    "Poisson arrivals": lambda: of_arrivals(60, 36, None),
+    "burstiness 0.5": lambda: of_arrivals(30, 37, 0.5),
+    "burstiness 0.25": lambda: of_arrivals(30, 38, 0.25),
+}
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_of_a_kind_of_load(kind: str, capsys) -> None:
+    """520 servers in all; prints the median and the 90th percentile of each error."""
+    with jax.enable_x64(True):
+        errors = collected(KINDS[kind]())
+    with capsys.disabled():
+        for name, values in errors.items():
+            median, tail = spread(values)
+            row = f"{kind}, {name}: {len(values)} servers"
+            print(f"\n{row}, median {100 * median:.2f} %, p90 {100 * tail:.2f} %", end="")
+    for name, (median, tail) in BARS[kind].items():
+        found = spread(errors[name])
+        assert found[0] <= median, name
+        assert tail is None or found[1] <= tail, name
