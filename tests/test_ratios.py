@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from calibration.fit.solver import NOISE, Fit, _Problem
+from calibration.fit.noise import NOISE, Data
+from calibration.fit.solver import Fit, _Problem
 from calibration.fit.table import Table
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.quoted_errors import quoted_errors
@@ -166,9 +167,9 @@ def test_errors_of_a_left_out_group_do_not_depend_on_where_the_search_ended() ->
         values=lambda vector: np.tile(np.exp(vector), (count, 1)),
         slopes=lambda values, by_factor: csr_array(values * by_factor),
     )
-    problem = _Problem(
-        cast("Any", Linear()), cast("Any", layout), measured, np.arange(count), np.ones(count)
-    )
+    everything = np.arange(count)
+    data = Data(everything, measured, np.ones(count), np.full(count, NOISE), {})
+    problem = _Problem(cast("Any", Linear()), cast("Any", layout), measured, data, min)
     known = labels == "g"
     wanted = (matrix @ least(np.flatnonzero(~known)) - measured)[known]
     for distance in (0.0, 1e-3):
