@@ -25,7 +25,7 @@ from calibration.validation.half_widths import by_scenario, left_out_errors
 from calibration.validation.held_out import summary
 from calibration.validation.intervals import interval_parts
 from calibration.validation.quoted_errors import LEFT_OUT, quoted_errors
-from calibration.validation.ratios import ratio_shares
+from calibration.validation.ratios import RatioErrors, ratio_errors
 from sweep.engines.calibration_file import Calibration, Figure
 from sweep.engines.traits import Traits
 from sweep.engines.versions import version_of
@@ -107,7 +107,10 @@ def of_each_engine(result: FitResult) -> list[Calibration]:
     for engine in np.unique(engines).tolist():
         places = np.flatnonzero(engines == engine)
         own = _as_calibration(result.table, result.fit, result.left_out, engine, None, 0, places)
-        own = own.model_copy(update={"ratios": own.ratios or result.calibration.ratios})
+        if not own.ratios:
+            joint = result.calibration
+            shares = {"ratios": joint.ratios, "ratio_spreads": joint.ratio_spreads}
+            own = own.model_copy(update=shares)
         found.append(_without_others(own, [result.table.traits[place] for place in places]))
     return found
 
@@ -190,8 +193,10 @@ def _as_calibration(
     parts = interval_parts(table, fit, left_out, places, start_from)
     without = {label: left_out_errors(fit, table.labels(label)) for label in LEFT_OUT}
     usual = multiples(parts["spreads"], groups_of(table))
-    ratios = dict(start_from.ratios) if start_from else {}
-    ratios = ratios or ratio_shares(table, fit, left_out, parts["halfwidths"], usual, places)
+    if start_from and start_from.ratios:
+        ratios = RatioErrors(start_from.ratios, start_from.ratio_spreads)
+    else:
+        ratios = ratio_errors(table, fit, left_out, parts["halfwidths"], usual, places)
     traits = [table.traits[place] for place in places]
     figures = set(table.kinds[places].tolist())
     return Calibration(
@@ -229,7 +234,8 @@ def _as_calibration(
         factors=factors,
         deviations=deviations,
         settings=settings_of(traits, engine, start_from),
-        ratios=ratios,
+        ratios=ratios.shares,
+        ratio_spreads=ratios.spreads,
         **parts,
     )
 

@@ -108,6 +108,11 @@ def as_text(calibration: Calibration) -> str:
     if data.get("ratios"):
         heading = "# Shares of a half-width that remain in the ratio of two accelerators."
         lines += ["", heading, f"ratios: {_flow(data['ratios'])}"]
+    if data.get("ratio_spreads"):
+        heading = (
+            "# Width of the usual part of ratios with an accelerator, relative to the default."
+        )
+        lines += ["", heading, f"ratio_spreads: {_flow(data['ratio_spreads'])}"]
     return "\n".join([*lines, ""])
 
 

@@ -84,6 +84,11 @@ LARGE_3: dict[str, Any] = {
         ("mistralai/Mistral-Small-24B-Instruct-2501", "mistral-small-24b"),
         ("openai/gpt-oss-120b", "gpt-oss-120b"),
         ("CohereLabs/c4ai-command-r7b-12-2024", "command-r7b"),
+        ("Llama 3.1 8B", "llama-3.1-8b"),
+        ("llama3-8b", "llama-3-8b"),
+        ("LLaMA2-70B", "llama-2-70b"),
+        ("Mixtral 8x7B", "mixtral-8x7b"),
+        ("GPT-OSS 120B", "gpt-oss-120b"),
     ],
 )
 def test_identifiers_find_the_shipped_model(identifier: str, name: str) -> None:
@@ -101,6 +106,7 @@ def test_identifiers_find_the_shipped_model(identifier: str, name: str) -> None:
         ("unsloth/Qwen3-8B-bnb-4bit", "w4a16"),
         ("RedHatAI/Qwen3-8B-quantized.w8a8", "int8"),
         ("RedHatAI/Qwen3-8B-FP8-dynamic", "fp8"),
+        ("Qwen3 8B AWQ", "w4a16"),
     ],
 )
 def test_a_quantised_version_is_not_the_unquantised_model(identifier: str, recipe: str) -> None:
@@ -114,6 +120,11 @@ def test_a_quantised_version_is_not_the_unquantised_model(identifier: str, recip
     [
         ("qwen3-9b", "did you mean 'qwen3-8b' or 'qwen3-4b'"),
         ("Qwen/Qwen3-9B", "did you mean 'qwen3-8b'"),
+        ("Mistral-Small-3.2", "did you mean 'mistral-small-24b'"),
+        ("llama-70b", "did you mean 'llama-2-70b' or 'llama-3-70b' or 'llama-3.1-70b'"),
+        ("llama-405b", "did you mean 'llama-3.1-405b'?"),
+        ("llama3.1:8b", "did you mean 'llama-3.1-8b'"),
+        ("qwen", "'qwen2-7b'"),
         ("x/y", "see 'llm-sweep list models'"),
         ("\0", "unknown model"),
         ("a" * 5000, "unknown model"),

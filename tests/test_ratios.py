@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from calibration.fit.solver import Fit
+from calibration.fit.noise import NOISE, Data
+from calibration.fit.solver import Fit, _Problem
 from calibration.fit.table import Table
+from calibration.validation.half_widths import left_out_errors
 from calibration.validation.quoted_errors import quoted_errors
 from calibration.validation.ranged import most_gpus
-from calibration.validation.ratios import pairs, ratio_shares
+from calibration.validation.ratios import RatioErrors, pair_spreads, pairs, ratio_errors
 
 
 def row(hardware: str, model: str = "m", **more: Any) -> SimpleNamespace:
@@ -74,7 +76,7 @@ def test_errors_of_a_model_cancel_and_those_of_an_accelerator_remain() -> None:
     widths = {"inflight": {"seen": 0.34, "unseen_hardware": 0.5, "unseen_model": 0.5}}
     places = np.arange(len(rows))
     ones = np.ones(len(rows))
-    found = ratio_shares(table(rows), fit_of(errors), errors, widths, ones, places)
+    found = ratio_errors(table(rows), fit_of(errors), errors, widths, ones, places).shares
     # A difference of two own errors is normal with √2·0.05, and 90 % are within 1.645 of it.
     assert found["seen"] == pytest.approx(1.645 * 0.05 / 0.34, rel=0.1)
     assert found["unseen_model"] == pytest.approx(0.0, abs=0.05)
@@ -85,7 +87,95 @@ def test_errors_of_a_model_cancel_and_those_of_an_accelerator_remain() -> None:
 def test_few_pairs_say_nothing() -> None:
     rows = [row("a"), row("b")]
     places, errors = np.arange(2), np.zeros(2)
-    assert ratio_shares(table(rows), fit_of(errors), errors, {}, errors, places) == {}
+    assert ratio_errors(table(rows), fit_of(errors), errors, {}, errors, places) == RatioErrors()
+
+
+def test_an_accelerator_whose_ratios_err_more_has_wider_ones_and_each_is_covered() -> None:
+    rng, count = np.random.default_rng(1), 600
+    sizes = {"a": 0.05, "b": 0.05, "c": 0.2}
+    own = np.stack([rng.normal(0, size, count) for size in sizes.values()])
+    machines = np.repeat(list(sizes), count)
+    numbers = np.arange(count)
+    chosen = [(0, 1), (0, 2), (1, 2)]
+    first, second = (
+        np.concatenate([pair[side] * count + numbers for pair in chosen]) for side in (0, 1)
+    )
+    errors, widths = own.ravel(), np.full(3 * count, 0.1)
+    differences = np.abs(errors[first] - errors[second])
+    found = pair_spreads(machines, (first, second), widths, differences)
+    assert found["c"] / found["a"] == pytest.approx(4, rel=0.3)
+    assert found["c"] / found["b"] == pytest.approx(4, rel=0.3)
+    spread = np.asarray([found[name] for name in machines]) * widths
+    within = differences / np.hypot(spread[first], spread[second])
+    share = np.quantile(within, 0.9)
+    for name in sizes:
+        of_name = (machines[first] == name) | (machines[second] == name)
+        assert 0.85 <= np.mean(within[of_name] <= share) <= 0.95
+
+
+def test_an_accelerator_of_few_pairs_keeps_the_usual_width() -> None:
+    machines = np.repeat(["a", "b", "c"], 100)
+    first, second = np.append(np.arange(100), 0), np.append(np.arange(100, 200), 200)
+    differences = np.append(np.full(100, 0.1), 1.0)
+    found = pair_spreads(machines, (first, second), np.full(300, 0.1), differences)
+    assert 1 < found["c"] < 1.3
+
+
+def test_spreads_and_shares_do_not_depend_on_the_order_of_rows() -> None:
+    rng, count = np.random.default_rng(2), 150
+    rows = [row(name, model=f"m{n}") for n in range(count) for name in ("a", "b", "c")]
+    errors = rng.normal(0, 0.1, len(rows))
+    widths = {"inflight": {"seen": 0.3, "unseen_hardware": 0.5, "unseen_model": 0.5}}
+    order = rng.permutation(len(rows))
+    one, other = (
+        ratio_errors(
+            table([rows[k] for k in places]),
+            fit_of(errors[places]),
+            errors[places],
+            widths,
+            np.ones(len(rows)),
+            np.arange(len(rows)),
+        )
+        for places in (np.arange(len(rows)), order)
+    )
+    assert one.shares == pytest.approx(other.shares, abs=2e-3)
+    assert one.spreads == pytest.approx(other.spreads, abs=2e-3)
+
+
+def test_errors_of_a_left_out_group_do_not_depend_on_where_the_search_ended() -> None:
+    """A linear model in which one parameter is of group `g` alone, against a fit without it."""
+    rng, count = np.random.default_rng(3), 60
+    labels = np.where(np.arange(count) < 20, "g", "others")
+    matrix = np.column_stack([np.ones(count), rng.normal(size=count), labels == "g"])
+    widths = np.asarray([1.0, 1.0, 10.0])
+    truth = np.asarray([0.2, -0.1, 0.5])
+    measured = matrix @ truth + rng.normal(0, 1e-4, count)
+
+    def least(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        own = matrix[rows] / NOISE
+        normal = own.T @ own + np.diag(widths**-2)
+        return np.asarray(np.linalg.solve(normal, own.T @ measured[rows] / NOISE))
+
+    class Linear:
+        def log_figures(self, values: np.ndarray[Any, Any]) -> Any:
+            return (matrix * np.log(values)).sum(axis=1), matrix / values
+
+    layout = SimpleNamespace(
+        free=np.ones(3, bool),
+        centres=np.zeros(3),
+        widths=widths,
+        values=lambda vector: np.tile(np.exp(vector), (count, 1)),
+        slopes=lambda values, by_factor: csr_array(values * by_factor),
+    )
+    everything = np.arange(count)
+    data = Data(everything, measured, np.ones(count), np.full(count, NOISE), {})
+    problem = _Problem(cast("Any", Linear()), cast("Any", layout), measured, data, min)
+    known = labels == "g"
+    wanted = (matrix @ least(np.flatnonzero(~known)) - measured)[known]
+    for distance in (0.0, 1e-3):
+        fit = problem.fit_at(least(np.arange(count)) + distance, costs=(), evaluations=1)
+        found = left_out_errors(fit, np.where(known, "g", ""))
+        np.testing.assert_allclose(found[known], wanted, atol=0.01)
 
 
 def test_quoted_errors_by_hand() -> None:

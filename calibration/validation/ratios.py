@@ -7,6 +7,7 @@ configuration, its accelerator or its model had been left out of the fit.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from calibration.fit.parameters import Array
 from calibration.fit.solver import Fit
 from calibration.fit.table import Table
+from calibration.validation.group_spreads import CAP, HELD, ROUNDS
 from calibration.validation.half_widths import left_out_errors
 from sweep.engines.prediction_interval import INTERVAL
 
@@ -24,15 +26,28 @@ Pairs = tuple[Array, Array]
 """Indices of the first and of the second row of each pair."""
 
 
-def ratio_shares(
+@dataclass(frozen=True)
+class RatioErrors:
+    """Shares of half-widths that remain in ratios.
+
+    Attributes:
+        shares: Of the usual half-width, and of what a new accelerator or model adds to it. [1]
+        spreads: Width of the usual part of each accelerator, relative to the default. [1]
+    """
+
+    shares: dict[str, float] = field(default_factory=dict)
+    spreads: dict[str, float] = field(default_factory=dict)
+
+
+def ratio_errors(
     table: Table,
     fit: Fit,
     left_out: Array,
     halfwidths: Mapping[str, Mapping[str, float]],
     spread: Array,
     places: Array,
-) -> dict[str, float]:
-    """Shares of the usual half-width, and of what a new accelerator or model adds to it. [1]
+) -> RatioErrors:
+    """Shares of half-widths that remain in ratios, by what is new, and their spread.
 
     A share is the smallest with which the interval of the ratio contains 90 % of the pairs. Parts
     add up in squares. Empty for too few pairs.
@@ -47,7 +62,7 @@ def ratio_shares(
     """
     first, second = pairs(table, fit.predicted, places)
     if len(first) < FEWEST_PAIRS:
-        return {}
+        return RatioErrors()
     both = np.concatenate([first, second]), np.concatenate([second, first])
     scenarios = [row.scenario for row in table.rows]
 
@@ -60,18 +75,54 @@ def ratio_shares(
         added: Array = np.sqrt(np.maximum(wide**2 - seen**2, 0.0))
         return added
 
-    usual = np.hypot(*(widths("seen")[rows] for rows in both))
-    found = {"seen": _quantile(np.abs(left_out[both[0]] - left_out[both[1]]) / usual)}
+    machines = table.labels("hardware")
+    differences = np.abs(left_out[first] - left_out[second])
+    spreads = pair_spreads(machines, (first, second), widths("seen"), differences)
+    own = widths("seen") * np.asarray([spreads.get(str(name), 1.0) for name in machines])
+    usual = np.hypot(*(own[rows] for rows in both))
+    found = {"seen": _quantile(np.tile(differences, 2) / usual)}
     for what, label in (("unseen_hardware", "hardware"), ("unseen_model", "model")):
         errors, added = left_out_errors(fit, table.labels(label)), widths(what)
-        # Of two accelerators one is new, a model is new to both.
+        # Of two accelerators one is new, without a spread of its own; a model is new to both.
         other, alone = (left_out, True) if label == "hardware" else (errors, False)
         parts = added[both[0]] if alone else np.hypot(added[both[0]], added[both[1]])
-        differences = errors[both[0]] - other[both[1]]
-        beyond = np.sqrt(np.maximum(differences**2 - (found["seen"] * usual) ** 2, 0.0))
+        within = np.hypot(widths("seen")[both[0]], own[both[1]]) if alone else usual
+        beyond = np.sqrt(
+            np.maximum((errors[both[0]] - other[both[1]]) ** 2 - (found["seen"] * within) ** 2, 0.0)
+        )
         some = parts > 0
         found[what] = _quantile(beyond[some] / parts[some])
-    return {what: round(share, 3) for what, share in found.items()}
+    return RatioErrors({what: round(share, 3) for what, share in found.items()}, spreads)
+
+
+def pair_spreads(
+    machines: Array, pair: Pairs, widths: Array, differences: Array
+) -> dict[str, float]:
+    """Width of ratios with each accelerator relative to the default, as `spreads` for single runs.
+
+    Each accelerator is updated in turn until the mean difference of its pairs is what its own width
+    and those of the others demand. Accelerators of few pairs remain near 1.
+
+    Args:
+        machines: Accelerator of each row.
+        pair: Rows of each pair.
+        widths: Usual half-width of each row. [1]
+        differences: Size of the logarithmic error of the ratio of each pair. [1]
+    """
+    names, codes = np.unique(machines[np.concatenate(pair)], return_inverse=True)
+    first, second = np.split(codes, 2)
+    found = np.ones(len(names))
+    own = [widths[rows] for rows in pair]
+    known = np.isfinite(differences) & np.isfinite(own[0]) & np.isfinite(own[1])
+    usual = np.mean(differences[known] / np.hypot(own[0][known], own[1][known]))
+    for _ in range(ROUNDS if usual > 0 else 0):
+        for code in range(len(names)):
+            here = known & ((first == code) | (second == code))
+            expected = np.hypot(found[first] * own[0], found[second] * own[1])[here] * usual
+            excess = np.minimum(differences[here] / expected, CAP)
+            # The pairs that are added ask for a width of 1.
+            found[code] *= (excess.sum() + HELD / found[code]) / (here.sum() + HELD)
+    return {str(name): round(float(v), 3) for name, v in zip(names, found, strict=True)}
 
 
 def _quantile(sizes: Array) -> float:

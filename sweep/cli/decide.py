@@ -132,24 +132,19 @@ def explain(
     )
     leave_out_dask()
     from sweep.decisions import explain_text
-    from sweep.decisions.deployment_sweep import memory_share
-    from sweep.decisions.explain import explain, is_server
+    from sweep.decisions.explain import explain, grid_of_cell
     from sweep.engines.calibration_file import load_calibration
-    from sweep.grid.grid import Grid
     from sweep.runs.jit_cache import use_compilation_cache
 
-    axes: dict[str, Any] = {axis: [value] for axis, value in numbers.items() if value is not None}
-    axes |= asked
-    names: dict[str, Any] = {"models": [model], "hardware": [hardware]}
-    if draft_model is not None:
-        names["draft_model"] = draft_model
-    if precision is not None:
-        names["precision"] = [precision]
-    # Limits are of the highest rate.
-    grid = Grid(**names, **axes, variables=["max_request_rate"])
     factors = load_calibration(calibration)
-    if is_server(grid):
-        grid = grid.model_copy(update=memory_share(factors))
+    grid = grid_of_cell(
+        model,
+        hardware,
+        {**numbers, **asked},
+        precision=precision,
+        draft_model=draft_model,
+        calibration=factors,
+    )
     use_compilation_cache()
     found = explain(grid, catalog=catalog_of(context, configs), calibration=factors)
     if output is not None:
@@ -297,27 +292,20 @@ def compare(
     if bool(hardware) == (between is not None) or len(hardware) not in (0, 2):
         raise click.UsageError("give two accelerators by --hardware A,B, or --between AXIS=A,B")
     along, pair = ("hardware", hardware) if between is None else parse_pair(between)
-    from sweep.decisions.compare import compare as compare_pair
-    from sweep.decisions.compare import methods_in
-    from sweep.decisions.specs_by_name import model_in, value_in
+    from sweep.decisions.compare import compare_each
     from sweep.queries.select import subset
     from sweep.runs.open_results import open_results
-    from sweep.specs.catalog import current_catalog
 
     check_picture(output, force=force)
     with open_results(file) as results:
-        dataset = subset(results, select=select)
-        pair = value_in(dataset, along, pair[0]), value_in(dataset, along, pair[1])
-        methods = methods_in(dataset, variable)
-        present = dataset["model"].values.tolist()
-        wanted = [model_in(present, name, current_catalog()) for name in models] or present
-        comparisons = [
-            [
-                compare_pair(dataset, pair, model=m, variable=v, chosen=chosen, along=along)
-                for v in methods
-            ]
-            for m in wanted
-        ]
+        comparisons = compare_each(
+            subset(results, select=select),
+            (pair[0], pair[1]),
+            models=models,
+            variable=variable,
+            chosen=chosen,
+            along=along,
+        )
     if output is not None:
         from sweep.decisions.figures.comparison import comparison_figure
         from sweep.decisions.figures.style import save_figure

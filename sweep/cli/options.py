@@ -23,9 +23,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 PROGRAM = "llm-sweep"
 BOUNDS = "ideal"
 """Default calibration of questions about the hardware: `plan`, `run` and `explain` give bounds."""
-PREDICTIONS = "tensorrt-llm"
-"""Default calibration of questions about a choice: bounds would favour in `recommend` the hardware
-that software uses worst."""
 PATH = click.Path(path_type=Path)
 COUNT, POSITIVE = Count(), Quantity()
 MODEL, HARDWARE = Name("models"), Name("hardware")

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,6 @@ from sweep.cli.options import (
     PATH,
     POSITIVE,
     PRECISION,
-    PREDICTIONS,
     calibration_option,
     catalog_of,
     check_picture,
@@ -30,15 +29,19 @@ from sweep.cli.options import (
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Pairs
 from sweep.cli.requests import request_axes, request_options
+from sweep.specs.shipped import PREDICTIONS
+
+if TYPE_CHECKING:
+    from sweep.decisions.choice import Choice
+    from sweep.decisions.recommend import Recommendation
+    from sweep.engines.calibration_file import Calibration
+    from sweep.specs.catalog import Catalog
 
 DRAFTS_OPTION = listed(
     "--draft-tokens",
     Count(0),
     "Numbers of drafted tokens to consider; 0 for no speculative decoding.",
 )
-_SMALL_CHUNKS: dict[str, list[float]] = {"max_num_tokens": [512, 1024, 2048, 4096, 8192]}
-"""Tokens of an iteration that one pool may choose when pools of their own are its rival: small
-chunks of prompts disturb decoding less. [count]"""
 MANIFESTS = ("kubernetes", "dynamo")
 """Kinds of manifests of two pools."""
 
@@ -127,7 +130,8 @@ MANIFESTS = ("kubernetes", "dynamo")
 )
 @calibration_option(
     None,
-    text=f"Calibration: ideal for bounds, a shipped one, or a file. Default: {PREDICTIONS}.",
+    text="Calibration: ideal for bounds, a shipped one, or a file. Default: "
+    f"{PREDICTIONS}, and for accelerators on which it does not run that of another engine.",
 )
 @click.option(
     "--from",
@@ -215,9 +219,14 @@ def recommend(
     The command sweeps servers with in-flight batching, or reads a result given by --from. With
     --request-rate requests arrive at random times and go to one of the replicas each; the answer
     is the fewest replicas that keep within the limits, and what requests wait at them.
-    Predictions are for TensorRT-LLM unless --calibration names another calibration.
+    Predictions are for TensorRT-LLM unless --calibration names another calibration; accelerators
+    on which it does not run are then predicted by the calibration of an engine that does.
     """
     check_picture(output, force=force)
+    if output is not None and (disaggregated or emit is not None):
+        raise click.UsageError(
+            "-o draws the ranking of single servers; leave it out with --emit and --disaggregated"
+        )
     if emit is not None and as_json:
         raise click.UsageError("--emit prints a script, not JSON; leave --json out")
     if transfer_bandwidth is not None and not disaggregated:
@@ -269,100 +278,56 @@ def recommend(
         )
     if source is None:
         leave_out_dask()
-    from sweep.decisions import recommend_notes, recommend_text
-    from sweep.decisions.arrivals import with_waits
-    from sweep.decisions.deployment_sweep import sweep_deployments
-    from sweep.decisions.deployment_table import read_deployments
+    from sweep.decisions.choice import Choice, calibrations_of
     from sweep.decisions.deployments import Offer
-    from sweep.decisions.prices import by_entry, parse_prices, read_prices
-    from sweep.decisions.recommend import Demand, Limits, check_prices
-    from sweep.decisions.recommend import recommend as recommend_from
-    from sweep.decisions.throughput_elasticities import throughput_elasticities
+    from sweep.decisions.prices import parse_prices, read_prices
+    from sweep.decisions.recommend import Demand, Limits
     from sweep.engines.calibration_file import load_calibration
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.open_results import open_results
 
     use_compilation_cache()
     catalog = catalog_of(context, configs)
-    given = by_entry(parse_prices(price), list(catalog.paths("hardware")))
-    known = ({} if prices is None else read_prices(prices)) | given
-    offer = Offer(hardware, precision, tp, pp, dp_attention)
-    demand = Demand(
-        Limits(**limits), by, concurrency, requests_per_s, replicas, request_rate, burstiness
+    choice = Choice(
+        model,
+        isl,
+        osl,
+        Offer(hardware, precision, tp, pp, dp_attention),
+        Demand(
+            Limits(**limits), by, concurrency, requests_per_s, replicas, request_rate, burstiness
+        ),
+        prices=parse_prices(price),
+        price_list={} if prices is None else read_prices(prices),
+        requests_axes=asked,
+        draft_model=draft_model,
+        every_layout=every_layout,
     )
+    if disaggregated:
+        factors = load_calibration(calibration or PREDICTIONS)
+        pools = _Pools(choice, catalog, factors, transfer_bandwidth)
+        return pools.emit(emit) if emit is not None else pools.show(top, as_json=as_json)
     if source is not None:
         with open_results(source) as dataset:
-            deployments = read_deployments(
-                dataset,
-                offer,
-                catalog=catalog,
-                model=model,
-                isl=isl,
-                osl=osl,
-                concurrency=concurrency,
-                replicas=replicas,
-            )
+            found = choice.from_results(dataset, catalog)
     else:
-        deployments = sweep_deployments(
-            str(model),
-            offer,
-            isl=int(isl or 0),
-            osl=int(osl or 0),
-            concurrency=concurrency,
-            catalog=catalog,
-            calibration=load_calibration(calibration or PREDICTIONS),
-            requests_axes=asked | (_SMALL_CHUNKS if disaggregated else {}),
-            draft_model=draft_model,
-            replicas=replicas,
-            limits=demand.limits,
-            burstiness=demand.shape,
-        )
-    check_prices(given, deployments)
-    found = with_waits(recommend_from(deployments, demand, prices=known, every_layout=every_layout))
-    if emit is not None and not disaggregated:
+        found = choice.by_sweep(catalog, *calibrations_of(calibration))
+    if emit is not None:
         return _emit(found, emit)
-    if disaggregated:
-        from sweep.decisions import disaggregated_text
-        from sweep.decisions.disaggregated import pairs
-        from sweep.decisions.disaggregated_sweep import sweep_instances
-
-        pools = sweep_instances(
-            str(model),
-            offer,
-            isl=int(isl or 0),
-            osl=int(osl or 0),
-            by=by,
-            catalog=catalog,
-            calibration=load_calibration(calibration or PREDICTIONS),
-            prices=known,
-            requests_axes=asked,
-            transfer_bandwidth=transfer_bandwidth,
-        )
-        best = pairs(*pools, osl=int(osl or 0), limits=demand.limits, requests_per_s=requests_per_s)
-        if emit is not None:
-            from sweep.decisions.launch_manifest import PoolRequest, check_requests, manifest
-
-            check_requests(asked)
-            if not best:
-                click.echo(disaggregated_text.sentence(best, found), err=True)
-                return CHECK_FAILED
-            factors = load_calibration(calibration or PREDICTIONS)
-            request = PoolRequest(catalog.model(str(model)), int(isl or 0), int(osl or 0), factors)
-            click.echo(manifest(best[0], request, emit, catalog=catalog))
-            return 0
-        if as_json:
-            click.echo(json.dumps(disaggregated_text.as_json(best, found), indent=2))
-        else:
-            click.echo(disaggregated_text.sentence(best, found))
-            _print_ranks(disaggregated_text.rows(best[:top], by))
-        return 0 if best else CHECK_FAILED
-    shown = found.ranked.head(top)
-    elasticities = throughput_elasticities(found, shown)
     if output is not None and len(found.ranked):
         from sweep.decisions.figures.front import front_figure
         from sweep.decisions.figures.style import save_figure
 
         save_figure(front_figure(found), output, force=force)
+    return _show(found, top, front=front, as_json=as_json)
+
+
+def _show(found: "Recommendation", top: int, *, front: bool, as_json: bool) -> int:
+    """Print a ranking with its notes."""
+    from sweep.decisions import recommend_notes, recommend_text
+    from sweep.decisions.throughput_elasticities import throughput_elasticities
+
+    shown = found.ranked.head(top)
+    elasticities = throughput_elasticities(found, shown)
     if as_json:
         click.echo(json.dumps(recommend_text.as_json(found, elasticities), indent=2))
     else:
@@ -377,7 +342,59 @@ def recommend(
     return 0 if len(found.ranked) else CHECK_FAILED
 
 
-def _emit(found: Any, target: Any) -> int:
+class _Pools:
+    """Pairs of a prefill pool and a decode pool, beside the best single pool."""
+
+    def __init__(
+        self,
+        choice: "Choice",
+        catalog: "Catalog",
+        calibration: "Calibration | None",
+        transfer_bandwidth: float | None,
+    ) -> None:
+        """Rank the pairs.
+
+        Args:
+            choice: Requests, deployments and limits.
+            catalog: Where to look names up.
+            calibration: A calibration; ideal rooflines if not given.
+            transfer_bandwidth: Bandwidth between the pools; that of the network if not given.
+                [byte/s]
+        """
+        from sweep.decisions.disaggregated_sweep import best_pairs
+
+        self.choice, self.catalog, self.calibration = choice, catalog, calibration
+        self.best, self.one_pool = best_pairs(choice, catalog, calibration, transfer_bandwidth)
+
+    def emit(self, target: Any) -> int:
+        """Print the manifest of the first pair; its refusal goes to standard error."""
+        from sweep.decisions import disaggregated_text
+        from sweep.decisions.launch_manifest import PoolRequest, check_requests, manifest
+
+        choice = self.choice
+        check_requests(choice.requests_axes)
+        if not self.best:
+            click.echo(disaggregated_text.sentence(self.best, self.one_pool), err=True)
+            return CHECK_FAILED
+        model = self.catalog.model(str(choice.model))
+        request = PoolRequest(model, int(choice.isl or 0), int(choice.osl or 0), self.calibration)
+        click.echo(manifest(self.best[0], request, target, catalog=self.catalog))
+        return 0
+
+    def show(self, top: int, *, as_json: bool) -> int:
+        """Print the ranking of the pairs."""
+        from sweep.decisions import disaggregated_text
+
+        if as_json:
+            text = json.dumps(disaggregated_text.as_json(self.best, self.one_pool), indent=2)
+            click.echo(text)
+        else:
+            click.echo(disaggregated_text.sentence(self.best, self.one_pool))
+            _print_ranks(disaggregated_text.rows(self.best[:top], self.choice.demand.by))
+        return 0 if self.best else CHECK_FAILED
+
+
+def _emit(found: "Recommendation", target: Any) -> int:
     """Print the script of the first deployment; its refusal goes to standard error."""
     from sweep.decisions import recommend_text
     from sweep.decisions.launch_commands import launch_script

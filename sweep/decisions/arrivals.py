@@ -10,6 +10,7 @@ from sweep.decisions.deployment_cells import point_of
 from sweep.decisions.recommend import Recommendation, pareto_front, with_costs
 from sweep.decisions.rivals import Row, recorded_calibration, records
 from sweep.evaluation.listed_cells import variables_of
+from sweep.kernel.params import Point
 
 FIGURES = {
     "inflight_ttft": "ttft",
@@ -37,22 +38,29 @@ def with_waits(found: Recommendation) -> Recommendation:
     Args:
         found: A ranking for `Demand.request_rate`.
     """
-    demand, calibration = found.demand, recorded_calibration(found.deployments.calibration)
-    if demand.request_rate is None or isinstance(calibration, str) or not len(found.ranked):
+    demand = found.demand
+    if demand.request_rate is None or not len(found.ranked):
         return found
-    points, known = [], []
+    points: dict[str, list[Point]] = {}
+    known: dict[str, list[int]] = {}
     for place, row in enumerate(records(found.ranked)):
+        recorded = found.deployments.calibration_of(row)
+        calibration = recorded_calibration(recorded)
+        if isinstance(calibration, str):
+            continue
         load = {"request_rate": demand.request_rate / row["replicas"]}
         if demand.burstiness is not None:
             load["burstiness"] = demand.burstiness
         point = point_of(found.deployments, row, load, calibration)
         if point is not None:
-            points.append(point)
-            known.append(place)
+            points.setdefault(recorded, []).append(point)
+            known.setdefault(recorded, []).append(place)
     ranked = found.ranked.copy()
-    rows = ranked.index[known]
-    for name, values in variables_of(points, tuple(FIGURES)).items():
-        ranked.loc[rows, FIGURES[name]] = values.astype(float)
+    # Schedulers of two engines are two kernels.
+    for recorded, places in known.items():
+        rows = ranked.index[places]
+        for name, values in variables_of(points[recorded], tuple(FIGURES)).items():
+            ranked.loc[rows, FIGURES[name]] = values.astype(float)
     ranked = with_costs(ranked, found.deployments, demand)
     return replace(found, ranked=ranked, front=pareto_front(ranked))
 

@@ -1,17 +1,19 @@
 """Compare two accelerators: where each wins, by how much, and the answer in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from sweep.decisions.specs_by_name import model_in, value_in
 from sweep.engines.calibration_file import IDEAL_NAME, recorded_name
 from sweep.errors import ResultError
 from sweep.schema.axes import AXES, LABELLED, LENGTHS
 from sweep.schema.intervals import ENDS
 from sweep.schema.variables import VARIABLES
+from sweep.specs.catalog import current_catalog
 
 METHODS = ("decode_step_latency", "global_decode_step_latency")
 """The operator roofline and the global roofline, shown side by side where a file has both."""
@@ -204,6 +206,43 @@ def compare(
         calibration=recorded_name(dataset.attrs),
         close=_overlap(dataset, variable, (along, hardware), {"model": model, **chosen}),
     )
+
+
+def compare_each(
+    dataset: xr.Dataset,
+    pair: tuple[Any, Any],
+    *,
+    models: Sequence[str],
+    variable: str | None,
+    chosen: Mapping[str, Any],
+    along: str = "hardware",
+) -> list[list[Comparison]]:
+    """Compare two accelerators, or values of another axis, for each model by each method.
+
+    Args:
+        dataset: A result.
+        pair: The two; names may be short.
+        models: Models, by any of their names; all of the result if empty.
+        variable: The quantity; the latency of a decode step by both methods if not given.
+        chosen: Values along further axes, where the result has several.
+        along: The axis to compare along.
+
+    Returns:
+        A list for each model, with a comparison for each variable.
+
+    Raises:
+        ResultError: The result lacks one of these, or leaves an axis open.
+    """
+    two = value_in(dataset, along, pair[0]), value_in(dataset, along, pair[1])
+    present = np.atleast_1d(dataset["model"].values).tolist()
+    wanted = [model_in(present, name, current_catalog()) for name in models] or present
+    return [
+        [
+            compare(dataset, two, model=name, variable=method, chosen=chosen, along=along)
+            for method in methods_in(dataset, variable)
+        ]
+        for name in wanted
+    ]
 
 
 def _in_words(axis: str, values: tuple[Any, Any]) -> tuple[str, str]:

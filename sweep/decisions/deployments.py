@@ -1,6 +1,6 @@
 """Deployments to choose from, one row of a table each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,7 +102,8 @@ class Deployments:
             known), `drawn` (watts of a GPU) and `prompts` (share of the time that prompts take), if
             known, `throughput` with `lower` and `upper`, `ttft`, `tpot`, `runs`, `reason`, `beyond`
             (in what ways the prediction extrapolates), `gpus`.
-        calibration: The calibration's name and digest, or `ideal`.
+        calibration: The calibration's name and digest, or `ideal`; where several predicted them,
+            that of the first, and `frame` has that of each in its column `calibration`.
         specs: The specifications behind the names.
         draft: Name of the model that drafts tokens, if it is a model of its own.
         notes: Sentences on what the offer covers and leaves out.
@@ -124,6 +125,10 @@ class Deployments:
         columns = (*DEPLOYMENT_AXES, *WORKLOAD_AXES)
         return [column for column in columns if column in self.frame]
 
+    def calibration_of(self, row: Mapping[str, Any]) -> str:
+        """Name and digest of the calibration that predicted a deployment, or `ideal`."""
+        return str(row.get("calibration", self.calibration))
+
     @property
     def draft_blocks(self) -> tuple[Block, ...] | None:
         """Blocks of the model that drafts tokens; `None` if it is no model of its own."""
@@ -137,6 +142,37 @@ class Deployments:
         return "" if recipe is None else recipe.note
 
 
+def joined(parts: Sequence[Deployments], notes: Sequence[str] = ()) -> Deployments:
+    """Deployments of the same requests that several calibrations predicted.
+
+    Args:
+        parts: Those of each calibration, the first of which gives the others its name.
+        notes: Further sentences on what is left out.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return replace(first, notes=(*first.notes, *notes))
+    frames = [part.frame.assign(calibration=part.calibration) for part in parts]
+    specs = SpecsByName(
+        *(
+            {name: spec for part in parts for name, spec in part.specs.by_axis[axis].items()}
+            for axis in ("model", "hardware", "precision")
+        )
+    )
+    by_others = [
+        f"ranked by calibration {part.calibration.partition(' ')[0]}: "
+        f"{', '.join(part.frame['hardware'].unique())}"
+        for part in parts[1:]
+    ]
+    said = [note for part in parts for note in part.notes]
+    return replace(
+        first,
+        frame=pd.concat(frames, ignore_index=True),
+        specs=specs,
+        notes=(*said, *by_others, *notes),
+    )
+
+
 def extrapolations(mask: int) -> tuple[str, ...]:
     """Names of the bits of an extrapolation mask."""
     return tuple(name for name, bit in EXTRAPOLATION.items() if mask & bit)
@@ -144,7 +180,7 @@ def extrapolations(mask: int) -> tuple[str, ...]:
 
 def settings(row: Mapping[str, Any]) -> dict[str, Any]:
     """Layout, server settings and drafts of a row: `tp`, and all that differ from 1, or from 0."""
-    found = {axis: row[axis] for axis in (*LAYOUT_AXES, *SERVER) if axis in row}
+    found = {axis: row[axis] for axis in (*LAYOUT_AXES, *SERVER) if _has(row, axis)}
     kept = {axis: value for axis, value in found.items() if axis == "tp" or value != 1}
     return kept | ({"draft_tokens": row["draft_tokens"]} if row.get("draft_tokens") else {})
 
@@ -152,5 +188,10 @@ def settings(row: Mapping[str, Any]) -> dict[str, Any]:
 def numbers(row: Mapping[str, Any]) -> dict[str, float | str]:
     """Values of all axes of a row but its load and lengths; a scheduler by its name."""
     axes = (*LAYOUT_AXES, *SERVER, *PREFIX, *SPREADS, *SPECULATION)
-    found = {axis: row[axis] for axis in axes if axis in row}
+    found = {axis: row[axis] for axis in axes if _has(row, axis)}
     return {axis: v if isinstance(v, str) else float(v) for axis, v in found.items()}
+
+
+def _has(row: Mapping[str, Any], axis: str) -> bool:
+    """Whether a row has a value along an axis, which only some of the calibrations may have."""
+    return axis in row and not pd.isna(row[axis])

@@ -1,6 +1,7 @@
 """Instances of prefill and decode pools, from sweeps of static prefills and decode steps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from math import isfinite
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sweep.decisions.choice import Choice
 from sweep.decisions.deployment_sweep import (
     MOST_REQUESTS,
     layout_axes,
@@ -18,10 +20,10 @@ from sweep.decisions.deployment_sweep import (
     recipes_on_offer,
 )
 from sweep.decisions.deployments import Offer
-from sweep.decisions.disaggregated import Instance
+from sweep.decisions.disaggregated import Instance, Pair, pairs
 from sweep.decisions.machines_on_offer import computes, machines_on_offer
 from sweep.decisions.prices import price_of
-from sweep.decisions.recommend import By
+from sweep.decisions.recommend import By, Recommendation
 from sweep.engines.calibration_file import Calibration
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
@@ -33,6 +35,53 @@ from sweep.specs.precision import PrecisionSpec
 
 LARGEST_BATCH = 32
 """Largest number of prompts in a batch that is tried. [count]"""
+
+
+SMALL_CHUNKS: dict[str, list[float]] = {"max_num_tokens": [512, 1024, 2048, 4096, 8192]}
+"""Tokens of an iteration that one pool may choose when pools of their own are its rival: small
+chunks of prompts disturb decoding less. [count]"""
+
+
+def best_pairs(
+    choice: Choice,
+    catalog: Catalog,
+    calibration: Calibration | None,
+    transfer_bandwidth: float | None = None,
+) -> tuple[list[Pair], Recommendation]:
+    """Pairs of a prefill pool and a decode pool, best first, and the ranking of single pools.
+
+    Args:
+        choice: Requests, deployments and limits.
+        catalog: Where to look names up.
+        calibration: A calibration; ideal rooflines if not given.
+        transfer_bandwidth: Bandwidth between the pools, per GPU and direction; that of each
+            accelerator's network if not given. [byte/s]
+
+    Raises:
+        SpecError: A name is unknown, a request has one output token, or no bandwidth is known.
+    """
+    one_pool = replace(choice, requests_axes={**choice.requests_axes, **SMALL_CHUNKS})
+    single = one_pool.by_sweep(catalog, calibration)
+    pools = sweep_instances(
+        str(choice.model),
+        choice.offer,
+        isl=int(choice.isl or 0),
+        osl=int(choice.osl or 0),
+        by=choice.demand.by,
+        catalog=catalog,
+        calibration=calibration,
+        prices=choice.all_prices(catalog),
+        requests_axes=choice.requests_axes,
+        transfer_bandwidth=transfer_bandwidth,
+    )
+    demand = choice.demand
+    found = pairs(
+        *pools,
+        osl=int(choice.osl or 0),
+        limits=demand.limits,
+        requests_per_s=demand.requests_per_s,
+    )
+    return found, single
 
 
 def sweep_instances(

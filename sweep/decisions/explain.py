@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.decisions.deployment_sweep import memory_share
 from sweep.decisions.memory_parts import memory_parts
 from sweep.decisions.operator_breakdown import (
     HOST,
@@ -176,6 +177,44 @@ class Explanation:
     reasons: tuple[str, ...]
     elasticities: Mapping[str, Mapping[str, float]]
     flags: tuple[str, ...] = ()
+
+
+def grid_of_cell(
+    model: str,
+    hardware: str,
+    numbers: Mapping[str, Any],
+    *,
+    precision: str | None = None,
+    draft_model: str | None = None,
+    calibration: Calibration | None = None,
+) -> Grid:
+    """The grid of one cell, as `explain` takes it.
+
+    A server has the share of the memory that the calibration's engine gives its cache.
+
+    Args:
+        model: Name, Hugging Face identifier, or path of a config.
+        hardware: Name of an accelerator, or path of a specification.
+        numbers: One value, or a list of one, along each other axis.
+        precision: Precision recipe; the usual of the model if not given.
+        draft_model: The model that drafts tokens; a layer of the model's kind if not given.
+        calibration: A calibration; ideal rooflines if not given.
+    """
+    served = numbers.get("batch_size") is None
+    axes: dict[str, Any] = {
+        **(memory_share(calibration) if served else {}),
+        **{axis: listed(value) for axis, value in numbers.items() if value is not None},
+    }
+    if precision is not None:
+        axes["precision"] = [precision]
+    if draft_model is not None:
+        axes["draft_model"] = draft_model
+    return Grid(models=[model], hardware=[hardware], **axes, variables=["max_request_rate"])
+
+
+def listed(value: Any) -> list[Any]:
+    """A list of one value, or the values of a list."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def explain(

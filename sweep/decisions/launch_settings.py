@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, OPEN, Deployments, numbers
+from sweep.decisions.memory_parts import of_server
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import recorded_calibration
 from sweep.errors import SpecError
@@ -170,7 +171,7 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         total_share=total,
         static_share=static,
         free_share=free,
-        calibration=given.calibration.partition(" ")[0],
+        calibration=given.calibration_of(row).partition(" ")[0],
         answer=_answer(found, row),
     )
 
@@ -189,7 +190,7 @@ def memory_shares(point: Point) -> tuple[float, float, float]:
     """
     total, kept = point.hardware.memory, point.factors.reserved_memory_bytes
     free = memory.free_memory(point)
-    cache = jnp.clip(memory.cache_memory(point), 0.0, jnp.maximum(free, 0.0))
+    cache = of_server(point)["cache"]
     static = (memory.weight_memory(point) + cache) / (total - kept)
     share = cache / jnp.maximum(free, 1.0)
     return float(1 - (free - cache) / total), float(static), float(share)
@@ -210,7 +211,7 @@ def _point(
 ) -> Point:
     given = found.deployments
     lengths = {"isl": float(given.isl), "osl": float(given.osl)}
-    calibration = recorded_calibration(given.calibration)
+    calibration = recorded_calibration(given.calibration_of(row))
     if isinstance(calibration, str):
         raise SpecError(f"--emit: the calibration {calibration!r} of the result is not installed")
     return cell(
@@ -225,7 +226,7 @@ def _point(
 
 def _answer(found: Recommendation, row: Mapping[str, Any]) -> tuple[str, ...]:
     """The prediction, one line a figure."""
-    basis = found.deployments.calibration.partition(" ")[0]
+    basis = found.deployments.calibration_of(row).partition(" ")[0]
     spread = ""
     if row["lower"] == row["lower"]:
         spread = f" ({row['lower']:,.0f} to {row['upper']:,.0f} in 90 % of cases)"

@@ -1,6 +1,7 @@
 """Accelerators to choose from, and those that are left out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sweep.decisions.deployments import Offer
 from sweep.engines.calibration_file import Calibration
@@ -36,6 +37,45 @@ def machines_on_offer(
         calibration.check_runs_on(named)
     foreign = [machine for machine in named if machine not in kept]
     return kept, [_left_out(machine, calibration) for machine in foreign]
+
+
+def shared_offers(
+    offer: Offer,
+    catalog: Catalog,
+    calibration: Calibration | None,
+    others: Sequence[Calibration] = (),
+) -> list[tuple[Calibration | None, Offer]]:
+    """Calibrations, each with the offer of the accelerators that it is to predict.
+
+    Args:
+        offer: What to choose from.
+        catalog: Where to look names up.
+        calibration: The one that predicts all accelerators on which its engine runs, and refuses
+            those on which no engine does; ideal rooflines if not given.
+        others: Calibrations for accelerators on which that engine does not run; the first whose
+            engine runs on one predicts it.
+
+    Raises:
+        SpecError: A name is unknown.
+    """
+    if calibration is None or not others:
+        return [(calibration, offer)]
+    if offer.hardware:
+        asked = {name: catalog.hardware(name) for name in offer.hardware}
+    else:
+        solid = [machine for other in others for machine in solid_hardware(catalog, other)]
+        asked = {each.name: each for each in solid if not calibration.runs_on(each)}
+    names: dict[str, list[str]] = {each.name: [] for each in (calibration, *others)}
+    unable: list[str] = []
+    for name, machine in asked.items():
+        able = next((each for each in (calibration, *others) if each.runs_on(machine)), None)
+        (unable if able is None else names[able.name]).append(name)
+    kept = [each for each in (calibration, *others) if names[each.name]]
+    if not kept or not offer.hardware:
+        kept = [calibration, *(each for each in kept if each is not calibration)]
+    # The first one says why the rest is left out.
+    names[kept[0].name] += unable
+    return [(each, replace(offer, hardware=tuple(names[each.name]))) for each in kept]
 
 
 def _left_out(machine: HardwareSpec, calibration: Calibration) -> str:

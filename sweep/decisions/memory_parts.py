@@ -1,12 +1,12 @@
 """Memory of each GPU by its use, so that the parts add up."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 
 from sweep.evaluation.numpy_cell import computed
 from sweep.kernel import memory
+from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.state_memory import state_memory, stateful
 from sweep.specs.hardware import HardwareSpec
@@ -35,14 +35,19 @@ def memory_parts(
             "memory_required": whole,
             **device,
         }
-    found = {name: float(amount) for name, amount in computed(_of_server, point).items()}
+    found = {name: float(amount) for name, amount in computed(of_server, point).items()}
     kept = {"kept": found["kept"]} if found["kept"] else {}
     parts = {"weight_memory": weights, "cache": found["cache"], "activations": found["activations"]}
     return {**parts, **kept, "taken": sum(parts.values()) + sum(kept.values()), **device}
 
 
-def _of_server(point: Point) -> dict[str, Any]:
+def of_server(point: Point) -> dict[str, Scalar]:
+    """Memory of one GPU of a server by its use, which add up; a cache that does not fit has none.
+
+    `kept` is what the engine keeps for itself. [byte]
+    """
     free, kept = memory.free_memory(point), jnp.asarray(point.factors.reserved_memory_bytes, float)
     cache = jnp.clip(memory.cache_memory(point), 0.0, jnp.maximum(free, 0.0))
-    activations = point.hardware.memory - kept - free - memory.weight_memory(point)
-    return {"kept": kept, "cache": cache, "activations": activations}
+    weights = memory.weight_memory(point)
+    activations = point.hardware.memory - kept - free - weights
+    return {"weights": weights, "activations": activations, "cache": cache, "kept": kept}

@@ -11,24 +11,17 @@ import xarray as xr
 from sweep.decisions import compare as comparing
 from sweep.decisions import explain as explaining
 from sweep.decisions import recommend_notes, recommend_text
-from sweep.decisions.arrivals import with_waits
-from sweep.decisions.deployment_sweep import memory_share, sweep_deployments
-from sweep.decisions.deployment_table import read_deployments
+from sweep.decisions.choice import Choice, calibrations_of
 from sweep.decisions.deployments import Offer
 from sweep.decisions.explain_text import title
 from sweep.decisions.operator_breakdown import SPENT
-from sweep.decisions.recommend import By, Demand, Limits, check_prices
-from sweep.decisions.recommend import recommend as ranked
-from sweep.decisions.specs_by_name import model_in, value_in
+from sweep.decisions.recommend import By, Demand, Limits
 from sweep.engines.calibration_file import Calibration, calibration_of
 from sweep.errors import GridError, SpecError
-from sweep.grid.grid import Grid
 from sweep.runs.open_results import open_results
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog, current_catalog
 
-PREDICTIONS = "tensorrt-llm"
-"""Default calibration of a choice, as of `llm-sweep recommend`."""
 Names = str | Sequence[str]
 Counts = int | Sequence[int]
 
@@ -90,7 +83,8 @@ def recommend(
         by: Divisor of the throughput in the ranking.
         prices: Hourly prices of one accelerator. [USD]
         results: Result, or its file, to choose from instead of a new sweep.
-        calibration: A calibration, its name or its file; `tensorrt-llm` if not given.
+        calibration: A calibration, its name or its file; if not given `tensorrt-llm`, and for
+            accelerators on which its engine does not run that of another engine.
         every_layout: Whether to rank every layout, not only the best of each accelerator.
         catalog: Where names are looked up; the user's and the shipped configs by default.
 
@@ -104,47 +98,29 @@ def recommend(
         ResultError: `results` lacks what is needed.
     """
     found_in = catalog or current_catalog()
+    if results is not None and calibration is not None:
+        raise SpecError("calibration: the results have their own; leave it out")
     limits = Limits(max_ttft, max_tpot, max_price_per_hour, max_gpus, max_ttft_p99, max_tpot_p99)
     demand = Demand(limits, by, concurrency, requests_per_s, replicas, request_rate, burstiness)
     _check_load(demand, swept=results is None)
-    offer = Offer(
-        _names(hardware), _names(precision), _counts(tp), _counts(pp), _counts(dp_attention)
+    choice = Choice(
+        model,
+        isl,
+        osl,
+        Offer(_names(hardware), _names(precision), _counts(tp), _counts(pp), _counts(dp_attention)),
+        demand,
+        prices=prices or {},
+        every_layout=every_layout,
     )
     if results is not None:
-        if calibration is not None:
-            raise SpecError("calibration: the results have their own; leave it out")
-        deployments = read_deployments(
-            _opened(results),
-            offer,
-            catalog=found_in,
-            model=model,
-            isl=isl,
-            osl=osl,
-            concurrency=concurrency,
-            replicas=replicas,
-        )
+        found = choice.from_results(_opened(results), found_in)
     else:
-        if model is None or isl is None or osl is None:
-            raise SpecError("recommend needs model, isl and osl, or results")
-        deployments = sweep_deployments(
-            model,
-            offer,
-            isl=isl,
-            osl=osl,
-            concurrency=concurrency,
-            catalog=found_in,
-            calibration=calibration_of(PREDICTIONS if calibration is None else calibration),
-            replicas=replicas,
-            limits=limits,
-            burstiness=demand.shape,
-        )
-    check_prices(prices or {}, deployments)
-    found = with_waits(ranked(deployments, demand, prices=prices, every_layout=every_layout))
+        found = choice.by_sweep(found_in, *calibrations_of(calibration))
     frame = found.ranked.copy()
     frame.attrs = {
         "answer": recommend_text.sentence(found),
         "notes": recommend_notes.notes(found),
-        "calibration": deployments.calibration,
+        "calibration": found.deployments.calibration,
         "front": found.front.to_dict("records"),
     }
     return frame
@@ -215,11 +191,6 @@ def explain(
         SpecError: A name is unknown.
         GridError: An axis has several values, or one is missing.
     """
-    names: dict[str, Any] = {"models": [model], "hardware": [hardware]}
-    if precision is not None:
-        names["precision"] = [precision]
-    if "draft_model" in axes:
-        names["draft_model"] = axes.pop("draft_model")
     loads = {"batch_size": batch_size, "concurrency": concurrency, "request_rate": request_rate}
     given = {axis: value for axis, value in loads.items() if value is not None}
     if not given or {"batch_size", "concurrency"} <= given.keys():
@@ -227,11 +198,15 @@ def explain(
             "explain takes batch_size for a static batch, or concurrency or request_rate for a "
             "server"
         )
-    factors = calibration_of(calibration)
-    numbers = {**given, "isl": isl, "osl": osl, **axes}
-    shares = {} if batch_size is not None else memory_share(factors)
-    names |= shares | {axis: _listed(value) for axis, value in numbers.items()}
-    grid = Grid(**names, variables=["max_request_rate"])
+    factors, draft_model = calibration_of(calibration), axes.pop("draft_model", None)
+    grid = explaining.grid_of_cell(
+        model,
+        hardware,
+        {**given, "isl": isl, "osl": osl, **axes},
+        precision=precision,
+        draft_model=draft_model,
+        calibration=factors,
+    )
     found = explaining.explain(grid, catalog=catalog or current_catalog(), calibration=factors)
     return _as_dataset(found)
 
@@ -264,17 +239,19 @@ def compare(
     Raises:
         ResultError: The result lacks a value or variable, or varies over too many axes.
     """
-    dataset = _opened(results)
-    pair = value_in(dataset, along, first), value_in(dataset, along, second)
-    present = np.atleast_1d(dataset["model"].values).tolist()
-    wanted = [model_in(present, name, current_catalog()) for name in _names(model)] or present
+    found = comparing.compare_each(
+        _opened(results),
+        (first, second),
+        models=_names(model),
+        variable=variable,
+        chosen=chosen,
+        along=along,
+    )
+    pair = found[0][0].hardware
     ratios = {}
-    for name in comparing.methods_in(dataset, variable):
-        each = [
-            comparing.compare(dataset, pair, model=one, variable=name, chosen=chosen, along=along)
-            for one in wanted
-        ]
-        ratio = xr.concat([c.ratio for c in each], xr.IndexVariable("model", wanted))
+    for each in zip(*found, strict=True):
+        name, models = each[0].variable, [c.model for c in each]
+        ratio = xr.concat([c.ratio for c in each], xr.IndexVariable("model", models))
         ratio.attrs = {
             "long_name": f"{pair[0]} against {pair[1]}: {VARIABLES[name].long_name}",
             "units": "1",
@@ -346,7 +323,3 @@ def _names(given: Names) -> tuple[str, ...]:
 
 def _counts(given: Counts) -> tuple[int, ...]:
     return tuple(given) if isinstance(given, Iterable) else (given,)
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]

@@ -8,7 +8,7 @@ seen, see `calibration.validation.ratios`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import erf, exp, log, sqrt
+from math import erf, exp, hypot, log, sqrt
 from typing import Any
 
 from sweep.engines.calibration_file import Calibration
@@ -45,14 +45,14 @@ class Ratio:
     chance: float
 
 
-def ratio(value: float, first: Row, second: Row, known: Calibration, scenario: str) -> Ratio:
+def ratio(value: float, first: Row, second: Row, known: Calibration | None, scenario: str) -> Ratio:
     """The interval of a ratio of two throughputs.
 
     Args:
         value: The predicted ratio. [1]
-        first: A deployment, with `lower`, `upper`, `beyond` and `precision`.
+        first: A deployment, with `lower`, `upper`, `beyond`, `precision` and `hardware`.
         second: The other one.
-        known: The calibration that predicted both.
+        known: The calibration that predicted both; `None` if two did, whose errors add up.
         scenario: Kind of measurements that it was judged by.
     """
     width = ratio_halfwidth(first, second, known, scenario)
@@ -65,11 +65,13 @@ def ratio(value: float, first: Row, second: Row, known: Calibration, scenario: s
     )
 
 
-def ratio_halfwidth(first: Row, second: Row, known: Calibration, scenario: str) -> float:
+def ratio_halfwidth(first: Row, second: Row, known: Calibration | None, scenario: str) -> float:
     """Half of the 90 % interval of the logarithm of a ratio. [1]
 
     Parts of the two half-widths add up in squares, each times its share in a ratio.
     """
+    if known is None:
+        return hypot(*(log(row["upper"] / row["lower"]) / 2 for row in (first, second)))
     both = int(first["beyond"]) & int(second["beyond"])
     alike = first["precision"] == second["precision"]
     total = 0.0
@@ -79,7 +81,8 @@ def ratio_halfwidth(first: Row, second: Row, known: Calibration, scenario: str) 
         for name, part in parts.items():
             common = alike and name not in OWN and both & EXTRAPOLATION.get(name, 0)
             share = name if name in (SEEN, MACHINE) else SHARED if common else ""
-            total += (known.ratios.get(share, 1.0) * part) ** 2
+            spread = known.ratio_spreads.get(row.get("hardware", ""), 1.0) if name == SEEN else 1.0
+            total += (known.ratios.get(share, 1.0) * spread * part) ** 2
     return sqrt(total)
 
 

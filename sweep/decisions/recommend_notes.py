@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sweep.decisions.recommend import Recommendation
-from sweep.decisions.rivals import recorded_calibration, rival
+from sweep.decisions.rivals import recorded_calibration, records, rival
 
 ENERGY_CAVEAT = (
     "joules at rated power assume it all the time, which a memory-bound run stays below; "
@@ -31,23 +31,31 @@ def notes(found: Recommendation) -> list[str]:
 
 
 def quoted_errors(found: Recommendation) -> list[str]:
-    """Errors of the calibration for the model and the accelerators of the answer, in words."""
-    known = recorded_calibration(found.deployments.calibration)
-    if known is None or isinstance(known, str) or not len(found.ranked):
+    """Errors of the calibrations for the model and the accelerators of the answer, in words."""
+    if not len(found.ranked):
         return []
-    by_label = known.provenance.get("errors_left_out", {})
-    best, second = found.ranked.iloc[0]["hardware"], rival(found)
-    machines = [best] if second is None else list(dict.fromkeys([best, second["hardware"]]))
-    asked = {"model": [found.deployments.model], "hardware": machines}
-    parts = [
-        _quoted(name, by_label[label])
-        for label, names in asked.items()
-        if by_label.get(label)
-        for name in names
-    ]
-    if not parts:
-        return []
-    return [f"mean error of {known.name} on runs that a fit had not seen: {'; '.join(parts)}"]
+    best, second = records(found.ranked.head(1))[0], rival(found)
+    machines: dict[str, list[str]] = {}
+    for row in (best, second):
+        if row is not None:
+            machines.setdefault(found.deployments.calibration_of(row), []).append(row["hardware"])
+    sentences = []
+    for recorded, names in machines.items():
+        known = recorded_calibration(recorded)
+        if known is None or isinstance(known, str):
+            continue
+        by_label = known.provenance.get("errors_left_out", {})
+        asked = {"model": [found.deployments.model], "hardware": list(dict.fromkeys(names))}
+        parts = [
+            _quoted(name, by_label[label])
+            for label, each in asked.items()
+            if by_label.get(label)
+            for name in each
+        ]
+        if parts:
+            start = f"mean error of {known.name} on runs that a fit had not seen"
+            sentences.append(f"{start}: {'; '.join(parts)}")
+    return sentences
 
 
 def _quoted(name: str, errors: Mapping[str, Mapping[str, float]]) -> str:

@@ -113,7 +113,7 @@ def sentence(found: Recommendation) -> str:
     best, by = records(found.ranked)[0], SCORES[found.demand.by]
     given = found.deployments
     own = f" (checkpoint: {given.checkpoint})" if given.checkpoint else ""
-    calibration = given.calibration.partition(" ")[0]
+    calibration = given.calibration_of(best).partition(" ")[0]
     kind = "bounds" if calibration == IDEAL_NAME else f"by {calibration}"
     text = (
         f"{given.model}{own}, {given.isl} in and {given.osl} out, {kind}: {described(best)} "
@@ -125,7 +125,9 @@ def sentence(found: Recommendation) -> str:
         return f"{text}; {_alone(found, best)}.{_waits(found, best)}"
     behind = 100 * (1 - second["score"] / best["score"])
     verb = "are" if second["total_gpus"] > 1 else "is"
-    text += f"; next {verb} {described(second)}, {percent(behind)} behind"
+    other = given.calibration_of(second).partition(" ")[0]
+    by_other = "" if other == calibration else f", by {other}"
+    text += f"; next {verb} {described(second)}{by_other}, {percent(behind)} behind"
     rounded = found.demand.rate is not None
     certainty = _certainty(compared(found, best, second), rounded=rounded)
     return f"{text}{certainty}.{_waits(found, best)}"
@@ -217,6 +219,7 @@ def rows(
                 "rank": index + 1,
                 "hardware": row["hardware"],
                 "precision": row["precision"],
+                "calibration": str(row.get("calibration", "")).partition(" ")[0],
                 "layout": layout,
                 "requests": row["held"],
                 "replicas": row["replicas"] if _replicated(found.demand) else np.nan,

@@ -35,19 +35,22 @@ def rival(found: Recommendation) -> Row | None:
 def compared(found: Recommendation, first: Row, second: Row) -> Ratio | None:
     """The first score over the second with its interval; `None` without a calibration.
 
-    Whole replicas are not counted, so that errors of the throughput alone decide.
+    Whole replicas are not counted, so that errors of the throughput alone decide. Errors of two
+    calibrations are taken to be independent.
     """
-    known = recorded_calibration(found.deployments.calibration)
-    if known is None or isinstance(known, str) or np.isnan(first["lower"]):
+    names = [found.deployments.calibration_of(row) for row in (first, second)]
+    known = recorded_calibration(names[0])
+    if known is None or isinstance(known, str) or np.isnan([first["lower"], second["lower"]]).any():
         return None
     scenario = CALIBRATED[found.deployments.scheme.throughput].scenarios[0]
     if not known.halfwidths.get(scenario):
         return None
+    shared = known if names[0] == names[1] else None
     each = [
         row["throughput"] * row["replicas"] / unit_cost(row, found.demand.by)
         for row in (first, second)
     ]
-    return ratio(each[0] / each[1], first, second, known, scenario)
+    return ratio(each[0] / each[1], first, second, shared, scenario)
 
 
 @lru_cache(maxsize=8)

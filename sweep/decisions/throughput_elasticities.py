@@ -27,10 +27,10 @@ def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[
         frame: Some rows of it.
     """
     given = found.deployments
-    calibration = recorded_calibration(given.calibration)
     scheme = INFLIGHT if given.scheme == OPEN else given.scheme
     each: list[dict[str, float]] = []
     for row in records(frame):
+        calibration = recorded_calibration(given.calibration_of(row))
         point = None if isinstance(calibration, str) else _point(given, row, calibration)
         values = () if point is None else _elasticities(point, scheme.throughput).tolist()
         each.append(dict(zip(RESOURCES, values, strict=False)))

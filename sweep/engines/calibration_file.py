@@ -88,6 +88,8 @@ class Calibration(Spec):
         ratios: Shares of a half-width that remain in the ratio of two accelerators: of the usual
             one as `seen`, and of what `unseen_hardware` and `unseen_model` add to it; 1 if not
             listed. [1]
+        ratio_spreads: Width of the usual part of ratios with an accelerator, relative to the
+            default; 1 if not listed. [1]
     """
 
     name: str = Field(min_length=1)
@@ -103,6 +105,7 @@ class Calibration(Spec):
     ranges: dict[str, dict[str, Span]] = Field(default_factory=dict)
     measured: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     ratios: dict[str, NotNegative] = Field(default_factory=dict)
+    ratio_spreads: dict[str, Positive] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "Calibration":

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.decisions.memory_parts import of_server
 from sweep.kernel import inflight, memory
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
@@ -42,12 +43,9 @@ def server_memory(point: Point, numbers: Mapping[str, np.ndarray[Any, Any]]) -> 
 def _parts(point: Point, here: dict[str, jax.Array]) -> tuple[Scalar, ...]:
     """Sizes in the order of `TITLES`; a cache that does not fit has none. [byte]"""
     point = Point(**{**vars(point), **here})
-    reserved = jnp.asarray(point.factors.reserved_memory_bytes, float)
-    weights = memory.weight_memory(point)
-    usable = point.hardware.memory - reserved
-    working = usable - weights - memory.free_memory(point)
+    found = of_server(point)
     tokens = point.length("isl") + point.server.reserved_osl * point.length("osl")
     held = inflight.concurrency(point) / point.layout.dp_attention
     running = held * memory.kv_bytes_per_sequence(point, tokens, served=True)
-    spare = jnp.maximum(memory.cache_memory(point) - running, 0.0)
-    return weights, working, running, spare, reserved
+    spare = jnp.maximum(found["cache"] - running, 0.0)
+    return found["weights"], found["activations"], running, spare, found["kept"]

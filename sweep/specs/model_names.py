@@ -39,14 +39,14 @@ def matching(
 
     The closest way to compare that finds any model counts: in full but for case and the
     organisation; without words of tuning and number formats; also without a date; also with one
-    sign between words. `meta-llama/Llama-3.1-8B-Instruct` is `llama-3.1-8b`.
+    sign between words, or none. `meta-llama/Llama-3.1-8B-Instruct` is `llama-3.1-8b`.
 
     Args:
         identifier: A name, or an identifier such as that of a Hugging Face repository.
         published: Identifier that each model is published under, by name.
         also: Name of the model that has the sizes of each further identifier.
     """
-    for form in (_last, _shape, _undated, _loose):
+    for form in (_last, _shape, _undated, _loose, _joined):
         wanted = form(identifier)
         found = [name for name in published if wanted and form(name) == wanted]
         if not found and wanted:
@@ -121,7 +121,7 @@ def is_narrow(identifier: str) -> bool:
 
 
 def _recipe(identifier: str) -> str:
-    words = [word.removeprefix("quantized.") for word in _words(identifier)]
+    words = [word.removeprefix("quantized.") for word in re.split(r"[-:@ ]", _last(identifier))]
     for pattern, recipe in RECIPES:
         if any(re.fullmatch(pattern, word) for word in words):
             return recipe
@@ -129,14 +129,20 @@ def _recipe(identifier: str) -> str:
 
 
 def _guess(identifier: str, published: Mapping[str, str | None]) -> str:
-    """Models of the same family or close matches of an unknown name, as the end of a sentence."""
-    family = [name for name in published if _shape(name).startswith(f"{_shape(identifier)}-")]
-    if family:
-        return meant(family)
+    """Models that an unknown name may mean, as the end of a sentence.
+
+    Those of its family, else those with all of its words, else close matches.
+    """
+    wanted = _loose(identifier)
+    begin = wanted if len(wanted) > 2 and wanted.isalpha() else f"{wanted}-"
+    family = [name for name in published if wanted and _loose(name).startswith(begin)]
+    words = set(re.split(r"[-._:\s]+", _shape(identifier)))
+    having = [name for name in published if words <= set(re.split(r"[-._]", name))]
     close = difflib.get_close_matches(_shape(identifier), list(published), n=3)
-    if not close:
+    found = family or having or close
+    if not found:
         return "; see 'llm-sweep list models', or give a config.json or its folder"
-    return meant(close)
+    return meant(found)
 
 
 def _last(identifier: str) -> str:
@@ -162,4 +168,9 @@ def _undated(identifier: str) -> str:
 
 def _loose(identifier: str) -> str:
     """The undated words with `-` for every sign between them."""
-    return _undated(re.sub(r"[._]", "-", _last(identifier)))
+    return _undated(re.sub(r"[._\s]+", "-", _last(identifier)))
+
+
+def _joined(identifier: str) -> str:
+    """The undated words without signs between them but points: `llama3.18b` for `Llama 3.1 8B`."""
+    return _undated(re.sub(r"[_\s]+", "-", _last(identifier))).replace("-", "")

@@ -5,6 +5,10 @@ from pathlib import Path
 
 from sweep.errors import SpecError
 
+PREDICTIONS = "tensorrt-llm"
+"""Calibration of questions about a choice, if none is asked for: bounds would favour the hardware
+that software uses worst."""
+
 
 def shipped_configs() -> Path:
     """Folder with `hardware/`, `models/`, `precisions/`, `sweeps/` and `measurements/`.

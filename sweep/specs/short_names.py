@@ -11,6 +11,8 @@ MAKERS = {"nvidia", "amd", "intel", "google", "aws", "huawei", "tesla", "geforce
 MEMORY_TYPES = re.compile(r"hbm\d?e?|gddr\d?x?")
 """Words for a type of memory, which drivers add to a product's name."""
 SOCKETS = re.compile(r"sxm\d")
+OTHER_NAMES = {"trillium": "tpu-v6e", "ironwood": "tpu-v7x"}
+"""Accelerators by another name of the same product."""
 MOST_SHOWN = 8
 """Most names that a message lists. [count]"""
 
@@ -27,7 +29,8 @@ def accelerators(name: str, known: Sequence[str]) -> list[str]:
     if len(spelt) == 1:
         return spelt
     words = _words(name)
-    return [entry for entry in known if _means(words, entry)]
+    other = OTHER_NAMES.get(words[-1])
+    return [entry for entry in known if entry == other or _means(words, entry)]
 
 
 def same_but_spelling(name: str, known: Sequence[str]) -> list[str]:

@@ -182,9 +182,11 @@ function follow() {
 }
 
 const NEAR = 100; // Distance from the screen at which a picture counts as seen, in pixels.
+const PAUSE = 150; // Time without a change after which the others are drawn, in milliseconds.
 let round = 0;
+drawTables = () => {}; // They are drawn as pictures are.
 
-/** Draw the pictures on the screen, then the others one by one unless the next view has come. */
+/** Draw what is on the screen, then the rest one by one unless the next view has come. */
 drawPictures = () => {
   round += 1;
   const mine = round;
@@ -192,7 +194,7 @@ drawPictures = () => {
     const { top, bottom } = document.getElementById(id).getBoundingClientRect();
     return print.matches || (bottom > -NEAR && top < innerHeight + NEAR);
   };
-  const every = pictures();
+  const every = [...pictures(), ...tables()];
   const now = every.filter(([id]) => seen(id));
   const later = every.filter((one) => !now.includes(one));
   now.forEach(([, drawOne]) => drawOne());
@@ -206,7 +208,7 @@ drawPictures = () => {
     one[1]();
     setTimeout(next);
   };
-  setTimeout(next);
+  setTimeout(next, PAUSE);
 };
 
 controlsOf = () => [variableControl(), shownControl()];

@@ -73,9 +73,18 @@ let controlsOf = () => {
 let cellControlsOf = () => [state.up, state.across].filter(Boolean)
   .map((axis) => control(spaced(axis), choices(axis), String(state.indices[axis]), (k) => { state.indices[axis] = Number(k); }));
 
+/** Put controls into an element; those that are there already stay, with the values of the new ones. */
+function putControls(id, controls) {
+  const element = document.getElementById(id);
+  const there = [...element.children];
+  const same = there.length === controls.length && there.every((old, k) => old.isEqualNode(controls[k]));
+  if (!same) element.replaceChildren(...controls);
+  else there.forEach((old, k) => { old.querySelector("select").value = controls[k].querySelector("select").value; });
+}
+
 function drawControls() {
-  document.getElementById("controls").replaceChildren(...controlsOf());
-  document.getElementById("cell-controls").replaceChildren(...cellControlsOf());
+  putControls("controls", controlsOf());
+  putControls("cell-controls", cellControlsOf());
 }
 
 function shownChoices() {
@@ -115,9 +124,12 @@ function drawWords() {
   document.getElementById("memory-section").hidden = !machines().every(memoryOf);
   for (const id of ["roofline-section", "layers-section"]) document.getElementById(id).hidden = !data.layers;
   document.getElementById("front-section").hidden = !data.front;
-  if (data.layers) drawLayers();
-  drawQuality();
+  drawTables();
 }
+
+/** Tables below the pictures with the elements that they are drawn in. */
+const tables = () => [...(data.layers ? [["layers-section", drawLayers]] : []), ["quality-section", drawQuality]];
+let drawTables = () => tables().forEach(([, drawOne]) => drawOne());
 
 /** Pictures with the elements that they are drawn in. */
 const pictures = () => [

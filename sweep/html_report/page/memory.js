@@ -27,7 +27,7 @@ function drawMemory() {
     marker: { symbol: "line-ns-open", size: 34, line: { width: 3 }, color: colour("text") }, hovertemplate: "%{y}: %{x:.4g} GB<extra>device</extra>",
   };
   draw("memory", [...traces, devices], {
-    barmode: "stack", xaxis: axisStyle("GB", { range: [0, 1.05 * most / 1e9] }), yaxis: axisStyle("", { autorange: "reversed" }), margin: { t: 8 }, modebar: { remove: ["zoom", "pan", "zoomin", "zoomout", "resetscale"] },
+    barmode: "stack", xaxis: axisStyle("GB", { range: [0, 1.05 * most / 1e9] }), yaxis: axisStyle("", { autorange: "reversed", tickvals: names, ticktext: names }), margin: { t: 8 }, modebar: { remove: ["zoom", "pan", "zoomin", "zoomout", "resetscale"] },
     legend: { orientation: "h", traceorder: "normal", yref: "container", y: 0, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" },
   });
   const said = found.map(({ device, parts }, k) => {

@@ -8,15 +8,20 @@ const TABLES = {
   factors: "Pooled factors, and how well the rows determine them",
 };
 
+let tabled = ""; // The tables that the page has, as JSON.
+
 function drawQuality() {
   const quality = data.quality;
   document.getElementById("quality-hint").textContent = quality
     ? `Predicted by ${quality.title}.`
     : data.bounded ? "No calibration was used. The figures are bounds that the hardware allows; software reaches less." : "";
   document.getElementById("scatter").hidden = !quality || !quality.machines.length;
-  if (!quality) return;
   const element = document.getElementById("quality");
+  const asked = JSON.stringify(Object.keys(TABLES).map((name) => quality?.[name]));
+  if (asked === tabled) return;
+  tabled = asked;
   element.replaceChildren();
+  if (!quality) return;
   for (const [name, title] of Object.entries(TABLES)) {
     if (!quality[name].length) continue;
     const heading = document.createElement("h3");

@@ -18,10 +18,13 @@ const diverging = () => scale(isDark() ? DIVERGING_DARK : DIVERGING);
 const lines = () => (isDark() ? LINES_DARK : LINES);
 const bindColour = (what) => colour(what ?? "host");
 
+/** Whether the space for the labels of an axis is measured, which takes as long as the picture itself. */
+const isTight = () => isNarrow() || print.matches;
+
 function axisStyle(title, more) {
   return {
     title: { text: title, standoff: 10 }, gridcolor: colour("line"), linecolor: colour("line"), zeroline: false,
-    tickfont: { size: 12 }, tickcolor: colour("line"), ticks: "outside", automargin: true, ...more,
+    tickfont: { size: TICK }, tickcolor: colour("line"), ticks: "outside", automargin: isTight(), ticklabeloverflow: "allow", ...more,
   };
 }
 
@@ -38,6 +41,11 @@ function logTicks(numbers) {
 
 const LEGEND_LINE = 20; // Heights and widths in pixels.
 const MARGIN = { l: 64, r: 16, t: 32, b: 54 }; // The buttons are at the top.
+const TICK = 12; // Size of the labels of ticks, whose digits are 0.6 times as wide.
+const BESIDE = 46; // Width of the title of a vertical axis, and of the room around it.
+
+/** Width of the labels of a vertical axis, its title included. */
+const leftOf = (axis) => BESIDE + Math.max(0, ...(axis.ticktext ?? []).map((text) => 0.6 * TICK * text.length));
 
 /** Number of lines of a legend below a plot. */
 function legendLines(traces, width) {
@@ -59,7 +67,7 @@ function draw(id, traces, { margin, ...layout }, clicked) {
   const width = print.matches ? printed : element.clientWidth;
   const below = LEGEND_LINE * legendLines(traces, width);
   const inner = element.classList.contains("tall") ? 400 : element.classList.contains("low") ? 110 : 310;
-  const around = { ...MARGIN, ...margin };
+  const around = { ...MARGIN, l: isTight() ? MARGIN.l : Math.max(MARGIN.l, leftOf(layout.yaxis)), ...margin };
   const whole = {
     width, height: inner + around.t + around.b + below, margin: { ...around, b: around.b + below },
     paper_bgcolor: colour("back"), plot_bgcolor: colour("back"),

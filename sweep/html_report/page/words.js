@@ -95,7 +95,7 @@ function answer() {
   if (variable.ends) {
     const close = counted.filter(overlap).length / counted.length;
     verdict += `; in ${digits(100 * close, 2)} % of the cells their 90 % intervals overlap`;
-  } else if (data.about.efficiency !== "ideal") verdict += "; it has no interval, so small differences may be errors";
+  } else if (data.about.calibration !== "ideal") verdict += "; it has no interval, so small differences may be errors";
   if (!both.length) verdict += "; no cell can run on both, so the comparison is theoretical";
   else if (both.length < all.length) verdict += `; ${all.length - both.length} of ${all.length} cells cannot run on both`;
   return `${model}, ${variable.title}, ${by}: ${verdict}${alone(all)}.`;
