@@ -49,7 +49,9 @@ _SLOWEST = {"prefix_hit_rate": None, "shared_prefix_tokens": None, "acceptance_r
 
 def slowest_of(point: Point) -> Point:
     """The point without hits in the cache, and with no draft accepted."""
-    given = {axis: value for axis, value in _SLOWEST.items() if getattr(point, axis) is not None}
+    given: dict[str, Any] = {
+        axis: value for axis, value in _SLOWEST.items() if getattr(point, axis) is not None
+    }
     return dataclasses.replace(point, **given) if given else point
 
 
