@@ -28,14 +28,12 @@ from sweep.cli.options import (
 )
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Pairs
+from sweep.cli.pools import Pools
 from sweep.cli.requests import request_axes, request_options
 from sweep.specs.shipped import PREDICTIONS
 
 if TYPE_CHECKING:
-    from sweep.decisions.choice import Choice
     from sweep.decisions.recommend import Recommendation
-    from sweep.engines.calibration_file import Calibration
-    from sweep.specs.catalog import Catalog
 
 DRAFTS_OPTION = listed(
     "--draft-tokens",
@@ -304,7 +302,7 @@ def recommend(
     )
     if disaggregated:
         factors = load_calibration(calibration or PREDICTIONS)
-        pools = _Pools(choice, catalog, factors, transfer_bandwidth)
+        pools = Pools(choice, catalog, factors, transfer_bandwidth)
         return pools.emit(emit) if emit is not None else pools.show(top, as_json=as_json)
     if source is not None:
         with open_results(source) as dataset:
@@ -340,58 +338,6 @@ def _show(found: "Recommendation", top: int, *, front: bool, as_json: bool) -> i
         for note in recommend_notes.notes(found):
             click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
-
-
-class _Pools:
-    """Pairs of a prefill pool and a decode pool, beside the best single pool."""
-
-    def __init__(
-        self,
-        choice: "Choice",
-        catalog: "Catalog",
-        calibration: "Calibration | None",
-        transfer_bandwidth: float | None,
-    ) -> None:
-        """Rank the pairs.
-
-        Args:
-            choice: Requests, deployments and limits.
-            catalog: Where to look names up.
-            calibration: A calibration; ideal rooflines if not given.
-            transfer_bandwidth: Bandwidth between the pools; that of the network if not given.
-                [byte/s]
-        """
-        from sweep.decisions.disaggregated_sweep import best_pairs
-
-        self.choice, self.catalog, self.calibration = choice, catalog, calibration
-        self.best, self.one_pool = best_pairs(choice, catalog, calibration, transfer_bandwidth)
-
-    def emit(self, target: Any) -> int:
-        """Print the manifest of the first pair; its refusal goes to standard error."""
-        from sweep.decisions import disaggregated_text
-        from sweep.decisions.launch_manifest import PoolRequest, check_requests, manifest
-
-        choice = self.choice
-        check_requests(choice.requests_axes)
-        if not self.best:
-            click.echo(disaggregated_text.sentence(self.best, self.one_pool), err=True)
-            return CHECK_FAILED
-        model = self.catalog.model(str(choice.model))
-        request = PoolRequest(model, int(choice.isl or 0), int(choice.osl or 0), self.calibration)
-        click.echo(manifest(self.best[0], request, target, catalog=self.catalog))
-        return 0
-
-    def show(self, top: int, *, as_json: bool) -> int:
-        """Print the ranking of the pairs."""
-        from sweep.decisions import disaggregated_text
-
-        if as_json:
-            text = json.dumps(disaggregated_text.as_json(self.best, self.one_pool), indent=2)
-            click.echo(text)
-        else:
-            click.echo(disaggregated_text.sentence(self.best, self.one_pool))
-            _print_ranks(disaggregated_text.rows(self.best[:top], self.choice.demand.by))
-        return 0 if self.best else CHECK_FAILED
 
 
 def _emit(found: "Recommendation", target: Any) -> int:
