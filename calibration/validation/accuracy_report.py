@@ -215,11 +215,9 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
             part = dataclasses.replace(
                 judged, errors=np.where(sort_of == name, judged.errors, np.nan)
             )
-            found = figures(table, part, labels)
-            if len(found) > 1:
-                title = name if ": " in name else f"{name[0].upper()}{name[1:]}"
-                yield from ("", f"### {title}, by {judged.leave_out}", "")
-                yield from _table(found, judged.leave_out)
+            title = name if ": " in name else f"{name[0].upper()}{name[1:]}"
+            yield from ("", f"### {title}, by {judged.leave_out}", "")
+            yield from _table(figures(table, part, labels), judged.leave_out)
 
 
 def _table(rows: Sequence[dict[str, Any]], first: str) -> Iterator[str]:
