@@ -179,19 +179,19 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
     of = f", commit {commit()}," if commit() else ""
     yield f"Made on {now} with llm-sweep {package_version()}{of} by"
     yield from ("", "```sh", command, "```", "")
+    linearised = any(judged.linearised for judged in splits)
+    wide = "the errors of the other groups of its split demand" if linearised else "a refit says"
     yield (
         f"{len(table.rows)} rows were fitted, all but those left out each time. Errors are of the "
         f"{certain.sum()} that are not in doubt, as shares of the measured figure; bias is the "
         "median of predicted over measured, less one. Rank correlation is Spearman's. An interval "
-        f"of {100 * INTERVAL:.0f} % is that of the calibration made of the rows fitted; the lowest "
-        "of a group is the model, accelerator or version of at least "
-        f"{ENOUGH} rows in which it held least often."
+        f"of {100 * INTERVAL:.0f} % is as wide as {wide}; the lowest of a group is the model, "
+        f"accelerator or version of at least {ENOUGH} rows in which it held least often."
     )
-    if any(judged.linearised for judged in splits):
+    if linearised:
         yield (
             "Rows are left out of one fit, linearised at its optimum; errors of refits are larger, "
-            "by a tenth for a configuration and by more for a large group. Intervals are as wide "
-            "as the errors of the other groups of a split demand."
+            "by a tenth for a configuration and by more for a large group."
         )
     yield from ("", "Rows:", "")
     for name in _ordered(sort_of[certain]):
@@ -215,11 +215,9 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
             part = dataclasses.replace(
                 judged, errors=np.where(sort_of == name, judged.errors, np.nan)
             )
-            found = figures(table, part, labels)
-            if len(found) > 1:
-                title = name if ": " in name else f"{name[0].upper()}{name[1:]}"
-                yield from ("", f"### {title}, by {judged.leave_out}", "")
-                yield from _table(found, judged.leave_out)
+            title = name if ": " in name else f"{name[0].upper()}{name[1:]}"
+            yield from ("", f"### {title}, by {judged.leave_out}", "")
+            yield from _table(figures(table, part, labels), judged.leave_out)
 
 
 def _table(rows: Sequence[dict[str, Any]], first: str) -> Iterator[str]:
