@@ -55,7 +55,8 @@ def test_an_option_has_one_meaning_in_all_commands() -> None:
             assert option.nargs == 1, f"{name} {option.opts}"
             assert "--efficiency" not in option.opts
             if "--calibration" in option.opts:
-                former = "--from" if name == "llm-calibrate fit" else "--efficiency"
+                fits = name in ("llm-calibrate fit", "llm-calibrate validate")
+                former = "--from" if fits else "--efficiency"
                 assert option.opts == ["--calibration"] and option.former == [former], name
                 assert option.type is CALIBRATION, name
 

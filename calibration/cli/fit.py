@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.cli.options import BOUNDS, CALIBRATION, PATH, listed, output_option, print_rows
-from sweep.cli.parameters import Option
+from sweep.cli.options import CALIBRATION, PATH, listed, output_option, print_rows
 
 if TYPE_CHECKING:
     from sweep.engines.calibration_file import Calibration
@@ -21,6 +20,7 @@ from calibration.cli.options import (
     say_of_rows,
     select_option,
     set_option,
+    start_option,
 )
 
 OUTLIER = "outliers, by more than 10 × the noise"
@@ -32,17 +32,7 @@ IMPOSSIBLE = "the formulas have no figure, as of a model that does not fit in me
 @click.command()
 @click.argument("measurements", nargs=-1, required=True)
 @output_option("NetCDF file.", required=True)
-@click.option(
-    "--calibration",
-    "start",
-    cls=Option,
-    former=["--from"],
-    type=CALIBRATION,
-    metavar="NAME",
-    default=BOUNDS,
-    show_default=True,
-    help="Calibration whose factors are the priors of the fit.",
-)
+@start_option
 @listed(
     "--free",
     str,

@@ -15,8 +15,9 @@ from calibration.cli.options import (
     say_of_rows,
     select_option,
     set_option,
+    start_option,
 )
-from sweep.cli.options import BOUNDS, CALIBRATION, PATH, check_picture, output_option, print_rows
+from sweep.cli.options import CALIBRATION, PATH, check_picture, output_option, print_rows
 from sweep.cli.parameters import Listed
 
 
@@ -46,15 +47,7 @@ from sweep.cli.parameters import Listed
     "place of hours, with errors that are too small by a tenth or more. Later versions then remain "
     "in the fit.",
 )
-@click.option(
-    "--calibration",
-    "start",
-    type=CALIBRATION,
-    metavar="NAME",
-    default=BOUNDS,
-    show_default=True,
-    help="Calibration whose factors are the priors of each refit, as of `fit`.",
-)
+@start_option
 @output_option("Report of all splits, in Markdown.")
 @select_option
 @set_option

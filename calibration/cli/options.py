@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweep.cli.options import BOUNDS, CALIBRATION
 from sweep.cli.options import configs_option as configs_option
 from sweep.cli.options import force_option as force_option
 from sweep.cli.options import json_option as json_option
@@ -28,6 +29,17 @@ select_option = click.option(
     default="",
     metavar="CONSTRAINTS",
     help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'. Default: all.",
+)
+start_option = click.option(
+    "--calibration",
+    "start",
+    cls=Option,
+    former=["--from"],
+    type=CALIBRATION,
+    metavar="NAME",
+    default=BOUNDS,
+    show_default=True,
+    help="Calibration whose factors are the priors of each fit.",
 )
 set_option = click.option(
     "--set",
