@@ -17,6 +17,7 @@ from sweep.evaluation import evaluator
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory, handed_over
+from sweep.evaluation.stored_function import StoredFunction
 from sweep.grid import thresholds
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
@@ -160,8 +161,9 @@ def test_intermediate_bytes_are_those_of_the_compiler() -> None:
     shape = {"y": jax.ShapeDtypeStruct((512, 512), np.float32)}
     leaves, tree = jax.tree.flatten((shape, jax.ShapeDtypeStruct((512,), np.float32)))
     types = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    assert evaluator._intermediate_bytes(lean, types, tree) < 4 * 512
-    assert evaluator._intermediate_bytes(fat, types, tree) >= 4 * 512 * 512
+    stored_lean, stored_fat = StoredFunction(lean, "lean", shape), StoredFunction(fat, "fat", shape)
+    assert evaluator._intermediate_bytes(stored_lean, types, tree) < 4 * 512
+    assert evaluator._intermediate_bytes(stored_fat, types, tree) >= 4 * 512 * 512
 
 
 # Memory.

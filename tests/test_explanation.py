@@ -436,4 +436,5 @@ def test_figures_have_units_that_a_person_reads() -> None:
 def test_a_load_is_asked_for(call) -> None:
     code, _, err = call("--concurrency", 8)
     assert code == 2
-    assert "give --batch-size for a static batch, or --concurrency for a server" in err
+    wanted = "give --batch-size for a static batch, or --concurrency or --request-rate for a server"
+    assert wanted in err

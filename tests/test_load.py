@@ -388,7 +388,7 @@ def test_poisson_arrivals_are_no_bursts() -> None:
 @pytest.mark.parametrize("used", [0.1, 0.6, 0.85])
 def test_bursts_wait_as_lindley_says(shape: float, used: float) -> None:
     # The wait of a request: that of the one before and a service of 1, less the gap between them.
-    gaps = np.random.default_rng(5).gamma(shape, 1 / (used * shape), 300_000)
+    gaps = np.random.default_rng(5).gamma(shape, 1 / (used * shape), 3_000_000)
     walk = np.cumsum(np.concatenate([[0], 1 - gaps]))
     waited = walk - np.minimum.accumulate(walk)
     with jax.enable_x64(True):
