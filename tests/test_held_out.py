@@ -2,22 +2,22 @@
 
 import dataclasses
 from functools import cache
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from factories import shipped
 
-from calibration.cli.main import cli
 from calibration.fit.forward import Forward
-from calibration.fit.parameters import design
-from calibration.fit.solver import Fit
+from calibration.fit.parameters import Design, design
+from calibration.fit.solver import Fit, _possible
 from calibration.fit.table import Table, tabulate
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.held_out import Refits, halfwidths_of_unseen, held_out, splits
 from calibration.validation.order import order
-from sweep.engines.calibration_file import load_calibration
+from sweep.errors import SpecError
 from sweep.kernel.factors import FACTORS
 
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "llama-2-70b")
@@ -175,25 +175,12 @@ def test_the_faster_accelerator_is_named_or_not_by_hand() -> None:
     assert order(given, wrong, everything[:2])[0] == 0
 
 
-@pytest.mark.slow
-def test_a_model_that_does_not_fit_in_memory_is_left_out_of_a_fit_and_said_so(tmp_path) -> None:
-    # 141 GB of weights on one accelerator of 80 GB.
-    large = row("tensorrt-llm", "1.0.0").model_copy(
-        update={"id": "large", "model": "llama-3.1-70b", "value": 100.0, "concurrency": 8}
-    )
-    rows = [
-        large.model_copy(update={"id": str(n), "model": "llama-3.1-8b", "concurrency": n})
-        for n in (1, 8, 64)
-    ]
-    columns = ("id", "engine", "engine_version", "scenario", "model", "hardware", "isl", "osl")
-    columns += ("concurrency", "metric", "value")
-    mine = tmp_path / "mine.csv"
-    lines = [",".join(str(getattr(r, c)) for c in columns) for r in [large, *rows]]
-    mine.write_text("\n".join([",".join(columns), *lines]), encoding="utf-8")
-    result = CliRunner().invoke(cli, ["fit", str(mine), "-o", str(tmp_path / "mine.nc")])
-    assert result.exit_code == 0, result.output
-    assert result.output.startswith("3 rows, ")
-    assert "excluded: 1 output_throughput row: the formulas have no figure" in result.output
-    made = load_calibration(tmp_path / "mine.yaml")
-    assert made is not None
-    assert all(np.isfinite(figure.value) for figure in made.factors.values())
+def test_rows_without_a_finite_figure_are_left_out_of_a_fit() -> None:
+    figures = np.asarray([0.0, -np.inf, 1.0, 2.0])
+    slopes = np.asarray([[1.0], [1.0], [np.nan], [1.0]])
+    kernel = cast("Forward", SimpleNamespace(log_figures=lambda values: (figures, slopes)))
+    layout = cast("Design", SimpleNamespace(values=lambda vector: vector, centres=np.zeros(1)))
+    assert _possible(kernel, layout, np.asarray([0, 1, 2, 3])).tolist() == [0, 3]
+    assert _possible(kernel, layout, np.asarray([2, 3])).tolist() == [3]
+    with pytest.raises(SpecError, match="no row has a finite figure"):
+        _possible(kernel, layout, np.asarray([1, 2]))
