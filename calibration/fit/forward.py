@@ -23,6 +23,8 @@ LEAST_AT_ONCE, MOST_AT_ONCE = 16, 4096
 """Rows predicted by one call of a kernel. [count]"""
 COMPILED_AT_ONCE = 2
 """Kernels compiled at the same time. [count]"""
+COMPILED_BETWEEN = 6
+"""Kernels compiled before memory is given back. [count]"""
 COMPILER_OPTIONS = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
 """Fusing thousands of small operations and their derivatives takes XLA minutes, optimising them
 half as long again; both save milliseconds on a few thousand rows."""
@@ -75,25 +77,24 @@ def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool
     """Compile the kernels of all groups, in their order.
 
     Two compile at a time while the next is traced; more would need too much memory, and so would
-    programs that wait. Memory of the compiler is given back after each: it is as large as the
-    kernels.
+    programs that wait. Memory of the compiler, which is as large as the kernels, is given back
+    after every few, while none compiles.
     """
-
-    def compiled(program: Any) -> Any:
-        kernel = program.compile()
-        return_free_memory()
-        return kernel
-
     room = Semaphore(COMPILED_AT_ONCE)
-    kernels: list[Future[Any]] = []
+    kernels: list[Any] = []
     with jax.enable_x64(True), ThreadPoolExecutor(max_workers=COMPILED_AT_ONCE) as compiler:
-        for group in groups:
-            program = _traced(group, factors, slopes=slopes).lower()
-            room.acquire()
-            kernels.append(compiler.submit(compiled, program))
-            kernels[-1].add_done_callback(lambda _: room.release())
-            del program
-        return [kernel.result() for kernel in kernels]
+        for start in range(0, len(groups), COMPILED_BETWEEN):
+            compiling: list[Future[Any]] = []
+            for group in groups[start : start + COMPILED_BETWEEN]:
+                program = _traced(group, factors, slopes=slopes).lower()
+                room.acquire()
+                compiling.append(compiler.submit(program.compile))
+                compiling[-1].add_done_callback(lambda _: room.release())
+                del program
+            kernels += [kernel.result() for kernel in compiling]
+            compiling.clear()
+            return_free_memory()
+    return kernels
 
 
 def _places(group: Group, length: int, start: int = 0) -> Array:
