@@ -471,7 +471,7 @@ def test_every_variable_has_its_dims_under_a_shipped_calibration(name, variables
         tuple(dims.items()), False, tuple((name, calibration.axes(name)) for name in FACTORS)
     )
     values = {name: array.astype(np.float32) for name, array in factors.items()}
-    found = jax.eval_shape(mapped, {}, values, {}, *(axes.get(axis) for axis in AXES))
+    found = mapped.eval_shape({}, values, {}, *(axes.get(axis) for axis in AXES))
     assert {name: over.shape for name, over in found.items()} == {
         name: tuple(sizes[dim] for dim in over) for name, over in dims.items()
     }

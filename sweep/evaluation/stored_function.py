@@ -67,6 +67,10 @@ class StoredFunction:
             return self._function(*arguments)
         return self.compiled(*arguments)(*arguments)
 
+    def eval_shape(self, *arguments: Any) -> Any:
+        """Shapes and types of the results, without computing them."""
+        return self._function.eval_shape(*arguments)
+
     def compiled(self, *arguments: Any) -> Any:
         """The executable for arguments of these shapes and types."""
         key, path = self._key(arguments)
