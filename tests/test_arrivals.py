@@ -157,7 +157,8 @@ def test_a_limit_that_one_request_exceeds_is_named() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_and_the_function_say_the_same(call) -> None:
+def test_the_command_and_the_function_say_the_same(call, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
     words = ["--model", MODEL, "--isl", ISL, "--osl", OSL, "--hardware", "h100-sxm-80gb"]
     words += ["--precision", "fp16", "--tp", "1", "--pp", "1", "--request-rate", RATE]
     words += ["--burstiness", "0.7", "--max-ttft-p99", "0.4", "--max-tpot-p99", "0.1"]

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -269,8 +270,13 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_sent_again(monkeypatch
         gc.callbacks.remove(interrupted)
         raise KeyboardInterrupt
 
+    # Processes that a shell starts in the background ignore Ctrl-C.
     monkeypatch.setattr(sys, "unraisablehook", send_again)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.callbacks.append(interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        gc.collect()
-        time.sleep(30)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            gc.collect()
+            time.sleep(30)
+    finally:
+        signal.signal(signal.SIGINT, before)

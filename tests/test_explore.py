@@ -257,6 +257,7 @@ def test_sliders_change_the_numbers_which_are_those_of_a_run(
     ):
         figures = [seconds(text) for text in told[title][1:3]]
         np.testing.assert_allclose(figures, run[variable].values, rtol=1e-3)
+    wait(page, view, "drawn")
     assert page.locator("#layers table").count() == 2
     assert "server" in page.inner_text("#layers h3 >> nth=0")
     assert "Prefill of the batch" not in page.inner_text("main")

@@ -619,6 +619,8 @@ def command(
     if writes is not None:
         hold_after(writes)
     if interrupted is not None:
+        # Processes that a shell starts in the background ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         interrupt_at(interrupted)
     with Path(os.environ["LLM_SWEEP_TEST_LOG"]).open("w") as log:
         os.dup2(log.fileno(), 2)
