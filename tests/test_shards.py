@@ -698,6 +698,23 @@ def test_ctrl_c_leaves_what_is_done_and_no_debris(
     assert all((out / name).read_bytes() == sound[name] for name in done)
 
 
+TWO_CLUSTERS = """
+from sweep.runs.on_dask import _client
+if __name__ == "__main__":
+    for _ in range(2):
+        with _client(1, None) as client:
+            print(client.submit(abs, -7).result())
+"""
+
+
+@pytest.mark.slow
+def test_a_process_may_start_workers_twice(tmp_path, environment) -> None:
+    script = tmp_path / "twice.py"
+    script.write_text(TWO_CLUSTERS)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["7", "7"]), done.stderr[-2000:]
+
+
 @pytest.mark.slow
 def test_a_full_disk_ends_in_one_line(reference, sweep_file, forked, tmp_path, environment) -> None:
     out = twin(reference, tmp_path / "out")
@@ -760,6 +777,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
 @pytest.mark.slow
 def test_dask_is_configured_for_the_run_alone(tmp_path, monkeypatch) -> None:
     import dask
+    import distributed  # noqa: F401 - it adds its defaults.
 
     from sweep.runs import huge_pages, on_dask
 

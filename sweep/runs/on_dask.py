@@ -10,6 +10,8 @@ from sweep.runs.huge_pages import VARIABLE, tunables
 from sweep.runs.run_folder import Directory
 from sweep.runs.shards import make_shard
 
+QUIET = {"logging.distributed": "critical"}
+"""Settings of Dask that leave its log out."""
 REACH = 8
 """Longest wait for a scheduler to answer. [s]"""
 RETRIES = 2
@@ -59,13 +61,14 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     """
     try:
         import dask
+
+        # It reads where to log when it is imported. Its defaults, which it adds to the
+        # configuration then, have to remain.
+        with dask.config.set(QUIET):
+            from distributed import Client
     except ImportError:
         raise _dask_is_missing() from None
     with dask.config.set(_configuration()):
-        try:
-            from distributed import Client
-        except ImportError:
-            raise _dask_is_missing() from None
         if scheduler is None:
             with _local_cluster(workers) as cluster, Client(cluster) as client:
                 yield client
@@ -83,7 +86,7 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
 
 def _configuration() -> dict[str, Any]:
     """Settings of Dask: quiet, and workers with huge pages."""
-    settings = {"logging.distributed": "critical"}
+    settings = dict(QUIET)
     wanted = tunables(os.environ)
     if wanted is not None:
         settings[f"distributed.nanny.pre-spawn-environ.{VARIABLE}"] = wanted
