@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Mapping
-from fractions import Fraction
 from reprlib import Repr
 from typing import Annotated, Any, TypeVar
 
@@ -76,7 +75,11 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 4, 80, 80
 
 def short(value: object) -> str:
     """Text of a value for a message, of at most 60 characters."""
-    text = _SHORT.repr(value)
+    return cut(_SHORT.repr(value))
+
+
+def cut(text: str) -> str:
+    """The text, or its first 57 characters and an ellipsis."""
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -93,13 +96,16 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
         return message
     given = problem.get("input")
     if isinstance(given, str) and _looks_like_number(given):
-        message += f" (YAML reads {given} as text; write a decimal point and a signed exponent)"
+        message += (
+            f" (YAML reads {cut(given)} as text; write a decimal point and a signed exponent)"
+        )
     return f"{key}: {message[:1].lower()}{message[1:]}, not {short(given)}"
 
 
 def _looks_like_number(text: str) -> bool:
+    # A fraction would be computed exactly, which takes for ever with an exponent of many digits.
     try:
-        Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        float(text)
+    except ValueError:
         return False
-    return True
+    return any(character.isdigit() for character in text)
