@@ -7,6 +7,7 @@ import pytest
 from damage import refused
 from factories import hardware
 
+from calibration.benchmark_reports.json_keys import Keys
 from sweep.cli.print_tables import print_table
 from sweep.decisions.prices import read_prices
 from sweep.errors import SpecError
@@ -138,3 +139,9 @@ def test_a_table_shows_escapes_written_out(capsys) -> None:
 def test_figures_that_no_machine_has_are_refused(figure, value) -> None:
     with pytest.raises((SpecError, ValueError), match=figure):
         hardware(**{figure: value})
+
+
+@pytest.mark.parametrize("tokens", [float("inf"), 0.4])
+def test_a_length_that_no_request_has_is_refused(tokens) -> None:
+    with pytest.raises(SpecError, match="tokens a request"):
+        Keys({}, "report.json", "vllm").length("total_input_tokens", tokens)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from sweep.errors import SpecError
@@ -91,9 +92,9 @@ class Keys:
         """A mean length that was read at `key`, rounded to whole tokens. [count]
 
         Raises:
-            SpecError: It is below one token.
+            SpecError: It is below one token or infinite.
         """
-        if round(tokens) < 1:
+        if not isfinite(tokens) or round(tokens) < 1:
             raise self.refuse(key, f"{tokens:g} tokens a request, and a row needs at least 1")
         return round(tokens)
 
