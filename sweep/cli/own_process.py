@@ -1,6 +1,7 @@
 """Leaves out packages that one command does not need, and that take long to import."""
 
 import sys
+from typing import Any
 
 _own: list[str] = []
 """The command that this process runs and nothing else, if it does."""
@@ -19,5 +20,6 @@ def leave_out_dask() -> None:
     is imported, which looks for Dask then.
     """
     if _own and "dask" not in sys.modules and "xarray" not in sys.modules:
-        # The value by which Python knows that a package must not be imported.
-        sys.modules["dask"] = None  # type: ignore[assignment]
+        # None is how Python knows that a package must not be imported.
+        modules: dict[str, Any] = sys.modules
+        modules["dask"] = None

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +36,8 @@ UNRELATED = ("JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS")
 
 _folders: list[Path] = []
 """The folder of this process, if it has one."""
+_compiling = Lock()
+"""Held by the thread that turned JAX's cache off, which all threads share."""
 
 
 def keep_functions_in(folder: Path) -> None:
@@ -106,7 +109,7 @@ class StoredFunction:
         """Compile the function, and keep it where it can be kept."""
         if path is None:
             return self._function.lower(*arguments).compile()
-        with _without_jax_cache():
+        with _compiling, _without_jax_cache():
             compiled = self._function.lower(*arguments).compile()
         _save(compiled, path)
         return compiled
@@ -212,7 +215,7 @@ def _without_jax_cache() -> Iterator[None]:
     """Let JAX compile: an executable that its cache returns cannot be written again."""
     from jax.experimental.compilation_cache import compilation_cache
 
-    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    before = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
     try:

@@ -75,6 +75,18 @@ def _scaled_overheads(factors: Factors, factor: Array) -> Factors:
     return dataclasses.replace(factors, **longer)
 
 
+def _logarithms(
+    point: Point, quantities: Callable[[Request], Quantities]
+) -> Callable[[Float[Array, "resource"]], dict[str, Array]]:
+    """Logarithms of the quantities, as a function of those of the factors of the resources."""
+
+    def logarithms(of_factors: Float[Array, "resource"]) -> dict[str, Array]:
+        request = Request(scaled(point, jnp.exp(of_factors)), keep_infeasible=True)
+        return {name: jnp.log(value) for name, value in quantities(request).items()}
+
+    return logarithms
+
+
 def elasticities(
     point: Point, quantities: Callable[[Request], Quantities]
 ) -> dict[str, Float[Array, "resource"]]:
@@ -86,11 +98,7 @@ def elasticities(
         point: What runs where.
         quantities: Function from a request to the quantities, which must be positive.
     """
-
-    def logarithms(of_factors: Float[Array, "resource"]) -> dict[str, Array]:
-        request = Request(scaled(point, jnp.exp(of_factors)), keep_infeasible=True)
-        return {name: jnp.log(value) for name, value in quantities(request).items()}
-
+    logarithms = _logarithms(point, quantities)
     found: dict[str, Array] = jax.jacfwd(logarithms)(jnp.zeros(len(RESOURCES)))
     return found
 
@@ -108,11 +116,7 @@ def elasticities_by_difference(
         point: What runs where.
         quantities: Function from a request to the quantities, which must be positive.
     """
-
-    def logarithms(of_factors: Float[Array, "resource"]) -> dict[str, Array]:
-        request = Request(scaled(point, jnp.exp(of_factors)), keep_infeasible=True)
-        return {name: jnp.log(value) for name, value in quantities(request).items()}
-
+    logarithms = _logarithms(point, quantities)
     steps = STEP * jnp.eye(len(RESOURCES))
     more, less = (jax.vmap(logarithms)(sign * steps) for sign in (1, -1))
     return {name: (more[name] - less[name]) / (2 * STEP) for name in more}

@@ -36,7 +36,7 @@ def use_compilation_cache() -> None:
     if folder is None:
         folder = str(Path(user_cache_dir("llm-sweep")) / "jax")
         config.update("jax_compilation_cache_dir", folder)
-    if folder and config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+    if folder and config.values["jax_enable_compilation_cache"]:
         keep_functions_in(Path(folder) / FOLDER)
     config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     config.update("jax_persistent_cache_min_entry_size_bytes", -1)
