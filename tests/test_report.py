@@ -671,6 +671,28 @@ def test_dark_narrow_and_printed(article_page, opened) -> None:
     keep(page, "report-narrow")
 
 
+TITLES_ON_LABELS = """() => {
+  const box = (element) => element.getBoundingClientRect();
+  const meet = (a, b) =>
+    a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const hidden = (plot, axis) => [...plot.querySelectorAll(`.${axis}title`)].some((title) =>
+    [...plot.querySelectorAll(`.${axis}tick text`)].some((label) => meet(box(title), box(label))));
+  return [...document.querySelectorAll(".js-plotly-plot")]
+    .filter((plot) => hidden(plot, "x") || hidden(plot, "y")).map((plot) => plot.id);
+}"""
+"""Pictures in which the title of an axis covers a label of it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 400])
+def test_titles_of_axes_cover_no_label(width, article_page, opened) -> None:
+    page = opened(article_page)
+    page.set_viewport_size({"width": width, "height": 800})
+    drawn = "document.getElementById('map')._fullLayout.width"
+    eventually(lambda: page.evaluate(drawn) <= width, page)
+    assert page.evaluate(TITLES_ON_LABELS) == []
+
+
 @pytest.mark.slow
 def test_a_name_that_is_a_script_does_nothing(hostile_page, opened) -> None:
     page = opened(hostile_page)

@@ -75,6 +75,8 @@ function draw(id, traces, { margin, ...layout }, clicked) {
     hoverlabel: { align: "left", bgcolor: colour("raised"), bordercolor: colour("line"), font: { color: colour("text") } },
     showlegend: true, legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" },
     ...layout,
+    // The legend may need more lines than were counted, and would push the title into the labels.
+    xaxis: { ...layout.xaxis, automargin: true },
   };
   const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   // Plotly.react is faster, but leaves the old colour bar when that moves from beside the map to above it.
