@@ -1,13 +1,14 @@
 """Variables of a list of cells, which need not be the outer product of any axes."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.evaluation.stored_function import StoredFunction
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 
@@ -28,15 +29,17 @@ def variables_of(points: Sequence[Point], names: tuple[str, ...]) -> dict[str, n
     length = 1 << (len(points) - 1).bit_length()
     padded = [*points, *[points[0]] * (length - len(points))]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
-    found = _mapped(stacked, names)
+    found = _mapped(names)(stacked)
     return {name: np.asarray(array)[: len(points)] for name, array in found.items()}
 
 
-@partial(jax.jit, static_argnums=1)
-def _mapped(points: Point, names: tuple[str, ...]) -> dict[str, jax.Array]:
+@lru_cache(maxsize=16)
+def _mapped(names: tuple[str, ...]) -> StoredFunction:
+    """Variables as a function of points that are stacked."""
+
     def one(point: Point) -> dict[str, Any]:
         request = Request(point, keep_infeasible=True)
         return {name: jnp.asarray(getattr(request, name)) for name in names}
 
-    found: dict[str, jax.Array] = jax.vmap(one)(points)
-    return found
+    named = repr(("listed cells", names))
+    return StoredFunction(jax.jit(jax.vmap(one)), named, dict.fromkeys(names, 0.0))

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from sweep.errors import SpecError
 from sweep.specs.parsing import nearest, short
+from sweep.specs.shipped import PREDICTIONS
 
 SERVER, BATCH = "server", "batch"
 LOAD_AXIS = {SERVER: "concurrency", BATCH: "batch_size"}
@@ -99,7 +100,7 @@ class View:
     first: str = "h100-sxm-80gb"
     second: str = "h20-96gb"
     precision: str = "fp16"
-    calibration: str = "sglang"
+    calibration: str = PREDICTIONS
     serving: str = SERVER
     tp: int = 1
     pp: int = 1
