@@ -35,6 +35,7 @@ from sweep.cli.options import (
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Listed
 from sweep.cli.requests import parse_pair, request_axes, request_options
+from sweep.cli.servers import server_axes, server_options
 from sweep.errors import SweepError
 
 DRAFT_OPTION = click.option(
@@ -82,6 +83,7 @@ DRAFT_OPTION = click.option(
 @click.option("--osl", type=COUNT, required=True, help="Output tokens of each request.")
 @request_options(DRAFT_OPTION)
 @load_options
+@server_options
 @calibration_option(BOUNDS)
 @picture_option
 @force_picture_option
@@ -113,8 +115,9 @@ def explain(
     of the server with prompts and without; memory; the figures, with the highest rate within limits
     such as --max-ttft-p99; and by how many percent times and throughput change for one percent more
     of each resource. A static batch with --request-rate, a limit, a spread of lengths or a
-    scheduler also has the figures of a server under that load.
+    setting of a server also has the figures of a server under that load.
     """
+    server_axes(numbers)
     batch, clients, rate = (
         numbers[axis] is not None for axis in ("batch_size", "concurrency", "request_rate")
     )
