@@ -62,6 +62,19 @@ def test_compare_says_what_the_command_says(results, call, tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_values_of_an_axis_are_compared_on_the_accelerator_that_is_named(
+    results, call, tmp_path
+) -> None:
+    path = tmp_path / "result.nc"
+    sweep.write_netcdf(results, path)
+    words = ["compare", path, "--between", "batch_size=64,1", "--json"]
+    # The accelerator is chosen in both; of two axes one is left, too few for a map.
+    found = call(*words, "--hardware", "a100")
+    assert found == call(*words, "--select", "hardware=a100-sxm-80gb")
+    assert "one axis only" in found[2]
+    assert "two accelerators" in call(*words, "--hardware", "a100,h20-96gb")[2]
+
+
 def test_explain_returns_what_the_command_prints(call) -> None:
     found = sweep.explain("llama-2-7b", "L40S", tp=2, **CELL)
     code, out, _ = call(

@@ -282,8 +282,8 @@ def compare(
 ) -> None:
     """Compare two accelerators: print where each is ahead, and draw a map.
 
-    With --between it compares two values of another axis on one accelerator: where drafting tokens
-    pays, for instance.
+    With --between it compares two values of another axis on one accelerator, that of --hardware if
+    the file has several: where drafting tokens pays, for instance.
     """
     if listing:
         from sweep.decisions.compare import choices
@@ -292,8 +292,12 @@ def compare(
         with open_results(file) as results:
             print_rows(choices(results), as_json=as_json)
         return
+    if between is not None and len(hardware) == 1:
+        select, hardware = (*select, f"hardware={hardware[0]}"), ()
     if bool(hardware) == (between is not None) or len(hardware) not in (0, 2):
-        raise click.UsageError("give two accelerators by --hardware A,B, or --between AXIS=A,B")
+        raise click.UsageError(
+            "give two accelerators by --hardware A,B, or --between AXIS=A,B on one of them"
+        )
     along, pair = ("hardware", hardware) if between is None else parse_pair(between)
     from sweep.decisions.compare import compare_each
     from sweep.queries.select import subset
