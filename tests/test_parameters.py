@@ -3,6 +3,7 @@
 import math
 import warnings
 from functools import cache
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,8 +16,12 @@ from sweep.models.parameter_count import ModelFacts, model_facts
 from sweep.models.read import is_supported, read_blocks
 from sweep.specs.model import ModelSpec
 
-SHIPPED = {name: shipped().model(name) for name in shipped().paths("models")}
-SUPPORTED = {name: spec for name, spec in SHIPPED.items() if is_supported(spec.config)}
+
+@cache
+def supported() -> dict[str, ModelSpec]:
+    """Shipped models of families that are read; read by the first test that needs them."""
+    every = (shipped_model(name) for name in shipped().paths("models"))
+    return {spec.name: spec for spec in every if is_supported(spec.config)}
 
 
 @cache
@@ -212,39 +217,28 @@ other means than this package."""
 
 
 def test_every_shipped_model_of_a_supported_family_is_counted() -> None:
-    assert set(SUPPORTED) <= set(COUNTED)
-    assert set(COUNTED) <= set(SHIPPED)
+    assert set(supported()) <= set(COUNTED)
+    assert set(COUNTED) <= set(shipped().paths("models"))
 
 
-@pytest.mark.parametrize("name", SUPPORTED)
-def test_parameters_of_shipped_models(name: str) -> None:
-    facts = facts_of(name)
-    assert (facts.parameters, facts.active_parameters) == COUNTED[name]
+def test_parameters_of_shipped_models() -> None:
+    found = {name: facts_of(name) for name in supported()}
+    counted = {name: (facts.parameters, facts.active_parameters) for name, facts in found.items()}
+    assert counted == {name: COUNTED[name] for name in counted}
 
 
-EXACT = [name for name, s in SUPPORTED.items() if s.published and s.published.kind == "exact"]
+def test_stored_parameters_are_those_published() -> None:
+    published = {name: spec.published for name, spec in supported().items() if spec.published}
+    exact = {name: said.parameters for name, said in published.items() if said.kind == "exact"}
+    assert {name: facts_of(name).stored_parameters for name in exact} == exact
+    assert len(exact) >= 25
 
 
-@pytest.mark.parametrize("name", EXACT)
-def test_stored_parameters_are_those_published(name: str) -> None:
-    published = SUPPORTED[name].published
-    assert published is not None
-    assert facts_of(name).stored_parameters == published.parameters
-
-
-def test_enough_models_have_an_exact_published_count() -> None:
-    assert len(EXACT) >= 25
-
-
-PUBLISHED_TOTALS = [name for name, spec in SUPPORTED.items() if spec.published]
-
-
-@pytest.mark.parametrize("name", PUBLISHED_TOTALS)
-def test_published_totals_are_met_within_six_percent(name: str) -> None:
+def test_published_totals_are_met_within_six_percent() -> None:
     # OPT-350M has 331M, the farthest from its name.
-    published = SUPPORTED[name].published
-    assert published is not None
-    assert facts_of(name).parameters == pytest.approx(published.parameters, rel=0.06)
+    total = {name: s.published.parameters for name, s in supported().items() if s.published}
+    assert len(total) >= 25
+    assert {name: facts_of(name).parameters for name in total} == pytest.approx(total, rel=0.06)
 
 
 def llama_config(
@@ -485,7 +479,7 @@ def test_experts_are_in_every_nth_layer_after_the_dense_ones(step, routed, param
 
 
 def test_every_shipped_model_is_supported() -> None:
-    assert set(SUPPORTED) == set(SHIPPED)
+    assert set(supported()) == set(shipped().paths("models"))
 
 
 @pytest.mark.parametrize("family", ["rwkv", 3, None, ["llama"]])
@@ -510,7 +504,6 @@ def with_key(family: str, key: str, value: object) -> dict[str, Any]:
     return {**config(family), key: value}
 
 
-SIZES = [(family, key) for family in CONFIGS for key in leaves(family, int)]
 MAY_BE_NONE = {
     *("first_k_dense_replace", "num_dense_layers"),
     *("n_shared_experts", "num_shared_experts", "shared_expert_intermediate_size"),
@@ -520,9 +513,9 @@ MAY_BE_NONE = {
 NO_SIZE = [0, -1, True, 64.0, math.nan, "64", [64], 10**10]
 
 
-@pytest.mark.parametrize(("family", "key"), SIZES)
-def test_a_size_that_is_no_positive_integer_is_refused_by_its_key(family: str, key: str) -> None:
-    for value in NO_SIZE:
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_size_that_is_no_positive_integer_is_refused_by_its_key(family: str) -> None:
+    for key, value in product(leaves(family, int), NO_SIZE):
         if value == 0 and value is not False and key in MAY_BE_NONE:
             continue
         with pytest.raises(SpecError, match=key) as refusal:
@@ -627,13 +620,12 @@ DEFAULTS |= {("gemma3", key) for key in LLAMA_KEYS}
 """A nested config lists only what differs from its class."""
 
 
-@pytest.mark.parametrize(
-    ("family", "key"),
-    [(f, key) for f, keys in REQUIRED.items() for key in keys if (f, key) not in DEFAULTS],
-)
-def test_a_missing_size_is_refused_by_its_key(family: str, key: str) -> None:
-    with pytest.raises(SpecError, match=rf"{key}\b.*missing"):
-        read_blocks(with_key(family, key, None), "config.json")
+@pytest.mark.parametrize("family", REQUIRED)
+def test_a_missing_size_is_refused_by_its_key(family: str) -> None:
+    for key in REQUIRED[family]:
+        if (family, key) not in DEFAULTS:
+            with pytest.raises(SpecError, match=rf"{key}\b.*missing"):
+                read_blocks(with_key(family, key, None), "config.json")
 
 
 def test_required_keys_are_stated_for_every_structure() -> None:
@@ -762,6 +754,5 @@ def test_a_key_nobody_knows_is_told() -> None:
         counted("llama-3.1-8b", "llama", shiny_new_thing=3)
 
 
-@pytest.mark.parametrize("name", shipped().paths("models"))
-def test_shipped_configs_are_read_without_a_doubt(name: str) -> None:
-    assert facts_of(name).layers > 0
+def test_shipped_configs_are_read_without_a_doubt() -> None:
+    assert all(facts_of(name).layers > 0 for name in shipped().paths("models"))
