@@ -27,11 +27,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Prepare a process that runs tests; the one that only hands them out loads nothing heavy."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
+    import runtime_types
     from hypothesis import settings
-    from jaxtyping import install_import_hook
-    from runtime_types import MODULES
 
-    install_import_hook(MODULES, "runtime_types.checker")
+    runtime_types.install()
     settings.register_profile("sweep", deadline=None, derandomize=True, max_examples=25)
     settings.load_profile("sweep")
 
