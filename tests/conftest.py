@@ -84,8 +84,8 @@ LONG_TO_COMPILE = {
 
 
 LONGEST_FILES = (
-    *("laws", "scale", "pages", "report", "calibration", "cli", "shards", "evaluation"),
-    *("load", "recommendation", "judgement", "at_load", "explanation", "parameters"),
+    *("laws", "scale", "pages", "report", "calibration", "cli", "interrupted_runs", "evaluation"),
+    *("load", "recommendation", "judgement", "at_load", "explanation", "shards", "wide_grids"),
 )
 """Files that take longest; they start first, so that both workers end together."""
 

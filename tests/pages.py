@@ -46,7 +46,7 @@ script, a block of Python on the same page."""
 BY_NAME = {
     "--scheduler": "needs a cluster",
     "explore --port": "serves a page until it is interrupted",
-    "--workers": "starts processes, which tests/test_shards.py does",
+    "--workers": "starts processes, which tests/test_interrupted_runs.py does",
     "run trillion-points": "computes for a quarter of an hour",
     "validate tensorrt-llm": "refits all rows dozens of times: minutes",
     "--each-engine": "fits all rows, which tests/test_shipped_fit.py does",

@@ -389,5 +389,7 @@ def test_types_of_the_kernel_are_checked_in_these_tests() -> None:
         causal_pairs(jnp.ones(2))
     with pytest.raises(TypeCheckError):
         Cost(tensor_flops="five")
-    with pytest.raises(TypeCheckError):  # as many nodes as times
-        Curve(jnp.ones(2), jnp.ones(3), jnp.ones(2), jnp.ones(2), 1.0, 1.0)
+    ends = jnp.ones(2), jnp.ones((2, 2)), 1.0, 1.0
+    Curve(jnp.ones(2), jnp.ones(2), *ends)
+    with pytest.raises(TypeCheckError):  # a node without a time
+        Curve(jnp.ones(2), jnp.ones(3), *ends)
