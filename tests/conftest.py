@@ -21,6 +21,8 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 COMPILED_FAST = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 """Flags with which XLA compiles kernels that run a few times: it takes half the time."""
 os.environ.setdefault("XLA_FLAGS", COMPILED_FAST)
+# Commands keep no kernels in the user's cache; tests of that have a folder of their own.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 
 def pytest_configure(config: pytest.Config) -> None:

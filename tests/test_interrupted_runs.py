@@ -93,6 +93,7 @@ def environment(tmp_path_factory):
     """A compilation cache of the tests' own, and a place for what dying processes say."""
     folder = tmp_path_factory.mktemp("environment")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
         patch.setenv("LLM_SWEEP_TEST_LOG", str(folder / "log"))
         paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
