@@ -700,9 +700,7 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
         (("--hardware", "rtx-409"), "did you mean 'rtx-4090'"),
         (("--precision", "mxfp4"), "no peak rate"),
         (("--tp", "1,x"), "is not an integer of at least 1"),
-        (("--by", "dollar"), "no accelerator on offer has a known price"),
         (("--price", "l20"), "write NAME=USD"),
-        (("--price", "l40=1"), "no deployment uses this accelerator"),
         (("--max-ttft", "0"), "max-ttft"),
         (("--max-ttft", "nan"), "'nan' is not a finite number above 0"),
         (("--requests-per-s", "inf"), "'inf' is not a finite number above 0"),
@@ -714,6 +712,22 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
 )
 def test_wrong_input_is_refused_in_one_line(call, more, words) -> None:
     code, out, err = call(*ASKED, *more)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--by", "dollar"), "no accelerator on offer has a known price"),
+        (("--price", "l40=1"), "no deployment uses this accelerator"),
+    ],
+)
+def test_prices_that_do_not_fit_a_result_are_refused(call, static, tmp_path, more, words) -> None:
+    sweep.write_netcdf(static, tmp_path / "s.nc")
+    asked = ("recommend", "--from", tmp_path / "s.nc", "--model", MODEL, "--isl", 512)
+    code, out, err = call(*asked, *more)
     assert (code, out) == (2, "")
     assert words in err
     assert len(err.strip().splitlines()) == 1
