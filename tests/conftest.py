@@ -1,5 +1,7 @@
 """Strictness for every test, and results that several files read."""
 
+import ctypes
+import gc
 import os
 import pickle
 import sys
@@ -76,6 +78,25 @@ def call(monkeypatch, capsys) -> Call:
         return int(ended.value.code or 0), out, err
 
     return run
+
+
+LARGE_WORKER = 1e9
+"""Memory of a process from which on it lets go of compiled functions after a file. [byte]"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def limited_memory() -> Iterator[None]:
+    """Free compiled functions after a file; a worker would grow to several gigabytes."""
+    yield
+    import jax
+    import psutil
+
+    if psutil.Process().memory_info().rss > LARGE_WORKER:
+        jax.clear_caches()
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+        if trim is not None:  # glibc keeps what was freed in small pieces
+            trim(0)
 
 
 LONG_TO_COMPILE = {
