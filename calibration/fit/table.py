@@ -97,7 +97,7 @@ class Table:
         for group in self.groups:
             if self.rows[group.rows[0]].scenario == "inflight":
                 own = dataclasses.replace(
-                    group, variable="inflight_concurrency", rows=np.arange(len(group.rows))
+                    group.asked("inflight_concurrency"), rows=np.arange(len(group.rows))
                 )
                 found[group.rows] = predict([own])
         return np.round(found)
