@@ -1,6 +1,5 @@
 """Rows whose clients are more than a server holds."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np

@@ -24,6 +24,7 @@ from sweep.grid.dataset import package_version
 
 TITLES = {
     "row": "Configurations left out, a tenth at a time",
+    "half": "Half of the configurations of served runs left out",
     "model": "Models left out, one at a time",
     "architecture": "Architectures left out: all releases of the same sizes at a time",
     "family": "Families left out: all sizes of one model type at a time",

@@ -16,6 +16,8 @@ HELD = 20.0
 """Rows of mean error added to each group, which pull small groups towards 1. [count]"""
 ROUNDS = 30
 """Passes through all groupings. [count]"""
+FOLDS = 10
+"""Parts into which configurations are divided. [count]"""
 CAP = 5.0
 """Highest multiple of the expected error that one row counts with. [1]"""
 
@@ -66,6 +68,42 @@ def spreads(
         by: {str(name): round(float(v), 3) for name, v in zip(names, found[by], strict=True)}
         for by, (names, _) in places.items()
     }
+
+
+def crossed_multiples(
+    groups: Mapping[str, Array], kinds: Array, errors: Array, labels: Array
+) -> Array:
+    """Error spread of each row relative to the default, by spreads of the rows of other labels. [1]
+
+    Spreads follow the errors that they come from, most where rows are few: a quantile of errors
+    over spreads that know them is too small for errors that they do not know. So a row is judged
+    as one of its label will be, by spreads without it [1]; its label is then an unknown group.
+
+    Args:
+        groups: Labels of each row, by grouping.
+        kinds: Kind of each row, within which errors are compared.
+        errors: Logarithmic errors of rows that a fit had not seen, NaN where there are none.
+        labels: Label of each row.
+
+    References:
+        [1] Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence
+            74, 2015.
+    """
+    found = np.ones(len(errors))
+    for name in np.unique(labels):
+        own = labels == name
+        others = np.where(own, np.nan, errors)
+        if np.isfinite(others).any():
+            found[own] = multiples(spreads(groups, kinds, others), groups)[own]
+    return found
+
+
+def folds(labels: Array) -> Array:
+    """Number of the fold that each row is in; rows of one label are in one. [count]"""
+    names, label = np.unique(labels, return_inverse=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    numbers: Array = (np.argsort(order) % FOLDS)[label]
+    return numbers
 
 
 def widened(

@@ -1,7 +1,5 @@
 """Predictions for a table of rows, with intervals and extrapolation flags."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 
