@@ -41,16 +41,16 @@ def _ideal(variables: tuple[str, ...]) -> Callable[[Point, Array], jax.Array]:
 
 def _figure(point: Point, variables: Sequence[str], which: jax.Array) -> jax.Array:
     """The variable of a row, by its index in `variables`."""
-    request = Request(point, keep_infeasible=True)
+    request = Request(point, keep_infeasible=True, side_by_side=True)
     figures = [jnp.asarray(getattr(request, name)) for name in variables]
     return figures[0] if len(figures) == 1 else jax.lax.select_n(which, *figures)
 
 
 def _length(group: Group) -> int:
-    """Rows of a group in one kernel call: its rows, rounded up to two binary digits. [count]
+    """Rows of a group in one kernel call: its rows, rounded up to three binary digits. [count]
 
-    Tables of any length then share a few compiled kernels, and compute a third of their rows in
-    vain at most.
+    Tables of any length then share a few compiled kernels; a quarter of the rows is repeated at
+    most.
     """
     rows = min(max(LEAST_AT_ONCE, len(group.rows)), MOST_AT_ONCE)
     step = 1 << max(rows.bit_length() - 3, 0)
