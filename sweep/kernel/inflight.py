@@ -165,6 +165,7 @@ class Inflight:
             which: Its index in `_passes`.
         """
         c = self.cycle
+        others: Scalar
         if self.side_by_side:
             others = self._passes[which]
         else:
@@ -347,6 +348,7 @@ class Inflight:
         """
         c, steps = self.cycle, self.steps
         all_others = self._alone.others
+        half: Scalar
         if self.side_by_side:
             half = self._passes[HALF]
         else:

@@ -203,8 +203,7 @@ def mixed_latencies(
 
     every = (sequences, prompt_tokens, prompts_ended, prompts_cached)
     passes = [jnp.stack([jnp.asarray(number, float) for number in each]) for each in every]
-    found: Array = jax.vmap(one)(*passes)
-    return found
+    return jnp.asarray(jax.vmap(one)(*passes))
 
 
 def draft_prefill_latency(
