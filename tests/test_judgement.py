@@ -762,7 +762,7 @@ def test_an_interval_of_what_is_new_holds_for_nine_of_ten_rows_of_a_group() -> N
     assert conformal_halfwidth(more, of_more) == pytest.approx(width, rel=0.02)
 
 
-def test_half_of_the_served_configurations_is_left_out_with_all_metrics() -> None:
+def test_halves_of_served_configurations_have_all_metrics_of_each() -> None:
     metrics = ("tpot", "ttft", "output_throughput")
     given = tabulate(
         [
@@ -775,16 +775,16 @@ def test_half_of_the_served_configurations_is_left_out_with_all_metrics() -> Non
         ],
         shipped(),
     )
-    [(name, fitted, predicted)] = splits(given, "half")
-    assert name == "half"
-    assert sorted([*fitted, *predicted]) == list(range(140))
-    runs = [given.rows[place].concurrency for place in predicted]
-    assert None not in runs
+    (odd, without_odd, of_odd), (even, _, of_even) = splits(given, "half")
+    assert (odd, even) == ("odd", "even")
+    assert sorted([*of_odd, *of_even]) == list(range(120))
+    assert sorted([*without_odd, *of_odd]) == list(range(140))
+    runs = [given.rows[place].concurrency for place in of_odd]
     assert all(runs.count(clients) == len(metrics) for clients in runs)
     assert 10 <= len(set(runs)) <= 30
     # A run is in its half whatever other rows a table has.
-    alone = tabulate([given.rows[predicted[0]]], shipped())
-    assert alone.labels("half").tolist() == ["left out"]
+    alone = tabulate([given.rows[of_odd[0]]], shipped())
+    assert alone.labels("half").tolist() == ["odd"]
     assert list(splits(tabulate([given.rows[-1]], shipped()), "half")) == []
 
 

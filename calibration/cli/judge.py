@@ -29,16 +29,17 @@ from sweep.cli.parameters import Listed
     type=click.Choice(["row", "half", "model", "architecture", "family", "hardware", "version"]),
     default=["row"],
     show_default=True,
-    help="Group that each refit leaves out: row a tenth of the configurations, half one half of "
+    help="Group that each refit leaves out: row a tenth of the configurations, half half of "
     "those of served runs, version that version and all later ones.",
 )
 @click.option(
     "--by",
     cls=Listed,
-    type=click.Choice(["scenario", "kind", "hardware", "model", "engine_version"]),
+    type=click.Choice(["scenario", "kind", "half", "hardware", "model", "engine_version"]),
     default=["scenario"],
     show_default=True,
-    help="Columns to group errors by; kind is the engine, the figure, and dense or mixture.",
+    help="Columns to group errors by; kind is the engine, the figure, and dense or mixture, half "
+    "that of --leave-out half.",
 )
 @click.option(
     "--linearised",
@@ -101,8 +102,9 @@ def validate(
     if output is not None:
         with replacing(output, force=force) as beside:
             beside.write_text(as_markdown(table, splits, _command()), encoding="utf-8")
+    derived = {"kind": kinds(table), "half": table.labels("half")}
     labels = [
-        kinds(table) if field == "kind" else [getattr(row, field) for row in table.rows]
+        derived[field] if field in derived else [getattr(row, field) for row in table.rows]
         for field in by
     ]
     names = np.asarray(["|".join(map(str, of_row)) for of_row in zip(*labels, strict=True)])

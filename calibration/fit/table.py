@@ -122,15 +122,15 @@ def configuration(row: Measurement) -> str:
 
 
 def half_of(row: Measurement) -> str:
-    """`left out` for the half of the served configurations that a fit is judged on, else empty.
+    """Half that the configuration of a served run is in, `odd` or `even`; empty for other rows.
 
-    That are those of clients whose description has an MD5 sum with an odd first byte, whatever
-    other rows there are.
+    It is that of the first byte of the MD5 sum of the configuration's description, so that a run is
+    in the same half whatever other rows there are.
     """
     if row.scenario != "inflight" or row.concurrency is None:
         return ""
     described = configuration(row).encode()
-    return "left out" if md5(described, usedforsecurity=False).digest()[0] % 2 else ""
+    return "odd" if md5(described, usedforsecurity=False).digest()[0] % 2 else "even"
 
 
 def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:

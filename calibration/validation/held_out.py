@@ -30,7 +30,7 @@ def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     """Name, rows to fit and rows to predict of each split.
 
     `row` makes ten folds by configuration, so that all versions of a configuration are in one fold;
-    `half` predicts half of the configurations of served runs, see `calibration.fit.table.half_of`;
+    `half` predicts each half of the configurations of served runs from the other, see `half_of`;
     `architecture` leaves out all models of the same sizes, `family` all of one `model_type`;
     `version` predicts each version of an engine from earlier ones, and from the other engines.
     """
@@ -41,9 +41,10 @@ def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
             yield f"fold {number + 1}", places[fold != number], places[fold == number]
         return
     if leave_out == "half":
-        left = table.labels("half") != ""
-        if left.any():
-            yield "half", places[~left], places[left]
+        halves = table.labels("half")
+        for name in ("odd", "even"):
+            if np.any(halves == name):
+                yield name, places[halves != name], places[halves == name]
         return
     if leave_out == "version":
         yield from _later_versions(table)
