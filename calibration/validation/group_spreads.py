@@ -1,7 +1,6 @@
 """Relative error spread by accelerator, model, expert type, version, requests and GPUs."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -56,14 +55,15 @@ def spreads(
         relative[kind_of == kind] = sizes[kind_of == kind] / mean if mean > 0 else 1.0
     places = {by: np.unique(labels[known], return_inverse=True) for by, labels in groups.items()}
     found = {by: np.ones(len(names)) for by, (names, _) in places.items()}
+    product = np.ones(len(known))
     for _ in range(ROUNDS):
         for by, (names, place) in places.items():
-            others: Any = np.ones(len(known))
-            for other, (_, at) in places.items():
-                others = others if other == by else others * found[other][at]
-            excess = np.minimum(relative / others, CAP)
+            own = found[by][place]
+            # Relative to all other groupings.
+            excess = np.minimum(relative * own / product, CAP)
             summed = np.bincount(place, excess, len(names))
             found[by] = (summed + HELD) / (np.bincount(place, minlength=len(names)) + HELD)
+            product = product * found[by][place] / own
     return {
         by: {str(name): round(float(v), 3) for name, v in zip(names, found[by], strict=True)}
         for by, (names, _) in places.items()

@@ -1,4 +1,4 @@
-"""Whether requests of a server with in-flight batching start and end together."""
+"""Requests that start and end together: which servers and clients keep them in step."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
