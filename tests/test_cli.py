@@ -1,7 +1,6 @@
 """The command line: answers, refusals in one line, and nothing lost."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -289,7 +288,6 @@ def test_a_full_disk_leaves_no_half_file(sweep_file, tmp_path) -> None:
         [sys.executable, "-c", script, "run", str(sweep_file()), "-o", str(output)],
         capture_output=True,
         text=True,
-        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
         check=False,
     )
     assert_refused((run.returncode, run.stdout, run.stderr), "out.nc")

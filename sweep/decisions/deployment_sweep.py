@@ -46,6 +46,8 @@ VARIABLES = [
 """Variables of the sweep of a closed loop."""
 P99 = {"max_ttft_p99": "inflight_ttft_p99", "max_tpot_p99": "inflight_tpot_p99"}
 """Variables that are swept only where they are limited, by their limit."""
+ROW = 8
+"""Accelerators of a row: lists are filled up to whole rows. [count]"""
 THROUGHPUTS = ["throughput", "lower", "upper"]
 """Columns of a throughput with its interval."""
 
@@ -221,11 +223,12 @@ class _Sweeps:
 
 
 def filled_up(machines: Sequence[HardwareSpec], count: int) -> list[HardwareSpec]:
-    """The accelerators, filled up with copies of the first under other names.
+    """The accelerators, filled up to whole rows with copies of the first under other names.
 
-    One compiled kernel computes lists of equal length.
+    One compiled kernel computes lists of equal length: to compile another one takes half a minute,
+    and to compute the copies some milliseconds.
     """
-    copies = range(count - len(machines))
+    copies = range(-(-count // ROW) * ROW - len(machines))
     return [*machines, *(machines[0].model_copy(update={"name": f"copy {n}"}) for n in copies)]
 
 
