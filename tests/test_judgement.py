@@ -34,7 +34,14 @@ from calibration.fit.verdicts import (
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
 from calibration.validation.accuracy_report import Judged, as_markdown, figures, kinds
 from calibration.validation.conformal import conformal_halfwidth, independent_rows
-from calibration.validation.group_spreads import multiples, spreads, widened
+from calibration.validation.group_spreads import (
+    FOLDS,
+    crossed_multiples,
+    folds,
+    multiples,
+    spreads,
+    widened,
+)
 from calibration.validation.half_widths import ranges
 from calibration.validation.held_out import rank_correlation, splits, summary
 from calibration.validation.predictions import predictions
@@ -519,6 +526,44 @@ def test_a_spread_is_pulled_to_one_by_twenty_rows() -> None:
     assert again["hardware"] == found
 
 
+def test_a_crossed_spread_is_that_of_the_other_labels() -> None:
+    groups = {"hardware": np.repeat(["calm", "wild"], 40), "model": np.tile(["a", "b"], 40)}
+    errors = np.where(groups["hardware"] == "wild", 0.3, 0.1)
+    kinds = np.full(80, "inflight")
+    found = crossed_multiples(groups, kinds, errors, groups["hardware"])
+    # Neither accelerator is known without its own rows, and the models do not differ.
+    assert found == pytest.approx(1, abs=0.01)
+    by_model = crossed_multiples(groups, kinds, errors, groups["model"])
+    of_others = spreads(groups, kinds, np.where(groups["model"] == "a", np.nan, errors))
+    assert by_model[0] == of_others["hardware"]["calm"] < 0.8
+    alone = crossed_multiples(groups, kinds, errors, np.full(80, "one"))
+    assert alone == pytest.approx(1)
+
+
+def test_intervals_hold_for_new_rows_where_groups_are_many_and_small() -> None:
+    inside: dict[str, list[float]] = {"known": [], "crossed": []}
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        groups = {name: random.integers(0, 12, 160).astype(str) for name in "abc"}
+        errors, kinds = random.normal(0, 0.1, 160), np.full(160, "inflight")
+        seen, new = np.arange(160) < 80, np.arange(160) >= 80
+        usual = multiples(spreads(groups, kinds, np.where(seen, errors, np.nan)), groups)
+        own = {name: labels[seen] for name, labels in groups.items()}
+        crossed = crossed_multiples(own, kinds[seen], errors[seen], folds(np.arange(80)))
+        for how, judged in (("known", usual[seen]), ("crossed", crossed)):
+            width = conformal_halfwidth(errors[seen] / judged) * usual[new]
+            inside[how].append(float(np.mean(np.abs(errors[new]) <= width)))
+    assert np.mean(inside["crossed"]) == pytest.approx(0.9, abs=0.02)
+    assert np.mean(inside["known"]) < np.mean(inside["crossed"]) - 0.02
+
+
+def test_folds_keep_rows_of_one_label_together() -> None:
+    labels = np.repeat([f"run {number}" for number in range(40)], 3)
+    found = folds(labels)
+    assert np.bincount(found).tolist() == [12] * FOLDS
+    assert all(len(np.unique(found[labels == name])) == 1 for name in labels)
+
+
 def test_ranges_are_those_of_the_rows() -> None:
     given = [
         row(id="a", isl=100, osl=10, tp=2, concurrency=7),
@@ -721,6 +766,32 @@ def test_an_interval_of_what_is_new_holds_for_nine_of_ten_rows_of_a_group() -> N
     more = np.concatenate([many, np.linspace(0, 19, 9999)])
     of_more = np.concatenate([of_many, np.full(9999, 18)])
     assert conformal_halfwidth(more, of_more) == pytest.approx(width, rel=0.02)
+
+
+def test_halves_of_served_configurations_have_all_metrics_of_each() -> None:
+    metrics = ("tpot", "ttft", "output_throughput")
+    given = tabulate(
+        [
+            *(
+                row(id=f"{clients} {metric}", concurrency=clients, metric=metric)
+                for clients in range(1, 41)
+                for metric in metrics
+            ),
+            *(row(id=f"saturated {isl}", isl=isl) for isl in range(100, 120)),
+        ],
+        shipped(),
+    )
+    (odd, without_odd, of_odd), (even, _, of_even) = splits(given, "half")
+    assert (odd, even) == ("odd", "even")
+    assert sorted([*of_odd, *of_even]) == list(range(120))
+    assert sorted([*without_odd, *of_odd]) == list(range(140))
+    runs = [given.rows[place].concurrency for place in of_odd]
+    assert all(runs.count(clients) == len(metrics) for clients in runs)
+    assert 10 <= len(set(runs)) <= 30
+    # A run is in its half whatever other rows a table has.
+    alone = tabulate([given.rows[of_odd[0]]], shipped())
+    assert alone.labels("half").tolist() == ["odd"]
+    assert list(splits(tabulate([given.rows[-1]], shipped()), "half")) == []
 
 
 def test_versions_are_predicted_from_those_before() -> None:

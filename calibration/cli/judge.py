@@ -17,7 +17,14 @@ from calibration.cli.options import (
     set_option,
     start_option,
 )
-from sweep.cli.options import CALIBRATION, PATH, check_picture, output_option, print_rows
+from sweep.cli.options import (
+    CALIBRATION,
+    PATH,
+    PICTURES,
+    check_picture,
+    output_option,
+    print_rows,
+)
 from sweep.cli.parameters import Listed
 
 
@@ -26,19 +33,20 @@ from sweep.cli.parameters import Listed
 @click.option(
     "--leave-out",
     cls=Listed,
-    type=click.Choice(["row", "model", "architecture", "family", "hardware", "version"]),
+    type=click.Choice(["row", "half", "model", "architecture", "family", "hardware", "version"]),
     default=["row"],
     show_default=True,
-    help="Group that each refit leaves out: row a tenth of the configurations, version that "
-    "version and all later ones.",
+    help="Group that each refit leaves out: row a tenth of the configurations, half half of "
+    "those of served runs, version that version and all later ones.",
 )
 @click.option(
     "--by",
     cls=Listed,
-    type=click.Choice(["scenario", "hardware", "model", "engine_version"]),
+    type=click.Choice(["scenario", "kind", "half", "hardware", "model", "engine_version"]),
     default=["scenario"],
     show_default=True,
-    help="Columns to group errors by.",
+    help="Columns to group errors by; kind is the engine, the figure, and dense or mixture, half "
+    "that of --leave-out half.",
 )
 @click.option(
     "--linearised",
@@ -84,7 +92,7 @@ def validate(
     from calibration.calibrate import centres_of
     from calibration.fit.forward import Forward
     from calibration.fit.parameters import design
-    from calibration.validation.accuracy_report import as_markdown, figures, judge
+    from calibration.validation.accuracy_report import as_markdown, figures, judge, kinds
     from calibration.validation.held_out import Refits
     from sweep.kernel.factors import FACTORS
     from sweep.runs.jit_cache import use_compilation_cache
@@ -101,7 +109,12 @@ def validate(
     if output is not None:
         with replacing(output, force=force) as beside:
             beside.write_text(as_markdown(table, splits, _command()), encoding="utf-8")
-    names = np.asarray(["|".join(str(getattr(r, field)) for field in by) for r in table.rows])
+    derived = {"kind": kinds(table), "half": table.labels("half")}
+    labels = [
+        derived[field] if field in derived else [getattr(row, field) for row in table.rows]
+        for field in by
+    ]
+    names = np.asarray(["|".join(map(str, of_row)) for of_row in zip(*labels, strict=True)])
     whole = np.full(len(names), "all")
     found: list[dict[str, Any]] = [
         {
@@ -188,6 +201,8 @@ def predict(
     from sweep.specs.catalog import Catalog
 
     if output is not None:
+        if output.suffix in PICTURES:
+            raise click.UsageError(f"{output}: -o writes a table; --picture draws")
         check_writable(output, force=force)
     check_picture(picture, force=force)
     calibration = load_calibration(name)

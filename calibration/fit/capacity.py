@@ -1,6 +1,5 @@
 """Rows whose clients are more than a server holds."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,5 +42,5 @@ def doubt_overfull(rows: Sequence[Measurement], catalog: Catalog) -> list[Measur
 
 def capacities(rows: Sequence[Measurement], catalog: Catalog) -> Array:
     """Most requests that one replica holds at once, without memory that engines keep. [count]"""
-    groups = [dataclasses.replace(g, variable="max_concurrency") for g in observe(rows, catalog)]
+    groups = [g.asked("max_concurrency") for g in observe(rows, catalog)]
     return np.floor(predict(groups))

@@ -31,46 +31,50 @@ half as long again; both save milliseconds on a few thousand rows."""
 
 
 @lru_cache(maxsize=16)
-def _ideal(variable: str) -> Callable[[Point], jax.Array]:
-    def one_row(point: Point) -> jax.Array:
-        return _figure(point, variable)
+def _ideal(variables: tuple[str, ...]) -> Callable[[Point, Array], jax.Array]:
+    def one_row(point: Point, which: jax.Array) -> jax.Array:
+        return _figure(point, variables, which)
 
-    mapped: Callable[[Point], jax.Array] = eqx.filter_jit(eqx.filter_vmap(one_row))
+    mapped: Callable[[Point, Array], jax.Array] = eqx.filter_jit(eqx.filter_vmap(one_row))
     return mapped
 
 
-def _figure(point: Point, variable: str) -> jax.Array:
-    return jnp.asarray(getattr(Request(point, keep_infeasible=True), variable))
+def _figure(point: Point, variables: Sequence[str], which: jax.Array) -> jax.Array:
+    """The variable of a row, by its index in `variables`."""
+    request = Request(point, keep_infeasible=True, side_by_side=True)
+    figures = [jnp.asarray(getattr(request, name)) for name in variables]
+    return figures[0] if len(figures) == 1 else jax.lax.select_n(which, *figures)
 
 
-def _length(group: Group, *, slopes: bool) -> int:
-    """Rows of a group in one kernel call. [count]
+def _length(group: Group) -> int:
+    """Rows of a group in one kernel call: its rows, rounded up to three binary digits. [count]
 
-    A fit evaluates the same rows many times. Other tables have any length; rounding it up to a few
-    lengths lets runs share their compiled kernels.
+    Tables of any length then share a few compiled kernels; a quarter of the rows is repeated at
+    most.
     """
-    rows = len(group.rows)
-    return rows if slopes else min(max(LEAST_AT_ONCE, 1 << (rows - 1).bit_length()), MOST_AT_ONCE)
+    rows = min(max(LEAST_AT_ONCE, len(group.rows)), MOST_AT_ONCE)
+    step = 1 << max(rows.bit_length() - 3, 0)
+    return -(-rows // step) * step
 
 
 def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
     """Trace the logarithm of the figure of each row, with its derivatives by the factors."""
 
-    def logarithm(values: jax.Array, point: Point) -> jax.Array:
+    def logarithm(values: jax.Array, point: Point, which: jax.Array) -> jax.Array:
         own = Factors(**dict(zip(factors, values, strict=True)))
-        return jnp.log(_figure(dataclasses.replace(point, factors=own), group.variable))
+        return jnp.log(_figure(dataclasses.replace(point, factors=own), group.variables, which))
 
-    def one_row(values: jax.Array, point: Point) -> tuple[jax.Array, jax.Array]:
+    def one_row(values: jax.Array, point: Point, which: jax.Array) -> tuple[jax.Array, jax.Array]:
         if not slopes:
-            return logarithm(values, point), jnp.zeros_like(values)
+            return logarithm(values, point, which), jnp.zeros_like(values)
         # Reverse mode: derivatives by all factors cost as much as a few figures.
-        found: tuple[jax.Array, jax.Array] = jax.value_and_grad(logarithm)(values, point)
+        found: tuple[jax.Array, jax.Array] = jax.value_and_grad(logarithm)(values, point, which)
         return found
 
     mapped = jax.jit(jax.vmap(one_row), compiler_options=COMPILER_OPTIONS)
-    length = _length(group, slopes=slopes)
+    length = _length(group)
     with jax.enable_x64(True):
-        return mapped.trace(np.ones((length, len(factors))), _part(group, _places(group, length)))
+        return mapped.trace(np.ones((length, len(factors))), *_part(group, _places(group, length)))
 
 
 def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool) -> list[Any]:
@@ -103,8 +107,9 @@ def _places(group: Group, length: int, start: int = 0) -> Array:
 
 
 def _part(group: Group, places: Array) -> Any:
-    """The arrays of the points at some indices."""
-    return jax.tree.map(lambda leaf: leaf[places], eqx.filter(group.point, eqx.is_array))
+    """The arrays of the points at some indices, and which figure each row has."""
+    points = jax.tree.map(lambda leaf: leaf[places], eqx.filter(group.point, eqx.is_array))
+    return points, group.which[places]
 
 
 def predict(groups: Sequence[Group]) -> Array:
@@ -112,7 +117,7 @@ def predict(groups: Sequence[Group]) -> Array:
     found = np.full(sum(len(group.rows) for group in groups), np.nan)
     with jax.enable_x64(True):
         for group in groups:
-            found[group.rows] = np.asarray(_ideal(group.variable)(group.point))
+            found[group.rows] = np.asarray(_ideal(group.variables)(group.point, group.which))
     return found
 
 
@@ -124,7 +129,6 @@ class Forward:
     ) -> None:
         """Compile for `factors`, with derivatives by them or, faster, without."""
         self.groups, self.factors = groups, factors
-        self._lengths = [_length(group, slopes=slopes) for group in groups]
         self._compiled = _compiled(groups, factors, slopes=slopes)
 
     def log_figures(self, values: Array) -> tuple[Array, Array]:
@@ -135,10 +139,10 @@ class Forward:
         """
         figures, slopes = np.empty(len(values)), np.empty(values.shape)
         with jax.enable_x64(True):
-            kernels = zip(self.groups, self._lengths, self._compiled, strict=True)
-            for group, length, compiled in kernels:
+            for group, compiled in zip(self.groups, self._compiled, strict=True):
+                length = _length(group)
                 for start in range(0, len(group.rows), length):
                     places = _places(group, length, start)
                     rows = group.rows[places]
-                    figures[rows], slopes[rows] = compiled(values[rows], _part(group, places))
+                    figures[rows], slopes[rows] = compiled(values[rows], *_part(group, places))
         return figures, slopes

@@ -1,5 +1,6 @@
 """Points of the kernel for measured rows: specifications are looked up, stacked, gathered."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,17 +59,28 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that share a compiled kernel: one structure of model, one variable.
+    """Rows that share a compiled kernel: one structure of model, in static batches or in flight.
+
+    The variables of one run have most of their work in common, so that a kernel of all takes hardly
+    longer to compile than that of one.
 
     Attributes:
-        variable: Variable that the kernel computes for them.
-        rows: Their indices among all rows; all arrive at a rate, or none does. [count]
+        variables: Variables that the kernel computes.
+        rows: Indices of the rows among all; all arrive at a rate, or none does. [count]
         point: Their points, with a leading axis over the rows.
+        which: Index in `variables` of the figure of each row. [count]
     """
 
-    variable: str
+    variables: tuple[str, ...]
     rows: np.ndarray[Any, Any]
     point: Point
+    which: np.ndarray[Any, Any]
+
+    def asked(self, variable: str) -> "Group":
+        """The group with one variable of all its rows."""
+        return dataclasses.replace(
+            self, variables=(variable,), which=np.zeros(len(self.rows), np.int32)
+        )
 
 
 LAYOUT_AXES = ("tp", "pp", "ep", "dp_attention", "dp")
@@ -180,12 +192,24 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
     structures = {key: jax.tree.structure(model_params(blocks)) for key, blocks in served.items()}
     members: dict[Any, list[int]] = {}
     for index, row in enumerate(rows):
-        key = VARIABLES[row.scenario, row.metric], structures[_served(row)], arrives(row)
+        key = row.scenario == "inflight", structures[_served(row)], arrives(row)
         members.setdefault(key, []).append(index)
     return [
-        Group(key[0], np.asarray(indices), _points([rows[i] for i in indices], served, catalog))
-        for key, indices in members.items()
+        _group(np.asarray(indices), [rows[i] for i in indices], served, catalog)
+        for indices in members.values()
     ]
+
+
+def _group(
+    indices: np.ndarray[Any, Any],
+    rows: Sequence[Measurement],
+    served: Mapping[tuple[str, str], tuple[Block, ...]],
+    catalog: Catalog,
+) -> Group:
+    figures = [VARIABLES[row.scenario, row.metric] for row in rows]
+    variables = tuple(sorted(set(figures)))
+    which = np.asarray([variables.index(name) for name in figures], np.int32)
+    return Group(variables, indices, _points(rows, served, catalog), which)
 
 
 def _served(row: Measurement) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import md5
 from typing import Any
 
 import jax
@@ -74,8 +75,10 @@ class Table:
 
         `configuration`, `model`, `hardware`, `version`, with the engine if there are several,
         `architecture`: models of the same layers and sizes, as releases of one are; `family`:
-        models of one `model_type` in all sizes; or `experts`.
+        models of one `model_type` in all sizes; `half`, see `half_of`; or `experts`.
         """
+        if by == "half":
+            return np.asarray([half_of(row) for row in self.rows])
         if by == "configuration":
             return np.asarray([configuration(row) for row in self.rows])
         of_models = {
@@ -97,7 +100,7 @@ class Table:
         for group in self.groups:
             if self.rows[group.rows[0]].scenario == "inflight":
                 own = dataclasses.replace(
-                    group, variable="inflight_concurrency", rows=np.arange(len(group.rows))
+                    group.asked("inflight_concurrency"), rows=np.arange(len(group.rows))
                 )
                 found[group.rows] = predict([own])
         return np.round(found)
@@ -116,6 +119,18 @@ def configuration(row: Measurement) -> str:
         *([row.request_rate] if row.request_rate is not None else []),
     )
     return "|".join(map(str, fields))
+
+
+def half_of(row: Measurement) -> str:
+    """Half that the configuration of a served run is in, `odd` or `even`; empty for other rows.
+
+    It is that of the first byte of the MD5 sum of the configuration's description, so that a run is
+    in the same half whatever other rows there are.
+    """
+    if row.scenario != "inflight" or row.concurrency is None:
+        return ""
+    described = configuration(row).encode()
+    return "odd" if md5(described, usedforsecurity=False).digest()[0] % 2 else "even"
 
 
 def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:

@@ -24,6 +24,7 @@ from sweep.grid.dataset import package_version
 
 TITLES = {
     "row": "Configurations left out, a tenth at a time",
+    "half": "Halves of the configurations of served runs left out, one at a time",
     "model": "Models left out, one at a time",
     "architecture": "Architectures left out: all releases of the same sizes at a time",
     "family": "Families left out: all sizes of one model type at a time",
@@ -93,7 +94,8 @@ def judge(
         found = held_out(refits, leave_out, progress)
         return Judged(leave_out, found.errors, found.covered)
     label = "configuration" if leave_out == "row" else leave_out
-    errors = left_out_errors(fit, refits.table.labels(label))
+    labels = refits.table.labels(label)
+    errors = np.where(labels == "", np.nan, left_out_errors(fit, labels))
     covered = interval_coverage(refits.table, errors, leave_out)
     return Judged(leave_out, errors, covered, linearised=True)
 

@@ -1,7 +1,6 @@
 """Relative error spread by accelerator, model, expert type, version, requests and GPUs."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,8 @@ HELD = 20.0
 """Rows of mean error added to each group, which pull small groups towards 1. [count]"""
 ROUNDS = 30
 """Passes through all groupings. [count]"""
+FOLDS = 10
+"""Parts into which configurations are divided. [count]"""
 CAP = 5.0
 """Highest multiple of the expected error that one row counts with. [1]"""
 
@@ -54,18 +55,55 @@ def spreads(
         relative[kind_of == kind] = sizes[kind_of == kind] / mean if mean > 0 else 1.0
     places = {by: np.unique(labels[known], return_inverse=True) for by, labels in groups.items()}
     found = {by: np.ones(len(names)) for by, (names, _) in places.items()}
+    product = np.ones(len(known))
     for _ in range(ROUNDS):
         for by, (names, place) in places.items():
-            others: Any = np.ones(len(known))
-            for other, (_, at) in places.items():
-                others = others if other == by else others * found[other][at]
-            excess = np.minimum(relative / others, CAP)
+            own = found[by][place]
+            # Relative to all other groupings.
+            excess = np.minimum(relative * own / product, CAP)
             summed = np.bincount(place, excess, len(names))
             found[by] = (summed + HELD) / (np.bincount(place, minlength=len(names)) + HELD)
+            product = product * found[by][place] / own
     return {
         by: {str(name): round(float(v), 3) for name, v in zip(names, found[by], strict=True)}
         for by, (names, _) in places.items()
     }
+
+
+def crossed_multiples(
+    groups: Mapping[str, Array], kinds: Array, errors: Array, labels: Array
+) -> Array:
+    """Error spread of each row relative to the default, by spreads of the rows of other labels. [1]
+
+    Spreads follow the errors that they come from, most where rows are few: a quantile of errors
+    over spreads that know them is too small for errors that they do not know. So a row is judged
+    as one of its label will be, by spreads without it [1]; its label is then an unknown group.
+
+    Args:
+        groups: Labels of each row, by grouping.
+        kinds: Kind of each row, within which errors are compared.
+        errors: Logarithmic errors of rows that a fit had not seen, NaN where there are none.
+        labels: Label of each row.
+
+    References:
+        [1] Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence
+            74, 2015.
+    """
+    found = np.ones(len(errors))
+    for name in np.unique(labels):
+        own = labels == name
+        others = np.where(own, np.nan, errors)
+        if np.isfinite(others).any():
+            found[own] = multiples(spreads(groups, kinds, others), groups)[own]
+    return found
+
+
+def folds(labels: Array) -> Array:
+    """Number of the fold that each row is in; rows of one label are in one. [count]"""
+    names, label = np.unique(labels, return_inverse=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    numbers: Array = (np.argsort(order) % FOLDS)[label]
+    return numbers
 
 
 def widened(

@@ -1,6 +1,6 @@
 """Half-widths of intervals, from errors of rows that a fit had not seen, and ranges of the rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from calibration.fit.parameters import Array
 from calibration.fit.solver import Fit
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
-from calibration.validation.group_spreads import Spreads, groups_of, multiples
+from calibration.validation.group_spreads import folds
 from calibration.validation.ranged import ranged_numbers
 from sweep.engines.prediction_interval import RANGED
 
@@ -88,7 +88,7 @@ def halfwidths(
     table: Table,
     fit: Fit,
     known: Mapping[str, Mapping[str, float]] | None = None,
-    spread: Spreads | None = None,
+    usual_of: Callable[[Array], Array] | None = None,
     *,
     places: Array | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -105,18 +105,20 @@ def halfwidths(
         table: The rows.
         fit: Fit of all rows.
         known: Half-widths by scenario that are kept.
-        spread: Relative error spread by group; half-widths are for a spread of 1.
+        usual_of: Error spread of each row relative to the default, by what is known without rows of
+            its label; half-widths are for a spread of 1.
         places: Indices of the rows that count; all if not given.
     """
     found = {scenario: dict(widths) for scenario, widths in (known or {}).items()}
-    groups = groups_of(table)
-    usual = multiples(spread or {}, groups)
-    whole = {"seen": left_out_errors(fit, table.labels("configuration")) / usual}
+    of = usual_of or (lambda labels: np.ones(len(labels)))
+    configurations = table.labels("configuration")
+    usual = of(folds(configurations))
+    whole = {"seen": left_out_errors(fit, configurations) / usual}
     of_groups: dict[str, Array] = {}
     for what, label in UNSEEN_LABELS.items():
         labels = table.labels(label)
         if len(np.unique(labels)) > 1:
-            whole[what] = left_out_errors(fit, labels) / usual
+            whole[what] = left_out_errors(fit, labels) / of(labels)
             of_groups[what] = labels
     numbers = ranged_numbers(table, held=True)
     for scenario, every in by_scenario(table, places).items():

@@ -11,32 +11,40 @@ from calibration.fit.parameters import Array, Design, design
 from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
-from calibration.validation.group_spreads import groups_of, multiples, spreads
+from calibration.validation.group_spreads import (
+    FOLDS,
+    crossed_multiples,
+    folds,
+    groups_of,
+    multiples,
+    spreads,
+)
 from calibration.validation.half_widths import by_scenario, left_out_errors
 from calibration.validation.intervals import interval_parts
 from calibration.validation.predictions import interval_halfwidths
 from sweep.engines.calibration_file import Calibration
 from sweep.engines.versions import version_of
 
-FOLDS = 10
-
 
 def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     """Name, rows to fit and rows to predict of each split.
 
     `row` makes ten folds by configuration, so that all versions of a configuration are in one fold;
+    `half` predicts each half of the configurations of served runs from the other, see `half_of`;
     `architecture` leaves out all models of the same sizes, `family` all of one `model_type`;
     `version` predicts each version of an engine from earlier ones, and from the other engines.
     """
     places = np.arange(len(table.rows))
     if leave_out == "row":
-        labels = table.labels("configuration")
-        names = np.unique(labels)
-        order = np.random.default_rng(0).permutation(len(names))
-        fold = dict(zip(names[order], np.arange(len(names)) % FOLDS, strict=True))
-        folds = np.asarray([fold[label] for label in labels])
+        fold = folds(table.labels("configuration"))
         for number in range(FOLDS):
-            yield f"fold {number + 1}", places[folds != number], places[folds == number]
+            yield f"fold {number + 1}", places[fold != number], places[fold == number]
+        return
+    if leave_out == "half":
+        halves = table.labels("half")
+        for name in ("odd", "even"):
+            if np.any(halves == name):
+                yield name, places[halves != name], places[halves == name]
         return
     if leave_out == "version":
         yield from _later_versions(table)
@@ -232,22 +240,24 @@ def interval_coverage(table: Table, errors: Array, leave_out: str) -> Array:
     """Whether the 90 % interval of each row contains its figure, where one fit is linearised.
 
     The half-width and the relative spreads of a row come from held-out errors of the other groups
-    of the same split in its scenario: other folds, models, accelerators or versions. Folds are
-    exchangeable rows; other splits take the quantile over groups, since a new group may be unusual.
+    of the same split in its scenario: other folds, models, accelerators or versions. These errors
+    are compared by spreads that do not know their group either. Folds are exchangeable rows; other
+    splits take the quantile over groups, since a new group may be unusual.
     """
     labels = np.full(len(errors), "", dtype=object)
     for name, _, predicted in splits(table, leave_out):
         labels[predicted] = name
     groups, known = groups_of(table), np.isfinite(errors)
     scenarios = np.asarray([row.kind for row in table.rows])
+    compared = errors / crossed_multiples(groups, scenarios, errors, labels)
     covered = np.zeros(len(errors), bool)
     for name in dict.fromkeys(labels[known]):
-        others = np.where(labels != name, errors, np.nan)
-        usual = multiples(spreads(groups, scenarios, others), groups)
+        others = known & (labels != name)
+        usual = multiples(spreads(groups, scenarios, np.where(others, errors, np.nan)), groups)
         for where in by_scenario(table).values():
             inside = where[known[where] & (labels[where] == name)]
-            judges = (others if np.isfinite(others[where]).any() else errors)[where] / usual[where]
-            of_others = labels[where] if leave_out != "row" else None
-            width = conformal_halfwidth(judges, of_others)
+            judges = where[others[where]] if others[where].any() else where
+            of_others = labels[judges] if leave_out != "row" else None
+            width = conformal_halfwidth(compared[judges], of_others)
             covered[inside] = np.abs(errors[inside]) <= width * usual[inside]
     return covered

@@ -7,7 +7,13 @@ import numpy as np
 from calibration.fit.parameters import Array
 from calibration.fit.solver import Fit
 from calibration.fit.table import Table
-from calibration.validation.group_spreads import groups_of, spreads, widened
+from calibration.validation.group_spreads import (
+    crossed_multiples,
+    groups_of,
+    multiples,
+    spreads,
+    widened,
+)
 from calibration.validation.half_widths import certain, halfwidths, ranges
 from calibration.validation.ranged import most_gpus
 from sweep.engines.calibration_file import Calibration
@@ -38,6 +44,14 @@ def interval_parts(
         spread = widened(start_from, groups, scenarios, judged)
     else:
         spread = spreads(groups, scenarios, judged)
+
+    def usual_of(labels: Array) -> Array:
+        if start_from:
+            return multiples(spread, groups_of(table))
+        found = np.ones(len(labels))
+        found[places] = crossed_multiples(groups, scenarios, judged, labels[places])
+        return found
+
     known = start_from.halfwidths if start_from else None
     seen = {
         "hardware": {row.hardware for row in rows},
@@ -47,7 +61,7 @@ def interval_parts(
     }
     before = start_from.seen if start_from else {}
     return {
-        "halfwidths": halfwidths(table, fit, known, spread, places=places),
+        "halfwidths": halfwidths(table, fit, known, usual_of, places=places),
         "spreads": spread,
         "seen": {what: sorted(names | set(before.get(what, []))) for what, names in seen.items()},
         "ranges": ranges(table, start_from.ranges if start_from else {}, places=places),

@@ -1,7 +1,5 @@
 """Predictions for a table of rows, with intervals and extrapolation flags."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 
@@ -72,10 +70,7 @@ def _infeasible(table: Table, values: Array) -> Array:
     """Whether each row needs more memory than there is, under its factors."""
     of_scenario = {"inflight": "inflight_feasible"}
     groups = [
-        dataclasses.replace(
-            group,
-            variable=of_scenario.get(table.rows[group.rows[0]].scenario, "feasible"),
-        )
+        group.asked(of_scenario.get(table.rows[group.rows[0]].scenario, "feasible"))
         for group in table.groups
     ]
     with np.errstate(divide="ignore"):
@@ -87,7 +82,7 @@ def _overfull(table: Table, values: Array) -> Array:
     """Whether clients of each row keep more requests open than fit in memory, under its factors."""
     clients = np.asarray([row.concurrency or 0 for row in table.rows], float)
     groups = [
-        dataclasses.replace(group, variable="max_concurrency")
+        group.asked("max_concurrency")
         for group in table.groups
         if np.any(clients[group.rows] > 0) and table.rows[group.rows[0]].scenario == "inflight"
     ]

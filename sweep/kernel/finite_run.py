@@ -27,9 +27,9 @@ class FiniteRun(Inflight):
         requests: Requests of the run. [count]
     """
 
-    def __init__(self, point: Point) -> None:
+    def __init__(self, point: Point, *, side_by_side: bool = False) -> None:
         """Compute each quantity when it is first read."""
-        super().__init__(point)
+        super().__init__(point, side_by_side=side_by_side)
         self.requests = point.length("num_requests")
         if point.concurrency is None:
             self.clients = jnp.maximum(self.requests, self.concurrency)

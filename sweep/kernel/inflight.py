@@ -26,11 +26,12 @@ from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from sweep.kernel import memory, phases
 from sweep.kernel.cycle import Cycle, cycle, prefill_first_cycle
 from sweep.kernel.held_back import HeldBack, held_back
+from sweep.kernel.keeps_step import loses_step, prefill_first, staggered
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.spread import (
@@ -47,11 +48,9 @@ from sweep.kernel.staggered import (
     wait_to_start,
 )
 
-KEEPS_STEP = 16
-"""Clients up to which requests of a server that prefills first keep step in a long run: those of
-SGLang 0.5.6 with 2 to 9 clients do, those with 20 to 512 do not. [count]"""
-LONG = 50
-"""Waves of requests from which a run is long: those of SGLang 0.5.1 with ten keep step. [count]"""
+LUMP, MORE, ALONE, HALF = range(4)
+"""Passes that are computed side by side: with a lump of prompts, with one prompt more, of sequences
+that only decode, and of half of these."""
 
 
 class Inflight:
@@ -64,11 +63,14 @@ class Inflight:
         prefill_first: Whether iterations with prompts decode nothing; `None` for no.
         staggered: Whether requests of one length start one at a time; `None` for no.
         apart: Whether requests of varied lengths start and end one by one; `None` for no.
+        side_by_side: Whether passes are computed side by side: half of the time to compile, for
+            few points.
     """
 
-    def __init__(self, point: Point) -> None:
+    def __init__(self, point: Point, *, side_by_side: bool = False) -> None:
         """Compute each quantity when it is first read."""
         self.point = point
+        self.side_by_side = side_by_side and point.draft_tokens is None
         self.isl, self.osl = point.new_tokens, point.length("osl")
         self.steps = point.decode_passes
         self.concurrency = concurrency(point)
@@ -131,23 +133,49 @@ class Inflight:
     @cached_property
     def _alone(self) -> phases.Pass:
         """An iteration that decodes only."""
-        return phases.decode_pass(self.point, self.cycle.decoding_alone)
+        decoding = self.cycle.decoding_alone
+        if self.side_by_side:
+            attention = phases.decode_attention(self.point, decoding)
+            return phases.Pass(self._passes[ALONE], attention)
+        return phases.decode_pass(self.point, decoding)
+
+    @cached_property
+    def _passes(self) -> Float[Array, "passes"]:
+        """Times without attention, in the order of `LUMP`, `MORE`, `ALONE` and `HALF`. [s]"""
+        c, none = self.cycle, 0.0
+        lumps = c.lump, c.lump + self.isl
+        return phases.mixed_latencies(
+            self.point,
+            sequences=[*[c.decoding_beside] * 2, c.decoding_alone, c.decoding_alone / 2],
+            prompt_tokens=[*lumps, none, none],
+            prompts_ended=[*(lump / self.isl for lump in lumps), none, none],
+            prompts_cached=[*(self._cached(lump / c.chunk) for lump in lumps), none, none],
+        )
 
     @cached_property
     def lump_latency(self) -> Scalar:
         """Time of an iteration that carries prompt tokens. [s]"""
-        return self._carrying(self.cycle.lump)
+        return self._carrying(self.cycle.lump, LUMP)
 
-    def _carrying(self, lump: Scalar) -> Scalar:
-        """Time of an iteration that carries so many prompt tokens. [s]"""
+    def _carrying(self, lump: Scalar, which: int) -> Scalar:
+        """Time of an iteration that carries so many prompt tokens. [s]
+
+        Args:
+            lump: Prompt tokens. [count]
+            which: Its index in `_passes`.
+        """
         c = self.cycle
-        others = phases.mixed_latency(
-            self.point,
-            c.decoding_beside,
-            prompt_tokens=lump,
-            prompts_ended=lump / self.isl,
-            prompts_cached=self._cached(lump / c.chunk),
-        )
+        others: Scalar
+        if self.side_by_side:
+            others = self._passes[which]
+        else:
+            others = phases.mixed_latency(
+                self.point,
+                c.decoding_beside,
+                prompt_tokens=lump,
+                prompts_ended=lump / self.isl,
+                prompts_cached=self._cached(lump / c.chunk),
+            )
         prefill = phases.prefill_attention_latency(
             self.point, sequences=lump / c.chunk, chunk=c.chunk, chunks=c.chunks
         )
@@ -157,7 +185,7 @@ class Inflight:
     @cached_property
     def _one_more(self) -> Scalar:
         """Time that another prompt adds to an iteration with some. [s]"""
-        return self._carrying(self.cycle.lump + self.isl) - self.lump_latency
+        return self._carrying(self.cycle.lump + self.isl, MORE) - self.lump_latency
 
     def _cached(self, prompts: Scalar) -> Scalar:
         """Tokens of so many prompts that were found in the cache. [count]"""
@@ -320,47 +348,17 @@ class Inflight:
         """
         c, steps = self.cycle, self.steps
         all_others = self._alone.others
-        half = phases.mixed_latency(self.point, c.decoding_alone / 2)
+        half: Scalar
+        if self.side_by_side:
+            half = self._passes[HALF]
+        else:
+            half = phases.mixed_latency(self.point, c.decoding_alone / 2)
         empty = jnp.maximum(2 * half - all_others, 0.0)
         waves = self.point.length("num_requests") / jnp.maximum(self.concurrency, 1.0)
         missing = jnp.ceil(waves) - waves
         staggered = jnp.maximum(c.lumps * c.stay * (1 - missing) - c.chunks, 0.0)
         iterations = jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
         return self.point.factors.ramp * empty * iterations
-
-
-def prefill_first(point: Point) -> Bool[Array, ""] | None:
-    """Whether iterations with prompts decode nothing; `None` where no scheduler is named.
-
-    A scheduler of the grid replaces that of a calibration's engine.
-    """
-    if point.scheduler is not None:
-        return jnp.asarray(point.scheduler) == 1
-    first = point.factors.prefill_first
-    return None if is_nothing(first) else jnp.asarray(first) > 0
-
-
-def staggered(point: Point) -> Bool[Array, ""] | None:
-    """Whether requests start one at a time; `None` where nothing says so.
-
-    A run without clients keeps as many requests as fit, and these keep step.
-    """
-    apart = point.factors.staggered
-    if is_nothing(apart) or point.concurrency is None:
-        return None
-    return (jnp.asarray(apart) > 0) & jnp.isfinite(jnp.asarray(point.concurrency))
-
-
-def loses_step(point: Point) -> Bool[Array, ""]:
-    """Whether equal requests of a server that prefills first end one by one in the end.
-
-    They keep step in a run of ten waves, and few of them in a long one.
-    """
-    clients = jnp.asarray(point.length("concurrency"))
-    many = clients > KEEPS_STEP
-    if point.num_requests is None:
-        return many
-    return many & (jnp.asarray(point.num_requests) > LONG * clients)
 
 
 def at_capacity(point: Point) -> Point:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sweep.kernel import phases
-from sweep.kernel.inflight import Inflight, at_capacity, prefill_first
+from sweep.kernel.inflight import Inflight, at_capacity
 from sweep.kernel.iteration_curve import Curve
+from sweep.kernel.keeps_step import prefill_first
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.spread import chunks_of

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from sweep.kernel.bindings.operator import Step
 from sweep.kernel.block import Block
@@ -107,13 +109,26 @@ def decode_pass(point: Point, sequences: Scalar) -> Pass:
         point: Model, machine, layout and lengths.
         sequences: Sequences of one microbatch in one attention group. [count]
     """
-    if point.osl_cv is not None:
-        # Of outputs of varied lengths a token sees a long one more often than a short one.
-        longer = 1 + (point.length("osl") - 1) * (1 + point.osl_cv**2)
-        point = dataclasses.replace(point, osl=longer)
-    steps = jnp.maximum(point.length("osl") - 1, 1.0)
-    each = _at_every_context(point, sequences)
-    return Pass(each.others, each.attention / steps)
+    each = _at_every_context(_as_decoded(point), sequences)
+    return Pass(each.others, each.attention / _decoded_steps(point))
+
+
+def decode_attention(point: Point, sequences: Scalar) -> Scalar:
+    """Attention in a decode pass of `sequences` without drafts, as in `decode_pass`. [s]"""
+    step = _step(point, query_len=point.pass_tokens, decoding=True, sequences=sequences)
+    return _growing_attention(_as_decoded(point), step) / _decoded_steps(point)
+
+
+def _as_decoded(point: Point) -> Point:
+    """The point with the outputs that a token sees, of which a long one has more than a short."""
+    if point.osl_cv is None:
+        return point
+    longer = 1 + (point.length("osl") - 1) * (1 + point.osl_cv**2)
+    return dataclasses.replace(point, osl=longer)
+
+
+def _decoded_steps(point: Point) -> Scalar:
+    return jnp.maximum(_as_decoded(point).length("osl") - 1, 1.0)
 
 
 def _at_every_context(point: Point, sequences: Scalar | None) -> Pass:
@@ -160,6 +175,35 @@ def mixed_latency(
         return others
     drafting = Pricing(point, dataclasses.replace(step, query_len=1.0))
     return others + point.draft_tokens * _without_past(drafting, point.model.draft)
+
+
+def mixed_latencies(
+    point: Point,
+    sequences: Sequence[Scalar],
+    prompt_tokens: Sequence[Scalar],
+    prompts_ended: Sequence[Scalar],
+    prompts_cached: Sequence[Scalar],
+) -> Float[Array, "passes"]:
+    """Times of several passes as of `mixed_latency`, computed side by side. [s]
+
+    That is a program of the size of one pass, which takes less time to compile.
+
+    Args:
+        point: Model, machine, layout and lengths.
+        sequences: Sequences that decode in each. [count]
+        prompt_tokens: Prompt tokens in each. [count]
+        prompts_ended: Prompts whose last tokens are among them. [count]
+        prompts_cached: Tokens of the prompts that were found in the cache. [count]
+    """
+
+    def one(decoding: Scalar, tokens: Scalar, ended: Scalar, cached: Scalar) -> Scalar:
+        return mixed_latency(
+            point, decoding, prompt_tokens=tokens, prompts_ended=ended, prompts_cached=cached
+        )
+
+    every = (sequences, prompt_tokens, prompts_ended, prompts_cached)
+    passes = [jnp.stack([jnp.asarray(number, float) for number in each]) for each in every]
+    return jnp.asarray(jax.vmap(one)(*passes))
 
 
 def draft_prefill_latency(

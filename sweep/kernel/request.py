@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from sweep.kernel import global_roofline, memory, phases
+from sweep.kernel import global_roofline, memory, phases, time_range
 from sweep.kernel.at_load import AtLoad
 from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.goodput import goodput
@@ -23,12 +23,6 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.phases import Work
 from sweep.kernel.roofline import slowest
-from sweep.kernel.time_range import (
-    are_out_of_range,
-    server_is_out_of_range,
-    slowest_of,
-    times_of_batch,
-)
 from sweep.schema.axes import LATENCY_LIMITS
 from sweep.schema.terms import LONGEST_S, OVERLOADS
 
@@ -41,17 +35,24 @@ class Request:
 
     Attributes:
         point: Model, machine, precision, layout, batch and lengths.
-        keep_infeasible: Whether to keep throughputs where the point cannot run; else they are NaN.
+        keep_infeasible: Whether to keep throughputs where the point cannot run, in place of NaN.
         asked: Variables of a sweep, whose times must be within range for the point to run.
+        side_by_side: Whether passes of a server are computed side by side, see `Inflight`.
     """
 
     def __init__(
-        self, point: Point, *, keep_infeasible: bool = False, asked: Collection[str] = ()
+        self,
+        point: Point,
+        *,
+        keep_infeasible: bool = False,
+        asked: Collection[str] = (),
+        side_by_side: bool = False,
     ) -> None:
         """Compute nothing yet; each property does so when it is first read."""
         self.point = point
         self.keep_infeasible = keep_infeasible
         self.asked = asked
+        self.side_by_side = side_by_side
 
     @cached_property
     def _prefill(self) -> list[Work]:
@@ -221,10 +222,10 @@ class Request:
     @cached_property
     def _out_of_range(self) -> Bool[Array, ""]:
         """Whether a time of the batch that is asked is too long or no number."""
-        point = slowest_of(self.point)
+        point = time_range.slowest_of(self.point)
         request = self if point is self.point else Request(point)
-        times = times_of_batch(point, self.asked)
-        return are_out_of_range([getattr(request, name) for name in times])
+        times = time_range.times_of_batch(point, self.asked)
+        return time_range.are_out_of_range([getattr(request, name) for name in times])
 
     @cached_property
     def feasible(self) -> Int[Array, ""]:
@@ -246,7 +247,8 @@ class Request:
     def _inflight(self) -> Inflight | OpenLoop:
         if self.point.request_rate is not None:
             return OpenLoop(self.point)
-        return Inflight(self.point) if self.point.num_requests is None else FiniteRun(self.point)
+        served = Inflight if self.point.num_requests is None else FiniteRun
+        return served(self.point, side_by_side=self.side_by_side)
 
     @cached_property
     def _plateau(self) -> Scalar:
@@ -315,7 +317,7 @@ class Request:
         else:
             exceeding = found.clients > found.concurrency
             reasons = jnp.where(exceeding, bits["clients_exceed_capacity"], 0)
-        lost = (self.inflight_feasible == 1) & server_is_out_of_range(found, self.asked)
+        lost = (self.inflight_feasible == 1) & time_range.server_is_out_of_range(found, self.asked)
         return reasons + jnp.where(lost, bits["time_out_of_range"], 0)
 
     @cached_property

@@ -1,0 +1,47 @@
+"""Requests that start and end together: which servers and clients keep them in step."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from sweep.kernel.operators.cost import is_nothing
+from sweep.kernel.params import Point
+
+KEEPS_STEP = 16
+"""Clients up to which requests of a server that prefills first keep step in a long run: those of
+SGLang 0.5.6 with 2 to 9 clients do, those with 20 to 512 do not. [count]"""
+LONG = 50
+"""Waves of requests from which a run is long: those of SGLang 0.5.1 with ten keep step. [count]"""
+
+
+def prefill_first(point: Point) -> Bool[Array, ""] | None:
+    """Whether iterations with prompts decode nothing; `None` where no scheduler is named.
+
+    A scheduler of the grid replaces that of a calibration's engine.
+    """
+    if point.scheduler is not None:
+        return jnp.asarray(point.scheduler) == 1
+    first = point.factors.prefill_first
+    return None if is_nothing(first) else jnp.asarray(first) > 0
+
+
+def staggered(point: Point) -> Bool[Array, ""] | None:
+    """Whether requests start one at a time; `None` where nothing says so.
+
+    A run without clients keeps as many requests as fit, and these keep step.
+    """
+    apart = point.factors.staggered
+    if is_nothing(apart) or point.concurrency is None:
+        return None
+    return (jnp.asarray(apart) > 0) & jnp.isfinite(jnp.asarray(point.concurrency))
+
+
+def loses_step(point: Point) -> Bool[Array, ""]:
+    """Whether equal requests of a server that prefills first end one by one in the end.
+
+    They keep step in a run of ten waves, and few of them in a long one.
+    """
+    clients = jnp.asarray(point.length("concurrency"))
+    many = clients > KEEPS_STEP
+    if point.num_requests is None:
+        return many
+    return many & (jnp.asarray(point.num_requests) > LONG * clients)
