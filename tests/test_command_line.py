@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -286,6 +287,29 @@ def test_a_table_in_a_pipe_has_a_row_in_one_line(monkeypatch, capsys) -> None:
         "h100-sxm-80gb" in line and "memory size" in line
         for line in capsys.readouterr().out.splitlines()
     )
+
+
+def test_ctrl_c_while_it_is_sent_again_is_not_lost(monkeypatch) -> None:
+    """On a slow machine the signal arrives before the function that sends it has ended."""
+    from sweep.cli.launch import send_again
+
+    sent: list[tuple[object, ...]] = []
+
+    class Timer:
+        def __init__(self, _: float, *call: object) -> None:
+            self.call = call
+
+        def start(self) -> None:
+            sent.append(self.call)
+            if len(sent) == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("threading.Timer", Timer)
+    try:
+        send_again(SimpleNamespace(exc_type=KeyboardInterrupt))
+    except KeyboardInterrupt:
+        pytest.fail("raised where it is ignored")
+    assert sent == [(os.kill, (os.getpid(), signal.SIGINT))] * 2
 
 
 def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_sent_again(monkeypatch) -> None:

@@ -323,6 +323,7 @@ def test_what_rows_tell_only_together_is_said() -> None:
     assert loadings[0, 0] * loadings[0, 1] < 0 < loadings[1, 0] * loadings[1, 1]
 
 
+@pytest.mark.slow
 def test_regimes_are_those_of_the_slopes() -> None:
     fit = fit_of(table().measured)
     assert sum(rows_by_regime(fit).values()) == len(table().rows)
@@ -334,6 +335,7 @@ def test_regimes_are_those_of_the_slopes() -> None:
 # Which parameters, within which bounds.
 
 
+@pytest.mark.slow
 def test_only_free_parameters_move() -> None:
     layout = design(table().traits, free=["weight_bandwidth[hardware=*]", "gemm"])
     fit = fit_of(table().measured, layout=layout)
@@ -917,6 +919,7 @@ def test_bands_of_requests_and_gpus() -> None:
     assert bands({"gpus": np.asarray(1.0)})["requests"] == "full"
 
 
+@pytest.mark.slow
 def test_an_interval_is_as_wide_as_its_band() -> None:
     spreads_of = {"requests": {"to 8": 2.0}, "gpus": {"above 4": 1.5}}
     mine = calibration(spreads=spreads_of, ranges={}, engine="tensorrt-llm")

@@ -130,15 +130,21 @@ def _raise_when_terminated() -> Any:
 def send_again(ignored: "sys.UnraisableHookArgs") -> None:
     """Send a signal again that arrived where exceptions are ignored.
 
-    JAX runs a callback whenever Python collects garbage; Ctrl-C in it would have no effect.
+    JAX runs a callback whenever Python collects garbage; Ctrl-C in it would have no effect. It has
+    none in this function either, where it may arrive on a slow machine.
     """
     if not issubclass(ignored.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(ignored)
         return
     number = signal.SIGTERM if issubclass(ignored.exc_type, Terminated) else signal.SIGINT
-    later = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
-    later.daemon = True
-    later.start()
+    while True:
+        try:
+            later = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+            later.daemon = True
+            later.start()
+            return
+        except KeyboardInterrupt:
+            continue
 
 
 def printable(text: str) -> str:
