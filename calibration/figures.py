@@ -40,7 +40,9 @@ def draw(path: Path, *, by: str = "hardware") -> Figure:
             fit = found.load()
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise SpecError(f"{path}: not the NetCDF file of a fit: {reason:.200}") from None
+        raise SpecError(
+            f"{path}: not the NetCDF file of a fit: {reason:.200}; llm-calibrate fit writes one"
+        ) from None
     if not {"estimate", "predicted", "measured", "left_out_residual", by} <= set(fit.data_vars):
         raise SpecError(f"{path}: not the NetCDF file of a fit; llm-calibrate fit writes one")
     figure = Figure(figsize=(19, 6.5), layout="constrained")

@@ -1,5 +1,7 @@
 """Strictness for every test, and results that several files read."""
 
+import ctypes
+import gc
 import os
 import pickle
 import sys
@@ -21,17 +23,18 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 COMPILED_FAST = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 """Flags with which XLA compiles kernels that run a few times: it takes half the time."""
 os.environ.setdefault("XLA_FLAGS", COMPILED_FAST)
+# Commands keep no kernels in the user's cache; tests of that have a folder of their own.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare a process that runs tests; the one that only hands them out loads nothing heavy."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
+    import runtime_types
     from hypothesis import settings
-    from jaxtyping import install_import_hook
-    from runtime_types import MODULES
 
-    install_import_hook(MODULES, "runtime_types.checker")
+    runtime_types.install()
     settings.register_profile("sweep", deadline=None, derandomize=True, max_examples=25)
     settings.load_profile("sweep")
 
@@ -77,6 +80,25 @@ def call(monkeypatch, capsys) -> Call:
     return run
 
 
+LARGE_WORKER = 1e9
+"""Memory of a process from which on it lets go of compiled functions after a file. [byte]"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def limited_memory() -> Iterator[None]:
+    """Free compiled functions after a file; a worker would grow to several gigabytes."""
+    yield
+    import jax
+    import psutil
+
+    if psutil.Process().memory_info().rss > LARGE_WORKER:
+        jax.clear_caches()
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+        if trim is not None:  # glibc keeps what was freed in small pieces
+            trim(0)
+
+
 LONG_TO_COMPILE = {
     *("wide64", "wide32", "mesh", "deployments", "swept"),
     *("served", "served_page", "article_page", "hostile_page", "browser"),
@@ -85,8 +107,8 @@ LONG_TO_COMPILE = {
 
 
 LONGEST_FILES = (
-    *("laws", "scale", "pages", "report", "calibration", "cli", "shards", "evaluation"),
-    *("load", "recommendation", "judgement", "at_load", "explanation", "parameters"),
+    *("laws", "scale", "pages", "report", "calibration", "cli", "interrupted_runs", "evaluation"),
+    *("load", "recommendation", "judgement", "at_load", "explanation", "shards", "wide_grids"),
 )
 """Files that take longest; they start first, so that both workers end together."""
 

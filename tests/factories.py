@@ -222,14 +222,15 @@ def blocks(family: str = "llama", **changes: Any) -> tuple[Block, ...]:
     return read_blocks(config(family, **changes), family)
 
 
-def covering() -> list[str]:
+@cache
+def covering() -> tuple[str, ...]:
     """Families that together run every operator that some family of `CONFIGS` runs."""
     runs = {name: {op for block in blocks(name) for op in block.operators} for name in CONFIGS}
     left, chosen = set().union(*runs.values()), []
     while left:
         chosen.append(max(runs, key=lambda name: len(runs[name] & left)))
         left -= runs[chosen[-1]]
-    return chosen
+    return tuple(chosen)
 
 
 def all_families() -> list[Any]:

@@ -1,7 +1,6 @@
 """The command line: answers, refusals in one line, and nothing lost."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import sweep
 from sweep.cli.print_tables import print_table
 from sweep.errors import SweepError
 from sweep.runs.jit_cache import use_compilation_cache
+from sweep.schema.variables import VARIABLES
 
 SWEEP = {
     "models": ["llama-2-7b"],
@@ -111,6 +111,17 @@ def test_show_hardware_gives_each_figure_with_a_source(call) -> None:
     spec = json.loads(call("show", "hardware", "h20-96gb", "--json")[1])
     assert spec["memory_bandwidth_bytes_per_s"] == 4.0e12
     assert spec["peak_flops_per_s"]["fp16"] == 1.48e14
+
+
+def test_show_variable_gives_its_definition(call) -> None:
+    code, out, _ = call("show", "variable", "TTFT")
+    assert code == 0
+    assert "ttft" in out and VARIABLES["ttft"].long_name in out
+    data = json.loads(call("show", "variables", "inflight-ttft", "--json")[1])
+    assert data["definition"] == VARIABLES["inflight_ttft"].comment
+    assert data["units"] == "s" and "concurrency" in data["axes"] and "90 %" in data["interval"]
+    assert_refused(call("show", "variable", "tftt"), "did you mean 'ttft'?")
+    assert {"ttft", "tpot"} <= set(call("show", "variable")[1].split())
 
 
 def test_show_model_reads_a_published_config(call, tmp_path) -> None:
@@ -277,7 +288,6 @@ def test_a_full_disk_leaves_no_half_file(sweep_file, tmp_path) -> None:
         [sys.executable, "-c", script, "run", str(sweep_file()), "-o", str(output)],
         capture_output=True,
         text=True,
-        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
         check=False,
     )
     assert_refused((run.returncode, run.stdout, run.stderr), "out.nc")

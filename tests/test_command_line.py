@@ -19,6 +19,7 @@ from sweep.cli.options import CALIBRATION
 from sweep.cli.parameters import Count, Listed, Pairs, Quantity
 from sweep.cli.print_tables import print_table
 from sweep.cli.sections import Sections
+from sweep.schema.axes import LATENCY_LIMITS, LAYOUT, LOADS, PREFIX, SERVER, SPECULATION, SPREADS
 
 GROUPS = {"llm-sweep": cli, "llm-calibrate": calibrate}
 COMMANDS = {
@@ -44,6 +45,17 @@ def test_help_lists_commands_by_task_with_whole_summaries(call, monkeypatch) -> 
     for group in GROUPS.values():
         assert isinstance(group, Sections)
         assert sorted(group.list_commands(click.Context(group))) == sorted(group.commands)
+
+
+def test_every_axis_of_a_server_is_an_option_of_explain_and_recommend() -> None:
+    """Of one replica: `explain` has those of a static batch too, and runs with an end."""
+    layout = {*LAYOUT} - {"dp"}
+    both = {*layout, *SERVER, *LATENCY_LIMITS, *PREFIX, *SPREADS, *SPECULATION, "isl", "osl"}
+    loads = {"concurrency", "request_rate", "burstiness"}
+    more = {"explain": {*LOADS, "batch_size"}, "recommend": loads}
+    for name, own in more.items():
+        names = {option.name for option in options(cli.commands[name])}
+        assert both | own <= names, both | own - names
 
 
 def test_an_option_has_one_meaning_in_all_commands() -> None:
@@ -241,6 +253,9 @@ RANKS = [
 ]
 
 
+FIRST_COLUMNS = [["1", "h100-sxm-80gb"], ["2", "l40s"]]
+
+
 @pytest.mark.parametrize("columns", [60, 80, 100])
 def test_a_table_in_a_pipe_is_as_wide_as_columns_says(columns: int, monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -252,6 +267,16 @@ def test_a_table_in_a_pipe_is_as_wide_as_columns_says(columns: int, monkeypatch,
     assert all("hardware" in line for line in headings)
     assert sum("h100-sxm-80gb" in line for line in lines) == len(headings)
     assert {"14,092", "12,456", "15,943", "0.04967"} <= set(" ".join(lines).split())
+
+
+def test_texts_of_a_table_take_few_lines(monkeypatch, capsys) -> None:
+    for columns in range(100, 260, 3):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_table(RANKS)
+        words = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+        ranks = [[k for k, two in enumerate(words) if two == row] for row in FIRST_COLUMNS]
+        assert len(ranks[0]) == len(ranks[1]) > 0
+        assert all(second - first <= 4 for first, second in zip(*ranks, strict=True)), columns
 
 
 def test_a_table_in_a_pipe_has_a_row_in_one_line(monkeypatch, capsys) -> None:

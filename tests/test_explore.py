@@ -204,6 +204,14 @@ def shown(page: Any) -> list[list[str]]:
     return [row.locator("td").all_inner_texts() for row in rows[1:]]
 
 
+LABELS = """() => {
+  const texts = (id) => [...document.querySelectorAll(`#${id} .textpoint text`)];
+  const ids = ["front", "roofline-first", "roofline-second"];
+  return Object.fromEntries(ids.map((id) => [id, texts(id).map((one) => one.textContent)]));
+}"""
+"""Labels of points by picture."""
+
+
 def wait(page: Any, view: View, mark: str = "view") -> None:
     """Wait until the pictures on the screen are those of a view; `drawn` for all pictures."""
     page.wait_for_function(
@@ -287,6 +295,13 @@ def test_sliders_change_the_numbers_which_are_those_of_a_run(
     )
     assert page.locator("img").count() == 0
     assert IMAGE in page.locator("#front .legendtext").all_text_contents()
+
+    # Labels of pictures that were updated are those of pictures that are drawn afresh.
+    updated = page.evaluate(LABELS)
+    assert all(updated.values())
+    page.evaluate("() => { for (const id of Object.keys(drawn)) delete drawn[id]; }")
+    page.evaluate("() => { drawFront(); drawRooflines(); }")
+    assert page.evaluate(LABELS) == updated
 
     # The same view as a sweep file, as NetCDF and as a report.
     for button, name in (("sweep", "view.yaml"), ("netcdf", "view.nc")):

@@ -160,7 +160,6 @@ def test_a_limit_on_the_size_of_files_is_one_line(
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     ended = subprocess.run(
         words_of(command, given),
         cwd=tmp_path,
@@ -168,7 +167,6 @@ def test_a_limit_on_the_size_of_files_is_one_line(
         check=False,
         timeout=DEADLINE,
         preexec_fn=limit,
-        env=environment,
     )
     assert ended.returncode in (0, 2), ended.stderr
     assert b"Traceback" not in ended.stderr
@@ -246,7 +244,8 @@ def test_a_damaged_compilation_cache_changes_no_answer(
 ) -> None:
     """A kernel that cannot be read from the cache is compiled again."""
     cache, chance = tmp_path / "cache", random.Random(seed)
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    kept = {"JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment = {**os.environ, **kept}
     words = [*words_of("run", given), "--force"]
     for _ in range(2):
         ended = subprocess.run(

@@ -286,6 +286,7 @@ def test_a_row_is_an_outlier_by_the_noise_of_its_kind() -> None:
     assert np.median(steady) / np.median(late) == pytest.approx(0.2 / 0.03, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_noise_of_a_fit_counts_the_parameters_that_its_rows_determine() -> None:
     fit = fit_of(table().measured)
     assert fit.effective_parameters > 5
@@ -293,6 +294,7 @@ def test_the_noise_of_a_fit_counts_the_parameters_that_its_rows_determine() -> N
     assert fit.noise == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_fit_in_any_order() -> None:
     one, again = fit_of(table().measured, starts=2), fit_of(table().measured, starts=2)
     np.testing.assert_array_equal(one.vector, again.vector)
@@ -381,6 +383,7 @@ def test_no_pattern_is_not_every_pattern() -> None:
         split_patterns([" ,"])
 
 
+@pytest.mark.slow
 def test_a_factor_stops_at_its_bound_and_says_so() -> None:
     # Ten times as fast as the roofline: only shares above 1 could explain it.
     fit = fit_of(table().measured + np.log(10), max_evaluations=40)
@@ -408,6 +411,7 @@ def test_a_prior_beyond_the_bounds_is_refused() -> None:
             design(table().traits, centres={"gemm": (centre, 0.1)})
 
 
+@pytest.mark.slow
 def test_the_best_start_is_kept() -> None:
     fit = fit_of(table().measured, starts=3)
     assert len(fit.costs) == 3

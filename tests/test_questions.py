@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import sweep
-from sweep.errors import SpecError
+from sweep.errors import SpecError, SweepError
 from sweep.grid.grid import Grid
 from sweep.schema.axes import AXES
 
@@ -62,6 +62,19 @@ def test_compare_says_what_the_command_says(results, call, tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_values_of_an_axis_are_compared_on_the_accelerator_that_is_named(
+    results, call, tmp_path
+) -> None:
+    path = tmp_path / "result.nc"
+    sweep.write_netcdf(results, path)
+    words = ["compare", path, "--between", "batch_size=64,1", "--json"]
+    # The accelerator is chosen in both; of two axes one is left, too few for a map.
+    found = call(*words, "--hardware", "a100")
+    assert found == call(*words, "--select", "hardware=a100-sxm-80gb")
+    assert "one axis only" in found[2]
+    assert "two accelerators" in call(*words, "--hardware", "a100,h20-96gb")[2]
+
+
 def test_explain_returns_what_the_command_prints(call) -> None:
     found = sweep.explain("llama-2-7b", "L40S", tp=2, **CELL)
     code, out, _ = call(
@@ -91,6 +104,88 @@ def test_recommend_ranks_as_the_command_does(call) -> None:
     assert found["score"].tolist() == pytest.approx([row["score"] for row in told["ranked"]])
     assert found.attrs["answer"] == told["answer"]
     assert found.attrs["calibration"].startswith("tensorrt-llm ")
+
+
+SETTINGS = {
+    "gpu_memory_utilization": 0.5,
+    "kept_context": 0.25,
+    "reserved_osl": 0.5,
+    "max_batch_size": 48,
+    "max_num_tokens": 2000,
+    "expert_imbalance": 1.5,
+}
+"""Settings of a server, none of them the default."""
+OPTIONS = [
+    *("--gpu-memory-utilization", "0.5", "--kept-context", "0.25"),
+    *("--reserved-osl", "max_utilization", "--max-batch-size", "48", "--max-num-tokens", "2k"),
+    *("--expert-imbalance", "1.5"),
+]
+REQUESTS = ["--model", "mixtral-8x7b", "--isl", "512", "--osl", "128"]
+
+
+class Asked(SweepError):
+    """Ends a command with what it is about to compute."""
+
+
+def test_settings_of_a_server_reach_the_cell_of_explain(call, monkeypatch) -> None:
+    grids: list[Grid] = []
+
+    def stop(grid: Grid, **_: object) -> None:
+        grids.append(grid)
+        raise Asked("stop")
+
+    monkeypatch.setattr("sweep.decisions.explain.explain", stop)
+    words = ["explain", *REQUESTS, "--hardware", "l40s", "--concurrency", "8", *OPTIONS]
+    # vLLM has a share of its own, which the given one replaces.
+    assert call(*words, "--calibration", "vllm")[0] == 2
+    assert {axis: grids[0].numbers[axis] for axis in SETTINGS} == {
+        axis: [value] for axis, value in SETTINGS.items()
+    }
+
+
+def test_settings_of_a_server_reach_the_sweep_of_recommend(call, monkeypatch) -> None:
+    grids: list[Grid] = []
+
+    def stop(grid: Grid, **_: object) -> None:
+        grids.append(grid)
+        raise Asked("stop")
+
+    monkeypatch.setattr("sweep.decisions.deployment_sweep.run", stop)
+    words = ["recommend", *REQUESTS, "--hardware", "l40s", "--tp", "2", "--pp", "1", *OPTIONS]
+    assert call(*words, "--ep", "1,2", "--calibration", "vllm")[0] == 2
+    settings = {**SETTINGS, "isl_cv": 0.5}
+    with pytest.raises(Asked):
+        sweep.recommend(
+            "mixtral-8x7b", isl=512, osl=128, hardware="l40s", tp=2, ep=[1, 2], **settings
+        )
+    for grid in grids:
+        assert grid.numbers["ep"] == [1, 2]
+        for axis, value in SETTINGS.items():
+            assert grid.numbers[axis] == [value]
+    assert grids[1].numbers["isl_cv"] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ({"max_batchsize": 8}, "no argument 'max_batchsize'; did you mean 'max_batch_size'"),
+        ({"isl_cv": [0.1, 0.2]}, "isl_cv: give one value, not 2"),
+        ({"max_batch_size": 8, "results": xr.Dataset()}, "max_batch_size: the results have their"),
+    ],
+)
+def test_axes_that_recommend_cannot_take_are_refused(axes, words) -> None:
+    with pytest.raises(SpecError, match=words):
+        sweep.recommend("llama-2-7b", isl=512, osl=128, **axes)
+
+
+def test_alternatives_of_a_memory_share_are_refused_in_one_line(call) -> None:
+    for command in ("explain", "recommend"):
+        words = [command, *REQUESTS, "--hardware", "l40s", "--concurrency", "8"]
+        shares = ["--kv-cache-fraction", "0.5", "--mem-fraction-static", "0.8"]
+        code, _, error = call(*words, *shares)
+        assert code == 2
+        assert "--kv-cache-fraction and --mem-fraction-static are alternatives" in error
+        assert len(error.splitlines()) == 1
 
 
 def test_missing_arguments_are_named() -> None:

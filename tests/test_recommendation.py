@@ -28,7 +28,7 @@ from sweep.decisions.replicas import loads_of, replica_counts
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.decisions.throughput_elasticities import throughput_elasticities
 from sweep.engines.calibration_file import Calibration, load_calibration
-from sweep.errors import ResultError, SpecError
+from sweep.errors import SpecError
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.parsing import parse
@@ -479,59 +479,12 @@ def test_files_of_ones_own_are_priced_and_told_of(tmp_path) -> None:
     assert throughput_elasticities(answer, answer.ranked)[0]
 
 
-# From a result.
-
-
-@pytest.fixture(scope="module")
-def static():
-    """A result of static batches, as the shipped long sweeps are."""
-    names = ["ttft", "tpot", "output_throughput", "feasible"]
-    return sweep.run(
-        sweep.Grid(
-            models=[MODEL, "llama-2-7b"],
-            hardware=["l20", "rtx-4090"],
-            precision=["fp16"],
-            tp=[1, 2],
-            batch_size=[1, 8, 64],
-            isl=[128, 512],
-            osl=[128],
-            variables=names,
-        )
-    )
-
-
 def test_a_result_answers_as_the_sweep_does(deployments, swept) -> None:
     read = read_deployments(swept, Offer(), catalog=shipped())
     for demand in DEMANDS[:2]:
         one, other = found(deployments, demand).ranked, found(read, demand).ranked
         assert one["hardware"].tolist() == other["hardware"].tolist()
         assert np.allclose(one["score"], other["score"], rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_a_result_of_static_batches_will_do(static) -> None:
-    read = read_deployments(static, Offer(), catalog=shipped(), model=MODEL, isl=512)
-    best = recommend(read, Demand()).ranked.iloc[0]
-    part = static.sel(model=MODEL, isl=512)
-    per_gpu = part["output_throughput"] / part["tp"]
-    assert best["score"] == pytest.approx(float(per_gpu.max()))
-
-
-def test_a_result_must_have_what_is_asked(static) -> None:
-    for given, words in (
-        ({}, "several model"),
-        ({"model": MODEL}, "several isl"),
-        ({"model": "llama-3-8b", "isl": 512}, "no model llama-3-8b"),
-        ({"model": MODEL, "isl": 100}, "no isl 100"),
-        ({"model": MODEL, "isl": 512, "concurrency": 9, "replicas": 1}, "no batch_size 9"),
-    ):
-        with pytest.raises(ResultError, match=words):
-            read_deployments(static, Offer(), catalog=shipped(), **given)
-    reduced = sweep.reduce(static, "best:tp")
-    with pytest.raises(ResultError, match="reduced already, by best:tp"):
-        read_deployments(reduced, Offer(), catalog=shipped(), model=MODEL, isl=512)
-    with pytest.raises(ResultError, match="must have inflight_output_throughput"):
-        read_deployments(static[["ttft"]], Offer(), catalog=shipped(), model=MODEL, isl=512)
 
 
 # Prices.
@@ -604,37 +557,6 @@ def test_no_shipped_accelerator_has_a_price() -> None:
     assert all(spec.price_usd_per_hour is None for spec in specs)
 
 
-# The command.
-
-ASKED = (
-    "recommend",
-    "--model",
-    MODEL,
-    "--isl",
-    ISL,
-    "--osl",
-    OSL,
-    "--hardware",
-    "l20",
-    "--hardware",
-    "rtx-4090",
-    "--tp",
-    "1,2",
-    "--pp",
-    "1",
-)
-
-
-@pytest.mark.slow
-def test_the_command_ranks_and_draws(call, tmp_path) -> None:
-    picture = tmp_path / "front.png"
-    code, out, err = call(*ASKED, "--front", "-o", picture)
-    assert (code, err) == (0, "")
-    for word in ("by tensorrt-llm", "rtx-4090", "bound by", "unseen_hardware", "Pareto front"):
-        assert word in out
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
 def test_a_name_with_dollar_signs_is_no_formula(tmp_path) -> None:
     name = r"$\frac{1}$"
     answer = recommend(table(hardware=[name]), Demand())
@@ -667,62 +589,6 @@ def test_a_long_front_is_printed_in_even_steps() -> None:
     heading, shown = advice.front_shown(long.head(12))
     assert len(shown) == 12
     assert "of 12" not in heading
-
-
-@pytest.mark.slow
-def test_nothing_meets_the_limits_with_exit_status_1(call) -> None:
-    code, out, err = call(*ASKED, "--max-tpot", 1e-4)
-    assert (code, err) == (1, "")
-    assert "nothing meets the limits" in out
-    assert "times --max-tpot 0.0001" in out
-
-
-def test_json_holds_the_answer(call, static, tmp_path) -> None:
-    sweep.write_netcdf(static, tmp_path / "s.nc")
-    code, out, _ = call(
-        "recommend", "--from", tmp_path / "s.nc", "--model", MODEL, "--isl", 512, "--json"
-    )
-    told = json.loads(out)
-    assert code == 0
-    assert told["efficiency"] == "ideal"
-    assert told["ranked"][0]["elasticities"]["memory_bandwidth"] > 0
-    assert told["ranked"][0]["price"] is None
-    assert told["front"]
-    code, out, _ = call("compare", tmp_path / "s.nc", "--list")
-    assert code == 0
-    assert "output_throughput" in out
-    assert "batch_size (3), isl (2)" in out
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        (("--hardware", "rtx-409"), "did you mean 'rtx-4090'"),
-        (("--precision", "mxfp4"), "no peak rate"),
-        (("--tp", "1,x"), "is not an integer of at least 1"),
-        (("--by", "dollar"), "no accelerator on offer has a known price"),
-        (("--price", "l20"), "write NAME=USD"),
-        (("--price", "l40=1"), "no deployment uses this accelerator"),
-        (("--max-ttft", "0"), "max-ttft"),
-        (("--max-ttft", "nan"), "'nan' is not a finite number above 0"),
-        (("--requests-per-s", "inf"), "'inf' is not a finite number above 0"),
-        (("--efficiency", "lmdeploy"), "unknown calibration"),
-        (("--from", "none.nc", "--efficiency", "ideal"), "leave --calibration out"),
-        (("--from", "none.nc"), "no such file"),
-        (("--prices", "none.yaml"), "cannot be read"),
-    ],
-)
-def test_wrong_input_is_refused_in_one_line(call, more, words) -> None:
-    code, out, err = call(*ASKED, *more)
-    assert (code, out) == (2, "")
-    assert words in err
-    assert len(err.strip().splitlines()) == 1
-
-
-def test_what_is_needed_is_asked_for(call) -> None:
-    code, _, err = call("recommend", "--model", MODEL)
-    assert code == 2
-    assert "give --model, --isl and --osl, or --from" in err
 
 
 @pytest.mark.slow

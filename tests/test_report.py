@@ -681,6 +681,26 @@ TITLES_ON_LABELS = """() => {
     .filter((plot) => hidden(plot, "x") || hidden(plot, "y")).map((plot) => plot.id);
 }"""
 """Pictures in which the title of an axis covers a label of it."""
+LABELS_ON_LABELS = """() => {
+  const box = (element) => element.getBoundingClientRect();
+  const meet = (a, b) =>
+    a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const found = [];
+  for (const plot of document.querySelectorAll(".js-plotly-plot")) {
+    const [frame, texts] = [box(plot), [...plot.querySelectorAll(".textpoint text")]];
+    texts.forEach((text, k) => {
+      const [one, others] = [box(text), texts.slice(k + 1)];
+      if (one.left < frame.left || one.right > frame.right) found.push(`${plot.id} is too small`);
+      const covers = others.some((other) => meet(one, box(other)));
+      if (covers) found.push(`${plot.id}: ${text.textContent}`);
+    });
+  }
+  return found;
+}"""
+"""Labels of points that cover one another or leave their picture."""
+NAMED = """() => ["roofline-first", "front"].map(
+  (id) => document.querySelectorAll(`#${id} .textpoint text`).length)"""
+"""Number of labels of the first roofline and of the fronts."""
 
 
 @pytest.mark.slow
@@ -691,6 +711,8 @@ def test_titles_of_axes_cover_no_label(width, article_page, opened) -> None:
     drawn = "document.getElementById('map')._fullLayout.width"
     eventually(lambda: page.evaluate(drawn) <= width, page)
     assert page.evaluate(TITLES_ON_LABELS) == []
+    assert page.evaluate(LABELS_ON_LABELS) == []
+    assert all(page.evaluate(NAMED))
 
 
 @pytest.mark.slow

@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from test_reports import AIPERF, GENAI, PHASED, VLLM, changed, write
 
+from calibration.cli.print_predictions import print_predictions
 from calibration.fit.capacity import doubt_overfull
 from calibration.fit.forward import predict
 from calibration.fit.points import arrives, observe, recipe_of
@@ -510,6 +512,36 @@ def test_a_recipe_may_not_contradict_the_types_beside_it(tmp_path: Path) -> None
     assert "weight_dtype" in wrong.model_fields_set
     with pytest.raises(SpecError, match="weight_dtype: fp8 contradicts the precision w4a16"):
         recipe_of(wrong, Catalog())
+
+
+@pytest.mark.parametrize("engine", ["vllm", "tensorrt-llm", "sglang"])
+def test_weights_in_which_nothing_computes_are_multiplied_in_16_bits(
+    tmp_path: Path, engine: str
+) -> None:
+    """The answer to the question for the type of `…-bnb-4bit` has the weights alone."""
+    narrow = VLLM | {"model_id": "unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit"}
+    row = read(tmp_path, narrow, weight_dtype="int4")[0].model_copy(update={"engine": engine})
+    recipe = recipe_of(row, Catalog())
+    assert recipe.compute_dtypes["attention"] == "half"
+    assert recipe.kv_dtype == recipe.hidden_dtype == "half"
+    # Half a byte, and a scale of two bytes for 128 of them.
+    assert (recipe.weight_group_size, recipe.weight_scale_bytes) == (128, 2.0)
+    wrong = row.model_copy(update={"activation_dtype": "int4"})
+    with pytest.raises(SpecError, match="no matrix unit computes in int4"):
+        recipe_of(wrong, Catalog())
+
+
+def test_a_row_without_a_prediction_is_counted_and_left_out_of_ratios(capsys) -> None:
+    row = {"id": "a", "metric": "ttft", "quality": "ok", "hardware": "l40s", "value": 2.0}
+    loads = dict.fromkeys(("request_rate", "concurrency", "batch_size", "num_requests"))
+    frame = pd.DataFrame(
+        [{**row, **loads, "predicted": 3.0}, {**row, **loads, "id": "b", "predicted": np.nan}]
+    )
+    print_predictions(frame, ["hardware"])
+    said = capsys.readouterr().out
+    assert "1 row has no prediction" in said
+    assert "nan" not in said
+    assert "50.0%" in said
 
 
 @pytest.mark.slow

@@ -588,6 +588,13 @@ def test_a_report_is_predicted_end_to_end(tmp_path: Path, call) -> None:
     assert 0.0072 < frame.loc["tpot", "predicted"] < 0.0385
 
 
+def test_a_table_is_not_written_under_the_name_of_a_picture(tmp_path: Path, call) -> None:
+    report, picture = write(tmp_path, VLLM), tmp_path / "predicted.png"
+    code, _, error = call("predict", "ideal", report, "-o", picture)
+    assert code == 2 and "--picture" in error
+    assert not picture.exists()
+
+
 def test_a_refusal_on_the_command_line_is_one_line(tmp_path: Path, call) -> None:
     report = write(tmp_path, VLLM)
     for arguments, words in [

@@ -237,6 +237,7 @@ ASKED = ("--reduce", "best:batch_size", "--by", "decode_step_latency", "--shards
 @pytest.fixture(autouse=True, scope="module")
 def environment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax")))
         paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))

@@ -28,6 +28,8 @@ BARS = {
     "pools": {"rate": (0.03, 0.03), "ttft": (0.03, 0.03), "tpot": (0.03, 0.03)},
 }
 """Largest median and 90th percentile of the errors; `None` for no bar."""
+MEASURED = 2400
+"""Requests of a server with drafts whose rate is measured, at least. [count]"""
 
 
 def collected(errors: Iterator[dict[str, float]]) -> Errors:
@@ -72,12 +74,14 @@ def of_drafts(count: int, seed: int) -> Iterator[dict[str, float]]:
     for place in range(count):
         residents = int(2 ** random.uniform(0, 7))
         where = with_drafts(random, residents)
+        begun = 4 * residents
+        # Requests that were sent together scatter over many lives before the rate is steady.
+        steady = max(8 * residents, MEASURED)
         short, long = (
-            n / drafts.simulated_rate(where, n, residents, place)
-            for n in (4 * residents, 12 * residents)
+            requests / drafts.simulated_rate(where, requests, residents, place)
+            for requests in (begun, begun + steady)
         )
-        steady = 8 * residents / (long - short)
-        yield {"rate": float(drafts._rate(where)) / steady - 1}
+        yield {"rate": float(drafts._rate(where)) * (long - short) / steady - 1}
 
 
 def of_pools(count: int, seed: int) -> Iterator[dict[str, float]]:

@@ -25,7 +25,10 @@ from sweep.specs.catalog import current_catalog
 def folder(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setattr(stored_function, "_folders", [])
     keep_functions_in(tmp_path / "functions")
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", True)
     yield tmp_path / "functions"
+    jax.config.update("jax_enable_compilation_cache", before)
 
 
 def twice(traced: list[int], times: float = 2.0, name: str = "twice") -> StoredFunction:

@@ -4,6 +4,8 @@ import contextlib
 import json
 import random
 import re
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,17 @@ from sweep.specs.seal import seal
 ROOT = Path(__file__).parent.parent
 
 
-def edited(**changes: object) -> dict[str, Any]:
-    """The shipped calibration of vLLM with some keys replaced: `settings__software={…}`."""
+@cache
+def shipped() -> dict[str, Any]:
+    """Keys of the shipped calibration of vLLM, without its seal."""
     found = read_mapping(ROOT / "configs/calibrations/vllm.yaml")
     del found["seal"]
+    return found
+
+
+def edited(**changes: object) -> dict[str, Any]:
+    """The shipped calibration of vLLM with some keys replaced: `settings__software={…}`."""
+    found = deepcopy(shipped())
     for key, value in changes.items():
         *path, last = key.split("__")
         at = found

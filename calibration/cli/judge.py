@@ -17,7 +17,14 @@ from calibration.cli.options import (
     set_option,
     start_option,
 )
-from sweep.cli.options import CALIBRATION, PATH, check_picture, output_option, print_rows
+from sweep.cli.options import (
+    CALIBRATION,
+    PATH,
+    PICTURES,
+    check_picture,
+    output_option,
+    print_rows,
+)
 from sweep.cli.parameters import Listed
 
 
@@ -194,6 +201,8 @@ def predict(
     from sweep.specs.catalog import Catalog
 
     if output is not None:
+        if output.suffix in PICTURES:
+            raise click.UsageError(f"{output}: -o writes a table; --picture draws")
         check_writable(output, force=force)
     check_picture(picture, force=force)
     calibration = load_calibration(name)

@@ -37,7 +37,14 @@ def print_predictions(frame: pd.DataFrame, by: Sequence[str]) -> None:
         if len(own) > MOST_ROWS:
             click.echo(f"{len(own) - MOST_ROWS} more rows; -o FILE.csv writes all")
     _say_flags(frame)
-    known = frame[frame["value"].notna() & (frame["quality"] != "suspect")]
+    lacking = int(frame["predicted"].isna().sum())
+    if lacking:
+        click.echo(
+            f"{lacking} {'row has' if lacking == 1 else 'rows have'} no prediction: the model or a "
+            "request does not fit"
+        )
+    both = frame[["value", "predicted"]].notna().all(axis=1)
+    known = frame[both & (frame["quality"] != "suspect")]
     if len(known):
         click.echo("predicted over measured, without suspect rows")
         print_rows(_ratios(known, ["metric", *by]), as_json=False)
@@ -51,7 +58,7 @@ def _shown(row: dict[Any, Any], factor: float) -> dict[str, Any]:
         "load": _load(row),
         "measured": _number(value * factor) if known else "",
         "predicted": _number(predicted * factor),
-        "ratio": f"{predicted / value:.2f}" if known else "",
+        "ratio": f"{predicted / value:.2f}" if known and pd.notna(predicted) else "",
     }
     if "lower" in row:
         shown["90 % from"] = _number(row["lower"] * factor)

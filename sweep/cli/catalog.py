@@ -32,15 +32,17 @@ KINDS: "dict[str, Kind]" = {
     "sweeps": "sweeps",
     "calibrations": "calibrations",
 }
-SINGULAR = {"hardware": "hardware"} | {kind.removesuffix("s"): kind for kind in KINDS}
+VARIABLES = "variables"
+"""Kind of the quantities that a sweep computes; no file has one."""
+SINGULAR = {kind.removesuffix("s"): kind for kind in (*KINDS, VARIABLES)}
 
 
 class KindType(click.Choice):  # type: ignore[type-arg]  # [str] needs click 8.4
     """Kind of entry, in the singular or the plural."""
 
-    def __init__(self, *more: str) -> None:
-        """Accept the kinds and the words in `more`."""
-        super().__init__([*KINDS, *more])
+    def __init__(self) -> None:
+        """Accept all kinds."""
+        super().__init__([*KINDS, VARIABLES])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the plural."""
@@ -59,11 +61,15 @@ class EntryName(Name):
     ) -> list[CompletionItem]:
         """Names of that kind."""
         kind = ctx.params.get("kind")
+        if kind == VARIABLES:
+            from sweep.schema.variables import VARIABLES as KNOWN
+
+            return [CompletionItem(name) for name in KNOWN if name.startswith(incomplete.lower())]
         return Name(KINDS.get(kind or "", "models")).shell_complete(ctx, param, incomplete)
 
 
 @click.command("list")
-@click.argument("kind", type=KindType("variables"))
+@click.argument("kind", type=KindType())
 @json_option
 @configs_option
 @click.pass_context
@@ -106,7 +112,7 @@ def show(
     """Show one entry with the source of each figure, or explain the fields of a kind.
 
     NAME may also be the path of a file. Without it the command explains what a file of this kind
-    may contain.
+    may contain, or lists the variables.
     """
     from sweep.cli import entries
 

@@ -35,6 +35,7 @@ from sweep.cli.options import (
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Listed
 from sweep.cli.requests import parse_pair, request_axes, request_options
+from sweep.cli.servers import server_axes, server_options
 from sweep.errors import SweepError
 
 DRAFT_OPTION = click.option(
@@ -82,6 +83,7 @@ DRAFT_OPTION = click.option(
 @click.option("--osl", type=COUNT, required=True, help="Output tokens of each request.")
 @request_options(DRAFT_OPTION)
 @load_options
+@server_options
 @calibration_option(BOUNDS)
 @picture_option
 @force_picture_option
@@ -113,8 +115,9 @@ def explain(
     of the server with prompts and without; memory; the figures, with the highest rate within limits
     such as --max-ttft-p99; and by how many percent times and throughput change for one percent more
     of each resource. A static batch with --request-rate, a limit, a spread of lengths or a
-    scheduler also has the figures of a server under that load.
+    setting of a server also has the figures of a server under that load.
     """
+    server_axes(numbers)
     batch, clients, rate = (
         numbers[axis] is not None for axis in ("batch_size", "concurrency", "request_rate")
     )
@@ -279,8 +282,8 @@ def compare(
 ) -> None:
     """Compare two accelerators: print where each is ahead, and draw a map.
 
-    With --between it compares two values of another axis on one accelerator: where drafting tokens
-    pays, for instance.
+    With --between it compares two values of another axis on one accelerator, that of --hardware if
+    the file has several: where drafting tokens pays, for instance.
     """
     if listing:
         from sweep.decisions.compare import choices
@@ -289,8 +292,12 @@ def compare(
         with open_results(file) as results:
             print_rows(choices(results), as_json=as_json)
         return
+    if between is not None and len(hardware) == 1:
+        select, hardware = (*select, f"hardware={hardware[0]}"), ()
     if bool(hardware) == (between is not None) or len(hardware) not in (0, 2):
-        raise click.UsageError("give two accelerators by --hardware A,B, or --between AXIS=A,B")
+        raise click.UsageError(
+            "give two accelerators by --hardware A,B, or --between AXIS=A,B on one of them"
+        )
     along, pair = ("hardware", hardware) if between is None else parse_pair(between)
     from sweep.decisions.compare import compare_each
     from sweep.queries.select import subset

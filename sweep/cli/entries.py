@@ -8,16 +8,20 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sweep.cli.catalog_tables import figure_rows, model_summary
+from sweep.cli.catalog_tables import figure_rows, model_summary, variable_rows
 from sweep.cli.print_tables import Row
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.runs.run import load_grid
+from sweep.schema.axes import LONGEST
+from sweep.schema.intervals import CALIBRATED
+from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog
 from sweep.specs.files import read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
+from sweep.specs.parsing import nearest, short
 from sweep.specs.precision import PrecisionSpec
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -49,7 +53,9 @@ class Entry:
 
 
 def fields_of(kind: str) -> list[Row]:
-    """Each key that a file of a kind may have, with its meaning and its default."""
+    """Each key that a file of a kind may have, with its meaning; each variable."""
+    if kind == "variables":
+        return variable_rows(Catalog())
     schema = SCHEMAS[kind]
     meanings: dict[str, str] = {}
     for each in reversed(schema.__mro__):
@@ -78,6 +84,7 @@ def entry(kind: str, name: str, catalog: Catalog) -> Entry:
         "precisions": _precision,
         "sweeps": _sweep,
         "calibrations": _calibration,
+        "variables": _variable,
     }[kind](name, catalog)
 
 
@@ -161,6 +168,27 @@ def _calibration(name: str, catalog: Catalog) -> Entry:
         f"models measured: {', '.join(found.seen.get('model', ()))}",
     ]
     return Entry(lines, rows, found.model_dump(mode="json", exclude_none=True))
+
+
+def _variable(name: str, catalog: Catalog) -> Entry:
+    del catalog
+    spelt = name.lower().replace("-", "_")
+    found = VARIABLES.get(spelt)
+    if found is None:
+        guess = nearest(spelt, list(VARIABLES)) or "; see 'llm-sweep list variables'"
+        raise SpecError(f"unknown variable {short(name)}{guess}")
+    data = {
+        "name": spelt,
+        "meaning": found.long_name,
+        "definition": found.comment,
+        "units": found.units,
+        "axes": ", ".join(axis for axis in found.dims if axis != LONGEST),
+        "interval": "90 %, of a calibrated sweep" if spelt in CALIBRATED else "",
+        "values": ", ".join(found.flag_values or [word for word, _ in found.flag_masks]),
+        "missing where": "the configuration cannot run" if found.masked else "",
+    }
+    rows: list[Row] = [{"": key, "value": value} for key, value in data.items() if value]
+    return Entry([], rows, data)
 
 
 def _plain(value: Any) -> Any:

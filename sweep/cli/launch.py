@@ -1,5 +1,6 @@
 """Runs a command line; every expected error ends as one line on standard error."""
 
+import gc
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ USAGE_ERROR, CHECK_FAILED, INTERRUPTED = 2, 1, 130
 TERMINATED = 128 + signal.SIGTERM
 AGAIN_S = 1e-3
 """Wait before a signal that a callback swallowed is sent again. [s]"""
+NEW_OBJECTS = 50_000
+"""New objects after which Python looks for unused ones. [count]"""
 
 
 class Terminated(KeyboardInterrupt):
@@ -43,6 +46,8 @@ def launch(command: click.Command, program: str) -> None:
         if issubclass(category, SpecWarning):
             report(f"warning: {message}", 0)
 
+    # What imports and traces make is kept: to look through it took an eighth of a short command.
+    gc.set_threshold(NEW_OBJECTS, 20, 20)
     _complete(command, program)
     warnings.showwarning = warn
     _open_streams()

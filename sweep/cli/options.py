@@ -23,6 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 PROGRAM = "llm-sweep"
 BOUNDS = "ideal"
 """Default calibration of questions about the hardware: `plan`, `run` and `explain` give bounds."""
+PICTURES = (".png", ".pdf", ".svg")
+"""Endings of names of pictures."""
 PATH = click.Path(path_type=Path)
 COUNT, POSITIVE = Count(), Quantity()
 MODEL, HARDWARE = Name("models"), Name("hardware")
@@ -101,7 +103,7 @@ def check_picture(output: Path | None, *, force: bool) -> None:
         return
     from sweep.files.atomic import check_writable
 
-    if output.suffix not in (".png", ".pdf", ".svg"):
+    if output.suffix not in PICTURES:
         raise click.UsageError(f"{output}: the name of a picture must end in .png, .pdf or .svg")
     check_writable(output, force=force)
 

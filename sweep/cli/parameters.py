@@ -162,6 +162,35 @@ class Share(click.FloatRange):
         return number
 
 
+class Reservation(click.ParamType):  # type: ignore[type-arg]  # [float] needs click 8.4
+    """A share above 0 and at most 1, or the name of a policy that has one."""
+
+    name = "share"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the share."""
+        from sweep.grid.axis_forms import RESERVATIONS
+
+        try:
+            number = RESERVATIONS.get(value) or float(value)
+        except ValueError:
+            number = -1.0
+        if not 0 < number <= 1:
+            names = " or ".join(RESERVATIONS)
+            self.fail(f"{value!r:.80} is not above 0 and at most 1, or {names}", param, ctx)
+        return number
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names of policies."""
+        from sweep.grid.axis_forms import RESERVATIONS
+
+        return [CompletionItem(name) for name in RESERVATIONS if name.startswith(incomplete)]
+
+
 def _is_file(text: str) -> bool:
     try:
         return Path(text).exists()

@@ -15,7 +15,10 @@ GAP = 3
 """Characters between two columns of a table. [count]"""
 LONGEST_WORD = 24
 """Length beyond which a word of a text may be broken. [count]"""
-MOST_HEADING_LINES = 3
+MOST_LINES = 3
+"""Lines of a heading, and of a text unless it is long. [count]"""
+MORE_THAN_A_LINE = 1.2
+"""Width of a text that is broken between words, relative to an even share of each line. [1]"""
 PLAIN = (1e3, 1e7)
 """Range of numbers that are printed without an exponent."""
 
@@ -88,7 +91,7 @@ def _is_numeric(rows: Sequence[Row], key: str) -> bool:
 
 
 def _least_width(rows: Sequence[Row], key: str) -> int:
-    """Width of the longest word of a column and of its heading in a few lines. [count]
+    """Width at which a column has whole words, and its heading and texts a few lines. [count]
 
     Long words of a text may be broken.
     """
@@ -96,10 +99,13 @@ def _least_width(rows: Sequence[Row], key: str) -> int:
     longest = max(map(len, words), default=0)
     if not _is_numeric(rows, key):
         longest = min(longest, LONGEST_WORD)
+    texts = [] if _is_numeric(rows, key) else [_cell(row[key]) for row in rows]
     heading = max(map(len, key.split()), default=1)
-    while len(wrap(key, heading)) > MOST_HEADING_LINES:
+    while len(wrap(key, heading)) > MOST_LINES:
         heading += 1
-    return max(longest, heading, 1)
+    least = max(longest, heading, 1)
+    most = max(map(len, texts), default=0) / MOST_LINES
+    return max(least, min(int(MORE_THAN_A_LINE * most), LONGEST_WORD))
 
 
 def _cell(value: Any) -> str:

@@ -30,6 +30,7 @@ from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Pairs
 from sweep.cli.pools import Pools
 from sweep.cli.requests import request_axes, request_options
+from sweep.cli.servers import NAMES, server_axes, server_options
 from sweep.specs.shipped import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ MANIFESTS = ("kubernetes", "dynamo")
 @request_options(DRAFTS_OPTION)
 @arrival_options
 @spread_options
+@server_options
 @limit_options
 @click.option(
     "--max-price-per-hour",
@@ -107,6 +109,7 @@ MANIFESTS = ("kubernetes", "dynamo")
     "Attention groups to consider. Default: powers of two within a machine if the model has "
     "experts, else 1.",
 )
+@listed("--ep", COUNT, "GPUs that whole experts are spread over, to consider. Default: 1.")
 @click.option(
     "--by",
     type=click.Choice(["gpu", "dollar", "watt"]),
@@ -195,6 +198,7 @@ def recommend(
     tp: tuple[int, ...],
     pp: tuple[int, ...],
     dp_attention: tuple[int, ...],
+    ep: tuple[int, ...],
     by: Any,
     price: tuple[str, ...],
     prices: Path | None,
@@ -263,16 +267,19 @@ def recommend(
         draft_model=draft_model,
     )
     spreads: dict[str, Any] = {"isl_cv": isl_cv, "osl_cv": osl_cv, "scheduler": scheduler}
+    servers = {axis: limits.pop(axis) for axis in NAMES}
+    spreads |= server_axes(servers)
     asked |= {axis: [value] for axis, value in spreads.items() if value is not None}
-    if disaggregated and not asked.keys().isdisjoint(spreads):
+    shared = [axis.replace("_", "-") for axis in asked if axis in spreads]
+    if disaggregated and shared:
         raise click.UsageError(
             "--disaggregated is for requests of equal lengths and pools without a shared "
-            "scheduler; leave --isl-cv, --osl-cv and --scheduler out"
+            f"scheduler or setting; leave --{' and --'.join(shared)} out"
         )
     if source is not None and asked:
         named = next(iter(asked)).replace("_", "-")
         raise click.UsageError(
-            f"the result of --from has its own requests and drafts; leave --{named} out"
+            f"the result of --from has its own requests, servers and drafts; leave --{named} out"
         )
     if source is None:
         leave_out_dask()
@@ -290,7 +297,7 @@ def recommend(
         model,
         isl,
         osl,
-        Offer(hardware, precision, tp, pp, dp_attention),
+        Offer(hardware, precision, tp, pp, dp_attention, ep),
         Demand(
             Limits(**limits), by, concurrency, requests_per_s, replicas, request_rate, burstiness
         ),

@@ -33,7 +33,8 @@ class Choice:
         demand: Load, limits and criterion.
         prices: Hourly prices of accelerators on offer, by names that may be short. [USD]
         price_list: Hourly prices of any accelerators, which `prices` replace. [USD]
-        requests_axes: Values of `draft_tokens` and of `WORKLOAD_AXES`, one of each of these.
+        requests_axes: Values of `draft_tokens`, and of `WORKLOAD_AXES` and `SERVER`, one of each
+            of these.
         draft_model: The model that drafts tokens; a layer of the model's kind if not given.
         every_layout: Whether to rank every layout, not only the best of each accelerator.
     """

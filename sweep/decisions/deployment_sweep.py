@@ -22,6 +22,7 @@ from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.runs.run import run
+from sweep.schema.axes import MEMORY_SHARES
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -45,6 +46,8 @@ VARIABLES = [
 """Variables of the sweep of a closed loop."""
 P99 = {"max_ttft_p99": "inflight_ttft_p99", "max_tpot_p99": "inflight_tpot_p99"}
 """Variables that are swept only where they are limited, by their limit."""
+ROW = 8
+"""Accelerators of a row: lists are filled up to whole rows. [count]"""
 THROUGHPUTS = ["throughput", "lower", "upper"]
 """Columns of a throughput with its interval."""
 
@@ -75,7 +78,8 @@ def sweep_deployments(
             if not given. [count]
         catalog: Where to look names up.
         calibration: A calibration; ideal rooflines if not given.
-        requests_axes: Values of `draft_tokens` and of `WORKLOAD_AXES`, one of each of these.
+        requests_axes: Values of `draft_tokens`, and of `WORKLOAD_AXES` and `SERVER`, one of each
+            of these.
         draft_model: The model that drafts tokens; a layer of the model's kind if not given.
         replicas: Replicas that share the requests; any number if not given. [count]
         limits: Limits near which further loads are tried.
@@ -100,7 +104,7 @@ def sweep_deployments(
     common: dict[str, Any] = {
         "models": [spec],
         **layout_axes(offer, machines, spec),
-        **memory_share(calibration),
+        **memory_share(calibration, requests_axes or {}),
         **{axis: list(values) for axis, values in (requests_axes or {}).items()},
         "draft_model": drafting,
         "isl": [isl],
@@ -219,11 +223,12 @@ class _Sweeps:
 
 
 def filled_up(machines: Sequence[HardwareSpec], count: int) -> list[HardwareSpec]:
-    """The accelerators, filled up with copies of the first under other names.
+    """The accelerators, filled up to whole rows with copies of the first under other names.
 
-    One compiled kernel computes lists of equal length.
+    One compiled kernel computes lists of equal length: to compile another one takes half a minute,
+    and to compute the copies some milliseconds.
     """
-    copies = range(count - len(machines))
+    copies = range(-(-count // ROW) * ROW - len(machines))
     return [*machines, *(machines[0].model_copy(update={"name": f"copy {n}"}) for n in copies)]
 
 
@@ -245,12 +250,19 @@ def blocks(wanted: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
         yield own, sorted([*own, *islice(others, size - len(own))])
 
 
-def memory_share(calibration: Calibration | None) -> dict[str, Any]:
+def memory_share(
+    calibration: Calibration | None, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Axis by which the calibration's engine sizes its KV cache, if not by the server's default.
 
     A calibration that knows the memory that the engine keeps was fitted with that instead.
+
+    Args:
+        calibration: A calibration; ideal rooflines if not given.
+        given: Axes that are asked for; none is returned where they have a share already.
     """
-    if calibration is None or "reserved_memory_bytes" in calibration.settings:
+    asked = any((given or {}).get(axis) is not None for axis in MEMORY_SHARES)
+    if asked or calibration is None or "reserved_memory_bytes" in calibration.settings:
         return {}
     axis, share = engine_of(calibration.engine).memory_share
     return {} if axis == "kv_cache_fraction" else {axis: [share]}
@@ -285,6 +297,7 @@ def layout_axes(offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
         "tp": sorted(set(offer.tp)) or within,
         "pp": sorted(set(offer.pp)) or within,
         "dp_attention": sorted(set(offer.dp_attention)) or (within if is_routed(blocks) else [1]),
+        **({"ep": sorted(set(offer.ep))} if offer.ep else {}),
     }
 
 

@@ -17,8 +17,8 @@ LAYOUT_AXES = tuple(axis for axis in LAYOUT if axis != "expert_imbalance")
 """Axes of a layout that one can choose."""
 DEPLOYMENT_AXES = ("hardware", "precision", *LAYOUT_AXES, *SERVER, "draft_tokens")
 """Axes that one can choose along, besides the load."""
-WORKLOAD_AXES = (*PREFIX, *SPREADS, "acceptance_rate")
-"""Axes of the requests besides their lengths, each with one value."""
+WORKLOAD_AXES = (*PREFIX, *SPREADS, "acceptance_rate", "expert_imbalance")
+"""Axes of the requests besides their lengths, and of the load of experts, each with one value."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Offer:
         pp: Pipeline stages; empty for powers of two within a machine. [count]
         dp_attention: Attention groups; empty for powers of two within a machine if the model has
             experts, else for 1. [count]
+        ep: GPUs that whole experts are spread over; empty for 1. [count]
     """
 
     hardware: tuple[str, ...] = ()
@@ -85,6 +86,7 @@ class Offer:
     tp: tuple[int, ...] = ()
     pp: tuple[int, ...] = ()
     dp_attention: tuple[int, ...] = ()
+    ep: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def settings(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float | str]:
     """Values of all axes of a row but its load and lengths; a scheduler by its name."""
-    axes = (*LAYOUT_AXES, *SERVER, *PREFIX, *SPREADS, *SPECULATION)
+    axes = (*LAYOUT, *SERVER, *PREFIX, *SPREADS, *SPECULATION)
     found = {axis: row[axis] for axis in axes if _has(row, axis)}
     return {axis: v if isinstance(v, str) else float(v) for axis, v in found.items()}
 

@@ -41,7 +41,7 @@ from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
 from sweep.runs.run import run_cell
-from sweep.schema.axes import LATENCY_LIMITS, LOADS, SPREADS
+from sweep.schema.axes import LATENCY_LIMITS, LOADS, SERVER, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
@@ -190,7 +190,8 @@ def grid_of_cell(
 ) -> Grid:
     """The grid of one cell, as `explain` takes it.
 
-    A server has the share of the memory that the calibration's engine gives its cache.
+    A server has the share of the memory that the calibration's engine gives its cache, unless
+    `numbers` has another.
 
     Args:
         model: Name, Hugging Face identifier, or path of a config.
@@ -202,7 +203,7 @@ def grid_of_cell(
     """
     served = numbers.get("batch_size") is None
     axes: dict[str, Any] = {
-        **(memory_share(calibration) if served else {}),
+        **(memory_share(calibration, numbers) if served else {}),
         **{axis: listed(value) for axis, value in numbers.items() if value is not None},
     }
     if precision is not None:
@@ -237,7 +238,7 @@ def explain(
     """
     served = is_server(grid)
     names: tuple[str, ...] = SERVED_FIGURES if served else FIGURES
-    loads = {*LOADS, *LATENCY_LIMITS, *SPREADS, "scheduler"}
+    loads = {*LOADS, *LATENCY_LIMITS, *SPREADS, *SERVER}
     if not served and not loads.isdisjoint(grid.numbers):
         names = (*FIGURES, *SERVED_FIGURES)
     if SERVED_FIGURES[0] in names and not {"request_rate", "num_requests"}.isdisjoint(grid.numbers):

@@ -12,15 +12,17 @@ from sweep.decisions import compare as comparing
 from sweep.decisions import explain as explaining
 from sweep.decisions import recommend_notes, recommend_text
 from sweep.decisions.choice import Choice, calibrations_of
-from sweep.decisions.deployments import Offer
+from sweep.decisions.deployments import WORKLOAD_AXES, Offer
 from sweep.decisions.explain_text import title
 from sweep.decisions.operator_breakdown import SPENT
 from sweep.decisions.recommend import By, Demand, Limits
 from sweep.engines.calibration_file import Calibration, calibration_of
 from sweep.errors import GridError, SpecError
 from sweep.runs.open_results import open_results
+from sweep.schema.axes import SERVER
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog, current_catalog
+from sweep.specs.parsing import nearest
 
 Names = str | Sequence[str]
 Counts = int | Sequence[int]
@@ -36,6 +38,7 @@ def recommend(
     tp: Counts = (),
     pp: Counts = (),
     dp_attention: Counts = (),
+    ep: Counts = (),
     concurrency: int | None = None,
     requests_per_s: float | None = None,
     request_rate: float | None = None,
@@ -52,7 +55,9 @@ def recommend(
     results: xr.Dataset | str | Path | None = None,
     calibration: Calibration | str | Path | None = None,
     every_layout: bool = False,
+    draft_model: str | None = None,
     catalog: Catalog | None = None,
+    **axes: Any,
 ) -> pd.DataFrame:
     """Rank deployments of a model under limits, as `llm-sweep recommend` does.
 
@@ -66,6 +71,7 @@ def recommend(
         pp: Pipeline stages; powers of two within a machine if empty. [count]
         dp_attention: Attention groups; powers of two within a machine, for models with experts, if
             empty. [count]
+        ep: GPUs that whole experts are spread over; 1 if empty. [count]
         concurrency: Requests that all replicas hold together; as many at one replica as is best if
             not given. [count]
         requests_per_s: Requests that all replicas must serve together, evenly spread. [s-1]
@@ -86,7 +92,10 @@ def recommend(
         calibration: A calibration, its name or its file; if not given `tensorrt-llm`, and for
             accelerators on which its engine does not run that of another engine.
         every_layout: Whether to rank every layout, not only the best of each accelerator.
+        draft_model: The model that drafts tokens; a layer of the model's kind if not given.
         catalog: Where names are looked up; the user's and the shipped configs by default.
+        axes: One value of another axis of a `Grid` for requests or the server, such as
+            `isl_cv=0.5` or `max_batch_size=64`, or several of `draft_tokens`.
 
     Returns:
         One row per rank, best first, in SI units; empty if no deployment meets the limits. Its
@@ -107,9 +116,11 @@ def recommend(
         model,
         isl,
         osl,
-        Offer(_names(hardware), _names(precision), _counts(tp), _counts(pp), _counts(dp_attention)),
+        Offer(_names(hardware), _names(precision), *map(_counts, (tp, pp, dp_attention, ep))),
         demand,
         prices=prices or {},
+        requests_axes=_further(axes, swept=results is None),
+        draft_model=draft_model,
         every_layout=every_layout,
     )
     if results is not None:
@@ -124,6 +135,25 @@ def recommend(
         "front": found.front.to_dict("records"),
     }
     return frame
+
+
+def _further(axes: Mapping[str, Any], *, swept: bool) -> dict[str, list[Any]]:
+    """Values of axes of requests and of servers, as a `Choice` takes them.
+
+    Raises:
+        SpecError: One is no such axis or has several values, or the results have their own.
+    """
+    known = (*SERVER, *WORKLOAD_AXES, "draft_tokens")
+    found = {axis: explaining.listed(value) for axis, value in axes.items()}
+    for axis, values in found.items():
+        if axis not in known:
+            guess = nearest(axis, list(known)) or f"; known: {', '.join(known)}"
+            raise SpecError(f"recommend has no argument {axis!r}{guess}")
+        if not swept:
+            raise SpecError(f"{axis}: the results have their own; leave it out")
+        if len(values) != 1 and axis != "draft_tokens":
+            raise SpecError(f"{axis}: give one value, not {len(values)}")
+    return found
 
 
 def _check_load(demand: Demand, *, swept: bool) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.specs.dtypes import DTYPE_BYTES
+from sweep.specs.dtypes import COMPUTED_AS, DTYPE_BYTES, PEAK_DTYPES
 from sweep.specs.model import ModelSpec
+from sweep.specs.parsing import parse
 from sweep.specs.precision import LinearSpec, PrecisionSpec
 
 BLOCK_FORMAT = {"fp4": "nvfp4"}
@@ -103,14 +104,19 @@ class Engine:
     def recipe(self, types: Types, *, latent: bool = False) -> PrecisionSpec:
         """The precision recipe of a run that states `types`.
 
-        The head and the hidden state keep at least 16 bits.
+        The head and the hidden state keep at least 16 bits. Weights in whose type nothing computes,
+        such as int4, are multiplied in 16 bits if the run states no type for that.
 
         Args:
             types: Types that the run states.
             latent: Whether the model caches latents.
+
+        Raises:
+            SpecError: Nothing computes in a type that is stated.
         """
         weight = BLOCK_FORMAT.get(types.weight, types.weight)
-        activation = BLOCK_FORMAT.get(types.activation or "", types.activation) or weight
+        usual = weight if COMPUTED_AS.get(weight, weight) in PEAK_DTYPES else "half"
+        activation = BLOCK_FORMAT.get(types.activation or "", types.activation) or usual
         hidden = activation if DTYPE_BYTES[activation] >= 2 else "half"
         fields: dict[str, Any] = {
             "name": f"{weight}-{activation}-{types.kv or 'default'}",
@@ -122,7 +128,7 @@ class Engine:
             "attention": self.attention(Types(weight, activation, types.kv), latent=latent),
             **(INT4_SCALES if weight == "int4" else {}),
         }
-        return PrecisionSpec(**fields)
+        return parse(PrecisionSpec, fields, f"types {fields['name']}")
 
     def reported_apart(self, era: str) -> str | None:
         """Heading under which an accuracy report lists the runs of an era, if apart from others."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sweep.evaluation.best_of_tile import Asked, best_of_tile
+from sweep.evaluation.best_of_tile import Asked, best_cells, best_scores
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.plan import Plan
 from sweep.evaluation.tile_region import TileRegion
@@ -44,18 +44,23 @@ class BestOfRegion(TileRegion):
     def add(self, computed: Computed) -> None:
         """Choose between the best so far and those of a tile."""
         tile, own = self.indices(computed), self.own(computed)
+        for name, dims in self.carried.items():
+            source = tuple(own[dim] for dim in dims)
+            place = self._place(own, tile, dims)
+            self.values[name][place] = np.asarray(computed.results[name])[source]
         used = {name for name, _ in self.asked.dims}
-        found = best_of_tile(
-            self.asked,
-            self.axes,
-            {name: array for name, array in computed.results.items() if name in used},
-            self.allowed(tile, own, self.best.reduced),
-        )
+        variables = {name: array for name, array in computed.results.items() if name in used}
+        allowed = self.allowed(tile, own, self.best.reduced)
+        scores = best_scores(self.asked, self.axes, variables, allowed)
         inner = tuple(own[axis] for axis in self.best.kept)
-        position = self._position(np.asarray(found.position)[inner], tile)
-        exists = np.asarray(found.exists)[inner]
-        position = np.where(exists, position, self._missing)
         there = self._place(own, tile, self.best.kept)
+        kept = [tile[axis].size for axis in self.best.kept]
+        score = np.asarray(scores.best).reshape(kept)[inner]
+        if not self._may_win(score, there).any():
+            return
+        found = best_cells(self.asked, self.axes, variables, allowed, scores)
+        position = self._position(np.asarray(found.position)[inner], tile)
+        position = np.where(score > -np.inf, position, self._missing)
         values = {name: np.asarray(array)[inner] for name, array in found.values.items()}
         wins = self.best.wins(
             (values[self.best.by], position),
@@ -64,10 +69,12 @@ class BestOfRegion(TileRegion):
         for name, array in values.items():
             self.values[name][there] = np.where(wins, array, self.values[name][there])
         self.position[there] = np.where(wins, position, self.position[there])
-        for name, dims in self.carried.items():
-            source = tuple(own[dim] for dim in dims)
-            place = self._place(own, tile, dims)
-            self.values[name][place] = np.asarray(computed.results[name])[source]
+
+    def _may_win(self, score: Array, there: Any) -> Array:
+        """Whether a score is at least as good as the best so far; of equal ones the first wins."""
+        old = self.values[self.best.by][there]
+        better = score >= (old if self.best.largest else -old)
+        return np.asarray((score > -np.inf) & (better | (self.position[there] < 0)))
 
     @property
     def _missing(self) -> int:

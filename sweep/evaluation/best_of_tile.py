@@ -1,16 +1,19 @@
 """The best cell of a computed tile, found on the device that computed it.
 
-Values are compared in place: each axis is cut into slices, whose elementwise maximum is taken with
-its position, until a single index is left. Compilers turn that into full vectors, unlike a maximum
-with its index along an axis.
+The best score comes first: its place is asked for only if it beats those of the tiles before.
+Values are compared in place: an axis is cut into slices, whose elementwise maximum is taken.
+Compilers turn that into full vectors, unlike a maximum along an axis of values that are masked.
+Each function makes one array: for two, XLA reads the tile twice.
 """
 
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from math import prod
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Cut, Masks
 from sweep.evaluation.vmapped_kernel import COMPILER_OPTIONS, Over
@@ -19,6 +22,12 @@ WAYS = 16
 """Slices of an axis that are compared at a time, at most. [count]"""
 SHORT = 8
 """An axis at least as long is cut before a longer one whose values are adjacent. [count]"""
+
+NONE = np.iinfo(np.int32).max
+"""Position where nothing matches."""
+
+Extreme = Callable[..., jax.Array]
+"""The largest or the smallest along axes, as of `jax.numpy.max`."""
 
 
 class Asked(NamedTuple):
@@ -43,22 +52,32 @@ class Asked(NamedTuple):
     dims: Over
 
 
+class Scores(NamedTuple):
+    """Values that are larger where better, minus infinity where no cell may be chosen.
+
+    Attributes:
+        slices: The best of slices along one of the reduced axes.
+        best: The best over all reduced axes, which keep a length of one.
+    """
+
+    slices: jax.Array
+    best: jax.Array
+
+
 class Found(NamedTuple):
     """The best cells of a tile, over its kept axes.
 
     Attributes:
-        exists: Whether any cell satisfies the constraints.
         position: Row-major index into the reduced axes of the tile; of equal values the first.
         values: Variables at the best cell.
     """
 
-    exists: jax.Array
     position: jax.Array
     values: dict[str, jax.Array]
 
 
-def best_of_tile(asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Masks) -> Found:
-    """Find the best cell over the reduced axes, for each of the others.
+def best_scores(asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Masks) -> Scores:
+    """Find the best score over the reduced axes.
 
     Each step is compiled for itself: in one program, XLA computes the scores again at every step.
 
@@ -68,53 +87,106 @@ def best_of_tile(asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed
         variables: Variables of the tile.
         allowed: By axis, whether each index may be chosen; an axis that is not given has no limit.
     """
-    scores, places = _first(asked, axes, variables, allowed)
-    for number, axis in enumerate(axes):
-        while axis in asked.reduced and scores.shape[number] > 1:
-            scores, places = _best_of_slices(number, scores, places)
-    found: Found = _taken(asked, axes, variables, scores, places)
+    slices = _best_of_slices(asked, axes, variables, allowed)
+    return Scores(slices, _extreme(jnp.max, _numbers(asked, axes), slices))
+
+
+def best_cells(
+    asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Masks, scores: Scores
+) -> Found:
+    """Find the first cell that has the best score, for each index of the kept axes.
+
+    Args:
+        asked: The question.
+        axes: Kept and reduced axes, in the order of the dimensions of the variables.
+        variables: Variables of the tile.
+        allowed: By axis, whether each index may be chosen; an axis that is not given has no limit.
+        scores: What `best_scores` found.
+    """
+    numbers = _numbers(asked, axes)
+    first = _extreme(jnp.min, numbers, _matches(numbers, NONE, scores))
+    last = _extreme(jnp.max, numbers, _matches(numbers, -1, scores))
+    if not allowed and asked.condition is None and np.greater_equal(first, last).all():
+        places = _in_their_slices(asked, axes, variables, scores, first)
+    else:
+        places = _extreme(jnp.min, numbers, _places(asked, axes, variables, allowed, scores.best))
+    found: Found = _taken(asked, axes, variables, places)
     return found
+
+
+def _numbers(asked: Asked, axes: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(number for number, axis in enumerate(axes) if axis in asked.reduced)
 
 
 _compiled = partial(jax.jit, static_argnums=(0, 1), compiler_options=COMPILER_OPTIONS)
 
 
 @_compiled
-def _first(
+def _best_of_slices(
     asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Masks
-) -> tuple[jax.Array, jax.Array]:
-    """Best scores of slices along one axis, and their positions."""
-    return _Tile(asked, axes, variables).first(allowed)
-
-
-@partial(jax.jit, static_argnums=0, compiler_options=COMPILER_OPTIONS)
-def _best_of_slices(axis: int, scores: jax.Array, places: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Best scores of slices along an axis, and the first of their positions."""
-    starts, length = _slices(scores.shape[axis])
-
-    def cut(array: jax.Array, start: int) -> jax.Array:
-        return jax.lax.slice_in_dim(array, start, start + length, axis=axis)
-
-    best, place = cut(scores, 0), cut(places, 0)
-    for start in starts[1:]:
-        score, other = cut(scores, start), cut(places, start)
-        better = (score > best) | ((score == best) & (other < place))
-        best, place = jnp.where(better, score, best), jnp.where(better, other, place)
-    return best, place
+) -> jax.Array:
+    """Best scores of slices along one axis."""
+    tile = _Tile(asked, axes, variables)
+    return reduce(jnp.maximum, (tile.scores(cut, allowed) for cut in tile.cuts()))
 
 
 @_compiled
-def _taken(
-    asked: Asked,
-    axes: tuple[str, ...],
-    variables: Arrays,
-    scores: jax.Array,
-    places: jax.Array,
-) -> Found:
+def _extreme(extreme: Extreme, numbers: tuple[int, ...], array: jax.Array) -> jax.Array:
+    """The largest or smallest value along some axes, which keep a length of one."""
+    return extreme(array, axis=numbers, keepdims=True)
+
+
+@_compiled
+def _matches(numbers: tuple[int, ...], none: int, scores: Scores) -> jax.Array:
+    """Positions in the reduced axes of the slices that have the best score; `none` elsewhere."""
+    shape = scores.slices.shape
+    lengths = [length if number in numbers else 1 for number, length in enumerate(shape)]
+    positions = jnp.arange(prod(lengths), dtype=jnp.int32).reshape(lengths)
+    match = (scores.slices == scores.best) & (scores.best > -jnp.inf)
+    return jnp.where(match, positions, jnp.int32(none))
+
+
+@_compiled
+def _in_their_slices(
+    asked: Asked, axes: tuple[str, ...], variables: Arrays, scores: Scores, first: jax.Array
+) -> jax.Array:
+    """Positions in the tile of the best cells, whose positions in the slices are known."""
     tile = _Tile(asked, axes, variables)
-    shape = [tile.sizes[axis] for axis in asked.kept]
-    position = places.reshape(shape)
-    return Found(scores.reshape(shape) > -jnp.inf, position, tile.take(position))
+    sizes = dict(zip(axes, scores.slices.shape, strict=True))
+    kept = [sizes[axis] for axis in asked.kept]
+    best, first = scores.best.reshape(kept), first.reshape(kept)
+    lengths = [sizes[axis] for axis in asked.reduced]
+    found = jnp.full(kept, NONE, jnp.int32)
+    for cut in reversed(tile.cuts()):
+        begins = [cut[axis].start if axis in cut else 0 for axis in asked.reduced]
+        chosen = [i + n for i, n in zip(_unravelled(first, lengths), begins, strict=True)]
+        value = tile.at(asked.by, chosen)
+        match = (value if asked.largest else -value) == best
+        position = sum(i * tile.stride(a) for a, i in zip(asked.reduced, chosen, strict=True))
+        found = jnp.where(match, position, found)
+    return found
+
+
+@_compiled
+def _places(
+    asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Masks, best: jax.Array
+) -> jax.Array:
+    """First positions of the best score in slices along one axis; `NONE` where it is not."""
+    tile = _Tile(asked, axes, variables)
+    places = (
+        jnp.where(tile.scores(cut, allowed) == best, tile.positions(cut), NONE)
+        for cut in tile.cuts()
+    )
+    return reduce(jnp.minimum, places)
+
+
+@_compiled
+def _taken(asked: Asked, axes: tuple[str, ...], variables: Arrays, places: jax.Array) -> Found:
+    tile = _Tile(asked, axes, variables)
+    # No position fits where nothing may be chosen; any does.
+    last = prod(tile.sizes[axis] for axis in asked.reduced) - 1
+    position = jnp.minimum(places.reshape([tile.sizes[axis] for axis in asked.kept]), last)
+    return Found(position, tile.take(position))
 
 
 class _Tile(Cells):
@@ -124,33 +196,34 @@ class _Tile(Cells):
         super().__init__(axes, asked.dims, variables)
         self.asked = asked
 
-    def first(self, allowed: Masks) -> tuple[jax.Array, jax.Array]:
-        """Best scores of slices along one axis, and their positions along all axes."""
+    def cuts(self) -> list[Cut]:
+        """Slices along one axis that cover the tile."""
+        if not self.asked.reduced:
+            return [{}]
         axis = min(self.asked.reduced, key=self._worse_to_cut)
         starts, length = _slices(self.sizes[axis])
-        best = self._scores({axis: slice(0, length)}, allowed)
-        start = jnp.zeros(best.shape, jnp.int32)
-        for begin in starts[1:]:
-            score = self._scores({axis: slice(begin, begin + length)}, allowed)
-            better = score > best
-            best, start = jnp.where(better, score, best), jnp.where(better, begin, start)
-        places = start * self._stride(axis)
-        for other in self.asked.reduced:
-            indices = jnp.arange(length if other == axis else self.sizes[other], dtype=jnp.int32)
-            places = places + self.along(other, indices * self._stride(other))
-        return best, places
+        return [{axis: slice(start, start + length)} for start in starts]
+
+    def positions(self, cut: Cut) -> jax.Array:
+        """Row-major indices into the reduced axes, over a slice."""
+        found = jnp.zeros((), jnp.int32)
+        for axis in self.asked.reduced:
+            places = range(self.sizes[axis])[cut.get(axis, slice(None))]
+            indices = jnp.arange(places.start, places.stop, dtype=jnp.int32)
+            found = found + self.along(axis, indices * self.stride(axis))
+        return found
 
     def _worse_to_cut(self, axis: str) -> tuple[bool, int]:
         """The order in which axes are cut: the last, whose values are adjacent, is cut late."""
         size = self.sizes[axis]
         return axis == self.axes[-1] or size < SHORT, -size
 
-    def _stride(self, axis: str) -> int:
+    def stride(self, axis: str) -> int:
         """Number of cells from one index along a reduced axis to the next."""
         after = self.asked.reduced[self.asked.reduced.index(axis) + 1 :]
         return prod(self.sizes[other] for other in after)
 
-    def _scores(self, cut: Cut, within: Masks) -> jax.Array:
+    def scores(self, cut: Cut, within: Masks) -> jax.Array:
         """Larger where better, minus infinity where no cell may be chosen, over a slice."""
         asked = self.asked
         value = self.over(asked.by, cut)
@@ -160,16 +233,22 @@ class _Tile(Cells):
 
     def take(self, position: jax.Array) -> dict[str, jax.Array]:
         """Values of the variables at a position of each kept cell."""
-        lengths = [self.sizes[axis] for axis in self.asked.reduced]
-        chosen = jnp.unravel_index(position, lengths) if lengths else ()
-        kept = jnp.ix_(*(jnp.arange(self.sizes[axis]) for axis in self.asked.kept))
-        index = dict(zip((*self.asked.reduced, *self.asked.kept), (*chosen, *kept), strict=True))
-        return {
-            name: jnp.broadcast_to(
-                self.variables[name][tuple(index[dim] for dim in self.dims[name])], position.shape
-            )
-            for name in self.asked.taken
-        }
+        chosen = _unravelled(position, [self.sizes[axis] for axis in self.asked.reduced])
+        return {name: self.at(name, chosen) for name in self.asked.taken}
+
+    def at(self, name: str, chosen: Sequence[jax.Array]) -> jax.Array:
+        """A variable at one index along each reduced axis, for each kept cell."""
+        asked = self.asked
+        lengths = [self.sizes[axis] for axis in asked.kept]
+        kept = jnp.ix_(*(jnp.arange(length) for length in lengths))
+        index = dict(zip((*asked.reduced, *asked.kept), (*chosen, *kept), strict=True))
+        array = self.variables[name][tuple(index[dim] for dim in self.dims[name])]
+        return jnp.broadcast_to(array, lengths)
+
+
+def _unravelled(position: jax.Array, lengths: Sequence[int]) -> tuple[jax.Array, ...]:
+    """Indices along axes of a row-major position; the last of each where it is beyond them."""
+    return jnp.unravel_index(position, tuple(lengths)) if lengths else ()
 
 
 def _slices(length: int) -> tuple[list[int], int]:

@@ -1,7 +1,8 @@
 """Arguments of the kernel for one cell, outside any grid."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -20,23 +21,7 @@ from sweep.kernel.params import Point
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import PrecisionSpec
 
-
-def cell(
-    blocks: tuple[Block, ...],
-    hardware: HardwareSpec,
-    precision: PrecisionSpec,
-    numbers: Mapping[str, float | str],
-    calibration: Calibration | None = None,
-    *,
-    draft: tuple[Block, ...] | None = None,
-) -> Point:
-    """One cell as the kernel reads it; inside `jax.enable_x64` its numbers are float64.
-
-    The arguments are those of `bare_cell`.
-    """
-    bare = bare_cell(blocks, hardware, precision, numbers, calibration, draft=draft)
-    point: Point = jax.tree.map(jnp.asarray, bare)
-    return point
+Arguments = ParamSpec("Arguments")
 
 
 def bare_cell(
@@ -68,6 +53,21 @@ def bare_cell(
     found = calibration.grid([blocks], [hardware], [precision])
     factors = {name: jnp.asarray(_leaf(array.reshape(()))) for name, array in found.items()}
     return Point(**{**vars(point), "factors": Factors(**factors)})
+
+
+def _in_jax(make: Callable[Arguments, Point]) -> Callable[Arguments, Point]:
+    """A function of the same arguments whose result has arrays of JAX alone."""
+
+    @wraps(make)
+    def made(*arguments: Arguments.args, **named: Arguments.kwargs) -> Point:
+        point: Point = jax.tree.map(jnp.asarray, make(*arguments, **named))
+        return point
+
+    return made
+
+
+cell = _in_jax(bare_cell)
+"""One cell as the kernel reads it; inside `jax.enable_x64` its numbers are float64."""
 
 
 def _leaf(value: Any) -> np.ndarray[Any, Any]:

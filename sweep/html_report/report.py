@@ -17,8 +17,8 @@ from sweep.html_report.packed_arrays import compressed
 from sweep.specs.catalog import Catalog, current_catalog
 
 PICTURES = (
-    *("figures", "words", "theme", "map", "memory", "roofline", "layers", "front", "quality"),
-    "main",
+    *("figures", "words", "theme", "labels", "map", "memory", "roofline", "layers", "front"),
+    *("quality", "main"),
 )
 """Files of the script that every page has, in the order they run."""
 EXTRA = "report"

@@ -1,6 +1,7 @@
 // Throughput per user against throughput per GPU, and the Pareto front of the two.
 
 const MOST_FRONTS = 6;
+const ROOM = 60; // Width to the right of the front for a label, in pixels.
 
 /** A point for every cell of the chosen model, precision and lengths. */
 function pointsOf(machine) {
@@ -37,30 +38,37 @@ function layoutWords({ cell }) {
   return plain([...precision, ...widths.map((axis) => `${spaced(axis)} ${valuesOf(axis)[at[axis]]}`)].join(" "));
 }
 
-/** Texts with those left out that repeat the one before. */
-const changes = (texts) => texts.map((text, k) => (k && texts[k - 1] === text ? "" : text));
+/** Points of a front whose precision or layout is not that of the one before, labelled. */
+function changesOf(front, colour, side) {
+  const texts = front.map(layoutWords);
+  return front.map(({ x, y }, k) => ({ x, y, text: texts[k], size: 11, colour, side })).filter((_, k) => texts[k] !== texts[k - 1]);
+}
 
 function drawFront() {
   const every = along("hardware").map((machine) => pointsOf(machine));
   const whole = frontOf(every.flat());
   const order = [...machines(), ...along("hardware").filter((machine) => !machines().includes(machine))].slice(0, MOST_FRONTS);
+  const fronts = order.map((machine) => frontOf(every[machine]));
   const traces = order.flatMap((machine, k) => {
-    const front = frontOf(every[machine]);
+    const front = fronts[k];
     const look = { color: lines()[k], symbol: SYMBOLS[k] };
     return [
       { type: "scatter", mode: "markers", x: every[machine].map((p) => p.x), y: every[machine].map((p) => p.y), marker: { ...look, size: 4, opacity: 0.35 }, hoverinfo: "skip", showlegend: false },
       {
-        type: "scatter", mode: "lines+markers+text", name: plain(nameOf(machine)), x: front.map((p) => p.x), y: front.map((p) => p.y),
+        type: "scatter", mode: "lines+markers", name: plain(nameOf(machine)), x: front.map((p) => p.x), y: front.map((p) => p.y),
         marker: { ...look, size: 8 }, line: { color: lines()[k] }, customdata: front.map(pointWords), hovertemplate: "%{customdata}<extra></extra>",
-        text: machines().includes(machine) ? changes(front.map(layoutWords)) : [], textposition: k ? "bottom left" : "top right", textfont: { size: 11, color: lines()[k] }, cliponaxis: false,
       },
     ];
   });
   const best = { type: "scatter", mode: "lines", name: "front of all accelerators", x: whole.map((p) => p.x), y: whole.map((p) => p.y), line: { color: colour("text"), dash: "dot", width: 3 }, hoverinfo: "skip" };
-  draw("front", [...traces, best], {
-    xaxis: axisStyle("output of one user (tokens/s)", logTicks(every.flat().map((p) => p.x))),
-    yaxis: axisStyle("output of one GPU (tokens/s)", logTicks(every.flat().map((p) => p.y))),
-  });
+  const [across, up] = [every.flat().map((p) => p.x), every.flat().map((p) => p.y)];
+  const [x, y] = [rangeOf(across), rangeOf(up)];
+  const yaxis = axisStyle("output of one GPU (tokens/s)", { ...logTicks(up), range: y });
+  const size = innerSize("front", yaxis);
+  x[1] += ((x[1] - x[0]) * ROOM) / (size.width - ROOM);
+  const wanted = fronts.slice(0, machines().length).flatMap((front, k) => changesOf(front, lines()[k], k ? "bottom left" : "top right"));
+  const labels = labelTrace(wanted, fronts.flat(), { x, y, ...size });
+  draw("front", [...traces, best, labels], { xaxis: axisStyle("output of one user (tokens/s)", { ...logTicks(across), range: x }), yaxis });
   const at = ["precision", "context_len", "isl", "osl"].filter((axis) => data.front.per_user.dims.includes(axis)).map((axis) => `${spaced(axis)} ${valuesOf(axis)[state.indices[axis]]}`);
   const what = [valuesOf("model")[state.indices.model], ...at].join(", ");
   document.getElementById("front-hint").textContent = whole.length

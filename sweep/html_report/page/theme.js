@@ -58,18 +58,30 @@ function legendLines(traces, width) {
   return lines;
 }
 
-const drawn = {}; // By plot, the width class and kinds of traces that it was last drawn with.
+/** Width of a plot, margins included, in pixels. */
+function widthOf(element) {
+  const printed = element.parentElement.classList.contains("pair") ? PAGE_WIDTH / 2 - 6 : PAGE_WIDTH;
+  return print.matches ? printed : element.clientWidth;
+}
+const heightOf = (element) => (element.classList.contains("tall") ? 400 : element.classList.contains("low") ? 110 : 310);
+const leftMargin = (yaxis) => (isTight() ? MARGIN.l : Math.max(MARGIN.l, leftOf(yaxis)));
+
+/** Size of a plot without margins, in pixels. */
+function innerSize(id, yaxis) {
+  const element = document.getElementById(id);
+  return { width: widthOf(element) - leftMargin(yaxis) - MARGIN.r, height: heightOf(element) };
+}
+
+const drawn = {}; // By plot, the width class, colours and first kind of trace that it was last drawn with.
 
 /** Draw a plot with its legend below, in the colours of the page; `clicked` takes a point. */
 function draw(id, traces, { margin, ...layout }, clicked) {
   const element = document.getElementById(id);
-  const printed = element.parentElement.classList.contains("pair") ? PAGE_WIDTH / 2 - 6 : PAGE_WIDTH;
-  const width = print.matches ? printed : element.clientWidth;
+  const width = widthOf(element);
   const below = LEGEND_LINE * legendLines(traces, width);
-  const inner = element.classList.contains("tall") ? 400 : element.classList.contains("low") ? 110 : 310;
-  const around = { ...MARGIN, l: isTight() ? MARGIN.l : Math.max(MARGIN.l, leftOf(layout.yaxis)), ...margin };
+  const around = { ...MARGIN, l: leftMargin(layout.yaxis), ...margin };
   const whole = {
-    width, height: inner + around.t + around.b + below, margin: { ...around, b: around.b + below },
+    width, height: heightOf(element) + around.t + around.b + below, margin: { ...around, b: around.b + below },
     paper_bgcolor: colour("back"), plot_bgcolor: colour("back"),
     font: { color: colour("text"), family: "system-ui, sans-serif", size: 13 },
     hoverlabel: { align: "left", bgcolor: colour("raised"), bordercolor: colour("line"), font: { color: colour("text") } },
@@ -80,7 +92,7 @@ function draw(id, traces, { margin, ...layout }, clicked) {
   };
   const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   // Plotly.react is faster, but leaves the old colour bar when that moves from beside the map to above it.
-  const kind = [isNarrow(), isDark(), ...traces.map((trace) => trace.type)].join();
+  const kind = [isNarrow(), isDark(), traces[0].type].join();
   if (element.data && drawn[id] === kind) {
     Plotly.react(element, traces, whole, config);
     return;
