@@ -56,6 +56,23 @@ def test_an_explained_cell_has_the_figures_of_its_load(call) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("load", "reasons", "line"),
+    [
+        (["--request-rate", "2"], [], None),
+        (["--request-rate", "1e5"], ["arrivals_exceed_capacity"], "(unstable: requests arrive"),
+        (["--concurrency", "1M"], ["clients_exceed_capacity"], "(more requests are open than fit"),
+    ],
+)
+def test_explain_says_that_a_server_is_overloaded(call, load, reasons, line) -> None:
+    place = ["explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm-80gb"]
+    place += ["--isl", "100", "--osl", "20", *load]
+    assert json.loads(call(*place, "--json")[1])["overload"] == reasons
+    lines = [each for each in call(*place)[1].splitlines() if each.startswith("(")]
+    assert [each.startswith(line) for each in lines] == [True] * len(reasons)
+
+
+@pytest.mark.slow
 def test_explain_prints_the_figures_of_a_load(call) -> None:
     place = ["explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm-80gb", "--batch-size"]
     place += ["1", "--isl", "100", "--osl", "20", "--json"]

@@ -171,6 +171,8 @@ def explain(
             f"(the figures below are of passes that verify {draft_tokens + 1} tokens of each "
             "sequence, with their drafts)"
         )
+    for line in explain_text.overload_lines(found):
+        click.echo(line)
     for rows in (explain_text.figure_rows(found), explain_text.elasticity_rows(found)):
         print_rows(rows, as_json=False)
 

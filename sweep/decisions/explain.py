@@ -43,7 +43,7 @@ from sweep.kernel.roofline import slowest
 from sweep.runs.run import run_cell
 from sweep.schema.axes import LATENCY_LIMITS, LOADS, SERVER, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
-from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS
+from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog, current_catalog
 from sweep.specs.precision import CHECKPOINT
@@ -78,6 +78,7 @@ SERVED_FIGURES = (
     "inflight_energy_per_output_token",
 )
 """Figures of a server with in-flight batching."""
+OVERLOAD = "inflight_overload"
 UNEVEN = ("inflight_ttft_p50", "inflight_ttft_p90")
 """More of them where requests differ: arrivals at a rate, and runs with an end."""
 SERVED_QUANTITIES = ("inflight_ttft", "inflight_tpot", "inflight_output_throughput")
@@ -165,6 +166,7 @@ class Explanation:
         elasticities: By `QUANTITIES` or `SERVED_QUANTITIES` and `RESOURCES`, in percent for a
             percent.
         flags: What the prediction extrapolates to, by `EXTRAPOLATION`.
+        overload: Why requests wait for a slot of a server, by `OVERLOADS`; empty if none does.
     """
 
     cell: Mapping[str, Any]
@@ -177,6 +179,7 @@ class Explanation:
     reasons: tuple[str, ...]
     elasticities: Mapping[str, Mapping[str, float]]
     flags: tuple[str, ...] = ()
+    overload: tuple[str, ...] = ()
 
 
 def grid_of_cell(
@@ -245,6 +248,8 @@ def explain(
         names = (*names, *UNEVEN)
     reason = "inflight_infeasible_reason" if served else "infeasible_reason"
     wanted = [*names, *(("weight_memory",) if served else MEMORY), reason]
+    if SERVED_FIGURES[0] in names:
+        wanted.append(OVERLOAD)
     one = resolve(grid.model_copy(update={"variables": wanted}), catalog or current_catalog())
     several = [axis for axis, size in one.sizes.items() if size > 1]
     if several:
@@ -252,7 +257,6 @@ def explain(
     numbers = {axis: values[0] for axis, values in one.numbers.items()}
     found = run_cell(one, calibration)
     values = {str(name): float(array) for name, array in found.squeeze().data_vars.items()}
-    bits = int(values[reason])
     with _float64():
         memory = memory_parts(_cell(one, numbers, calibration), values, one.hardware[0])
     return Explanation(
@@ -267,9 +271,10 @@ def explain(
             if name in CALIBRATED and f"{name}_{ENDS[0]}" in values
         },
         memory=memory,
-        reasons=tuple(why for why, bit in INFEASIBLE_REASONS.items() if bits & bit),
+        reasons=_named(INFEASIBLE_REASONS, values[reason]),
         elasticities=_elasticities(one, numbers, calibration),
-        flags=_flags(values),
+        flags=_named(EXTRAPOLATION, *(values[mask] for mask in EXTRAPOLATIONS if mask in values)),
+        overload=_named(OVERLOADS, values.get(OVERLOAD, 0)),
     )
 
 
@@ -279,10 +284,9 @@ def is_server(grid: Grid) -> bool:
     return "batch_size" not in grid.numbers and not loads.isdisjoint(grid.numbers)
 
 
-def _flags(values: Mapping[str, float]) -> tuple[str, ...]:
-    """Names of what any of the predictions extrapolates to."""
-    bits = [int(values[mask]) for mask in EXTRAPOLATIONS if mask in values]
-    return tuple(name for name, bit in EXTRAPOLATION.items() if any(each & bit for each in bits))
+def _named(names: Mapping[str, int], *masks: float) -> tuple[str, ...]:
+    """Names of the bits that are set in any of the masks."""
+    return tuple(name for name, bit in names.items() if any(int(each) & bit for each in masks))
 
 
 def _phases(

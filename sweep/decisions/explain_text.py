@@ -26,12 +26,18 @@ READABLE = {
     "s-1": (("tokens/s", 1.0),),
     "1": (("requests", 1.0),),
 }
+"""Units that a person reads, by SI unit: the first in which a value is at least 1."""
 OF_REQUESTS = {
     "max_request_rate": (("requests/s", 1.0),),
     "inflight_utilisation": (("%", 100.0),),
 }
 """The same of variables that are no rates of tokens or numbers of requests."""
-"""Units that a person reads, by SI unit: the first in which a value is at least 1."""
+OVERLOADED = {
+    "clients_exceed_capacity": "more requests are open than fit, and the others wait for a slot",
+    "arrivals_exceed_capacity": "unstable: requests arrive faster than max_request_rate, so that "
+    "the wait grows without end and times to first token are missing",
+}
+"""What each kind of overload means for the figures."""
 SMALL_MATRICES = "small matrices"
 """Bound of an operator most of whose compute is lost in matrices of few rows."""
 
@@ -111,9 +117,14 @@ def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
     return rows
 
 
+def overload_lines(explanation: Explanation) -> list[str]:
+    """One line per kind of overload of a server that can run."""
+    return [f"({text})" for name, text in OVERLOADED.items() if name in explanation.overload]
+
+
 def _readable(value: float, known: Sequence[tuple[str, float]]) -> tuple[str, float]:
     """Name and factor of the unit, one of those known, in which a value is shown."""
-    if not value:
+    if not value or not isfinite(value):
         return known[0]
     return next((each for each in known if abs(value) * each[1] >= 1), known[-1])
 
@@ -171,5 +182,6 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         "memory": dict(explanation.memory),
         "extrapolation": list(explanation.flags),
         "infeasible_reasons": list(explanation.reasons),
+        "overload": list(explanation.overload),
         "elasticities": {name: dict(by) for name, by in explanation.elasticities.items()},
     }
