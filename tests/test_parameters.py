@@ -457,14 +457,14 @@ def test_a_bias_that_is_off_counts_as_said(said: dict[str, bool], biased: int) -
         # Attention: queries 8·24·64, latent 40·64 and its norm 32, keys and values 8·32·32, output
         # 64·128, two norms of 64: 31 392. Dense: 3·64·160 = 30 720 more; routed: 9 experts of
         # 3·64·32 and a router of 8·64, 55 808 more. Embedding, head and norm: 2·512·64 + 64.
-        (1, 4, 62_112 + 4 * 87_200 + 65_600),
-        (2, 2, 3 * 62_112 + 2 * 87_200 + 65_600),
-        (3, 1, 4 * 62_112 + 87_200 + 65_600),
+        (1, 5, 62_112 + 5 * 87_200 + 65_600),
+        (2, 2, 4 * 62_112 + 2 * 87_200 + 65_600),
+        (3, 1, 5 * 62_112 + 87_200 + 65_600),
     ],
 )
 def test_experts_are_in_every_nth_layer_after_the_dense_ones(step, routed, parameters) -> None:
-    # Of layers 0 to 4 the first is dense; of the rest those whose index `step` divides are routed.
-    spec = model("deepseek_v2", num_hidden_layers=5, moe_layer_freq=step)
+    # Of layers 0 to 5 the first is dense; of the rest those whose index `step` divides are routed.
+    spec = model("deepseek_v2", num_hidden_layers=6, moe_layer_freq=step)
     layers = read_blocks(spec.config, "x")
     assert sum(int(b.count) for b in layers if b.experts) == routed
     assert model_facts(spec).parameters == parameters
