@@ -288,6 +288,16 @@ def test_sliders_change_the_numbers_which_are_those_of_a_run(
     assert page.evaluate("location.search") == f"?{view.query}"
     assert other.evaluate("location.search") == f"?{there.query}"
 
+    # So has one whose address is of no view, until a control changes.
+    other.goto(f"{address}?{replace(there, load=3).query.replace('isl=500', 'isl=0')}")
+    other.wait_for_selector("#trouble:not([hidden])")
+    assert other.inner_text("#answer") == "No view yet; change a control."
+    other.set_viewport_size({"width": 1000, "height": 900})
+    other.fill("#view-isl", "500")
+    wait(other, replace(there, load=3))
+    assert other.inner_text("#answer").startswith("tiny, ")
+    other.close()
+
     # Names are text, in pictures too.
     assert page.inner_text("h1") == f"toy or {IMAGE} for tiny?"
     page.wait_for_function(

@@ -701,6 +701,21 @@ LABELS_ON_LABELS = """() => {
 NAMED = """() => ["roofline-first", "front"].map(
   (id) => document.querySelectorAll(`#${id} .textpoint text`).length)"""
 """Number of labels of the first roofline and of the fronts."""
+CROWD = """() => {
+  let seed = 7;
+  const random = () => { seed = (seed * 16807) % 2147483647; return seed / 2147483647; };
+  const points = Array.from({ length: 80 }, (_, k) => ({
+    x: 10 ** (3 * random()), y: 10 ** (2 * random()), text: `fp8 tp ${k}`,
+    size: 11, colour: "red", side: "top right",
+  }));
+  const [x, y] = ["x", "y"].map((axis) => rangeOf(points.map((point) => point[axis])));
+  const ticks = logTicks(points.map((point) => point.y));
+  const yaxis = axisStyle("up", { ...ticks, range: y });
+  const labels = labelTrace(points, points, { x, y, ...innerSize("front", yaxis) });
+  draw("front", [labels], { xaxis: axisStyle("across", { type: "log", range: x }), yaxis });
+  return document.querySelectorAll("#front .textpoint text").length;
+}"""
+"""Draws labels of 80 points at random positions; how many of them have room."""
 
 
 @pytest.mark.slow
@@ -713,6 +728,8 @@ def test_titles_of_axes_cover_no_label(width, article_page, opened) -> None:
     assert page.evaluate(TITLES_ON_LABELS) == []
     assert page.evaluate(LABELS_ON_LABELS) == []
     assert all(page.evaluate(NAMED))
+    assert 10 < page.evaluate(CROWD) < 80
+    assert page.evaluate(LABELS_ON_LABELS) == []
 
 
 @pytest.mark.slow

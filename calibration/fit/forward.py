@@ -1,7 +1,7 @@
 """Predictions of measured rows by the kernel, and their derivatives by the factors."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from threading import Semaphore
@@ -130,6 +130,17 @@ class Forward:
         """Compile for `factors`, with derivatives by them or, faster, without."""
         self.groups, self.factors = groups, factors
         self._compiled = _compiled(groups, factors, slopes=slopes)
+        # A fit evaluates the same rows many times, predictions many rows once.
+        self._kept = list(self._calls()) if slopes else None
+
+    def _calls(self) -> Iterator[tuple[Any, Array, Any]]:
+        """Kernel, indices of the rows and their points of each call."""
+        with jax.enable_x64(True):
+            for group, compiled in zip(self.groups, self._compiled, strict=True):
+                length = _length(group)
+                for start in range(0, len(group.rows), length):
+                    places = _places(group, length, start)
+                    yield compiled, group.rows[places], jax.device_put(_part(group, places))
 
     def log_figures(self, values: Array) -> tuple[Array, Array]:
         """Logarithm of the figure of every row under its factors, and its derivatives by them.
@@ -139,10 +150,10 @@ class Forward:
         """
         figures, slopes = np.empty(len(values)), np.empty(values.shape)
         with jax.enable_x64(True):
-            for group, compiled in zip(self.groups, self._compiled, strict=True):
-                length = _length(group)
-                for start in range(0, len(group.rows), length):
-                    places = _places(group, length, start)
-                    rows = group.rows[places]
-                    figures[rows], slopes[rows] = compiled(values[rows], *_part(group, places))
+            running = [
+                (rows, compiled(values[rows], *part))
+                for compiled, rows, part in self._kept or self._calls()
+            ]
+            for rows, found in running:
+                figures[rows], slopes[rows] = found
         return figures, slopes

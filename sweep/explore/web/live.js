@@ -163,6 +163,7 @@ function complain(text) {
   const element = document.getElementById("trouble");
   element.textContent = text;
   element.hidden = !text;
+  if (text && !state) document.getElementById("answer").textContent = "No view yet; change a control.";
   const field = text.split(":")[0];
   for (const [name, input] of Object.entries(inputs)) input.setAttribute("aria-invalid", String(name === field));
 }
@@ -188,6 +189,7 @@ drawTables = () => {}; // They are drawn as pictures are.
 
 /** Draw what is on the screen, then the rest one by one unless the next view has come. */
 drawPictures = () => {
+  if (!state) return;
   round += 1;
   const mine = round;
   const seen = (id) => {

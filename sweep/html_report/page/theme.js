@@ -39,6 +39,7 @@ function logTicks(numbers) {
   return { type: "log", tickvals, ticktext: tickvals.map((tick) => digits(tick, 2)) };
 }
 
+const LEAST_HEIGHT = 0.75; // Share of the height of a plot that is left where its margins are measured.
 const LEGEND_LINE = 20; // Heights and widths in pixels.
 const MARGIN = { l: 64, r: 16, t: 32, b: 54 }; // The buttons are at the top.
 const TICK = 12; // Size of the labels of ticks, whose digits are 0.6 times as wide.
@@ -64,12 +65,13 @@ function widthOf(element) {
   return print.matches ? printed : element.clientWidth;
 }
 const heightOf = (element) => (element.classList.contains("tall") ? 400 : element.classList.contains("low") ? 110 : 310);
-const leftMargin = (yaxis) => (isTight() ? MARGIN.l : Math.max(MARGIN.l, leftOf(yaxis)));
+const leftMargin = (yaxis) => Math.max(MARGIN.l, leftOf(yaxis));
 
-/** Size of a plot without margins, in pixels. */
+/** Size of a plot without margins, in pixels; at least, where those are measured. */
 function innerSize(id, yaxis) {
   const element = document.getElementById(id);
-  return { width: widthOf(element) - leftMargin(yaxis) - MARGIN.r, height: heightOf(element) };
+  const height = heightOf(element) * (isTight() ? LEAST_HEIGHT : 1);
+  return { width: widthOf(element) - leftMargin(yaxis) - MARGIN.r, height };
 }
 
 const drawn = {}; // By plot, the width class, colours and first kind of trace that it was last drawn with.
@@ -79,7 +81,7 @@ function draw(id, traces, { margin, ...layout }, clicked) {
   const element = document.getElementById(id);
   const width = widthOf(element);
   const below = LEGEND_LINE * legendLines(traces, width);
-  const around = { ...MARGIN, l: leftMargin(layout.yaxis), ...margin };
+  const around = { ...MARGIN, l: isTight() ? MARGIN.l : leftMargin(layout.yaxis), ...margin };
   const whole = {
     width, height: heightOf(element) + around.t + around.b + below, margin: { ...around, b: around.b + below },
     paper_bgcolor: colour("back"), plot_bgcolor: colour("back"),
