@@ -42,13 +42,15 @@ from calibration.validation.group_spreads import (
     spreads,
     widened,
 )
-from calibration.validation.half_widths import ranges
+from calibration.validation.half_widths import halfwidths, ranges
 from calibration.validation.held_out import rank_correlation, splits, summary
 from calibration.validation.predictions import predictions
+from sweep.engines.calibration_checks import SPREADS
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.engines.prediction_interval import (
     PER_DOUBLING,
     UNMEASURED,
+    WIDEST,
     Subjects,
     bands,
     beyond_bits,
@@ -901,6 +903,18 @@ def test_a_fit_from_a_calibration_widens_what_its_rows_exceed() -> None:
     found = widened(known, groups, scenarios, errors)["version"]
     # Errors of half of 0.05·2 leave it; four times 0.05 makes it four; nothing to compare with.
     assert found == {"mine 1": 2.0, "mine 2": 4.0}
+
+
+def test_errors_of_mistyped_figures_make_no_interval_that_a_file_cannot_have() -> None:
+    known = calibration(spreads={"version": {"mine 1": 2.0}})
+    groups = {"version": np.asarray(["mine 1"])}
+    found = widened(known, groups, np.asarray(["inflight"]), np.asarray([700.0]))
+    assert found["version"] == {"mine 1": SPREADS[1]}
+    fit = fit_of(table().measured)
+    far = dataclasses.replace(fit, errors=fit.errors + 30.0, settled=fit.settled + 30.0)
+    widths = halfwidths(table(), far)["inflight"]
+    assert widths["seen"] == WIDEST
+    assert max(widths.values()) == WIDEST
 
 
 def test_bands_of_requests_and_gpus() -> None:
