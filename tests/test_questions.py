@@ -198,7 +198,7 @@ def test_alternatives_of_a_memory_share_are_refused_in_one_line(call) -> None:
         ("--request-rate", "1e10", "above 0 and below 1e9, and 10000000000.0 is not"),
     ],
 )
-def test_a_number_that_is_refused_is_told_what_is_allowed(call, option, value, words) -> None:
+def test_a_refused_number_says_what_is_allowed(call, option, value, words) -> None:
     load = [] if option == "--request-rate" else ["--concurrency", "8"]
     code, out, error = call("explain", *REQUESTS, "--hardware", "l40s", *load, option, value)
     assert (code, out, len(error.splitlines())) == (2, "", 1)
