@@ -191,6 +191,10 @@ def test_run_confirms_shards_and_reductions_too(call, sweep_file, tmp_path) -> N
     assert out == f"{folder}: 8 points, a folder of shards\n"
     _, out, _ = call("run", sweep_file(), "-o", best, "--reduce", "argmin:decode_step_latency")
     assert out.startswith(f"{best}: 8 points, reduced to argmin:decode_step_latency")
+    assert "no cell" not in out
+    asked = ["--reduce", "argmin:decode_step_latency", "--where", "decode_step_latency<0"]
+    _, out, _ = call("run", sweep_file(), "-o", best, "--force", *asked)
+    assert out.endswith("(no cell satisfies decode_step_latency<0; every answer is missing)\n")
 
 
 def test_run_does_not_overwrite_without_force(call, sweep_file, tmp_path) -> None:

@@ -158,6 +158,18 @@ def test_a_table_has_words_for_categories(results, tmp_path, call, source) -> No
     assert rows.best_hardware.notna().any()
 
 
+@pytest.mark.parametrize(
+    "kind", ["best:hardware,batch_size", "pareto:ttft,tpot", "quantile:0.5:isl"]
+)
+def test_constraints_that_no_cell_satisfies_are_named(kind, call, source, tmp_path) -> None:
+    by = ["--by", "tpot"] if kind.startswith(("best", "quantile")) else []
+    for limit, named in (("ttft<0", True), ("ttft>0", False)):
+        output = tmp_path / f"{named}.nc"
+        code, out, _ = call("reduce", source, output, "--reduce", kind, *by, "--where", limit)
+        assert code == 0
+        assert ("(no cell satisfies ttft<0; every answer is missing)" in out) == named
+
+
 def test_a_single_place_is_a_row(call, source, tmp_path) -> None:
     reduced, table = tmp_path / "best.nc", tmp_path / "best.csv"
     assert call("reduce", source, reduced, "--reduce", "argmin:ttft")[0] == 0

@@ -23,6 +23,7 @@ from calibration.validation.group_spreads import (
 from calibration.validation.half_widths import ranges
 from calibration.validation.held_out import rank_correlation, splits, summary
 from calibration.validation.predictions import predictions
+from sweep.engines.calibration_checks import SPREADS
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.engines.prediction_interval import (
     PER_DOUBLING,
@@ -461,6 +462,13 @@ def test_a_fit_from_a_calibration_widens_what_its_rows_exceed() -> None:
     found = widened(known, groups, scenarios, errors)["version"]
     # Errors of half of 0.05·2 leave it; four times 0.05 makes it four; nothing to compare with.
     assert found == {"mine 1": 2.0, "mine 2": 4.0}
+
+
+def test_errors_of_mistyped_figures_make_no_spread_that_a_file_cannot_have() -> None:
+    known = calibration(spreads={"version": {"mine 1": 2.0}})
+    groups = {"version": np.asarray(["mine 1"])}
+    found = widened(known, groups, np.asarray(["inflight"]), np.asarray([700.0]))
+    assert found["version"] == {"mine 1": SPREADS[1]}
 
 
 def test_bands_of_requests_and_gpus() -> None:

@@ -34,6 +34,7 @@ from calibration.fit.verdicts import (
 )
 from calibration.measurements.table import read_measurements, without_suspects
 from sweep.engines.calibration_file import load_calibration
+from sweep.engines.prediction_interval import WIDEST
 from sweep.errors import SpecError
 from sweep.kernel.factors import FACTORS
 
@@ -293,6 +294,15 @@ def test_regimes_are_those_of_the_slopes() -> None:
     only = np.zeros_like(fit.sensitivities)
     only[:, FACTORS.index("link_bandwidth")] = 0.5
     assert set(regimes(dataclasses.replace(fit, sensitivities=only))) == {2}
+
+
+@pytest.mark.slow
+def test_errors_of_mistyped_figures_make_no_width_that_a_file_cannot_have() -> None:
+    fit = fit_of(table().measured)
+    far = dataclasses.replace(fit, errors=fit.errors + 30.0, settled=fit.settled + 30.0)
+    widths = halfwidths(table(), far)["inflight"]
+    assert widths["seen"] == WIDEST
+    assert max(widths.values()) == WIDEST
 
 
 # Which parameters, within which bounds.

@@ -28,6 +28,25 @@ def test_a_row_needs_no_more_than_it_says(tmp_path: Path) -> None:
     assert row.kv_cache_fraction is None
 
 
+def test_engines_and_accelerators_have_one_spelling(tmp_path: Path) -> None:
+    """In another spelling an engine has no particulars, and one run counts as several."""
+    header = "engine," + HEADER
+    text = "".join(
+        f"{engine},{GOOD.replace('a100-sxm-80gb', machine)}"
+        for engine, machine in (
+            ("tensorrt-llm", "a100-sxm-80gb"),
+            ("TensorRT-LLM", "A100_SXM_80GB"),
+            ("tensorrt_llm", "A100-SXM4-80GB"),
+            ("my-engine", "my-machine"),
+        )
+    )
+    rows = read(tmp_path, header + text)
+    assert [row.engine for row in rows] == ["tensorrt-llm"] * 3 + ["my-engine"]
+    assert [row.hardware for row in rows] == ["a100-sxm-80gb"] * 3 + ["my-machine"]
+    with pytest.warns(SpecWarning, match="'tensorrt-lm' is unknown.*did you mean 'tensorrt-llm'"):
+        read(tmp_path, header + "tensorrt-lm," + GOOD)
+
+
 def test_the_shipped_table_is_whole() -> None:
     rows = read_measurements("tensorrt-llm")
     kept, suspects = without_suspects(rows)
@@ -52,6 +71,8 @@ def test_the_shipped_table_is_whole() -> None:
         (HEADER + GOOD.replace("5353", "fast"), ["line 2", "value", "fast"]),
         (HEADER + GOOD.replace("5353", "0"), ["line 2", "value", "'0'"]),
         (HEADER + GOOD.replace("5353", "nan"), ["line 2", "value"]),
+        (HEADER + GOOD.replace("5353", "1e308"), ["line 2", "value", "'1e308'"]),
+        (HEADER + GOOD.replace("5353", "1e-300"), ["line 2", "value", "'1e-300'"]),
         (HEADER + GOOD.replace("5353", ""), ["line 2", "value: missing"]),
         (HEADER + GOOD.replace(",256", ","), ["line 2", "batch_size: missing"]),
         (HEADER + GOOD.replace("static_batch", "static"), ["line 2", "scenario", "static"]),

@@ -188,6 +188,23 @@ def test_alternatives_of_a_memory_share_are_refused_in_one_line(call) -> None:
         assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--expert-imbalance", "nan", "'nan' is not a finite number; allowed: number>=1"),
+        ("--kv-cache-fraction", "most", "'most' is not a finite number; allowed: 0<number<=1"),
+        ("--isl-cv", "nan", "'nan' is not a finite number; allowed: 0<=number<=10"),
+        ("--expert-imbalance", "1e308", "from 1 to below 1e6, and 1e+308 is not"),
+        ("--request-rate", "1e10", "above 0 and below 1e9, and 10000000000.0 is not"),
+    ],
+)
+def test_a_refused_number_says_what_is_allowed(call, option, value, words) -> None:
+    load = [] if option == "--request-rate" else ["--concurrency", "8"]
+    code, out, error = call("explain", *REQUESTS, "--hardware", "l40s", *load, option, value)
+    assert (code, out, len(error.splitlines())) == (2, "", 1)
+    assert error.rstrip(".\n").endswith(words)
+
+
 def test_missing_arguments_are_named() -> None:
     with pytest.raises(SpecError, match="needs model, isl and osl"):
         sweep.recommend("llama-2-7b", isl=512)

@@ -313,6 +313,7 @@ def test_constraints_mean_what_they_say(where, by_hand) -> None:
         ("best:isl", {"where": "ttft<"}, "not a comparison"),
         ("best:isl", {"where": "ttft"}, "compare it"),
         ("best:isl", {"where": "ttft<fast"}, "'fast' is not a number"),
+        ("best:isl", {"where": "ttft<nan"}, "'nan' is not a number"),
         ("best:isl", {"where": "tfft<1"}, "did you mean 'ttft'"),
         ("best:isl", {"where": "ttft<1 or"}, "not a comparison"),
         ("best:isl", {"where": "ttft<1 tpot<1"}, "after a whole comparison"),

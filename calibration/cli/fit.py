@@ -100,7 +100,8 @@ def fit(
     twin = save(result, output, force=force)
     fit, calibration = result.fit, result.calibration
     click.echo(
-        f"{len(fit.fitted)} rows, {fit.design.free.sum()} parameters of which the rows "
+        f"{_counted(len(fit.fitted), 'row')}, "
+        f"{_counted(fit.design.free.sum(), 'parameter')} of which the rows "
         f"determine {fit.effective_parameters:.0f}, {fit.evaluations} evaluations, "
         f"{spent:.0f} s"
     )
@@ -112,7 +113,7 @@ def fit(
         click.echo(line)
     for scenario, errors in calibration.provenance["errors_without_own_configuration"].items():
         click.echo(
-            f"{scenario}: {errors['rows']} rows, without their own configuration "
+            f"{scenario}: {_counted(errors['rows'], 'row')}, without their own configuration "
             f"{errors['mape']:.1%} mean and {errors['median']:.1%} median error"
         )
     _say(calibration)
@@ -120,6 +121,10 @@ def fit(
     if each_engine:
         for file in save_each(of_each_engine(result), output.parent, force=force):
             click.echo(f"{file}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _say(calibration: "Calibration") -> None:

@@ -12,7 +12,9 @@ Metric = Literal["output_throughput", "ttft", "tpot"]
 Quality = Literal["ok", "doubtful", "suspect"]
 CLIENT_TTFT = "inflight_ttft"
 Count = Annotated[int, Field(ge=1, le=10**9)]
-Figure = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Figure = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
+"""A measured figure; what is farther from 1 is a typing error. [s-1 or s]"""
 
 UNITS: dict[str, str] = {"output_throughput": "s-1", "ttft": "s", "tpot": "s"}
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -98,8 +100,8 @@ class Measurement(BaseModel):
     max_batch_size: Count | None = None
     max_num_tokens: Count | None = None
     num_requests: Count | None = None
-    request_rate: Figure | None = None
-    burstiness: Figure | None = None
+    request_rate: Positive | None = None
+    burstiness: Positive | None = None
     isl_cv: Annotated[float, Field(ge=0, le=10)] | None = None
     osl_cv: Annotated[float, Field(ge=0, le=10)] | None = None
     batch_wait: Annotated[int, Field(ge=0, le=10**6)] | None = None

@@ -13,11 +13,13 @@ from calibration.measurements.measurement import COLUMNS as COLUMNS
 from calibration.measurements.measurement import Measurement as Measurement
 from calibration.measurements.records import SUFFIXES, Record, Settings, read_records
 from calibration.measurements.stage_gpus import Routed, with_tp
+from sweep.engines.known import ENGINES
 from sweep.errors import SpecError, SpecWarning
-from sweep.specs.catalog import Catalog
+from sweep.specs.catalog import Catalog, is_path
 from sweep.specs.model_names import is_narrow, matching
-from sweep.specs.parsing import short
+from sweep.specs.parsing import nearest, short
 from sweep.specs.shipped import shipped_configs
+from sweep.specs.short_names import accelerators, same_but_spelling
 
 
 def read_measurements(
@@ -90,7 +92,7 @@ def _read(
             f"{path}: must be a .csv, .parquet, .json or .jsonl file, or a shipped table: {names}"
         )
     found = read_records(path, settings, catalog)
-    records = _with_names(found.rows, catalog)
+    records = _with_names(_in_one_spelling(path, found.rows, catalog), catalog)
     routed = Routed(catalog)
     # The header is line 1 of a CSV; other formats count rows from 1.
     first = 2 if path.suffix == ".csv" else 1
@@ -125,6 +127,32 @@ def _with_own_ids(rows: Sequence[Measurement]) -> list[Measurement]:
         again = used[row.id]
         found.append(row if again == 1 else row.model_copy(update={"id": f"{row.id}@{again}"}))
     return found
+
+
+def _in_one_spelling(path: Path, records: list[Record], catalog: Catalog) -> list[Record]:
+    """Records with engines and accelerators as they are known: `TensorRT-LLM` is `tensorrt-llm`.
+
+    In another spelling an engine would lack its particulars, and the rows of one run would count as
+    several runs. Paths and unknown names stay; of those near a known engine the user is warned.
+    """
+    engines = {str(row["engine"]) for row in records if "engine" in row} - set(ENGINES)
+    machines = {str(row["hardware"]) for row in records if "hardware" in row}
+    spelt = {("engine", name): same_but_spelling(name, list(ENGINES)) for name in engines}
+    listed = list(catalog.paths("hardware"))
+    for name in machines - set(listed):
+        if not is_path(name):
+            spelt["hardware", name] = accelerators(name, listed)
+    for name in sorted(engines):
+        guess = "" if spelt["engine", name] else nearest(name, list(ENGINES))
+        if guess:
+            text = f"{path}: engine {name!r:.60} is unknown and has no particulars{guess}"
+            warnings.warn(text, SpecWarning, stacklevel=4)
+
+    def known(column: str, value: Any) -> Any:
+        found = spelt.get((column, str(value)), [])
+        return found[0] if len(found) == 1 else value
+
+    return [{column: known(column, value) for column, value in row.items()} for row in records]
 
 
 def _with_names(records: list[Record], catalog: Catalog) -> list[Record]:

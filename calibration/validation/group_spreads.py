@@ -8,6 +8,7 @@ from calibration.fit.parameters import Array
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.ranged import ranged_numbers
+from sweep.engines.calibration_checks import SPREADS
 from sweep.engines.calibration_file import Calibration
 from sweep.engines.prediction_interval import bands
 
@@ -113,7 +114,7 @@ def widened(
 
     A fit that starts from a calibration keeps its half-widths. Where the errors of the new rows
     exceed these, the spread of their version grows until it contains 90 % of them; of fewer than
-    ten rows, all. It never shrinks: a few rows that agree say little.
+    ten rows, all, but never beyond `SPREADS`. It never shrinks: a few rows that agree say little.
 
     Args:
         known: The calibration that the fit starts from.
@@ -132,7 +133,8 @@ def widened(
     for name in np.unique(groups["version"][judged]):
         where = judged & (groups["version"] == name)
         excess = conformal_halfwidth(errors[where] / expected[where])
-        versions[str(name)] = round(versions.get(str(name), 1.0) * max(excess, 1.0), 3)
+        spread = versions.get(str(name), 1.0) * max(excess, 1.0)
+        versions[str(name)] = round(min(spread, SPREADS[1]), 3)
     return found
 
 

@@ -10,7 +10,7 @@ from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.group_spreads import folds
 from calibration.validation.ranged import ranged_numbers
-from sweep.engines.prediction_interval import RANGED
+from sweep.engines.prediction_interval import RANGED, WIDEST
 
 END = 0.1
 """Share of the rows of a scenario, at least, that represents values outside the range. [1]"""
@@ -99,7 +99,7 @@ def halfwidths(
     others in the linearised fit, whose errors are a tenth smaller than those of refits, at worst a
     quarter. The distance from the range makes no difference: of the shipped rows, prompts of two to
     ten times the longest other were predicted no worse than the rest. Unseen cases never get
-    narrower intervals than seen ones. Doubtful rows do not count.
+    narrower intervals than seen ones, and none are wider than `WIDEST`. Doubtful rows do not count.
 
     Args:
         table: The rows.
@@ -140,7 +140,7 @@ def halfwidths(
             for what, values in errors.items()
         }
         found[scenario] = {
-            what: round(max(width, widths["seen"]), 4)
+            what: round(min(max(width, widths["seen"]), WIDEST), 4)
             for what, width in widths.items()
             if np.isfinite(width)
         }

@@ -5,7 +5,7 @@ Heavy packages are imported inside the functions that need them.
 
 import re
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,10 +156,15 @@ class Share(click.FloatRange):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the number."""
-        number: float = super().convert(value, param, ctx)
+        try:
+            number = float(value)
+        except ValueError:
+            number = nan
         if not isfinite(number):
-            self.fail(f"{value!r} is not a number from 0 to 1", param, ctx)
-        return number
+            allowed = self._describe_range().replace("x", "number")
+            self.fail(f"{value!r:.80} is not a finite number; allowed: {allowed}", param, ctx)
+        found: float = super().convert(number, param, ctx)
+        return found
 
 
 class Reservation(click.ParamType):  # type: ignore[type-arg]  # [float] needs click 8.4

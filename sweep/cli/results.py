@@ -189,6 +189,7 @@ def reduce(
     """
     from sweep.files.atomic import check_writable
     from sweep.files.netcdf import write_netcdf
+    from sweep.queries.reduction_request import nothing_found
     from sweep.queries.reduction_request import reduce as reduce_result
     from sweep.queries.select import subset
     from sweep.runs.open_results import open_results
@@ -207,6 +208,8 @@ def reduce(
         )
     write_netcdf(reduced, output, force=force)
     _print_size(output, dict(reduced.sizes), reduced.nbytes)
+    if where and nothing_found(reduced):
+        click.echo(f"(no cell satisfies {where}; every answer is missing)")
 
 
 def _storage(output: Path, compression: Any, level: int, digits: int | None) -> "Storage":

@@ -228,11 +228,22 @@ def run(
             if only is None:
                 what = "a folder of shards" if wanted is None else f"reduced to {planned.question}"
                 click.echo(f"{output}: {grid.points:,} points, {what}")
+                if where and wanted is not None and output.is_file():
+                    _say_if_nothing_found(output, where)
             return
         size = run_into_file(planned, output, force=force)
     except SweepError as error:
         raise type(error)(f"{file}: {error}") from None
     click.echo(f"{output}: {grid.points:,} points, {size:,} bytes")
+
+
+def _say_if_nothing_found(output: Path, where: str) -> None:
+    from sweep.queries.reduction_request import nothing_found
+    from sweep.runs.open_results import open_results
+
+    with open_results(output) as reduced:
+        if nothing_found(reduced):
+            click.echo(f"(no cell satisfies {where}; every answer is missing)")
 
 
 @click.command()

@@ -52,7 +52,7 @@ SETTINGS = (
     ),
     click.option(
         "--expert-imbalance",
-        type=click.FloatRange(min=1),
+        type=Share(1),
         help="Load of the busiest GPU of the experts over the mean, on top of the calibration's. "
         "Default: 1.",
     ),

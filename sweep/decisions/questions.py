@@ -144,7 +144,7 @@ def _further(axes: Mapping[str, Any], *, swept: bool) -> dict[str, list[Any]]:
         SpecError: One is no such axis or has several values, or the results have their own.
     """
     known = (*SERVER, *WORKLOAD_AXES, "draft_tokens")
-    found = {axis: explaining.listed(value) for axis, value in axes.items()}
+    found = {axis: explaining.listed(value) for axis, value in axes.items() if value is not None}
     for axis, values in found.items():
         if axis not in known:
             guess = nearest(axis, list(known)) or f"; known: {', '.join(known)}"

@@ -97,7 +97,7 @@ def check_ratios(given: object) -> list[float]:
     Raises:
         ValueError: It is not an increasing list of numbers of at least 1.
     """
-    return _check_numbers(given, lambda value: 1 <= value < 1e6, "from 1 on")
+    return _check_numbers(given, lambda value: 1 <= value < 1e6, "from 1 to below 1e6")
 
 
 def check_shares(given: object) -> list[float]:
@@ -134,7 +134,7 @@ def check_rates(given: object) -> list[float]:
     Raises:
         ValueError: It is not an increasing list of numbers above 0.
     """
-    return _check_numbers(given, lambda value: 0 < value < 1e9, "above 0")
+    return _check_numbers(given, lambda value: 0 < value < 1e9, "above 0 and below 1e9")
 
 
 MOST_VARIATION = 10.0
@@ -193,7 +193,8 @@ def check_counts(given: object) -> list[int]:
         ValueError: It is not an increasing list of integers from 0 to `LARGEST_VALUE`.
     """
     numbers = [_number(value) for value in given] if isinstance(given, list | tuple) else given
-    _check_numbers(numbers, lambda n: n == 0 or 1 <= n <= LARGEST_VALUE, "of at least 0")
+    words = f"that is 0 or from 1 to {LARGEST_VALUE}"
+    _check_numbers(numbers, lambda n: n == 0 or 1 <= n <= LARGEST_VALUE, words)
     assert isinstance(numbers, list)
     for value in numbers:
         if not isinstance(value, int):

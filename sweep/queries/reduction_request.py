@@ -7,7 +7,7 @@ from typing import NamedTuple
 import xarray as xr
 
 from sweep.errors import ResultError
-from sweep.queries.best import Best
+from sweep.queries.best import BEST, Best
 from sweep.queries.grid_axes import GridAxes
 from sweep.queries.pareto import Pareto
 from sweep.queries.quantile import Quantile
@@ -293,3 +293,10 @@ def _default_by(parsed: _Parsed, reduced: Sequence[str]) -> str:
     raise parsed.refused(
         f"no throughput or time varies over {', '.join(reduced)}; name a variable with --by"
     )
+
+
+def nothing_found(reduced: xr.Dataset) -> bool:
+    """Whether a reduced result has no answer at all, since no cell satisfies the constraints."""
+    variables = reduced.data_vars
+    chosen = [array for name, array in variables.items() if str(name).startswith(BEST)]
+    return all(bool(array.isnull().all()) for array in chosen or variables.values())

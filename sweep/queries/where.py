@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -182,10 +183,10 @@ def number_of(where: str, text: str) -> float:
         ResultError: It is not a number; the message begins with `where`.
     """
     try:
-        return float(text)
+        counted: float | None = float(text)
     except ValueError:
         counted = count_of(text)
-    if counted is None:
+    if counted is None or isnan(counted):
         raise ResultError(f"{where}: {text!r:.80} is not a number")
     return float(counted)
 

@@ -81,8 +81,8 @@ class Catalog:
         if name in known:
             return known[name]
         if kind == "models":
-            return Path(name) if _is_path(name) else known[self._model_name(name)]
-        if Path(name).suffix in SUFFIXES or os.sep in name:
+            return Path(name) if is_model_path(name) else known[self._model_name(name)]
+        if is_path(name):
             return Path(name)
         return known[name_among(name, list(known), kind)]
 
@@ -163,7 +163,7 @@ class Catalog:
         data = read_model_file(path)
         if "config" in data:
             spec = load_named(ModelSpec, path).model_copy(update={"file": str(path)})
-            if is_quantised(spec.config) and not _is_path(str(name)):
+            if is_quantised(spec.config) and not is_model_path(str(name)):
                 check_checkpoint(str(name), spec.name, spec.hugging_face_id)
             return spec
         called = name_of_file(path)
@@ -217,7 +217,12 @@ def name_among(name: str, known: Sequence[str], kind: Kind) -> str:
     raise SpecError(f"unknown {SINGULAR[kind]} {name!r:.{LONGEST_NAME}}{guess}")
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a name of a kind other than models is rather the path of a file."""
+    return Path(name).suffix in SUFFIXES or os.sep in name
+
+
+def is_model_path(name: str) -> bool:
     """Whether a model's name is rather the path of a file or of a folder with a config."""
     path = Path(name)
     if path.suffix in SUFFIXES or path.is_absolute() or name.startswith((".", "~")):

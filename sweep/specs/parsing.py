@@ -99,7 +99,8 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
         message += (
             f" (YAML reads {cut(given)} as text; write a decimal point and a signed exponent)"
         )
-    return f"{key}: {message[:1].lower()}{message[1:]}, not {short(given)}"
+    said = "" if message.endswith(" is not") else f", not {short(given)}"
+    return f"{key}: {message[:1].lower()}{message[1:]}{said}"
 
 
 def _looks_like_number(text: str) -> bool:
