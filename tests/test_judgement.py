@@ -33,6 +33,7 @@ from calibration.fit.verdicts import (
     verdicts,
 )
 from calibration.measurements.table import read_measurements, without_suspects
+from calibration.validation.half_widths import halfwidths
 from sweep.engines.calibration_file import load_calibration
 from sweep.engines.prediction_interval import WIDEST
 from sweep.errors import SpecError

@@ -37,7 +37,7 @@ OVERLOADED = {
     "arrivals_exceed_capacity": "unstable: requests arrive faster than max_request_rate, so that "
     "the wait grows without end and times to first token are missing",
 }
-"""What each kind of overload means for the figures."""
+"""Sentences on figures that a kind of overload makes unreliable."""
 SMALL_MATRICES = "small matrices"
 """Bound of an operator most of whose compute is lost in matrices of few rows."""
 
