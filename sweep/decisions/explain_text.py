@@ -37,7 +37,7 @@ OVERLOADED = {
     "arrivals_exceed_capacity": "unstable: requests arrive faster than max_request_rate, so that "
     "the wait grows without end and times to first token are missing",
 }
-"""Sentences on figures that a kind of overload makes unreliable."""
+"""Meaning of each kind of overload for the figures, in words."""
 SMALL_MATRICES = "small matrices"
 """Bound of an operator most of whose compute is lost in matrices of few rows."""
 
@@ -118,7 +118,7 @@ def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
 
 
 def overload_lines(explanation: Explanation) -> list[str]:
-    """One line per kind of overload of a server that can run."""
+    """Lines that say how a server is overloaded, one for each kind."""
     return [f"({text})" for name, text in OVERLOADED.items() if name in explanation.overload]
 
 
