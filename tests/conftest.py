@@ -80,8 +80,11 @@ def call(monkeypatch, capsys) -> Call:
     return run
 
 
-LARGE_WORKER = 1e9
-"""Memory of a process from which on it lets go of compiled functions after a file. [byte]"""
+LARGE_WORKER = 2e9
+"""Memory of a process from which on it lets go of compiled functions after a file. [byte]
+
+Compiling them again takes seconds, so that a run of the quick tests stays below it.
+"""
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import pytest
+from interruptions import DEADLINE
 
 from calibration.cli.main import cli as calibrate
 from sweep.cli.main import cli
@@ -291,7 +294,7 @@ def test_a_table_in_a_pipe_has_a_row_in_one_line(monkeypatch, capsys) -> None:
 
 def test_ctrl_c_while_it_is_sent_again_is_not_lost(monkeypatch) -> None:
     """On a slow machine the signal arrives before the function that sends it has ended."""
-    from sweep.cli.launch import send_again
+    from sweep.cli.signals import send_again
 
     sent: list[tuple[object, ...]] = []
 
@@ -313,7 +316,7 @@ def test_ctrl_c_while_it_is_sent_again_is_not_lost(monkeypatch) -> None:
 
 
 def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_sent_again(monkeypatch) -> None:
-    from sweep.cli.launch import send_again
+    from sweep.cli.signals import send_again
 
     def interrupted(*_: object) -> None:
         gc.callbacks.remove(interrupted)
@@ -329,3 +332,16 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_sent_again(monkeypatch
             time.sleep(30)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_in_an_import_waits_for_its_end(tmp_path: Path, monkeypatch) -> None:
+    """That of JAX's libraries crashes the process when an exception is raised in it."""
+    from sweep.cli.signals import Terminated, unwinding
+
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.1)\nend = 1"
+    (tmp_path / "long_to_import.py").write_text(text)
+    with pytest.raises(Terminated), unwinding():
+        import_module("long_to_import")
+        time.sleep(DEADLINE)
+    assert sys.modules.pop("long_to_import").end == 1

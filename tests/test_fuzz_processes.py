@@ -34,7 +34,7 @@ precision: [fp16]
 batch_size: [1, 8, 64]
 isl: [128, 1000]
 osl: [10, 100]
-variables: [ttft, tpot, feasible]
+variables: [ttft, tpot, output_throughput, feasible]
 """
 TABLE_LINES = 1 + 2 * 3 * 2 * 2
 """Lines of the exported table: its header, and a row for each cell."""
@@ -273,11 +273,11 @@ HOMES = ("/proc", "/sys", "/dev/null")
 def test_a_home_that_cannot_be_written_to(
     home: str, command: str, given: Path, tmp_path: Path
 ) -> None:
-    pair = ["--hardware", "h20-96gb,l20"]
+    pair, lengths = ["--hardware", "h20-96gb,l20"], ["--isl", "128", "--osl", "10"]
     more = {
-        "compare": ["compare", str(given / "out.nc"), *pair, "-o", "x.png"],
+        "compare": ["compare", str(given / "out.nc"), *pair, "--variable", "ttft", "-o", "x.png"],
         "report": ["report", str(given / "out.nc"), "-o", "x.html"],
-        "recommend": ["recommend", "--from", str(given / "out.nc")],
+        "recommend": ["recommend", "--from", str(given / "out.nc"), *lengths],
     }
     words = [PYTHON, "-m", "sweep", *more[command]] if command in more else words_of(command, given)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "JAX_", "MPL"))}

@@ -71,8 +71,8 @@ def test_passes_side_by_side_take_as_long_as_one_by_one(family, settings) -> Non
 
 
 def test_each_row_has_the_figure_that_it_asks_for() -> None:
-    where = run("llama")
     with jax.enable_x64(True):
+        where = run("llama")
         request = Request(where, keep_infeasible=True)
         for place, name in enumerate(FIGURES):
             found = float(_figure(where, FIGURES, jnp.asarray(place, jnp.int32)))

@@ -292,6 +292,21 @@ def test_a_file_of_another_plan_is_made_again(tmp_path) -> None:
     assert contents(tmp_path / "one") == sound
 
 
+def test_a_link_in_place_of_a_shard_is_replaced_and_its_target_kept(tmp_path) -> None:
+    """Whoever made the folder may not choose which other file is overwritten."""
+    path, theirs = tmp_path / "shards", tmp_path / "thesis.tex"
+    plan = tiny(shards=2)
+    sharded(path, plan)
+    wanted = contents(path)
+    theirs.write_text("mine")
+    link = path / "shard-000001.nc"
+    link.unlink()
+    link.symlink_to(theirs)
+    assert sharded(path, plan) == [1]
+    assert theirs.read_text() == "mine"
+    assert not link.is_symlink() and contents(path) == wanted
+
+
 def test_a_missing_shard_is_named_on_opening(tmp_path) -> None:
     sharded(tmp_path / "out", tiny())
     (tmp_path / "out" / "shard-000001.nc").unlink()

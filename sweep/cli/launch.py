@@ -4,27 +4,21 @@ import gc
 import os
 import signal
 import sys
-import threading
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
 from typing import Any, TextIO
 
 import click
 
+from sweep.cli.signals import Terminated, unwinding
 from sweep.errors import LONGEST_MESSAGE, SpecWarning, SweepError
 
 USAGE_ERROR, CHECK_FAILED, INTERRUPTED = 2, 1, 130
 
 TERMINATED = 128 + signal.SIGTERM
-AGAIN_S = 1e-3
-"""Wait before a signal that a callback swallowed is sent again. [s]"""
 NEW_OBJECTS = 50_000
 """New objects after which Python looks for unused ones. [count]"""
-
-
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end."""
 
 
 def launch(command: click.Command, program: str) -> None:
@@ -51,8 +45,13 @@ def launch(command: click.Command, program: str) -> None:
     _complete(command, program)
     warnings.showwarning = warn
     _open_streams()
-    before = _raise_when_terminated()
-    sys.unraisablehook = send_again
+    with unwinding():
+        code = _status(command, program, report)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _status(command: click.Command, program: str, report: Callable[[str, int], int]) -> Any:
+    """Run `command`; what it returned, or the exit status of the error that was reported."""
     try:
         with command.make_context(program, sys.argv[1:]) as context:
             code = command.invoke(context)
@@ -87,11 +86,7 @@ def launch(command: click.Command, program: str) -> None:
         if not any(word in str(error) for word in ("backend", "NetCDF", "HDF")):
             raise
         code = report(f"{error}; check the file and the environment", USAGE_ERROR)
-    finally:
-        sys.unraisablehook = sys.__unraisablehook__
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code
 
 
 def _complete(command: click.Command, program: str) -> None:
@@ -114,37 +109,6 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(nobody, "r" if name == "stdin" else "w", encoding="utf-8"))
         elif name != "stdin" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _raise_when_terminated() -> Any:
-    """Let SIGTERM unwind as Ctrl-C does, so that no temporary file stays; the handler before."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    return signal.signal(signal.SIGTERM, terminate)
-
-
-def send_again(ignored: "sys.UnraisableHookArgs") -> None:
-    """Send a signal again that arrived where exceptions are ignored.
-
-    JAX runs a callback whenever Python collects garbage; Ctrl-C in it would have no effect. It has
-    none in this function either, where it may arrive on a slow machine.
-    """
-    if not issubclass(ignored.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(ignored)
-        return
-    number = signal.SIGTERM if issubclass(ignored.exc_type, Terminated) else signal.SIGINT
-    while True:
-        try:
-            later = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
-            later.daemon = True
-            later.start()
-            return
-        except KeyboardInterrupt:
-            continue
 
 
 def printable(text: str) -> str:

@@ -198,7 +198,7 @@ def _save(compiled: Any, path: Path) -> None:
     with suppress(Exception):
         executable, _, _ = serialize(compiled)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replacing(path, follow=False) as temporary:
             temporary.write_bytes(b"%d\n" % _temporary_bytes(compiled) + executable)
             seal(temporary)
         _remove_oldest(path.parent)

@@ -50,23 +50,24 @@ def check_writable(path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *, force: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, force: bool = True, follow: bool = True) -> Iterator[Path]:
     """Yield the name of a new file, which becomes `path` if it is written without an error.
 
     The file is created by the writer, so that the system gives it the user's default mode, and
     since ext4 writes a file to disk on closing if it was empty before. It is in a folder that no
-    other user may enter, so that nobody can put a link in its place. The target of a symbolic link
-    is replaced and the link kept.
+    other user may enter, so that nobody can put a link in its place.
 
     Args:
         path: The file to write.
         force: Whether a file that exists by now is replaced.
+        follow: Whether the target of a symbolic link is replaced and the link kept, as for a name
+            that the user gives; in a folder that others may have filled the link is replaced.
 
     Raises:
         ResultError: The file cannot be written, or exists by now and `force` is not set.
     """
     try:
-        target = path.resolve()
+        target = path.resolve() if follow else path.parent.resolve() / path.name
         with private_folder(target) as folder:
             temporary = folder / f"new{path.suffix}"
             yield temporary

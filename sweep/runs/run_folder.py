@@ -373,7 +373,8 @@ def _clear(path: Path) -> None:
 
 def _write(path: Path, recorded: Recorded) -> None:
     text = json.dumps(recorded.as_json(), indent=1)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    beside = replacing(path, follow=False)
+    with beside as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

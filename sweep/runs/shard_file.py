@@ -32,7 +32,7 @@ def write_shard(dataset: xr.Dataset, path: Path, identity: Mapping[str, Any]) ->
     Raises:
         ResultError: The file cannot be written.
     """
-    with replacing(path) as temporary:
+    with replacing(path, follow=False) as temporary:
         with _library:
             _save(dataset.assign_attrs(identity), temporary)
         seal(temporary)
