@@ -88,7 +88,11 @@ def test_a_window_caps_the_context_of_the_global_roofline() -> None:
 def test_tensor_parallelism_leaves_the_intensity_and_divides_the_time(data: Any) -> None:
     spec, machine = data.draw(models("llama")), data.draw(machines())
     numbers = data.draw(NUMBERS)
-    names = ("global_arithmetic_intensity", "global_attainable_flops", "decode_step_latency")
+    names = (
+        "global_arithmetic_intensity",
+        "global_attainable_flops",
+        "global_decode_step_latency",
+    )
     one = price(names, spec, machine, FP16, **(numbers | {"tp": 1}))
     many = price(names, spec, machine, FP16, **numbers)
     assert many[names[0]] == one[names[0]]

@@ -442,7 +442,9 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
 def test_deviations_alone_can_be_fitted(tmp_path: Path) -> None:
     # As the README has it for a new accelerator: no pooled factor is free.
     free = ["weight_bandwidth[hardware=*]"]
-    found = calibrate(table(), name="mine", start_from=shipped_fit(), free=free, starts=1)
+    found = calibrate(
+        table(), name="mine", start_from=load_calibration("tensorrt-llm"), free=free, starts=1
+    )
     save(found, tmp_path / "mine.nc", force=False)
     with xr.open_dataset(tmp_path / "mine.nc") as opened:
         assert opened.sizes["factor"] == opened.sizes["direction"] == 0

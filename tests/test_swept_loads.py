@@ -18,7 +18,7 @@ from sweep.runs.run import run
 @pytest.mark.parametrize(
     ("load", "words"),
     [
-        ({"request_rate": [0]}, "request_rate: every value must be a number above 0, and 0 is not"),
+        ({"request_rate": [0]}, "must be a number above 0 and below 1e9, and 0 is not"),
         ({"request_rate": [-2.5]}, "request_rate: every value must be a number above 0"),
         ({"request_rate": [1], "concurrency": [4]}, "request_rate: given with concurrency"),
         ({"request_rate": [1], "num_requests": [4]}, "request_rate: given with num_requests"),

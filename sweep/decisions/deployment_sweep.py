@@ -15,6 +15,7 @@ from sweep.decisions.recommend import Limits
 from sweep.decisions.replicas import loads_of, replica_counts
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
+from sweep.engines.engine import UNSTATED_VENDOR
 from sweep.engines.known import engine_of
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
@@ -226,10 +227,14 @@ def filled_up(machines: Sequence[HardwareSpec], count: int) -> list[HardwareSpec
     """The accelerators, filled up to whole rows with copies of the first under other names.
 
     One compiled kernel computes lists of equal length: to compile another one takes half a minute,
-    and to compute the copies some milliseconds.
+    and to compute the copies some milliseconds. Copies state no maker, so that any engine runs there.
     """
     copies = range(-(-count // ROW) * ROW - len(machines))
-    return [*machines, *(machines[0].model_copy(update={"name": f"copy {n}"}) for n in copies)]
+    other = {"vendor": UNSTATED_VENDOR}
+    return [
+        *machines,
+        *(machines[0].model_copy(update={**other, "name": f"copy {n}"}) for n in copies),
+    ]
 
 
 def in_grid_order(frame: pd.DataFrame) -> pd.DataFrame:
