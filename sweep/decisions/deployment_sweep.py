@@ -227,7 +227,7 @@ def filled_up(machines: Sequence[HardwareSpec], count: int) -> list[HardwareSpec
     """The accelerators, filled up to whole rows with copies of the first under other names.
 
     One compiled kernel computes lists of equal length: to compile another one takes half a minute,
-    and to compute the copies some milliseconds. Copies state no maker, so that any engine runs there.
+    and to compute the copies some milliseconds. Copies state no maker: any engine runs there.
     """
     copies = range(-(-count // ROW) * ROW - len(machines))
     other = {"vendor": UNSTATED_VENDOR}
