@@ -1,12 +1,21 @@
 """Interruptions of a run at a given shard, so that no test depends on how fast a machine is."""
 
 import itertools
+import json
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 DEADLINE = 600
 """Longest wait for a process that may hang. [s]"""
+
+
+def sweep_in(folder: Path, sweep: dict[str, Any]) -> Path:
+    """Write a sweep to a file for a command."""
+    file = folder / "many.json"
+    file.write_text(json.dumps(sweep))
+    return file
 
 
 def hold_after(writes: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from interruptions import DEADLINE, hold_after, interrupt_at
+from interruptions import DEADLINE, hold_after, interrupt_at, sweep_in
 from shard_folders import ROOT, contents, forget, marks, sharded, tiny, truncate, twin
 
 import sweep
@@ -38,9 +38,7 @@ SHARDS = 200
 
 @pytest.fixture(scope="module")
 def sweep_file(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("sweep") / "many.json"
-    file.write_text(json.dumps(SWEEP))
-    return file
+    return sweep_in(tmp_path_factory.mktemp("sweep"), SWEEP)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from factories import UNEVEN, model, shipped
-from interruptions import DEADLINE
+from interruptions import DEADLINE, sweep_in
 
 import sweep
 from sweep.errors import GridError, ResultError, SpecWarning
@@ -264,9 +264,7 @@ def done(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def sweep_file(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("sweep") / "many.json"
-    file.write_text(json.dumps(SWEEP))
-    return file
+    return sweep_in(tmp_path_factory.mktemp("sweep"), SWEEP)
 
 
 @pytest.fixture(scope="module")

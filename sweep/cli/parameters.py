@@ -167,7 +167,7 @@ class Share(click.FloatRange):
         return found
 
 
-class Reservation(click.ParamType):  # type: ignore[type-arg]  # [float] needs click 8.4
+class Reservation(Quantity):
     """A share above 0 and at most 1, or the name of a policy that has one."""
 
     name = "share"
