@@ -37,6 +37,11 @@ ABOVE_BOUND = "nvidia_llama_3_1_8b_instruct_fp8_nvidia_llama_3_1_8b_instruct_fp8
 to 74 % above rooflines that reach what the best kernels do, 0.8 of the matrix rate and 0.93 of the
 bandwidth, without any overhead. No other run of any engine is. Prompts that an earlier run left in
 the cache would explain it."""
+ONE_SLOT_LESS = "meta_llama_llama_3_1_8b_instruct_meta_llama_llama_3_1_8b_instruct_h100_sxm_trtllm_"
+"""Runs of `silicon` of TensorRT-LLM in which one client waits for a slot: their times to first token
+are 0.8 times the time between two ends, the latency over the clients, beside a prompt and a few
+iterations, whatever the GPUs and lengths. That multiple is 0 in the runs of all other models and
+engines."""
 STALLED_FROM = 32
 """Clients from which runs of SGLang 0.5.9 in NVFP4 without expert parallelism stalled. [count]"""
 UNSTATED = "unstated"
@@ -75,6 +80,9 @@ def served(row: Row) -> Row:
     elif row["hardware"].startswith("h100"):
         found["num_requests"] = str(WAVES * int(row["concurrency"]))
         found["note"] += "; ten waves of prompts assumed"
+    if row["id"].startswith(ONE_SLOT_LESS):
+        found["max_batch_size"] = str(int(row["concurrency"]) - 1)
+        found["note"] += "; one request waits for a slot"
     if row["id"].startswith(ABOVE_BOUND):
         return doubtful(found, "above the attainable bound, as if prompts were cached")
     if stalled(row) and row["metric"] != "tpot":

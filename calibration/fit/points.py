@@ -40,9 +40,10 @@ PARTICULARS = {
     "batch_wait": 0.0,
     "poll_interval": 1.0,
     "stream_interval": 1.0,
+    "mem_fraction_static": 0.0,
 }
-"""Particulars of requests and of a scheduler that few rows state, and what others have; a kernel
-is smaller without them."""
+"""Particulars of requests, of a scheduler and of memory that few rows state, and what others have;
+a kernel is smaller without them."""
 OF_THE_ENGINE = {"kv_cache_fraction": 0.0}
 """Settings of a server that are those of the engine where a row does not state them."""
 ENDLESS = 1e9

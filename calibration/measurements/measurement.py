@@ -68,6 +68,7 @@ class Measurement(BaseModel):
         burstiness: Shape of the gamma distribution of the gaps between arrivals; 1 if not given,
             a Poisson process. [1]
         kv_cache_fraction: Share of the free memory that the KV cache may take. [1]
+        mem_fraction_static: Share of the whole memory for weights and KV cache, in its place. [1]
         quality: `ok`, `doubtful` or `suspect`; suspect rows are left out of a fit.
         source: Where it was read.
         note: Remark.
@@ -108,6 +109,7 @@ class Measurement(BaseModel):
     poll_interval: Count | None = None
     stream_interval: Count | None = None
     kv_cache_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    mem_fraction_static: Annotated[float, Field(gt=0, le=1)] | None = None
     quality: Quality = "ok"
     source: str = ""
     note: str = ""

@@ -1,5 +1,6 @@
 """Device memory that a configuration needs, and the reasons why it cannot run."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -260,7 +261,9 @@ def cache_memory(point: Point) -> Scalar:
     left = free_memory(point)
     unkept = left + factors.reserved_memory_bytes
     if server.mem_fraction_static is not None:
-        return jnp.minimum(server.mem_fraction_static * size - weight_memory(point), unkept)
+        static = jnp.minimum(server.mem_fraction_static * size - weight_memory(point), unkept)
+        other = dataclasses.replace(point, mem_fraction_static=None)
+        return jnp.where(server.mem_fraction_static > 0, static, cache_memory(other))
     if server.gpu_memory_utilization is not None:
         return unkept - (1 - server.gpu_memory_utilization) * size
     usual: Scalar = USUAL_SHARE * left
@@ -277,7 +280,10 @@ def kept_memory(point: Point) -> Scalar:
     It is 0 where a share of the whole memory limits what the engine takes.
     """
     server, factors = point.server, point.factors
-    if server.mem_fraction_static is not None or server.gpu_memory_utilization is not None:
+    if server.mem_fraction_static is not None:
+        other = kept_memory(dataclasses.replace(point, mem_fraction_static=None))
+        return jnp.where(server.mem_fraction_static > 0, 0.0, other)
+    if server.gpu_memory_utilization is not None:
         return 0.0
     kept = factors.reserved_memory_bytes
     if is_nothing(factors.total_memory_share):
