@@ -48,6 +48,8 @@ from sweep.kernel.staggered import (
     staggered_cycle,
 )
 
+LONGEST = 3**0.5
+"""Longest of uniform lengths beyond the mean, over their standard deviation. [1]"""
 LUMP, MORE, ALONE, HALF = range(4)
 """Passes that are computed side by side: with a lump of prompts, with one prompt more, of sequences
 that only decode, and of half of these."""
@@ -373,6 +375,10 @@ class Inflight:
         missing = jnp.ceil(waves) - waves
         staggered = jnp.maximum(c.lumps * c.stay * (1 - missing) - c.chunks, 0.0)
         iterations = jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
+        if self.point.osl_cv is not None:
+            at_once = self.point.length("num_requests") <= self.concurrency
+            longest = LONGEST * self.point.osl_cv * steps
+            iterations = iterations + jnp.where(at_once, longest, 0.0)
         return self.point.factors.ramp * empty * iterations
 
 
