@@ -198,18 +198,10 @@ DEEPSEEK = {"engine": "sglang", "model": "deepseek-r1"}
         ({"engine": "sglang", "weight_dtype": "nvfp4"}, "stream_interval", 10),
         ({"engine": "sglang", "weight_dtype": "fp8", "id": "2026_03"}, "stream_interval", 30),
         ({"engine": "vllm"}, "poll_interval", None),
-        (
-            {"engine": "sglang", "weight_dtype": "fp8", "tp": 8} | DEEPSEEK,
-            "mem_fraction_static",
-            0.82,
-        ),
-        (
-            {"engine": "sglang", "weight_dtype": "fp8", "tp": 4} | DEEPSEEK,
-            "mem_fraction_static",
-            0.95,
-        ),
-        ({"engine": "sglang", "weight_dtype": "nvfp4"} | DEEPSEEK, "mem_fraction_static", 0.85),
-        (DEEPSEEK, "mem_fraction_static", None),
+        (DEEPSEEK | {"weight_dtype": "fp8", "tp": 8}, "mem_fraction_static", 0.82),
+        (DEEPSEEK | {"weight_dtype": "fp8", "tp": 4}, "mem_fraction_static", 0.95),
+        (DEEPSEEK | {"weight_dtype": "nvfp4"}, "mem_fraction_static", 0.85),
+        (DEEPSEEK | {"engine": "vllm"}, "mem_fraction_static", None),
     ],
 )
 def test_scripts_state_what_rows_leave_open(changes, column, value) -> None:
