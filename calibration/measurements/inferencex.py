@@ -8,7 +8,8 @@ at once, and state their share of the memory.
 References:
     [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, `benchmarks/`:
         70b_fp8_b200_trt_slurm.sh, dsr1_fp4_b200_trt.sh, dsr1_fp8_b200_trt.sh,
-        dsr1_fp8_h200_trt.sh, gptoss_fp4_b200_trt.sh, dsr1_fp4_b200.sh, dsr1_fp8_b200.sh.
+        dsr1_fp8_h200_trt.sh, gptoss_fp4_b200_trt.sh, dsr1_fp4_b200.sh, dsr1_fp8_b200.sh,
+        dsr1_fp8_h200.sh; on B300 as on B200.
 """
 
 from math import sqrt
@@ -42,7 +43,9 @@ def settings_of_run(row: Measurement) -> dict[str, float]:
 
 def _of_sglang(row: Measurement) -> dict[str, float]:
     """Settings of SGLang."""
-    found: dict[str, float] = {"mem_fraction_static": _static_share(row)}
+    found: dict[str, float] = {}
+    if row.model.startswith("deepseek"):
+        found["mem_fraction_static"] = _static_share(row)
     found["stream_interval"] = 30 if row.weight_dtype == "fp8" and _later(row) else 10
     if not row.hardware.startswith("b"):
         return found
@@ -51,10 +54,10 @@ def _of_sglang(row: Measurement) -> dict[str, float]:
 
 
 def _static_share(row: Measurement) -> float:
-    """Share of the memory that a run gives to weights and cache. [1]"""
+    """Share of the memory of SGLang's servers: all but the activations where weights fill it."""
     if row.weight_dtype != "fp8":
         return 0.85
-    return 0.95 if row.hardware.startswith("b") and row.tp == 4 else 0.82
+    return 0.95 if row.tp == 4 else 0.82
 
 
 def _later(row: Measurement) -> bool:
