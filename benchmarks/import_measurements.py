@@ -47,10 +47,10 @@ READS_CACHE_TYPE = (0, 13)
 """First version of vLLM that takes the type of the cache from the checkpoint:
 github.com/vllm-project/vllm/pull/29980, December 2025."""
 ONE_SLOT_LESS = "meta_llama_llama_3_1_8b_instruct_meta_llama_llama_3_1_8b_instruct_h100_sxm_trtllm_"
-"""Runs of `silicon` of TensorRT-LLM in which one client waits for a slot: their times to first token
-are 0.8 times the time between two ends, the latency over the clients, beside a prompt and a few
-iterations, whatever the GPUs and lengths. That multiple is 0 in the runs of all other models and
-engines."""
+"""Runs of `silicon` of TensorRT-LLM in which one client waits for a slot: their times to first
+token are 0.8 times the time between two ends, which is the latency over the clients, beside a prompt
+and a few iterations, whatever the GPUs and lengths. That multiple is 0 in the runs of all other
+models and engines."""
 STALLED_FROM = 32
 """Clients from which runs of SGLang 0.5.9 in NVFP4 without expert parallelism stalled. [count]"""
 LONGEST, LONGEST_OF_SUITE = 512, {"D": 256}
@@ -94,10 +94,10 @@ def served(row: Row) -> Row:
     if row["id"].startswith(ONE_SLOT_LESS):
         found["max_batch_size"] = str(int(row["concurrency"]) - 1)
         found["note"] += "; one request waits for a slot"
-    if row["engine"] == "vllm" and row["precision"] == CACHE_OF_16_BITS[0]:
-        if version_of(row["engine_version"]) >= READS_CACHE_TYPE:
-            found["precision"] = CACHE_OF_16_BITS[1]
-            found["note"] += "; the checkpoint states a cache of 8 bits"
+    reads_type = version_of(row["engine_version"]) >= READS_CACHE_TYPE
+    if row["engine"] == "vllm" and row["precision"] == CACHE_OF_16_BITS[0] and reads_type:
+        found["precision"] = CACHE_OF_16_BITS[1]
+        found["note"] += "; the checkpoint states a cache of 8 bits"
     if row["id"].startswith(ABOVE_BOUND):
         return doubtful(found, "above the attainable bound, as if prompts were cached")
     if stalled(row) and row["metric"] != "tpot":
