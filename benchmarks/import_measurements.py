@@ -48,9 +48,9 @@ READS_CACHE_TYPE = (0, 13)
 github.com/vllm-project/vllm/pull/29980, December 2025."""
 ONE_SLOT_LESS = "meta_llama_llama_3_1_8b_instruct_meta_llama_llama_3_1_8b_instruct_h100_sxm_trtllm_"
 """Runs of `silicon` of TensorRT-LLM in which one client waits for a slot: their times to first
-token are 0.8 times the time between two ends, which is the latency over the clients, beside a prompt
-and a few iterations, whatever the GPUs and lengths. That multiple is 0 in the runs of all other
-models and engines."""
+token are 0.8 times the time between two ends, which is the latency over the clients, beside a
+prompt and a few iterations, whatever the GPUs and lengths. That multiple is 0 in the runs of all
+other models and engines."""
 STALLED_FROM = 32
 """Clients from which runs of SGLang 0.5.9 in NVFP4 without expert parallelism stalled. [count]"""
 LONGEST, LONGEST_OF_SUITE = 512, {"D": 256}
