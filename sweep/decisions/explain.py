@@ -17,6 +17,7 @@ from sweep.decisions.operator_breakdown import (
     Amounts,
     break_down,
     mean_context,
+    row_names,
     sum_by_name,
 )
 from sweep.decisions.server_breakdown import break_down_server
@@ -280,8 +281,9 @@ def explain(
 
 def is_server(grid: Grid) -> bool:
     """Whether the cell to explain is a server with in-flight batching."""
-    loads = {"concurrency", "request_rate"}
-    return "batch_size" not in grid.numbers and not loads.isdisjoint(grid.numbers)
+    return "batch_size" not in grid.numbers and bool(
+        {"concurrency", "request_rate"} & grid.numbers.keys()
+    )
 
 
 def _named(names: Mapping[str, int], *masks: float) -> tuple[str, ...]:
@@ -297,7 +299,7 @@ def _phases(
     (_, blocks), shown = one.models[0], contexts if osl > 1 else {"prefill": isl}
     with _float64():
         point = _cell(one, {**numbers, "context_len": contexts["decode_step"]}, calibration)
-        found = computed(_by_operator, point)
+        found = computed(_by_operator, point, name="phases")
     return tuple(_phase(name, tokens, blocks, found[name]) for name, tokens in shown.items())
 
 
@@ -305,8 +307,7 @@ def _iterations(
     one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> tuple[Phase, ...]:
     """Iterations of a server, with prompts and without; only those that there are."""
-    isl, osl = numbers["isl"], numbers["osl"]
-    (_, blocks), context = one.models[0], mean_context(isl, osl)
+    (_, blocks), context = one.models[0], mean_context(numbers["isl"], numbers["osl"])
 
     def of_each(point: Point) -> dict[str, Any]:
         if point.request_rate is not None:
@@ -315,7 +316,8 @@ def _iterations(
         return {**by_kind, "lumps": Inflight(point).cycle.lumps}
 
     with _float64():
-        found = computed(of_each, _cell(one, numbers, calibration))
+        named = f"iterations {row_names(blocks)}"
+        found = computed(of_each, _cell(one, numbers, calibration), name=named)
     lumps = float(found["lumps"])
     shares = {"prompt_iteration": lumps, "decode_iteration": 1 - lumps}
     return tuple(
@@ -367,7 +369,7 @@ def _elasticities(
     one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> dict[str, dict[str, float]]:
     with _float64():
-        found = computed(_derivatives, _cell(one, numbers, calibration))
+        found = computed(_derivatives, _cell(one, numbers, calibration), name="derivatives")
     return {
         name: dict(zip(RESOURCES, found[name].tolist(), strict=True))
         for name in dict.fromkeys((*QUANTITIES, *SERVED_QUANTITIES, *ARRIVING_QUANTITIES))

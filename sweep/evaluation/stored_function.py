@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from sweep.files.atomic import replacing
 from sweep.specs.seal import SEAL_LENGTH, fault_of_seal, seal
@@ -96,14 +97,10 @@ class StoredFunction:
 
     def _key(self, arguments: Any) -> tuple[Any, Path | None]:
         """A key among the executables of this process, and the file if there may be one."""
-        leaves, tree = jax.tree.flatten(arguments)
-        types = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-        kind = str(jax.dtypes.canonicalize_dtype(float))
-        key = tree, types, kind
+        key = _types(arguments)
         if key in self._compiled or not _folders or not _has_one_processor():
             return key, None
-        text = "\n".join((surroundings(), self._name, str(tree), repr((types, kind))))
-        return key, _folders[0] / hashlib.sha256(text.encode()).hexdigest()
+        return key, file_of(self._name, arguments)
 
     def _new(self, path: Path | None, arguments: Any) -> Any:
         """Compile the function, and keep it where it can be kept."""
@@ -113,6 +110,27 @@ class StoredFunction:
             compiled = self._function.lower(*arguments).compile()
         _save(compiled, path)
         return compiled
+
+
+def _types(arguments: Any) -> tuple[Any, ...]:
+    """Structure, shapes and types of arguments, and the type of a number without one."""
+    leaves, tree = jax.tree.flatten(arguments)
+    types = tuple((np.shape(leaf), str(getattr(leaf, "dtype", type(leaf)))) for leaf in leaves)
+    return tree, types, str(jax.dtypes.canonicalize_dtype(float))
+
+
+def file_of(name: str, arguments: Any) -> Path | None:
+    """The file of a function of arguments of these types; `None` if this process keeps none.
+
+    Args:
+        name: Everything that determines the function beside the code of this package.
+        arguments: Its arguments.
+    """
+    if not _folders:
+        return None
+    tree, *types = _types(arguments)
+    text = "\n".join((surroundings(), name, str(tree), repr(tuple(types))))
+    return _folders[0] / hashlib.sha256(text.encode()).hexdigest()
 
 
 def _has_one_processor() -> bool:
@@ -165,16 +183,32 @@ class Stored(NamedTuple):
     executable: bytes
 
 
-def _read(path: Path) -> Stored | None:
-    """Content of a file; `None` if there is none, or it is damaged."""
+def read_stored(path: Path) -> bytes | None:
+    """Content of a file of the store; `None` if there is none, or it is damaged."""
     try:
         if fault_of_seal(path, needed=True):
             return None
-        size, _, executable = path.read_bytes()[:-SEAL_LENGTH].partition(b"\n")
+        content = path.read_bytes()[:-SEAL_LENGTH]
         os.utime(path)
-        return Stored(int(size), executable)
-    except (OSError, ValueError):
+        return content
+    except OSError:
         return None
+
+
+def write_stored(path: Path, content: Callable[[], bytes]) -> None:
+    """Write a file of the store; where that is impossible, the next process makes it again."""
+    with suppress(Exception):
+        made = content()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with replacing(path, follow=False) as temporary:
+            temporary.write_bytes(made)
+            seal(temporary)
+        _remove_oldest(path.parent)
+
+
+def _read(path: Path) -> Stored | None:
+    size, _, executable = (read_stored(path) or b"").partition(b"\n")
+    return Stored(int(size), executable) if size.isdigit() else None
 
 
 def _load(path: Path, arguments: Any, results: Any) -> Any:
@@ -192,16 +226,9 @@ def _load(path: Path, arguments: Any, results: Any) -> Any:
 
 
 def _save(compiled: Any, path: Path) -> None:
-    """Write an executable; where that is impossible, the next process compiles it again."""
     from jax.experimental.serialize_executable import serialize
 
-    with suppress(Exception):
-        executable, _, _ = serialize(compiled)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with replacing(path, follow=False) as temporary:
-            temporary.write_bytes(b"%d\n" % _temporary_bytes(compiled) + executable)
-            seal(temporary)
-        _remove_oldest(path.parent)
+    write_stored(path, lambda: b"%d\n" % _temporary_bytes(compiled) + serialize(compiled)[0])
 
 
 def _remove_oldest(folder: Path) -> None:

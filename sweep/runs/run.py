@@ -121,7 +121,7 @@ def run_cell(grid: Resolved, calibration: Calibration | None = None) -> xr.Datas
         found_tables = interval_tables(grid, calibration, np.dtype(np.float64))
         tables = {name: table.values.reshape(()) for name, table in found_tables.items()}
 
-    def variables(point: Point) -> dict[str, Any]:
+    def variables(point: Point, tables: dict[str, Any]) -> dict[str, Any]:
         request = Request(point, keep_infeasible=True, asked=grid.variables)
         values = {name: getattr(request, name) for name in grid.variables}
         if not tables:
@@ -129,9 +129,8 @@ def run_cell(grid: Resolved, calibration: Calibration | None = None) -> xr.Datas
         return {**values, **ends(values, tables, arrivals_of(request, grid.variables))}
 
     with jax.enable_x64(True):
-        found = computed(
-            variables, bare_cell(blocks, machine, recipe, numbers, calibration, draft=grid.draft)
-        )
+        cell = bare_cell(blocks, machine, recipe, numbers, calibration, draft=grid.draft)
+        found = computed(variables, cell, tables, name=repr(("variables", grid.variables)))
     arrays = {}
     for name in (*grid.variables, *(interval_variables(grid.variables) if tables else ())):
         value = found[name]
