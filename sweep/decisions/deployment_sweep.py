@@ -17,13 +17,13 @@ from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.engines.engine import UNSTATED_VENDOR
 from sweep.engines.known import engine_of
+from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.runs.run import run
-from sweep.schema.axes import MEMORY_SHARES
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -253,24 +253,6 @@ def blocks(wanted: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
         own = ordered[start : start + size]
         others = (load for load in count(1) if load not in own)
         yield own, sorted([*own, *islice(others, size - len(own))])
-
-
-def memory_share(
-    calibration: Calibration | None, given: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Axis by which the calibration's engine sizes its KV cache, if not by the server's default.
-
-    A calibration that knows the memory that the engine keeps was fitted with that instead.
-
-    Args:
-        calibration: A calibration; ideal rooflines if not given.
-        given: Axes that are asked for; none is returned where they have a share already.
-    """
-    asked = any((given or {}).get(axis) is not None for axis in MEMORY_SHARES)
-    if asked or calibration is None or "reserved_memory_bytes" in calibration.settings:
-        return {}
-    axis, share = engine_of(calibration.engine).memory_share
-    return {} if axis == "kv_cache_fraction" else {axis: [share]}
 
 
 def powers_of_two(most: int) -> list[int]:

@@ -1,7 +1,6 @@
 """Explain one cell: time by operator and resource, memory, and the effect of each resource."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.decisions.deployment_sweep import memory_share
 from sweep.decisions.memory_parts import memory_parts
 from sweep.decisions.operator_breakdown import (
     HOST,
@@ -22,7 +20,9 @@ from sweep.decisions.operator_breakdown import (
 )
 from sweep.decisions.server_breakdown import break_down_server
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
+from sweep.engines.memory_share import memory_share
 from sweep.errors import GridError
+from sweep.evaluation.cell_values import cell_values
 from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.single_cell import bare_cell
 from sweep.grid.grid import Grid
@@ -41,7 +41,6 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
-from sweep.runs.run import run_cell
 from sweep.schema.axes import LATENCY_LIMITS, LOADS, SERVER, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
@@ -256,9 +255,8 @@ def explain(
     if several:
         raise GridError(f"explain takes one cell; give one {' and one '.join(several)}")
     numbers = {axis: values[0] for axis, values in one.numbers.items()}
-    found = run_cell(one, calibration)
-    values = {str(name): float(array) for name, array in found.squeeze().data_vars.items()}
-    with _float64():
+    values = cell_values(one, calibration)
+    with jax.enable_x64(True):
         memory = memory_parts(_cell(one, numbers, calibration), values, one.hardware[0])
     return Explanation(
         cell={axis: one.labels[axis][0] for axis in one.labels} | numbers,
@@ -297,7 +295,7 @@ def _phases(
     isl, osl = numbers["isl"], numbers["osl"]
     contexts = {"prefill": isl, "decode_step": mean_context(isl, osl)}
     (_, blocks), shown = one.models[0], contexts if osl > 1 else {"prefill": isl}
-    with _float64():
+    with jax.enable_x64(True):
         point = _cell(one, {**numbers, "context_len": contexts["decode_step"]}, calibration)
         found = computed(_by_operator, point, name="phases")
     return tuple(_phase(name, tokens, blocks, found[name]) for name, tokens in shown.items())
@@ -315,7 +313,7 @@ def _iterations(
         by_kind = {name: _summed(blocks, each) for name, each in break_down_server(point).items()}
         return {**by_kind, "lumps": Inflight(point).cycle.lumps}
 
-    with _float64():
+    with jax.enable_x64(True):
         named = f"iterations {row_names(blocks)}"
         found = computed(of_each, _cell(one, numbers, calibration), name=named)
     lumps = float(found["lumps"])
@@ -368,7 +366,7 @@ def _summed(blocks: Sequence[Block], amounts: Amounts) -> dict[str, jax.Array]:
 def _elasticities(
     one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> dict[str, dict[str, float]]:
-    with _float64():
+    with jax.enable_x64(True):
         found = computed(_derivatives, _cell(one, numbers, calibration), name="derivatives")
     return {
         name: dict(zip(RESOURCES, found[name].tolist(), strict=True))
@@ -395,8 +393,3 @@ def _derivatives(point: Point) -> dict[str, jax.Array]:
 def _cell(one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None) -> Point:
     (_, blocks), hardware, precision = one.models[0], one.hardware[0], one.recipes[0][0]
     return bare_cell(blocks, hardware, precision, numbers, calibration, draft=one.draft)
-
-
-def _float64() -> AbstractContextManager[None]:
-    context: AbstractContextManager[None] = jax.enable_x64(True)
-    return context
