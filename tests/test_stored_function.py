@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sweep.evaluation import stored_function, vmapped_kernel
+from sweep.evaluation import function_store, vmapped_kernel
 from sweep.evaluation.evaluator import Evaluation
+from sweep.evaluation.function_store import keep_functions_in, surroundings
 from sweep.evaluation.kernel_inputs import model_params
 from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.plan import make_plan
-from sweep.evaluation.stored_function import StoredFunction, keep_functions_in, surroundings
+from sweep.evaluation.stored_function import StoredFunction
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
 from sweep.models.read import read_model
@@ -25,7 +26,7 @@ from sweep.specs.catalog import current_catalog
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Iterator[Path]:
-    monkeypatch.setattr(stored_function, "_folders", [])
+    monkeypatch.setattr(function_store, "_folders", [])
     keep_functions_in(tmp_path / "functions")
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", True)
@@ -134,7 +135,7 @@ def test_a_damaged_trace_is_made_again(folder, content: bytes | None) -> None:
     if content is None:
         path.write_bytes(path.read_bytes()[:-40])
     else:
-        stored_function.write_stored(path, lambda: content)
+        function_store.write_stored(path, lambda: content)
     for _ in range(2):
         np.testing.assert_array_equal(traced_and_computed(traced, looped), wanted)
     assert len(traced) == 2
@@ -152,7 +153,7 @@ def test_a_trace_that_cannot_be_written_is_made_each_time(folder) -> None:
 
 
 def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(stored_function, "_folders", [])
+    monkeypatch.setattr(function_store, "_folders", [])
     (tmp_path / "file").write_text("no folder")
     keep_functions_in(tmp_path / "file" / "functions")
     traced: list[int] = []
@@ -162,7 +163,7 @@ def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch) 
 
 
 def test_the_functions_used_last_are_kept(folder, monkeypatch) -> None:
-    monkeypatch.setattr(stored_function, "MOST_FILES", 2)
+    monkeypatch.setattr(function_store, "MOST_FILES", 2)
     for number, name in enumerate(("first", "second", "third")):
         call(twice([], name=name), VALUE)
         for path in folder.iterdir():
