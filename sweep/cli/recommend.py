@@ -283,15 +283,18 @@ def recommend(
         )
     if source is None:
         leave_out_dask()
+    from sweep.evaluation.load_ahead import loading_ahead
+    from sweep.runs.jit_cache import use_compilation_cache
+
+    use_compilation_cache()
+    context.with_resource(loading_ahead("recommend", context.params))
     from sweep.decisions.choice import Choice, calibrations_of
     from sweep.decisions.deployments import Offer
     from sweep.decisions.prices import parse_prices, read_prices
     from sweep.decisions.recommend import Demand, Limits
     from sweep.engines.calibration_file import load_calibration
-    from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.open_results import open_results
 
-    use_compilation_cache()
     catalog = catalog_of(context, configs)
     choice = Choice(
         model,

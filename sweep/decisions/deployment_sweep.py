@@ -17,13 +17,13 @@ from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.engines.engine import UNSTATED_VENDOR
 from sweep.engines.known import engine_of
+from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.runs.run import run
-from sweep.schema.axes import MEMORY_SHARES
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -49,8 +49,6 @@ P99 = {"max_ttft_p99": "inflight_ttft_p99", "max_tpot_p99": "inflight_tpot_p99"}
 """Variables that are swept only where they are limited, by their limit."""
 ROW = 8
 """Accelerators of a row: lists are filled up to whole rows. [count]"""
-SIZES_ITS_CACHE = {"reserved_memory_bytes", "total_memory_share"}
-"""Factors by which a calibration says how its engine sizes the KV cache."""
 THROUGHPUTS = ["throughput", "lower", "upper"]
 """Columns of a throughput with its interval."""
 
@@ -255,24 +253,6 @@ def blocks(wanted: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
         own = ordered[start : start + size]
         others = (load for load in count(1) if load not in own)
         yield own, sorted([*own, *islice(others, size - len(own))])
-
-
-def memory_share(
-    calibration: Calibration | None, given: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Axis by which the calibration's engine sizes its KV cache, if not by the server's default.
-
-    A calibration that knows how its engine sizes the cache was fitted with that instead.
-
-    Args:
-        calibration: A calibration; ideal rooflines if not given.
-        given: Axes that are asked for; none is returned where they have a share already.
-    """
-    asked = any((given or {}).get(axis) is not None for axis in MEMORY_SHARES)
-    if asked or calibration is None or SIZES_ITS_CACHE & set(calibration.settings):
-        return {}
-    axis, share = engine_of(calibration.engine).memory_share
-    return {} if axis == "kv_cache_fraction" else {axis: [share]}
 
 
 def powers_of_two(most: int) -> list[int]:
