@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sweep.schema.axes import REPLICA_GPUS, gpus_of
+from sweep.kernel.acceptance import MOST_DRAFT_TOKENS
+from sweep.schema.axes import ACCEPTANCE, REPLICA_GPUS, gpus_of
 from sweep.specs.dtypes import StoredDtype
 
 Scenario = Literal["static_batch", "inflight", "first_token"]
@@ -65,6 +66,10 @@ class Measurement(BaseModel):
         poll_interval: Iterations between two looks of the scheduler for new requests; 1 if not
             given. [count]
         stream_interval: Tokens of a request after which the first are sent; 1 if not given. [count]
+        draft_tokens: Tokens drafted for each pass by a layer like the model's last, with
+            `acceptance_rate` or `acceptance_length`; none if not given. [count]
+        acceptance_rate: Probability that a drafted token is accepted. [1]
+        acceptance_length: Tokens that a pass yields, in place of that. [count]
         burstiness: Shape of the gamma distribution of the gaps between arrivals; 1 if not given,
             a Poisson process. [1]
         kv_cache_fraction: Share of the free memory that the KV cache may take. [1]
@@ -107,6 +112,9 @@ class Measurement(BaseModel):
     batch_wait: Annotated[int, Field(ge=0, le=10**6)] | None = None
     poll_interval: Count | None = None
     stream_interval: Count | None = None
+    draft_tokens: Annotated[int, Field(ge=0, le=MOST_DRAFT_TOKENS)] | None = None
+    acceptance_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    acceptance_length: Annotated[float, Field(ge=1, le=MOST_DRAFT_TOKENS + 1)] | None = None
     kv_cache_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     quality: Quality = "ok"
     source: str = ""
@@ -124,7 +132,27 @@ class Measurement(BaseModel):
         if self.scenario == "first_token" and self.metric != "ttft":
             raise ValueError("metric: must be ttft for first_token")
         self._check_arrivals()
+        self._check_drafts()
         return self
+
+    def _check_drafts(self) -> None:
+        given = [axis for axis in ACCEPTANCE if getattr(self, axis) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)}: alternatives of one another; give one of them"
+            )
+        if self.draft_tokens is None:
+            if given:
+                raise ValueError(f"{given[0]}: needs draft_tokens too")
+            return
+        if not given:
+            raise ValueError(f"draft_tokens: needs {' or '.join(ACCEPTANCE)} too")
+        length, most = self.acceptance_length, self.draft_tokens + 1
+        if length is not None and self.draft_tokens and length > most:
+            raise ValueError(
+                f"acceptance_length: a pass with {self.draft_tokens} drafted tokens yields from 1 "
+                f"to {most}, not {length:g}"
+            )
 
     def _check_arrivals(self) -> None:
         if self.request_rate is None:

@@ -187,6 +187,7 @@ def recommend(
     shared_prefix_tokens: int | None,
     draft_tokens: tuple[int, ...],
     acceptance_rate: float | None,
+    acceptance_length: float | None,
     draft_model: str | None,
     request_rate: float | None,
     burstiness: float | None,
@@ -264,6 +265,7 @@ def recommend(
         shared_prefix_tokens=shared_prefix_tokens,
         draft_tokens=draft_tokens,
         acceptance_rate=acceptance_rate,
+        acceptance_length=acceptance_length,
         draft_model=draft_model,
     )
     spreads: dict[str, Any] = {"isl_cv": isl_cv, "osl_cv": osl_cv, "scheduler": scheduler}

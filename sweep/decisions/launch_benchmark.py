@@ -8,6 +8,7 @@ import shlex
 
 from sweep.decisions.launch_script import PLACEHOLDER, Script, required
 from sweep.decisions.launch_settings import LaunchSettings
+from sweep.schema.axes import INTERVALS
 from sweep.specs.dtypes import DTYPE_BYTES
 
 REQUESTS_PER_CLIENT = 5
@@ -66,8 +67,8 @@ def benchmark_script(given: LaunchSettings) -> Script:
         script.tail.append(
             "random prompts have an acceptance rate of their own: check it with a dataset of yours"
         )
-    if given.finds or given.drafted:
-        script.tail.append("llm-calibrate predicts runs without hits and drafts only:")
+    if given.finds or (given.drafted and given.draft):
+        script.tail.append("llm-calibrate predicts runs without hits and draft models only:")
     script.tail += ["compare it with the prediction:", predict_command(given)]
     return script
 
@@ -84,6 +85,9 @@ def predict_command(given: LaunchSettings) -> str:
         "max_batch_size": f"{given.server.max_batch_size:.0f}",
         "max_num_tokens": f"{given.server.max_num_tokens:.0f}",
     }
+    if given.drafted and not given.draft:
+        columns |= {"draft_tokens": given.drafted, "acceptance_rate": f"{given.accepted:.4g}"}
+    columns |= {axis: getattr(given, axis) for axis in INTERVALS if getattr(given, axis)}
     if DTYPE_BYTES[recipe.weight_dtype] < 2 or given.narrow:
         columns["weight_dtype"] = recipe.weight_dtype
         columns["activation_dtype"] = recipe.activation_dtype
