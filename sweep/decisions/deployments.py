@@ -56,6 +56,8 @@ INFLIGHT = Scheme(
 )
 OPEN = replace(INFLIGHT, load="request_rate", throughput="max_request_rate")
 """Servers whose requests arrive at a rate; `Deployments.frame` has tokens and not requests."""
+RUN = replace(INFLIGHT, load="num_requests")
+"""Servers that get all requests of a run at once."""
 STATIC = Scheme(
     "batch_size",
     "output_throughput",

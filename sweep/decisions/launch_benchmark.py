@@ -54,6 +54,9 @@ def benchmark_script(given: LaunchSettings) -> Script:
         script.add("--num-prompts", arriving, "so many that the first few do not count")
         script.add("--request-rate", f"{given.rate:.4g}", "requests that arrive in a second")
         script.add("--burstiness", f"{given.burstiness:g}", "shape of the gaps between them")
+    elif given.sent:
+        script.add("--num-prompts", given.sent, "requests of the run")
+        script.add("--request-rate", "inf", "all of them are sent at once")
     else:
         script.add("--num-prompts", requests, f"{requests / given.held:.0f} for each open request")
         script.add("--max-concurrency", given.held, "requests that the server holds at once")
