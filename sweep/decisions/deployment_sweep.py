@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sweep.decisions.deployment_table import as_table
-from sweep.decisions.deployments import INFLIGHT, OPEN, Deployments, Offer
+from sweep.decisions.deployments import INFLIGHT, OPEN, RUN, Deployments, Offer, Scheme
 from sweep.decisions.load_search import refined
 from sweep.decisions.machines_on_offer import computes, machines_on_offer, refused_types
 from sweep.decisions.recommend import Limits
@@ -24,6 +24,7 @@ from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.runs.run import run
+from sweep.schema.axes import INTERVALS
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -67,6 +68,7 @@ def sweep_deployments(
     replicas: int | None = None,
     limits: Limits | None = None,
     burstiness: float | None = None,
+    num_requests: int | None = None,
 ) -> Deployments:
     """Run a sweep over every deployment on offer.
 
@@ -87,15 +89,27 @@ def sweep_deployments(
         burstiness: Shape of the gaps between requests that arrive at random times, 1 for Poisson
             arrivals: deployments then have their highest rate within the limits. A closed loop if
             not given. [1]
+        num_requests: Requests of a run that all replicas together get at once, in place of
+            `concurrency`. [count]
 
     Raises:
         SpecError: A name is unknown, no accelerator computes in any of the types, no layout fits
             in one machine, or there are more replicas than requests.
     """
-    if concurrency and replicas and replicas > concurrency:
+    scheme = INFLIGHT if burstiness is None else OPEN
+    if num_requests is not None:
+        scheme = RUN
+    shared = num_requests if concurrency is None else concurrency
+    if shared and replicas and replicas > shared:
         raise SpecError(
-            f"{replicas} replicas for {concurrency} requests: some would hold none; "
-            f"give at most {concurrency}"
+            f"{replicas} replicas for {shared} requests: some would hold none; "
+            f"give at most {shared}"
+        )
+    held = [axis for axis in INTERVALS if axis in (requests_axes or {})]
+    if held and burstiness is not None:
+        raise SpecError(
+            f"{held[0]}: is of a server with clients that wait for answers; leave it or the "
+            "request rate out"
         )
     spec = catalog.model(model)
     recipes = recipes_on_offer(spec, offer, catalog, calibration)
@@ -121,18 +135,17 @@ def sweep_deployments(
         raise SpecError(f"no peak rate for {types} on any of {names}; choose another precision")
     if offer.precision:
         notes += refused_types(able, machines)
-    sweeps = _Sweeps(grids, catalog, calibration, machines, offer)
+    sweeps = _Sweeps(grids, catalog, calibration, machines, offer, scheme)
     if burstiness is not None:
         frame = sweeps.highest_rates(osl)
-    elif concurrency:
-        counts = [replicas] if replicas else replica_counts(concurrency)
-        frame = sweeps.at(loads_of(concurrency, counts))
+    elif shared:
+        counts = [replicas] if replicas else replica_counts(shared)
+        frame = sweeps.at(loads_of(shared, counts))
     else:
         frame = sweeps.at(search_loads())
     models = {each.name: each for each in (spec, drafting) if each is not None}
     specs = SpecsByName(models, {m.name: m for m in machines}, {r.name: r for r in recipes})
     draft = "" if drafting is None else drafting.name
-    scheme = INFLIGHT if burstiness is None else OPEN
     found = Deployments(
         spec.name, isl, osl, scheme, frame, sweeps.recorded, specs, draft, tuple(notes)
     )
@@ -175,6 +188,7 @@ class _Sweeps:
         calibration: A calibration; ideal rooflines if not given.
         machines: The accelerators.
         offer: Whose layouts to keep.
+        scheme: The load of a replica.
         recorded: Name and digest of the calibration, after a sweep.
     """
 
@@ -183,6 +197,7 @@ class _Sweeps:
     calibration: Calibration | None
     machines: Sequence[HardwareSpec]
     offer: Offer
+    scheme: Scheme
     recorded: str = ""
 
     def at(self, wanted: Sequence[int]) -> pd.DataFrame:
@@ -193,11 +208,11 @@ class _Sweeps:
             for number, axes in enumerate(self.grids):
                 machines = axes["hardware"]
                 filled = {**axes, "hardware": filled_up(machines, most)}
-                grid = Grid(**filled, concurrency=block)
+                grid = Grid(**filled, **{self.scheme.load: block})
                 dataset = run(grid, catalog=self.catalog, calibration=self.calibration)
                 self.recorded = recorded_name(dataset.attrs)
                 one = dataset.isel(model=0, isl=0, osl=0, hardware=slice(len(machines)))
-                table = as_table(one, INFLIGHT)
+                table = as_table(one, self.scheme)
                 table["deployment"] = number * 10**9 + table.index // len(block)
                 tables.append(table[table["asked"].isin(own)])
         return self._in_machines(tables)
