@@ -43,6 +43,8 @@ PARTICULARS = {
 }
 """Particulars of requests and of a scheduler that few rows state, and what others have; a kernel
 is smaller without them."""
+OF_THE_ENGINE = {"kv_cache_fraction": 0.0}
+"""Settings of a server that are those of the engine where a row does not state them."""
 ENDLESS = 1e9
 """Requests of a run that does not state them: so many that ramp and drain vanish. [count]"""
 VARIABLES = {
@@ -239,7 +241,7 @@ def _points(
         "expert_imbalance": np.ones(len(rows)),
         "reserved_osl": np.full(len(rows), float(server.reserved_osl)),
         **{
-            name: given(name, float(getattr(server, name, ENDLESS)))
+            name: given(name, OF_THE_ENGINE.get(name, float(getattr(server, name, ENDLESS))))
             for name in settings
             if name not in UNSTATED
         },

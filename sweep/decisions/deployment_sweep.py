@@ -49,6 +49,8 @@ P99 = {"max_ttft_p99": "inflight_ttft_p99", "max_tpot_p99": "inflight_tpot_p99"}
 """Variables that are swept only where they are limited, by their limit."""
 ROW = 8
 """Accelerators of a row: lists are filled up to whole rows. [count]"""
+SIZES_ITS_CACHE = {"reserved_memory_bytes", "total_memory_share"}
+"""Factors by which a calibration says how its engine sizes the KV cache."""
 THROUGHPUTS = ["throughput", "lower", "upper"]
 """Columns of a throughput with its interval."""
 
@@ -260,14 +262,14 @@ def memory_share(
 ) -> dict[str, Any]:
     """Axis by which the calibration's engine sizes its KV cache, if not by the server's default.
 
-    A calibration that knows the memory that the engine keeps was fitted with that instead.
+    A calibration that knows how its engine sizes the cache was fitted with that instead.
 
     Args:
         calibration: A calibration; ideal rooflines if not given.
         given: Axes that are asked for; none is returned where they have a share already.
     """
     asked = any((given or {}).get(axis) is not None for axis in MEMORY_SHARES)
-    if asked or calibration is None or "reserved_memory_bytes" in calibration.settings:
+    if asked or calibration is None or SIZES_ITS_CACHE & set(calibration.settings):
         return {}
     axis, share = engine_of(calibration.engine).memory_share
     return {} if axis == "kv_cache_fraction" else {axis: [share]}
