@@ -7,6 +7,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,17 +24,28 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 COMPILED_FAST = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 """Flags with which XLA compiles kernels that run a few times: it takes half the time."""
 os.environ.setdefault("XLA_FLAGS", COMPILED_FAST)
-# Commands keep no kernels in the user's cache; tests of that have a folder of their own.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+SELDOM = 50_000, 20, 50
+"""Thresholds of the garbage collector: traces of JAX are millions of objects that live on."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare a process that runs tests; the one that only hands them out loads nothing heavy."""
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        return
+    """Prepare a process that runs tests; the one that only hands them out loads nothing heavy.
+
+    All processes of a run, commands too, share compiled kernels in a folder of the run.
+    """
+    if not hasattr(config, "workerinput"):
+        kernels = TemporaryDirectory(prefix="llm-sweep-tests-", ignore_cleanup_errors=True)
+        config.add_cleanup(kernels.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = kernels.name
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+        if config.getoption("numprocesses", None):
+            return
     import runtime_types
     from hypothesis import settings
 
+    gc.freeze()
+    gc.set_threshold(*SELDOM)
     runtime_types.install()
     settings.register_profile("sweep", deadline=None, derandomize=True, max_examples=25)
     settings.load_profile("sweep")
