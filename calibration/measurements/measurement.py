@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sweep.kernel.acceptance import MOST_DRAFT_TOKENS
-from sweep.schema.axes import ACCEPTANCE, REPLICA_GPUS, gpus_of
+from sweep.schema.axes import ACCEPTANCE, MEMORY_SHARES, REPLICA_GPUS, gpus_of
 from sweep.schema.intervals import POWER
 from sweep.specs.dtypes import StoredDtype
 
@@ -79,7 +79,10 @@ class Measurement(BaseModel):
         acceptance_length: Tokens that a pass yields, in place of that. [count]
         burstiness: Shape of the gamma distribution of the gaps between arrivals; 1 if not given,
             a Poisson process. [1]
-        kv_cache_fraction: Share of the free memory that the KV cache may take. [1]
+        kv_cache_fraction: Share of the free memory that the KV cache may take; that of the engine
+            if neither it nor one of the next two is given. [1]
+        gpu_memory_utilization: Share of the whole memory for weights, activations and KV cache. [1]
+        mem_fraction_static: Share of the whole memory for weights and KV cache. [1]
         quality: `ok`, `doubtful` or `suspect`; suspect rows are left out of a fit.
         source: Where it was read.
         note: Remark.
@@ -123,6 +126,8 @@ class Measurement(BaseModel):
     acceptance_rate: Annotated[float, Field(ge=0, le=1)] | None = None
     acceptance_length: Annotated[float, Field(ge=1, le=MOST_DRAFT_TOKENS + 1)] | None = None
     kv_cache_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    mem_fraction_static: Annotated[float, Field(gt=0, le=1)] | None = None
     quality: Quality = "ok"
     source: str = ""
     note: str = ""
@@ -140,6 +145,9 @@ class Measurement(BaseModel):
             raise ValueError("metric: must be ttft for first_token")
         if self.metric in POWERED and self.scenario != "inflight":
             raise ValueError(f"metric: {self.metric} is of inflight rows, not of {self.scenario}")
+        given = [axis for axis in MEMORY_SHARES if getattr(self, axis) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: alternatives of one another; give one")
         self._check_arrivals()
         self._check_drafts()
         return self
