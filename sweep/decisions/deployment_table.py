@@ -215,6 +215,8 @@ def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
     able = frame["feasible"] == 1 if "feasible" in frame else frame["throughput"].notna()
     frame["runs"] = able & frame["throughput"].notna()
     frame["gpus"] = gpus_of({axis: frame[axis].astype(int) for axis in GPUS if axis in frame})
-    floats = ("throughput", "lower", "upper", "ttft", "tpot", "held", "fit", "drawn", "prompts")
-    floats += ("drawn_lower", "drawn_upper")
+    floats = (
+        *("throughput", "lower", "upper", "ttft", "tpot", "held", "fit", "drawn", "prompts"),
+        *("drawn_lower", "drawn_upper"),
+    )
     return frame.astype(dict.fromkeys(floats, float))
