@@ -208,7 +208,8 @@ class _Sweeps:
             for number, axes in enumerate(self.grids):
                 machines = axes["hardware"]
                 filled = {**axes, "hardware": filled_up(machines, most)}
-                grid = Grid(**filled, **{self.scheme.load: block})
+                load: dict[str, Any] = {self.scheme.load: block}
+                grid = Grid(**filled, **load)
                 dataset = run(grid, catalog=self.catalog, calibration=self.calibration)
                 self.recorded = recorded_name(dataset.attrs)
                 one = dataset.isel(model=0, isl=0, osl=0, hardware=slice(len(machines)))
