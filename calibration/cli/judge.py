@@ -199,6 +199,7 @@ def predict(
     from sweep.engines.calibration_file import load_calibration
     from sweep.files.atomic import check_writable, replacing
     from sweep.files.tables import without_formulas
+    from sweep.runs.jit_cache import use_compilation_cache
     from sweep.specs.catalog import Catalog
 
     if output is not None:
@@ -206,6 +207,7 @@ def predict(
             raise click.UsageError(f"{output}: -o writes a table; --picture draws")
         check_writable(output, force=force)
     check_picture(picture, force=force)
+    use_compilation_cache()
     calibration = load_calibration(name)
     catalog = Catalog(configs)
     rows = read_files(

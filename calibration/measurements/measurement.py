@@ -15,6 +15,8 @@ Metric = Literal["output_throughput", "ttft", "tpot", "power", "energy_per_outpu
 Quality = Literal["ok", "doubtful", "suspect"]
 CLIENT_TTFT = "inflight_ttft"
 Count = Annotated[int, Field(ge=1, le=10**9)]
+Gpus = Annotated[int, Field(ge=1, le=10**5)]
+"""GPUs along one axis of a layout; there is no machine with as many. [count]"""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Figure = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
 """A measured figure; what is farther from 1 is a typing error. [s-1 or s]"""
@@ -97,11 +99,11 @@ class Measurement(BaseModel):
     scenario: Scenario
     model: str
     hardware: str
-    num_gpus: Count | None = None
-    tp: Count = 1
-    pp: Count = 1
-    ep: Count | None = None
-    dp_attention: Count | None = None
+    num_gpus: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    tp: Gpus = 1
+    pp: Gpus = 1
+    ep: Gpus | None = None
+    dp_attention: Gpus | None = None
     weight_dtype: StoredDtype = "half"
     activation_dtype: StoredDtype | None = None
     kv_dtype: StoredDtype | None = None
