@@ -6,6 +6,9 @@ from factories import shipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibration.fit.table import tabulate
+from calibration.measurements.measurement import Measurement
+from calibration.validation.predictions import predictions
 from sweep.decisions.launch_settings import memory_shares
 from sweep.engines.calibration_file import load_calibration
 from sweep.evaluation.single_cell import cell
@@ -113,3 +116,31 @@ def test_a_larger_share_never_holds_fewer(
 ) -> None:
     low, high = (cache(served(calibration, **{axis: share})) for share in sorted(shares))
     assert low <= high + 1
+
+
+@pytest.mark.slow
+def test_rows_with_a_share_and_rows_without_are_of_one_kernel() -> None:
+    """DeepSeek-R1 on B200 of 192.3 GB: 0.95 of each have room for 32 requests.
+
+    The share of the free memory that 16 GB for the engine leave has not.
+    """
+    run = Measurement(
+        **{"engine": "sglang", "engine_version": "0.5.9", "scenario": "inflight"},
+        **{"model": "deepseek-r1", "hardware": "b200-sxm", "tp": 4, "concurrency": 32},
+        **{"weight_dtype": "fp8", "kv_dtype": "fp8", "isl": 7373, "osl": 922, "metric": "ttft"},
+        max_num_tokens=8192,
+    )
+    table = tabulate([run, run.model_copy(update={"mem_fraction_static": 0.95})], shipped())
+    assert len(table.groups) == 1
+    found = predictions(table, load_calibration("sglang"))
+    waits, fits = found["predicted"]
+    assert waits > 5 * fits
+    assert list(found["flags"].str.contains("more_clients_than_fit")) == [True, False]
+
+
+@pytest.mark.parametrize("other", ["kv_cache_fraction", "gpu_memory_utilization"])
+def test_a_row_states_one_share(other: str) -> None:
+    columns = {"scenario": "inflight", "model": "llama-3.1-8b", "hardware": "l40s", "isl": 10}
+    shares = {"mem_fraction_static": 0.9, other: 0.9}
+    with pytest.raises(ValueError, match="alternatives of one another"):
+        Measurement.model_validate(columns | {"metric": "tpot", "osl": 10} | shares)

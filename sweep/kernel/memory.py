@@ -256,19 +256,28 @@ def cache_memory(point: Point) -> Scalar:
     cache, or of weights and cache as far as the widest iteration leaves them room. An engine may
     have such a share by default.
     """
-    server, factors, size = point.server, point.factors, point.hardware.memory
+    factors, size = point.factors, point.hardware.memory
     left = free_memory(point)
     unkept = left + factors.reserved_memory_bytes
-    if server.mem_fraction_static is not None:
-        return jnp.minimum(server.mem_fraction_static * size - weight_memory(point), unkept)
-    if server.gpu_memory_utilization is not None:
-        return unkept - (1 - server.gpu_memory_utilization) * size
-    usual: Scalar = USUAL_SHARE * left
+    cache: Scalar = USUAL_SHARE * left
     if not is_nothing(factors.total_memory_share):
         whole = unkept - (1 - factors.total_memory_share) * size
-        usual = jnp.where(factors.total_memory_share > 0, whole, usual)
-    stated = point.kv_cache_fraction
-    return usual if stated is None else jnp.where(stated > 0, stated * left, usual)
+        cache = jnp.where(factors.total_memory_share > 0, whole, cache)
+    free, total, static = point.kv_cache_fraction, *_shares_of_all(point)
+    if free is not None:
+        cache = jnp.where(free > 0, free * left, cache)
+    if total is not None:
+        cache = jnp.where(total > 0, unkept - (1 - total) * size, cache)
+    if static is not None:
+        within = jnp.minimum(static * size - weight_memory(point), unkept)
+        cache = jnp.where(static > 0, within, cache)
+    return cache
+
+
+def _shares_of_all(point: Point) -> tuple[Scalar | None, Scalar | None]:
+    """Shares of the whole memory that a server was given, 0 where it was given none. [1]"""
+    server = point.server
+    return server.gpu_memory_utilization, server.mem_fraction_static
 
 
 def kept_memory(point: Point) -> Scalar:
@@ -276,16 +285,16 @@ def kept_memory(point: Point) -> Scalar:
 
     It is 0 where a share of the whole memory limits what the engine takes.
     """
-    server, factors = point.server, point.factors
-    if server.mem_fraction_static is not None or server.gpu_memory_utilization is not None:
-        return 0.0
-    kept = factors.reserved_memory_bytes
-    if is_nothing(factors.total_memory_share):
-        return kept
-    by_total = factors.total_memory_share > 0
-    if point.kv_cache_fraction is not None:
-        by_total = by_total & (point.kv_cache_fraction <= 0)
-    return jnp.where(by_total, 0.0, kept)
+    kept, by_total = point.factors.reserved_memory_bytes, point.factors.total_memory_share
+    if not is_nothing(by_total):
+        by_habit = by_total > 0
+        if point.kv_cache_fraction is not None:
+            by_habit = by_habit & (point.kv_cache_fraction <= 0)
+        kept = jnp.where(by_habit, 0.0, kept)
+    for share in _shares_of_all(point):
+        if share is not None:
+            kept = jnp.where(share > 0, 0.0, kept)
+    return kept
 
 
 def _sequences_within(point: Point, tokens: Scalar) -> Scalar:

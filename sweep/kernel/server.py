@@ -18,9 +18,10 @@ class Server(eqx.Module):
         kv_cache_fraction: Share of the memory left by weights, activations and the engine that the
             KV cache may take; 0 where it is not stated. [1]
         gpu_memory_utilization: Share of the whole memory for weights, activations and KV cache, in
-            place of that share and of what the engine keeps for itself [2]. [1]
+            place of that share and of what the engine keeps for itself [2]; 0 where it is not
+            stated. [1]
         mem_fraction_static: Share of the whole memory for weights and KV cache, in place of
-            both [3]. [1]
+            both [3]; 0 where it is not stated. [1]
         kept_context: Share of the tokens behind a window or chunk that the cache keeps; that of the
             factors if not given. [1]
         reserved_osl: Share of a request's output tokens whose cache is reserved when
