@@ -11,7 +11,7 @@ from factories import shipped
 
 import sweep
 from sweep.decisions.arrivals import highest_rate, with_waits
-from sweep.decisions.deployment_sweep import memory_share, sweep_deployments
+from sweep.decisions.deployment_sweep import sweep_deployments
 from sweep.decisions.deployments import Offer
 from sweep.decisions.explain import explain
 from sweep.decisions.launch_commands import launch_script
@@ -19,6 +19,7 @@ from sweep.decisions.launch_settings import launch_settings
 from sweep.decisions.recommend import Demand, Limits, Recommendation, recommend
 from sweep.decisions.recommend_text import sentence
 from sweep.engines.calibration_file import load_calibration
+from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.specs.hardware import HardwareSpec

@@ -14,6 +14,7 @@ from factories import point, shipped, shipped_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweep.decisions.choice import Choice
 from sweep.decisions.deployments import Offer
 from sweep.decisions.disaggregated import (
     NEAR,
@@ -24,7 +25,7 @@ from sweep.decisions.disaggregated import (
     pairs,
     transfer_seconds,
 )
-from sweep.decisions.disaggregated_sweep import sweep_instances
+from sweep.decisions.disaggregated_sweep import best_pairs, sweep_instances
 from sweep.decisions.launch_manifest import PoolRequest, check_requests, manifest
 from sweep.decisions.recommend import Limits
 from sweep.errors import SpecError
@@ -141,6 +142,38 @@ def test_a_rate_takes_the_fewest_instances() -> None:
     # 20 a second: 6.5 prefill instances and 1.6 that decode.
     found = best(requests_per_s=20.0)
     assert (found.prefills, found.decodes, found.rate) == (7, 2, 20.0)
+
+
+def test_a_pool_that_takes_no_time_leaves_the_other_as_it_is() -> None:
+    """Without the time of prompts and of a transfer, decoding is that of a static batch."""
+    at_once = replace(PREFILL, seconds=[1e-12, 2e-12, 4e-12], sent_bytes=0.0, hop=0.0)
+    reads = replace(DECODE, sent_bytes=0.0, hop=0.0)
+    decoding = best(at_once, reads)
+    assert decoding.transfer == 0
+    assert decoding.rate / decoding.decodes * 100 == pytest.approx(32 / 0.026)
+    assert (decoding.held, decoding.tpot) == (pytest.approx(32), pytest.approx(0.026))
+    assert decoding.ttft < 1e-11
+    # And prompts take as long as alone where decoding takes no time.
+    never = replace(reads, loads=[1, 8], seconds=[1e-12, 8e-12])
+    prompts = best(replace(PREFILL, sent_bytes=0.0, hop=0.0), never, osl=2)
+    assert prompts.rate == pytest.approx(prompts.prefills * 4 / 1.3)
+    assert prompts.ttft == pytest.approx(first_token_at(PREFILL, 4 / 1.3))
+
+
+@pytest.mark.slow
+def test_without_pools_the_rival_is_the_ranking_of_single_servers() -> None:
+    """Beside pools, a single server may choose its chunks; with the usual ones it is as without."""
+    offer = Offer(("h100-sxm-80gb",), ("fp8",), tp=(1,), pp=(1,))
+    choice = Choice("llama-3.1-8b", 1000, 200, offer, every_layout=True)
+    alone = choice.by_sweep(shipped(), None)
+    _, rival = best_pairs(choice, shipped(), None, 2.5e10)
+    loads = rival.scored.set_index(["max_num_tokens", "asked"]).loc[8192]
+    for row in alone.scored.to_dict("records"):
+        if row["asked"] not in loads.index:
+            continue
+        for name in ("throughput", "ttft", "tpot", "held"):
+            assert loads.loc[row["asked"], name] == pytest.approx(row[name], rel=1e-5)
+    assert rival.ranked["score"].iloc[0] >= alone.ranked["score"].iloc[0] * (1 - 1e-6)
 
 
 def test_pools_share_the_type_of_their_cache() -> None:

@@ -12,11 +12,11 @@ from calibration.fit.parameters import design, settings_of
 from calibration.fit.points import observe, recipe_of
 from calibration.fit.table import tabulate
 from calibration.validation.accuracy_report import kinds
-from sweep.decisions.deployment_sweep import memory_share
 from sweep.engines import known
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.engines.engine import Engine, Types
 from sweep.engines.known import engine_of
+from sweep.engines.memory_share import memory_share
 from sweep.engines.prediction_interval import beyond_bits
 from sweep.engines.traits import traits_of
 from sweep.engines.versions import version_of

@@ -307,6 +307,32 @@ def test_hits_turn_the_cache_of_prompts_on(tmp_path: Path) -> None:
     assert (sent["--random-prefix-len"], sent["--random-input-len"]) == ("250", "750")
 
 
+INTERVALS = {"batch_wait": 20, "poll_interval": 30, "stream_interval": 10}
+
+
+def test_commands_state_what_the_scheduler_holds_back(tmp_path: Path) -> None:
+    given = settings(**INTERVALS)
+    found = options(arguments(launch_script(given, "sglang"), tmp_path))
+    assert (found["--scheduler-recv-interval"], found["--stream-interval"]) == ("30", "10")
+    found = options(arguments(launch_script(given, "vllm"), tmp_path))
+    assert found["--stream-interval"] == "10"
+    assert "poll_interval 30, for which vLLM has no option" in launch_script(given, "vllm")
+    arguments(launch_script(given, "trtllm"), tmp_path)
+    written = yaml.safe_load((tmp_path / "trtllm-options.yaml").read_text())
+    assert (written["batch_wait_timeout_iters"], written["stream_interval"]) == (20, 10)
+    assert "recv-interval" not in launch_script(settings(), "sglang")
+
+
+def test_the_benchmark_of_drafts_is_predicted_with_them() -> None:
+    given = settings(
+        model="deepseek-v3", hardware="h200-sxm-141gb", precision="checkpoint", tp=8, **SPECULATING
+    )
+    script = launch_script(given, "bench")
+    assert "--set draft_tokens=3 --set acceptance_rate=0.7" in script
+    by_length = {"draft_tokens": 3, "acceptance_length": 1.875}
+    assert replace(settings(**by_length)).accepted == pytest.approx(0.5, rel=1e-5)
+
+
 def test_prompts_go_first_where_the_prediction_has_them_first() -> None:
     mixed, first = (
         launch_script(settings(scheduler=each), "sglang") for each in ("chunked", "prefill_first")

@@ -62,8 +62,7 @@ def test_stating_the_default_share_is_stating_nothing(calibration: str) -> None:
 
 
 def test_a_stated_share_of_vllm_by_hand() -> None:
-    # 0.8 of the memory that the driver reports, less 16.06 GB of weights and what an iteration
-    # takes, and nothing else.
+    # 0.8 of the memory that the driver reports, less weights, what an iteration takes, and no more.
     point = served("vllm", gpu_memory_utilization=0.8)
     size = 85.521e9
     assert cache(point) == pytest.approx(0.8 * size - WEIGHTS - activations(point), rel=1e-6)

@@ -1,6 +1,7 @@
 """Compiled functions in files: found again, never another's, and never in the way."""
 
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sweep.evaluation import stored_function, vmapped_kernel
+from sweep.evaluation import function_store, vmapped_kernel
 from sweep.evaluation.evaluator import Evaluation
+from sweep.evaluation.function_store import keep_functions_in, surroundings
 from sweep.evaluation.kernel_inputs import model_params
+from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.plan import make_plan
-from sweep.evaluation.stored_function import StoredFunction, keep_functions_in, surroundings
+from sweep.evaluation.stored_function import StoredFunction
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
 from sweep.models.read import read_model
@@ -23,7 +26,7 @@ from sweep.specs.catalog import current_catalog
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Iterator[Path]:
-    monkeypatch.setattr(stored_function, "_folders", [])
+    monkeypatch.setattr(function_store, "_folders", [])
     keep_functions_in(tmp_path / "functions")
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", True)
@@ -98,8 +101,59 @@ def test_a_damaged_file_is_made_again(folder, damage: str) -> None:
         assert len(traced) == before + 1
 
 
+def traced_and_computed(traced: list[int], function: Any, name: str = "cell") -> np.ndarray:
+    """A function of a point in NumPy, which counts how often it is traced."""
+
+    def counted(point: dict[str, Any]) -> dict[str, Any]:
+        traced.append(1)
+        return {"found": function(point["x"])}
+
+    return computed(counted, {"x": VALUE}, name=name)["found"]
+
+
+def looped(x: jax.Array) -> jax.Array:
+    """A function whose trace has loops, and operations that NumPy and JAX compute."""
+    step = jax.lax.fori_loop(0, 3, lambda i, total: total * 1.5 + x[i], x[0])
+    return jnp.cumsum(jnp.where(x > 1, jax.scipy.special.erf(x), x**2) + step)
+
+
+def test_a_trace_is_made_once_for_all_processes_with_the_same_digits(folder) -> None:
+    traced: list[int] = []
+    first, *others = (traced_and_computed(traced, looped) for _ in range(3))
+    assert len(traced) == 1
+    for other in others:
+        np.testing.assert_array_equal(first, other)
+    traced_and_computed(traced, jnp.exp, name="other")
+    assert len(traced) == len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps("another"), None])
+def test_a_damaged_trace_is_made_again(folder, content: bytes | None) -> None:
+    traced: list[int] = []
+    wanted = traced_and_computed(traced, looped)
+    (path,) = folder.iterdir()
+    if content is None:
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        function_store.write_stored(path, lambda: content)
+    for _ in range(2):
+        np.testing.assert_array_equal(traced_and_computed(traced, looped), wanted)
+    assert len(traced) == 2
+
+
+def test_a_trace_that_cannot_be_written_is_made_each_time(folder) -> None:
+    def branches(x: jax.Array) -> jax.Array:
+        return jax.lax.cond(x[0] > 0, jnp.sin, jnp.cos, x)
+
+    traced: list[int] = []
+    for _ in range(2):
+        np.testing.assert_allclose(traced_and_computed(traced, branches), np.cos(VALUE), rtol=1e-6)
+    assert len(traced) == 2
+    assert not folder.exists()
+
+
 def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(stored_function, "_folders", [])
+    monkeypatch.setattr(function_store, "_folders", [])
     (tmp_path / "file").write_text("no folder")
     keep_functions_in(tmp_path / "file" / "functions")
     traced: list[int] = []
@@ -109,7 +163,7 @@ def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch) 
 
 
 def test_the_functions_used_last_are_kept(folder, monkeypatch) -> None:
-    monkeypatch.setattr(stored_function, "MOST_FILES", 2)
+    monkeypatch.setattr(function_store, "MOST_FILES", 2)
     for number, name in enumerate(("first", "second", "third")):
         call(twice([], name=name), VALUE)
         for path in folder.iterdir():

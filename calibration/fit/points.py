@@ -17,6 +17,7 @@ from sweep.engines.traits import pooled_dtype
 from sweep.errors import SpecError, SpecWarning
 from sweep.evaluation.kernel_inputs import hardware_params, model_params, precision_params, stack
 from sweep.grid.resolved import check_dtypes
+from sweep.kernel.acceptance import acceptance_of
 from sweep.kernel.block import Block, has_latent_cache, is_routed
 from sweep.kernel.params import Point
 from sweep.kernel.server import Server
@@ -196,7 +197,8 @@ def observe(rows: Sequence[Measurement], catalog: Catalog) -> list[Group]:
     structures = {key: jax.tree.structure(model_params(blocks)) for key, blocks in served.items()}
     members: dict[Any, list[int]] = {}
     for index, row in enumerate(rows):
-        key = row.scenario == "inflight", structures[_served(row)], arrives(row)
+        drafts = row.draft_tokens is not None
+        key = row.scenario == "inflight", structures[_served(row)], arrives(row), drafts
         members.setdefault(key, []).append(index)
     return [
         _group(np.asarray(indices), [rows[i] for i in indices], served, catalog)
@@ -258,9 +260,15 @@ def _points(
         # Each replica gets its share of the requests.
         numbers["request_rate"] = given("request_rate", 1) / numbers["dp"]
         numbers["burstiness"] = given("burstiness", 1)
+    if rows[0].draft_tokens is not None:
+        numbers["draft_tokens"] = given("draft_tokens", 0)
+        numbers["acceptance_rate"] = _accepted(rows)
     empty: dict[str, Any] = dict.fromkeys(numbers, 0.0)
     scalar = Point(
-        model=_gather([_served(row) for row in rows], lambda key: model_params(served[key])),
+        model=_gather(
+            [_served(row) for row in rows],
+            lambda key: model_params(served[key], drafts="draft_tokens" in numbers),
+        ),
         hardware=_gather(machines, hardware_params),
         precision=_gather(recipes, precision_params),
         **empty,
@@ -270,6 +278,20 @@ def _points(
         lambda point: [getattr(point, name) for name in numbers], scalar, list(numbers.values())
     )
     return rows_of
+
+
+def _accepted(rows: Sequence[Measurement]) -> np.ndarray[Any, Any]:
+    """Probability that a drafted token is accepted, as stated or from the length. [1]"""
+    with jax.enable_x64(True):
+        return np.asarray(
+            [
+                row.acceptance_rate
+                if row.acceptance_length is None
+                else float(acceptance_of(float(row.draft_tokens or 0), row.acceptance_length))
+                for row in rows
+            ],
+            np.float64,
+        )
 
 
 def arrives(row: Measurement) -> bool:

@@ -1,10 +1,12 @@
 """One measured figure: the columns of a table of measurements."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sweep.schema.axes import MEMORY_SHARES, REPLICA_GPUS, gpus_of
+from sweep.kernel.acceptance import MOST_DRAFT_TOKENS
+from sweep.schema.axes import ACCEPTANCE, MEMORY_SHARES, REPLICA_GPUS, gpus_of
 from sweep.specs.dtypes import StoredDtype
 
 Scenario = Literal["static_batch", "inflight", "first_token"]
@@ -65,6 +67,10 @@ class Measurement(BaseModel):
         poll_interval: Iterations between two looks of the scheduler for new requests; 1 if not
             given. [count]
         stream_interval: Tokens of a request after which the first are sent; 1 if not given. [count]
+        draft_tokens: Tokens drafted for each pass by a layer like the model's last, with
+            `acceptance_rate` or `acceptance_length`; none if not given. [count]
+        acceptance_rate: Probability that a drafted token is accepted. [1]
+        acceptance_length: Tokens that a pass yields, in place of that. [count]
         burstiness: Shape of the gamma distribution of the gaps between arrivals; 1 if not given,
             a Poisson process. [1]
         kv_cache_fraction: Share of the free memory that the KV cache may take; that of the engine
@@ -110,6 +116,9 @@ class Measurement(BaseModel):
     batch_wait: Annotated[int, Field(ge=0, le=10**6)] | None = None
     poll_interval: Count | None = None
     stream_interval: Count | None = None
+    draft_tokens: Annotated[int, Field(ge=0, le=MOST_DRAFT_TOKENS)] | None = None
+    acceptance_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    acceptance_length: Annotated[float, Field(ge=1, le=MOST_DRAFT_TOKENS + 1)] | None = None
     kv_cache_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     mem_fraction_static: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -128,11 +137,34 @@ class Measurement(BaseModel):
             raise ValueError("osl: must be at least 2 for tpot")
         if self.scenario == "first_token" and self.metric != "ttft":
             raise ValueError("metric: must be ttft for first_token")
-        given = [axis for axis in MEMORY_SHARES if getattr(self, axis) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)}: alternatives of one another; give one")
+        self._one_of(MEMORY_SHARES)
         self._check_arrivals()
+        self._check_drafts()
         return self
+
+    def _one_of(self, alternatives: Sequence[str]) -> list[str]:
+        """Those of the columns that are given, of which there may be one."""
+        given = [column for column in alternatives if getattr(self, column) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)}: alternatives of one another; give one of them"
+            )
+        return given
+
+    def _check_drafts(self) -> None:
+        given = self._one_of(ACCEPTANCE)
+        if self.draft_tokens is None:
+            if given:
+                raise ValueError(f"{given[0]}: needs draft_tokens too")
+            return
+        if not given:
+            raise ValueError(f"draft_tokens: needs {' or '.join(ACCEPTANCE)} too")
+        length, most = self.acceptance_length, self.draft_tokens + 1
+        if length is not None and self.draft_tokens and length > most:
+            raise ValueError(
+                f"acceptance_length: a pass with {self.draft_tokens} drafted tokens yields from 1 "
+                f"to {most}, not {length:g}"
+            )
 
     def _check_arrivals(self) -> None:
         if self.request_rate is None:

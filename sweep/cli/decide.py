@@ -101,6 +101,7 @@ def explain(
     shared_prefix_tokens: int | None,
     draft_tokens: int | None,
     acceptance_rate: float | None,
+    acceptance_length: float | None,
     draft_model: str | None,
     output: Path | None,
     force: bool,
@@ -131,6 +132,7 @@ def explain(
         shared_prefix_tokens=shared_prefix_tokens,
         draft_tokens=() if draft_tokens is None else (draft_tokens,),
         acceptance_rate=acceptance_rate,
+        acceptance_length=acceptance_length,
         draft_model=draft_model,
     )
     leave_out_dask()

@@ -71,8 +71,27 @@ arrival_options = _adding(*ARRIVAL_OPTIONS)
 """Arrivals at a rate."""
 limit_options = _adding(*LIMIT_OPTIONS)
 """Limits on latencies."""
+run_option = _adding(RUN_OPTION)
+"""A run with an end."""
 load_options = _adding(RUN_OPTION, *ARRIVAL_OPTIONS, *LIMIT_OPTIONS, *SPREAD_OPTIONS)
 """All of these, and runs."""
+
+
+def check_run(num_requests: int | None, others: Mapping[str, Any]) -> None:
+    """Check that a run, all of whose requests are sent at once, is the only load.
+
+    Args:
+        num_requests: Requests of the run. [count]
+        others: Values of other loads by option.
+
+    Raises:
+        UsageError: It is not.
+    """
+    for option, value in others.items():
+        if num_requests is not None and value is not None:
+            raise click.UsageError(
+                f"--num-requests sends all of a run at once; leave {option} out, or --num-requests"
+            )
 
 
 def check_arrivals(

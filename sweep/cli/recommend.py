@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.cli.launch import CHECK_FAILED
-from sweep.cli.loads import arrival_options, check_arrivals, limit_options, spread_options
+from sweep.cli.loads import (
+    arrival_options,
+    check_arrivals,
+    check_run,
+    limit_options,
+    run_option,
+    spread_options,
+)
 from sweep.cli.options import (
     COUNT,
     HARDWARE,
@@ -77,9 +84,10 @@ MANIFESTS = ("kubernetes", "dynamo")
     "--replicas",
     type=COUNT,
     help="Replicas that share the load. Default: as many as are best for --concurrency or "
-    "necessary for --requests-per-s or --request-rate, else one.",
+    "--num-requests, or necessary for --requests-per-s or --request-rate, else one.",
 )
 @request_options(DRAFTS_OPTION)
+@run_option
 @arrival_options
 @spread_options
 @server_options
@@ -187,7 +195,9 @@ def recommend(
     shared_prefix_tokens: int | None,
     draft_tokens: tuple[int, ...],
     acceptance_rate: float | None,
+    acceptance_length: float | None,
     draft_model: str | None,
+    num_requests: int | None,
     request_rate: float | None,
     burstiness: float | None,
     isl_cv: float | None,
@@ -220,7 +230,8 @@ def recommend(
 
     The command sweeps servers with in-flight batching, or reads a result given by --from. With
     --request-rate requests arrive at random times and go to one of the replicas each; the answer
-    is the fewest replicas that keep within the limits, and what requests wait at them.
+    is the fewest replicas that keep within the limits, and what requests wait at them. With
+    --num-requests all requests of a run are sent at once, and the answer says how long it takes.
     Predictions are for TensorRT-LLM unless --calibration names another calibration; accelerators
     on which it does not run are then predicted by the calibration of an engine that does.
     """
@@ -238,6 +249,16 @@ def recommend(
             "--disaggregated sweeps pools of its own and their loads; leave --from and "
             "--concurrency out"
         )
+    check_run(
+        num_requests,
+        {
+            "--concurrency": concurrency,
+            "--requests-per-s": requests_per_s,
+            "--request-rate": request_rate,
+            "--from": source,
+            "--disaggregated": disaggregated or None,
+        },
+    )
     check_arrivals(
         request_rate=request_rate,
         burstiness=burstiness,
@@ -264,6 +285,7 @@ def recommend(
         shared_prefix_tokens=shared_prefix_tokens,
         draft_tokens=draft_tokens,
         acceptance_rate=acceptance_rate,
+        acceptance_length=acceptance_length,
         draft_model=draft_model,
     )
     spreads: dict[str, Any] = {"isl_cv": isl_cv, "osl_cv": osl_cv, "scheduler": scheduler}
@@ -283,15 +305,18 @@ def recommend(
         )
     if source is None:
         leave_out_dask()
+    from sweep.evaluation.load_ahead import loading_ahead
+    from sweep.runs.jit_cache import use_compilation_cache
+
+    use_compilation_cache()
+    context.with_resource(loading_ahead("recommend", context.params))
     from sweep.decisions.choice import Choice, calibrations_of
     from sweep.decisions.deployments import Offer
     from sweep.decisions.prices import parse_prices, read_prices
     from sweep.decisions.recommend import Demand, Limits
     from sweep.engines.calibration_file import load_calibration
-    from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.open_results import open_results
 
-    use_compilation_cache()
     catalog = catalog_of(context, configs)
     choice = Choice(
         model,
@@ -299,7 +324,14 @@ def recommend(
         osl,
         Offer(hardware, precision, tp, pp, dp_attention, ep),
         Demand(
-            Limits(**limits), by, concurrency, requests_per_s, replicas, request_rate, burstiness
+            Limits(**limits),
+            by,
+            concurrency,
+            requests_per_s,
+            replicas,
+            request_rate,
+            burstiness,
+            num_requests,
         ),
         prices=parse_prices(price),
         price_list={} if prices is None else read_prices(prices),

@@ -48,10 +48,19 @@ PREFIX_OPTIONS = (
         help="Tokens that all prompts begin with. Default: 0.",
     ),
 )
-ACCEPTANCE_OPTION = click.option(
-    "--acceptance-rate",
-    type=Share(0, 1),
-    help="Probability that a drafted token is accepted. Required with --draft-tokens.",
+ACCEPTANCE_OPTIONS = (
+    click.option(
+        "--acceptance-rate",
+        type=Share(0, 1),
+        help="Probability that a drafted token is accepted. This or --acceptance-length is "
+        "required with --draft-tokens.",
+    ),
+    click.option(
+        "--acceptance-length",
+        type=Share(1),
+        help="Tokens that a pass yields, from 1 to one more than are drafted; in place of "
+        "--acceptance-rate.",
+    ),
 )
 DRAFT_MODEL_OPTION = click.option(
     "--draft-model",
@@ -68,7 +77,7 @@ def request_options(drafts: Callable[[F], F]) -> Callable[[F], F]:
     """
 
     def add(command: F) -> F:
-        for option in reversed((*PREFIX_OPTIONS, drafts, ACCEPTANCE_OPTION, DRAFT_MODEL_OPTION)):
+        for option in reversed((*PREFIX_OPTIONS, drafts, *ACCEPTANCE_OPTIONS, DRAFT_MODEL_OPTION)):
             command = option(command)
         return command
 
@@ -81,21 +90,39 @@ def request_axes(
     shared_prefix_tokens: int | None,
     draft_tokens: tuple[int, ...],
     acceptance_rate: float | None,
+    acceptance_length: float | None,
     draft_model: str | None,
 ) -> dict[str, list[float]]:
     """Axes of a sweep by name, without those that are not given.
 
     Raises:
-        UsageError: Drafts are given without their acceptance rate, or the other way round.
+        UsageError: Drafts are given without how many are accepted, or the other way round, or that
+            twice, or as a length that no pass yields.
     """
-    if bool(draft_tokens) != (acceptance_rate is not None):
-        raise click.UsageError("give --draft-tokens and --acceptance-rate together")
+    if acceptance_rate is not None and acceptance_length is not None:
+        raise click.UsageError(
+            "--acceptance-rate and --acceptance-length are alternatives of one another; give one "
+            "of them"
+        )
+    if bool(draft_tokens) != (acceptance_rate is not None or acceptance_length is not None):
+        raise click.UsageError(
+            "give --draft-tokens and --acceptance-rate, or --acceptance-length, together"
+        )
     if draft_model is not None and not draft_tokens:
-        raise click.UsageError("--draft-model needs --draft-tokens and --acceptance-rate")
+        raise click.UsageError(
+            "--draft-model needs --draft-tokens and --acceptance-rate or --acceptance-length"
+        )
+    least = min((count for count in draft_tokens if count > 0), default=0)
+    if acceptance_length is not None and least and acceptance_length > least + 1:
+        raise click.UsageError(
+            f"--acceptance-length: a pass with {least} drafted tokens yields from 1 to "
+            f"{least + 1}, not {acceptance_length:g}"
+        )
     given: dict[str, Any] = {
         "prefix_hit_rate": prefix_hit_rate,
         "shared_prefix_tokens": shared_prefix_tokens,
         "acceptance_rate": acceptance_rate,
+        "acceptance_length": acceptance_length,
     }
     axes = {axis: [value] for axis, value in given.items() if value is not None}
     return axes | ({"draft_tokens": sorted(set(draft_tokens))} if draft_tokens else {})

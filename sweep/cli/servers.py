@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from sweep.cli.options import COUNT, F
-from sweep.cli.parameters import Reservation, Share
+from sweep.cli.parameters import Count, Reservation, Share
 from sweep.schema.axes import MEMORY_SHARES
 
 SHARE = Share(0, 1, min_open=True)
@@ -51,6 +51,23 @@ SETTINGS = (
         help="Most tokens in one iteration of an attention group. Default: 8192.",
     ),
     click.option(
+        "--batch-wait",
+        type=Count(0),
+        help="Iterations for which prompts wait at most for others to start with, as TensorRT-LLM "
+        "counts. Default: 0.",
+    ),
+    click.option(
+        "--poll-interval",
+        type=COUNT,
+        help="Iterations between two looks of the scheduler for new requests, as SGLang counts. "
+        "Default: 1.",
+    ),
+    click.option(
+        "--stream-interval",
+        type=COUNT,
+        help="Tokens of a request after which the first of them are sent. Default: 1.",
+    ),
+    click.option(
         "--expert-imbalance",
         type=Share(1),
         help="Load of the busiest GPU of the experts over the mean, on top of the calibration's. "
@@ -59,7 +76,7 @@ SETTINGS = (
 )
 NAMES = (
     *(*MEMORY_SHARES, "kept_context", "reserved_osl", "max_batch_size", "max_num_tokens"),
-    "expert_imbalance",
+    *("batch_wait", "poll_interval", "stream_interval", "expert_imbalance"),
 )
 """Axes that the options set."""
 

@@ -95,6 +95,7 @@ class Choice:
             replicas=self.demand.replicas,
             limits=self.demand.limits,
             burstiness=self.demand.shape,
+            num_requests=self.demand.num_requests,
         )
 
     def from_results(self, results: xr.Dataset, catalog: Catalog) -> Recommendation:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sweep.decisions.deployment_table import as_table
-from sweep.decisions.deployments import INFLIGHT, OPEN, Deployments, Offer
+from sweep.decisions.deployments import INFLIGHT, OPEN, RUN, Deployments, Offer, Scheme
 from sweep.decisions.load_search import refined
 from sweep.decisions.machines_on_offer import computes, machines_on_offer, refused_types
 from sweep.decisions.recommend import Limits
@@ -17,13 +17,14 @@ from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.engines.engine import UNSTATED_VENDOR
 from sweep.engines.known import engine_of
+from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.runs.run import run
-from sweep.schema.axes import MEMORY_SHARES
+from sweep.schema.axes import INTERVALS
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -49,8 +50,6 @@ P99 = {"max_ttft_p99": "inflight_ttft_p99", "max_tpot_p99": "inflight_tpot_p99"}
 """Variables that are swept only where they are limited, by their limit."""
 ROW = 8
 """Accelerators of a row: lists are filled up to whole rows. [count]"""
-SIZES_ITS_CACHE = {"reserved_memory_bytes", "total_memory_share"}
-"""Factors by which a calibration says how its engine sizes the KV cache."""
 THROUGHPUTS = ["throughput", "lower", "upper"]
 """Columns of a throughput with its interval."""
 
@@ -69,6 +68,7 @@ def sweep_deployments(
     replicas: int | None = None,
     limits: Limits | None = None,
     burstiness: float | None = None,
+    num_requests: int | None = None,
 ) -> Deployments:
     """Run a sweep over every deployment on offer.
 
@@ -89,15 +89,27 @@ def sweep_deployments(
         burstiness: Shape of the gaps between requests that arrive at random times, 1 for Poisson
             arrivals: deployments then have their highest rate within the limits. A closed loop if
             not given. [1]
+        num_requests: Requests of a run that all replicas together get at once, in place of
+            `concurrency`. [count]
 
     Raises:
         SpecError: A name is unknown, no accelerator computes in any of the types, no layout fits
             in one machine, or there are more replicas than requests.
     """
-    if concurrency and replicas and replicas > concurrency:
+    scheme = INFLIGHT if burstiness is None else OPEN
+    if num_requests is not None:
+        scheme = RUN
+    shared = num_requests if concurrency is None else concurrency
+    if shared and replicas and replicas > shared:
         raise SpecError(
-            f"{replicas} replicas for {concurrency} requests: some would hold none; "
-            f"give at most {concurrency}"
+            f"{replicas} replicas for {shared} requests: some would hold none; "
+            f"give at most {shared}"
+        )
+    held = [axis for axis in INTERVALS if axis in (requests_axes or {})]
+    if held and burstiness is not None:
+        raise SpecError(
+            f"{held[0]}: is of a server with clients that wait for answers; leave it or the "
+            "request rate out"
         )
     spec = catalog.model(model)
     recipes = recipes_on_offer(spec, offer, catalog, calibration)
@@ -123,18 +135,17 @@ def sweep_deployments(
         raise SpecError(f"no peak rate for {types} on any of {names}; choose another precision")
     if offer.precision:
         notes += refused_types(able, machines)
-    sweeps = _Sweeps(grids, catalog, calibration, machines, offer)
+    sweeps = _Sweeps(grids, catalog, calibration, machines, offer, scheme)
     if burstiness is not None:
         frame = sweeps.highest_rates(osl)
-    elif concurrency:
-        counts = [replicas] if replicas else replica_counts(concurrency)
-        frame = sweeps.at(loads_of(concurrency, counts))
+    elif shared:
+        counts = [replicas] if replicas else replica_counts(shared)
+        frame = sweeps.at(loads_of(shared, counts))
     else:
         frame = sweeps.at(search_loads())
     models = {each.name: each for each in (spec, drafting) if each is not None}
     specs = SpecsByName(models, {m.name: m for m in machines}, {r.name: r for r in recipes})
     draft = "" if drafting is None else drafting.name
-    scheme = INFLIGHT if burstiness is None else OPEN
     found = Deployments(
         spec.name, isl, osl, scheme, frame, sweeps.recorded, specs, draft, tuple(notes)
     )
@@ -177,6 +188,7 @@ class _Sweeps:
         calibration: A calibration; ideal rooflines if not given.
         machines: The accelerators.
         offer: Whose layouts to keep.
+        scheme: The load of a replica.
         recorded: Name and digest of the calibration, after a sweep.
     """
 
@@ -185,6 +197,7 @@ class _Sweeps:
     calibration: Calibration | None
     machines: Sequence[HardwareSpec]
     offer: Offer
+    scheme: Scheme
     recorded: str = ""
 
     def at(self, wanted: Sequence[int]) -> pd.DataFrame:
@@ -195,11 +208,11 @@ class _Sweeps:
             for number, axes in enumerate(self.grids):
                 machines = axes["hardware"]
                 filled = {**axes, "hardware": filled_up(machines, most)}
-                grid = Grid(**filled, concurrency=block)
+                grid = Grid(**filled, **{self.scheme.load: block})
                 dataset = run(grid, catalog=self.catalog, calibration=self.calibration)
                 self.recorded = recorded_name(dataset.attrs)
                 one = dataset.isel(model=0, isl=0, osl=0, hardware=slice(len(machines)))
-                table = as_table(one, INFLIGHT)
+                table = as_table(one, self.scheme)
                 table["deployment"] = number * 10**9 + table.index // len(block)
                 tables.append(table[table["asked"].isin(own)])
         return self._in_machines(tables)
@@ -255,24 +268,6 @@ def blocks(wanted: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
         own = ordered[start : start + size]
         others = (load for load in count(1) if load not in own)
         yield own, sorted([*own, *islice(others, size - len(own))])
-
-
-def memory_share(
-    calibration: Calibration | None, given: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Axis by which the calibration's engine sizes its KV cache, if not by the server's default.
-
-    A calibration that knows how its engine sizes the cache was fitted with that instead.
-
-    Args:
-        calibration: A calibration; ideal rooflines if not given.
-        given: Axes that are asked for; none is returned where they have a share already.
-    """
-    asked = any((given or {}).get(axis) is not None for axis in MEMORY_SHARES)
-    if asked or calibration is None or SIZES_ITS_CACHE & set(calibration.settings):
-        return {}
-    axis, share = engine_of(calibration.engine).memory_share
-    return {} if axis == "kv_cache_fraction" else {axis: [share]}
 
 
 def powers_of_two(most: int) -> list[int]:

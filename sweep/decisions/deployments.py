@@ -9,7 +9,7 @@ import pandas as pd
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.kernel.block import Block
 from sweep.models.read import read_model
-from sweep.schema.axes import LAYOUT, PREFIX, SERVER, SPECULATION, SPREADS
+from sweep.schema.axes import ACCEPTANCE, INTERVALS, LAYOUT, PREFIX, SERVER, SPECULATION, SPREADS
 from sweep.schema.intervals import EXTRAPOLATION
 from sweep.specs.precision import CHECKPOINT
 
@@ -17,8 +17,9 @@ LAYOUT_AXES = tuple(axis for axis in LAYOUT if axis != "expert_imbalance")
 """Axes of a layout that one can choose."""
 DEPLOYMENT_AXES = ("hardware", "precision", *LAYOUT_AXES, *SERVER, "draft_tokens")
 """Axes that one can choose along, besides the load."""
-WORKLOAD_AXES = (*PREFIX, *SPREADS, "acceptance_rate", "expert_imbalance")
-"""Axes of the requests besides their lengths, and of the load of experts, each with one value."""
+WORKLOAD_AXES = (*PREFIX, *SPREADS, *INTERVALS, *ACCEPTANCE, "expert_imbalance")
+"""Axes of the requests besides their lengths, of what holds them back, and of the load of experts,
+each with one value."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ INFLIGHT = Scheme(
 )
 OPEN = replace(INFLIGHT, load="request_rate", throughput="max_request_rate")
 """Servers whose requests arrive at a rate; `Deployments.frame` has tokens and not requests."""
+RUN = replace(INFLIGHT, load="num_requests")
+"""Servers that get all requests of a run at once."""
 STATIC = Scheme(
     "batch_size",
     "output_throughput",
@@ -189,7 +192,7 @@ def settings(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float | str]:
     """Values of all axes of a row but its load and lengths; a scheduler by its name."""
-    axes = (*LAYOUT, *SERVER, *PREFIX, *SPREADS, *SPECULATION)
+    axes = (*LAYOUT, *SERVER, *PREFIX, *SPREADS, *INTERVALS, *SPECULATION)
     found = {axis: row[axis] for axis in axes if _has(row, axis)}
     return {axis: v if isinstance(v, str) else float(v) for axis, v in found.items()}
 

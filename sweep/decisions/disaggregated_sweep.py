@@ -15,7 +15,6 @@ from sweep.decisions.deployment_sweep import (
     layout_axes,
     loads,
     machine_gpus,
-    memory_share,
     powers_of_two,
     recipes_on_offer,
 )
@@ -25,6 +24,7 @@ from sweep.decisions.machines_on_offer import computes, machines_on_offer
 from sweep.decisions.prices import price_of
 from sweep.decisions.recommend import By, Recommendation
 from sweep.engines.calibration_file import Calibration
+from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.runs.run import run

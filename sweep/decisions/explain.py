@@ -1,7 +1,6 @@
 """Explain one cell: time by operator and resource, memory, and the effect of each resource."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.decisions.deployment_sweep import memory_share
 from sweep.decisions.memory_parts import memory_parts
 from sweep.decisions.operator_breakdown import (
     HOST,
@@ -17,11 +15,14 @@ from sweep.decisions.operator_breakdown import (
     Amounts,
     break_down,
     mean_context,
+    row_names,
     sum_by_name,
 )
 from sweep.decisions.server_breakdown import break_down_server
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
+from sweep.engines.memory_share import memory_share
 from sweep.errors import GridError
+from sweep.evaluation.cell_values import cell_values
 from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.single_cell import bare_cell
 from sweep.grid.grid import Grid
@@ -40,7 +41,6 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
-from sweep.runs.run import run_cell
 from sweep.schema.axes import LATENCY_LIMITS, LOADS, SERVER, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
@@ -255,9 +255,8 @@ def explain(
     if several:
         raise GridError(f"explain takes one cell; give one {' and one '.join(several)}")
     numbers = {axis: values[0] for axis, values in one.numbers.items()}
-    found = run_cell(one, calibration)
-    values = {str(name): float(array) for name, array in found.squeeze().data_vars.items()}
-    with _float64():
+    values = cell_values(one, calibration)
+    with jax.enable_x64(True):
         memory = memory_parts(_cell(one, numbers, calibration), values, one.hardware[0])
     return Explanation(
         cell={axis: one.labels[axis][0] for axis in one.labels} | numbers,
@@ -280,8 +279,9 @@ def explain(
 
 def is_server(grid: Grid) -> bool:
     """Whether the cell to explain is a server with in-flight batching."""
-    loads = {"concurrency", "request_rate"}
-    return "batch_size" not in grid.numbers and not loads.isdisjoint(grid.numbers)
+    return "batch_size" not in grid.numbers and bool(
+        {"concurrency", "request_rate"} & grid.numbers.keys()
+    )
 
 
 def _named(names: Mapping[str, int], *masks: float) -> tuple[str, ...]:
@@ -295,9 +295,9 @@ def _phases(
     isl, osl = numbers["isl"], numbers["osl"]
     contexts = {"prefill": isl, "decode_step": mean_context(isl, osl)}
     (_, blocks), shown = one.models[0], contexts if osl > 1 else {"prefill": isl}
-    with _float64():
+    with jax.enable_x64(True):
         point = _cell(one, {**numbers, "context_len": contexts["decode_step"]}, calibration)
-        found = computed(_by_operator, point)
+        found = computed(_by_operator, point, name="phases")
     return tuple(_phase(name, tokens, blocks, found[name]) for name, tokens in shown.items())
 
 
@@ -305,8 +305,7 @@ def _iterations(
     one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> tuple[Phase, ...]:
     """Iterations of a server, with prompts and without; only those that there are."""
-    isl, osl = numbers["isl"], numbers["osl"]
-    (_, blocks), context = one.models[0], mean_context(isl, osl)
+    (_, blocks), context = one.models[0], mean_context(numbers["isl"], numbers["osl"])
 
     def of_each(point: Point) -> dict[str, Any]:
         if point.request_rate is not None:
@@ -314,8 +313,9 @@ def _iterations(
         by_kind = {name: _summed(blocks, each) for name, each in break_down_server(point).items()}
         return {**by_kind, "lumps": Inflight(point).cycle.lumps}
 
-    with _float64():
-        found = computed(of_each, _cell(one, numbers, calibration))
+    with jax.enable_x64(True):
+        named = f"iterations {row_names(blocks)}"
+        found = computed(of_each, _cell(one, numbers, calibration), name=named)
     lumps = float(found["lumps"])
     shares = {"prompt_iteration": lumps, "decode_iteration": 1 - lumps}
     return tuple(
@@ -366,8 +366,8 @@ def _summed(blocks: Sequence[Block], amounts: Amounts) -> dict[str, jax.Array]:
 def _elasticities(
     one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
 ) -> dict[str, dict[str, float]]:
-    with _float64():
-        found = computed(_derivatives, _cell(one, numbers, calibration))
+    with jax.enable_x64(True):
+        found = computed(_derivatives, _cell(one, numbers, calibration), name="derivatives")
     return {
         name: dict(zip(RESOURCES, found[name].tolist(), strict=True))
         for name in dict.fromkeys((*QUANTITIES, *SERVED_QUANTITIES, *ARRIVING_QUANTITIES))
@@ -393,8 +393,3 @@ def _derivatives(point: Point) -> dict[str, jax.Array]:
 def _cell(one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None) -> Point:
     (_, blocks), hardware, precision = one.models[0], one.hardware[0], one.recipes[0][0]
     return bare_cell(blocks, hardware, precision, numbers, calibration, draft=one.draft)
-
-
-def _float64() -> AbstractContextManager[None]:
-    context: AbstractContextManager[None] = jax.enable_x64(True)
-    return context

@@ -8,6 +8,7 @@ import shlex
 
 from sweep.decisions.launch_script import PLACEHOLDER, Script, required
 from sweep.decisions.launch_settings import LaunchSettings
+from sweep.schema.axes import INTERVALS
 from sweep.specs.dtypes import DTYPE_BYTES
 
 REQUESTS_PER_CLIENT = 5
@@ -53,6 +54,9 @@ def benchmark_script(given: LaunchSettings) -> Script:
         script.add("--num-prompts", arriving, "so many that the first few do not count")
         script.add("--request-rate", f"{given.rate:.4g}", "requests that arrive in a second")
         script.add("--burstiness", f"{given.burstiness:g}", "shape of the gaps between them")
+    elif given.sent:
+        script.add("--num-prompts", given.sent, "requests of the run")
+        script.add("--request-rate", "inf", "all of them are sent at once")
     else:
         script.add("--num-prompts", requests, f"{requests / given.held:.0f} for each open request")
         script.add("--max-concurrency", given.held, "requests that the server holds at once")
@@ -66,8 +70,8 @@ def benchmark_script(given: LaunchSettings) -> Script:
         script.tail.append(
             "random prompts have an acceptance rate of their own: check it with a dataset of yours"
         )
-    if given.finds or given.drafted:
-        script.tail.append("llm-calibrate predicts runs without hits and drafts only:")
+    if given.finds or (given.drafted and given.draft):
+        script.tail.append("llm-calibrate predicts runs without hits and draft models only:")
     script.tail += ["compare it with the prediction:", predict_command(given)]
     return script
 
@@ -84,6 +88,9 @@ def predict_command(given: LaunchSettings) -> str:
         "max_batch_size": f"{given.server.max_batch_size:.0f}",
         "max_num_tokens": f"{given.server.max_num_tokens:.0f}",
     }
+    if given.drafted and not given.draft:
+        columns |= {"draft_tokens": given.drafted, "acceptance_rate": f"{given.accepted:.4g}"}
+    columns |= {axis: getattr(given, axis) for axis in INTERVALS if getattr(given, axis)}
     if DTYPE_BYTES[recipe.weight_dtype] < 2 or given.narrow:
         columns["weight_dtype"] = recipe.weight_dtype
         columns["activation_dtype"] = recipe.activation_dtype

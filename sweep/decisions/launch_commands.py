@@ -217,6 +217,9 @@ def vllm_script(given: LaunchSettings) -> Script:
     if given.drafted:
         config = {**_draft(given, VLLM), "num_speculative_tokens": given.drafted}
         script.add("--speculative-config", json.dumps(config), _draft_comment(given))
+    if given.stream_interval:
+        script.add("--stream-interval", given.stream_interval, STREAMED)
+    _leave_out(script, given, "vLLM", "batch_wait", "poll_interval")
     if server.reserved_osl == 1:
         script.tail.append(
             "the prediction reserves the KV cache of all output tokens on admission; vLLM does not "
@@ -258,6 +261,11 @@ def _sglang(given: LaunchSettings) -> Script:
         script.add("--speculative-num-steps", given.drafted, "tokens drafted one after another")
         script.add("--speculative-eagle-topk", 1, "one chain of them, and no tree")
         script.add("--speculative-num-draft-tokens", given.drafted + 1, "tokens that are verified")
+    if given.poll_interval:
+        script.add("--scheduler-recv-interval", given.poll_interval, POLLED)
+    if given.stream_interval:
+        script.add("--stream-interval", given.stream_interval, STREAMED)
+    _leave_out(script, given, "SGLang", "batch_wait")
     if groups > 1:
         script.tail.append("SGLang divides both limits by the attention groups")
     if server.reserved_osl == 1:
@@ -269,6 +277,19 @@ def _sglang(given: LaunchSettings) -> Script:
 
 
 OPTIONS_FILE = "trtllm-options.yaml"
+WAITED = "iterations for which prompts wait for others"
+POLLED = "decode steps between two looks for new requests"
+STREAMED = "tokens after which the first are sent"
+
+
+def _leave_out(script: Script, given: LaunchSettings, engine: str, *settings: str) -> None:
+    """Say which intervals the prediction assumes and the engine has no option for."""
+    for name in settings:
+        value = getattr(given, name)
+        if value > (name == "poll_interval"):
+            script.tail.append(
+                f"the prediction assumes {name} {value}, for which {engine} has no option"
+            )
 
 
 def _trtllm(given: LaunchSettings) -> Script:
@@ -322,6 +343,17 @@ def _trtllm(given: LaunchSettings) -> Script:
         if "model" in drafting:
             quoted = json.dumps(drafting["model"])
             yaml.append((f"  speculative_model: {quoted}", "the draft"))
+    if given.batch_wait and grouped:
+        yaml += [
+            ("attention_dp_config:", "prompts of the groups start together"),
+            ("  enable_balance: true", "each group waits until all have a prompt"),
+            (f"  timeout_iters: {given.batch_wait}", WAITED),
+        ]
+    elif given.batch_wait:
+        yaml.append((f"batch_wait_timeout_iters: {given.batch_wait}", WAITED))
+    if given.stream_interval:
+        yaml.append((f"stream_interval: {given.stream_interval}", STREAMED))
+    _leave_out(script, given, "TensorRT-LLM", "poll_interval")
     script.files += [
         f"cat > {OPTIONS_FILE} <<'EOF'",
         *(f"{key}".ljust(COLUMN) + f"  # {one_line(comment)}" for key, comment in yaml),

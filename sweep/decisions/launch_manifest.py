@@ -17,12 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sweep.decisions.deployment_sweep import machine_gpus, memory_share
+from sweep.decisions.deployment_sweep import machine_gpus
 from sweep.decisions.disaggregated import Instance, Pair
 from sweep.decisions.launch_commands import vllm_script
 from sweep.decisions.launch_script import COLUMN, PLACEHOLDER, one_line
 from sweep.decisions.launch_settings import LaunchSettings, is_plain, memory_shares
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
+from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.evaluation.single_cell import cell
 from sweep.kernel.block import is_routed

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, OPEN, Deployments, numbers
+from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, OPEN, RUN, Deployments, numbers
 from sweep.decisions.memory_parts import of_server
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import recorded_calibration
@@ -20,7 +20,7 @@ from sweep.kernel.params import Point
 from sweep.kernel.server import Server
 from sweep.models.checkpoint import is_quantised
 from sweep.models.read import read_model
-from sweep.schema.axes import SERVER
+from sweep.schema.axes import INTERVALS, SERVER
 from sweep.specs.dtypes import DTYPE_BYTES
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -57,6 +57,10 @@ class LaunchSettings:
         answer: The prediction in words, one line each.
         rate: Requests that arrive at it in a second; 0 for clients that keep `held` open. [s-1]
         burstiness: Shape of the gaps between arrivals. [1]
+        sent: Requests of a run that this server gets at once; 0 for none. [count]
+        batch_wait: Iterations for which prompts wait for others; 0 for none. [count]
+        poll_interval: Iterations between two looks for new requests; 0 if not stated. [count]
+        stream_interval: Tokens after which the first are sent; 0 if not stated. [count]
     """
 
     model: ModelSpec
@@ -83,6 +87,10 @@ class LaunchSettings:
     answer: tuple[str, ...]
     rate: float = 0.0
     burstiness: float = 1.0
+    sent: int = 0
+    batch_wait: int = 0
+    poll_interval: int = 0
+    stream_interval: int = 0
 
     @property
     def stage_gpus(self) -> int:
@@ -117,7 +125,7 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
     """
     given = found.deployments
     row = {str(column): value for column, value in found.ranked.iloc[0].items()}
-    if given.scheme not in (INFLIGHT, OPEN):
+    if given.scheme not in (INFLIGHT, OPEN, RUN):
         raise SpecError(
             "--emit: the result has static batches, and no engine serves one; recommend from "
             "inflight variables, or without --from"
@@ -159,12 +167,14 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         held=int(row["held"]) if rate is None else max(ceil(row["held"]), 1),
         rate=0.0 if rate is None else rate / row["replicas"],
         burstiness=found.demand.burstiness or 1.0,
+        sent=int(row["asked"]) if given.scheme == RUN else 0,
+        **{axis: int(row.get(axis, 0)) for axis in INTERVALS},
         isl=given.isl,
         osl=given.osl,
         cached=float(row.get("prefix_hit_rate", 0.0)),
         shared=int(row.get("shared_prefix_tokens", 0)),
         drafted=int(row.get("draft_tokens", 0)),
-        accepted=float(row.get("acceptance_rate", 0.0)),
+        accepted=float(point.accepted) if row.get("draft_tokens") else 0.0,
         draft=_published_draft(given),
         stored_modules=bool(model.config.get("num_nextn_predict_layers")),
         total_share=total,
@@ -229,6 +239,8 @@ def _answer(found: Recommendation, row: Mapping[str, Any]) -> tuple[str, ...]:
         spread = f" ({row['lower']:,.0f} to {row['upper']:,.0f} in 90 % of cases)"
     rate, load = found.demand.request_rate, f"{row['held']:.0f} requests"
     most = ""
+    if found.deployments.scheme == RUN:
+        load = f"a run of {row['asked']:.0f} requests, {row['held']:.0f} at once,"
     if rate is not None:
         load, most = f"{rate / row['replicas']:.3g} requests a second", "at most "
     figures = (

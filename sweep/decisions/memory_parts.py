@@ -26,7 +26,9 @@ def memory_parts(
     device = {"device": float(machine.usable_memory_bytes or machine.memory_bytes)}
     if point.batch_size is not None:
         cache, whole = values["kv_cache_memory"], values["memory_required"]
-        state = {"state": float(computed(state_memory, point))} if stateful(point) else {}
+        state = {}
+        if stateful(point):
+            state["state"] = float(computed(state_memory, point, name="state"))
         return {
             "weight_memory": weights,
             "kv_cache_memory": cache,
@@ -35,7 +37,8 @@ def memory_parts(
             "memory_required": whole,
             **device,
         }
-    found = {name: float(amount) for name, amount in computed(of_server, point).items()}
+    amounts = computed(of_server, point, name="memory of a server")
+    found = {name: float(amount) for name, amount in amounts.items()}
     kept = {"kept": found["kept"]} if found["kept"] else {}
     parts = {"weight_memory": weights, "cache": found["cache"], "activations": found["activations"]}
     return {**parts, **kept, "taken": sum(parts.values()) + sum(kept.values()), **device}

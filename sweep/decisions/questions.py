@@ -43,6 +43,7 @@ def recommend(
     requests_per_s: float | None = None,
     request_rate: float | None = None,
     burstiness: float | None = None,
+    num_requests: int | None = None,
     replicas: int | None = None,
     max_ttft: float | None = None,
     max_tpot: float | None = None,
@@ -79,6 +80,8 @@ def recommend(
             have their `utilisation`, `wait` and the percentiles of `ttft`, and `throughput` is the
             highest of a replica within the limits on latency. [s-1]
         burstiness: Shape of the gamma distribution of gaps between them; 1 if not given. [1]
+        num_requests: Requests of a run that all replicas together get at once: rows then have its
+            `duration`, and `ttft` is the mean over the run. [count]
         replicas: Replicas that share the load; chosen if not given. [count]
         max_ttft: Longest time to first token. [s]
         max_tpot: Longest time per output token. [s]
@@ -110,7 +113,16 @@ def recommend(
     if results is not None and calibration is not None:
         raise SpecError("calibration: the results have their own; leave it out")
     limits = Limits(max_ttft, max_tpot, max_price_per_hour, max_gpus, max_ttft_p99, max_tpot_p99)
-    demand = Demand(limits, by, concurrency, requests_per_s, replicas, request_rate, burstiness)
+    demand = Demand(
+        limits,
+        by,
+        concurrency,
+        requests_per_s,
+        replicas,
+        request_rate,
+        burstiness,
+        num_requests,
+    )
     _check_load(demand, swept=results is None)
     choice = Choice(
         model,
@@ -157,11 +169,18 @@ def _further(axes: Mapping[str, Any], *, swept: bool) -> dict[str, list[Any]]:
 
 
 def _check_load(demand: Demand, *, swept: bool) -> None:
-    """Check arrivals at a rate.
+    """Check arrivals at a rate, and a run.
 
     Raises:
-        SpecError: Their rate is no number above 0, or another load or a result is given too.
+        SpecError: A rate is no number above 0, or another load or a result is given too.
     """
+    if demand.num_requests is not None:
+        others = ("concurrency", "requests_per_s", "request_rate")
+        given = [name for name in others if getattr(demand, name) is not None]
+        if given or not swept:
+            raise SpecError(
+                f"num_requests: sends all of a run at once; leave {(given or ['results'])[0]} out"
+            )
     for name in ("request_rate", "burstiness"):
         value = getattr(demand, name)
         if value is not None and not 0 < value < np.inf:

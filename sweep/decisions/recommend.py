@@ -79,6 +79,8 @@ class Demand:
             limits on latency. [s-1]
         burstiness: Shape of the gamma distribution of gaps between them; 1, that of Poisson
             arrivals, if not given. [1]
+        num_requests: Requests of a run that are all sent at once, to all replicas together.
+            [count]
     """
 
     limits: Limits = Limits()
@@ -88,6 +90,12 @@ class Demand:
     replicas: int | None = None
     request_rate: float | None = None
     burstiness: float | None = None
+    num_requests: int | None = None
+
+    @property
+    def shared(self) -> int | None:
+        """Requests that all replicas get together: kept open, or of a run. [count]"""
+        return self.num_requests if self.concurrency is None else self.concurrency
 
     @property
     def shape(self) -> float | None:
@@ -197,6 +205,8 @@ def with_costs(frame: pd.DataFrame, deployments: Deployments, demand: Demand) ->
     prompts, drawn = frame.get("prompts", unknown), frame.get("drawn", unknown)
     delivered = frame["throughput"] * frame["replicas"] if rate is None else rate * osl
     frame["per_user"] = 1 / frame["tpot"]
+    if demand.num_requests is not None:
+        frame["duration"] = demand.num_requests * osl / delivered
     frame["cost"] = frame["price"] / 3600 / delivered * TOKENS_PRICED
     frame["energy"] = frame["power"] / delivered
     frame["input_cost"] = frame["cost"] * prompts * osl / deployments.isl
@@ -214,8 +224,8 @@ def _with_replicas(deployments: Deployments, demand: Demand) -> pd.DataFrame:
     A number that is given, or that a load is split over, does not depend on the throughput.
     """
     frame, rate = deployments.frame.copy(), demand.rate
-    if demand.concurrency is not None:
-        frame = split(frame, deployments.axes, demand.concurrency, demand.replicas)
+    if demand.shared is not None:
+        frame = split(frame, deployments.axes, demand.shared, demand.replicas)
     elif rate is None or demand.replicas is not None:
         frame["replicas"] = float(demand.replicas or 1)
     else:

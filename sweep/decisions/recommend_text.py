@@ -134,8 +134,14 @@ def sentence(found: Recommendation) -> str:
 
 
 def _waits(found: Recommendation, best: Row) -> str:
-    """Waits of requests that arrive at a rate, in a sentence; nothing for a closed loop."""
-    rate = found.demand.request_rate
+    """Waits of requests of a run or that arrive at a rate, in a sentence; else nothing."""
+    rate, sent = found.demand.request_rate, found.demand.num_requests
+    if sent is not None:
+        plural = "s" if sent > 1 else ""
+        return (
+            f" All {sent:,} request{plural} are sent at once: the run takes "
+            f"{best['duration']:.3g} s, and the first token {best['ttft']:.3g} s on average."
+        )
     if rate is None or not isfinite(best["ttft"]):
         return ""
     most = highest_rate(best, found.deployments.osl)
@@ -228,6 +234,7 @@ def rows(
                 "lower": row["score_lower"],
                 "upper": row["score_upper"],
                 "tokens/s/user": row["per_user"],
+                "run (s)": row.get("duration", np.nan),
                 "ttft (s)": row["ttft"],
                 **_tails(row),
                 "tpot (s)": row["tpot"],
@@ -280,7 +287,7 @@ def front_shown(front: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 def _replicated(demand: Demand) -> bool:
     """Whether the load or the user decides on the number of replicas."""
-    return any((demand.concurrency, demand.rate, demand.replicas))
+    return any((demand.shared, demand.rate, demand.replicas))
 
 
 def _is_known(value: Any) -> bool:

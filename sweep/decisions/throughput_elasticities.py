@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.decisions.deployment_cells import point_of
-from sweep.decisions.deployments import INFLIGHT, OPEN, Deployments
+from sweep.decisions.deployments import INFLIGHT, OPEN, RUN, Deployments
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import Row, recorded_calibration, records
 from sweep.engines.calibration_file import Calibration
@@ -38,11 +38,12 @@ def throughput_elasticities(found: Recommendation, frame: pd.DataFrame) -> list[
 
 
 def _point(given: Deployments, row: Row, calibration: Calibration | None) -> Point | None:
-    """The deployment with the requests that it holds, at least one, as a closed loop."""
+    """The deployment with its run, or with the requests that it holds, at least one, kept open."""
     held = row["held"]
     if given.scheme == OPEN:
         return point_of(given, row, {INFLIGHT.load: max(held, 1.0)}, calibration)
-    return point_of(given, row, {given.scheme.load: held}, calibration)
+    load = row["asked"] if given.scheme == RUN else held
+    return point_of(given, row, {given.scheme.load: load}, calibration)
 
 
 def _elasticities(point: Point, throughput: str) -> np.ndarray[Any, Any]:

@@ -1,52 +1,64 @@
 """Evaluates a function of one cell with NumPy: for one cell, compiling takes longer than computing.
 
-JAX traces the function and differentiates it where asked. Each operation of the trace is then
-computed by NumPy; the few that it has no counterpart for here are computed by JAX.
+JAX traces the function and differentiates it where asked. The trace becomes a program of plain
+data, which NumPy runs; the few operations that it has no counterpart for are computed by JAX.
+Programs can be kept in files, since tracing takes longer than everything else.
 """
 
+import pickle
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, primitives
 
+from sweep.evaluation.function_store import file_of, read_stored, write_stored
+from sweep.evaluation.numpy_operations import RULES, SHAPED, Array
 from sweep.evaluation.outer_product import CALLS, operation, used
 
-Array = np.ndarray[Any, Any]
-Rule = Callable[..., Any]
+LOOPS = {"while": ("cond_jaxpr", "body_jaxpr"), "scan": ("jaxpr",)}
+"""Operations that repeat functions, with the parameters that have them."""
 
-RULES: dict[str, Rule] = {
-    "abs": np.abs,
-    "add": np.add,
-    "add_any": np.add,
-    "and": np.bitwise_and,
-    "ceil": np.ceil,
-    "copy": np.copy,
-    "eq": np.equal,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "floor": np.floor,
-    "ge": np.greater_equal,
-    "gt": np.greater,
-    "is_finite": np.isfinite,
-    "le": np.less_equal,
-    "log": np.log,
-    "log1p": np.log1p,
-    "lt": np.less,
-    "max": np.maximum,
-    "min": np.minimum,
-    "mul": np.multiply,
-    "ne": np.not_equal,
-    "neg": np.negative,
-    "not": np.invert,
-    "or": np.bitwise_or,
-    "sign": np.sign,
-    "sqrt": np.sqrt,
-    "square": np.square,
-    "sub": np.subtract,
-}
-"""Functions of NumPy without parameters, by the name of the operation."""
+_met: dict[str, Any] = {}
+"""Operations of JAX by name that traces of this process contain and NumPy lacks."""
+
+
+class Step(NamedTuple):
+    """One operation of a program.
+
+    Attributes:
+        name: Name of the operation.
+        operands: Values that it reads, by their index in the program.
+        parameters: Its other parameters; programs in place of functions.
+    """
+
+    name: str
+    operands: tuple[int, ...]
+    parameters: dict[str, Any]
+
+
+class Program(NamedTuple):
+    """A traced function. Its values are arguments, constants and results of steps, in this order.
+
+    Attributes:
+        arguments: Number of arguments. [count]
+        constants: Values that do not depend on them.
+        steps: Operations in the order they run.
+        results: Indices of the results among the values.
+    """
+
+    arguments: int
+    constants: tuple[Array, ...]
+    steps: tuple[Step, ...]
+    results: tuple[int, ...]
+
+    def run(self, arguments: Sequence[Any]) -> list[Any]:
+        """Compute the results."""
+        values = [*arguments, *self.constants]
+        for step in self.steps:
+            values += _applied(step, [values[index] for index in step.operands])
+        return [values[index] for index in self.results]
 
 
 class Traced:
@@ -63,119 +75,195 @@ class Traced:
             arguments: Arguments of the structure, shapes and types of those of later calls;
                 inside `jax.enable_x64`, float64 stays float64.
         """
-        self._trace, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        self._structure = jax.tree.structure(shapes)
+        trace, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        self.program = _program(trace)
+        self.indices = jax.tree.unflatten(
+            jax.tree.structure(shapes), range(len(self.program.results))
+        )
 
     def __call__(self, *arguments: Any) -> Any:
         """Compute the results of the function, as arrays of NumPy."""
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(arguments)]
         with np.errstate(all="ignore"):
-            results = _evaluate(self._trace, leaves)
-        return jax.tree.unflatten(self._structure, results)
+            results = self.program.run(leaves)
+        return jax.tree.map(lambda index: np.asarray(results[index]), self.indices)
 
 
-def computed(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Compute a function that JAX can trace, for one set of arguments."""
-    return Traced(function, *arguments)(*arguments)
+def computed(function: Callable[..., Any], *arguments: Any, name: str | None = None) -> Any:
+    """Compute a function that JAX can trace, for one set of arguments.
+
+    Args:
+        function: From pytrees of arrays to a pytree of arrays.
+        arguments: Its arguments.
+        name: Everything that determines the function beside the code of this package. If it is
+            given, its program is kept in a file where this process keeps functions.
+    """
+    path = None if name is None else file_of(f"trace {name}", arguments)
+    traced = None if path is None else _load(path)
+    if traced is None:
+        traced = Traced(function, *arguments)
+        if path is not None:
+            _save(traced, path)
+    return traced(*arguments)
 
 
-def _evaluate(closed: ClosedJaxpr, arguments: Sequence[Any]) -> list[Array]:
-    """Results of a traced function."""
-    traced = closed.jaxpr
-    inputs = [*map(np.asarray, closed.consts), *arguments]
-    values = dict(zip([*traced.constvars, *traced.invars], inputs, strict=True))
-
-    def value_of(operand: Any) -> Any:
-        return _constant(operand) if isinstance(operand, Literal) else values[operand]
-
-    for equation in used(traced.eqns, traced.outvars):
-        results = _apply(equation, [value_of(operand) for operand in equation.invars])
-        values.update(zip(equation.outvars, results, strict=True))
-    return [np.asarray(value_of(result)) for result in traced.outvars]
-
-
-def _constant(literal: Any) -> Array:
-    return np.asarray(literal.val, literal.aval.dtype)
-
-
-def _apply(equation: JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
-    name, parameters = equation.primitive.name, equation.params
-    if name in CALLS:
-        return _evaluate(parameters[CALLS[name]], operands)
-    if name in LOOPS:
-        return list(LOOPS[name](operands, parameters))
-    if name in RULES:
-        return [RULES[name](*operands)]
-    if name in SHAPED:
-        found = SHAPED[name](operands, parameters)
-        if found is not None:
-            return list(found) if equation.primitive.multiple_results else [found]
-    by_jax = operation(equation)(*operands)
-    several = by_jax if equation.primitive.multiple_results else [by_jax]
-    return [np.asarray(each) for each in several]
-
-
-def _divide(operands: Sequence[Any], _: Any) -> Any:
-    floats = operands[0].dtype.kind == "f"
-    return np.divide(*operands) if floats else None
-
-
-def _power(operands: Sequence[Any], _: Any) -> Any:
-    floats = all(each.dtype.kind == "f" for each in operands)
-    return np.power(*operands) if floats else None
-
-
-def _integer_power(operands: Sequence[Any], parameters: Any) -> Any:
-    (base,), exponent = operands, parameters["y"]
-    product = np.ones_like(base)
-    for _ in range(abs(exponent)):
-        product = product * base
-    return 1 / product if exponent < 0 else product
-
-
-def _convert(operands: Sequence[Any], parameters: Any) -> Any:
-    """NumPy does not say which integer an infinity or NaN becomes, so JAX converts floats."""
-    (value,), dtype = operands, parameters["new_dtype"]
-    if value.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
+def _load(path: Any) -> Traced | None:
+    """A program from a file, which is as trusted as the compiled functions beside it."""
+    stored = read_stored(path)
+    try:
+        found = None if stored is None else pickle.loads(stored)
+    except Exception:
         return None
-    return value.astype(dtype)
+    return found if isinstance(found, Traced) else None
 
 
-def _select(operands: Sequence[Any], _: Any) -> Any:
-    which, *cases = operands
-    return np.where(which, cases[1], cases[0]) if which.dtype == bool else np.choose(which, cases)
+def _save(traced: Traced, path: Any) -> None:
+    """Keep a program, unless an operation of it cannot be written."""
+    if all(_is_known(step) for step in traced.program.steps):
+        write_stored(path, lambda: pickle.dumps(traced))
 
 
-def _broadcast(operands: Sequence[Any], parameters: Any) -> Any:
-    (value, *_), shape = operands, parameters["shape"]
-    lengths = [1] * len(shape)
-    for own, place in enumerate(parameters["broadcast_dimensions"]):
-        lengths[place] = np.shape(value)[own]
-    return np.broadcast_to(np.reshape(value, lengths), shape)
+def _is_known(step: Step) -> bool:
+    """Whether another process finds the operation by its name."""
+    if step.name in LOOPS:
+        inside = [each for part in LOOPS[step.name] for each in step.parameters[part].steps]
+        return all(map(_is_known, inside))
+    known = step.name in RULES or step.name in SHAPED
+    return known or _met.get(step.name) is getattr(primitives, f"{step.name}_p", 0)
 
 
-def _slice(operands: Sequence[Any], parameters: Any) -> Any:
-    starts, limits = parameters["start_indices"], parameters["limit_indices"]
-    strides = parameters["strides"] or [1] * len(starts)
-    return operands[0][tuple(map(slice, starts, limits, strides))]
+# From a trace to a program.
 
 
-def _dynamic_slice(operands: Sequence[Any], parameters: Any) -> Any:
-    value, *starts = operands
-    sizes = parameters["slice_sizes"]
-    clamped = [
-        min(max(int(start), 0), length - size)
-        for start, length, size in zip(starts, value.shape, sizes, strict=True)
-    ]
-    return value[tuple(slice(at, at + size) for at, size in zip(clamped, sizes, strict=True))]
+def _program(closed: ClosedJaxpr) -> Program:
+    arguments = range(len(closed.jaxpr.invars))
+    made = _Program(len(arguments))
+    return made.ended(made.inlined(closed, list(arguments)))
+
+
+class _Program:
+    """A program while it is made: equal operations run once, those of constants not at all."""
+
+    def __init__(self, arguments: int) -> None:
+        self._arguments = arguments
+        self._constants: list[Array] = []
+        self._steps: list[Step] = []
+        self._values = arguments
+        self._known: dict[Any, list[int]] = {}
+
+    def inlined(self, closed: ClosedJaxpr, arguments: Sequence[int]) -> list[int]:
+        """Add the operations of a trace; indices of its results, below 0 for constants."""
+        traced = closed.jaxpr
+        constants = [self._constant(np.asarray(each)) for each in closed.consts]
+        given = [*traced.constvars, *traced.invars]
+        indices: dict[Any, int] = dict(zip(given, [*constants, *arguments], strict=True))
+
+        def index_of(operand: Any) -> int:
+            if isinstance(operand, Literal):
+                value: Any = operand
+                return self._constant(np.asarray(value.val, value.aval.dtype))
+            return indices[operand]
+
+        for equation in used(traced.eqns, traced.outvars):
+            found = self._added(equation, tuple(map(index_of, equation.invars)))
+            indices.update(zip(equation.outvars, found, strict=True))
+        return list(map(index_of, traced.outvars))
+
+    def ended(self, results: Sequence[int]) -> Program:
+        """The program, whose constants come after the arguments."""
+
+        def final(index: int) -> int:
+            if index < 0:
+                return self._arguments + ~index
+            return index if index < self._arguments else index + len(self._constants)
+
+        steps = [step._replace(operands=tuple(map(final, step.operands))) for step in self._steps]
+        return Program(
+            self._arguments, tuple(self._constants), tuple(steps), tuple(map(final, results))
+        )
+
+    def _constant(self, value: Array) -> int:
+        key = "constant", value.dtype, value.shape, value.tobytes()
+        if key not in self._known:
+            self._constants.append(value)
+            self._known[key] = [~(len(self._constants) - 1)]
+        return self._known[key][0]
+
+    def _added(self, equation: JaxprEqn, operands: tuple[int, ...]) -> list[int]:
+        name, parameters = equation.primitive.name, dict(equation.params)
+        if name in CALLS:
+            return self.inlined(parameters[CALLS[name]], operands)
+        if name in LOOPS:
+            parameters |= {part: _program(parameters[part]) for part in LOOPS[name]}
+        elif name not in RULES and name not in SHAPED:
+            _met[name] = equation.primitive
+        step = Step(name, operands, parameters)
+        if name in LOOPS:
+            return self._results_of(step, equation)
+        try:
+            key = step.name, step.operands, *sorted(parameters.items())
+            known = self._known.get(key)
+        except TypeError:  # A parameter without a hash or an order.
+            return self._results_of(step, equation)
+        if known is None:
+            known = self._known[key] = self._folded(step) or self._results_of(step, equation)
+        return known
+
+    def _folded(self, step: Step) -> list[int]:
+        """Results of an operation on constants; none if an operand varies, or JAX computes it."""
+        if any(index >= 0 for index in step.operands):
+            return []
+        with np.errstate(all="ignore"):
+            found = _by_numpy(step, [self._constants[~index] for index in step.operands])
+        return [] if found is None else [self._constant(np.asarray(each)) for each in found]
+
+    def _results_of(self, step: Step, equation: JaxprEqn) -> list[int]:
+        self._steps.append(step)
+        first, self._values = self._values, self._values + len(equation.outvars)
+        return list(range(first, self._values))
+
+
+# Operations.
+
+
+def _applied(step: Step, operands: Sequence[Any]) -> Sequence[Any]:
+    if step.name == "while":
+        return _while(operands, step.parameters)
+    if step.name == "scan":
+        return _scan(operands, step.parameters)
+    found = _by_numpy(step, operands)
+    return _by_jax(step, operands) if found is None else found
+
+
+def _by_numpy(step: Step, operands: Sequence[Any]) -> Sequence[Any] | None:
+    rule = RULES.get(step.name)
+    if rule is not None:
+        return [rule(*operands)]
+    if step.name not in SHAPED:
+        return None
+    found = SHAPED[step.name](operands, step.parameters)
+    return found if isinstance(found, list | None) else [found]
+
+
+class _Equation(NamedTuple):
+    primitive: Any
+    params: dict[str, Any]
+
+
+def _by_jax(step: Step, operands: Sequence[Any]) -> Sequence[Any]:
+    primitive = _met.get(step.name) or getattr(primitives, f"{step.name}_p")
+    equation: Any = _Equation(primitive, step.parameters)
+    found = operation(equation)(*operands)
+    several = found if primitive.multiple_results else [found]
+    return [np.asarray(each) for each in several]
 
 
 def _while(operands: Sequence[Any], parameters: Any) -> Sequence[Any]:
     first, second = parameters["cond_nconsts"], parameters["body_nconsts"]
     in_test, in_body = operands[:first], operands[first : first + second]
     carried: Sequence[Any] = operands[first + second :]
-    while _evaluate(parameters["cond_jaxpr"], [*in_test, *carried])[0]:
-        carried = _evaluate(parameters["body_jaxpr"], [*in_body, *carried])
+    while parameters["cond_jaxpr"].run([*in_test, *carried])[0]:
+        carried = parameters["body_jaxpr"].run([*in_body, *carried])
     return carried
 
 
@@ -189,41 +277,9 @@ def _scan(operands: Sequence[Any], parameters: Any) -> Sequence[Any]:
     places = range(length)[::-1] if parameters["reverse"] else range(length)
     collected = []
     for place in places:
-        found = _evaluate(
-            parameters["jaxpr"], [*constants, *carried, *(each[place] for each in inputs)]
-        )
+        found = parameters["jaxpr"].run([*constants, *carried, *(each[place] for each in inputs)])
         carried = found[:count]
         collected.append(found[count:])
     if parameters["reverse"]:
         collected.reverse()
     return [*carried, *map(np.stack, zip(*collected, strict=True))]
-
-
-LOOPS: dict[str, Rule] = {"while": _while, "scan": _scan}
-
-
-def _reduced(function: Callable[..., Any]) -> Rule:
-    return lambda operands, parameters: function(operands[0], axis=tuple(parameters["axes"]))
-
-
-SHAPED: dict[str, Rule] = {
-    "broadcast_in_dim": _broadcast,
-    "concatenate": lambda operands, p: np.concatenate(operands, axis=p["dimension"]),
-    "convert_element_type": _convert,
-    "div": _divide,
-    "dynamic_slice": _dynamic_slice,
-    "integer_pow": _integer_power,
-    "pow": _power,
-    "reduce_max": _reduced(np.max),
-    "reduce_min": _reduced(np.min),
-    "reduce_or": _reduced(np.bitwise_or.reduce),
-    "reduce_sum": _reduced(np.sum),
-    "reshape": lambda operands, p: np.reshape(operands[0], p["new_sizes"]),
-    "select_n": _select,
-    "slice": _slice,
-    "stack": lambda operands, p: np.stack(operands, axis=p["axis"]),
-    "split": lambda operands, p: np.split(operands[0], np.cumsum(p["sizes"])[:-1], p["axis"]),
-    "squeeze": lambda operands, p: np.squeeze(operands[0], axis=tuple(p["dimensions"])),
-    "transpose": lambda operands, p: np.transpose(operands[0], p["permutation"]),
-}
-"""Functions of operands and parameters; `None` where JAX has to compute."""

@@ -1,48 +1,23 @@
-"""Keeps compiled functions in files, so that a later process neither traces nor lowers them.
+"""Compiled functions that are kept in files, so that a later process neither traces nor lowers."""
 
-JAX looks its own cache up by the program that tracing and lowering make, which takes longer than
-loading it. Here a file is looked up by everything that determines the program: the code of this
-package, versions, the processor, settings of JAX and XLA, and types of the arguments.
-
-A file contains machine code: whoever can write it can run code, as with JAX's cache around it.
-"""
-
-import hashlib
-import os
-import platform
-import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
-from importlib.metadata import version
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from sweep.files.atomic import replacing
-from sweep.specs.seal import SEAL_LENGTH, fault_of_seal, seal
+from sweep.evaluation.function_store import (
+    file_of,
+    folder_of_functions,
+    types_of,
+    write_stored,
+)
+from sweep.evaluation.load_ahead import load, read_executable
 
-FOLDER = "llm-sweep-functions"
-"""Folder of the store, inside JAX's cache."""
-MOST_FILES = 256
-"""Functions that are kept: those used last. [count]"""
-DETERMINING = ("jax", "jaxlib", "numpy", "equinox")
-"""Packages that determine a compiled function, besides this one."""
-UNRELATED = ("JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS")
-"""Environment variables of JAX that do not determine a function."""
-
-_folders: list[Path] = []
-"""The folder of this process, if it has one."""
 _compiling = Lock()
 """Held by the thread that turned JAX's cache off, which all threads share."""
-
-
-def keep_functions_in(folder: Path) -> None:
-    """Let this process keep its compiled functions in a folder, which need not exist."""
-    _folders[:] = [folder]
 
 
 class StoredFunction:
@@ -66,7 +41,7 @@ class StoredFunction:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function."""
-        if not _folders:
+        if folder_of_functions() is None:
             return self._function(*arguments)
         return self.compiled(*arguments)(*arguments)
 
@@ -78,7 +53,7 @@ class StoredFunction:
         """The executable for arguments of these shapes and types."""
         key, path = self._key(arguments)
         if key not in self._compiled:
-            found = None if path is None else _load(path, arguments, self._results)
+            found = None if path is None else load(path, arguments, self._results)
             self._compiled[key] = self._new(path, arguments) if found is None else found
         return self._compiled[key]
 
@@ -89,21 +64,17 @@ class StoredFunction:
         """
         key, path = self._key(arguments)
         if key not in self._compiled and path is not None:
-            found = _read(path)
+            found = read_executable(path)
             if found is not None:
                 return found.temporary_bytes
         return _temporary_bytes(self.compiled(*arguments))
 
     def _key(self, arguments: Any) -> tuple[Any, Path | None]:
         """A key among the executables of this process, and the file if there may be one."""
-        leaves, tree = jax.tree.flatten(arguments)
-        types = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-        kind = str(jax.dtypes.canonicalize_dtype(float))
-        key = tree, types, kind
-        if key in self._compiled or not _folders or not _has_one_processor():
+        key = types_of(arguments)
+        if key in self._compiled or not _has_one_processor():
             return key, None
-        text = "\n".join((surroundings(), self._name, str(tree), repr((types, kind))))
-        return key, _folders[0] / hashlib.sha256(text.encode()).hexdigest()
+        return key, file_of(self._name, arguments)
 
     def _new(self, path: Path | None, arguments: Any) -> Any:
         """Compile the function, and keep it where it can be kept."""
@@ -123,91 +94,10 @@ def _temporary_bytes(compiled: Any) -> int:
     return int(compiled.memory_analysis().temp_size_in_bytes)
 
 
-@cache
-def surroundings() -> str:
-    """Everything that determines compiled functions, apart from the functions."""
-    settings = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("JAX_", "XLA_")) and name not in UNRELATED
-    }
-    versions = [f"{name} {version(name)}" for name in DETERMINING]
-    return repr((_code(), sys.version, versions, _processor(), sorted(settings.items())))
-
-
-def _code() -> str:
-    """Digest of the modules of this package."""
-    package, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _processor() -> str:
-    """Name and abilities of the processor, for which XLA compiles."""
-    found = [platform.system(), platform.machine(), str(os.cpu_count())]
-    with suppress(OSError):
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-        found += sorted(set(re.findall(r"^(?:model name|flags|Features)\s*:.*$", text, re.M)))
-    return "\n".join(found)
-
-
-class Stored(NamedTuple):
-    """Content of a file.
-
-    Attributes:
-        temporary_bytes: Memory that the function needs beside arguments and results. [byte]
-        executable: The executable as JAX writes it.
-    """
-
-    temporary_bytes: int
-    executable: bytes
-
-
-def _read(path: Path) -> Stored | None:
-    """Content of a file; `None` if there is none, or it is damaged."""
-    try:
-        if fault_of_seal(path, needed=True):
-            return None
-        size, _, executable = path.read_bytes()[:-SEAL_LENGTH].partition(b"\n")
-        os.utime(path)
-        return Stored(int(size), executable)
-    except (OSError, ValueError):
-        return None
-
-
-def _load(path: Path, arguments: Any, results: Any) -> Any:
-    """The executable of a file; `None` if there is none, or it is of no use here."""
-    from jax.experimental.serialize_executable import deserialize_and_load
-
-    found = _read(path)
-    if found is None:
-        return None
-    try:
-        into = jax.tree.structure((arguments, {}))
-        return deserialize_and_load(found.executable, into, results)
-    except Exception:
-        return None
-
-
 def _save(compiled: Any, path: Path) -> None:
-    """Write an executable; where that is impossible, the next process compiles it again."""
     from jax.experimental.serialize_executable import serialize
 
-    with suppress(Exception):
-        executable, _, _ = serialize(compiled)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with replacing(path, follow=False) as temporary:
-            temporary.write_bytes(b"%d\n" % _temporary_bytes(compiled) + executable)
-            seal(temporary)
-        _remove_oldest(path.parent)
-
-
-def _remove_oldest(folder: Path) -> None:
-    kept = sorted(folder.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime_ns)
-    for path in kept[:-MOST_FILES]:
-        path.unlink(missing_ok=True)
+    write_stored(path, lambda: b"%d\n" % _temporary_bytes(compiled) + serialize(compiled)[0])
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from sweep.grid.axis_forms import (
     Shares,
     Variations,
 )
-from sweep.schema.axes import AXES, LATENCY_LIMITS, MEMORY_SHARES, SPECULATION
+from sweep.schema.axes import ACCEPTANCE, AXES, INTERVALS, LATENCY_LIMITS, MEMORY_SHARES
 from sweep.schema.variables import COMPUTED
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -76,8 +76,15 @@ class Grid(Spec):
         isl_cv: Coefficients of variation of the input tokens, whose mean is `isl`; or
             `{uniform_from: r}` for lengths uniform between r times the largest and the largest. [1]
         osl_cv: The same of the output tokens. [1]
-        draft_tokens: Tokens drafted for each pass, from 0 on; with `acceptance_rate`. [count]
+        batch_wait: Iterations for which prompts wait at most for others to start with, from 0
+            on. [count]
+        poll_interval: Iterations between two looks of the scheduler for new requests. [count]
+        stream_interval: Tokens of a request after which the first of them are sent. [count]
+        draft_tokens: Tokens drafted for each pass, from 0 on; with `acceptance_rate` or
+            `acceptance_length`. [count]
         acceptance_rate: Probabilities that a drafted token is accepted. [1]
+        acceptance_length: Tokens that a pass yields, from 1 to one more than are drafted, in place
+            of `acceptance_rate`; where none are drafted it is 1 all the same. [count]
         draft_model: Name or specification of the model that drafts; a layer like the model's last
             if not given.
         guidance_passes: Passes of each image in a denoising step: 2 with guidance. [count]
@@ -119,8 +126,12 @@ class Grid(Spec):
     shared_prefix_tokens: Counts | None = None
     isl_cv: Variations | None = None
     osl_cv: Variations | None = None
+    batch_wait: Counts | None = None
+    poll_interval: Axis | None = None
+    stream_interval: Axis | None = None
     draft_tokens: DraftTokens | None = None
     acceptance_rate: Probabilities | None = None
+    acceptance_length: Ratios | None = None
     draft_model: str | ModelSpec | None = None
     guidance_passes: Axis | None = None
     denoising_steps: Axis | None = None
@@ -164,8 +175,12 @@ class Grid(Spec):
         shared_prefix_tokens: Integers | None = NOT_GIVEN,
         isl_cv: Variation | None = NOT_GIVEN,
         osl_cv: Variation | None = NOT_GIVEN,
+        batch_wait: Integers | None = NOT_GIVEN,
+        poll_interval: Integers | None = NOT_GIVEN,
+        stream_interval: Integers | None = NOT_GIVEN,
         draft_tokens: Integers | None = NOT_GIVEN,
         acceptance_rate: Numbers | None = NOT_GIVEN,
+        acceptance_length: Numbers | None = NOT_GIVEN,
         draft_model: str | ModelSpec | None = NOT_GIVEN,
         guidance_passes: Integers | None = NOT_GIVEN,
         denoising_steps: Integers | None = NOT_GIVEN,
@@ -202,13 +217,36 @@ class Grid(Spec):
             raise ValueError(
                 f"{' and '.join(shares)}: alternatives of one another; give one of them"
             )
-        given = [axis for axis in SPECULATION if getattr(self, axis) is not None]
-        if len(given) == 1:
-            lacking = next(axis for axis in SPECULATION if axis not in given)
-            raise ValueError(f"{given[0]}: needs {lacking} too")
-        if self.draft_model is not None and not given:
-            raise ValueError("draft_model: needs draft_tokens and acceptance_rate")
+        self._check_speculation()
         return self
+
+    def _check_speculation(self) -> None:
+        """Check that drafts have one kind of acceptance, which is possible.
+
+        Raises:
+            ValueError: They have none or both, or a pass yields more tokens than it can.
+        """
+        given = [axis for axis in ACCEPTANCE if getattr(self, axis) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)}: alternatives of one another; give one of them"
+            )
+        if self.draft_tokens is None:
+            if given:
+                raise ValueError(f"{given[0]}: needs draft_tokens too")
+            if self.draft_model is not None:
+                raise ValueError(f"draft_model: needs draft_tokens and {' or '.join(ACCEPTANCE)}")
+            return
+        if not given:
+            raise ValueError(f"draft_tokens: needs {' or '.join(ACCEPTANCE)} too")
+        drafts = [count for count in self.draft_tokens if count > 0]
+        if self.acceptance_length is not None and drafts:
+            longest, least = self.acceptance_length[-1], min(drafts)
+            if longest > least + 1:
+                raise ValueError(
+                    f"acceptance_length: a pass with {least} drafted tokens yields from 1 to "
+                    f"{least + 1}, not {longest:g}"
+                )
 
     def _check_loads(self) -> None:
         """Check that the load is a closed loop or arrivals at a rate, and not both.
@@ -221,6 +259,13 @@ class Grid(Spec):
         if limits and "max_request_rate" not in self.variables:
             raise ValueError(
                 f"{limits[0]}: is a limit of max_request_rate; add that variable or drop the limit"
+            )
+        held = [axis for axis in INTERVALS if getattr(self, axis) is not None]
+        others = [*limits, *(("request_rate",) if self.request_rate is not None else ())]
+        if held and others:
+            raise ValueError(
+                f"{held[0]}: is of a server with clients that wait for answers, and {others[0]} of "
+                "requests that arrive at a rate; keep one of them"
             )
         if self.request_rate is None:
             if self.burstiness is not None and not limits:

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from sweep.kernel.operators.cost import Scalar
 
+CONVEX_STEPS, LAST_STEPS = 10, 2
+"""Steps of Newton's method for the probability of acceptance, of each of two equations. [count]"""
 MOST_DRAFT_TOKENS = 32
 """Largest number of drafted tokens. [count]"""
 
@@ -40,6 +42,32 @@ def tokens_per_pass(draft_tokens: Scalar, acceptance_rate: Scalar) -> Scalar:
         [1] Leviathan et al., ICML 2023.
     """
     return _moments(draft_tokens, acceptance_rate)[0]
+
+
+def acceptance_of(draft_tokens: Scalar, tokens: Scalar) -> Scalar:
+    """Probability a that a drafted token is accepted, from the tokens L that a pass yields. [1]
+
+    (1 − a)·L − 1 + a^(k+1) is convex in a and 0 at the probability and at 1. Newton's steps from
+    1 − 1/L, which the probability exceeds, rise towards it. Where both zeros meet, at L = k + 1,
+    they only halve the distance; the last steps solve Σ a^j = L, whose slope is never 0. Three
+    drafted tokens of which 0.875 more than one are yielded have a = 0.5.
+
+    Args:
+        draft_tokens: Tokens k drafted for each pass, `MOST_DRAFT_TOKENS` at most. [count]
+        tokens: Tokens that a pass yields, from 1 to k + 1. [count]
+    """
+    drafted = jnp.maximum(draft_tokens, 1.0)
+    found = 1 - 1 / tokens
+    for _ in range(CONVEX_STEPS):
+        power = found**drafted
+        height = (1 - found) * tokens - 1 + found * power
+        slope = tokens - (drafted + 1) * power
+        found = jnp.clip(found + height / jnp.maximum(slope, 1e-6), 0.0, 1.0)
+    for _ in range(LAST_STEPS):
+        total, weighted = _moments(drafted, found)
+        slope = jnp.where(found > 0, weighted / jnp.maximum(found, 1e-12), 1.0)
+        found = jnp.clip(found - (total - tokens) / slope, 0.0, 1.0)
+    return jnp.where(draft_tokens > 0, found, 0.0)
 
 
 def yield_variance(draft_tokens: Scalar, acceptance_rate: Scalar) -> Scalar:

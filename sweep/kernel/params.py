@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sweep.errors import GridError
-from sweep.kernel.acceptance import passes, tokens_per_pass
+from sweep.kernel.acceptance import acceptance_of, passes, tokens_per_pass
 from sweep.kernel.block import Block
 from sweep.kernel.factors import IDEAL, Factors
 from sweep.kernel.operators.cost import Scalar, is_nothing
@@ -210,6 +210,7 @@ class Point(eqx.Module):
             not given. [count]
         draft_tokens: Tokens drafted for each pass of speculative decoding. [count]
         acceptance_rate: Probability that a drafted token is accepted. [1]
+        acceptance_length: Tokens that a pass with drafts yields, in place of that. [count]
         guidance_passes: Passes of each image in a denoising step; one if not given. [count]
         denoising_steps: Denoising steps of each image. [count]
         context_len: Tokens each sequence attends to in one decode step. [count]
@@ -254,6 +255,7 @@ class Point(eqx.Module):
     stream_interval: Scalar | None = None
     draft_tokens: Scalar | None = None
     acceptance_rate: Scalar | None = None
+    acceptance_length: Scalar | None = None
     guidance_passes: Scalar | None = None
     denoising_steps: Scalar | None = None
     context_len: Scalar | None = None
@@ -335,7 +337,7 @@ class Point(eqx.Module):
         """Tokens that a decode pass yields for each sequence, in expectation. [count]"""
         if self.draft_tokens is None:
             return 1.0
-        return tokens_per_pass(self.draft_tokens, self.length("acceptance_rate"))
+        return tokens_per_pass(self.draft_tokens, self.accepted)
 
     @property
     def decode_passes(self) -> Scalar:
@@ -343,7 +345,14 @@ class Point(eqx.Module):
         steps = self.length("osl") - 1
         if self.draft_tokens is None:
             return steps
-        return passes(steps, self.draft_tokens, self.length("acceptance_rate"))
+        return passes(steps, self.draft_tokens, self.accepted)
+
+    @property
+    def accepted(self) -> Scalar:
+        """Probability that a drafted token is accepted, as stated or from the length. [1]"""
+        if self.acceptance_length is None:
+            return self.length("acceptance_rate")
+        return acceptance_of(self.draft_tokens, self.acceptance_length)
 
     def if_drafting(self, value: Scalar) -> Scalar:
         """The value where tokens are drafted, 0 where none are."""

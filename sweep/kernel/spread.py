@@ -55,7 +55,7 @@ def stay_deviation(point: Point) -> Scalar | None:
     if point.isl_cv is not None:
         squared = squared + (point.isl_cv * point.new_tokens / point.server.max_num_tokens) ** 2
     if point.draft_tokens is not None:
-        varied = yield_variance(point.draft_tokens, point.length("acceptance_rate"))
+        varied = yield_variance(point.draft_tokens, point.accepted)
         squared = squared + steps * varied / point.tokens_per_pass**3
     return jnp.sqrt(squared)
 

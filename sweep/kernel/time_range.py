@@ -43,7 +43,12 @@ _SERVERS = {
     "inflight_output_throughput_per_user": "tpot",
     "inflight_request_latency": "request_latency",
 }
-_SLOWEST = {"prefix_hit_rate": None, "shared_prefix_tokens": None, "acceptance_rate": 0.0}
+_SLOWEST = {
+    "prefix_hit_rate": None,
+    "shared_prefix_tokens": None,
+    "acceptance_rate": 0.0,
+    "acceptance_length": 1.0,
+}
 """Values of axes over which it does not vary whether a batch can run."""
 
 

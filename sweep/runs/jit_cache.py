@@ -22,7 +22,7 @@ def use_compilation_cache() -> None:
     from jax import config, devices
     from platformdirs import user_cache_dir
 
-    from sweep.evaluation.stored_function import FOLDER, keep_functions_in
+    from sweep.evaluation.function_store import FOLDER, keep_functions_in
 
     wanted = os.environ.get(PLATFORMS_VARIABLE)
     if wanted:

@@ -2,33 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jax
-import numpy as np
 import xarray as xr
 
 from sweep.engines.calibration_file import Calibration, calibration_of
 from sweep.evaluation.evaluator import Evaluation
-from sweep.evaluation.intervals import (
-    calibrated_attributes,
-    ends,
-    interval_tables,
-    interval_variables,
-)
-from sweep.evaluation.numpy_cell import computed
+from sweep.evaluation.intervals import calibrated_attributes
 from sweep.evaluation.plan import FloatType, Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory
-from sweep.evaluation.single_cell import bare_cell
-from sweep.evaluation.vmapped_kernel import arrivals_of
 from sweep.grid.dataset import Origin, build_dataset
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
 from sweep.grid.tiling import Region
-from sweep.kernel.params import Point
-from sweep.kernel.request import Request
 from sweep.runs.limits import check_fits_memory
-from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog, current_catalog
 from sweep.specs.files import read_mapping
 from sweep.specs.parsing import parse
@@ -105,39 +91,6 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> xr.Dataset:
     check_fits_memory(plan)
     work = Evaluation(plan)
     return compute(plan, work, work.whole, progress=progress)
-
-
-def run_cell(grid: Resolved, calibration: Calibration | None = None) -> xr.Dataset:
-    """Compute the only cell of a grid in float64, by NumPy instead of a compiled kernel.
-
-    Values agree with those of `run` to rounding errors. Throughputs are computed where the cell
-    cannot run, too.
-    """
-    numbers = {axis: values[0] for axis, values in grid.numbers.items()}
-    (_, blocks), machine, recipe = grid.models[0], grid.hardware[0], grid.recipes[0][0]
-
-    tables = {}
-    if calibration is not None:
-        found_tables = interval_tables(grid, calibration, np.dtype(np.float64))
-        tables = {name: table.values.reshape(()) for name, table in found_tables.items()}
-
-    def variables(point: Point) -> dict[str, Any]:
-        request = Request(point, keep_infeasible=True, asked=grid.variables)
-        values = {name: getattr(request, name) for name in grid.variables}
-        if not tables:
-            return values
-        return {**values, **ends(values, tables, arrivals_of(request, grid.variables))}
-
-    with jax.enable_x64(True):
-        found = computed(
-            variables, bare_cell(blocks, machine, recipe, numbers, calibration, draft=grid.draft)
-        )
-    arrays = {}
-    for name in (*grid.variables, *(interval_variables(grid.variables) if tables else ())):
-        value = found[name]
-        shape = [1] * (len(grid.dims(name)) - value.ndim) + list(value.shape)
-        arrays[name] = value.reshape(shape).astype(VARIABLES[name].dtype or float)
-    return _with_calibration(build_dataset(grid, grid.operators, arrays), calibration)
 
 
 def compute(

@@ -18,7 +18,11 @@ LATENCY_LIMITS = ("max_ttft", "max_ttft_p99", "max_tpot", "max_tpot_p99")
 PREFIX = ("prefix_hit_rate", "shared_prefix_tokens")
 SPREADS = ("isl_cv", "osl_cv")
 """Coefficients of variation of the lengths of requests, whose means are `isl` and `osl`."""
-SPECULATION = ("draft_tokens", "acceptance_rate")
+INTERVALS = ("batch_wait", "poll_interval", "stream_interval")
+"""Iterations and tokens for which a scheduler holds prompts and tokens back."""
+ACCEPTANCE = ("acceptance_rate", "acceptance_length")
+"""Acceptance of drafted tokens, in alternatives of one another."""
+SPECULATION = ("draft_tokens", *ACCEPTANCE)
 DENOISING = ("guidance_passes", "denoising_steps")
 LENGTHS = ("context_len", "isl", "osl", "image_size")
 AXES = (
@@ -29,6 +33,7 @@ AXES = (
     *LATENCY_LIMITS,
     *PREFIX,
     *SPREADS,
+    *INTERVALS,
     *SPECULATION,
     *DENOISING,
     *LENGTHS,
@@ -40,12 +45,13 @@ OPTIONAL = (
     *LATENCY_LIMITS,
     *PREFIX,
     *SPREADS,
+    *INTERVALS,
     *SPECULATION,
     "guidance_passes",
 )
 """Axes that a grid may leave out: no dimension then, and one GPU, an even load, a server's
 default, no limit, no prompt found in the cache, no draft or no guidance."""
-FROM_ZERO = ("kept_context", *PREFIX, *SPREADS, *SPECULATION)
+FROM_ZERO = (*("kept_context", *PREFIX, *SPREADS, "batch_wait", "draft_tokens", "acceptance_rate"),)
 """Axes with 0 among their values."""
 REPLICA_GPUS = ("tp", "pp", "dp_attention")
 """Axes whose product is the GPUs of one replica."""
@@ -90,8 +96,12 @@ AXIS_LONG_NAMES = {
     "shared_prefix_tokens": "tokens that all prompts begin with",
     "isl_cv": "coefficient of variation of the input tokens",
     "osl_cv": "coefficient of variation of the output tokens",
+    "batch_wait": "iterations for which prompts wait for others to start with",
+    "poll_interval": "iterations between two looks of the scheduler for new requests",
+    "stream_interval": "tokens of a request after which the first are sent",
     "draft_tokens": "tokens drafted for each pass of speculative decoding",
     "acceptance_rate": "probability that a drafted token is accepted",
+    "acceptance_length": "tokens that a pass of speculative decoding yields",
     "guidance_passes": "passes of each image in one denoising step, two with guidance",
     "denoising_steps": "denoising steps of each image",
     "image_size": "side of each image, in pixels",

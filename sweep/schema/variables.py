@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from sweep.errors import GridError
 from sweep.schema.axes import (
     CONFIGURATION,
+    INTERVALS,
     LATENCY_LIMITS,
     LAYOUT,
     LENGTHS,
@@ -73,10 +74,13 @@ _HELD = (
     *("model", "hardware", "precision", *LAYOUT[:4], *SERVER),
     *("shared_prefix_tokens", "osl_cv", "draft_tokens", "isl", "osl"),
 )
-_INFLIGHT = (*CONFIGURATION, *SERVER, *LOADS, *PREFIX, *SPREADS, *SPECULATION, "isl", "osl")
+_INFLIGHT = (
+    *(*CONFIGURATION, *SERVER, *LOADS, *PREFIX, *SPREADS, *INTERVALS, *SPECULATION),
+    *("isl", "osl"),
+)
 _CAPACITY = (
     *(*CONFIGURATION, *SERVER, "burstiness", *LATENCY_LIMITS),
-    *(*PREFIX, *SPREADS, *SPECULATION, "isl", "osl"),
+    *(*PREFIX, *SPREADS, *INTERVALS, *SPECULATION, "isl", "osl"),
 )
 _DENOISING = (*_CELL, "guidance_passes", "image_size")
 _IMAGES = (*_CELL, "guidance_passes", "denoising_steps", "image_size")
