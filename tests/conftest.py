@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(kernels.cleanup)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = kernels.name
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
         if config.getoption("numprocesses", None):
             return
     import runtime_types
