@@ -77,6 +77,21 @@ def test_the_fabric_follows_the_number_of_gpus() -> None:
     assert exchanged(16) == pytest.approx(sent * 1.875 / 2e10 + 192 * 2 * 2.7e-6, rel=1e-9)
 
 
+def test_a_stage_keeps_whole_layers() -> None:
+    # Of three layers in two stages the fuller stage keeps two, as of four.
+    weights = [
+        price("weight_memory", model(num_hidden_layers=layers), pp=2) for layers in (2, 3, 4)
+    ]
+    assert weights[0] < weights[1] == weights[2]
+
+
+def test_every_gpu_of_a_replica_takes_its_rated_power() -> None:
+    # Six GPUs of 700 W for as long as 4 requests of 8 tokens take.
+    numbers = {"batch_size": 4, "isl": 16, "osl": 8, "tp": 2, "pp": 3}
+    spent = 6 * 700 * price("e2e_latency", model(), **numbers) / (4 * 8)
+    assert price("energy_per_output_token", model(), **numbers) == pytest.approx(spent, rel=1e-12)
+
+
 def test_stages_share_the_layers_and_their_cache() -> None:
     # Three equal layers over three stages; the embedding is on the first, the head on the last.
     spec = model("llama")
