@@ -303,6 +303,14 @@ CASES = {
         {"reserved_memory_bytes": 3e5}, 4, ATTENTION, SERVER, "max_concurrency"
     ),
     "reserved_memory_bytes, none": Case({}, 6, ATTENTION, SERVER, "max_concurrency"),
+    # 700 000 bytes less the same 132 000, whatever the engine would keep: 8.9 requests.
+    "total_memory_share": Case(
+        {"total_memory_share": 0.7, "reserved_memory_bytes": 3e5},
+        8,
+        ATTENTION,
+        {name: value for name, value in SERVER.items() if name != "kv_cache_fraction"},
+        "max_concurrency",
+    ),
     # In the 237.6 µs of a cycle memory is busy all the time, and units for 8 + 10·0.8 µs: with
     # shares of 0.2 and 0.5, 3 W·(0.2 + 0.8·(16/237.6 + 0.5)).
     "idle_power": Case(
@@ -367,6 +375,7 @@ MOVES = {name: {*TIMES, SERVED} for name in FACTORS} | {
     "kept_context": {*MEMORY, SERVED},
     "logit_copies": {"memory_required", "max_concurrency", SERVED},
     "reserved_memory_bytes": {"max_concurrency", SERVED},
+    "total_memory_share": {"max_concurrency", SERVED},
     "idle_power": set(),
     "bandwidth_power": set(),
 }

@@ -176,6 +176,9 @@ def test_lengths_of_four_fifths_to_the_whole_vary_by_a_fifteenth() -> None:
     assert pytest.approx(lengths.std() / lengths.mean(), rel=1e-4) == VARIATION
 
 
+DEEPSEEK = {"engine": "sglang", "model": "deepseek-r1"}
+
+
 @pytest.mark.parametrize(
     ("changes", "column", "value"),
     [
@@ -195,6 +198,10 @@ def test_lengths_of_four_fifths_to_the_whole_vary_by_a_fifteenth() -> None:
         ({"engine": "sglang", "weight_dtype": "nvfp4"}, "stream_interval", 10),
         ({"engine": "sglang", "weight_dtype": "fp8", "id": "2026_03"}, "stream_interval", 30),
         ({"engine": "vllm"}, "poll_interval", None),
+        (DEEPSEEK | {"weight_dtype": "fp8", "tp": 8}, "mem_fraction_static", 0.82),
+        (DEEPSEEK | {"weight_dtype": "fp8", "tp": 4}, "mem_fraction_static", 0.95),
+        (DEEPSEEK | {"weight_dtype": "nvfp4"}, "mem_fraction_static", 0.85),
+        (DEEPSEEK | {"engine": "vllm"}, "mem_fraction_static", None),
     ],
 )
 def test_scripts_state_what_rows_leave_open(changes, column, value) -> None:

@@ -377,8 +377,12 @@ def test_the_page_tells_how_good_the_predictions_are(served_page, article_page) 
     assert {row["of"]: row["mean error"] for row in quality["accuracy"]} == {
         SCENARIOS[scenario]: f"{told['mape']:.1%}" for scenario, told in errors.items()
     }
-    names = [name.replace("_", " ") for name in fitted.factors]
-    assert [row["factor"] for row in quality["factors"]] == names
+    shown = {row["factor"]: row["value"] for row in quality["factors"]}
+    assert len(shown) == len(fitted.factors)
+    assert shown["gemm"] == f"{fitted.factors['gemm'].value:.4g}"
+    value, unit = shown["exchange overhead"].split()
+    seconds = fitted.factors["exchange_overhead_s"].value
+    assert (float(value), unit) == (pytest.approx(1e6 * seconds, rel=1e-3), "µs")
 
 
 def test_a_page_begins_at_a_chosen_cell(served) -> None:
@@ -698,6 +702,13 @@ LABELS_ON_LABELS = """() => {
   return found;
 }"""
 """Labels of points that cover one another or leave their picture."""
+RAISED_TITLES = """() => [...document.querySelectorAll(".js-plotly-plot")].filter((plot) => {
+  const title = plot.querySelector(".xtitle");
+  const ticks = [...plot.querySelectorAll(".xtick text")];
+  const end = Math.max(...ticks.map((tick) => tick.getBoundingClientRect().bottom));
+  return title && title.getBoundingClientRect().top < end - 1;
+}).map((plot) => plot.id)"""
+"""Pictures whose title of the horizontal axis is not below the labels of its ticks."""
 NAMED = """() => ["roofline-first", "front"].map(
   (id) => document.querySelectorAll(`#${id} .textpoint text`).length)"""
 """Number of labels of the first roofline and of the fronts."""
@@ -730,6 +741,17 @@ def test_titles_of_axes_cover_no_label(width, article_page, opened) -> None:
     assert all(page.evaluate(NAMED))
     assert 10 < page.evaluate(CROWD) < 80
     assert page.evaluate(LABELS_ON_LABELS) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 400])
+def test_titles_of_axes_are_below_their_labels(width, served_page, opened) -> None:
+    """Also where the axis has two labels, with room for a title between them."""
+    page = opened(served_page)
+    page.set_viewport_size({"width": width, "height": 800})
+    drawn = "document.getElementById('map')._fullLayout.width"
+    eventually(lambda: page.evaluate(drawn) <= width, page)
+    assert page.evaluate(RAISED_TITLES) == []
 
 
 @pytest.mark.slow

@@ -33,16 +33,20 @@ UNSTATED = (
     *("reserved_osl", "kept_context", "gpu_memory_utilization", "mem_fraction_static"),
     *("scheduler", "concurrency"),
 )
-"""Settings of a server that no row states as they are."""
+"""Settings of a server that most rows or all leave open."""
 PARTICULARS = {
     "isl_cv": 0.0,
     "osl_cv": 0.0,
     "batch_wait": 0.0,
     "poll_interval": 1.0,
     "stream_interval": 1.0,
+    "gpu_memory_utilization": 0.0,
+    "mem_fraction_static": 0.0,
 }
-"""Particulars of requests and of a scheduler that few rows state, and what others have; a kernel
-is smaller without them."""
+"""Particulars of requests and of a server that few rows state, and what others have; a kernel is
+smaller without them."""
+OF_THE_ENGINE = {"kv_cache_fraction": 0.0}
+"""Settings of a server that are those of the engine where a row does not state them."""
 ENDLESS = 1e9
 """Requests of a run that does not state them: so many that ramp and drain vanish. [count]"""
 VARIABLES = {
@@ -239,7 +243,7 @@ def _points(
         "expert_imbalance": np.ones(len(rows)),
         "reserved_osl": np.full(len(rows), float(server.reserved_osl)),
         **{
-            name: given(name, float(getattr(server, name, ENDLESS)))
+            name: given(name, OF_THE_ENGINE.get(name, float(getattr(server, name, ENDLESS))))
             for name in settings
             if name not in UNSTATED
         },

@@ -3,12 +3,13 @@
 All send ten prompts for each client at once and keep their number open. Lengths are uniform in 0.8
 to 1.0 of the nominal, and rows have the means. Some servers of TensorRT-LLM hold prompts back for
 others; those of SGLang look for new requests after ten or thirty decode steps, and send as many
-tokens at once.
+tokens at once, and their share of the memory is stated.
 
 References:
     [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, `benchmarks/`:
         70b_fp8_b200_trt_slurm.sh, dsr1_fp4_b200_trt.sh, dsr1_fp8_b200_trt.sh,
-        dsr1_fp8_h200_trt.sh, gptoss_fp4_b200_trt.sh, dsr1_fp4_b200.sh, dsr1_fp8_b200.sh.
+        dsr1_fp8_h200_trt.sh, gptoss_fp4_b200_trt.sh, dsr1_fp4_b200.sh, dsr1_fp8_b200.sh,
+        dsr1_fp8_h200.sh; on B300 as on B200.
 """
 
 from math import sqrt
@@ -42,11 +43,20 @@ def settings_of_run(row: Measurement) -> dict[str, float]:
 def _of_sglang(row: Measurement) -> dict[str, float]:
     """Settings of SGLang, whose requests keep step unless their lengths vary."""
     found = {"isl_cv": round(VARIATION, 4), "osl_cv": round(VARIATION, 4)}
+    if row.model.startswith("deepseek"):
+        found["mem_fraction_static"] = _static_share(row)
     found["stream_interval"] = 30 if row.weight_dtype == "fp8" and _later(row) else 10
     if not row.hardware.startswith("b"):
         return found
     often = (row.concurrency or 1) < FEW or (row.tp == 4 and row.weight_dtype == "fp8")
     return found | {"poll_interval": 10 if often else 30}
+
+
+def _static_share(row: Measurement) -> float:
+    """Share of the memory of SGLang's servers: all but the activations where weights fill it."""
+    if row.weight_dtype != "fp8":
+        return 0.85
+    return 0.95 if row.tp == 4 else 0.82
 
 
 def _later(row: Measurement) -> bool:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sweep.schema.axes import REPLICA_GPUS, gpus_of
+from sweep.schema.axes import MEMORY_SHARES, REPLICA_GPUS, gpus_of
 from sweep.specs.dtypes import StoredDtype
 
 Scenario = Literal["static_batch", "inflight", "first_token"]
@@ -69,7 +69,10 @@ class Measurement(BaseModel):
         stream_interval: Tokens of a request after which the first are sent; 1 if not given. [count]
         burstiness: Shape of the gamma distribution of the gaps between arrivals; 1 if not given,
             a Poisson process. [1]
-        kv_cache_fraction: Share of the free memory that the KV cache may take. [1]
+        kv_cache_fraction: Share of the free memory that the KV cache may take; that of the engine
+            if neither it nor one of the next two is given. [1]
+        gpu_memory_utilization: Share of the whole memory for weights, activations and KV cache. [1]
+        mem_fraction_static: Share of the whole memory for weights and KV cache. [1]
         quality: `ok`, `doubtful` or `suspect`; suspect rows are left out of a fit.
         source: Where it was read.
         note: Remark.
@@ -110,6 +113,8 @@ class Measurement(BaseModel):
     poll_interval: Count | None = None
     stream_interval: Count | None = None
     kv_cache_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    mem_fraction_static: Annotated[float, Field(gt=0, le=1)] | None = None
     quality: Quality = "ok"
     source: str = ""
     note: str = ""
@@ -125,6 +130,9 @@ class Measurement(BaseModel):
             raise ValueError("osl: must be at least 2 for tpot")
         if self.scenario == "first_token" and self.metric != "ttft":
             raise ValueError("metric: must be ttft for first_token")
+        given = [axis for axis in MEMORY_SHARES if getattr(self, axis) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: alternatives of one another; give one")
         self._check_arrivals()
         return self
 

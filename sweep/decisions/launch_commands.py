@@ -118,9 +118,12 @@ def _add_model(script: Script, given: LaunchSettings, *, option: str = "", onlin
 
 
 def _share(share: float) -> str:
-    """A share of the memory, rounded down so that it still fits."""
+    """A share of the memory, rounded down so that it still fits.
+
+    What 32 bits leave below a decimal share, such as 0.9, is no reason to round it down.
+    """
     scale = 10**SHARE_DIGITS
-    return f"{math.floor(share * scale + 1e-6) / scale:g}"
+    return f"{math.floor(share * scale + 1e-3) / scale:g}"
 
 
 def _lengths(given: LaunchSettings) -> tuple[int, str]:

@@ -49,11 +49,10 @@ class LaunchSettings:
         accepted: Probability that one of them is accepted. [1]
         draft: Published name of the model that drafts; empty if it is no model of its own.
         stored_modules: Whether the model has modules for further tokens.
-        total_share: Share of the device memory for weights, KV cache, activations and what the
-            engine keeps for itself. [1]
-        static_share: Share for weights and KV cache of what the engine does not keep for
-            itself. [1]
-        free_share: Share for the KV cache of the memory that weights and activations leave. [1]
+        total_share: Share of the device memory for weights, activations and KV cache. [1]
+        static_share: Share of it for weights and KV cache. [1]
+        free_share: Share for the KV cache of the memory that weights, activations and the engine
+            leave. [1]
         calibration: Name of the calibration, or `ideal`.
         answer: The prediction in words, one line each.
         rate: Requests that arrive at it in a second; 0 for clients that keep `held` open. [s-1]
@@ -183,17 +182,15 @@ def _published_draft(given: Deployments) -> str:
 
 
 def memory_shares(point: Point) -> tuple[float, float, float]:
-    """Shares of the device memory that a server takes in all, for weights and cache, for cache. [1]
+    """Shares of the device memory for a server's weights, activations and cache. [1]
 
-    The second is of the memory that the engine does not keep for itself, the third of what weights
-    and activations leave.
+    They are of the whole memory for all three, of it for weights and cache, and, for the cache
+    alone, of what weights, activations and the engine leave.
     """
-    total, kept = point.hardware.memory, point.factors.reserved_memory_bytes
-    free = memory.free_memory(point)
-    cache = of_server(point)["cache"]
-    static = (memory.weight_memory(point) + cache) / (total - kept)
-    share = cache / jnp.maximum(free, 1.0)
-    return float(1 - (free - cache) / total), float(static), float(share)
+    size, parts = point.hardware.memory, of_server(point)
+    static = parts["weights"] + parts["cache"]
+    share = parts["cache"] / jnp.maximum(memory.free_memory(point), 1.0)
+    return float((static + parts["activations"]) / size), float(static / size), float(share)
 
 
 def is_plain(recipe: PrecisionSpec) -> bool:

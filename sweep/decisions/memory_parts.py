@@ -49,7 +49,8 @@ def of_server(point: Point) -> dict[str, Scalar]:
 
     `kept` is what the engine keeps for itself. [byte]
     """
-    free, kept = memory.free_memory(point), jnp.asarray(point.factors.reserved_memory_bytes, float)
+    kept = jnp.asarray(memory.kept_memory(point), float)
+    free = memory.free_memory(point) + point.factors.reserved_memory_bytes - kept
     cache = jnp.clip(memory.cache_memory(point), 0.0, jnp.maximum(free, 0.0))
     weights = memory.weight_memory(point)
     activations = point.hardware.memory - kept - free - weights

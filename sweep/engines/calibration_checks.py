@@ -13,7 +13,7 @@ from sweep.specs.parsing import nearest, short
 
 PARTS_OF_A_WHOLE = (
     *("unhidden", "dispatch_everywhere", "prefill_first", "kept_context"),
-    *("idle_power", "bandwidth_power"),
+    *("total_memory_share", "idle_power", "bandwidth_power"),
 )
 """Factors between 0 and 1."""
 SHARES = (1e-3, 1e3)

@@ -9,11 +9,11 @@ SECOND_CORE = (0, 8)
 """First version whose default is the second engine core, which mixes prefill chunks with decode and
 prepares the next pass on another thread."""
 SETTINGS = {
-    "reserved_memory_bytes": {"default": 8e9},
+    "total_memory_share": {"default": 0.9},
     "reserved_output": {"default": 0.5},
     "staggered": {"default": 1.0},
 }
-"""Habits: a tenth of the memory of an accelerator of 80 GB is left alone by default; pages of the
+"""Habits: a tenth of the memory is left alone by default, as its documentation says; pages of the
 cache are taken as tokens come (Kwon et al., "PagedAttention", SOSP 2023), so that requests at all
 stages fill it to the average; and requests of clients start one at a time."""
 

@@ -37,6 +37,8 @@ VERDICTS = {
     "at bound": "at the end of its range",
 }
 """Words of a page for those of a calibration file; others are the same in both."""
+TIMES = (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
+"""Units of times, and how many of each are a second; the first in which a time is at least 1."""
 Row = dict[str, Any]
 
 
@@ -129,8 +131,8 @@ def quality_of(calibration: Calibration, path: str | Path | None) -> Quality:
         ],
         factors=[
             {
-                "factor": name.replace("_", " "),
-                "value": f"{figure.value:.4g}",
+                "factor": _spoken(name),
+                "value": _with_unit(name, figure.value),
                 "error": "" if figure.standard_error is None else f"± {figure.standard_error:.0%}",
                 "known": VERDICTS.get(figure.verdict, figure.verdict),
             }
@@ -149,6 +151,21 @@ def _errors(calibration: Calibration) -> Mapping[str, Mapping[str, Any]]:
     if not isinstance(found, Mapping):
         return {}
     return {str(k): v for k, v in found.items() if isinstance(v, Mapping)}
+
+
+def _spoken(factor: str) -> str:
+    """Name of a factor without its unit: `exchange overhead` for `exchange_overhead_s`."""
+    return factor.removesuffix("_s").removesuffix("_bytes").replace("_", " ")
+
+
+def _with_unit(factor: str, value: float) -> str:
+    """A factor with the unit that its name ends in: `19.75 µs` for 1.975e-05 seconds."""
+    if factor.endswith("_bytes"):
+        return f"{value / 1e9:.4g} GB"
+    if not factor.endswith("_s"):
+        return f"{value:.4g}"
+    unit, times = next((u for u in TIMES if value * u[1] >= 1), TIMES[-1])
+    return f"{value * times:.4g} {unit}"
 
 
 def _percent(key: str, value: Any) -> str:

@@ -61,7 +61,10 @@ class Factors(eqx.Module):
             when it admits a request: half if the cache is filled to the average. [1]
         kept_context: Share of the tokens behind a window or chunk that the cache keeps. [1]
         logit_copies: Copies of the logits of a full batch that sampling keeps. [count]
-        reserved_memory_bytes: Memory of each GPU that the engine keeps for itself. [byte]
+        reserved_memory_bytes: Memory of each GPU that the engine keeps for itself, unless a share
+            of the whole memory limits what it takes. [byte]
+        total_memory_share: Share of the whole memory of each GPU that the engine takes by default
+            for weights, activations and KV cache; 0 where it sizes its cache by what is free. [1]
         idle_power: Share of the rated power that a GPU draws while it waits. [1]
         bandwidth_power: Share of the rest that it draws while only its memory is busy. [1]
     """
@@ -101,6 +104,7 @@ class Factors(eqx.Module):
     kept_context: Scalar = 0.0
     logit_copies: Scalar = 1.0
     reserved_memory_bytes: Scalar = 0.0
+    total_memory_share: Scalar = 0.0
     idle_power: Scalar = 0.12
     bandwidth_power: Scalar = 0.4
 

@@ -10,9 +10,10 @@ from sweep.kernel.bindings.operator import Step
 from sweep.kernel.block import Block
 from sweep.kernel.index_workspace import index_workspace, selecting_elements, selects
 from sweep.kernel.operator_table import OPERATORS, attentions
-from sweep.kernel.operators.cost import Scalar, is_one
+from sweep.kernel.operators.cost import Scalar, is_nothing, is_one
 from sweep.kernel.params import Linear, Point
 from sweep.kernel.roofline import fabric
+from sweep.kernel.server import USUAL_SHARE
 from sweep.kernel.state_memory import (
     copied_state_weights,
     state_bytes_per_sequence,
@@ -239,7 +240,7 @@ def max_concurrency(point: Point) -> Scalar:
 
 
 def free_memory(point: Point) -> Scalar:
-    """Memory that weights and a server's widest iteration leave on each GPU. [byte]"""
+    """Memory that weights, a server's widest iteration and the engine leave on each GPU. [byte]"""
     server = point.server
     limit = jnp.minimum(server.max_batch_size, _sequences_within(point, server.max_num_tokens))
     widest = working_memory(point, server.max_num_tokens, limit * point.pass_tokens)
@@ -250,17 +251,50 @@ def free_memory(point: Point) -> Scalar:
 def cache_memory(point: Point) -> Scalar:
     """Memory of each GPU that a server's KV cache takes. [byte]
 
-    It is a share of what weights and the widest iteration leave. An engine may size it by the whole
-    memory instead: all that it takes is then a share of it, or weights and cache are, of what it
-    does not keep for itself, as far as the widest iteration leaves them room.
+    It is a share of what weights, the widest iteration and the engine leave. A share of the whole
+    memory takes the place of what the engine keeps for itself: of weights, the widest iteration and
+    cache, or of weights and cache as far as the widest iteration leaves them room. An engine may
+    have such a share by default.
     """
-    server, left = point.server, free_memory(point)
-    if server.mem_fraction_static is not None:
-        usable = point.hardware.memory - point.factors.reserved_memory_bytes
-        return jnp.minimum(server.mem_fraction_static * usable - weight_memory(point), left)
-    if server.gpu_memory_utilization is not None:
-        return left - (1 - server.gpu_memory_utilization) * point.hardware.memory
-    return server.kv_cache_fraction * left
+    factors, size = point.factors, point.hardware.memory
+    left = free_memory(point)
+    unkept = left + factors.reserved_memory_bytes
+    cache: Scalar = USUAL_SHARE * left
+    if not is_nothing(factors.total_memory_share):
+        whole = unkept - (1 - factors.total_memory_share) * size
+        cache = jnp.where(factors.total_memory_share > 0, whole, cache)
+    free, total, static = point.kv_cache_fraction, *_shares_of_all(point)
+    if free is not None:
+        cache = jnp.where(free > 0, free * left, cache)
+    if total is not None:
+        cache = jnp.where(total > 0, unkept - (1 - total) * size, cache)
+    if static is not None:
+        within = jnp.minimum(static * size - weight_memory(point), unkept)
+        cache = jnp.where(static > 0, within, cache)
+    return cache
+
+
+def _shares_of_all(point: Point) -> tuple[Scalar | None, Scalar | None]:
+    """Shares of the whole memory that a server was given, 0 where it was given none. [1]"""
+    server = point.server
+    return server.gpu_memory_utilization, server.mem_fraction_static
+
+
+def kept_memory(point: Point) -> Scalar:
+    """Memory of each GPU that the engine keeps for itself, beside its cache. [byte]
+
+    It is 0 where a share of the whole memory limits what the engine takes.
+    """
+    kept, by_total = point.factors.reserved_memory_bytes, point.factors.total_memory_share
+    if not is_nothing(by_total):
+        by_habit = by_total > 0
+        if point.kv_cache_fraction is not None:
+            by_habit = by_habit & (point.kv_cache_fraction <= 0)
+        kept = jnp.where(by_habit, 0.0, kept)
+    for share in _shares_of_all(point):
+        if share is not None:
+            kept = jnp.where(share > 0, 0.0, kept)
+    return kept
 
 
 def _sequences_within(point: Point, tokens: Scalar) -> Scalar:

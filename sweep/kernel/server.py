@@ -4,6 +4,10 @@ import equinox as eqx
 
 from sweep.kernel.operators.cost import Scalar
 
+USUAL_SHARE = 0.9
+"""Share of the free memory for the KV cache where neither a setting nor a habit of an engine says
+otherwise. [1]"""
+
 
 class Server(eqx.Module):
     """Settings of a server with in-flight batching.
@@ -11,12 +15,13 @@ class Server(eqx.Module):
     Defaults are those of TensorRT-LLM [1].
 
     Attributes:
-        kv_cache_fraction: Share of the memory left by weights and activations that the KV cache
-            may take. [1]
-        gpu_memory_utilization: Share of the whole memory for weights, activations, KV cache and
-            what the engine keeps for itself, in place of that share [2]. [1]
-        mem_fraction_static: Share of the memory for weights and KV cache, of what the engine does
-            not keep for itself, in place of both [3]. [1]
+        kv_cache_fraction: Share of the memory left by weights, activations and the engine that the
+            KV cache may take; 0 where it is not stated. [1]
+        gpu_memory_utilization: Share of the whole memory for weights, activations and KV cache, in
+            place of that share and of what the engine keeps for itself [2]; 0 where it is not
+            stated. [1]
+        mem_fraction_static: Share of the whole memory for weights and KV cache, in place of
+            both [3]; 0 where it is not stated. [1]
         kept_context: Share of the tokens behind a window or chunk that the cache keeps; that of the
             factors if not given. [1]
         reserved_osl: Share of a request's output tokens whose cache is reserved when
@@ -34,7 +39,7 @@ class Server(eqx.Module):
         [3] SGLang documentation, "Server Arguments", mem_fraction_static.
     """
 
-    kv_cache_fraction: Scalar = 0.9
+    kv_cache_fraction: Scalar = USUAL_SHARE
     gpu_memory_utilization: Scalar | None = None
     mem_fraction_static: Scalar | None = None
     kept_context: Scalar | None = None

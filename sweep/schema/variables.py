@@ -198,7 +198,7 @@ VARIABLES: dict[str, Variable] = {
         _REQUEST,
         "s-1",
         "output tokens per second of one GPU",
-        "output_throughput over the GPUs of all replicas, tp * pp * dp_attention * dp.",
+        "Those of all replicas over their GPUs, tp * pp * dp_attention * dp.",
         masked=True,
     ),
     "output_throughput_per_user": Variable(
@@ -258,7 +258,7 @@ VARIABLES: dict[str, Variable] = {
         _IMAGES,
         "s-1",
         "images per second of one GPU",
-        "image_throughput over the GPUs of all replicas, tp * pp * dp_attention * dp.",
+        "Those of all replicas over their GPUs, tp * pp * dp_attention * dp.",
         masked=True,
     ),
     "weight_memory": Variable(
@@ -344,7 +344,7 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "s-1",
         "output tokens per second of one GPU under in-flight batching",
-        "inflight_output_throughput over the GPUs of all replicas, tp * pp * dp_attention * dp.",
+        "Those of all replicas over their GPUs, tp * pp * dp_attention * dp.",
         masked=True,
         ancillary=("inflight_feasible",),
     ),

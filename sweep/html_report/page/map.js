@@ -76,7 +76,8 @@ const isNarrow = () => document.getElementById("map").clientWidth < NARROW && !p
 
 /** A colour bar, beside a wide map and above a narrow one. */
 function bar(title, tickvals, ticktext) {
-  const horizontal = { orientation: "h", y: 1.02, yanchor: "bottom", title: { text: title, side: "top" } };
+  // Anchored at its bottom, Plotly would move the titles of the axes as it moves that of the picture.
+  const horizontal = { orientation: "h", y: 1.08, yanchor: "middle", title: { text: title, side: "top" } };
   const vertical = { title: { text: title, side: "right" } };
   return { tickvals, ticktext, tickangle: 0, thickness: 16, outlinewidth: 0, ...(isNarrow() ? horizontal : vertical) };
 }
@@ -213,7 +214,7 @@ function drawMap() {
   };
   const blank = incapable().filter((trace) => trace.x.length);
   draw("map", [cells, ...blank, ...boundLines(), ...even, chosen], {
-    xaxis: mapAxis(state.across), yaxis: mapAxis(state.up), barmode: "overlay", margin: { t: isNarrow() ? 104 : MARGIN.t },
+    xaxis: mapAxis(state.across), yaxis: mapAxis(state.up), barmode: "overlay", margin: { t: isNarrow() ? 108 : MARGIN.t },
   }, (point) => {
     const at = [[state.across, point.x], [state.up, point.y]].filter(([axis]) => axis);
     choose(Object.fromEntries(at.map(([axis, k]) => [axis, Math.round(k)])));
