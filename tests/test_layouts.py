@@ -85,6 +85,12 @@ def test_a_stage_keeps_whole_layers() -> None:
     assert weights[0] < weights[1] == weights[2]
 
 
+def test_each_stage_of_each_attention_group_works_on_a_batch_of_its_own() -> None:
+    # At most 5 requests in an iteration, of which 3 stages of 2 groups work on 6 at once.
+    numbers = {"isl": 16, "osl": 8, "max_batch_size": 5}
+    assert price("max_concurrency", model("mixtral"), pp=3, dp_attention=2, **numbers) == 30
+
+
 def test_every_gpu_of_a_replica_takes_its_rated_power() -> None:
     # Six GPUs of 700 W for as long as 4 requests of 8 tokens take.
     numbers = {"batch_size": 4, "isl": 16, "osl": 8, "tp": 2, "pp": 3}

@@ -307,6 +307,14 @@ def test_a_link_in_place_of_a_shard_is_replaced_and_its_target_kept(tmp_path) ->
     assert not link.is_symlink() and contents(path) == wanted
 
 
+def test_jobs_of_an_array_take_turns(whole_shards) -> None:
+    directory = Directory.load(whole_shards)
+    assert directory.recorded.shards.count == 4
+    jobs = [list(directory.shards((number, 3))) for number in (1, 2, 3)]
+    assert jobs == [[0, 3], [1], [2]]
+    assert list(directory.shards()) == [0, 1, 2, 3]
+
+
 def test_a_missing_shard_is_named_on_opening(tmp_path) -> None:
     sharded(tmp_path / "out", tiny())
     (tmp_path / "out" / "shard-000001.nc").unlink()
