@@ -6,13 +6,16 @@ package nor its tests need FOLDER.
 """
 
 import csv
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from math import sqrt
 from pathlib import Path
 
 from calibration.measurements import inferencex
 from calibration.measurements.measurement import COLUMNS, Measurement
+from sweep.engines.versions import version_of
 
 Row = dict[str, str]
 TARGET = Path(__file__).parents[1] / "configs" / "measurements"
@@ -37,8 +40,21 @@ ABOVE_BOUND = "nvidia_llama_3_1_8b_instruct_fp8_nvidia_llama_3_1_8b_instruct_fp8
 to 74 % above rooflines that reach what the best kernels do, 0.8 of the matrix rate and 0.93 of the
 bandwidth, without any overhead. No other run of any engine is. Prompts that an earlier run left in
 the cache would explain it."""
+CACHE_OF_16_BITS = "nvfp4-experts-kv16", "nvfp4-experts"
+"""Recipe that the gathered rows of Kimi in NVFP4 name, and the one of its checkpoint, whose file
+states a KV cache of 8 bits."""
+READS_CACHE_TYPE = (0, 13)
+"""First version of vLLM that takes the type of the cache from the checkpoint:
+github.com/vllm-project/vllm/pull/29980, December 2025."""
+ONE_SLOT_LESS = "meta_llama_llama_3_1_8b_instruct_meta_llama_llama_3_1_8b_instruct_h100_sxm_trtllm_"
+"""Runs of `silicon` of TensorRT-LLM in which one client waits for a slot: their times to first
+token are 0.8 times the time between two ends, which is the latency over the clients, beside a
+prompt and a few iterations, whatever the GPUs and lengths. That multiple is 0 in the runs of all
+other models and engines."""
 STALLED_FROM = 32
 """Clients from which runs of SGLang 0.5.9 in NVFP4 without expert parallelism stalled. [count]"""
+LONGEST, LONGEST_OF_SUITE = 512, {"D": 256}
+"""Most output tokens of AccelMark's suites; lengths between are taken as uniform. [count]"""
 UNSTATED = "unstated"
 """Version of an engine that a source does not state."""
 
@@ -75,6 +91,13 @@ def served(row: Row) -> Row:
     elif row["hardware"].startswith("h100"):
         found["num_requests"] = str(WAVES * int(row["concurrency"]))
         found["note"] += "; ten waves of prompts assumed"
+    if row["id"].startswith(ONE_SLOT_LESS):
+        found["max_batch_size"] = str(int(row["concurrency"]) - 1)
+        found["note"] += "; one request waits for a slot"
+    reads_type = version_of(row["engine_version"]) >= READS_CACHE_TYPE
+    if row["engine"] == "vllm" and row["precision"] == CACHE_OF_16_BITS[0] and reads_type:
+        found["precision"] = CACHE_OF_16_BITS[1]
+        found["note"] += "; the checkpoint states a cache of 8 bits"
     if row["id"].startswith(ABOVE_BOUND):
         return doubtful(found, "above the attainable bound, as if prompts were cached")
     if stalled(row) and row["metric"] != "tpot":
@@ -142,8 +165,22 @@ def batch_of_one(row: Row) -> Row:
 
 
 def varied(row: Row) -> Row:
-    """A row of a run whose prompts have varied lengths: the means stand for all."""
-    return doubtful(own(row), "lengths vary")
+    """A row of a run whose prompts have varied lengths.
+
+    Outputs of AccelMark end by themselves or at a limit, and its runs without clients send all
+    prompts at once. Of other sources the means stand for all lengths.
+    """
+    found = doubtful(own(row), "lengths vary")
+    suite = re.search(r"AccelMark suite_(\w)", row["note"])
+    if suite is None:
+        return found
+    longest = LONGEST_OF_SUITE.get(suite[1], LONGEST)
+    spread = max(longest / float(row["osl"]) - 1, 0.0) / sqrt(3)
+    found["osl_cv"] = f"{spread:.3f}"
+    sent = re.search(r"num_requests=(\d+) all sent at once", row["note"])
+    if sent:
+        found["num_requests"] = sent[1]
+    return found
 
 
 def of_unstated_version(row: Row) -> Row:

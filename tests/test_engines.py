@@ -221,6 +221,7 @@ def test_traits_name_their_engine() -> None:
     )
     assert (found.engine, found.era, found.version) == ("vllm", "vllm", "vllm 0.10.0")
     assert found.attention == "vllm, 4 to 1"
+    assert found.tokenizer == "vllm, vocabulary of 128256"
 
 
 def test_traits_are_built_once_per_level(monkeypatch) -> None:

@@ -14,6 +14,7 @@ from calibration.fit.table import tabulate
 from calibration.measurements.inferencex import VARIATION, settings_of_run
 from calibration.measurements.measurement import Measurement
 from calibration.measurements.table import read_measurements
+from sweep.kernel import phases
 from sweep.kernel.factors import FACTORS, IDEAL
 from sweep.kernel.held_back import HeldBack, held_back
 from sweep.kernel.inflight import Inflight
@@ -108,6 +109,40 @@ def test_tokens_that_are_sent_together_are_late_and_no_request_is_longer() -> No
     assert float(short.tpot) == 0.0
 
 
+def test_a_request_follows_the_one_before_it_or_waits_for_its_slot() -> None:
+    """The front end waits for two iterations: with prompts for 7 of 8, or of decoding only."""
+    factors = dataclasses.replace(IDEAL, staggered=1.0, first_token_steps=2.0)
+    in_turn, full = (
+        Inflight(server(factors=factors, max_batch_size=float(slots))) for slots in (8, 7)
+    )
+    alone = float(in_turn._alone.latency)
+    each = (float(in_turn.lump_latency) - alone) / float(in_turn.cycle.lump / in_turn.cycle.chunk)
+    beside = alone + 7 / 8 * each
+    assert float(in_turn.front_end) == pytest.approx(2 * beside, rel=1e-5)
+    assert float(in_turn.start_wait) == pytest.approx(3 * beside, rel=1e-5)
+    assert float(full.front_end) == pytest.approx(2 * float(full._alone.latency), rel=1e-5)
+    assert float(full.queue_time - full.front_end) == pytest.approx(1 / float(full.steady_rate))
+    # Requests of varied lengths meet whatever iteration runs.
+    varied = Inflight(server(factors=factors, osl_cv=0.1))
+    assert float(varied.front_end) == pytest.approx(2 * float(varied._alone.latency), rel=1e-5)
+
+
+def test_the_longest_of_requests_sent_at_once_ends_the_run() -> None:
+    """√3 · 0.2 · 100 steps more of an iteration without sequences; nothing more with clients."""
+    runs = [
+        Inflight(server(num_requests=8.0, concurrency=clients, osl_cv=spread))
+        for clients, spread in ((8, 0.2), (8, 0.0), (4, 0.2))
+    ]
+    varied, equal, clients = (float(8 / each.request_rate - 8 / each.steady_rate) for each in runs)
+    c = runs[0]
+    half = float(phases.mixed_latency(c.point, c.cycle.decoding_alone / 2))
+    empty = max(2 * half - float(c._alone.others), 0.0)
+    usual = max(float(c.cycle.lumps * c.cycle.stay) - float(c.cycle.chunks), 0.0) * empty
+    assert varied == pytest.approx(usual + 3**0.5 * 0.2 * 100 * empty, rel=1e-3)
+    assert equal < varied
+    assert clients < varied
+
+
 @pytest.mark.parametrize(
     ("clients", "requests", "apart"),
     [(64.0, None, True), (64.0, 1e9, True), (64.0, 640.0, False), (9.0, None, False)],
@@ -198,6 +233,7 @@ DEEPSEEK = {"engine": "sglang", "model": "deepseek-r1"}
         ({"engine": "sglang", "weight_dtype": "nvfp4"}, "stream_interval", 10),
         ({"engine": "sglang", "weight_dtype": "fp8", "id": "2026_03"}, "stream_interval", 30),
         ({"engine": "vllm"}, "poll_interval", None),
+        ({"engine": "vllm"}, "isl_cv", 0.0642),
         (DEEPSEEK | {"weight_dtype": "fp8", "tp": 8}, "mem_fraction_static", 0.82),
         (DEEPSEEK | {"weight_dtype": "fp8", "tp": 4}, "mem_fraction_static", 0.95),
         (DEEPSEEK | {"weight_dtype": "nvfp4"}, "mem_fraction_static", 0.85),

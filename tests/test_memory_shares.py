@@ -76,6 +76,12 @@ def test_a_stated_share_of_sglang_by_hand() -> None:
     # Weights and cache in 0.8 of the memory, whatever the engine would keep for itself by habit.
     point, size = served("sglang", mem_fraction_static=0.8), 85.521e9
     assert cache(point) == pytest.approx(0.8 * size - WEIGHTS, rel=1e-6)
+    # 0 is a row that states none, beside rows that do.
+    open_, usual = served("sglang", mem_fraction_static=0.0), served("sglang")
+    assert cache(open_) == pytest.approx(cache(usual), rel=1e-12)
+    with jax.enable_x64(True):
+        assert float(memory.kept_memory(open_)) == float(memory.kept_memory(usual)) == 16e9
+        assert float(memory.kept_memory(point)) == 0.0
     # What an iteration takes is never given away.
     whole = served("sglang", mem_fraction_static=1.0)
     assert cache(whole) == pytest.approx(size - WEIGHTS - activations(whole), rel=1e-6)

@@ -502,6 +502,9 @@ def test_more_clients_than_fit_make_a_row_doubtful(tmp_path: Path) -> None:
     assert (first.quality, second.quality) == ("ok", "doubtful")
     held = int(second.note.removeprefix("500 clients keep requests open, and ").split()[0])
     assert 390 < held < 416
+    # A row that states its slots says who waits.
+    [stated] = doubt_overfull([few.model_copy(update={"max_batch_size": 299})], Catalog())
+    assert stated.quality == "ok"
 
 
 def test_a_recipe_may_not_contradict_the_types_beside_it(tmp_path: Path) -> None:

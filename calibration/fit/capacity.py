@@ -15,7 +15,8 @@ def doubt_overfull(rows: Sequence[Measurement], catalog: Catalog) -> list[Measur
     """The rows, `doubtful` where clients keep more requests open than fit in memory.
 
     Memory is that of an engine that keeps none for itself: a server holds fewer. Requests beyond
-    wait for others to end, whose share in a run depends on its length and on the clients.
+    wait for others to end, whose share in a run depends on its length and on the clients. A row
+    that states how many sequences its server takes states who waits, and is not in doubt for that.
 
     Raises:
         SpecError: A row names what the catalog lacks.
@@ -27,7 +28,8 @@ def doubt_overfull(rows: Sequence[Measurement], catalog: Catalog) -> list[Measur
     ]
     if not judged:
         return list(rows)
-    held = capacities([rows[place] for place in judged], catalog)
+    unlimited = {"max_batch_size": None}
+    held = capacities([rows[place].model_copy(update=unlimited) for place in judged], catalog)
     found = list(rows)
     for place, most in zip(judged, held, strict=True):
         clients = rows[place].concurrency or 0

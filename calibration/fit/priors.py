@@ -42,8 +42,8 @@ PRIORS: dict[str, Prior] = {
     "step_overhead_s": Prior(4e-4, 0.5, {"era": 1.0, "host": 0.7, "hardware": 1.0, "version": 0.3}),
     "sequence_overhead_s": Prior(5e-6, 0.5, {"era": 0.7, "host": 0.5}),
     "pipeline_sequence_overhead_s": Prior(4e-5, 0.5, {}),
-    "front_end_s": Prior(4e-2, 0.7, {"version": 0.7}),
-    "first_token_steps": Prior(1.0, 0.7, {"version": 0.5}),
+    "front_end_s": Prior(4e-2, 0.7, {"version": 0.7, "hardware": 0.5, "tokenizer": 0.5}),
+    "first_token_steps": Prior(1.0, 0.7, {"version": 0.5, "hardware": 0.5, "tokenizer": 0.5}),
     "expert_imbalance": Prior(1.1, 0.2, {"era": 0.2}),
     "pipeline_idle": Prior(0.02, 0.7, {}),
     "ramp": Prior(1.0, 0.3, {}),
@@ -56,9 +56,17 @@ widths were chosen by the errors of refits without the configurations, models an
 predicted: hosts and their software differ, links and matrix units of different accelerators reach
 much the same share of their rates."""
 
+POWER_PRIORS = {
+    "idle_power": Prior(0.12, 0.3, {"architecture": 0.2}),
+    "bandwidth_power": Prior(0.4, 0.3, {"architecture": 0.2}),
+}
+"""Priors of the two factors of power, fitted where rows measure it. The values are those of
+`kernel.at_load`; the widths are assumed, as of few published figures."""
 SHARE = (0.02, 1.5)
 """A share above 1 says that the formula counts work the engine does not do; half as much again is
 more than any kernel is known to save. Below a fiftieth something else binds."""
+POWER_BOUNDS = {"idle_power": (1e-3, 0.95), "bandwidth_power": (1e-3, 1.0)}
+"""Lowest and highest value of the factors of power."""
 BOUNDS: dict[str, tuple[float, float]] = {
     "software": (0.5, 1.5),
     "gemm": SHARE,

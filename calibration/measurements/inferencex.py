@@ -2,8 +2,8 @@
 
 All send ten prompts for each client at once and keep their number open. Lengths are uniform in 0.8
 to 1.0 of the nominal, and rows have the means. Some servers of TensorRT-LLM hold prompts back for
-others; those of SGLang look for new requests after ten or thirty decode steps, and send as many
-tokens at once, and their share of the memory is stated.
+others; those of SGLang look for new requests after ten or thirty decode steps, send as many tokens
+at once, and state their share of the memory.
 
 References:
     [1] SemiAnalysis, InferenceX, github.com/SemiAnalysisAI/InferenceX, `benchmarks/`:
@@ -33,6 +33,7 @@ FEW = 16
 def settings_of_run(row: Measurement) -> dict[str, float]:
     """Values of the columns that the scripts set, of the run of a row."""
     found: dict[str, float] = {"num_requests": WAVES * (row.concurrency or 1)}
+    found |= {"isl_cv": round(VARIATION, 4), "osl_cv": round(VARIATION, 4)}
     if row.engine == "tensorrt-llm":
         return found | _of_tensorrt_llm(row)
     if row.engine == "sglang":
@@ -41,8 +42,8 @@ def settings_of_run(row: Measurement) -> dict[str, float]:
 
 
 def _of_sglang(row: Measurement) -> dict[str, float]:
-    """Settings of SGLang, whose requests keep step unless their lengths vary."""
-    found = {"isl_cv": round(VARIATION, 4), "osl_cv": round(VARIATION, 4)}
+    """Settings of SGLang."""
+    found: dict[str, float] = {}
     if row.model.startswith("deepseek"):
         found["mem_fraction_static"] = _static_share(row)
     found["stream_interval"] = 30 if row.weight_dtype == "fp8" and _later(row) else 10

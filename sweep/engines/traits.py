@@ -17,6 +17,7 @@ AXES_OF_TRAITS = {
     "expert_kernel": "precision",
     "attention": "model",
     "decoding": "model",
+    "tokenizer": "model",
 }
 """Axis along which a trait varies in a sweep; the other traits are the same for all its cells."""
 
@@ -40,6 +41,7 @@ class Traits:
         expert_kernel: Era and type of the weights of routed experts.
         attention: Era and query heads per KV head.
         decoding: The kind of kernel that decode attention runs in.
+        tokenizer: Engine and size of the vocabulary, which models with one tokeniser share.
     """
 
     hardware: str
@@ -53,6 +55,7 @@ class Traits:
     expert_kernel: str
     attention: str
     decoding: str
+    tokenizer: str
 
 
 def experts_of(blocks: Sequence[Block]) -> str:
@@ -90,6 +93,7 @@ def traits_of(
         expert_kernel=f"{era}, {pooled_dtype(precision.part('experts').weight_dtype)}",
         attention=f"{era}, {sharing} to 1",
         decoding=particulars.decoding(era, sharing),
+        tokenizer=f"{engine}, vocabulary of {vocabulary(blocks)}",
     )
 
 
@@ -121,3 +125,8 @@ def pooled_dtype(dtype: str) -> str:
 def query_heads_per_kv_head(blocks: Sequence[Block]) -> int:
     """The most query heads that share a KV head in any block. [count]"""
     return round(max(int(block.heads) / max(int(block.kv_heads), 1) for block in blocks))
+
+
+def vocabulary(blocks: Sequence[Block]) -> int:
+    """Rows of the largest embedding or head of a model. [count]"""
+    return round(max((float(block.vocab_size) for block in blocks), default=0))

@@ -43,11 +43,13 @@ from sweep.kernel.spread import (
 )
 from sweep.kernel.staggered import (
     first_token_delay,
+    neighbour,
     rest_of_iteration,
     staggered_cycle,
-    wait_to_start,
 )
 
+LONGEST = 3**0.5
+"""Longest of uniform lengths beyond the mean, over their standard deviation. [1]"""
 LUMP, MORE, ALONE, HALF = range(4)
 """Passes that are computed side by side: with a lump of prompts, with one prompt more, of sequences
 that only decode, and of half of these."""
@@ -216,7 +218,21 @@ class Inflight:
     @cached_property
     def front_end(self) -> Scalar:
         """Time outside the iterations until the first token is sent. [s]"""
-        return first_token_delay(self.point.factors, self._alone.latency)
+        return first_token_delay(self.point.factors, self._neighbour)
+
+    @cached_property
+    def _neighbour(self) -> Scalar:
+        """Time of the iterations that a request sees before and after its own. [s]"""
+        alone = self._alone.latency
+        if self.staggered is None:
+            return alone
+        beside = neighbour(self.cycle, alone, self.lump_latency)
+        return jnp.where(self._follows, beside, alone)
+
+    @property
+    def _follows(self) -> Bool[Array, ""]:
+        """Whether requests start right after one another, and do not wait for a slot."""
+        return jnp.asarray(self.staggered) & (self.clients <= self.concurrency)
 
     @cached_property
     def _held(self) -> HeldBack | None:
@@ -234,10 +250,11 @@ class Inflight:
         waits = self.front_end + self.held_back + self.cycle.waited * self.lump_latency
         if self.out_of_step is None or self.staggered is None:
             return waits
-        times = self._alone.latency, self.lump_latency
         # Prompts of varied lengths that start together are in the time of the prefill.
-        running = rest_of_iteration(self.cycle, *times)
-        running = jnp.where(self.staggered, wait_to_start(self.cycle, *times), running)
+        running = rest_of_iteration(self.cycle, self._alone.latency, self.lump_latency)
+        following = jnp.clip(self.cycle.residents - 1, 0.0, 1.0) * self._neighbour
+        following = jnp.where(self._follows, following, 0.0)
+        running = jnp.where(self.staggered, following, running)
         return waits + jnp.where(self.out_of_step, running, 0.0)
 
     @cached_property
@@ -358,6 +375,10 @@ class Inflight:
         missing = jnp.ceil(waves) - waves
         staggered = jnp.maximum(c.lumps * c.stay * (1 - missing) - c.chunks, 0.0)
         iterations = jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
+        if self.point.osl_cv is not None:
+            at_once = self.point.length("num_requests") <= self.concurrency
+            longest = LONGEST * self.point.osl_cv * steps
+            iterations = iterations + jnp.where(at_once, longest, 0.0)
         return self.point.factors.ramp * empty * iterations
 
 

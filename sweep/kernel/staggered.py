@@ -2,11 +2,8 @@
 
 A closed loop of equal requests keeps step: those that end together start together. Clients and
 hosts break the step: the first of the new requests to arrive starts an iteration, and the others
-wait for the next. Prompts are then prefilled one by one, each in iterations of its own, and a
-request waits for the running iteration and for prompts that arrived before it [1].
-
-References:
-    [1] Kleinrock, Queueing Systems, volume 1: Theory, 1975, chapter 5.
+wait for the next. Prompts are then prefilled one by one, each in iterations of its own, and one
+right after another: a request waits for the iteration in which the prompt before its own is.
 """
 
 import jax.numpy as jnp
@@ -14,10 +11,6 @@ import jax.numpy as jnp
 from sweep.kernel.cycle import Cycle, any_of
 from sweep.kernel.factors import Factors
 from sweep.kernel.operators.cost import Scalar, is_nothing
-
-MOST_BUSY = 0.95
-"""Highest share of the time that prompts of others take for which collisions are computed; there
-are never more of them than half of the other requests. [1]"""
 
 
 def staggered_cycle(
@@ -74,16 +67,37 @@ def staggered_cycle(
     )
 
 
-def first_token_delay(factors: Factors, alone: Scalar) -> Scalar:
+def first_token_delay(factors: Factors, step: Scalar) -> Scalar:
     """Time of a request outside its own iterations until its first token is sent. [s]
 
     Args:
         factors: `front_end_s` and `first_token_steps`.
-        alone: Time of an iteration that decodes only. [s]
+        step: Time of the iterations that it sees. [s]
     """
     if is_nothing(factors.first_token_steps):
         return factors.front_end_s
-    return factors.front_end_s + factors.first_token_steps * alone
+    return factors.front_end_s + factors.first_token_steps * step
+
+
+def neighbour(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
+    """Mean time of the iterations around the prefill of one of equal requests. [s]
+
+    Requests of equal lengths that were sent at once are prefilled one after another, and end one
+    after another, an iteration apart. So are those that replace them: a request comes while the
+    prompt of the one before it is prefilled, and its own is followed by the next one's. All but the
+    first of them find prompts in the iterations around their own: with four requests, three of four
+    do. An iteration carries one prompt, or as many as start in each.
+
+    Args:
+        cycle: Mean iterations.
+        alone: Time of an iteration that decodes only. [s]
+        lump: Time of an iteration with prompts. [s]
+    """
+    prompts = jnp.maximum(cycle.residents / cycle.stay, 1.0)
+    prompts = jnp.minimum(prompts, jnp.maximum(prompts_in_lump(cycle), 1.0))
+    each = jnp.maximum(lump - alone, 0.0) / prompts_in_lump(cycle)
+    others = jnp.maximum(cycle.residents - 1, 0.0) / jnp.maximum(cycle.residents, 1.0)
+    return alone + others * prompts * each
 
 
 def prompts_in_lump(cycle: Cycle) -> Scalar:
@@ -116,34 +130,3 @@ def rest_of_iteration(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
     mean = cycle.lumps * lump + (1 - cycle.lumps) * alone
     running = (cycle.lumps * lump**2 + (1 - cycle.lumps) * alone**2) / (2 * mean)
     return jnp.clip(cycle.residents - 1, 0.0, 1.0) * running
-
-
-def wait_to_start(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
-    """Mean time until the running iteration ends and prompts that came before are in. [s]
-
-    Args:
-        cycle: Mean iterations.
-        alone: Time of an iteration that decodes only. [s]
-        lump: Time of an iteration with prompts. [s]
-    """
-    return rest_of_iteration(cycle, alone, lump) + wait_for_others(cycle, alone, lump)
-
-
-def wait_for_others(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
-    """Mean time until prompts are in that came before, beyond the running iteration. [s]
-
-    With a share ρ of the time spent on prompts of others, those that are ahead make the wait for
-    the running iteration 1/(1 − ρ) times as long, by Pollaczek and Khinchine.
-
-    Args:
-        cycle: Mean iterations.
-        alone: Time of an iteration that decodes only. [s]
-        lump: Time of an iteration with prompts. [s]
-    """
-    others = cycle.residents - 1
-    mean = cycle.lumps * lump + (1 - cycle.lumps) * alone
-    running = (cycle.lumps * lump**2 + (1 - cycle.lumps) * alone**2) / (2 * mean)
-    each = cycle.chunks * jnp.maximum(lump - alone, 0.0) / prompts_in_lump(cycle)
-    busy = cycle.started / mean * each * others / jnp.maximum(cycle.residents, 1.0)
-    busy = jnp.clip(busy, 0.0, MOST_BUSY)
-    return jnp.minimum(busy / (1 - busy) * running, jnp.maximum(others, 0.0) / 2 * each)
