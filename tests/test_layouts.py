@@ -10,6 +10,7 @@ from sweep.kernel import memory, phases
 from sweep.kernel.block import Block
 from sweep.kernel.request import Request
 from sweep.runs.run import run
+from sweep.schema.terms import INFEASIBLE_REASONS
 from sweep.specs.hardware import HardwareSpec
 
 FREE = {
@@ -83,6 +84,18 @@ def test_a_stage_keeps_whole_layers() -> None:
         price("weight_memory", model(num_hidden_layers=layers), pp=2) for layers in (2, 3, 4)
     ]
     assert weights[0] < weights[1] == weights[2]
+
+
+def test_each_stage_of_each_attention_group_works_on_a_batch_of_its_own() -> None:
+    # At most 5 requests in an iteration, of which 3 stages of 2 groups work on 6 at once.
+    numbers = {"isl": 16, "osl": 8, "max_batch_size": 5}
+    assert price("max_concurrency", model("mixtral"), pp=3, dp_attention=2, **numbers) == 30
+
+
+def test_a_stage_may_have_a_single_layer() -> None:
+    for stages, exceeds in ((3, False), (4, True)):
+        reason = int(request(model(), pp=stages, batch_size=1, isl=16, osl=8).infeasible_reason)
+        assert bool(reason & INFEASIBLE_REASONS["pp_exceeds_layers"]) is exceeds
 
 
 def test_every_gpu_of_a_replica_takes_its_rated_power() -> None:
