@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from damage import refused
 
+from sweep.errors import ResultError
 from sweep.runs.run_folder import Directory
 
 
@@ -83,6 +84,14 @@ def test_an_edited_plan_is_refused_in_one_line(edit, whole_shards, call, tmp_pat
             (copy / "plan.json").write_text(json.dumps(content))
         refused(call("merge", copy, tmp_path / "out.nc"))
         assert call("check", copy)[0] in (1, 2)
+
+
+def test_an_edit_is_found_while_there_are_no_shards(whole_shards, tmp_path) -> None:
+    content = json.loads((whole_shards / "plan.json").read_text())
+    content["keep_infeasible"] = not content["keep_infeasible"]
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    with pytest.raises(ResultError, match="changed after the run began: its seal differs"):
+        Directory.load(tmp_path)
 
 
 def test_a_plan_nested_too_deep_is_refused(whole_shards, call, tmp_path) -> None:
