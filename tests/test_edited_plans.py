@@ -8,6 +8,7 @@ import pytest
 from damage import refused
 
 from sweep.errors import ResultError
+from sweep.runs.plan_file import MARK
 from sweep.runs.run_folder import Directory
 
 
@@ -91,6 +92,13 @@ def test_an_edit_is_found_while_there_are_no_shards(whole_shards, tmp_path) -> N
     content["keep_infeasible"] = not content["keep_infeasible"]
     (tmp_path / "plan.json").write_text(json.dumps(content))
     with pytest.raises(ResultError, match="changed after the run began: its seal differs"):
+        Directory.load(tmp_path)
+
+
+def test_a_plan_of_a_later_version_asks_for_it(whole_shards, tmp_path) -> None:
+    content = json.loads((whole_shards / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps({**content, MARK: 2, "later": 1}))
+    with pytest.raises(ResultError, match="written by a newer llm-sweep; upgrade this one"):
         Directory.load(tmp_path)
 
 
