@@ -18,7 +18,7 @@ from benchmarks.report import machine, print_table
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 SWEEP = "a100-vs-h20"
-COMMAND = ["-c", "from sweep.cli.main import main; main()"]
+COMMAND = ["-m", "sweep"]
 """Equivalent of the console script `llm-sweep`."""
 
 

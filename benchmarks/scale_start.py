@@ -19,6 +19,15 @@ CASES: dict[str, tuple[str, float]] = {
         "--osl 512",
         3,
     ),
+    "explain of a server": (
+        "explain --model llama-2-70b --hardware h20-96gb --tp 4 --concurrency 32 --isl 1024 "
+        "--osl 512 --calibration tensorrt-llm",
+        3,
+    ),
+    "recommend, two accelerators": (
+        "recommend --model llama-3.1-70b --isl 16384 --osl 4096 --hardware h20-96gb,a100-sxm-80gb",
+        3,
+    ),
     "recommend, all accelerators": (
         "recommend --model llama-3.1-70b --isl 16384 --osl 4096",
         3,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from calibration.fit.forward import Forward
-from calibration.fit.parameters import Array, Parameter, design, settings_of
+from calibration.fit.parameters import Array, Parameter, design, priors_of, settings_of
 from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.fit.verdicts import (
@@ -77,7 +77,7 @@ def calibrate(
         SpecError: A pattern names no parameter, or a factor of `start_from` is outside its bounds.
     """
     centres = None if start_from is None else centres_of(start_from)
-    layout = design(table.traits, centres=centres, free=free)
+    layout = design(table.traits, priors=priors_of(table.figures), centres=centres, free=free)
     forward = Forward(table.groups, FACTORS)
     usable = np.flatnonzero(np.isfinite(table.measured))
     fit = solve(

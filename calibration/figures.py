@@ -148,6 +148,8 @@ METRICS = {
     "output_throughput": ("output throughput", "tokens/s", 1.0),
     "ttft": ("time to first token", "ms", 1e3),
     "tpot": ("time per output token", "ms", 1e3),
+    "power": ("power of one GPU", "W", 1.0),
+    "energy_per_output_token": ("energy per output token", "J", 1.0),
 }
 """Name of each metric, the unit shown, and its factor from SI units."""
 MANY = 40

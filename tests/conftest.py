@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(kernels.cleanup)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = kernels.name
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
         if config.getoption("numprocesses", None):
             return
     import runtime_types
@@ -122,8 +122,9 @@ LONG_TO_COMPILE = {
 
 
 LONGEST_FILES = (
-    *("laws", "scale", "pages", "report", "calibration", "cli", "interrupted_runs", "evaluation"),
-    *("load", "recommendation", "judgement", "at_load", "explanation", "shards", "wide_grids"),
+    *("pages", "arrivals", "load", "laws", "calibration", "scale", "report", "judgement"),
+    *("interrupted_runs", "report_in_browser", "cli", "evaluation", "recommendation"),
+    *("at_load", "explanation", "shards", "wide_grids"),
 )
 """Files that take longest; they start first, so that both workers end together."""
 
@@ -158,22 +159,68 @@ def once(tmp_path_factory, worker_id: str) -> Once:
 @pytest.fixture(scope="session")
 def wide64(once: Once) -> "xr.Dataset":
     """Every variable over a few shipped models and machines, in float64."""
-    return pickled(once, "float64")
+    from factories import wide_sweep
+
+    return pickled(once, "wide-float64", lambda: wide_sweep("float64"))
 
 
 @pytest.fixture(scope="session")
 def wide32(once: Once) -> "xr.Dataset":
     """The same in float32."""
-    return pickled(once, "float32")
-
-
-def pickled(once: Once, dtype: str) -> "xr.Dataset":
-    """A wide sweep, compiled once."""
     from factories import wide_sweep
 
-    path = once(f"wide-{dtype}.pickle", lambda p: p.write_bytes(pickle.dumps(wide_sweep(dtype))))
+    return pickled(once, "wide-float32", lambda: wide_sweep("float32"))
+
+
+def pickled(once: Once, name: str, make: Callable[[], "xr.Dataset"]) -> "xr.Dataset":
+    """A result that is computed once for both workers."""
+    path = once(f"{name}.pickle", lambda path: path.write_bytes(pickle.dumps(make())))
     found: xr.Dataset = pickle.loads(path.read_bytes())
     return found
+
+
+@pytest.fixture(scope="session")
+def article(once: Once) -> "xr.Dataset":
+    """The article's sweep."""
+    from report_pages import article_result
+
+    return pickled(once, "article", article_result)
+
+
+@pytest.fixture(scope="session")
+def served(once: Once) -> "xr.Dataset":
+    """A calibrated result over input and output lengths."""
+    from report_pages import served_result
+
+    return pickled(once, "served", served_result)
+
+
+@pytest.fixture(scope="session")
+def article_page(once: Once, article: "xr.Dataset") -> str:
+    """Its page."""
+    from sweep.html_report.report import html
+
+    path = once("article.html", lambda path: path.write_text(html(article), "utf-8"))
+    return path.read_text("utf-8")
+
+
+@pytest.fixture(scope="session")
+def served_page(once: Once, served: "xr.Dataset") -> str:
+    """Its page."""
+    from sweep.html_report.report import html
+
+    path = once("served.html", lambda path: path.write_text(html(served), "utf-8"))
+    return path.read_text("utf-8")
+
+
+@pytest.fixture(scope="session")
+def hostile_page(once: Once, tmp_path_factory) -> str:
+    """A page of names that are markup."""
+    from report_pages import hostile_html
+
+    folder = tmp_path_factory.mktemp("configs")
+    path = once("hostile.html", lambda path: path.write_text(hostile_html(folder), "utf-8"))
+    return path.read_text("utf-8")
 
 
 @pytest.fixture(scope="session")

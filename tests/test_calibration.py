@@ -14,6 +14,7 @@ from calibration.calibrate import calibrate
 from calibration.cli.main import cli
 from calibration.files import as_text
 from calibration.fit.forward import Forward, predict
+from calibration.fit.noise import noise_of
 from calibration.fit.parameters import design
 from calibration.fit.priors import PRIORS, Prior
 from calibration.fit.solver import Fit, solve
@@ -30,6 +31,14 @@ from sweep.kernel.factors import FACTORS, IDEAL
 from sweep.runs.run import run
 
 SMALL = {name: dataclasses.replace(prior, deviations={}) for name, prior in PRIORS.items()}
+
+
+def test_the_noise_is_that_of_the_middle_row_less_what_the_rows_determine() -> None:
+    # Half of a normal distribution lies within 0.6745: of 100 rows, 51 within 0.06745 say 0.1, and
+    # 49 wild ones nothing. Ten parameters are determined; 20 more rows say 0.06.
+    errors = np.where(np.arange(100) < 51, 0.06745, 5.0)
+    found = noise_of(errors, np.ones(100), 10.0)
+    assert found == pytest.approx(np.sqrt((100 * 0.1**2 + 20 * 0.06**2) / (90 + 20)), rel=1e-12)
 
 
 @cache

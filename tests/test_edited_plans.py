@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from damage import refused
 
+from sweep.errors import ResultError
+from sweep.runs.plan_file import MARK
 from sweep.runs.run_folder import Directory
 
 
@@ -83,6 +85,21 @@ def test_an_edited_plan_is_refused_in_one_line(edit, whole_shards, call, tmp_pat
             (copy / "plan.json").write_text(json.dumps(content))
         refused(call("merge", copy, tmp_path / "out.nc"))
         assert call("check", copy)[0] in (1, 2)
+
+
+def test_an_edit_is_found_while_there_are_no_shards(whole_shards, tmp_path) -> None:
+    content = json.loads((whole_shards / "plan.json").read_text())
+    content["keep_infeasible"] = not content["keep_infeasible"]
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    with pytest.raises(ResultError, match="changed after the run began: its seal differs"):
+        Directory.load(tmp_path)
+
+
+def test_a_plan_of_a_later_version_asks_for_it(whole_shards, tmp_path) -> None:
+    content = json.loads((whole_shards / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps({**content, MARK: 2, "later": 1}))
+    with pytest.raises(ResultError, match="written by a newer llm-sweep; upgrade this one"):
+        Directory.load(tmp_path)
 
 
 def test_a_plan_nested_too_deep_is_refused(whole_shards, call, tmp_path) -> None:

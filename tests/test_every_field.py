@@ -17,7 +17,7 @@ from sweep.kernel.request import Request
 from sweep.kernel.state import State
 from sweep.models.parameter_count import model_facts
 from sweep.models.read import read_blocks
-from sweep.schema.axes import LOADS, SPREADS
+from sweep.schema.axes import INTERVALS, LOADS, SPREADS
 from sweep.specs.dtypes import Dtype
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec, Published, StoredTensor
@@ -443,11 +443,20 @@ BY_LOAD = {
         "inflight_ttft",
     ),
 }
+HELD_BACK = {
+    "batch_wait": ({"batch_wait": 0}, {"batch_wait": 50}, "inflight_ttft"),
+    "poll_interval": ({"poll_interval": 1}, {"poll_interval": 30}, "inflight_ttft"),
+    "stream_interval": ({"stream_interval": 1}, {"stream_interval": 10}, "inflight_tpot"),
+}
+BY_LOAD |= {
+    axis: ({"concurrency": 8, **before}, {"concurrency": 8, **after}, moved)
+    for axis, (before, after, moved) in HELD_BACK.items()
+}
 SMALL_SERVER = {"isl": 90, "osl": 20, "max_batch_size": 32, "max_num_tokens": 500}
 
 
 def test_every_load_has_a_case() -> None:
-    assert {*LOADS, *SPREADS, "scheduler"} == set(BY_LOAD)
+    assert {*LOADS, *SPREADS, *INTERVALS, "scheduler"} == set(BY_LOAD)
 
 
 @pytest.mark.slow

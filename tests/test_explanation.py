@@ -14,7 +14,8 @@ from factories import FP16, TOY, hardware, model, shipped
 
 import sweep
 from sweep.cli import main as cli
-from sweep.decisions.explain import QUANTITIES, Explanation, OperatorPart, Phase, explain
+from sweep.decisions.cell_elasticities import QUANTITIES
+from sweep.decisions.explain import Explanation, OperatorPart, Phase, explain
 from sweep.decisions.explain_text import figure_rows, operator_rows
 from sweep.decisions.operator_breakdown import HOST, SPENT
 from sweep.engines.calibration_file import load_calibration

@@ -36,6 +36,9 @@ def test_global_roofline_of_llama_2_7b() -> None:
     assert found["arithmetic_intensity"] == 1.0
     assert found["attainable_flops"] == 3.35e12
     assert found["decode_step_latency"] == pytest.approx(13_488_881_664 / 3.35e12, rel=1e-12)
+    # Two GPUs take half the time at the same intensity.
+    two = global_step("llama-2-7b", "h100-sxm-80gb", "fp16", batch_size=1, context_len=1024, tp=2)
+    assert two == found | {"decode_step_latency": found["decode_step_latency"] / 2}
 
 
 def test_global_roofline_of_a_batch_of_llama_2_7b() -> None:
@@ -69,6 +72,15 @@ def test_the_roof_is_the_peak_of_the_linear_layers() -> None:
     assert eight["attainable_flops"] == 1.9789e15
 
 
+def test_the_roof_of_layers_in_two_types_is_the_rate_at_which_all_are_done() -> None:
+    # Mixtral's attention has 41 943 040 parameters in 16 bits, its two experts 352 321 536 in 8.
+    attention, experts = 41_943_040, 2 * 176_160_768
+    numbers = {"batch_size": 4096, "context_len": 1}
+    found = global_step("mixtral-8x7b", "h100-sxm-80gb", "fp8-experts", **numbers)
+    rate = (attention + experts) / (attention / 9.894e14 + experts / 1.9789e15)
+    assert found["attainable_flops"] == pytest.approx(rate, rel=1e-12)
+
+
 def test_fp8_doubles_the_intensity() -> None:
     numbers = {"batch_size": 7, "context_len": 1000}
     half = global_step("llama-2-7b", "h100-sxm-80gb", "fp16", **numbers)
@@ -83,7 +95,6 @@ def test_a_window_caps_the_context_of_the_global_roofline() -> None:
     assert windowed == capped
 
 
-@pytest.mark.slow
 @given(st.data())
 def test_tensor_parallelism_leaves_the_intensity_and_divides_the_time(data: Any) -> None:
     spec, machine = data.draw(models("llama")), data.draw(machines())

@@ -150,10 +150,10 @@ def test_the_longest_of_requests_sent_at_once_ends_the_run() -> None:
 def test_many_clients_lose_step_in_a_long_run(clients, requests, apart) -> None:
     factors = dataclasses.replace(IDEAL, staggered=1.0, prefill_first=1.0)
     found = Inflight(server(factors=factors, concurrency=clients, num_requests=requests))
-    assert bool(found.apart) is apart
-    assert not bool(found.staggered)
+    assert bool(found.order.apart) is apart
+    assert not bool(found.order.staggered)
     keeps = Inflight(server(factors=dataclasses.replace(factors, staggered=0.0), concurrency=64.0))
-    assert keeps.apart is None
+    assert keeps.order.apart is None
 
 
 # Against a simulation.

@@ -18,9 +18,15 @@ from calibration.measurements.column_defaults import read_settings
 from calibration.measurements.table import read_measurements
 from sweep.decisions.deployments import INFLIGHT, STATIC, Deployments
 from sweep.decisions.launch_commands import launch_script
-from sweep.decisions.launch_settings import LaunchSettings, launch_settings, memory_shares
+from sweep.decisions.launch_settings import (
+    LaunchSettings,
+    launch_settings,
+    memory_shares,
+    reserved_share,
+)
 from sweep.decisions.recommend import Demand, recommend
 from sweep.decisions.specs_by_name import SpecsByName
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import SpecError
 from sweep.evaluation.single_cell import cell
 from sweep.kernel import memory
@@ -216,6 +222,18 @@ def test_an_engine_with_its_share_holds_as_many(fraction: float) -> None:
     assert by_static[1] == pytest.approx((total, static, fraction), rel=1e-6)
 
 
+@pytest.mark.parametrize(("habit", "said"), [(1.0, True), (0.5, False)])
+def test_what_is_reserved_is_that_of_the_engine_too(habit: float, said: bool) -> None:
+    script = launch_script(replace(settings(), reserved=habit), "vllm")
+    assert ("reserves the KV cache of all output tokens" in script) is said
+    catalog = shipped()
+    blocks = read_model(catalog.model("llama-3.1-8b"))
+    machine, recipe = catalog.hardware("h100-sxm-80gb"), catalog.precision("fp16")
+    numbers = {"isl": 1000, "osl": 200}
+    point = cell(blocks, machine, recipe, numbers, load_calibration("vllm"))
+    assert reserved_share(point) == 0.5
+
+
 def test_a_decimal_share_in_32_bits_is_not_rounded_down(tmp_path: Path) -> None:
     share = float(np.float32(0.9))
     assert share < 0.9
@@ -339,6 +357,11 @@ def test_prompts_go_first_where_the_prediction_has_them_first() -> None:
     )
     assert "  --enable-mixed-chunk" in mixed
     assert "  --enable-mixed-chunk" not in first
+    # Under a calibration of SGLang they go first without being asked.
+    habit = replace(settings(), prefill_first=True)
+    assert "  --enable-mixed-chunk" not in launch_script(habit, "sglang")
+    with pytest.raises(SpecError, match="the prediction has them first"):
+        launch_script(habit, "vllm")
 
 
 REFUSED = [

@@ -10,6 +10,7 @@ from sweep.kernel import memory, phases
 from sweep.kernel.block import Block
 from sweep.kernel.request import Request
 from sweep.runs.run import run
+from sweep.schema.terms import INFEASIBLE_REASONS
 from sweep.specs.hardware import HardwareSpec
 
 FREE = {
@@ -75,6 +76,33 @@ def test_the_fabric_follows_the_number_of_gpus() -> None:
     assert exchanged(2) == pytest.approx(sent * 1.0 / 3e11 + 192 * 2 * 0.6e-6, rel=1e-9)
     assert exchanged(4) == pytest.approx(sent * 1.5 / 6e10 + 192 * 2 * 1.0e-6, rel=1e-9)
     assert exchanged(16) == pytest.approx(sent * 1.875 / 2e10 + 192 * 2 * 2.7e-6, rel=1e-9)
+
+
+def test_a_stage_keeps_whole_layers() -> None:
+    # Of three layers in two stages the fuller stage keeps two, as of four.
+    weights = [
+        price("weight_memory", model(num_hidden_layers=layers), pp=2) for layers in (2, 3, 4)
+    ]
+    assert weights[0] < weights[1] == weights[2]
+
+
+def test_each_stage_of_each_attention_group_works_on_a_batch_of_its_own() -> None:
+    # At most 5 requests in an iteration, of which 3 stages of 2 groups work on 6 at once.
+    numbers = {"isl": 16, "osl": 8, "max_batch_size": 5}
+    assert price("max_concurrency", model("mixtral"), pp=3, dp_attention=2, **numbers) == 30
+
+
+def test_a_stage_may_have_a_single_layer() -> None:
+    for stages, exceeds in ((3, False), (4, True)):
+        reason = int(request(model(), pp=stages, batch_size=1, isl=16, osl=8).infeasible_reason)
+        assert bool(reason & INFEASIBLE_REASONS["pp_exceeds_layers"]) is exceeds
+
+
+def test_every_gpu_of_a_replica_takes_its_rated_power() -> None:
+    # Six GPUs of 700 W for as long as 4 requests of 8 tokens take.
+    numbers = {"batch_size": 4, "isl": 16, "osl": 8, "tp": 2, "pp": 3}
+    spent = 6 * 700 * price("e2e_latency", model(), **numbers) / (4 * 8)
+    assert price("energy_per_output_token", model(), **numbers) == pytest.approx(spent, rel=1e-12)
 
 
 def test_stages_share_the_layers_and_their_cache() -> None:

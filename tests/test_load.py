@@ -15,6 +15,7 @@ from sweep.evaluation.intervals import Arrivals, interval_end
 from sweep.grid.grid import Grid
 from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.inflight import Inflight, prefill_first_cycle, slot_wait
+from sweep.kernel.mixture import Mixture
 from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import arrivals_after, bursts, others_near, slots
@@ -391,6 +392,12 @@ def test_constant_sojourns_wait_as_erlang_says(servers: int, load: float, erlang
         found = slots(load, 1.0, 0.0, float(servers), float(servers))
     assert float(found.waits) == pytest.approx(erlang, rel=0.01)
     assert float(found.wait) == pytest.approx(1 / (2 * (servers - load)))
+
+
+def test_a_percentile_of_a_wait_that_decays_by_hand() -> None:
+    # One request in a hundred waits longer than ln 100 times the mean.
+    waits = Mixture(*jnp.asarray([[1.0], [1e-6], [1.0]]), more=None, waits=1.0, wait=2.0)
+    assert float(waits.quantile(0.99)) == pytest.approx(1 + 2 * np.log(100), rel=1e-4)
 
 
 def test_poisson_arrivals_are_no_bursts() -> None:

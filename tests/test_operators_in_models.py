@@ -9,7 +9,9 @@ from factories import (
     all_families,
     blocks,
     config,
+    model,
     point,
+    price,
     shipped,
     shipped_model,
 )
@@ -225,6 +227,18 @@ def test_experts_of_one_mixtral_decode_step() -> None:
     }
     # Two tokens visit two experts each: four rows of 14336.
     assert found["expert_gated_activation"]["special_ops"] == 114_688
+
+
+def test_a_decode_is_its_steps_one_after_another() -> None:
+    # Four tokens after seven: the first comes of the prompt, three see 8, 9 and 10 tokens.
+    one = [
+        price(("decode_step_latency",), model("llama"), batch_size=3, context_len=context)
+        for context in (8, 9, 10)
+    ]
+    found = price(("tpot", "e2e_latency", "ttft"), model("llama"), batch_size=3, isl=7, osl=4)
+    steps = sum(each["decode_step_latency"] for each in one)
+    assert 3 * found["tpot"] == pytest.approx(steps, rel=1e-12)
+    assert found["e2e_latency"] - found["ttft"] == pytest.approx(steps, rel=1e-9)
 
 
 def test_a_window_caps_the_context_of_a_decode_step() -> None:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from factories import FP16, TOY, model, point, price, shipped, shipped_model
+from factories import FP16, TOY, hardware, model, point, price, shipped, shipped_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,6 +139,17 @@ def test_a_shared_prefix_is_kept_once_by_hand() -> None:
         assert float(memory.max_concurrency(where)) == (room - 1500 * token) // (900 * token)
         plain = point(spec, machine, FP16, **numbers)
         assert float(memory.max_concurrency(plain)) == room // (2400 * token)
+
+
+def test_no_more_than_a_prompt_but_its_last_token_is_shared() -> None:
+    # A prefix longer than the prompt: 95 of 96 tokens are kept once, the last one by each request.
+    machine = hardware(memory_bytes=2.6e7)
+    names, numbers = ("max_concurrency",), {"isl": 96, "osl": 20, "max_batch_size": 4096}
+    most, longer, none = (
+        price(names, model("llama"), machine, shared_prefix_tokens=shared, **numbers)
+        for shared in (95, 5000, 0)
+    )
+    assert 0 < none["max_concurrency"] < most["max_concurrency"] == longer["max_concurrency"]
 
 
 def test_a_share_of_the_whole_memory_by_hand() -> None:

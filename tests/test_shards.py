@@ -20,6 +20,7 @@ from sweep.evaluation.plan import make_plan
 from sweep.grid import thresholds
 from sweep.grid.tiling import Tiling, slices, split_evenly
 from sweep.queries.reduction_request import ReductionRequest
+from sweep.runs import run_folder
 from sweep.runs import shards as shard_runs
 from sweep.runs.check_results import check_directory
 from sweep.runs.open_results import open_directory
@@ -305,6 +306,32 @@ def test_a_link_in_place_of_a_shard_is_replaced_and_its_target_kept(tmp_path) ->
     assert sharded(path, plan) == [1]
     assert theirs.read_text() == "mine"
     assert not link.is_symlink() and contents(path) == wanted
+
+
+def test_removal_that_is_interrupted_can_be_repeated(whole_shards, tmp_path, monkeypatch) -> None:
+    copy, removed = tmp_path / "copy", []
+    shutil.copytree(whole_shards, copy)
+
+    def interrupted(path: Path) -> None:
+        removed.append(path.name)
+        if len(removed) == 3:
+            raise KeyboardInterrupt
+        path.unlink()
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_folder, "discard", interrupted)
+        run_folder.remove(copy)
+    assert len(list(copy.glob("shard-*.nc"))) == 2
+    run_folder.remove(Directory.load(copy).path)
+    assert not copy.exists()
+
+
+def test_jobs_of_an_array_take_turns(whole_shards) -> None:
+    directory = Directory.load(whole_shards)
+    assert directory.recorded.shards.count == 4
+    jobs = [list(directory.shards((number, 3))) for number in (1, 2, 3)]
+    assert jobs == [[0, 3], [1], [2]]
+    assert list(directory.shards()) == [0, 1, 2, 3]
 
 
 def test_a_missing_shard_is_named_on_opening(tmp_path) -> None:

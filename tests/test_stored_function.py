@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sweep.evaluation import function_store, vmapped_kernel
+from sweep.evaluation import function_store, load_ahead, vmapped_kernel
 from sweep.evaluation.evaluator import Evaluation
 from sweep.evaluation.function_store import keep_functions_in, surroundings
 from sweep.evaluation.kernel_inputs import model_params
+from sweep.evaluation.load_ahead import loading_ahead
 from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.plan import make_plan
 from sweep.evaluation.stored_function import StoredFunction
@@ -150,6 +151,63 @@ def test_a_trace_that_cannot_be_written_is_made_each_time(folder) -> None:
         np.testing.assert_allclose(traced_and_computed(traced, branches), np.cos(VALUE), rtol=1e-6)
     assert len(traced) == 2
     assert not folder.exists()
+
+
+def used_by_a_command(names: list[str], traced: list[int], **options: Any) -> list[np.ndarray]:
+    """A command that calls some functions, as another process would call them."""
+    with loading_ahead("command", {"model": "a", **options}):
+        return [call(twice(traced, name=name), VALUE) for name in names]
+
+
+@pytest.fixture
+def loaded_ahead(monkeypatch) -> list[Any]:
+    """The executables that are taken from those that were loaded ahead."""
+    taken: list[Any] = []
+    whole = load_ahead._with_structures
+
+    def with_structures(*given: Any) -> Any:
+        taken.append(whole(*given))
+        return taken[-1]
+
+    monkeypatch.setattr(load_ahead, "_with_structures", with_structures)
+    monkeypatch.setattr(load_ahead, "_ahead", {})
+    return taken
+
+
+def test_what_a_command_used_is_loaded_ahead_the_next_time(folder, loaded_ahead) -> None:
+    traced: list[int] = []
+    used_by_a_command(["first", "second"], traced, isl=8)
+    assert not loaded_ahead
+    for found in used_by_a_command(["second", "first"], traced, isl=16):
+        np.testing.assert_array_equal(found, 2 * VALUE)
+    assert len(loaded_ahead) == len(traced) == 2
+    used_by_a_command(["first"], traced, model="b")
+    assert len(loaded_ahead) == len(traced) == 2
+
+
+@pytest.mark.parametrize("content", ["removed", "damaged", "listed wrongly"])
+def test_what_cannot_be_loaded_ahead_is_loaded_or_made_as_always(
+    folder, loaded_ahead, content: str
+) -> None:
+    traced: list[int] = []
+    used_by_a_command(["first"], traced)
+    before = set(folder.iterdir())
+    used_by_a_command(["first"], traced)
+    assert set(folder.iterdir()) == before
+    for path in before:
+        listing = path.read_bytes().startswith(b"[")
+        if content == "listed wrongly" and listing:
+            names = b'["../../etc/passwd", "' + b"0" * 64 + b'"]'
+            function_store.write_stored(path, lambda names=names: names)
+        elif not listing and content != "listed wrongly":
+            path.write_bytes(b"")
+            if content == "removed":
+                path.unlink()
+    loaded_ahead.clear()
+    (found,) = used_by_a_command(["first"], traced)
+    np.testing.assert_array_equal(found, 2 * VALUE)
+    assert not loaded_ahead
+    assert len(traced) == (1 if content == "listed wrongly" else 2)
 
 
 def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch) -> None:

@@ -15,6 +15,7 @@ from sweep.errors import SpecWarning
 from sweep.evaluation.plan import make_plan
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
+from sweep.kernel.time_range import are_out_of_range
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs.check_results import check_dataset
 from sweep.runs.to_disk import Sharding, run_reduced
@@ -123,6 +124,14 @@ def test_times_of_a_server_out_of_range_are_missing_and_flagged(load: dict[str, 
         assert not np.isinf(found[name]).any()
         assert np.isfinite(found[name]).where(runs & ~lost & ~full, True).all(), name
     assert check_dataset(found) == []
+
+
+@pytest.mark.parametrize(
+    ("times", "out"),
+    [([1.0, 2.0], False), ([1.0, np.nan], True), ([LONGEST_S, 1.0], True), ([], False)],
+)
+def test_any_time_that_is_too_long_or_no_number_is_out_of_range(times, out: bool) -> None:
+    assert bool(are_out_of_range(times)) is out
 
 
 def test_a_file_whose_version_had_fewer_reasons_passes_the_check() -> None:

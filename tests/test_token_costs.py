@@ -10,13 +10,15 @@ from sweep.decisions.recommend import Demand, recommend
 from sweep.decisions.specs_by_name import SpecsByName
 
 
-def ranked(demand: Demand, prompts: float = 0.25) -> pd.Series:
+def ranked(demand: Demand, prompts: float = 0.25, **columns: float) -> pd.Series:
     """One H100 for 3.60 USD an hour that delivers 1,000 output tokens a second."""
     row = {
         **{"hardware": "h100-sxm-80gb", "precision": "fp16", "tp": 1, "pp": 1, "dp_attention": 1},
         **{"gpus": 1, "asked": 64, "held": 64.0, "fit": 64.0, "throughput": 1000.0},
         **{"lower": np.nan, "upper": np.nan, "ttft": 0.1, "tpot": 0.02, "drawn": 420.0},
+        **{"drawn_lower": np.nan, "drawn_upper": np.nan},
         **{"prompts": prompts, "runs": True, "reason": 0, "beyond": 0},
+        **columns,
     }
     names = {"model": ["llama-3.1-8b"], "hardware": ["h100-sxm-80gb"], "precision": ["fp16"]}
     specs = SpecsByName.of(names, shipped())
@@ -51,3 +53,19 @@ def test_servers_that_are_not_full_cost_more_for_each_token() -> None:
     assert ranked(Demand(requests_per_s=2.0))["cost"] == pytest.approx(2.5)
     # Eleven need three replicas, which deliver 2,200 tokens a second.
     assert ranked(Demand(requests_per_s=11.0))["cost"] == pytest.approx(3 / 2.2)
+
+
+def test_ends_of_costs_and_energy_by_hand() -> None:
+    ends = {"lower": 800.0, "upper": 1250.0, "drawn_lower": 350.0, "drawn_upper": 504.0}
+    found = ranked(Demand(), **ends)
+    assert found["cost_lower"] == pytest.approx(0.8)
+    assert found["cost_upper"] == pytest.approx(1.25)
+    assert found["output_cost_upper"] == pytest.approx(0.75 * 1.25)
+    # Times of 1.25 and powers of 1.2 times the prediction add up in squares of logarithms.
+    width = np.hypot(np.log(1.25), np.log(1.2))
+    assert found["drawn_energy_upper"] == pytest.approx(0.42 * np.exp(width))
+    assert found["drawn_energy_lower"] == pytest.approx(0.42 * np.exp(-width))
+    # Eleven requests a second take three replicas, or two at the upper end.
+    served = ranked(Demand(requests_per_s=11.0), **ends)
+    assert served["cost_lower"] == pytest.approx(served["cost"] * 2 / 3)
+    assert np.isnan(ranked(Demand())["cost_lower"])

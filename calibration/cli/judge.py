@@ -91,7 +91,7 @@ def validate(
     table, divided = read_table(measurements, select, settings, configs)
     from calibration.calibrate import centres_of
     from calibration.fit.forward import Forward
-    from calibration.fit.parameters import design
+    from calibration.fit.parameters import design, priors_of
     from calibration.validation.accuracy_report import as_markdown, figures, judge, kinds
     from calibration.validation.held_out import Refits
     from sweep.kernel.factors import FACTORS
@@ -99,7 +99,8 @@ def validate(
     from sweep.runs.progress import progress_bar
 
     use_compilation_cache()
-    layout = design(table.traits, centres=centres_of(start_from) if start_from else None)
+    centres = centres_of(start_from) if start_from else None
+    layout = design(table.traits, priors=priors_of(table.figures), centres=centres)
     refits = Refits(table, Forward(table.groups, FACTORS), layout, start_from)
     fit = refits.fit(refits.usable) if linearised else None
     splits = []
@@ -198,6 +199,7 @@ def predict(
     from sweep.engines.calibration_file import load_calibration
     from sweep.files.atomic import check_writable, replacing
     from sweep.files.tables import without_formulas
+    from sweep.runs.jit_cache import use_compilation_cache
     from sweep.specs.catalog import Catalog
 
     if output is not None:
@@ -205,6 +207,7 @@ def predict(
             raise click.UsageError(f"{output}: -o writes a table; --picture draws")
         check_writable(output, force=force)
     check_picture(picture, force=force)
+    use_compilation_cache()
     calibration = load_calibration(name)
     catalog = Catalog(configs)
     rows = read_files(

@@ -13,6 +13,8 @@ METRICS = {
     "output_throughput": ("output tokens per second of all GPUs", 1.0),
     "ttft": ("time to first token, ms", 1e3),
     "tpot": ("time per output token, ms", 1e3),
+    "power": ("power of one GPU, W", 1.0),
+    "energy_per_output_token": ("energy per output token, J", 1.0),
 }
 """Title of each metric, and the factor from SI units to those shown."""
 MOST_ROWS = 20

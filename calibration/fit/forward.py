@@ -1,9 +1,10 @@
 """Predictions of measured rows by the kernel, and their derivatives by the factors."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from threading import Semaphore
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 
 from calibration.fit.malloc_trim import return_free_memory
 from calibration.fit.points import Group
+from sweep.evaluation.function_store import digest_of_code
+from sweep.evaluation.stored_function import StoredFunction
 from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
@@ -23,20 +26,13 @@ LEAST_AT_ONCE, MOST_AT_ONCE = 16, 4096
 """Rows predicted by one call of a kernel. [count]"""
 COMPILED_AT_ONCE = 2
 """Kernels compiled at the same time. [count]"""
+MOST_STORED = 16
+"""Groups up to which executables are kept in files; a fit of a large table has hundreds. [count]"""
 COMPILED_BETWEEN = 6
 """Kernels compiled before memory is given back. [count]"""
 COMPILER_OPTIONS = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
 """Fusing thousands of small operations and their derivatives takes XLA minutes, optimising them
 half as long again; both save milliseconds on a few thousand rows."""
-
-
-@lru_cache(maxsize=16)
-def _ideal(variables: tuple[str, ...]) -> Callable[[Point, Array], jax.Array]:
-    def one_row(point: Point, which: jax.Array) -> jax.Array:
-        return _figure(point, variables, which)
-
-    mapped: Callable[[Point, Array], jax.Array] = eqx.filter_jit(eqx.filter_vmap(one_row))
-    return mapped
 
 
 def _figure(point: Point, variables: Sequence[str], which: jax.Array) -> jax.Array:
@@ -57,12 +53,21 @@ def _length(group: Group) -> int:
     return -(-rows // step) * step
 
 
-def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
-    """Trace the logarithm of the figure of each row, with its derivatives by the factors."""
+@cache
+def _code() -> str:
+    """Digest of the modules that a kernel is traced from, besides those of the package `sweep`."""
+    return digest_of_code(Path(__file__).parent)
+
+
+@lru_cache(maxsize=64)
+def _kernel(
+    variables: tuple[str, ...], factors: tuple[str, ...], *, slopes: bool
+) -> StoredFunction:
+    """The logarithm of the figure of each row, with its derivatives by the factors."""
 
     def logarithm(values: jax.Array, point: Point, which: jax.Array) -> jax.Array:
         own = Factors(**dict(zip(factors, values, strict=True)))
-        return jnp.log(_figure(dataclasses.replace(point, factors=own), group.variables, which))
+        return jnp.log(_figure(dataclasses.replace(point, factors=own), variables, which))
 
     def one_row(values: jax.Array, point: Point, which: jax.Array) -> tuple[jax.Array, jax.Array]:
         if not slopes:
@@ -72,33 +77,54 @@ def _traced(group: Group, factors: tuple[str, ...], *, slopes: bool) -> Any:
         return found
 
     mapped = jax.jit(jax.vmap(one_row), compiler_options=COMPILER_OPTIONS)
-    length = _length(group)
-    with jax.enable_x64(True):
-        return mapped.trace(np.ones((length, len(factors))), *_part(group, _places(group, length)))
+    named = repr(("rows", variables, factors, slopes, _code()))
+    return StoredFunction(mapped, named, (0.0, 0.0))
+
+
+@lru_cache(maxsize=64)
+def _ideal(variables: tuple[str, ...], factors: tuple[float, ...]) -> StoredFunction:
+    """The figure of each row under factors that are the same for all rows."""
+
+    def one_row(point: Point, which: jax.Array) -> jax.Array:
+        own = dataclasses.replace(point, factors=Factors(*factors))
+        return _figure(own, variables, which)
+
+    mapped = jax.jit(jax.vmap(one_row))
+    return StoredFunction(mapped, repr(("ideal rows", variables, factors, _code())), 0.0)
 
 
 def _compiled(groups: Sequence[Group], factors: tuple[str, ...], *, slopes: bool) -> list[Any]:
-    """Compile the kernels of all groups, in their order.
+    """Executables of all groups, in their order, from files where there are some.
 
     Two compile at a time while the next is traced; more would need too much memory, and so would
     programs that wait. Memory of the compiler, which is as large as the kernels, is given back
-    after every few, while none compiles.
+    after every few, while none compiles. Executables of many groups are left to JAX's cache.
     """
     room = Semaphore(COMPILED_AT_ONCE)
-    kernels: list[Any] = []
+    executables: list[Any] = []
+    stored = len(groups) <= MOST_STORED
     with jax.enable_x64(True), ThreadPoolExecutor(max_workers=COMPILED_AT_ONCE) as compiler:
         for start in range(0, len(groups), COMPILED_BETWEEN):
-            compiling: list[Future[Any]] = []
+            compiling: list[Any] = []
             for group in groups[start : start + COMPILED_BETWEEN]:
-                program = _traced(group, factors, slopes=slopes).lower()
+                length = _length(group)
+                rows = np.ones((length, len(factors))), *_part(group, _places(group, length))
+                kernel = _kernel(group.variables, factors, slopes=slopes)
+                known = kernel.known(*rows) if stored else None
+                if known is not None:
+                    compiling.append(known)
+                    continue
+                compilation = kernel.compilation(*rows, stored=stored)
                 room.acquire()
-                compiling.append(compiler.submit(program.compile))
+                compiling.append(compiler.submit(compilation))
                 compiling[-1].add_done_callback(lambda _: room.release())
-                del program
-            kernels += [kernel.result() for kernel in compiling]
+                del compilation
+            found = [each.result() if isinstance(each, Future) else each for each in compiling]
+            executables += found
+            if any(isinstance(each, Future) for each in compiling):
+                return_free_memory()
             compiling.clear()
-            return_free_memory()
-    return kernels
+    return executables
 
 
 def _places(group: Group, length: int, start: int = 0) -> Array:
@@ -117,7 +143,12 @@ def predict(groups: Sequence[Group]) -> Array:
     found = np.full(sum(len(group.rows) for group in groups), np.nan)
     with jax.enable_x64(True):
         for group in groups:
-            found[group.rows] = np.asarray(_ideal(group.variables)(group.point, group.which))
+            length, point = _length(group), group.point
+            for start in range(0, len(group.rows), length):
+                places = _places(group, length, start)
+                rows, which = _part(group, places)
+                kernel = _ideal(group.variables, dataclasses.astuple(point.factors))
+                found[group.rows[places]] = np.asarray(kernel(rows, which))
     return found
 
 

@@ -7,7 +7,7 @@ and an unseen level has the pooled value.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from calibration.fit.priors import BOUNDS, PRIORS, Prior
+from calibration.fit.priors import BOUNDS, POWER_BOUNDS, POWER_PRIORS, PRIORS, Prior
 from sweep.engines.calibration_file import Calibration, setting
 from sweep.engines.known import engine_of
 from sweep.engines.traits import Traits
 from sweep.errors import SpecError
 from sweep.kernel.factors import FACTORS
+from sweep.schema.intervals import POWER
 from sweep.specs.parsing import nearest
 
 Array = np.ndarray[Any, Any]
@@ -54,9 +55,10 @@ class Parameter:
     @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest permitted logarithm."""
-        if self.trait or self.factor not in BOUNDS:
+        known = BOUNDS | POWER_BOUNDS
+        if self.trait or self.factor not in known:
             return -np.inf, np.inf
-        low, high = BOUNDS[self.factor]
+        low, high = known[self.factor]
         return float(np.log(low)), float(np.log(high))
 
 
@@ -178,6 +180,11 @@ def design(
         names = chosen(free, parameters)
         parameters = [dataclasses.replace(p, free=p.name in names) for p in parameters]
     return Design(tuple(parameters), FACTORS, tuple(built), fixed)
+
+
+def priors_of(kinds: Collection[str]) -> dict[str, Prior]:
+    """Factors to fit to rows of some kinds: those of power where rows measure it."""
+    return PRIORS | POWER_PRIORS if POWER in kinds else PRIORS
 
 
 def settings_of(

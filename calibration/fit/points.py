@@ -57,6 +57,8 @@ VARIABLES = {
     ("inflight", "output_throughput"): "inflight_output_throughput",
     ("inflight", "ttft"): "inflight_ttft",
     ("inflight", "tpot"): "inflight_tpot",
+    ("inflight", "power"): "inflight_power",
+    ("inflight", "energy_per_output_token"): "inflight_energy_per_output_token",
     ("first_token", "ttft"): "ttft",
 }
 """Variable of the kernel for a scenario and metric."""

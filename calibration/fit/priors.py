@@ -56,9 +56,17 @@ widths were chosen by the errors of refits without the configurations, models an
 predicted: hosts and their software differ, links and matrix units of different accelerators reach
 much the same share of their rates."""
 
+POWER_PRIORS = {
+    "idle_power": Prior(0.12, 0.3, {"architecture": 0.2}),
+    "bandwidth_power": Prior(0.4, 0.3, {"architecture": 0.2}),
+}
+"""Priors of the two factors of power, fitted where rows measure it. The values are those of
+`kernel.at_load`; the widths are assumed, as of few published figures."""
 SHARE = (0.02, 1.5)
 """A share above 1 says that the formula counts work the engine does not do; half as much again is
 more than any kernel is known to save. Below a fiftieth something else binds."""
+POWER_BOUNDS = {"idle_power": (1e-3, 0.95), "bandwidth_power": (1e-3, 1.0)}
+"""Lowest and highest value of the factors of power."""
 BOUNDS: dict[str, tuple[float, float]] = {
     "software": (0.5, 1.5),
     "gemm": SHARE,

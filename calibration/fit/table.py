@@ -60,6 +60,11 @@ class Table:
     weights: Array
 
     @property
+    def figures(self) -> set[str]:
+        """Kinds of figures that the rows have, as `Measurement.kind` names them."""
+        return {row.kind for row in self.rows}
+
+    @property
     def kinds(self) -> Array:
         """Kind of figure of each row, which has a noise of its own: engines, runs and metrics."""
         return np.asarray([f"{row.engine} {row.scenario} {row.metric}" for row in self.rows])

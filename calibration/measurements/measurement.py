@@ -7,18 +7,26 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sweep.kernel.acceptance import MOST_DRAFT_TOKENS
 from sweep.schema.axes import ACCEPTANCE, MEMORY_SHARES, REPLICA_GPUS, gpus_of
+from sweep.schema.intervals import POWER
 from sweep.specs.dtypes import StoredDtype
 
 Scenario = Literal["static_batch", "inflight", "first_token"]
-Metric = Literal["output_throughput", "ttft", "tpot"]
+Metric = Literal["output_throughput", "ttft", "tpot", "power", "energy_per_output_token"]
 Quality = Literal["ok", "doubtful", "suspect"]
 CLIENT_TTFT = "inflight_ttft"
 Count = Annotated[int, Field(ge=1, le=10**9)]
+Gpus = Annotated[int, Field(ge=1, le=10**5)]
+"""GPUs along one axis of a layout; there is no machine with as many. [count]"""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Figure = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
 """A measured figure; what is farther from 1 is a typing error. [s-1 or s]"""
 
-UNITS: dict[str, str] = {"output_throughput": "s-1", "ttft": "s", "tpot": "s"}
+UNITS: dict[str, str] = {
+    **{"output_throughput": "s-1", "ttft": "s", "tpot": "s"},
+    **{"power": "W", "energy_per_output_token": "J"},
+}
+POWERED = ("power", "energy_per_output_token")
+"""Metrics of electric power, of servers alone."""
 NEEDS: dict[str, tuple[str, ...]] = {
     "static_batch": ("batch_size", "osl"),
     "inflight": ("osl",),
@@ -53,8 +61,9 @@ class Measurement(BaseModel):
         isl: Input tokens of each request. [count]
         osl: Output tokens of each request. [count]
         metric: `output_throughput` (output tokens only, all GPUs, the clock includes prefill),
-            `ttft` or `tpot`.
-        value: The figure, in s-1 or s; rows to predict may leave it out.
+            `ttft` or `tpot`, or of a server `power` (mean of one GPU) or `energy_per_output_token`
+            (of all GPUs, over the output tokens of all).
+        value: The figure, in s-1, s, W or J; rows to predict may leave it out.
         unit: Its unit, if given checked against the metric's.
         max_batch_size: Sequences an iteration may take. [count]
         max_num_tokens: Tokens an iteration may take. [count]
@@ -90,11 +99,11 @@ class Measurement(BaseModel):
     scenario: Scenario
     model: str
     hardware: str
-    num_gpus: Count | None = None
-    tp: Count = 1
-    pp: Count = 1
-    ep: Count | None = None
-    dp_attention: Count | None = None
+    num_gpus: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    tp: Gpus = 1
+    pp: Gpus = 1
+    ep: Gpus | None = None
+    dp_attention: Gpus | None = None
     weight_dtype: StoredDtype = "half"
     activation_dtype: StoredDtype | None = None
     kv_dtype: StoredDtype | None = None
@@ -137,6 +146,8 @@ class Measurement(BaseModel):
             raise ValueError("osl: must be at least 2 for tpot")
         if self.scenario == "first_token" and self.metric != "ttft":
             raise ValueError("metric: must be ttft for first_token")
+        if self.metric in POWERED and self.scenario != "inflight":
+            raise ValueError(f"metric: {self.metric} is of inflight rows, not of {self.scenario}")
         self._one_of(MEMORY_SHARES)
         self._check_arrivals()
         self._check_drafts()
@@ -185,8 +196,11 @@ class Measurement(BaseModel):
         """Kind of figure, within which errors are compared.
 
         The scenario, or `inflight_ttft` for a time to first token of clients of a server: it waits
-        for other requests and varies more than a time per token.
+        for other requests and varies more than a time per token. `inflight_power` for power and
+        energy.
         """
+        if self.metric in POWERED:
+            return POWER
         late = self.scenario == "inflight" and self.metric == "ttft"
         return CLIENT_TTFT if late else self.scenario
 

@@ -106,7 +106,10 @@ def kinds(table: Table) -> Array:
     Of rows of several engines it begins with the engine.
     """
     scenarios = {"static_batch": "static batches", "first_token": "first token"}
-    metrics = {"output_throughput": "in flight", "tpot": "TPOT in flight", "ttft": "clients' TTFT"}
+    metrics = {
+        **{"output_throughput": "in flight", "tpot": "TPOT in flight", "ttft": "clients' TTFT"},
+        **{"power": "power", "energy_per_output_token": "energy per token"},
+    }
     several = len({row.engine for row in table.rows}) > 1
 
     def kind(place: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from calibration.fit.forward import Forward
-from calibration.fit.parameters import Array, Design, design
+from calibration.fit.parameters import Array, Design, design, priors_of
 from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table
 from calibration.validation.conformal import conformal_halfwidth
@@ -112,7 +112,7 @@ class Refits:
     ) -> None:
         """Fit nothing yet; parameters are those of the traits of the rows if not given."""
         self.table, self.forward, self.start_from = table, forward, start_from
-        self.layout = layout or design(table.traits)
+        self.layout = layout or design(table.traits, priors=priors_of(table.figures))
         self.usable = np.flatnonzero(np.isfinite(table.measured))
 
     def fit(self, places: Array) -> Fit:

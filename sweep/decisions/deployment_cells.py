@@ -7,7 +7,6 @@ from sweep.decisions.deployments import Deployments, numbers
 from sweep.engines.calibration_file import Calibration
 from sweep.evaluation.single_cell import bare_cell
 from sweep.kernel.params import Point
-from sweep.models.read import read_model
 
 
 def point_of(
@@ -24,13 +23,12 @@ def point_of(
         load: Values of the axes of the load.
         calibration: Their calibration; ideal rooflines if not given.
     """
-    spec = given.specs.models.get(given.model)
     hardware = given.specs.hardware.get(row["hardware"])
     precision = given.specs.recipe(given.model, row["precision"])
-    if spec is None or hardware is None or precision is None:
+    if given.blocks is None or hardware is None or precision is None:
         return None
     return bare_cell(
-        read_model(spec),
+        given.blocks,
         hardware,
         precision,
         {**numbers(row), **load, "isl": given.isl, "osl": given.osl},

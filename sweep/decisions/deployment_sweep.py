@@ -175,6 +175,7 @@ def recipes_on_offer(
     engine = engine_of("" if calibration is None else calibration.engine)
     usual = (CHECKPOINT.name,) if is_quantised(model) else engine.precisions
     named = [catalog.precision(name) for name in offer.precision or usual]
+    named = [recipe for place, recipe in enumerate(named) if recipe not in named[:place]]
     return [checkpoint(model).recipe if each.name == CHECKPOINT.name else each for each in named]
 
 
@@ -208,7 +209,8 @@ class _Sweeps:
             for number, axes in enumerate(self.grids):
                 machines = axes["hardware"]
                 filled = {**axes, "hardware": filled_up(machines, most)}
-                grid = Grid(**filled, **{self.scheme.load: block})
+                load: dict[str, Any] = {self.scheme.load: block}
+                grid = Grid(**filled, **load)
                 dataset = run(grid, catalog=self.catalog, calibration=self.calibration)
                 self.recorded = recorded_name(dataset.attrs)
                 one = dataset.isel(model=0, isl=0, osl=0, hardware=slice(len(machines)))

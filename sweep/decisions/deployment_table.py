@@ -180,6 +180,8 @@ def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
         "inflight_concurrency": "held",
         "max_concurrency": "fit",
         "inflight_power": "drawn",
+        "inflight_power_lower": "drawn_lower",
+        "inflight_power_upper": "drawn_upper",
         "inflight_prompt_share": "prompts",
     }
     axes = (*DEPLOYMENT_AXES, scheme.load)
@@ -204,6 +206,8 @@ def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
         frame["asked"] = frame.get("held", np.nan)
     if "held" not in frame:
         frame["held"] = frame["asked"]
+    for name in ("drawn_lower", "drawn_upper"):
+        frame[name] = frame.get(name, np.nan)
     for name in ("lower", "upper", "fit", "drawn", "prompts", "ttft", "tpot"):
         frame[name] = frame.get(name, np.nan)
     for name in ("reason", "beyond"):
@@ -211,5 +215,8 @@ def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
     able = frame["feasible"] == 1 if "feasible" in frame else frame["throughput"].notna()
     frame["runs"] = able & frame["throughput"].notna()
     frame["gpus"] = gpus_of({axis: frame[axis].astype(int) for axis in GPUS if axis in frame})
-    floats = ("throughput", "lower", "upper", "ttft", "tpot", "held", "fit", "drawn", "prompts")
+    floats = (
+        *("throughput", "lower", "upper", "ttft", "tpot", "held", "fit", "drawn", "prompts"),
+        *("drawn_lower", "drawn_upper"),
+    )
     return frame.astype(dict.fromkeys(floats, float))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -134,7 +135,13 @@ class Deployments:
         """Name and digest of the calibration that predicted a deployment, or `ideal`."""
         return str(row.get("calibration", self.calibration))
 
-    @property
+    @cached_property
+    def blocks(self) -> tuple[Block, ...] | None:
+        """Blocks of the model; `None` if its specification is missing."""
+        spec = self.specs.models.get(self.model)
+        return None if spec is None else read_model(spec)
+
+    @cached_property
     def draft_blocks(self) -> tuple[Block, ...] | None:
         """Blocks of the model that drafts tokens; `None` if it is no model of its own."""
         return read_model(self.specs.models[self.draft]) if self.draft else None

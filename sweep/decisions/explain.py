@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from sweep.decisions.cell_elasticities import cell_elasticities
 from sweep.decisions.memory_parts import memory_parts
 from sweep.decisions.operator_breakdown import (
     HOST,
@@ -28,23 +28,14 @@ from sweep.evaluation.single_cell import bare_cell
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
 from sweep.kernel.block import Block
-from sweep.kernel.elasticity import (
-    RESOURCES,
-    elasticities,
-    elasticities_by_difference,
-    sequences_that_fit,
-)
 from sweep.kernel.inflight import Inflight
 from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.operator_table import operator_names
-from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
-from sweep.kernel.request import Request
 from sweep.kernel.roofline import slowest
 from sweep.schema.axes import LATENCY_LIMITS, LOADS, SERVER, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
-from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog, current_catalog
 from sweep.specs.precision import CHECKPOINT
 
@@ -81,12 +72,6 @@ SERVED_FIGURES = (
 OVERLOAD = "inflight_overload"
 UNEVEN = ("inflight_ttft_p50", "inflight_ttft_p90")
 """More of them where requests differ: arrivals at a rate, and runs with an end."""
-SERVED_QUANTITIES = ("inflight_ttft", "inflight_tpot", "inflight_output_throughput")
-"""Quantities of a server whose elasticities are reported."""
-ARRIVING_QUANTITIES = ("inflight_ttft", "inflight_tpot", "max_request_rate")
-"""The same of one whose requests arrive at a rate, which is also that of its throughput."""
-QUANTITIES = ("ttft", "tpot", "output_throughput", "sequences_that_fit")
-"""Quantities whose elasticities are reported."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +148,7 @@ class Explanation:
             with the context as `state` if there is any, activations, what an engine keeps for
             itself, the sum of all, and the capacity as `device`. [byte]
         reasons: Why the cell cannot run; empty if it can.
-        elasticities: By `QUANTITIES` or `SERVED_QUANTITIES` and `RESOURCES`, in percent for a
+        elasticities: By quantity and resource, see `cell_elasticities`, in percent for a
             percent.
         flags: What the prediction extrapolates to, by `EXTRAPOLATION`.
         overload: Why requests wait for a slot of a server, by `OVERLOADS`; empty if none does.
@@ -257,7 +242,9 @@ def explain(
     numbers = {axis: values[0] for axis, values in one.numbers.items()}
     values = cell_values(one, calibration)
     with jax.enable_x64(True):
-        memory = memory_parts(_cell(one, numbers, calibration), values, one.hardware[0])
+        point = _cell(one, numbers, calibration)
+        memory = memory_parts(point, values, one.hardware[0])
+        elasticities = cell_elasticities(point)
     return Explanation(
         cell={axis: one.labels[axis][0] for axis in one.labels} | numbers,
         recipe=one.recipes[0][0].note if one.precision[0].name == CHECKPOINT.name else "",
@@ -271,7 +258,7 @@ def explain(
         },
         memory=memory,
         reasons=_named(INFEASIBLE_REASONS, values[reason]),
-        elasticities=_elasticities(one, numbers, calibration),
+        elasticities=elasticities,
         flags=_named(EXTRAPOLATION, *(values[mask] for mask in EXTRAPOLATIONS if mask in values)),
         overload=_named(OVERLOADS, values.get(OVERLOAD, 0)),
     )
@@ -361,33 +348,6 @@ def _summed(blocks: Sequence[Block], amounts: Amounts) -> dict[str, jax.Array]:
         "bound": jax.vmap(slowest)(*map(bound_by, range(len(BOUNDS)))),
         "host": amounts.seconds[-1],
     }
-
-
-def _elasticities(
-    one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None
-) -> dict[str, dict[str, float]]:
-    with jax.enable_x64(True):
-        found = computed(_derivatives, _cell(one, numbers, calibration), name="derivatives")
-    return {
-        name: dict(zip(RESOURCES, found[name].tolist(), strict=True))
-        for name in dict.fromkeys((*QUANTITIES, *SERVED_QUANTITIES, *ARRIVING_QUANTITIES))
-        if name in found and np.isfinite(found[name]).all()
-    }
-
-
-def _derivatives(point: Point) -> dict[str, jax.Array]:
-    arriving = point.batch_size is None and point.request_rate is not None
-
-    def quantities(request: Request) -> dict[str, Scalar]:
-        names = SERVED_QUANTITIES if point.batch_size is None else QUANTITIES
-        names = ARRIVING_QUANTITIES if arriving else names
-        found = {name: getattr(request, name) for name in names if name in VARIABLES}
-        if point.batch_size is None:
-            return found
-        return {**found, "sequences_that_fit": sequences_that_fit(request)}
-
-    # Bisections have no derivatives.
-    return (elasticities_by_difference if arriving else elasticities)(point, quantities)
 
 
 def _cell(one: Resolved, numbers: Mapping[str, float], calibration: Calibration | None) -> Point:

@@ -20,11 +20,8 @@ from sweep.decisions.launch_script import COLUMN, PLACEHOLDER, Script, one_line,
 from sweep.decisions.launch_settings import LaunchSettings
 from sweep.decisions.launch_targets import SGLANG, TRTLLM, VLLM, Target
 from sweep.errors import SpecError
-from sweep.schema.terms import SCHEDULERS
 
 Emitted = Literal["trtllm", "vllm", "sglang", "bench"]
-PREFILL_FIRST = SCHEDULERS.index("prefill_first")
-"""Value of `Server.scheduler` of a server that stops decode while there are prompts."""
 SHARE_DIGITS = 3
 """Digits of a share of the memory, rounded down."""
 
@@ -70,7 +67,7 @@ def _script(given: LaunchSettings, target: Target, command: Sequence[str]) -> Sc
             f"--emit: {target.title} keeps no KV cache in {recipe.kv_dtype}, as recipe "
             f"{recipe.name!r} does; it keeps {', '.join(target.kv)}"
         )
-    if given.server.scheduler == PREFILL_FIRST and target is not SGLANG:
+    if given.prefill_first and target is not SGLANG:
         raise SpecError(
             f"--emit: {target.title} lets prompts share iterations with decode, and the prediction "
             "has them first; choose the scheduler chunked, or sglang"
@@ -131,8 +128,7 @@ def _lengths(given: LaunchSettings) -> tuple[int, str]:
 
 
 def _reservation(given: LaunchSettings) -> str:
-    share = float(given.server.reserved_osl)
-    return "all" if share == 1 else f"{share:g}"
+    return "all" if given.reserved == 1 else f"{given.reserved:g}"
 
 
 def _kv_comment(given: LaunchSettings) -> str:
@@ -220,7 +216,7 @@ def vllm_script(given: LaunchSettings) -> Script:
     if given.stream_interval:
         script.add("--stream-interval", given.stream_interval, STREAMED)
     _leave_out(script, given, "vLLM", "batch_wait", "poll_interval")
-    if server.reserved_osl == 1:
+    if given.reserved == 1:
         script.tail.append(
             "the prediction reserves the KV cache of all output tokens on admission; vLLM does not "
             "and preempts requests where the cache is full"
@@ -247,7 +243,7 @@ def _sglang(given: LaunchSettings) -> Script:
     tokens = server.max_num_tokens * groups
     script.add("--chunked-prefill-size", f"{tokens:.0f}", "prompt tokens, over all groups")
     script.add("--context-length", *_lengths(given))
-    if server.scheduler == PREFILL_FIRST:
+    if given.prefill_first:
         script.tail.append("without --enable-mixed-chunk prompts go first, as the prediction says")
     else:
         script.add("--enable-mixed-chunk", None, "prompts and decoding share an iteration")
@@ -268,7 +264,7 @@ def _sglang(given: LaunchSettings) -> Script:
     _leave_out(script, given, "SGLang", "batch_wait")
     if groups > 1:
         script.tail.append("SGLang divides both limits by the attention groups")
-    if server.reserved_osl == 1:
+    if given.reserved == 1:
         script.tail.append(
             "the prediction reserves the KV cache of all output tokens on admission; SGLang "
             "estimates it (--schedule-conservativeness) and retracts requests where it is full"
@@ -317,7 +313,7 @@ def _trtllm(given: LaunchSettings) -> Script:
     script.add("--max_num_tokens", f"{server.max_num_tokens:.0f}", "tokens an iteration")
     script.add("--max_seq_len", *_lengths(given))
     script.add("--extra_llm_api_options", OPTIONS_FILE, "the file above")
-    policy = "GUARANTEED_NO_EVICT" if server.reserved_osl == 1 else "MAX_UTILIZATION"
+    policy = "GUARANTEED_NO_EVICT" if given.reserved == 1 else "MAX_UTILIZATION"
     yaml = [
         ("enable_chunked_prefill: true", "prompts fill what decoding leaves of an iteration"),
         (f"enable_attention_dp: {str(grouped).lower()}", "each GPU serves requests of its own")

@@ -21,7 +21,12 @@ from sweep.decisions.deployment_sweep import machine_gpus
 from sweep.decisions.disaggregated import Instance, Pair
 from sweep.decisions.launch_commands import vllm_script
 from sweep.decisions.launch_script import COLUMN, PLACEHOLDER, one_line
-from sweep.decisions.launch_settings import LaunchSettings, is_plain, memory_shares
+from sweep.decisions.launch_settings import (
+    LaunchSettings,
+    is_plain,
+    memory_shares,
+    reserved_share,
+)
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
@@ -114,9 +119,8 @@ def _settings(
     shares = {axis: values[0] for axis, values in memory_share(request.calibration).items()}
     numbers = {**instance.layout, **limits, **shares, "isl": request.isl, "osl": request.osl}
     blocks = read_model(model)
-    total, static, free = memory_shares(
-        cell(blocks, hardware, recipe, numbers, request.calibration)
-    )
+    point = cell(blocks, hardware, recipe, numbers, request.calibration)
+    total, static, free = memory_shares(point)
     return LaunchSettings(
         model=model,
         hardware=hardware,
@@ -138,6 +142,7 @@ def _settings(
         total_share=total,
         static_share=static,
         free_share=free,
+        reserved=reserved_share(point),
         calibration=IDEAL_NAME if request.calibration is None else request.calibration.name,
         answer=_answer(pair, request),
     )

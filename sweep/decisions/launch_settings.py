@@ -16,6 +16,7 @@ from sweep.evaluation.kernel_inputs import coded
 from sweep.evaluation.single_cell import cell
 from sweep.kernel import memory
 from sweep.kernel.block import is_routed
+from sweep.kernel.keeps_step import prefill_first
 from sweep.kernel.params import Point
 from sweep.kernel.server import Server
 from sweep.models.checkpoint import is_quantised
@@ -57,6 +58,10 @@ class LaunchSettings:
         answer: The prediction in words, one line each.
         rate: Requests that arrive at it in a second; 0 for clients that keep `held` open. [s-1]
         burstiness: Shape of the gaps between arrivals. [1]
+        reserved: Share of the output tokens whose cache is reserved on admission, by the setting
+            and by the engine's habit. [1]
+        prefill_first: Whether iterations with prompts decode nothing, by the setting or by the
+            engine's habit.
         sent: Requests of a run that this server gets at once; 0 for none. [count]
         batch_wait: Iterations for which prompts wait for others; 0 for none. [count]
         poll_interval: Iterations between two looks for new requests; 0 if not stated. [count]
@@ -87,6 +92,8 @@ class LaunchSettings:
     answer: tuple[str, ...]
     rate: float = 0.0
     burstiness: float = 1.0
+    reserved: float = 1.0
+    prefill_first: bool = False
     sent: int = 0
     batch_wait: int = 0
     poll_interval: int = 0
@@ -167,6 +174,8 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         held=int(row["held"]) if rate is None else max(ceil(row["held"]), 1),
         rate=0.0 if rate is None else rate / row["replicas"],
         burstiness=found.demand.burstiness or 1.0,
+        reserved=reserved_share(point),
+        prefill_first=bool(prefill_first(point)),
         sent=int(row["asked"]) if given.scheme == RUN else 0,
         **{axis: int(row.get(axis, 0)) for axis in INTERVALS},
         isl=given.isl,
@@ -201,6 +210,11 @@ def memory_shares(point: Point) -> tuple[float, float, float]:
     static = parts["weights"] + parts["cache"]
     share = parts["cache"] / jnp.maximum(memory.free_memory(point), 1.0)
     return float((static + parts["activations"]) / size), float(static / size), float(share)
+
+
+def reserved_share(point: Point) -> float:
+    """Share of the output tokens whose cache is reserved on admission. [1]"""
+    return float(point.server.reserved_osl * point.factors.reserved_output)
 
 
 def is_plain(recipe: PrecisionSpec) -> bool:

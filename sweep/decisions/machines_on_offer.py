@@ -29,7 +29,9 @@ def machines_on_offer(
             f"{', '.join(machine.name for machine in machines)}; name others to rank them"
         )
         return machines, [covered]
-    named = [catalog.hardware(name) for name in dict.fromkeys(offer.hardware)]
+    # Names may be repeated, and two may mean the same entry.
+    named = [catalog.hardware(name) for name in offer.hardware]
+    named = [spec for place, spec in enumerate(named) if spec not in named[:place]]
     if calibration is None:
         return named, []
     kept = [machine for machine in named if calibration.runs_on(machine)]

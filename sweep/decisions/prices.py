@@ -9,7 +9,7 @@ from typing import Any
 
 from sweep.errors import SpecError
 from sweep.specs.files import read_mapping
-from sweep.specs.hardware import HardwareSpec
+from sweep.specs.hardware import LEAST_PRICE, MOST_PRICE, HardwareSpec
 from sweep.specs.inputs import read_text
 from sweep.specs.parsing import short
 from sweep.specs.short_names import accelerators
@@ -93,4 +93,9 @@ def _price(given: Any, where: str) -> float:
         price = float("nan")
     if not (isfinite(price) and price > 0):
         raise SpecError(f"{where}: the hourly price must be a number above 0, not {short(given)}")
+    if not LEAST_PRICE <= price <= MOST_PRICE:
+        raise SpecError(
+            f"{where}: the hourly price must be from {LEAST_PRICE:g} to {MOST_PRICE:g} USD, not "
+            f"{short(given)}"
+        )
     return price

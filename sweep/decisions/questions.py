@@ -175,8 +175,8 @@ def _check_load(demand: Demand, *, swept: bool) -> None:
         SpecError: A rate is no number above 0, or another load or a result is given too.
     """
     if demand.num_requests is not None:
-        others = ("concurrency", "requests_per_s", "request_rate")
-        given = [name for name in others if getattr(demand, name) is not None]
+        loads = ("concurrency", "requests_per_s", "request_rate")
+        given = [name for name in loads if getattr(demand, name) is not None]
         if given or not swept:
             raise SpecError(
                 f"num_requests: sends all of a run at once; leave {(given or ['results'])[0]} out"

@@ -174,8 +174,8 @@ def scored(deployments: Deployments, demand: Demand, prices: Mapping[str, float]
     `total_gpus`, `price` in dollars an hour, `power` in watts, `per_gpu` and `per_user` in output
     tokens per second, `cost` in dollars per million output tokens, with `input_cost` and
     `output_cost` per million input and output tokens apart, `energy` in joules per output token at
-    rated power and `drawn_energy` at the power drawn, and `score` with `score_lower` and
-    `score_upper`.
+    rated power and `drawn_energy` at the power drawn, and `score`. Costs, `drawn_energy` and
+    `score` have ends of intervals in columns with `_lower` and `_upper`.
     """
     frame, osl = _with_replicas(deployments, demand), deployments.osl
     known = deployments.specs.hardware
@@ -215,6 +215,39 @@ def with_costs(frame: pd.DataFrame, deployments: Deployments, demand: Demand) ->
     if demand.request_rate is not None:
         served = demand.request_rate * osl / frame["replicas"]
     frame["drawn_energy"] = drawn * frame["gpus"] / served
+    return _with_ends(frame, rate=rate)
+
+
+COSTS = ("cost", "input_cost", "output_cost")
+"""Columns of costs, which have the interval of the throughput."""
+
+
+def _with_ends(frame: pd.DataFrame, *, rate: float | None) -> pd.DataFrame:
+    """Rows with the ends of the intervals of costs and of the energy drawn.
+
+    A throughput at the upper end costs less; at a given rate, the fewest replicas do. Errors of the
+    power and of the time for which it is drawn add up in squares; a given rate is served in any
+    case, and draws more only as far as power is uncertain.
+    """
+    ratios = {
+        "lower": frame["throughput"] / frame["upper"],
+        "upper": frame["throughput"] / frame["lower"],
+    }
+    if rate is not None:
+        ratios = {
+            "lower": frame["fewest_replicas"] / frame["replicas"],
+            "upper": frame["most_replicas"] / frame["replicas"],
+        }
+    for end, ratio in ratios.items():
+        # Without an interval of the throughput costs have none.
+        known = ratio.where(frame["lower"].notna())
+        for name in COSTS:
+            frame[f"{name}_{end}"] = frame[name] * known
+        power = frame.get(f"drawn_{end}", pd.Series(np.nan, frame.index)) / frame.get("drawn", 1.0)
+        width = np.log(power) if rate is not None else np.hypot(np.log(power), np.log(known))
+        frame[f"drawn_energy_{end}"] = frame["drawn_energy"] * np.exp(
+            -abs(width) if end == "lower" else abs(width)
+        )
     return frame
 
 

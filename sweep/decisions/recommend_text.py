@@ -162,7 +162,7 @@ def _alone(found: Recommendation, best: Row) -> str:
     """The deployment of another accelerator that is nearest to the limits."""
     others = found.scored[found.scored["hardware"] != best["hardware"]]
     if not len(others):
-        return "nothing else meets the limits"
+        return "no other accelerator is considered"
     why = refusal(replace(found, ranked=found.ranked.head(0), scored=others))
     return f"no other accelerator does: {why.replace('nothing meets the limits; ', '')}"
 

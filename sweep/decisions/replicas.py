@@ -9,7 +9,7 @@ from math import isqrt
 
 import pandas as pd
 
-MIXED = ("throughput", "lower", "upper", "drawn", "prompts")
+MIXED = ("throughput", "lower", "upper", "drawn", "drawn_lower", "drawn_upper", "prompts")
 """Columns that are means over the replicas."""
 WORST = ("ttft", "tpot", "ttft_p99", "tpot_p99")
 """Columns of the replica with the most requests, or of the other where that is larger."""

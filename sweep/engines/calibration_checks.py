@@ -8,7 +8,7 @@ from typing import Any
 from sweep.engines.prediction_interval import BANDS, RANGED, WIDEST, bands_of
 from sweep.engines.traits import Traits
 from sweep.kernel.factors import FACTORS, IDEAL
-from sweep.schema.intervals import CALIBRATED, EXTRAPOLATION, SCENARIO_OF_MASK, UNSEEN
+from sweep.schema.intervals import ASSUMED, CALIBRATED, EXTRAPOLATION, SCENARIO_OF_MASK, UNSEEN
 from sweep.specs.parsing import nearest, short
 
 PARTS_OF_A_WHOLE = (
@@ -39,7 +39,7 @@ GROUPINGS: Mapping[str, tuple[str, ...]] = {
 }
 """Labels by which spreads are listed, and their levels where these are known."""
 _JUDGED = {scenario for judged in CALIBRATED.values() for scenario in judged.scenarios}
-SCENARIOS = tuple(sorted(_JUDGED | set(SCENARIO_OF_MASK.values())))
+SCENARIOS = tuple(sorted(_JUDGED | set(SCENARIO_OF_MASK.values()) | set(ASSUMED)))
 SEEN = tuple(flag.removeprefix("unseen_") for flag in UNSEEN)
 TRAITS = tuple(field.name for field in dataclasses.fields(Traits))
 

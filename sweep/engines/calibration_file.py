@@ -24,6 +24,7 @@ from sweep.engines.prediction_interval import (
     Intervals,
     Numbers,
     Subjects,
+    beside_halfwidths,
     doublings_beyond,
     extrapolations,
     spread_of,
@@ -200,6 +201,7 @@ class Calibration(Spec):
         return Intervals(
             extrapolation=extrapolations(self.seen, self.ranges, subjects, numbers, self.measured),
             usual=usual_halfwidths(self.halfwidths, variables),
+            beside=beside_halfwidths(self.halfwidths, variables),
             spread={
                 mask: spread_of(self.spreads, subjects, given) * self._distance(mask, given)
                 for mask, given in numbers.items()

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from sweep.schema.intervals import BEYOND, CALIBRATED, EXTRAPOLATION, SCENARIO_OF_MASK, UNSEEN
+from sweep.schema.intervals import (
+    ASSUMED,
+    BEYOND,
+    CALIBRATED,
+    EXTRAPOLATION,
+    SCENARIO_OF_MASK,
+    UNSEEN,
+)
 
 INTERVAL = 0.9
 """Share of figures that an interval is meant to contain. [1]"""
@@ -21,6 +28,8 @@ PER_DOUBLING = 0.55
 """Width that each doubling of the load beyond the measured ones adds in squares, relative to the
 usual width. Of 1,518 shipped runs at up to 8 requests a GPU, predicted by a fit without all of
 these, errors grew so: 1.3, 1.7 and 2.3 times the usual at 1.5, 2.5 and 3.5 doublings. [1]"""
+KINDS = ("seen", *EXTRAPOLATION)
+"""Kinds of novelty for which a calibration has half-widths."""
 LOADS = ("batch_size", "concurrency", "load")
 """Numbers of `RANGED` that are loads."""
 RANGED = {
@@ -74,19 +83,24 @@ class Intervals:
     Attributes:
         extrapolation: Sums of the bits of `EXTRAPOLATION`, by mask.
         usual: Half-width by sum of bits, by variable. [1]
+        beside: Half-width that adds to that in squares, by sum of bits, by variable. [1]
         spread: Width relative to the default, for the accelerator, model, version, numbers of
             requests and GPUs, and the distance of the load from the measured ones, by mask. [1]
     """
 
     extrapolation: dict[str, Array]
     usual: dict[str, Array]
+    beside: dict[str, Array]
     spread: dict[str, Array]
 
     def halfwidth(self, variable: str, dtype: Any = np.float64) -> Array:
         """Half of the 90 % interval of the logarithm of `variable`. [1]"""
         mask = CALIBRATED[variable].mask
-        usual = self.usual[variable].astype(dtype)[self.extrapolation[mask]]
+        bits = self.extrapolation[mask]
+        usual = self.usual[variable].astype(dtype)[bits]
         widths: Array = usual * self.spread[mask].astype(dtype)
+        if variable in self.beside:
+            widths = np.hypot(widths, self.beside[variable].astype(dtype)[bits])
         # Factors of calibrations that others wrote may multiply to more than a float can hold.
         return np.asarray(np.minimum(widths, np.asarray(WIDEST, dtype)))
 
@@ -233,9 +247,28 @@ def usual_halfwidths(halfwidths: Tables, variables: Sequence[str]) -> dict[str, 
     found: dict[tuple[str, ...], Array] = {}
     for name in variables:
         scenarios = CALIBRATED[name].scenarios
-        if scenarios not in found:
+        if not scenarios:
+            found[scenarios] = np.zeros(len(sums))
+        elif scenarios not in found:
             found[scenarios] = np.asarray([halfwidth(halfwidths, scenarios, n) for n in sums])
     return {name: found[CALIBRATED[name].scenarios] for name in variables}
+
+
+def beside_halfwidths(halfwidths: Tables, variables: Sequence[str]) -> dict[str, Array]:
+    """Half-widths that add in squares, by variable and sum of the bits of `EXTRAPOLATION`. [1]
+
+    A kind without measurements has its assumed half-width, whatever is new.
+    """
+    found = {}
+    for name in variables:
+        kind = CALIBRATED[name].beside
+        if kind:
+            sums = range(sum(EXTRAPOLATION.values()) + 1)
+            known = (
+                halfwidths if halfwidths.get(kind) else {kind: dict.fromkeys(KINDS, ASSUMED[kind])}
+            )
+            found[name] = np.asarray([halfwidth(known, (kind,), n) for n in sums])
+    return found
 
 
 def extrapolations(

@@ -78,12 +78,20 @@ def surroundings() -> str:
         if name.startswith(("JAX_", "XLA_")) and name not in UNRELATED
     }
     versions = [f"{name} {version(name)}" for name in DETERMINING]
-    return repr((_code(), sys.version, versions, _processor(), sorted(settings.items())))
+    return repr(
+        (
+            digest_of_code(Path(__file__).parents[1]),
+            sys.version,
+            versions,
+            _processor(),
+            sorted(settings.items()),
+        )
+    )
 
 
-def _code() -> str:
-    """Digest of the modules of this package."""
-    package, digest = Path(__file__).parents[1], hashlib.sha256()
+def digest_of_code(package: Path) -> str:
+    """Digest of the modules of a package."""
+    digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(f"{path.relative_to(package)}\n".encode())
         digest.update(path.read_bytes())

@@ -149,9 +149,16 @@ def warn_of_unmeasured(grid: Resolved) -> None:
         )
 
 
-def calibrated_attributes(calibration: Calibration, present: Sequence[str]) -> dict[str, str]:
-    """Global attributes of a calibrated result with the variables `present`."""
-    name = f"{calibration.name} {calibration.digest}"
+def calibrated_attributes(
+    calibration: Calibration, name: str, present: Sequence[str]
+) -> dict[str, str]:
+    """Global attributes of a calibrated result.
+
+    Args:
+        calibration: The calibration.
+        name: Its name with its fingerprint.
+        present: Variables of the result.
+    """
     return {
         "calibration": name,
         "efficiency": name,

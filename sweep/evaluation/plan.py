@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from sweep.engines.calibration_file import Calibration
+from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.evaluation.intervals import interval_variables, warn_of_unmeasured
 from sweep.grid import thresholds
 from sweep.grid.resolved import Resolved
@@ -77,6 +77,12 @@ class Plan:
     def bytes(self) -> int:
         """Memory of all variables. [byte]"""
         return sum(variable.bytes for variable in self.variables)
+
+    @cached_property
+    def calibrated_name(self) -> str:
+        """Name and fingerprint of the calibration, `ideal` for bounds; this takes a millisecond."""
+        known = self.calibration
+        return IDEAL_NAME if known is None else f"{known.name} {known.digest}"
 
     @cached_property
     def reduction(self) -> Reduction | None:

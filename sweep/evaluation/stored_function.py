@@ -1,6 +1,6 @@
 """Compiled functions that are kept in files, so that a later process neither traces nor lowers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -16,8 +16,9 @@ from sweep.evaluation.function_store import (
 )
 from sweep.evaluation.load_ahead import load, read_executable
 
-_compiling = Lock()
-"""Held by the thread that turned JAX's cache off, which all threads share."""
+_without = Lock()
+_compiling: list[bool] = []
+"""One entry for each thread that compiles without JAX's cache, which all threads share."""
 
 
 class StoredFunction:
@@ -51,11 +52,41 @@ class StoredFunction:
 
     def compiled(self, *arguments: Any) -> Any:
         """The executable for arguments of these shapes and types."""
+        found = self.known(*arguments)
+        return self.compilation(*arguments)() if found is None else found
+
+    def known(self, *arguments: Any) -> Any:
+        """The executable for such arguments, if this process or a file has it, else `None`."""
         key, path = self._key(arguments)
         if key not in self._compiled:
             found = None if path is None else load(path, arguments, self._results)
-            self._compiled[key] = self._new(path, arguments) if found is None else found
+            if found is None:
+                return None
+            self._compiled[key] = found
         return self._compiled[key]
+
+    def compilation(self, *arguments: Any, stored: bool = True) -> Callable[[], Any]:
+        """Lower the function; the result compiles it, on any thread.
+
+        Args:
+            arguments: Arguments of the shapes and types of those of later calls.
+            stored: Whether to keep the executable, in memory and in a file.
+        """
+        key, path = self._key(arguments)
+        lowered = self._function.lower(*arguments)
+
+        def compiled() -> Any:
+            if not stored:
+                return lowered.compile()
+            if path is None:
+                self._compiled[key] = lowered.compile()
+            else:
+                with without_jax_cache():
+                    self._compiled[key] = lowered.compile()
+                _save(self._compiled[key], path)
+            return self._compiled[key]
+
+        return compiled
 
     def temporary_bytes(self, *arguments: Any) -> int:
         """Memory that the function needs beside such arguments and its results. [byte]
@@ -76,15 +107,6 @@ class StoredFunction:
             return key, None
         return key, file_of(self._name, arguments)
 
-    def _new(self, path: Path | None, arguments: Any) -> Any:
-        """Compile the function, and keep it where it can be kept."""
-        if path is None:
-            return self._function.lower(*arguments).compile()
-        with _compiling, _without_jax_cache():
-            compiled = self._function.lower(*arguments).compile()
-        _save(compiled, path)
-        return compiled
-
 
 def _has_one_processor() -> bool:
     return [device.platform for device in jax.local_devices()] == ["cpu"]
@@ -101,15 +123,24 @@ def _save(compiled: Any, path: Path) -> None:
 
 
 @contextmanager
-def _without_jax_cache() -> Iterator[None]:
+def without_jax_cache() -> Iterator[None]:
     """Let JAX compile: an executable that its cache returns cannot be written again."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    before = jax.config.values["jax_enable_compilation_cache"]
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
+    with _without:
+        _compiling.append(jax.config.values["jax_enable_compilation_cache"])
+        if len(_compiling) == 1:
+            _use_jax_cache(False)
     try:
         yield
     finally:
-        jax.config.update("jax_enable_compilation_cache", before)
-        compilation_cache.reset_cache()
+        with _without:
+            before = any(_compiling)
+            _compiling.pop()
+            if not _compiling:
+                _use_jax_cache(before)
+
+
+def _use_jax_cache(wanted: bool) -> None:
+    from jax.experimental.compilation_cache import compilation_cache
+
+    jax.config.update("jax_enable_compilation_cache", wanted)
+    compilation_cache.reset_cache()

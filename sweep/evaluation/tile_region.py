@@ -80,7 +80,9 @@ class TileRegion:
         found = global_attributes(self.plan.grid.part(self.region), Origin())
         if self.plan.calibration is None:
             return found
-        return found | calibrated_attributes(self.plan.calibration, self._present)
+        return found | calibrated_attributes(
+            self.plan.calibration, self.plan.calibrated_name, self._present
+        )
 
     @property
     def _present(self) -> list[str]:

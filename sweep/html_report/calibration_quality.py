@@ -21,6 +21,7 @@ SCENARIOS = {
     "static_batch": "static batches",
     "inflight": "servers",
     "inflight_ttft": "times to first token of servers",
+    "inflight_power": "power of servers",
     "first_token": "times to first token of static batches",
 }
 COLUMNS = {

@@ -72,10 +72,10 @@ class FiniteRun(Inflight):
 
     def _one_by_one(self, prompts: Scalar, together: Scalar) -> Scalar:
         """Time of so many prompts in turn where requests are staggered, else `together`. [s]"""
-        if self.staggered is None:
+        if self.order.staggered is None:
             return together
         each = one_prompt(self.cycle, self._alone.latency, self.lump_latency)
-        return jnp.where(self.staggered, prompts * each, together)
+        return jnp.where(self.order.staggered, prompts * each, together)
 
     @cached_property
     def _cycle_time(self) -> Scalar:

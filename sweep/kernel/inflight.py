@@ -22,33 +22,21 @@ References:
 """
 
 import dataclasses
-from functools import cached_property, partial
+from functools import cached_property
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from sweep.kernel import memory, phases
-from sweep.kernel.cycle import Cycle, cycle, prefill_first_cycle
 from sweep.kernel.held_back import HeldBack, held_back
-from sweep.kernel.keeps_step import loses_step, prefill_first, staggered
+from sweep.kernel.keeps_step import order_of
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import slot_wait
 from sweep.kernel.run_ends import iterations_at_the_ends
-from sweep.kernel.spread import (
-    LEAST_SPREAD,
-    seen_by_a_prompt,
-    spread_cycle,
-    spread_prefill_first_cycle,
-    stay_deviation,
-)
-from sweep.kernel.staggered import (
-    first_token_delay,
-    neighbour,
-    rest_of_iteration,
-    staggered_cycle,
-)
+from sweep.kernel.server_cycle import server_cycle
+from sweep.kernel.spread import seen_by_a_prompt
+from sweep.kernel.staggered import first_token_delay, neighbour, rest_of_iteration
 
 LUMP, MORE, ALONE, HALF = range(4)
 """Passes that are computed side by side: with a lump of prompts, with one prompt more, of sequences
@@ -62,9 +50,8 @@ class Inflight:
         point: Model, machine, precision, layout, server and lengths.
         concurrency: Requests that one replica holds. [count]
         clients: Requests that clients keep open at it, those it cannot hold included. [count]
-        prefill_first: Whether iterations with prompts decode nothing; `None` for no.
-        staggered: Whether requests of one length start one at a time; `None` for no.
-        apart: Whether requests of varied lengths start and end one by one; `None` for no.
+        order: How its requests start and end.
+        cycle: Mean iterations of one microbatch of one attention group.
         side_by_side: Whether passes are computed side by side: half of the time to compile, for
             few points.
     """
@@ -86,51 +73,8 @@ class Inflight:
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
-        sizes = (
-            held / self.microbatches,
-            self.isl,
-            1 + self.steps,
-            point.server.max_num_tokens,
-            point.pass_tokens,
-        )
-        self.cycle = cycle(*sizes)
-        self.staggered, self.prefill_first = staggered(point), prefill_first(point)
-        self.out_of_step, long = self.staggered, None
-        self.apart: Bool[Array, ""] | None = None
-        if self.staggered is not None:
-            if self.prefill_first is not None:
-                long = self.staggered & self.prefill_first & loses_step(point)
-                self.staggered = self.staggered & ~self.prefill_first
-            one_by_one = staggered_cycle(*sizes)
-            self.cycle = jax.tree.map(partial(jnp.where, self.staggered), one_by_one, self.cycle)
-        if self.prefill_first is not None:
-            choose = partial(jnp.where, self.prefill_first)
-            self.cycle = jax.tree.map(choose, prefill_first_cycle(*sizes[:4]), self.cycle)
-        deviation, self.apart = stay_deviation(point), long
-        if deviation is not None:
-            varied = jnp.asarray(deviation >= LEAST_SPREAD)
-            self.apart = varied if long is None else varied | long
-        if self.apart is not None:
-            if self.staggered is not None and self.out_of_step is not None:
-                self.out_of_step = self.staggered | self.apart & self.out_of_step
-                self.staggered = self.staggered & ~self.apart
-            self.cycle = jax.tree.map(
-                partial(jnp.where, self.apart), self._varied(sizes), self.cycle
-            )
-
-    def _varied(self, sizes: tuple[Scalar, Scalar, Scalar, Scalar, Scalar]) -> Cycle:
-        """Mean iterations of requests of varied lengths."""
-        variation = 0.0 if self.point.isl_cv is None else self.point.isl_cv
-        if self.prefill_first is None:
-            return spread_cycle(*sizes, variation)
-        poll = 1.0 if self.point.poll_interval is None else self.point.poll_interval
-        first = spread_prefill_first_cycle(*sizes[:4], variation, poll)
-        if stay_deviation(self.point) is None:
-            # Equal requests lose step only where prompts come first.
-            return first
-        mixed = spread_cycle(*sizes, variation)
-        chosen: Cycle = jax.tree.map(partial(jnp.where, self.prefill_first), first, mixed)
-        return chosen
+        self.order = order_of(point)
+        self.cycle = server_cycle(point, self.order, held / self.microbatches)
 
     @cached_property
     def _alone(self) -> phases.Pass:
@@ -224,7 +168,7 @@ class Inflight:
     def _neighbour(self) -> Scalar:
         """Time of the iterations that a request sees before and after its own. [s]"""
         alone = self._alone.latency
-        if self.staggered is None:
+        if self.order.staggered is None:
             return alone
         beside = neighbour(self.cycle, alone, self.lump_latency)
         return jnp.where(self._follows, beside, alone)
@@ -232,7 +176,7 @@ class Inflight:
     @property
     def _follows(self) -> Bool[Array, ""]:
         """Whether requests start right after one another, and do not wait for a slot."""
-        return jnp.asarray(self.staggered) & (self.clients <= self.concurrency)
+        return jnp.asarray(self.order.staggered) & (self.clients <= self.concurrency)
 
     @cached_property
     def _held(self) -> HeldBack | None:
@@ -248,14 +192,14 @@ class Inflight:
     def start_wait(self) -> Scalar:
         """Time of the front end, of the running iteration and of prompts before its own. [s]"""
         waits = self.front_end + self.held_back + self.cycle.waited * self.lump_latency
-        if self.out_of_step is None or self.staggered is None:
+        if self.order.out_of_step is None or self.order.staggered is None:
             return waits
         # Prompts of varied lengths that start together are in the time of the prefill.
         running = rest_of_iteration(self.cycle, self._alone.latency, self.lump_latency)
         following = jnp.clip(self.cycle.residents - 1, 0.0, 1.0) * self._neighbour
         following = jnp.where(self._follows, following, 0.0)
-        running = jnp.where(self.staggered, following, running)
-        return waits + jnp.where(self.out_of_step, running, 0.0)
+        running = jnp.where(self.order.staggered, following, running)
+        return waits + jnp.where(self.order.out_of_step, running, 0.0)
 
     @cached_property
     def queue_time(self) -> Scalar:
@@ -268,12 +212,12 @@ class Inflight:
         spent = self.cycle.chunks * self.lump_latency
         if self._held is not None:
             spent = spent + self._held.others * self._one_more
-        if self.apart is None:
+        if self.order.apart is None:
             return spent
-        limit, first = self.point.server.max_num_tokens, self.prefill_first
+        limit, first = self.point.server.max_num_tokens, self.order.prefill_first
         poll = 1.0 if self.point.poll_interval is None else self.point.poll_interval
         more = seen_by_a_prompt(self.cycle, self.isl, limit, first, poll)
-        return jnp.where(self.apart, spent + more * self._one_more, spent)
+        return jnp.where(self.order.apart, spent + more * self._one_more, spent)
 
     @cached_property
     def ttft(self) -> Scalar:
@@ -303,9 +247,9 @@ class Inflight:
         """Time per output token after the first in the server. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
         spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
-        if self.apart is not None:
+        if self.order.apart is not None:
             first = self.cycle.waited * self.lump_latency + self.prefill_time
-            spent = jnp.where(self.apart, jnp.maximum(self._served - first, 0.0), spent)
+            spent = jnp.where(self.order.apart, jnp.maximum(self._served - first, 0.0), spent)
         return jnp.where(steps > 0, spent / jnp.maximum(steps, 1.0), jnp.nan)
 
     @cached_property
@@ -314,11 +258,11 @@ class Inflight:
         steps = self.steps
         seldom = self.cycle.interrupted <= (1 - 0.99) * steps
         longer = jnp.maximum(self.lump_latency, self._alone.latency)
-        if self.prefill_first is not None:
+        if self.order.prefill_first is not None:
             # One token in osl - 1 waits for all lumps behind its own.
             stalled = self._alone.latency + self.cycle.interrupted * self.lump_latency
-            seldom = jnp.where(self.prefill_first, seldom | (steps > 100), seldom)
-            longer = jnp.where(self.prefill_first, stalled, longer)
+            seldom = jnp.where(self.order.prefill_first, seldom | (steps > 100), seldom)
+            longer = jnp.where(self.order.prefill_first, stalled, longer)
         spent = jnp.where(seldom, self._alone.latency, longer)
         return jnp.where(steps > 0, spent, jnp.nan)
 

@@ -1,10 +1,13 @@
 """Requests that start and end together: which servers and clients keep them in step."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from sweep.kernel.operators.cost import is_nothing
 from sweep.kernel.params import Point
+from sweep.kernel.spread import LEAST_SPREAD, stay_deviation
 
 KEEPS_STEP = 16
 """Clients up to which requests of a server that prefills first keep step in a long run: those of
@@ -45,3 +48,35 @@ def loses_step(point: Point) -> Bool[Array, ""]:
     if point.num_requests is None:
         return many
     return many & (jnp.asarray(point.num_requests) > LONG * clients)
+
+
+class Order(NamedTuple):
+    """How the requests of a server start and end; `None` where nothing says so.
+
+    Attributes:
+        prefill_first: Whether iterations with prompts decode nothing.
+        staggered: Whether requests of one length start one at a time.
+        apart: Whether requests start and end one by one, as those of varied lengths do and equal
+            ones that have lost step.
+        out_of_step: Whether a request finds an iteration running when it comes.
+    """
+
+    prefill_first: Bool[Array, ""] | None
+    staggered: Bool[Array, ""] | None
+    apart: Bool[Array, ""] | None
+    out_of_step: Bool[Array, ""] | None
+
+
+def order_of(point: Point) -> Order:
+    """How the requests of the server at a point start and end."""
+    first, singly = prefill_first(point), staggered(point)
+    deviation = stay_deviation(point)
+    varied = None if deviation is None else jnp.asarray(deviation >= LEAST_SPREAD)
+    if singly is None:
+        return Order(first, None, varied, None)
+    mixed = singly if first is None else singly & ~first
+    lost = None if first is None else singly & first & loses_step(point)
+    apart = varied if lost is None else lost if varied is None else varied | lost
+    if apart is None:
+        return Order(first, mixed, None, singly)
+    return Order(first, mixed & ~apart, apart, mixed | apart & singly)

@@ -352,7 +352,7 @@ class Point(eqx.Module):
         """Probability that a drafted token is accepted, as stated or from the length. [1]"""
         if self.acceptance_length is None:
             return self.length("acceptance_rate")
-        return acceptance_of(self.draft_tokens, self.acceptance_length)
+        return acceptance_of(self.length("draft_tokens"), self.acceptance_length)
 
     def if_drafting(self, value: Scalar) -> Scalar:
         """The value where tokens are drafted, 0 where none are."""

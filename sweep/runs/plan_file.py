@@ -158,7 +158,8 @@ def record(plan: Plan, origin: Origin) -> Recorded:
     grid = plan.grid
     attributes = global_attributes(grid, origin)
     if plan.calibration is not None:
-        attributes |= calibrated_attributes(plan.calibration, [v.name for v in plan.variables])
+        present = [variable.name for variable in plan.variables]
+        attributes |= calibrated_attributes(plan.calibration, plan.calibrated_name, present)
     return Recorded(
         llm_sweep_plan=FORMAT,
         created=origin.created,

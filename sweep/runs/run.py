@@ -116,11 +116,7 @@ def compute(
     arrays = work.compute(region, memory, progress)
     grid = plan.grid.part(region)
     dataset = build_dataset(grid, plan.grid.operators, arrays, origin)
-    return _with_calibration(dataset, plan.calibration)
-
-
-def _with_calibration(dataset: xr.Dataset, calibration: Calibration | None) -> xr.Dataset:
-    """The same dataset with the name of its calibration, if it has one."""
-    if calibration is not None:
-        dataset.attrs |= calibrated_attributes(calibration, list(map(str, dataset.data_vars)))
+    if plan.calibration is not None:
+        present = list(map(str, dataset.data_vars))
+        dataset.attrs |= calibrated_attributes(plan.calibration, plan.calibrated_name, present)
     return dataset

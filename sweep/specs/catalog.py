@@ -141,7 +141,7 @@ class Catalog:
         Raises:
             SpecError: One is malformed.
         """
-        return [load_named(HardwareSpec, path) for path in self.paths("hardware").values()]
+        return [_hardware(path) for path in self.paths("hardware").values()]
 
     def precision(self, name: str) -> PrecisionSpec:
         """A precision recipe by name or path; `checkpoint` stands for that of a model's own file.
@@ -247,6 +247,21 @@ def default_catalog(variable: str) -> Catalog:
 def current_catalog() -> Catalog:
     """The catalog of the environment as it is now."""
     return default_catalog(os.environ.get(CONFIGS_VARIABLE, ""))
+
+
+def _hardware(path: Path) -> HardwareSpec:
+    """The accelerator of a file, which is read again once changed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return load_named(HardwareSpec, path)
+    return _read_hardware(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _read_hardware(path: Path, changed_ns: int, size: int) -> HardwareSpec:
+    del changed_ns, size
+    return load_named(HardwareSpec, path)
 
 
 def load_named(kind: type[S], path: Path) -> S:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from sweep.specs.dtypes import Dtype
-from sweep.specs.parsing import Delay, Positive, Rate, Spec
+from sweep.specs.parsing import Delay, Power, Rate, Spec
 
 GIBI = 2**30 / 1e9
 """Memory that is published as gigabytes may have as many gibibytes. [1]"""
@@ -37,6 +37,10 @@ def _day(given: object) -> object:
     return given
 
 
+LEAST_PRICE, MOST_PRICE = 1e-6, 1e6
+"""Prices of an hour of one accelerator that are no mistake. [USD]"""
+
+
 class Price(Spec):
     """Hourly price of one accelerator, with source and date.
 
@@ -46,7 +50,7 @@ class Price(Spec):
         date: Day it was read, as 2026-01-31, since prices change.
     """
 
-    value: Positive
+    value: float = Field(ge=LEAST_PRICE, le=MOST_PRICE, allow_inf_nan=False)
     source: str = Field(min_length=1)
     date: Annotated[date, BeforeValidator(_day)]
 
@@ -116,7 +120,7 @@ class HardwareSpec(Spec):
     link_latency_s: Delay = 0.6e-6
     pcie_latency_s: Delay = 1.0e-6
     network_latency_s: Delay = 2.7e-6
-    tdp_w: Positive | None = None
+    tdp_w: Power | None = None
     tdp_covers_cpu: bool = False
     price_usd_per_hour: Price | None = None
     references: dict[str, Reference] = Field(default_factory=dict)

@@ -12,6 +12,8 @@ from sweep.errors import SpecError
 Positive = Annotated[float, Field(ge=1e-30, le=1e300, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=1, le=1e30, allow_inf_nan=False)]
 """A rate or size of hardware in SI units, within bounds that leave times finite in float32."""
+Power = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
+"""A rated power. [W]"""
 Delay = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 """A latency. [s]"""
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
