@@ -50,7 +50,7 @@ class Inflight:
         point: Model, machine, precision, layout, server and lengths.
         concurrency: Requests that one replica holds. [count]
         clients: Requests that clients keep open at it, those it cannot hold included. [count]
-        order: How its requests start and end.
+        order: The order in which its requests start and end.
         cycle: Mean iterations of one microbatch of one attention group.
         side_by_side: Whether passes are computed side by side: half of the time to compile, for
             few points.
