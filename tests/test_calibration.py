@@ -13,6 +13,7 @@ from factories import shipped
 from calibration.calibrate import calibrate
 from calibration.cli.main import cli
 from calibration.files import as_text
+from calibration.fit import capacity
 from calibration.fit.forward import Forward, predict
 from calibration.fit.noise import noise_of
 from calibration.fit.parameters import design
@@ -21,6 +22,7 @@ from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table, tabulate
 from calibration.fit.verdicts import verdict
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
+from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.predictions import predictions
 from sweep.decisions.compare import compare
@@ -39,6 +41,22 @@ def test_the_noise_is_that_of_the_middle_row_less_what_the_rows_determine() -> N
     errors = np.where(np.arange(100) < 51, 0.06745, 5.0)
     found = noise_of(errors, np.ones(100), 10.0)
     assert found == pytest.approx(np.sqrt((100 * 0.1**2 + 20 * 0.06**2) / (90 + 20)), rel=1e-12)
+
+
+def test_an_interval_of_fifteen_rows_is_as_wide_as_the_largest_error() -> None:
+    # A new row is within the k-th of n errors with probability k/(n + 1): 0.9 of 16 is 14.4.
+    assert conformal_halfwidth(np.arange(1.0, 16.0)) == 15
+    # With 19 rows it is the 18th; between rows the quantile is interpolated.
+    assert 18 <= conformal_halfwidth(np.arange(1.0, 20.0)) < 19
+
+
+def test_as_many_clients_as_fit_are_not_doubtful(monkeypatch) -> None:
+    row = next(r for r in read_measurements("tensorrt-llm") if r.scenario == "inflight")
+    given = {"quality": "ok", "note": ""}
+    rows = [row.model_copy(update={"concurrency": n, **given}) for n in (4, 5, 6)]
+    monkeypatch.setattr(capacity, "capacities", lambda some, _: np.full(len(some), 5.0))
+    found = [each.quality for each in capacity.doubt_overfull(rows, shipped())]
+    assert found == ["ok", "ok", "doubtful"]
 
 
 @cache
