@@ -15,11 +15,11 @@ from sweep.evaluation.intervals import Arrivals, interval_end
 from sweep.grid.grid import Grid
 from sweep.kernel.cycle import prefill_first_cycle
 from sweep.kernel.finite_run import FiniteRun
-from sweep.kernel.inflight import Inflight, slot_wait
+from sweep.kernel.inflight import Inflight
 from sweep.kernel.mixture import Mixture
 from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
-from sweep.kernel.queueing import arrivals_after, bursts, others_near, slots
+from sweep.kernel.queueing import arrivals_after, bursts, others_near, slot_wait, slots
 from sweep.kernel.request import Request
 from sweep.runs.run import run
 from sweep.schema.axes import LATENCY_LIMITS

@@ -21,7 +21,8 @@ from factories import (
 from server_simulation import iteration_seconds, simulate
 
 from sweep.grid.grid import Grid
-from sweep.kernel.inflight import Inflight, cycle
+from sweep.kernel.cycle import cycle
+from sweep.kernel.inflight import Inflight
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request

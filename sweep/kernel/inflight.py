@@ -32,12 +32,12 @@ from sweep.kernel.held_back import HeldBack, held_back
 from sweep.kernel.keeps_step import order_of
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
+from sweep.kernel.queueing import slot_wait
+from sweep.kernel.run_ends import iterations_at_the_ends
 from sweep.kernel.server_cycle import server_cycle
 from sweep.kernel.spread import seen_by_a_prompt
 from sweep.kernel.staggered import first_token_delay, neighbour, rest_of_iteration
 
-LONGEST = 3**0.5
-"""Longest of uniform lengths beyond the mean, over their standard deviation. [1]"""
 LUMP, MORE, ALONE, HALF = range(4)
 """Passes that are computed side by side: with a lump of prompts, with one prompt more, of sequences
 that only decode, and of half of these."""
@@ -50,7 +50,7 @@ class Inflight:
         point: Model, machine, precision, layout, server and lengths.
         concurrency: Requests that one replica holds. [count]
         clients: Requests that clients keep open at it, those it cannot hold included. [count]
-        order: How its requests start and end.
+        order: The order in which its requests start and end.
         cycle: Mean iterations of one microbatch of one attention group.
         side_by_side: Whether passes are computed side by side: half of the time to compile, for
             few points.
@@ -302,10 +302,9 @@ class Inflight:
     def _ramp_and_drain(self) -> Scalar:
         """Time that the ends of a run cost beyond its share of steady iterations. [s]
 
-        At the end groups finish one after another, and the last wave of requests may not fill
-        the server. Steady iterations already count the work of these, except for the time that an
-        iteration takes however few sequences it has: a straight line through the
-        times of half the sequences and of all, continued to none.
+        Steady iterations count the work of its requests, except for the time that an iteration
+        takes however few sequences it has: a straight line through the times of half the
+        sequences and of all, continued to none.
         """
         c, steps = self.cycle, self.steps
         all_others = self._alone.others
@@ -316,13 +315,7 @@ class Inflight:
             half = phases.mixed_latency(self.point, c.decoding_alone / 2)
         empty = jnp.maximum(2 * half - all_others, 0.0)
         waves = self.point.length("num_requests") / jnp.maximum(self.concurrency, 1.0)
-        missing = jnp.ceil(waves) - waves
-        staggered = jnp.maximum(c.lumps * c.stay * (1 - missing) - c.chunks, 0.0)
-        iterations = jnp.where(c.lumps < 1, missing * c.stay + staggered, steps)
-        if self.point.osl_cv is not None:
-            at_once = self.point.length("num_requests") <= self.concurrency
-            longest = LONGEST * self.point.osl_cv * steps
-            iterations = iterations + jnp.where(at_once, longest, 0.0)
+        iterations = iterations_at_the_ends(c, steps, waves, self.point.osl_cv)
         return self.point.factors.ramp * empty * iterations
 
 
@@ -340,20 +333,3 @@ def concurrency(point: Point) -> Scalar:
         if limit is not None:
             held = jnp.minimum(held, limit)
     return held
-
-
-def slot_wait(clients: Scalar, held: Scalar, rate: Scalar) -> Scalar:
-    """Time from sending a request to its admission, by Little's law [1]. [s]
-
-    Each client sends its next request when its last one ends. All but those held wait, and `rate`
-    of them are admitted in a second.
-
-    Args:
-        clients: Requests that clients keep open. [count]
-        held: Requests that the server holds. [count]
-        rate: Requests that it completes in a second with so many. [s-1]
-
-    References:
-        [1] Little, "A Proof for the Queuing Formula: L = λW", Operations Research 9(3), 1961.
-    """
-    return jnp.maximum(clients - held, 0.0) / rate

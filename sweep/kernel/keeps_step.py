@@ -51,7 +51,7 @@ def loses_step(point: Point) -> Bool[Array, ""]:
 
 
 class Order(NamedTuple):
-    """How the requests of a server start and end; `None` where nothing says so.
+    """Order in which requests of a server start and end; `None` where nothing says so.
 
     Attributes:
         prefill_first: Whether iterations with prompts decode nothing.
@@ -68,7 +68,7 @@ class Order(NamedTuple):
 
 
 def order_of(point: Point) -> Order:
-    """How the requests of the server at a point start and end."""
+    """Order in which requests of the server at a point start and end."""
     first, singly = prefill_first(point), staggered(point)
     deviation = stay_deviation(point)
     varied = None if deviation is None else jnp.asarray(deviation >= LEAST_SPREAD)

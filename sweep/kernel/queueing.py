@@ -186,3 +186,20 @@ def _start(shape: Scalar) -> Scalar:
     """Factor by which the renewal function begins as the distribution of the gaps. [1]"""
     more = jnp.maximum(1 / shape - 1, 1e-6)
     return 2 * shape**shape / (jnp.exp(gammaln(1 + shape)) * more)
+
+
+def slot_wait(clients: Scalar, held: Scalar, rate: Scalar) -> Scalar:
+    """Time from sending a request to its admission, by Little's law [1]. [s]
+
+    Each client sends its next request when its last one ends. All but those held wait, and `rate`
+    of them are admitted in a second.
+
+    Args:
+        clients: Requests that clients keep open. [count]
+        held: Requests that the server holds. [count]
+        rate: Requests that it completes in a second with so many. [s-1]
+
+    References:
+        [1] Little, "A Proof for the Queuing Formula: L = λW", Operations Research 9(3), 1961.
+    """
+    return jnp.maximum(clients - held, 0.0) / rate

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from sweep.kernel.cycle import Cycle, cycle, prefill_first_cycle
 from sweep.kernel.keeps_step import Order
@@ -21,7 +22,7 @@ def server_cycle(point: Point, order: Order, residents: Scalar) -> Cycle:
 
     Args:
         point: Lengths, their spread, drafts, and limits of an iteration.
-        order: How its requests start and end.
+        order: The order in which its requests start and end.
         residents: Requests that it holds. [count]
     """
     steps, limit = point.decode_passes, point.server.max_num_tokens
@@ -49,6 +50,6 @@ def _one_by_one(point: Point, order: Order, sizes: Sizes) -> Cycle:
     return _where(order.prefill_first, first, spread_cycle(*sizes, variation))
 
 
-def _where(holds: Scalar, chosen: Cycle, other: Cycle) -> Cycle:
+def _where(holds: Bool[Array, ""], chosen: Cycle, other: Cycle) -> Cycle:
     found: Cycle = jax.tree.map(partial(jnp.where, holds), chosen, other)
     return found
