@@ -3,12 +3,14 @@
 import dataclasses
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 from factories import shipped
+from scipy.sparse import csr_array
 
 from calibration.calibrate import calibrate
 from calibration.cli.main import cli
@@ -57,6 +59,33 @@ def test_as_many_clients_as_fit_are_not_doubtful(monkeypatch) -> None:
     monkeypatch.setattr(capacity, "capacities", lambda some, _: np.full(len(some), 5.0))
     found = [each.quality for each in capacity.doubt_overfull(rows, shipped())]
     assert found == ["ok", "ok", "doubtful"]
+
+
+@pytest.mark.parametrize("parameters", [2, 4], ids=["more rows", "more parameters"])
+def test_left_out_errors_of_a_linear_fit_are_those_of_refits(parameters: int) -> None:
+    # Groups of three rows with weights of their own, and a prior of width 1 around 0.
+    random = np.random.default_rng(3)
+    slopes, measured = random.normal(size=(9, parameters)), random.normal(size=9)
+    weights, groups = random.uniform(0.5, 2.0, 9), np.repeat(["a", "b", "c"], 3)
+
+    def solved(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        own = slopes[rows] * weights[rows, None]
+        bend = np.linalg.inv(own.T @ own + np.eye(parameters))
+        return bend, bend @ own.T @ (weights[rows] * measured[rows])
+
+    bend, found = solved(np.arange(9))
+    errors = slopes @ found - measured
+    fit = SimpleNamespace(
+        errors=errors,
+        settled=errors,
+        slopes=csr_array(slopes),
+        fitted=np.arange(9),
+        weights=weights,
+        bend=bend,
+    )
+    without = [slopes @ solved(np.flatnonzero(groups != name))[1] - measured for name in "abc"]
+    wanted = np.choose(np.repeat([0, 1, 2], 3), without)
+    np.testing.assert_allclose(left_out_errors(fit, groups), wanted, rtol=1e-9)
 
 
 @cache
