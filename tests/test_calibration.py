@@ -27,6 +27,8 @@ from calibration.measurements.table import Measurement, read_measurements, witho
 from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.predictions import predictions
+from calibration.validation.quoted_errors import quoted_errors
+from calibration.validation.ranged import most_gpus
 from sweep.decisions.compare import compare
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.errors import SpecError
@@ -86,6 +88,23 @@ def test_left_out_errors_of_a_linear_fit_are_those_of_refits(parameters: int) ->
     without = [slopes @ solved(np.flatnonzero(groups != name))[1] - measured for name in "abc"]
     wanted = np.choose(np.repeat([0, 1, 2], 3), without)
     np.testing.assert_allclose(left_out_errors(fit, groups), wanted, rtol=1e-9)
+
+
+def test_the_most_gpus_of_an_accelerator_are_those_of_any_row() -> None:
+    rows = [
+        SimpleNamespace(scenario="inflight", hardware="l4", replica_gpus=gpus) for gpus in (2, 8, 4)
+    ]
+    found = most_gpus(SimpleNamespace(rows=rows), {"inflight": {"l4": 4.0}}, np.arange(3))
+    assert found == {"inflight": {"l4": 8.0}}
+
+
+def test_quoted_errors_are_those_of_rows_without_doubt() -> None:
+    rows = [SimpleNamespace(quality=quality) for quality in ("ok", "doubtful", "ok")]
+    several = SimpleNamespace(rows=rows, labels=lambda _: np.asarray(["toy"] * 3))
+    errors = np.log([1.1, 3.0, 0.9])
+    found = quoted_errors(several, np.arange(3), errors, {"model": errors, "hardware": errors})
+    expected = {"rows": 2, "own_configuration_left_out": 0.1, "left_out": 0.1}
+    assert found == {"model": {"toy": expected}, "hardware": {"toy": expected}}
 
 
 @cache
