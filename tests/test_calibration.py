@@ -3,16 +3,19 @@
 import dataclasses
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 from factories import shipped
+from scipy.sparse import csr_array
 
 from calibration.calibrate import calibrate
 from calibration.cli.main import cli
 from calibration.files import as_text
+from calibration.fit import capacity
 from calibration.fit.forward import Forward, predict
 from calibration.fit.noise import noise_of
 from calibration.fit.parameters import design
@@ -21,8 +24,11 @@ from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table, tabulate
 from calibration.fit.verdicts import verdict
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
+from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.predictions import predictions
+from calibration.validation.quoted_errors import quoted_errors
+from calibration.validation.ranged import most_gpus
 from sweep.decisions.compare import compare
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.errors import SpecError
@@ -39,6 +45,66 @@ def test_the_noise_is_that_of_the_middle_row_less_what_the_rows_determine() -> N
     errors = np.where(np.arange(100) < 51, 0.06745, 5.0)
     found = noise_of(errors, np.ones(100), 10.0)
     assert found == pytest.approx(np.sqrt((100 * 0.1**2 + 20 * 0.06**2) / (90 + 20)), rel=1e-12)
+
+
+def test_an_interval_of_fifteen_rows_is_as_wide_as_the_largest_error() -> None:
+    # A new row is within the k-th of n errors with probability k/(n + 1): 0.9 of 16 is 14.4.
+    assert conformal_halfwidth(np.arange(1.0, 16.0)) == 15
+    # With 19 rows it is the 18th; between rows the quantile is interpolated.
+    assert 18 <= conformal_halfwidth(np.arange(1.0, 20.0)) < 19
+
+
+def test_as_many_clients_as_fit_are_not_doubtful(monkeypatch) -> None:
+    row = next(r for r in read_measurements("tensorrt-llm") if r.scenario == "inflight")
+    given = {"quality": "ok", "note": ""}
+    rows = [row.model_copy(update={"concurrency": n, **given}) for n in (4, 5, 6)]
+    monkeypatch.setattr(capacity, "capacities", lambda some, _: np.full(len(some), 5.0))
+    found = [each.quality for each in capacity.doubt_overfull(rows, shipped())]
+    assert found == ["ok", "ok", "doubtful"]
+
+
+@pytest.mark.parametrize("parameters", [2, 4], ids=["more rows", "more parameters"])
+def test_left_out_errors_of_a_linear_fit_are_those_of_refits(parameters: int) -> None:
+    # Groups of three rows with weights of their own, and a prior of width 1 around 0.
+    random = np.random.default_rng(3)
+    slopes, measured = random.normal(size=(9, parameters)), random.normal(size=9)
+    weights, groups = random.uniform(0.5, 2.0, 9), np.repeat(["a", "b", "c"], 3)
+
+    def solved(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        own = slopes[rows] * weights[rows, None]
+        bend = np.linalg.inv(own.T @ own + np.eye(parameters))
+        return bend, bend @ own.T @ (weights[rows] * measured[rows])
+
+    bend, found = solved(np.arange(9))
+    errors = slopes @ found - measured
+    fit = SimpleNamespace(
+        errors=errors,
+        settled=errors,
+        slopes=csr_array(slopes),
+        fitted=np.arange(9),
+        weights=weights,
+        bend=bend,
+    )
+    without = [slopes @ solved(np.flatnonzero(groups != name))[1] - measured for name in "abc"]
+    wanted = np.choose(np.repeat([0, 1, 2], 3), without)
+    np.testing.assert_allclose(left_out_errors(fit, groups), wanted, rtol=1e-9)
+
+
+def test_the_most_gpus_of_an_accelerator_are_those_of_any_row() -> None:
+    rows = [
+        SimpleNamespace(scenario="inflight", hardware="l4", replica_gpus=gpus) for gpus in (2, 8, 4)
+    ]
+    found = most_gpus(SimpleNamespace(rows=rows), {"inflight": {"l4": 4.0}}, np.arange(3))
+    assert found == {"inflight": {"l4": 8.0}}
+
+
+def test_quoted_errors_are_those_of_rows_without_doubt() -> None:
+    rows = [SimpleNamespace(quality=quality) for quality in ("ok", "doubtful", "ok")]
+    several = SimpleNamespace(rows=rows, labels=lambda _: np.asarray(["toy"] * 3))
+    errors = np.log([1.1, 3.0, 0.9])
+    found = quoted_errors(several, np.arange(3), errors, {"model": errors, "hardware": errors})
+    expected = {"rows": 2, "own_configuration_left_out": 0.1, "left_out": 0.1}
+    assert found == {"model": {"toy": expected}, "hardware": {"toy": expected}}
 
 
 @cache

@@ -393,6 +393,10 @@ def test_constant_sojourns_wait_as_erlang_says(servers: int, load: float, erlang
         found = slots(load, 1.0, 0.0, float(servers), float(servers))
     assert float(found.waits) == pytest.approx(erlang, rel=0.01)
     assert float(found.wait) == pytest.approx(1 / (2 * (servers - load)))
+    # By (1 + c²)/2: twice as long where service varies as much as exponential times.
+    with jax.enable_x64(True):
+        varied = slots(load, 1.0, 0.0, float(servers), float(servers), varied=1.0)
+    assert float(varied.wait) == pytest.approx(2 * float(found.wait))
 
 
 def test_a_percentile_of_a_wait_that_decays_by_hand() -> None:

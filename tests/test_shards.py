@@ -5,6 +5,7 @@ import random
 import shutil
 from pathlib import Path
 
+import damage
 import numpy as np
 import pytest
 import xarray as xr
@@ -20,7 +21,7 @@ from sweep.evaluation.plan import make_plan
 from sweep.grid import thresholds
 from sweep.grid.tiling import Tiling, slices, split_evenly
 from sweep.queries.reduction_request import ReductionRequest
-from sweep.runs import run_folder
+from sweep.runs import run_folder, to_disk
 from sweep.runs import shards as shard_runs
 from sweep.runs.check_results import check_directory
 from sweep.runs.open_results import open_directory
@@ -324,6 +325,15 @@ def test_removal_that_is_interrupted_can_be_repeated(whole_shards, tmp_path, mon
     assert len(list(copy.glob("shard-*.nc"))) == 2
     run_folder.remove(Directory.load(copy).path)
     assert not copy.exists()
+
+
+def test_shards_that_are_there_need_no_more_disk(whole_shards, tmp_path, monkeypatch) -> None:
+    copy, needed = tmp_path / "copy", []
+    shutil.copytree(whole_shards, copy)
+    plan, held = damage.tiny(shards=4), sum(f.stat().st_size for f in copy.glob("shard-*.nc"))
+    monkeypatch.setattr(to_disk, "check_fits_disk", lambda _, size, __: needed.append(size))
+    to_disk.run_into_shards(plan, copy, to_disk.Sharding(), lambda _: None)
+    assert needed == [plan.stored_bytes - held]
 
 
 def test_jobs_of_an_array_take_turns(whole_shards) -> None:

@@ -31,6 +31,14 @@ WRITERS = {
 }
 
 
+def test_a_name_as_long_as_systems_allow_is_written(tmp_path) -> None:
+    path = tmp_path / ("x" * 255)
+    with atomic.replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_what_appears_while_a_file_is_written_stays(
     name, whole_file, tmp_path, monkeypatch
