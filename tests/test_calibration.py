@@ -18,11 +18,11 @@ from calibration.files import as_text
 from calibration.fit import capacity
 from calibration.fit.forward import Forward, predict
 from calibration.fit.noise import noise_of
-from calibration.fit.parameters import design
+from calibration.fit.parameters import Parameter, design
 from calibration.fit.priors import PRIORS, Prior
 from calibration.fit.solver import Fit, solve
 from calibration.fit.table import Table, tabulate
-from calibration.fit.verdicts import verdict
+from calibration.fit.verdicts import verdict, verdicts
 from calibration.measurements.table import Measurement, read_measurements, without_suspects
 from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.half_widths import left_out_errors
@@ -105,6 +105,20 @@ def test_quoted_errors_are_those_of_rows_without_doubt() -> None:
     found = quoted_errors(several, np.arange(3), errors, {"model": errors, "hardware": errors})
     expected = {"rows": 2, "own_configuration_left_out": 0.1, "left_out": 0.1}
     assert found == {"model": {"toy": expected}, "hardware": {"toy": expected}}
+
+
+def test_a_factor_that_the_rows_moved_is_not_called_undetermined() -> None:
+    # All errors are those of the priors; the second factor is two widths from its centre.
+    factors = [Parameter(name, "", "", 0.0, 0.5) for name in ("gemm", "attention")]
+    fit = SimpleNamespace(
+        design=SimpleNamespace(parameters=factors, centres=np.zeros(2), widths=np.full(2, 0.5)),
+        covariance=np.diag([0.25, 0.25]),
+        vector=np.asarray([0.1, 1.0]),
+        at_bound=np.zeros(2, bool),
+        slopes=np.ones((3, 2)),
+        fitted=np.arange(3),
+    )
+    assert verdicts(fit) == ["undetermined", "prior-dominated"]
 
 
 @cache
