@@ -97,6 +97,15 @@ LARGE_WORKER = 2e9
 
 Compiling them again takes seconds, so that a run of the quick tests stays below it.
 """
+MANY_MAPPINGS = 30_000
+"""Mapped pieces of memory from which on it does so too: as `COMPILED_FAST` has them made, kernels
+have thousands of pieces, and Linux ends a process that maps more than 65,530. [count]"""
+
+
+def mapped_pieces() -> int:
+    """Mapped pieces of memory of this process, 0 where there is no way to know. [count]"""
+    maps = Path("/proc/self/maps")
+    return maps.read_bytes().count(b"\n") if maps.exists() else 0
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -106,7 +115,8 @@ def limited_memory() -> Iterator[None]:
     import jax
     import psutil
 
-    if psutil.Process().memory_info().rss > LARGE_WORKER:
+    is_large = psutil.Process().memory_info().rss > LARGE_WORKER
+    if is_large or mapped_pieces() > MANY_MAPPINGS:
         jax.clear_caches()
         gc.collect()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None

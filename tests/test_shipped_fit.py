@@ -1,13 +1,14 @@
 """The shipped calibrations are what the command on the page of accuracy makes."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from calibration.cli.main import cli
 from sweep.engines.calibration_file import Calibration, load_calibration
 
 PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
@@ -38,10 +39,12 @@ def test_the_page_names_every_fitted_table() -> None:
 
 
 @pytest.mark.campaign
-def test_the_documented_command_makes_the_shipped_calibrations(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli, documented())
-    assert result.exit_code == 0, result.output
+def test_the_documented_command_makes_the_shipped_calibrations(tmp_path) -> None:
+    # As a user runs it: the flags of the tests make more pieces of memory than a process may have.
+    usual = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-m", "calibration", *documented()]
+    done = subprocess.run(command, cwd=tmp_path, env=usual, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     for name in SHIPPED:
         made, shipped = load_calibration(str(tmp_path / f"{name}.yaml")), load_calibration(name)
         assert values(made) == pytest.approx(values(shipped), rel=1e-3)
