@@ -24,6 +24,7 @@ from sweep.schema.axes import (
     AXIS_LONG_NAMES,
     CONFIGURATION,
     DENOISING,
+    INTERVALS,
     LABELLED,
     LATENCY_LIMITS,
     LENGTHS,
@@ -415,7 +416,7 @@ def test_dims_stand_in_the_order_of_the_axes() -> None:
 def test_every_axis_has_a_long_name() -> None:
     assert set(AXIS_LONG_NAMES) == {*AXES, "operator"}
     assert set(LABELLED) <= {*AXES, "operator"}
-    server = {*SERVER, *LOADS, *LATENCY_LIMITS, *PREFIX, *SPREADS, *SPECULATION}
+    server = {*SERVER, *LOADS, *LATENCY_LIMITS, *PREFIX, *SPREADS, *INTERVALS, *SPECULATION}
     others = {"batch_size", *DENOISING, *LENGTHS}
     assert set(CONFIGURATION) | server | others == set(AXES)
 

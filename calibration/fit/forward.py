@@ -30,7 +30,13 @@ MOST_STORED = 16
 """Groups up to which executables are kept in files; a fit of a large table has hundreds. [count]"""
 COMPILED_BETWEEN = 6
 """Kernels compiled before memory is given back. [count]"""
-COMPILER_OPTIONS = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
+COMPILER_OPTIONS = {
+    "xla_disable_hlo_passes": "fusion",
+    "xla_backend_optimization_level": 0,
+    # Without the emitters of fusions, each operation would be a mapped piece of memory of its own,
+    # of which Linux lets a process have 65,530.
+    "xla_cpu_use_fusion_emitters": True,
+}
 """Fusing thousands of small operations and their derivatives takes XLA minutes, optimising them
 half as long again; both save milliseconds on a few thousand rows."""
 
