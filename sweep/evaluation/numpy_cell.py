@@ -5,7 +5,6 @@ data, which NumPy runs; the few operations that it has no counterpart for are co
 Programs can be kept in files, since tracing takes longer than everything else.
 """
 
-import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, primitives
 from sweep.evaluation.function_store import file_of, read_stored, write_stored
 from sweep.evaluation.numpy_operations import RULES, SHAPED, Array
 from sweep.evaluation.outer_product import CALLS, operation, used
+from sweep.evaluation.plain_data import from_json, to_json
 
 LOOPS = {"while": ("cond_jaxpr", "body_jaxpr"), "scan": ("jaxpr",)}
 """Operations that repeat functions, with the parameters that have them."""
@@ -108,19 +108,35 @@ def computed(function: Callable[..., Any], *arguments: Any, name: str | None = N
 
 
 def _load(path: Any) -> Traced | None:
-    """A program from a file, which is as trusted as the compiled functions beside it."""
+    """A program from a file; none if there is none, or it is damaged."""
     stored = read_stored(path)
-    try:
-        found = None if stored is None else pickle.loads(stored)
-    except Exception:
+    if stored is None:
         return None
-    return found if isinstance(found, Traced) else None
+    try:
+        program, indices = from_json(stored)
+        found = object.__new__(Traced)
+        found.program, found.indices = _program_of(program), indices
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return found
 
 
 def _save(traced: Traced, path: Any) -> None:
     """Keep a program, unless an operation of it cannot be written."""
     if all(_is_known(step) for step in traced.program.steps):
-        write_stored(path, lambda: pickle.dumps(traced))
+        write_stored(path, lambda: to_json((traced.program, traced.indices)).encode())
+
+
+def _program_of(parts: Sequence[Any]) -> Program:
+    """The program of its parts as plain tuples."""
+    arguments, constants, steps, results = parts
+    return Program(arguments, constants, tuple(map(_step_of, steps)), results)
+
+
+def _step_of(parts: Sequence[Any]) -> Step:
+    name, operands, parameters = parts
+    inside = {part: _program_of(parameters[part]) for part in LOOPS.get(name, ())}
+    return Step(name, operands, parameters | inside)
 
 
 def _is_known(step: Step) -> bool:
