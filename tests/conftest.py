@@ -132,8 +132,18 @@ LONG_TO_COMPILE = {
 
 
 LONGEST_FILES = (
-    *("pages", "arrivals", "load", "laws", "calibration", "scale", "report", "judgement"),
-    *("interrupted_runs", "report_in_browser", "cli", "evaluation", "recommendation"),
+    *(
+        "pages",
+        "arrivals",
+        "open_loop",
+        "load",
+        "laws",
+        "calibration",
+        "scale",
+        "report",
+        "judgement",
+    ),
+    *("judgement", "interrupted_runs", "report_in_browser", "cli", "evaluation", "recommendation"),
     *("at_load", "explanation", "shards", "wide_grids"),
 )
 """Files that take longest; they start first, so that both workers end together."""

@@ -1,28 +1,20 @@
-"""Loads of a server: what clients wait for, against a simulation and measurements."""
+"""Clients and runs of a server: what they wait for, against a simulation and measurements."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import FP16, TOY, model, point, price, shipped, shipped_model
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
-from scipy.special import gammainc
+from factories import TOY, model, price, shipped, shipped_model
 from server_simulation import Setting, iteration_seconds, settings, simulate, spread
 
-from sweep.evaluation.intervals import Arrivals, interval_end
 from sweep.grid.grid import Grid
 from sweep.kernel.cycle import prefill_first_cycle
 from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.inflight import Inflight
-from sweep.kernel.mixture import Mixture
-from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
-from sweep.kernel.queueing import arrivals_after, bursts, others_near, slot_wait, slots
+from sweep.kernel.queueing import slot_wait
 from sweep.kernel.request import Request
 from sweep.runs.run import run
-from sweep.schema.axes import LATENCY_LIMITS
 
 # Closed loop.
 
@@ -136,6 +128,22 @@ def served(**numbers: float) -> dict[str, float]:
 LIMITS = {"max_batch_size": 32, "max_num_tokens": 500}
 
 
+OPEN = (
+    *NAMES,
+    "inflight_ttft_p50",
+    "inflight_ttft_p90",
+    "inflight_ttft_p99",
+    "inflight_tpot_p99",
+    "inflight_utilisation",
+    "max_request_rate",
+)
+
+
+def arriving(**numbers: float) -> dict[str, float]:
+    found = price(OPEN, model("llama"), TOY, **({"isl": 90, "osl": 20} | LIMITS | numbers))
+    return {name.removeprefix("inflight_"): float(value) for name, value in found.items()}
+
+
 def test_clients_beyond_what_fits_wait_by_littles_law() -> None:
     most, crowded = served(concurrency=32), served(concurrency=80)
     rate = most["output_throughput"] / 20
@@ -153,291 +161,6 @@ def test_clients_beyond_what_fits_wait_by_littles_law() -> None:
 def test_the_wait_never_falls_with_clients() -> None:
     waits = [served(concurrency=n)["queue_time"] for n in (1, 4, 16, 32, 33, 64, 1000)]
     assert waits == sorted(waits)
-
-
-# Arrivals at a rate.
-
-
-@jax.jit
-def _open(where: Point) -> dict[str, jax.Array]:
-    found = OpenLoop(where)
-    return {
-        "mean": jnp.asarray(found.ttft),
-        "p50": jnp.asarray(found.ttft_quantile(0.5)),
-        "p99": jnp.asarray(found.ttft_quantile(0.99)),
-        "tpot": jnp.asarray(found.tpot),
-        "latency": jnp.asarray(found.request_latency),
-        "capacity": jnp.asarray(found.max_request_rate),
-    }
-
-
-def open_errors(setting: Setting, seed: int, shape: float | None, count: int) -> dict[str, float]:
-    """Relative errors of the closed form at 5 to 90 % of the capacity."""
-    bursts = {} if shape is None else {"burstiness": shape}
-    capacity = float(_open(setting.point(request_rate=1.0, **bursts))["capacity"])
-    rate = 0.9 * setting.load * capacity
-    where = setting.point(request_rate=rate, **bursts)
-    gaps = np.random.default_rng(seed).gamma(shape or 1.0, 1 / (rate * (shape or 1.0)), count)
-    simulated = simulate(
-        list(np.cumsum(gaps)),
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
-        seconds=iteration_seconds(where),
-    )
-    # The first requests find an empty server.
-    begin = count // 10
-    ttft, steps = simulated.ttft(begin), setting.osl - 1
-    steady = simulated.records[begin:]
-    measured = {
-        "mean": float(ttft.mean()),
-        "p50": float(np.quantile(ttft, 0.5)),
-        "p99": float(np.quantile(ttft, 0.99)),
-        "tpot": float(np.mean([(each.last - each.first) / steps for each in steady])),
-        "latency": float(np.mean([each.last - each.sent for each in steady])),
-    }
-    found = _open(where)
-    return {name: float(found[name]) / value - 1 for name, value in measured.items()}
-
-
-def check_open(servers: int, seed: int, bars: dict[str, float], shape: float | None = None) -> None:
-    """Compare the median over servers of each error with its bar."""
-    with jax.enable_x64(True):
-        errors = [
-            open_errors(each, seed + place, shape, 3000)
-            for place, each in enumerate(settings(servers, seed))
-        ]
-    for name, bar in bars.items():
-        assert spread([e[name] for e in errors])[0] < bar, name
-
-
-MEDIANS = {"mean": 0.05, "p50": 0.05, "p99": 0.25, "tpot": 0.03, "latency": 0.05}
-
-
-@pytest.mark.slow
-def test_arrivals_wait_as_in_a_simulation() -> None:
-    check_open(10, 5, MEDIANS)
-
-
-@pytest.mark.slow
-def test_arrivals_wait_as_in_a_simulation_over_many_servers() -> None:
-    check_open(20, 77, MEDIANS)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("shape", "bars"),
-    [(3.0, {"mean": 0.1, "p99": 0.25}), (0.5, {"mean": 0.2, "p99": 0.4})],
-)
-def test_bursts_wait_as_in_a_simulation(shape: float, bars: dict[str, float]) -> None:
-    check_open(12, 31, bars, shape)
-
-
-OPEN = (
-    *NAMES,
-    "inflight_ttft_p50",
-    "inflight_ttft_p90",
-    "inflight_ttft_p99",
-    "inflight_tpot_p99",
-    "inflight_utilisation",
-    "max_request_rate",
-)
-
-
-def arriving(**numbers: float) -> dict[str, float]:
-    found = price(OPEN, model("llama"), TOY, **({"isl": 90, "osl": 20} | LIMITS | numbers))
-    return {name.removeprefix("inflight_"): float(value) for name, value in found.items()}
-
-
-@given(st.floats(0.01, 0.99), st.floats(-0.3, 0.3))
-@hypothesis_settings(max_examples=30, deadline=None)
-def test_an_interval_of_a_wait_is_that_of_a_slower_server(used: float, width: float) -> None:
-    # M/D/1 with services of 2 s, and of 2 s · e^width.
-    def times(utilisation: float, service: float) -> float:
-        return service * utilisation / (2 * (1 - utilisation)) if utilisation < 1 else np.inf
-
-    found = {"inflight_ttft": times(used, 2.0) + 2, "inflight_queue_time": times(used, 2.0)}
-    slower = np.exp(width)
-    wait = times(used * slower, 2 * slower)
-    for name, expected in (("inflight_ttft", wait + 2 * slower), ("inflight_queue_time", wait)):
-        found_end = float(interval_end(name, found[name], slower, Arrivals(used, 2.0)))
-        assert found_end == pytest.approx(expected, rel=1e-6)
-
-
-def test_a_rate_towards_none_is_one_client() -> None:
-    alone, seldom = served(concurrency=1), arriving(request_rate=1e-3)
-    for name in ("ttft", "prefill_time", "tpot", "request_latency"):
-        assert seldom[name] == pytest.approx(alone[name], rel=1e-4)
-    assert seldom["queue_time"] < 1e-4 * seldom["ttft"]
-    assert seldom["ttft_p50"] == pytest.approx(alone["ttft"], rel=1e-4)
-
-
-def test_the_capacity_is_that_of_clients_that_fill_the_server() -> None:
-    most = served(concurrency=32)["output_throughput"] / 20
-    found = arriving(request_rate=most / 2)
-    assert found["max_request_rate"] == pytest.approx(most)
-    assert found["utilisation"] == pytest.approx(0.5)
-    assert found["output_throughput"] == pytest.approx(most / 2 * 20)
-    assert found["overload"] == 0
-    beyond = arriving(request_rate=1.01 * most)
-    assert beyond["overload"] == 2
-    assert beyond["output_throughput"] == pytest.approx(most * 20)
-    assert all(np.isnan(beyond[name]) for name in ("ttft", "queue_time", "ttft_p99"))
-    assert beyond["tpot"] == served(concurrency=32)["tpot"]
-
-
-@pytest.mark.slow
-def test_a_closed_loop_has_the_same_capacity() -> None:
-    where = {"isl": 90, "osl": 20, **LIMITS}
-    names = ("max_request_rate", "inflight_utilisation", "inflight_output_throughput")
-    rate = arriving(request_rate=1.0)["max_request_rate"]
-    for load in ({}, {"concurrency": 3}, {"num_requests": 64}):
-        priced = price(names, model("llama"), TOY, FP16, **where, **load)
-        found = {name: float(value) for name, value in priced.items()}
-        assert found["max_request_rate"] == pytest.approx(rate, rel=1e-5)
-        used = found["inflight_output_throughput"] / 20 / rate
-        assert found["inflight_utilisation"] == pytest.approx(used, rel=1e-5)
-
-
-# The highest rate within limits.
-
-LATENCY_OF = {
-    "max_ttft": "ttft",
-    "max_ttft_p99": "ttft_p99",
-    "max_tpot": "tpot",
-    "max_tpot_p99": "tpot_p99",
-}
-"""The latency that each limit is of."""
-NO_LIMIT = dict.fromkeys(LATENCY_OF, float("inf"))
-
-
-HIGHEST_RATE = jax.jit(lambda where: Request(where).max_request_rate)
-"""Compiled, since its bisections evaluate the server some thousand times."""
-
-
-def goodput(**limits: float) -> float:
-    """Highest rate of the small server; one kernel for all limits."""
-    numbers = {"isl": 90, "osl": 20} | LIMITS | NO_LIMIT | limits
-    with jax.enable_x64(True):
-        return float(HIGHEST_RATE(point(model("llama"), TOY, FP16, **numbers)))
-
-
-def test_every_limit_has_a_case() -> None:
-    assert set(LATENCY_OF) == set(LATENCY_LIMITS)
-
-
-@pytest.mark.slow
-def test_no_limit_leaves_the_plateau() -> None:
-    plateau = served(concurrency=32)["output_throughput"] / 20
-    assert goodput() == plateau
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("limit", LATENCY_OF)
-def test_the_highest_rate_within_a_limit_has_the_latency_of_the_limit(limit: str) -> None:
-    plateau = goodput()
-    latencies = arriving(request_rate=0.6 * plateau)
-    assert goodput(**{limit: latencies[LATENCY_OF[limit]]}) / plateau == pytest.approx(
-        0.6, abs=0.002
-    )
-    alone = arriving(request_rate=1e-3 * plateau)[LATENCY_OF[limit]]
-    assert goodput(**{limit: 0.99 * alone}) == 0
-
-
-@pytest.mark.slow
-@given(st.lists(st.floats(1e-6, 1e-2), min_size=2, max_size=2))
-@hypothesis_settings(max_examples=8, deadline=None)
-def test_a_wider_limit_allows_no_lower_rate(limits: list[float]) -> None:
-    tight, wide = sorted(limits)
-    for axis in LATENCY_OF:
-        assert goodput(**{axis: tight}) <= goodput(**{axis: wide}) <= goodput()
-    assert goodput(max_ttft=wide, max_tpot=tight) <= min(
-        goodput(max_ttft=wide), goodput(max_tpot=tight)
-    )
-
-
-def test_littles_law_holds_for_arrivals() -> None:
-    rate = 0.7 * arriving(request_rate=1.0)["max_request_rate"]
-    found = arriving(request_rate=rate)
-    assert found["request_latency"] == pytest.approx(found["ttft"] + 19 * found["tpot"])
-    assert found["concurrency"] <= rate * found["request_latency"]
-    assert found["concurrency"] == pytest.approx(rate * found["request_latency"], rel=0.05)
-
-
-@pytest.mark.slow
-@given(place=st.integers(0, 199), data=st.data())
-@hypothesis_settings(max_examples=8, deadline=None)
-def test_times_never_fall_with_the_rate(place: int, data: st.DataObject) -> None:
-    shares = sorted(data.draw(st.lists(st.floats(0.001, 0.99), min_size=2, max_size=2)))
-    setting = settings(200, seed=9)[place]
-    with jax.enable_x64(True):
-        capacity = float(_open(setting.point(request_rate=1.0))["capacity"])
-        low, high = (_open(setting.point(request_rate=each * capacity)) for each in shares)
-    for name in ("mean", "p50", "p99", "tpot", "latency"):
-        assert float(low[name]) <= float(high[name]) * (1 + 1e-3), name
-
-
-def test_one_slot_is_the_queue_with_constant_service() -> None:
-    # M/D/1 at a utilisation of 0.8: 0.8 of the requests wait, 2.5 services on average.
-    found = slots(0.8, 1.0, 0.0, 1.0, 1.0)
-    assert float(found.waits) == pytest.approx(0.8)
-    assert float(found.wait) == pytest.approx(1 / (2 * (1 - 0.8)))
-    assert float(found.idle) == pytest.approx(0.2)
-
-
-@pytest.mark.parametrize(("servers", "load", "erlang"), [(2, 1.0, 1 / 3), (10, 8.0, 0.4092)])
-def test_constant_sojourns_wait_as_erlang_says(servers: int, load: float, erlang: float) -> None:
-    # Erlang C of 2 servers at 1 erlang is 1/3; of 10 at 8 it is 0.4092.
-    with jax.enable_x64(True):
-        found = slots(load, 1.0, 0.0, float(servers), float(servers))
-    assert float(found.waits) == pytest.approx(erlang, rel=0.01)
-    assert float(found.wait) == pytest.approx(1 / (2 * (servers - load)))
-    # By (1 + c²)/2: twice as long where service varies as much as exponential times.
-    with jax.enable_x64(True):
-        varied = slots(load, 1.0, 0.0, float(servers), float(servers), varied=1.0)
-    assert float(varied.wait) == pytest.approx(2 * float(found.wait))
-
-
-def test_a_percentile_of_a_wait_that_decays_by_hand() -> None:
-    # One request in a hundred waits longer than ln 100 times the mean.
-    waits = Mixture(*jnp.asarray([[1.0], [1e-6], [1.0]]), more=None, waits=1.0, wait=2.0)
-    assert float(waits.quantile(0.99)) == pytest.approx(1 + 2 * np.log(100), rel=1e-4)
-
-
-def test_poisson_arrivals_are_no_bursts() -> None:
-    share, waits = bursts(0.6, 1.0)
-    assert (float(share), float(waits)) == (1, 1)
-    assert float(others_near(0.3, 1.0)) == pytest.approx(0.3, rel=1e-3)
-    # Gaps that hardly vary leave nobody near; in bursts there are more.
-    assert float(others_near(0.3, 50.0)) < 0.05
-    assert float(others_near(0.3, 0.5)) > 0.5
-
-
-@pytest.mark.parametrize("shape", [0.25, 0.5, 3.0])
-@pytest.mark.parametrize("used", [0.1, 0.6, 0.85])
-def test_bursts_wait_as_lindley_says(shape: float, used: float) -> None:
-    # The wait of a request: that of the one before and a service of 1, less the gap between them.
-    gaps = np.random.default_rng(5).gamma(shape, 1 / (used * shape), 3_000_000)
-    walk = np.cumsum(np.concatenate([[0], 1 - gaps]))
-    waited = walk - np.minimum.accumulate(walk)
-    with jax.enable_x64(True):
-        share, waits = bursts(jnp.asarray(used), jnp.asarray(1 / shape))
-    # A share `used` of Poisson arrivals waits, and used / (2·(1 − used)) on average.
-    assert float(share) * used == pytest.approx(np.mean(waited > 1e-9), abs=0.02)
-    mean = float(waits) * used / (2 * (1 - used))
-    assert mean == pytest.approx(waited.mean(), rel=0.06)
-
-
-@pytest.mark.parametrize("shape", [0.25, 0.5, 3.0])
-@pytest.mark.parametrize("time", [0.05, 0.5, 4.0])
-def test_a_renewal_function_is_the_sum_of_its_distributions(shape: float, time: float) -> None:
-    # P(the k-th of the next arrivals comes within the time), over k.
-    numbers = np.arange(1, 400)
-    exact = float(gammainc(numbers * shape, shape * time).sum())
-    with jax.enable_x64(True):
-        found = float(arrivals_after(jnp.asarray(time), jnp.asarray(shape)))
-    assert found == pytest.approx(exact, rel=0.35 if shape < 0.5 else 0.05, abs=0.05)
 
 
 # Runs of some requests.

@@ -255,13 +255,18 @@ CROWD = """() => {
 """Draws labels of 80 points at random positions; how many of them have room."""
 
 
+def resize(page: Any, width: int) -> None:
+    """Make the page so wide, and wait until its map has that size."""
+    page.set_viewport_size({"width": width, "height": 800})
+    drawn = "document.getElementById('map')._fullLayout.width"
+    eventually(lambda: page.evaluate(drawn) <= width, page)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 400])
 def test_titles_of_axes_cover_no_label(width, article_page, opened) -> None:
     page = opened(article_page)
-    page.set_viewport_size({"width": width, "height": 800})
-    drawn = "document.getElementById('map')._fullLayout.width"
-    eventually(lambda: page.evaluate(drawn) <= width, page)
+    resize(page, width)
     assert page.evaluate(TITLES_ON_LABELS) == []
     assert page.evaluate(LABELS_ON_LABELS) == []
     assert all(page.evaluate(NAMED))
@@ -274,9 +279,7 @@ def test_titles_of_axes_cover_no_label(width, article_page, opened) -> None:
 def test_titles_of_axes_are_below_their_labels(width, served_page, opened) -> None:
     """Also where the axis has two labels, with room for a title between them."""
     page = opened(served_page)
-    page.set_viewport_size({"width": width, "height": 800})
-    drawn = "document.getElementById('map')._fullLayout.width"
-    eventually(lambda: page.evaluate(drawn) <= width, page)
+    resize(page, width)
     assert page.evaluate(RAISED_TITLES) == []
 
 

@@ -8,6 +8,7 @@ import pytest
 import test_disaggregated as pools
 import test_lengths as lengths
 import test_load as load
+import test_open_loop as open_loop
 import test_speculation as drafts
 from factories import point, shipped, shipped_model
 from server_simulation import settings, spread
@@ -43,7 +44,7 @@ def collected(errors: Iterator[dict[str, float]]) -> Errors:
 
 def of_arrivals(count: int, seed: int, shape: float | None) -> Iterator[dict[str, float]]:
     for place, each in enumerate(settings(count, seed)):
-        yield load.open_errors(each, seed + place, shape, 4000)
+        yield open_loop.open_errors(each, seed + place, shape, 4000)
 
 
 def of_runs(count: int, seed: int) -> Iterator[dict[str, float]]:

@@ -110,7 +110,7 @@ def test_categories_agree_except_at_near_ties(name: str, wide32, wide64) -> None
 
 
 def test_categories_take_several_values(wide64: xr.Dataset) -> None:
-    # No clients are too many where no load is given; tests/test_load.py has all of its values.
+    # No clients are too many where no load is given; test_load and test_open_loop have its values.
     for name in set(CATEGORIES) - {"inflight_overload"}:
         assert len(np.unique(wide64[name])) > 1, name
 
