@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sweep.kernel.acceptance import MOST_DRAFT_TOKENS
 from sweep.schema.axes import ACCEPTANCE, MEMORY_SHARES, REPLICA_GPUS, gpus_of
+from sweep.schema.drafts import fault_of_length
 from sweep.schema.intervals import POWER
 from sweep.specs.dtypes import StoredDtype
 
@@ -170,12 +171,9 @@ class Measurement(BaseModel):
             return
         if not given:
             raise ValueError(f"draft_tokens: needs {' or '.join(ACCEPTANCE)} too")
-        length, most = self.acceptance_length, self.draft_tokens + 1
-        if length is not None and self.draft_tokens and length > most:
-            raise ValueError(
-                f"acceptance_length: a pass with {self.draft_tokens} drafted tokens yields from 1 "
-                f"to {most}, not {length:g}"
-            )
+        fault = fault_of_length(self.acceptance_length or 1, [self.draft_tokens])
+        if fault:
+            raise ValueError(f"acceptance_length: {fault}")
 
     def _check_arrivals(self) -> None:
         if self.request_rate is None:

@@ -10,6 +10,7 @@ import click
 
 from sweep.cli.options import MODEL, F
 from sweep.cli.parameters import Count, Share
+from sweep.schema.drafts import fault_of_length
 
 
 def parse_pair(text: str) -> tuple[str, tuple[float | str, float | str]]:
@@ -112,12 +113,9 @@ def request_axes(
         raise click.UsageError(
             "--draft-model needs --draft-tokens and --acceptance-rate or --acceptance-length"
         )
-    least = min((count for count in draft_tokens if count > 0), default=0)
-    if acceptance_length is not None and least and acceptance_length > least + 1:
-        raise click.UsageError(
-            f"--acceptance-length: a pass with {least} drafted tokens yields from 1 to "
-            f"{least + 1}, not {acceptance_length:g}"
-        )
+    fault = fault_of_length(acceptance_length or 1, draft_tokens)
+    if fault:
+        raise click.UsageError(f"--acceptance-length: {fault}")
     given: dict[str, Any] = {
         "prefix_hit_rate": prefix_hit_rate,
         "shared_prefix_tokens": shared_prefix_tokens,

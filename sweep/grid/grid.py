@@ -21,6 +21,7 @@ from sweep.grid.axis_forms import (
     Variations,
 )
 from sweep.schema.axes import ACCEPTANCE, AXES, INTERVALS, LATENCY_LIMITS, MEMORY_SHARES
+from sweep.schema.drafts import fault_of_length
 from sweep.schema.variables import COMPUTED
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -239,14 +240,9 @@ class Grid(Spec):
             return
         if not given:
             raise ValueError(f"draft_tokens: needs {' or '.join(ACCEPTANCE)} too")
-        drafts = [count for count in self.draft_tokens if count > 0]
-        if self.acceptance_length is not None and drafts:
-            longest, least = self.acceptance_length[-1], min(drafts)
-            if longest > least + 1:
-                raise ValueError(
-                    f"acceptance_length: a pass with {least} drafted tokens yields from 1 to "
-                    f"{least + 1}, not {longest:g}"
-                )
+        fault = fault_of_length(max(self.acceptance_length or [1]), self.draft_tokens)
+        if fault:
+            raise ValueError(f"acceptance_length: {fault}")
 
     def _check_loads(self) -> None:
         """Check that the load is a closed loop or arrivals at a rate, and not both.
