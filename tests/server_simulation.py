@@ -71,11 +71,17 @@ def simulate(
     prefill_first: bool = False,
     lengths: Sequence[tuple[int, int]] | None = None,
     pass_tokens: int = 1,
+    batch_wait: int = 0,
+    poll_interval: int = 1,
+    stream_interval: int = 1,
 ) -> Run:
     """Serve requests first come, first served.
 
     Sequences that decode go before prompts, or after them with `prefill_first`; the last chunk of
     a prompt yields a token. The attention of a prompt grows with the square of its length.
+    Requests are taken in where nothing runs, after an iteration with prompts, and after
+    `poll_interval` others. New prompts wait for `batch_wait` iterations of decode, or until they
+    fill one.
 
     Args:
         arrivals: When requests are sent, in order. [s]
@@ -89,6 +95,9 @@ def simulate(
         lengths: Input tokens of each request and the iterations that it decodes in; alike if not
             given.
         pass_tokens: Tokens that a sequence takes while it decodes.
+        batch_wait: Iterations for which the first of several prompts waits.
+        poll_interval: Iterations without prompts between two looks for new requests.
+        stream_interval: Tokens of a request after which the first are sent.
     """
     each_of = iter(lengths or [(isl, osl - 1)] * len(arrivals))
     run, clock, iteration = Run(), 0.0, 0
@@ -97,20 +106,29 @@ def simulate(
     waiting: deque[Record] = deque()
     prompts: deque[list] = deque()
     ends: list[tuple[int, int, Record, int]] = []
+    shown: list[tuple[int, int, Record]] = []
     decoding, attended, order, steps = 0, 0.0, 0, 0
+    since, held = 0, 0
     while coming or waiting or prompts or decoding or unsent:
         if not (waiting or prompts or decoding) and coming:
             clock = max(clock, coming[0])
-        while coming and coming[0] <= clock:
+        looks = since >= poll_interval or not (waiting or prompts or decoding)
+        since = 0 if looks else since
+        while looks and coming and coming[0] <= clock:
             run.records.append(Record(coming.popleft()))
             waiting.append(run.records[-1])
         while waiting and decoding + len(prompts) < slots:
             waiting[0].admitted = clock
             own, decodes = next(each_of)
             prompts.append([waiting.popleft(), own, own, decodes])
-        running = 0 if prefill_first and prompts else min(decoding, max_num_tokens // pass_tokens)
+        fresh = all(each[1] == each[2] for each in prompts)
+        enough = sum(each[1] for each in prompts) >= max_num_tokens
+        holds = bool(prompts and decoding) and fresh and held < batch_wait and not enough
+        held = held + 1 if holds else 0
+        running = min(decoding, max_num_tokens // pass_tokens)
+        running = 0 if prefill_first and prompts and not holds else running
         left, prefilled, ended, work = max_num_tokens - running * pass_tokens, 0, [], 0.0
-        while prompts and left > 0:
+        while prompts and left > 0 and not holds:
             taken = min(prompts[0][1], left)
             prompts[0][1] -= taken
             left, prefilled = left - taken, prefilled + taken
@@ -121,21 +139,24 @@ def simulate(
         seen = attended + running if running else 0.0
         spent = seconds(running, seen, prefilled, len(ended), work)
         clock, iteration = clock + spent, iteration + 1
+        since = poll_interval if prefilled else since + 1
         if running:
             steps += 1
             attended += running
             run.gaps[spent] = run.gaps.get(spent, 0) + running
         for record, own, decodes in ended:
-            record.first, order = clock, order + 1
+            order += 1
+            heapq.heappush(shown, (steps + min(stream_interval - 1, decodes), order, record))
             heapq.heappush(ends, (steps + decodes, order, record, own + decodes))
             decoding, attended = decoding + 1, attended + own
+        while shown and shown[0][0] <= steps:
+            heapq.heappop(shown)[2].first = clock
         while ends and ends[0][0] <= steps:
             _, _, record, whole = heapq.heappop(ends)
             record.last = clock
             decoding, attended = decoding - 1, attended - whole
             if unsent:
-                run.records.append(Record(clock))
-                waiting.append(run.records[-1])
+                coming.append(clock)
                 unsent -= 1
     return run
 

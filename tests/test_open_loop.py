@@ -36,9 +36,20 @@ def _open(where: Point) -> dict[str, jax.Array]:
     }
 
 
-def open_errors(setting: Setting, seed: int, shape: float | None, count: int) -> dict[str, float]:
-    """Relative errors of the closed form at 5 to 90 % of the capacity."""
+def open_errors(
+    setting: Setting, seed: int, shape: float | None, count: int, **held: int
+) -> dict[str, float]:
+    """Relative errors of the closed form at 5 to 90 % of the capacity.
+
+    Args:
+        setting: The server.
+        seed: Seed of the gaps between arrivals.
+        shape: Shape of their gamma distribution; Poisson arrivals if not given. [1]
+        count: Requests that arrive.
+        held: What its scheduler holds back, by axis.
+    """
     bursts = {} if shape is None else {"burstiness": shape}
+    bursts |= {axis: float(value) for axis, value in held.items()}
     capacity = float(_open(setting.point(request_rate=1.0, **bursts))["capacity"])
     rate = 0.9 * setting.load * capacity
     where = setting.point(request_rate=rate, **bursts)
@@ -50,6 +61,7 @@ def open_errors(setting: Setting, seed: int, shape: float | None, count: int) ->
         osl=setting.osl,
         max_num_tokens=setting.max_num_tokens,
         seconds=iteration_seconds(where),
+        **held,
     )
     # The first requests find an empty server.
     begin = count // 10

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from factories import FP16, TOY, model
 
-import sweep
-from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.runs.run import run
 
@@ -47,16 +45,16 @@ def test_a_sweep_over_them_by_hand() -> None:
     assert (ttft.diff("batch_wait") > 0).all()
 
 
-@pytest.mark.parametrize("axis", ["batch_wait", "poll_interval", "stream_interval"])
-def test_arrivals_at_a_rate_have_none(axis: str) -> None:
-    with pytest.raises(SpecError, match=f"{axis}: is of a server with clients"):
-        grid(concurrency=None, request_rate=[1.0], **{axis: [8]})
-    with pytest.raises(SpecError, match=f"{axis}: is of a server with clients"):
-        grid(max_ttft=[1.0], variables=["max_request_rate"], **{axis: [8]})
-    with pytest.raises(SpecError, match=f"{axis}: is of a server with clients"):
-        sweep.recommend(
-            "llama-3.1-8b", isl=64, osl=64, hardware="l20", request_rate=1.0, **{axis: 8}
-        )
+def test_arrivals_at_a_rate_are_held_back_too() -> None:
+    """Waits grow with each axis, and its first value is that of a sweep without it."""
+    load = {"concurrency": None, "request_rate": [10.0]}
+    found = run(grid(batch_wait=[0, 50], poll_interval=[1, 21], stream_interval=[1, 11], **load))
+    plain = run(grid(**load)).squeeze()
+    first = {"batch_wait": 0, "poll_interval": 1, "stream_interval": 1}
+    for name in NAMES:
+        np.testing.assert_allclose(found[name].squeeze().sel(first), plain[name], rtol=1e-6)
+    for axis in first:
+        assert (found.inflight_ttft.diff(axis) > 0).all()
 
 
 def test_explain_takes_them(call) -> None:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import test_disaggregated as pools
+import test_gates as gates
 import test_lengths as lengths
 import test_load as load
 import test_open_loop as open_loop
@@ -24,6 +25,9 @@ BARS = {
     "Poisson arrivals": {"mean": (0.15, None), "p99": (0.25, None)},
     "burstiness 0.5": {"mean": (0.15, None), "p99": (0.25, None)},
     "burstiness 0.25": {"mean": (0.15, None), "p99": (0.25, None)},
+    "batch_wait": {"mean": (0.15, None), "p99": (0.25, None)},
+    "poll_interval": {"mean": (0.15, None), "p99": (0.25, None)},
+    "stream_interval": {"mean": (0.15, None), "p99": (0.25, None)},
     "runs": {"mean": (0.05, None), "p99": (0.05, None)},
     "hits and drafts": {"rate": (0.01, 0.01)},
     "pools": {"rate": (0.03, 0.03), "ttft": (0.03, 0.03), "tpot": (0.03, 0.03)},
@@ -119,6 +123,9 @@ KINDS = {
     "Poisson arrivals": lambda: of_arrivals(60, 36, None),
     "burstiness 0.5": lambda: of_arrivals(30, 37, 0.5),
     "burstiness 0.25": lambda: of_arrivals(30, 38, 0.25),
+    "batch_wait": lambda: gates.held_servers("batch_wait", 40, 39, 4000),
+    "poll_interval": lambda: gates.held_servers("poll_interval", 40, 40, 4000),
+    "stream_interval": lambda: gates.held_servers("stream_interval", 20, 41, 4000),
 }
 
 

@@ -24,7 +24,6 @@ from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.runs.run import run
-from sweep.schema.axes import INTERVALS
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -104,12 +103,6 @@ def sweep_deployments(
         raise SpecError(
             f"{replicas} replicas for {shared} requests: some would hold none; "
             f"give at most {shared}"
-        )
-    held = [axis for axis in INTERVALS if axis in (requests_axes or {})]
-    if held and burstiness is not None:
-        raise SpecError(
-            f"{held[0]}: is of a server with clients that wait for answers; leave it or the "
-            "request rate out"
         )
     spec = catalog.model(model)
     recipes = recipes_on_offer(spec, offer, catalog, calibration)

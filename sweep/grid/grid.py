@@ -20,7 +20,7 @@ from sweep.grid.axis_forms import (
     Shares,
     Variations,
 )
-from sweep.schema.axes import ACCEPTANCE, AXES, INTERVALS, LATENCY_LIMITS, MEMORY_SHARES
+from sweep.schema.axes import ACCEPTANCE, AXES, LATENCY_LIMITS, MEMORY_SHARES
 from sweep.schema.drafts import fault_of_length
 from sweep.schema.variables import COMPUTED
 from sweep.specs.hardware import HardwareSpec
@@ -255,13 +255,6 @@ class Grid(Spec):
         if limits and "max_request_rate" not in self.variables:
             raise ValueError(
                 f"{limits[0]}: is a limit of max_request_rate; add that variable or drop the limit"
-            )
-        held = [axis for axis in INTERVALS if getattr(self, axis) is not None]
-        others = [*limits, *(("request_rate",) if self.request_rate is not None else ())]
-        if held and others:
-            raise ValueError(
-                f"{held[0]}: is of a server with clients that wait for answers, and {others[0]} of "
-                "requests that arrive at a rate; keep one of them"
             )
         if self.request_rate is None:
             if self.burstiness is not None and not limits:

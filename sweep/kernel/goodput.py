@@ -17,6 +17,8 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import NEARLY
 
+TRIED = 16
+"""Rates that are tried where latencies may fall with the rate."""
 HALVINGS = 16
 """Halvings of the rates below the plateau: to 1.5e-5 of it."""
 
@@ -25,7 +27,8 @@ def goodput(point: Point) -> Scalar:
     """Highest rate of one replica at which every limit of the point is met. [s-1]
 
     Latencies never fall with the rate, so that bisection finds it: 0 if a single request exceeds a
-    limit, and the plateau, the rate with every slot taken, if none binds.
+    limit, and the plateau, the rate with every slot taken, if none binds. Where prompts start only
+    at times a busier server may let them in sooner: some rates are tried from the plateau down.
 
     Args:
         point: Model, machine, layout, server, lengths, and limits by `axes.LATENCY_LIMITS`.
@@ -35,16 +38,27 @@ def goodput(point: Point) -> Scalar:
     # Computed here, once, and not in the loop.
     _ = iterations.curve, full.tpot, full.tpot_p99
 
-    def halve(_: Array | int, ends: tuple[Scalar, Scalar, Scalar]) -> tuple[Scalar, Scalar, Scalar]:
+    gates = iterations.gates
+
+    def halve(
+        done: Array | int, ends: tuple[Scalar, Scalar, Scalar]
+    ) -> tuple[Scalar, Scalar, Scalar]:
         low, high, share = ends
         where = dataclasses.replace(point, request_rate=share * plateau)
         met = _within(OpenLoop(where, iterations))
+        if gates is not None:
+            met &= gates.shut | (jnp.asarray(done) < HALVINGS)
         low, high = jnp.where(met, share, low), jnp.where(met, high, share)
-        return low, high, (low + high) / 2
+        share = (low + high) / 2
+        if gates is not None:
+            down = high - NEARLY / TRIED
+            share = jnp.where(gates.shut & (low == 0) & (down > 1e-3), down, share)
+        return low, high, share
 
     whole = jnp.ones_like(plateau)
     ends = jnp.zeros_like(whole), whole, NEARLY * whole
-    low, _, _ = jax.lax.fori_loop(0, HALVINGS, halve, ends)
+    rounds = HALVINGS if gates is None else HALVINGS + TRIED
+    low, _, _ = jax.lax.fori_loop(0, rounds, halve, ends)
     return plateau * jnp.where(low < NEARLY, low, 1.0)
 
 

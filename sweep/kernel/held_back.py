@@ -57,3 +57,15 @@ def held_back(point: Point, cycle: Cycle, parts: Scalar) -> HeldBack | None:
     if point.poll_interval is not None:
         wait = wait + (jnp.maximum(point.poll_interval, 1.0) - 1) / 2
     return HeldBack(wait, others)
+
+
+def tokens_until_sent(point: Point) -> Scalar | None:
+    """Tokens that the first one waits for before it is sent; `None` where it is sent at once.
+
+    Args:
+        point: `stream_interval` and the length of the output, which is sent when it ends.
+    """
+    if point.stream_interval is None:
+        return None
+    interval = jnp.maximum(point.stream_interval, 1.0)
+    return jnp.minimum(interval - 1, jnp.maximum(point.length("osl") - 1, 0.0))

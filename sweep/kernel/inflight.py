@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from sweep.kernel import memory, phases
-from sweep.kernel.held_back import HeldBack, held_back
+from sweep.kernel.held_back import HeldBack, held_back, tokens_until_sent
 from sweep.kernel.keeps_step import order_of
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
@@ -227,20 +227,16 @@ class Inflight:
     @cached_property
     def streaming(self) -> Scalar:
         """Time from the first token to its sending, where several are sent at once. [s]"""
-        return 0.0 if self.point.stream_interval is None else self._late * self._pace
-
-    @property
-    def _late(self) -> Scalar:
-        """Tokens that the first one waits for before it is sent. [count]"""
-        interval = jnp.maximum(self.point.length("stream_interval"), 1.0)
-        return jnp.minimum(interval - 1, jnp.maximum(self.osl - 1, 0.0))
+        late = tokens_until_sent(self.point)
+        return 0.0 if late is None else late * self._pace
 
     @cached_property
     def tpot(self) -> Scalar:
         """Time per output token after the first, as the client sees them. [s]"""
-        if self.point.stream_interval is None:
+        late = tokens_until_sent(self.point)
+        if late is None:
             return self._pace
-        return self._pace * (1 - self._late / jnp.maximum(self.osl - 1, 1.0))
+        return self._pace * (1 - late / jnp.maximum(self.osl - 1, 1.0))
 
     @cached_property
     def _pace(self) -> Scalar:

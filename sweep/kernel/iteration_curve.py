@@ -4,7 +4,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sweep.kernel.gates import Gates, Round
 from sweep.kernel.operators.cost import Scalar
+
+ROUNDS = 4
+"""Rounds of a fixed point: prompts from the time in which they come, and that from the prompts."""
 
 
 class Curve(eqx.Module):
@@ -18,6 +22,7 @@ class Curve(eqx.Module):
         fill: Prompts for which `max_num_tokens` has room. [count]
         chunks: Iterations that the prefill of a prompt takes. [count]
         prefill_first: Whether iterations with prompts decode nothing; no if not given.
+        gates: Times at which prompts may start; always if not given.
     """
 
     nodes: Float[Array, "nodes"]
@@ -27,6 +32,7 @@ class Curve(eqx.Module):
     fill: Scalar
     chunks: Scalar
     prefill_first: Array | None = None
+    gates: Gates | None = None
 
     def alone(self, sequences: Scalar) -> Scalar:
         """Time of an iteration that decodes only, between nodes. [s]"""
@@ -77,7 +83,77 @@ class Curve(eqx.Module):
         if self.prefill_first is not None:
             mean = jnp.where(self.prefill_first, alone + self._stall(sequences, rate), mean)
             share = jnp.where(self.prefill_first, begins, share)
+        if self.gates is not None:
+            behind, met = self._behind_gates(sequences, rate, steps)
+            # Prompts of several iterations follow one another whenever they come.
+            other = self.gates.shut & (self.fill >= 1)
+            mean, share = jnp.where(other, behind, mean), jnp.where(other, met, share)
         return mean, alone, share
+
+    def round(self, sequences: Scalar, rate: Scalar) -> Round:
+        """Mean times of a round behind gates: looks, a wait for others, and prompts.
+
+        After the last prompt the scheduler looks at once. If none has come, it looks again after
+        some iterations, until one has.
+
+        Args:
+            sequences: Sequences that decode. [count]
+            rate: Prompts that start in a second. [s-1]
+        """
+        alone, most = self.alone(sequences), self.prompts[1]
+        between = alone * self.gates.apart
+        held = alone * self.gates.wait(rate, alone, sequences)
+        found = -jnp.expm1(-rate * between)
+        closed = between / jnp.maximum(found, 1e-12)
+        prompts = rate * (closed + held)
+        for _ in range(ROUNDS):
+            lump = alone + self.extra(sequences, jnp.minimum(prompts, most))
+            lumps = jnp.maximum(prompts / most, 1.0)
+            none = jnp.exp(-rate * lump)
+            prompts = rate * (none * closed + held + lumps * lump)
+            prompts = jnp.maximum(prompts, self.prompts[0])
+        return Round(between, none * closed, held, prompts, lumps, lump)
+
+    def _behind_gates(
+        self, sequences: Scalar, rate: Scalar, steps: Scalar
+    ) -> tuple[Scalar, Scalar]:
+        """Mean time of the iterations of a sequence, and the share of them with prompts.
+
+        As many prompts start as come, whenever they do. A sequence begins to decode after some,
+        beside others of the same round, and meets later ones once a gate opens.
+        """
+        alone, gates, steps = self.alone(sequences), self.gates, jnp.maximum(steps, 1.0)
+        found = self.round(sequences, rate)
+        longer, ahead, whole = found.lump - alone, self._following(found, alone, rate, steps), 1.0
+        if self.prefill_first is not None:
+            longer = jnp.where(self.prefill_first, found.lump, longer)
+            whole = jnp.where(self.prefill_first, 0.0, 1.0)
+        carried = jnp.minimum(found.prompts, self.prompts[1])
+        long_run = rate * alone / jnp.maximum(carried - rate * longer, 1e-3 * carried)
+        # Looks `apart` iterations after one another, and the iterations with prompts after each.
+        each = long_run * gates.apart / jnp.maximum(1 - whole * long_run, 1e-3)
+        left = jnp.maximum(steps - whole * ahead, 0.0)
+        looks = jnp.floor(left / (gates.apart + whole * each) - 1e-6)
+        begun = left - looks * (gates.apart + whole * each) - gates.apart
+        polled = ahead + looks * each + whole * jnp.maximum(begun, 0.0)
+        # A wait, and a geometric number of iterations until a prompt comes.
+        waited, begins = found.held / alone, -jnp.expm1(-rate * alone)
+        late = long_run * waited * (waited + 2 / jnp.maximum(begins, 1e-12) - 1) / 2
+        waiting = long_run * jnp.maximum(steps - late, 0.0) + (found.lumps - 1) / 2
+        met = jnp.where(gates.apart > 1, polled, waiting)
+        met = jnp.where(whole > 0, jnp.minimum(met, steps), met)
+        return alone + met / steps * longer, met / steps
+
+    def _following(self, found: Round, alone: Scalar, rate: Scalar, steps: Scalar) -> Scalar:
+        """Iterations with prompts that follow the prompt of a request at once. [count]
+
+        Half of the others of its round do, and those that came meanwhile: about geometric in
+        number, of which no more than `steps` count.
+        """
+        come = -jnp.expm1(-rate * found.lump)
+        next_lump = found.lump * jnp.minimum(1.0, self.carried(found.lump, rate) / found.prompts)
+        later = 1 / jnp.maximum(jnp.exp(-rate * jnp.maximum(next_lump, alone)), 0.01)
+        return (found.lumps - 1) / 2 - come * later * jnp.expm1(-steps / later)
 
     def _stall(self, sequences: Scalar, rate: Scalar) -> Scalar:
         """Time between two decode steps in iterations that only prefill. [s]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sweep.kernel import phases
+from sweep.kernel.gates import gates_of
 from sweep.kernel.inflight import Inflight, at_capacity
 from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.keeps_step import prefill_first
@@ -27,6 +28,7 @@ class Iterations:
         fill: Prompts that an iteration has room for. [count]
         chunks: Iterations that the prefill of a prompt takes. [count]
         prefill_first: Whether iterations with prompts decode nothing; `None` for no.
+        gates: Times at which prompts may start; `None` for always.
     """
 
     def __init__(self, point: Point) -> None:
@@ -43,6 +45,7 @@ class Iterations:
             several = chunks_of(1 / self.fill, point.isl_cv)
             self.chunks = jnp.where(point.isl_cv > 0, several, self.chunks)
         self.prefill_first = prefill_first(point)
+        self.gates = gates_of(point, self.parts, self.fill)
 
     def _others(self, sequences: Scalar, prompts: Scalar) -> Scalar:
         """Time of all but attention with so many sequences and prompts. [s]"""
@@ -110,4 +113,5 @@ class Iterations:
             fill=self.fill,
             chunks=self.chunks,
             prefill_first=self.prefill_first,
+            gates=self.gates,
         )

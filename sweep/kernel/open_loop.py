@@ -35,6 +35,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from sweep.kernel.held_back import tokens_until_sent
 from sweep.kernel.inflight import Inflight, at_capacity
 from sweep.kernel.mixture import BISECTIONS, Mixture
 from sweep.kernel.open_iterations import Iterations
@@ -44,14 +45,12 @@ from sweep.kernel.queueing import (
     FLATTEST,
     NEARLY,
     Slots,
-    Visit,
-    arrivals_after,
-    bursts,
     others_near,
     slots,
 )
 from sweep.kernel.spread import likely_lengths
 from sweep.kernel.staggered import first_token_delay
+from sweep.kernel.visit import Stream, Visit, visit_of
 
 NINETY_NINE = 2.3263
 """Quantile of the normal distribution below which 99 % of it is. [1]"""
@@ -87,11 +86,13 @@ class OpenLoop:
         # Beyond the capacity the figures of a stable server are replaced.
         self._rate = jnp.minimum(arrivals, NEARLY * self.max_request_rate) / self._parts
         self._held, self._steps = self.iterations.held, self.iterations.steps
-        self._fill, self._chunks = self.iterations.fill, self.iterations.chunks
-        self._prefill_first = self.iterations.prefill_first
-        shape = 1.0 if point.burstiness is None else point.burstiness
-        self._dispersion = 1 / shape
-        self._varied_isl = 0.0 if point.isl_cv is None else point.isl_cv**2
+        self._fill, self._gates = self.iterations.fill, self.iterations.gates
+        self._stream = Stream(
+            self._rate,
+            point.burstiness,
+            self.utilisation,
+            0.0 if point.isl_cv is None else point.isl_cv**2,
+        )
         self._varied_osl = 0.0 if point.osl_cv is None else point.osl_cv**2
 
     @cached_property
@@ -161,7 +162,19 @@ class OpenLoop:
         """Time per output token after the first; that of full slots if unstable. [s]"""
         tokens = self.point.length("osl") - 1
         spent = self._decode[0] * (self._steps / jnp.maximum(tokens, 1.0))
+        late = tokens_until_sent(self.point)
+        if late is not None:
+            spent = spent * (1 - late / jnp.maximum(tokens, 1.0))
         return jnp.where(self.stable, jnp.where(tokens > 0, spent, jnp.nan), self.full.tpot)
+
+    @cached_property
+    def _streaming(self) -> Scalar:
+        """Time from the first token to its sending, where several are sent at once. [s]"""
+        late = tokens_until_sent(self.point)
+        if late is None:
+            return 0.0
+        each = self._steps / jnp.maximum(self.point.length("osl") - 1, 1.0)
+        return late * each * self._decode[0]
 
     @cached_property
     def tpot_p99(self) -> Scalar:
@@ -173,6 +186,9 @@ class OpenLoop:
         _, alone, share = self._decode
         beside, interrupting = self._seen_decoding(self._decoding)
         arrived = interrupting * self._decode[0]
+        if self._gates is not None:
+            started = self.iterations.curve.round(beside, interrupting).prompts
+            arrived = jnp.where(self._gates.shut, started, arrived)
         many = arrived + NINETY_NINE * jnp.sqrt(arrived) + (NINETY_NINE**2 - 1) / 6 - 0.5
         carried = jnp.where(
             self._fill < 1, self.iterations.curve.prompts[1], jnp.maximum(many, 1.0)
@@ -187,79 +203,15 @@ class OpenLoop:
     @cached_property
     def visit(self) -> Visit:
         """The iterations that an arriving request finds, once it has a slot."""
-        rate, curve = self._rate, self.iterations.curve
         # Half of those of the same burst came before it.
         met = self._decoding + self._clustered(self._decoding) / 2
-        decoding = jnp.clip(met, 0.0, self._held)
-        alone = curve.alone(decoding)
-        fewest, most = curve.prompts
-        # Two rounds: prompts in an iteration from its time, and its time from the prompts.
-        carried = curve.carried(alone, rate)
-        mean = alone + (1 - jnp.exp(-rate * alone)) * curve.extra(decoding, carried)
-        before = self._before(rate * mean)
-        some = -jnp.expm1(-jnp.minimum(before, most))
-        carried = jnp.where(
-            self._fill < 1, most, jnp.clip(before / jnp.maximum(some, 1e-12), fewest, most)
-        )
-        longer = self.iterations.iteration(decoding, carried)
-        beside = True if self._prefill_first is None else ~self._prefill_first
-        longer = jnp.where(beside, jnp.maximum(longer, alone), longer)
-        mean = alone + some * (longer - alone)
-        slope = (longer - alone) / jnp.maximum(carried, fewest)
-        before = self._before(rate * mean)
-        varied = jnp.maximum(carried + before * carried - carried**2, 0.0)
-        varied = varied + carried * self._varied_isl
-        squared = (1 - some) * alone**2 + some * (longer**2 + slope**2 * varied)
-        batched = self._fill >= 1
-        beside = jnp.minimum(self._beside(rate * squared / mean), self._fill - 1)
-        companions = jnp.where(batched, beside, 0.0)
-        # One companion or none has the mean of both times, not the time of the mean.
-        several = jnp.where(batched, jnp.maximum(companions, 1.0), 0.0)
-        with_several = self._chunks * self.iterations.iteration(decoding, (1 + several) * fewest)
-        prefill_alone = self._chunks * self.iterations.iteration(decoding, fewest)
-        each = (with_several - prefill_alone) / jnp.maximum(several, 1.0)
-        # A lump that fills an iteration serves `fill` prompts.
-        service = (alone + curve.extra(decoding, most)) / self._fill
-        used = jnp.minimum(jnp.minimum(rate * service, self.utilisation), NEARLY)
-        share, all_waits = bursts(used, self._dispersion)
-        exponent = jnp.where(batched, jnp.sqrt(2 * (self._fill + 1)), 1.0)
-        return Visit(
-            alone=alone,
-            others=longer,
-            decode_only=jnp.where(batched, (1 - some) * alone / mean, 1.0),
-            residual=jnp.where(batched, squared / (2 * mean), alone / 2),
-            prefill=prefill_alone + companions * each,
-            prefill_alone=prefill_alone,
-            each=each,
-            backlog=share * used**exponent,
-            backlog_wait=(all_waits / share + self._varied_isl) * service / (2 * (1 - used)),
-        )
-
-    def _beside(self, arrived: Scalar) -> Scalar:
-        """Others that arrive within a time in which `arrived` do on average, beside one. [count]"""
-        if self.point.burstiness is None:
-            return arrived
-        return others_near(arrived, self.point.burstiness)
-
-    def _before(self, arrived: Scalar) -> Scalar:
-        """Prompts that arrived during the iteration before the one that an arrival finds. [count]
-
-        Half of the latter has passed since.
-
-        Args:
-            arrived: Mean number of arrivals in an iteration. [count]
-        """
-        shape = self.point.burstiness
-        if shape is None:
-            return arrived
-        until, since = (arrivals_after(part * arrived, shape) for part in (1.5, 0.5))
-        return jnp.maximum(until - since, 0.0)
+        return visit_of(self.iterations, self._stream, jnp.clip(met, 0.0, self._held))
 
     @cached_property
     def slots(self) -> Slots:
         """Waiting for a slot."""
         visit, held, rate = self.visit, self._held, self._rate
-        waits = visit.residual + visit.backlog * visit.backlog_wait
+        waits = visit.start.wait + visit.backlog * visit.backlog_wait
         sojourn = waits + visit.prefill + self._steps * self._decode[0]
         now = jnp.minimum(rate * sojourn, 0.97 * held)
         full = held * self._parts / self.max_request_rate
@@ -267,16 +219,26 @@ class OpenLoop:
         alone = jnp.maximum(sojourn - growth * now, FLATTEST * sojourn)
         capacity = self.max_request_rate / self._parts
         varied = self._varied_osl
-        return slots(rate, alone, growth, held, capacity, self._dispersion, varied)
+        return slots(rate, alone, growth, held, capacity, self._stream.dispersion, varied)
 
     @cached_property
     def _meets_running(self) -> Scalar:
         """Share of the requests that start behind a running iteration: not after a wait. [1]"""
-        return (1 - self.slots.idle) * (1 - self.slots.waits)
+        return jnp.maximum(1 - self.slots.idle - self.slots.waits, 0.0)
+
+    @property
+    def _held_in_slot(self) -> Scalar:
+        """Wait for others to start with of one that waited for a slot, beside others. [s]"""
+        return self.visit.start.held_back * jnp.clip(self._held - 1, 0.0, 1.0)
 
     @property
     def _front_end(self) -> Scalar:
         return first_token_delay(self.point.factors, self.visit.alone)
+
+    @property
+    def _sent_after(self) -> Scalar:
+        """Time of a request outside the iterations until its first token is sent. [s]"""
+        return self._front_end + self._streaming
 
     def _if_stable(self, value: Scalar) -> Scalar:
         return jnp.where(self.stable, value, jnp.nan)
@@ -285,7 +247,9 @@ class OpenLoop:
     def queue_time(self) -> Scalar:
         """Time from arrival to the first iteration with the prompt; NaN if unstable. [s]"""
         visit, slot = self.visit, self.slots
-        running = self._meets_running * visit.residual
+        running = self._meets_running * visit.start.wait
+        if self._gates is not None:
+            running = running + slot.waits * self._held_in_slot
         waits = slot.waits * slot.wait + running + visit.backlog * visit.backlog_wait
         return self._if_stable(waits + self._front_end)
 
@@ -297,12 +261,16 @@ class OpenLoop:
     @cached_property
     def ttft(self) -> Scalar:
         """Time from arrival to first token; NaN if unstable. [s]"""
+        return self._computed + self._streaming
+
+    @cached_property
+    def _computed(self) -> Scalar:
         return self.queue_time + self.prefill_time
 
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from arrival to last token; NaN if unstable. [s]"""
-        return self.ttft + self._steps * self._decode[0]
+        return self._computed + self._steps * self._decode[0]
 
     @cached_property
     def concurrency(self) -> Scalar:
@@ -331,9 +299,7 @@ class OpenLoop:
     @cached_property
     def iteration_latency(self) -> Scalar:
         """Time of an iteration while the server works, on average. [s]"""
-        some = -jnp.expm1(-self._rate * self.visit.alone)
-        mean = self.visit.alone + some * (self.visit.others - self.visit.alone)
-        return jnp.where(self.stable, mean, self.full.iteration_latency)
+        return jnp.where(self.stable, self.visit.start.iteration, self.full.iteration_latency)
 
     def ttft_quantile(self, share: float) -> Scalar:
         """Time to first token that a share of the requests stays below; NaN if unstable. [s]
@@ -341,7 +307,7 @@ class OpenLoop:
         Args:
             share: Share of the requests. [1]
         """
-        return self._if_stable(self._mixture.quantile(share) + self._front_end)
+        return self._if_stable(self._mixture.quantile(share) + self._sent_after)
 
     def share_later(self, time: Scalar) -> Scalar:
         """Share of the requests whose time to first token is longer; 1 if unstable. [1]
@@ -349,7 +315,7 @@ class OpenLoop:
         Args:
             time: A time to first token. [s]
         """
-        longer = self._mixture.share_later(time - self._front_end)
+        longer = self._mixture.share_later(time - self._sent_after)
         return jnp.where(self.stable, longer, 1.0)
 
     @cached_property
@@ -360,21 +326,16 @@ class OpenLoop:
         and has companions in its own or not. Bursts have companions without a usual number, more or
         less as a geometric distribution. Prompts of varied length differ by their own work.
         """
-        visit, meets, slot = self.visit, self._meets_running, self.slots
+        visit, slot = self.visit, self.slots
         batched, shape = self._fill >= 1, self.point.burstiness
         room = jnp.maximum(self._fill - 1, 0.0)
         starts, widths, weights, further = [], [], [], []
-        for running, part in (
-            (jnp.zeros(()), 1 - meets),
-            (visit.alone, meets * visit.decode_only),
-            (visit.others, meets * (1 - visit.decode_only)),
-        ):
-            arrived = jnp.where(batched, self._beside(self._rate * running), 0.0)
-            some = -jnp.expm1(-arrived)
-            company = jnp.minimum(arrived / jnp.maximum(some, 1e-9), room)
+        for running, part, later, beside, some in self._found:
+            company = jnp.minimum(beside / jnp.maximum(some, 1e-9), room)
             uneven = 0.0 if shape is None else jnp.maximum(1 - shape, 0.0)
             uneven = uneven * jnp.maximum(company - 1, 0.0)
-            starts += [visit.prefill_alone, visit.prefill_alone + visit.each * (company - uneven)]
+            alone = later + visit.prefill_alone
+            starts += [alone, alone + visit.each * (company - uneven)]
             widths += [jnp.maximum(running, 1e-6 * visit.prefill_alone)] * 2
             weights += [part * (1 - some), part * some]
             further += [jnp.zeros_like(company), visit.each * uneven]
@@ -393,3 +354,34 @@ class OpenLoop:
             slot.waits + visit.backlog, 1e-12
         )
         return Mixture(start, width, weight, more, waits, jnp.maximum(mean, 1e-9 * start.max()))
+
+    @cached_property
+    def _found(self) -> list[tuple[Scalar, ...]]:
+        """What an arriving request finds.
+
+        Returns:
+            For no iteration running, for those that decode only, for one with prompts and for
+            prompts that wait for others: the time of it, the share of the requests, the wait after
+            it, companions, and the share of those with any. [s, 1, s, count, 1]
+        """
+        meets, start = self._meets_running, self.visit.start
+        late = meanwhile = alone = wider = 0.0
+        first = meets
+        if self._gates is not None:
+            late, meanwhile, wider = start.hold, self._rate * start.hold, start.before
+            first = meets * (1 - start.joins)
+            # Of those that find none, some waited for a slot beside others.
+            alone = self.slots.waits * self._held_in_slot / jnp.maximum(1 - meets, 1e-12)
+        found: list[tuple[Scalar, ...]] = []
+        for running, part, later, further in (
+            (jnp.zeros(()), 1 - meets, alone, 0.0),
+            (start.between, first * start.decode_only, late, meanwhile),
+            (start.lumps, first * (1 - start.decode_only), late, meanwhile),
+        ):
+            beside = self._stream.beside(self._rate * running) + further
+            beside = jnp.where(self._fill >= 1, beside, 0.0)
+            found.append((running + wider, part, later, beside, -jnp.expm1(-beside)))
+        if self._gates is not None:
+            share, one = meets * start.joins, jnp.ones(())
+            found.append((start.hold + wider, share, 0.0, start.waiting, one))
+        return found

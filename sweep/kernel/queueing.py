@@ -16,32 +16,6 @@ FIRST_TERMS, LATER_TERMS = 8, 16
 """Terms of a sum that are added up one by one, and of a geometric grid for all later. [count]"""
 
 
-class Visit(eqx.Module):
-    """Iterations of one microbatch of one attention group, as an arriving request finds them.
-
-    Attributes:
-        alone: Time of an iteration that decodes only. [s]
-        others: Time of one that carries prompts of others. [s]
-        decode_only: Share of the time in iterations that decode only. [1]
-        residual: Time until the running iteration ends. [s]
-        prefill: Time of the iterations that prefill the prompt. [s]
-        prefill_alone: The same without companions. [s]
-        each: Time that a companion adds, another prompt in its first iteration. [s]
-        backlog: Share of the requests that wait for prompts beyond those. [1]
-        backlog_wait: Mean wait of those. [s]
-    """
-
-    alone: Scalar
-    others: Scalar
-    decode_only: Scalar
-    residual: Scalar
-    prefill: Scalar
-    prefill_alone: Scalar
-    each: Scalar
-    backlog: Scalar
-    backlog_wait: Scalar
-
-
 class Slots(eqx.Module):
     """Waiting for a slot.
 

@@ -1,0 +1,148 @@
+"""Schedulers that hold prompts and tokens back, with arrivals at a rate: by hand and simulation."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from factories import FP16, TOY, model, point
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from server_simulation import settings, spread
+from test_load import LIMITS
+from test_open_loop import open_errors
+
+from sweep.kernel.gates import Gates
+from sweep.kernel.goodput import goodput
+from sweep.kernel.open_loop import OpenLoop
+from sweep.kernel.params import Point
+
+FIRST = {"batch_wait": 0.0, "poll_interval": 1.0, "stream_interval": 1.0}
+"""Values that hold nothing back."""
+FIGURES = ("ttft", "queue_time", "tpot", "tpot_p99", "request_latency", "iteration_latency")
+VARIED = {"burstiness": 0.5, "scheduler": 1.0, "isl_cv": 0.3}
+
+
+def server(**numbers: Any) -> Point:
+    """A small server: 32 requests fit."""
+    return point(model("llama"), TOY, FP16, **({"isl": 90, "osl": 200} | LIMITS | numbers))
+
+
+@jax.jit
+def _figures(where: Point) -> dict[str, jax.Array]:
+    found = OpenLoop(where)
+    times = {f"p{share}": found.ttft_quantile(share / 100) for share in (50, 90, 99)}
+    alone = {"alone": found.visit.alone, "capacity": found.max_request_rate}
+    return {name: jnp.asarray(getattr(found, name)) for name in FIGURES} | times | alone
+
+
+def figures(share: float, **numbers: float) -> dict[str, float]:
+    """Figures at a share of the highest rate, from one kernel for all that is held back."""
+    with jax.enable_x64(True):
+        capacity = _figures(server(request_rate=1.0, **FIRST))["capacity"]
+        found = _figures(server(request_rate=share * capacity, **(FIRST | numbers)))
+    return {name: float(value) for name, value in found.items()}
+
+
+# By hand.
+
+
+def gates(**changes: float) -> Gates:
+    given = {"apart": 1.0, "longest": 0.0, "enough": 9.0, "parts": 1.0, "steps": 100.0}
+    return Gates(**{name: jnp.asarray(value) for name, value in (given | changes).items()})
+
+
+def test_a_wait_ends_when_all_sequences_have() -> None:
+    # One sequence, half way through its 100 iterations on average: 20 − 20²/200 of 20 iterations.
+    assert float(gates(longest=20.0).wait(1e-6, 1e-3, 1.0)) == pytest.approx(18.0)
+    assert float(gates(longest=1e6).wait(1e-6, 1e-3, 1.0)) == pytest.approx(50.0)
+    # Some of many go on.
+    assert float(gates(longest=20.0).wait(1e-6, 1e-3, 50.0)) == pytest.approx(20.0)
+    assert float(gates().wait(1e-6, 1e-3, 50.0)) == 0.0
+
+
+def test_a_wait_ends_when_an_iteration_is_full() -> None:
+    # Nine others come in 0.9 s, at ten in a second: 90 iterations of 10 ms.
+    found = gates(longest=1000.0, steps=1e6).wait(10.0, 0.01, 50.0)
+    assert float(found) == pytest.approx(90.0, rel=1e-3)
+    assert not bool(gates(longest=20.0, enough=0.0).shut)
+
+
+def test_tokens_sent_together_are_late_and_no_request_is_longer() -> None:
+    plain, late = figures(0.5), figures(0.5, stream_interval=11.0)
+    for name in ("ttft", "p50", "p99"):
+        assert late[name] - plain[name] == pytest.approx(10 * plain["tpot"], rel=1e-4)
+    assert late["tpot"] == pytest.approx(plain["tpot"] * (1 - 10 / 199))
+    assert late["request_latency"] == pytest.approx(plain["request_latency"])
+
+
+def test_a_request_that_finds_another_waits_for_half_of_what_is_between_two_looks() -> None:
+    """At a low rate it finds none, or one that decodes."""
+    plain, late = figures(1e-4), figures(1e-4, poll_interval=50.0)
+    finds = 1e-4 * plain["capacity"] * plain["request_latency"]
+    longer = late["ttft"] - plain["ttft"]
+    assert longer == pytest.approx(finds * (50 - 1) / 2 * plain["alone"], rel=0.05)
+
+
+# Laws.
+
+
+@pytest.mark.parametrize("more", [{}, VARIED])
+def test_holding_nothing_back_is_leaving_the_axes_out(more: dict[str, float]) -> None:
+    with jax.enable_x64(True):
+        for rate in (100.0, 3000.0):
+            plain = _figures(server(request_rate=rate, **more))
+            found = _figures(server(request_rate=rate, **more, **FIRST))
+            assert found == pytest.approx(plain, rel=1e-12, nan_ok=True)
+
+
+@pytest.mark.slow
+def test_holding_nothing_back_has_the_same_highest_rate() -> None:
+    limited, highest = server(max_ttft=0.01, max_tpot_p99=0.01), jax.jit(goodput)
+    plain, held = highest(limited), dataclasses.replace(limited, **FIRST)
+    assert float(highest(held)) == pytest.approx(float(plain), rel=1e-6)
+    assert highest(dataclasses.replace(held, poll_interval=30.0)) < plain
+
+
+@given(
+    share=st.floats(0.01, 0.97),
+    axis=st.sampled_from(list(FIRST)),
+    values=st.lists(st.integers(1, 300), min_size=2, max_size=2),
+)
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_times_to_first_token_never_fall_as_more_is_held_back(
+    share: float, axis: str, values: list[int]
+) -> None:
+    low, high = sorted(values)
+    less, more = (figures(share, **{axis: float(value)}) for value in (low, high))
+    for name in ("ttft", "p50", "p90", "p99"):
+        assert less[name] <= more[name] * (1 + 1e-3), name
+
+
+# Against a simulation.
+
+
+INTERVALS = {"batch_wait": (4, 64), "poll_interval": (4, 64), "stream_interval": (2, 32)}
+"""Fewest and most iterations or tokens of a random server."""
+MEDIANS = {"mean": 0.15, "p99": 0.25, "tpot": 0.1, "latency": 0.1}
+
+
+def held_servers(axis: str, count: int, seed: int, requests: int) -> Iterator[dict[str, float]]:
+    """Errors of random servers that hold prompts or tokens back."""
+    random, (low, high) = np.random.default_rng(seed), INTERVALS[axis]
+    for place, each in enumerate(settings(count, seed)):
+        held = round(2 ** random.uniform(np.log2(low), np.log2(high)))
+        yield open_errors(each, seed + place, None, requests, **{axis: held})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", INTERVALS)
+def test_arrivals_are_held_back_as_in_a_simulation(axis: str) -> None:
+    with jax.enable_x64(True):
+        errors = list(held_servers(axis, 10, 5, 3000))
+    for name, bar in MEDIANS.items():
+        assert spread([each[name] for each in errors])[0] < bar, name
