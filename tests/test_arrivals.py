@@ -192,11 +192,22 @@ def test_the_command_and_the_function_say_the_same(call, monkeypatch) -> None:
     row, first = shown["ranked"][0], frame.iloc[0]
     for column in ("ttft_p99", "tpot_p99", "utilisation", "wait", "replicas", "drawn_energy"):
         assert row[column] == pytest.approx(first[column]), column
+    # Measured power of no run: a half-width of 0.35 is assumed.
+    for end, sign in (("lower", -1), ("upper", 1)):
+        ratio = row[f"drawn_energy_{end}"] / row["drawn_energy"]
+        assert ratio == pytest.approx(math.exp(sign * 0.35)), end
     assert shown["demand"]["request_rate"] == RATE
     for part in ("utilised", "p50", "p90", "p99", "They serve up to", "within the limits"):
         assert part in shown["answer"]
     code, out, _ = call("recommend", *words)
-    for title in ("utilisation", "wait (s)", "ttft p50 (s)", "ttft p99 (s)", "tpot p99 (s)"):
+    for title in (
+        "utilisation",
+        "wait (s)",
+        "ttft p50 (s)",
+        "ttft p99 (s)",
+        "tpot p99 (s)",
+        "J upper",
+    ):
         assert title in " ".join(out.split())
 
 

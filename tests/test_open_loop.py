@@ -126,6 +126,13 @@ def test_an_interval_of_a_wait_is_that_of_a_slower_server(used: float, width: fl
         assert found_end == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_slower_server_is_busier_unless_clients_wait_for_it() -> None:
+    at_a_rate, clients = Arrivals(0.6, 1.0), None
+    for slower, arrivals, expected in ((2, at_a_rate, 1.2), (2, clients, 1), (0.5, clients, 0.3)):
+        found = interval_end("inflight_utilisation", 0.6, slower, arrivals)
+        assert float(found) == pytest.approx(expected)
+
+
 def test_a_rate_towards_none_is_one_client() -> None:
     alone, seldom = served(concurrency=1), arriving(request_rate=1e-3)
     for name in ("ttft", "prefill_time", "tpot", "request_latency"):

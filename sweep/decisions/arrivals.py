@@ -6,11 +6,16 @@ sweep. This module computes the figures of the replicas that a rate needs, each 
 
 from dataclasses import replace
 
+import numpy as np
+
 from sweep.decisions.deployment_cells import point_of
 from sweep.decisions.recommend import Recommendation, pareto_front, with_costs
 from sweep.decisions.rivals import Row, recorded_calibration, records
+from sweep.engines.calibration_file import Calibration
+from sweep.engines.prediction_interval import beside_halfwidths
 from sweep.evaluation.listed_cells import variables_of
 from sweep.kernel.params import Point
+from sweep.schema.intervals import ENDS, POWER
 
 FIGURES = {
     "inflight_ttft": "ttft",
@@ -32,7 +37,8 @@ def with_waits(found: Recommendation) -> Recommendation:
     """The answer with the figures of each ranked deployment at its share of the rate.
 
     Requests go to replicas at random, so that each of them arrives at a replica at a random time
-    too, with the burstiness of all. The Pareto front is that of the ranked deployments. Rows keep
+    too, with the burstiness of all. The power drawn has the interval of power, as a rate is served
+    whatever the server's speed. The Pareto front is that of the ranked deployments. Rows keep
     unknown figures where a specification is missing or the calibration is not installed.
 
     Args:
@@ -61,6 +67,12 @@ def with_waits(found: Recommendation) -> Recommendation:
         rows = ranked.index[places]
         for name, values in variables_of(points[recorded], tuple(FIGURES)).items():
             ranked.loc[rows, FIGURES[name]] = values.astype(float)
+        calibration = recorded_calibration(recorded)
+        if isinstance(calibration, Calibration):
+            widths = beside_halfwidths(calibration.halfwidths, [POWER])[POWER]
+            width = widths[ranked.loc[rows, "beyond"].astype(int)]
+            for end, sign in zip(ENDS, (-1, 1), strict=True):
+                ranked.loc[rows, f"drawn_{end}"] = ranked.loc[rows, "drawn"] * np.exp(sign * width)
     ranked = with_costs(ranked, found.deployments, demand)
     return replace(found, ranked=ranked, front=pareto_front(ranked))
 

@@ -245,6 +245,8 @@ def rows(
                 "USD/M output": row["output_cost"],
                 "J per token at rated power": row["energy"],
                 "J per token": row["drawn_energy"],
+                "J lower": row["drawn_energy_lower"],
+                "J upper": row["drawn_energy_upper"],
                 "bound by": bound(row, elasticities[index]) if index < len(elasticities) else "",
                 "extrapolation": " ".join(extrapolations(int(row["beyond"]))),
             }

@@ -17,7 +17,14 @@ from sweep.engines.traits import experts_of, pooled_dtype
 from sweep.errors import SpecWarning
 from sweep.grid.resolved import Resolved
 from sweep.schema.axes import AXES, LENGTHS, PREFIX, REPLICA_GPUS, gpus_of
-from sweep.schema.intervals import BEYOND, CALIBRATED, ENDS, OF_WAITS, SCENARIO_OF_MASK
+from sweep.schema.intervals import (
+    BEYOND,
+    CALIBRATED,
+    ENDS,
+    OF_WAITS,
+    SCENARIO_OF_MASK,
+    UTILISATION,
+)
 
 Array = np.ndarray[Any, Any]
 Tables = dict[str, "Table"]
@@ -125,6 +132,9 @@ def interval_end(name: str, value: Any, slower: Any, arrivals: Arrivals | None) 
     At a given rate of arrivals its utilisation ρ is as many times as high, and waits, which grow as
     ρ/(1 − ρ), grow as much more: without end where it no longer keeps up.
     """
+    if name == UTILISATION and arrivals is None:
+        # A server is not busier than all of the time.
+        return jnp.minimum(value * slower, jnp.maximum(value, 1.0))
     if arrivals is None or name not in OF_WAITS:
         return value * slower
     used = arrivals.utilisation

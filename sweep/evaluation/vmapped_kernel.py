@@ -17,7 +17,7 @@ from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.schema.axes import AXES
-from sweep.schema.intervals import OF_WAITS
+from sweep.schema.intervals import OF_WAITS, UTILISATION
 from sweep.schema.variables import COMPUTED, VARIABLES
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
@@ -95,7 +95,7 @@ def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
 
 def arrivals_of(request: Request, names: Sequence[str]) -> Arrivals | None:
     """Figures on which intervals of waits depend; `None` where nothing arrives at a rate."""
-    if request.point.request_rate is None or not set(OF_WAITS) & set(names):
+    if request.point.request_rate is None or not {*OF_WAITS, UTILISATION} & set(names):
         return None
     return Arrivals(request.inflight_utilisation, request.inflight_prefill_time)
 

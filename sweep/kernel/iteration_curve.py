@@ -130,12 +130,10 @@ class Curve(eqx.Module):
             whole = jnp.where(self.prefill_first, 0.0, 1.0)
         carried = jnp.minimum(found.prompts, self.prompts[1])
         long_run = rate * alone / jnp.maximum(carried - rate * longer, 1e-3 * carried)
-        # Looks `apart` iterations after one another, and the iterations with prompts after each.
-        each = long_run * gates.apart / jnp.maximum(1 - whole * long_run, 1e-3)
-        left = jnp.maximum(steps - whole * ahead, 0.0)
-        looks = jnp.floor(left / (gates.apart + whole * each) - 1e-6)
-        begun = left - looks * (gates.apart + whole * each) - gates.apart
-        polled = ahead + looks * each + whole * jnp.maximum(begun, 0.0)
+        # None until the first look, after which one is as likely as any other time.
+        left, apart = jnp.maximum(steps - whole * ahead, 0.0), gates.apart
+        looked = jnp.minimum(left - apart / 2, 1.5 * (left - apart))
+        polled = ahead + long_run * jnp.maximum(looked, 0.0)
         # A wait, and a geometric number of iterations until a prompt comes.
         waited, begins = found.held / alone, -jnp.expm1(-rate * alone)
         late = long_run * waited * (waited + 2 / jnp.maximum(begins, 1e-12) - 1) / 2

@@ -164,7 +164,7 @@ class OpenLoop:
         spent = self._decode[0] * (self._steps / jnp.maximum(tokens, 1.0))
         late = tokens_until_sent(self.point)
         if late is not None:
-            spent = spent * (1 - late / jnp.maximum(tokens, 1.0))
+            spent = spent * jnp.maximum(1 - late / jnp.maximum(tokens, 1.0), 0.0)
         return jnp.where(self.stable, jnp.where(tokens > 0, spent, jnp.nan), self.full.tpot)
 
     @cached_property

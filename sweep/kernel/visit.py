@@ -191,7 +191,9 @@ def _behind_gates(iterations: Iterations, stream: Stream, decoding: Scalar) -> S
     residual = (found.closed * found.between + squared) / (2 * running)
     joins, meanwhile = found.held / found.time, rate * found.held
     first = found.prompts - meanwhile
-    beside = found.closed * stream.beside(rate * found.between) + lumps * stream.beside(rate * lumps)
+    beside = found.closed * stream.beside(rate * found.between) + lumps * stream.beside(
+        rate * lumps
+    )
     beside = (1 - joins) * beside / running + joins * first + meanwhile
     counted = (found.closed + found.held) / alone + found.lumps
     return Start(

@@ -47,6 +47,7 @@ class Judged:
 
 _OWN = "From the errors of predictions of measurements the calibration had not seen"
 _STATIC, _INFLIGHT_RUNS = "throughputs of static batches", "throughputs of in-flight batches"
+UTILISATION = "inflight_utilisation"
 POWER = "inflight_power"
 """Kind of measurements of power and energy of servers."""
 ASSUMED = {POWER: 0.35}
@@ -64,6 +65,9 @@ CALIBRATED: dict[str, Judged] = {
     ),
     "output_throughput_per_user": Judged(
         ("static_batch",), "extrapolation", f"{_OWN}: {_STATIC}, of whose time it is the most."
+    ),
+    "prefill_latency": Judged(
+        ("first_token",), "ttft_extrapolation", f"{_OWN}: times to first token of static batches."
     ),
     "ttft": Judged(
         ("first_token",), "ttft_extrapolation", f"{_OWN}: times to first token of static batches."
@@ -111,6 +115,12 @@ CALIBRATED: dict[str, Judged] = {
     },
     "max_request_rate": Judged(
         ("inflight",), "inflight_extrapolation", f"{_OWN}: {_INFLIGHT_RUNS}, in requests."
+    ),
+    UTILISATION: Judged(
+        ("inflight",),
+        "inflight_extrapolation",
+        f"{_OWN}: {_INFLIGHT_RUNS}, of whose rate the highest one is; a server is not busier than "
+        "all of the time unless requests arrive at a rate.",
     ),
     "inflight_power": Judged((), "inflight_extrapolation", _POWER, POWER),
     "inflight_energy_per_output_token": Judged(
