@@ -84,25 +84,26 @@ class Curve(eqx.Module):
             mean = jnp.where(self.prefill_first, alone + self._stall(sequences, rate), mean)
             share = jnp.where(self.prefill_first, begins, share)
         if self.gates is not None:
-            behind, met = self._behind_gates(sequences, rate, steps)
+            behind, met = self._behind_gates(self.gates, sequences, rate, steps)
             # Prompts of several iterations follow one another whenever they come.
             other = self.gates.shut & (self.fill >= 1)
             mean, share = jnp.where(other, behind, mean), jnp.where(other, met, share)
         return mean, alone, share
 
-    def round(self, sequences: Scalar, rate: Scalar) -> Round:
+    def round(self, gates: Gates, sequences: Scalar, rate: Scalar) -> Round:
         """Mean times of a round behind gates: looks, a wait for others, and prompts.
 
         After the last prompt the scheduler looks at once. If none has come, it looks again after
         some iterations, until one has.
 
         Args:
+            gates: Times at which prompts may start.
             sequences: Sequences that decode. [count]
             rate: Prompts that start in a second. [s-1]
         """
         alone, most = self.alone(sequences), self.prompts[1]
-        between = alone * self.gates.apart
-        held = alone * self.gates.wait(rate, alone, sequences)
+        between = alone * gates.apart
+        held = alone * gates.wait(rate, alone, sequences)
         found = -jnp.expm1(-rate * between)
         closed = between / jnp.maximum(found, 1e-12)
         prompts = rate * (closed + held)
@@ -115,16 +116,17 @@ class Curve(eqx.Module):
         return Round(between, none * closed, held, prompts, lumps, lump)
 
     def _behind_gates(
-        self, sequences: Scalar, rate: Scalar, steps: Scalar
+        self, gates: Gates, sequences: Scalar, rate: Scalar, steps: Scalar
     ) -> tuple[Scalar, Scalar]:
         """Mean time of the iterations of a sequence, and the share of them with prompts.
 
         As many prompts start as come, whenever they do. A sequence begins to decode after some,
         beside others of the same round, and meets later ones once a gate opens.
         """
-        alone, gates, steps = self.alone(sequences), self.gates, jnp.maximum(steps, 1.0)
-        found = self.round(sequences, rate)
-        longer, ahead, whole = found.lump - alone, self._following(found, alone, rate, steps), 1.0
+        alone, steps = self.alone(sequences), jnp.maximum(steps, 1.0)
+        found = self.round(gates, sequences, rate)
+        longer, ahead = found.lump - alone, self._following(found, alone, rate, steps)
+        whole: Scalar = 1.0
         if self.prefill_first is not None:
             longer = jnp.where(self.prefill_first, found.lump, longer)
             whole = jnp.where(self.prefill_first, 0.0, 1.0)
@@ -139,7 +141,8 @@ class Curve(eqx.Module):
         late = long_run * waited * (waited + 2 / jnp.maximum(begins, 1e-12) - 1) / 2
         waiting = long_run * jnp.maximum(steps - late, 0.0) + (found.lumps - 1) / 2
         met = jnp.where(gates.apart > 1, polled, waiting)
-        met = jnp.where(whole > 0, jnp.minimum(met, steps), met)
+        # Iterations that only prefill come between those in which it decodes.
+        met = jnp.minimum(met, jnp.where(jnp.asarray(whole) > 0, steps, jnp.inf))
         return alone + met / steps * longer, met / steps
 
     def _following(self, found: Round, alone: Scalar, rate: Scalar, steps: Scalar) -> Scalar:

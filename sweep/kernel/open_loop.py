@@ -187,7 +187,7 @@ class OpenLoop:
         beside, interrupting = self._seen_decoding(self._decoding)
         arrived = interrupting * self._decode[0]
         if self._gates is not None:
-            started = self.iterations.curve.round(beside, interrupting).prompts
+            started = self.iterations.curve.round(self._gates, beside, interrupting).prompts
             arrived = jnp.where(self._gates.shut, started, arrived)
         many = arrived + NINETY_NINE * jnp.sqrt(arrived) + (NINETY_NINE**2 - 1) / 6 - 0.5
         carried = jnp.where(
@@ -365,8 +365,11 @@ class OpenLoop:
             it, companions, and the share of those with any. [s, 1, s, count, 1]
         """
         meets, start = self._meets_running, self.visit.start
-        late = meanwhile = alone = wider = 0.0
         first = meets
+        late: Scalar = 0.0
+        meanwhile: Scalar = 0.0
+        alone: Scalar = 0.0
+        wider: Scalar = 0.0
         if self._gates is not None:
             late, meanwhile, wider = start.hold, self._rate * start.hold, start.before
             first = meets * (1 - start.joins)

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from sweep.kernel.gates import Gates
 from sweep.kernel.open_iterations import Iterations
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.queueing import NEARLY, arrivals_after, bursts, others_near
@@ -121,7 +122,7 @@ def visit_of(iterations: Iterations, stream: Stream, decoding: Scalar) -> Visit:
     alone, (fewest, most) = curve.alone(decoding), curve.prompts
     start = _start(iterations, stream, decoding)
     if iterations.gates is not None:
-        behind = _behind_gates(iterations, stream, decoding)
+        behind = _behind_gates(iterations, iterations.gates, stream, decoding)
         start = jax.tree.map(partial(jnp.where, iterations.gates.shut), behind, start)
     batched = fill >= 1
     companions = jnp.where(batched, jnp.minimum(start.companions, fill - 1), 0.0)
@@ -180,10 +181,10 @@ def _start(iterations: Iterations, stream: Stream, decoding: Scalar) -> Start:
     )
 
 
-def _behind_gates(iterations: Iterations, stream: Stream, decoding: Scalar) -> Start:
+def _behind_gates(iterations: Iterations, gates: Gates, stream: Stream, decoding: Scalar) -> Start:
     """What a request finds where prompts start only at times."""
     rate, curve, batched = stream.rate, iterations.curve, iterations.fill >= 1
-    found, alone = curve.round(decoding, rate), curve.alone(decoding)
+    found, alone = curve.round(gates, decoding, rate), curve.alone(decoding)
     lumps = found.lumps * found.lump
     running = found.closed + lumps
     slope = (found.lump - alone) / found.prompts
@@ -191,10 +192,9 @@ def _behind_gates(iterations: Iterations, stream: Stream, decoding: Scalar) -> S
     residual = (found.closed * found.between + squared) / (2 * running)
     joins, meanwhile = found.held / found.time, rate * found.held
     first = found.prompts - meanwhile
-    beside = found.closed * stream.beside(rate * found.between) + lumps * stream.beside(
-        rate * lumps
-    )
-    beside = (1 - joins) * beside / running + joins * first + meanwhile
+    looking, filled = stream.beside(rate * found.between), stream.beside(rate * lumps)
+    beside = (found.closed * looking + lumps * filled) / running
+    beside = (1 - joins) * beside + joins * first + meanwhile
     counted = (found.closed + found.held) / alone + found.lumps
     return Start(
         between=found.between,
