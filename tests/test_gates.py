@@ -97,7 +97,7 @@ def test_half_of_what_is_between_two_looks_is_waited_for() -> None:
 # Laws.
 
 
-@pytest.mark.parametrize("more", [{}, VARIED])
+@pytest.mark.parametrize("more", [{}, pytest.param(VARIED, marks=pytest.mark.slow)])
 def test_holding_nothing_back_is_leaving_the_axes_out(more: dict[str, float]) -> None:
     with jax.enable_x64(True):
         for rate in (100.0, 3000.0):
