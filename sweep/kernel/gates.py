@@ -3,6 +3,12 @@
 A scheduler that looks for new requests every N decode steps [2] opens a gate so often; one with
 prompts in its iterations, or nothing to do, looks at once. One that lets a prompt wait for others
 [1] decodes for T more iterations once a prompt has come; those that come meanwhile start with it.
+
+References:
+    [1] NVIDIA, TensorRT-LLM documentation, "LLM API", batch_wait_timeout_iters: it counts while
+        sequences decode.
+    [2] SGLang documentation, "Environment Variables", SGLANG_SCHEDULER_RECV_SKIPPER_WEIGHT_DEFAULT:
+        a pass with prompts counts as a thousand decode steps.
 """
 
 import equinox as eqx

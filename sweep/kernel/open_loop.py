@@ -357,7 +357,7 @@ class OpenLoop:
 
     @cached_property
     def _found(self) -> list[tuple[Scalar, ...]]:
-        """What an arriving request finds.
+        """Iterations and prompts that an arriving request finds.
 
         Returns:
             For no iteration running, for those that decode only, for one with prompts and for

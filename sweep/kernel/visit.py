@@ -51,7 +51,7 @@ class Stream(eqx.Module):
 
 
 class Start(eqx.Module):
-    """What an arriving request finds, until its prompt starts.
+    """Iterations that an arriving request finds, until its prompt starts.
 
     Attributes:
         between: Time between two looks for new requests, of iterations that decode only. [s]
@@ -93,7 +93,7 @@ class Visit(eqx.Module):
 
     Attributes:
         alone: Time of an iteration that decodes only. [s]
-        start: What it finds until its prompt starts.
+        start: Iterations that it finds until its prompt starts.
         prefill: Time of the iterations that prefill the prompt. [s]
         prefill_alone: The same without companions. [s]
         each: Time that a companion adds, another prompt in its first iteration. [s]
@@ -148,7 +148,7 @@ def visit_of(iterations: Iterations, stream: Stream, decoding: Scalar) -> Visit:
 
 
 def _start(iterations: Iterations, stream: Stream, decoding: Scalar) -> Start:
-    """What a request finds where prompts start with the next iteration."""
+    """Iterations that a request finds where prompts start with the next one."""
     rate, curve, fill = stream.rate, iterations.curve, iterations.fill
     alone, (fewest, most) = curve.alone(decoding), curve.prompts
     # Two rounds: prompts in an iteration from its time, and its time from the prompts.
@@ -182,7 +182,7 @@ def _start(iterations: Iterations, stream: Stream, decoding: Scalar) -> Start:
 
 
 def _behind_gates(iterations: Iterations, gates: Gates, stream: Stream, decoding: Scalar) -> Start:
-    """What a request finds where prompts start only at times."""
+    """Iterations that a request finds where prompts start only at times."""
     rate, curve, batched = stream.rate, iterations.curve, iterations.fill >= 1
     found, alone = curve.round(gates, decoding, rate), curve.alone(decoding)
     lumps = found.lumps * found.lump
