@@ -1,6 +1,7 @@
 """Percentiles of a time that is one of several, each uniform, with waits that decay."""
 
-import equinox as eqx
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -11,7 +12,9 @@ BISECTIONS = 24
 """Halvings of an interval that contains a root: to 6e-8 of it, the resolution of 32 bits."""
 
 
-class Mixture(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Mixture:
     """A time that is uniform in one of several intervals, and longer by waits that decay.
 
     Attributes:
