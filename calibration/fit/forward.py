@@ -139,6 +139,7 @@ def _places(group: Group, length: int, start: int = 0) -> Array:
 
 def _part(group: Group, places: Array) -> Any:
     """The arrays of the points at some indices, and which figure each row has."""
+
     def rows(leaf: Any) -> Any:
         return leaf[places] if isinstance(leaf, np.ndarray) else None
 
