@@ -411,8 +411,13 @@ def test_the_command_refuses_in_one_line(words: list[str], message: str, call):
 
 @pytest.mark.parametrize(
     ("words", "engine"),
-    [([], "tensorrt-llm"), (["--emit", "bench"], "tensorrt-llm"), (["--emit", "vllm"], "vllm")]
-    + [(["--emit", "sglang"], "sglang"), (["--emit", "vllm", "--calibration", "sglang"], "sglang")],
+    [
+        ([], "tensorrt-llm"),
+        (["--emit", "bench"], "tensorrt-llm"),
+        (["--emit", "vllm"], "vllm"),
+        (["--emit", "sglang"], "sglang"),
+        (["--emit", "vllm", "--calibration", "sglang"], "sglang"),
+    ],
 )
 def test_a_script_is_predicted_by_the_calibration_of_its_engine(
     words: list[str], engine: str, call, monkeypatch

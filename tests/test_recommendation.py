@@ -386,6 +386,17 @@ def test_the_errors_of_model_and_accelerators_are_quoted() -> None:
     assert "h20-96gb was never measured" in text
 
 
+def test_a_model_that_the_fit_knew_is_not_called_unmeasured() -> None:
+    calibration = load_calibration("vllm")
+    errors = calibration.provenance["errors_left_out"]
+    unjudged = set(calibration.seen["model"]) - set(errors["model"])
+    assert unjudged, "all models have errors; choose another calibration"
+    one = replace(table(hardware=["h20-96gb"]), calibration=f"vllm {calibration.digest}")
+    for name in unjudged:
+        (text,) = quoted_errors(recommend(replace(one, model=name), Demand()))
+        assert f"{name} has too few sound runs for an error of its own" in text
+
+
 def test_the_chance_of_being_ahead_is_that_of_a_normal_error() -> None:
     one = row_of(0.3, 0)
     width = 0.15 * math.sqrt(2)

@@ -47,7 +47,7 @@ def quoted_errors(found: Recommendation) -> list[str]:
         by_label = known.provenance.get("errors_left_out", {})
         asked = {"model": [found.deployments.model], "hardware": list(dict.fromkeys(names))}
         parts = [
-            _quoted(name, by_label[label])
+            _quoted(name, by_label[label], seen=name in known.seen.get(label, []))
             for label, each in asked.items()
             if by_label.get(label)
             for name in each
@@ -58,16 +58,23 @@ def quoted_errors(found: Recommendation) -> list[str]:
     return sentences
 
 
-def _quoted(name: str, errors: Mapping[str, Mapping[str, float]]) -> str:
-    """The error of one model or accelerator, or of others when they were left out."""
+def _quoted(name: str, errors: Mapping[str, Mapping[str, float]], *, seen: bool) -> str:
+    """The error of one model or accelerator, or of others when they were left out.
+
+    Args:
+        name: The model or the accelerator.
+        errors: Those that are known.
+        seen: Whether the fit knew runs of it; too few, or doubtful, if it has no error.
+    """
     if name in errors:
-        seen, new = (errors[name][key] for key in ("own_configuration_left_out", "left_out"))
-        return f"{name} {percent(100 * seen)}, {percent(100 * new)} when it was left out"
+        known, new = (errors[name][key] for key in ("own_configuration_left_out", "left_out"))
+        return f"{name} {percent(100 * known)}, {percent(100 * new)} when it was left out"
     left_out = {other: float(each["left_out"]) for other, each in errors.items()}
     worst = max(left_out, key=lambda other: left_out[other])
     usual = float(np.median(list(left_out.values())))
+    lack = "has too few sound runs for an error of its own" if seen else "was never measured"
     return (
-        f"{name} was never measured, others were {percent(100 * usual)} off when left out "
+        f"{name} {lack}, others were {percent(100 * usual)} off when left out "
         f"(median), and {worst} {percent(100 * left_out[worst])}"
     )
 
