@@ -93,6 +93,9 @@ def read_deployments(
             "deployment; export one of them first, with llm-sweep export --select"
         )
     frame = as_table(selected, scheme)
+    if concurrency is None:
+        # Of a load of the result a part may wait; its figures are those of all its requests.
+        frame["held"] = frame["asked"].where(np.isfinite(frame["asked"]), frame["held"])
     draft = str(dataset.attrs.get(DRAFT, ""))
     _check_positive(frame, ("throughput", "ttft", *(["tpot"] if fixed["osl"] > 1 else [])))
     names = {"model": [fixed["model"], *([draft] if draft else [])]} | {

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sweep.decisions.deployments import INFLIGHT
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import recorded_calibration, records, rival
 
@@ -14,7 +15,7 @@ ENERGY_CAVEAT = (
 
 
 def notes(found: Recommendation) -> list[str]:
-    """Caveats of an answer: accelerators left out, and what energy assumes."""
+    """Caveats of an answer: accelerators left out, requests that wait, and what energy assumes."""
     found_notes = list(found.deployments.notes)
     column = {"dollar": "price", "watt": "power"}.get(found.demand.by)
     if column is None and found.demand.limits.max_price_per_hour is not None:
@@ -24,10 +25,22 @@ def notes(found: Recommendation) -> list[str]:
         unknown = runs.loc[runs[column].isna(), "hardware"].unique()
         if len(unknown):
             found_notes.append(f"left out, {column} unknown: {', '.join(unknown)}")
+    found_notes += _waiting(found)
     found_notes += quoted_errors(found)
     if len(found.ranked) and found.ranked["energy"].notna().any():
         found_notes.append(ENERGY_CAVEAT)
     return found_notes
+
+
+def _waiting(found: Recommendation) -> list[str]:
+    """A note where the best load of a result is more than fits."""
+    for row in records(found.ranked.head(1)):
+        if found.deployments.scheme is INFLIGHT and row["held"] > row["fit"]:
+            return [
+                f"{row['fit']:.0f} of the {row['held']:.0f} requests on the first rank fit at "
+                "once; the others wait for a slot, which is part of ttft"
+            ]
+    return []
 
 
 def quoted_errors(found: Recommendation) -> list[str]:
