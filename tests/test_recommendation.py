@@ -112,7 +112,7 @@ def choices(one: dict[str, np.ndarray], demand: Demand):
         rate, ttft, tpot = (
             float(one[name][load - 1]) for name in ("output_throughput", "ttft", "tpot")
         )
-        if math.isnan(rate):
+        if math.isnan(rate) or one["concurrency"][load - 1] < load:  # Some would wait for a slot.
             continue
         wanted = demand.requests_per_s
         count = demand.replicas or (1 if wanted is None else math.ceil(wanted * OSL / rate))
@@ -503,6 +503,15 @@ def test_a_result_answers_as_the_sweep_does(deployments, swept) -> None:
         one, other = found(deployments, demand).ranked, found(read, demand).ranked
         assert one["hardware"].tolist() == other["hardware"].tolist()
         assert np.allclose(one["score"], other["score"], rtol=1e-5)
+
+
+def test_all_requests_are_named_where_a_result_lacks_the_most_that_fit(swept) -> None:
+    few = swept.sel(concurrency=[1, MOST])
+    row = found(read_deployments(few, Offer(), catalog=shipped()), Demand()).ranked.iloc[0]
+    at = {axis: row[axis] for axis in ("hardware", "precision", "tp")}
+    one = few.squeeze().sel(**at, concurrency=MOST)
+    assert row["held"] == MOST > one["inflight_concurrency"]
+    assert row["ttft"] == pytest.approx(float(one["inflight_ttft"]))
 
 
 # Prices.
