@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.backends import NetCDF4DataStore
+from xarray.backends.common import ArrayWriter
 
 from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
@@ -13,6 +15,7 @@ from sweep.files.rounding import CONTAINER
 from sweep.grid.dataset import SCHEMA_VERSION
 from sweep.grid.thresholds import VERIFIED_BYTES
 from sweep.schema.axes import LABELLED
+from sweep.specs.netcdf_library import LIBRARY, OpenFile, inside_library
 from sweep.specs.seal import fault_of_seal, seal
 
 LABEL_SUFFIX = "_name"
@@ -40,10 +43,45 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
-    """Write `dataset` to `path` directly, replacing an existing file."""
-    with_label_variables(dataset).to_netcdf(
-        path, engine="netcdf4", format="NETCDF4", encoding=encoding(dataset)
-    )
+    """Write `dataset` to `path` directly, replacing an existing file.
+
+    `to_netcdf` holds no lock while it opens a file and writes attributes, and asks a Dask scheduler
+    for a lock of each file, which takes longer than a small file.
+    """
+    variables, attributes = xr.conventions.encode_dataset_coordinates(with_label_variables(dataset))
+    how = encoding(dataset)
+    for name in how:
+        variables[name].encoding = how[name]
+    writer = ArrayWriter()
+    with inside_library():
+        store = NetCDF4DataStore.open(path, mode="w", lock=LIBRARY)
+    try:
+        with LIBRARY:
+            store.store(variables, attributes, frozenset(how), writer)
+        # Dask computes and writes in threads of its own, which take the lock for each region.
+        writer.sync()
+    finally:
+        store.close()
+
+
+def open_lazily(path: Path, **options: Any) -> xr.Dataset:
+    """Open a NetCDF file with xarray, which holds the lock of the library while it reads values.
+
+    Args:
+        path: The file.
+        options: How to decode it, as `xarray.open_dataset` takes them.
+
+    Raises:
+        OSError: The library cannot read the file; other errors of `UNREADABLE` if its content
+            contradicts itself.
+    """
+    with inside_library():
+        store = NetCDF4DataStore(OpenFile(path), lock=LIBRARY)
+        try:
+            return xr.open_dataset(store, **options)
+        except BaseException:
+            store.close()
+            raise
 
 
 def open_file(path: str | Path) -> xr.Dataset:
@@ -62,7 +100,7 @@ def open_file(path: str | Path) -> xr.Dataset:
         damage = fault_of_seal(path, needed=False, most=VERIFIED_BYTES)
         if damage:
             raise ResultError(f"{path} {damage}; write it again")
-        raw = xr.open_dataset(path, engine="netcdf4", decode_cf=False, drop_variables=CONTAINER)
+        raw = open_lazily(path, decode_cf=False, drop_variables=CONTAINER)
         try:
             check_attributes(raw)
             dataset = xr.decode_cf(raw, decode_times=False)
