@@ -5,6 +5,7 @@ import copy
 import gc
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def test_a_file_that_is_replaced_is_not_read_in_place_of_the_first(file: Path) -
     lazy.close()
     shutil.copy(file, other)
     os.replace(other, file)
-    with pytest.raises(OSError, match="has been replaced since it was opened"):
+    with pytest.raises(ResultError, match="has been replaced since it was opened"):
         lazy.feasible.load()
 
 
@@ -238,3 +239,26 @@ def test_no_other_module_opens_files_of_the_library(name: str) -> None:
             if name in names:
                 found.add(path.relative_to(ROOT).as_posix())
     assert found == WITH_THE_LOCK[name]
+
+
+def test_damaged_compressed_values_are_refused_in_one_line(result: Path, tmp_path: Path) -> None:
+    """A file of another program has no seal: its damage is found where its values are used."""
+    path = tmp_path / "theirs.nc"
+    with xr.open_dataset(result, decode_times=False) as plain:
+        packed = {"ttft": {"zlib": True, "fletcher32": True}}
+        plain.load().to_netcdf(path, encoding=packed)
+    content = path.read_bytes()
+    places = [match.start() for match in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", content)]
+    refused = 0
+    for place in places:
+        path.write_bytes(
+            content[: place + 4] + bytes([content[place + 4] ^ 255]) + content[place + 5 :]
+        )
+        with sweep.open_results(path) as found:
+            try:
+                found.load()
+            except ResultError as error:
+                refused += 1
+                assert str(error).startswith(f"{path}: its values cannot be read: ")
+                assert "\n" not in str(error)
+    assert refused

@@ -64,8 +64,41 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         store.close()
 
 
+class Reading:
+    """The lock of the library for values of one file, whose damage becomes an error of one line."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file."""
+        self._path = path
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """As `Library.acquire`."""
+        return LIBRARY.acquire(blocking)
+
+    def release(self) -> None:
+        """As `Library.release`."""
+        LIBRARY.release()
+
+    def __enter__(self) -> None:
+        """Take the lock."""
+        LIBRARY.acquire()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Give the lock back.
+
+        Raises:
+            ResultError: The library cannot read the values.
+        """
+        LIBRARY.release()
+        if isinstance(error, RuntimeError | OSError):
+            reason = " ".join(str(error).split())
+            raise ResultError(f"{self._path}: its values cannot be read: {reason:.160}") from None
+
+
 def open_lazily(path: Path, **options: Any) -> xr.Dataset:
     """Open a NetCDF file with xarray, which holds the lock of the library while it reads values.
+
+    Values are read when they are used, and raise `ResultError` if they are damaged.
 
     Args:
         path: The file.
@@ -76,7 +109,7 @@ def open_lazily(path: Path, **options: Any) -> xr.Dataset:
             contradicts itself.
     """
     with inside_library():
-        store = NetCDF4DataStore(OpenFile(path), lock=LIBRARY)
+        store = NetCDF4DataStore(OpenFile(path), lock=Reading(path))
         try:
             return xr.open_dataset(store, **options)
         except BaseException:
