@@ -6,7 +6,7 @@ from sweep.kernel.cycle import Cycle
 from sweep.kernel.operators.cost import Scalar
 
 ALL = 1 - 1e-6
-"""Share of the iterations from which on rounding cannot tell it from all of them. [1]"""
+"""Share of the iterations from which on it counts as all: rounding may leave no difference. [1]"""
 LONGEST = 3**0.5
 """Longest of uniform lengths beyond the mean, over their standard deviation. [1]"""
 
