@@ -8,8 +8,9 @@ from jaxtyping import Array, Float
 
 from sweep.kernel.operators.cost import Scalar
 
-BISECTIONS = 24
-"""Halvings of an interval that contains a root: to 6e-8 of it, the resolution of 32 bits."""
+BISECTIONS = 32
+"""Halvings of an interval that contains a root, which may be a hundredth of it: to 2e-10 of the
+interval, beyond the resolution of 32 bits."""
 
 
 @jax.tree_util.register_dataclass
