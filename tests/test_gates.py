@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from server_simulation import settings, spread
 from test_load import LIMITS
-from test_open_loop import open_errors
+from test_open_loop import POISSON, open_errors
 
 from sweep.kernel.gates import Gates
 from sweep.kernel.goodput import goodput
@@ -143,7 +143,7 @@ def held_servers(axis: str, count: int, seed: int, requests: int) -> Iterator[di
     random, (low, high) = np.random.default_rng(seed), INTERVALS[axis]
     for place, each in enumerate(settings(count, seed)):
         held = round(2 ** random.uniform(np.log2(low), np.log2(high)))
-        yield open_errors(each, seed + place, None, requests, **{axis: held})
+        yield open_errors(each, seed + place, POISSON, requests, **{axis: held})
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def collected(errors: Iterator[dict[str, float]]) -> Errors:
     return found
 
 
-def of_arrivals(count: int, seed: int, shape: float | None) -> Iterator[dict[str, float]]:
+def of_arrivals(count: int, seed: int, shape: float) -> Iterator[dict[str, float]]:
     for place, each in enumerate(settings(count, seed)):
         yield open_loop.open_errors(each, seed + place, shape, 4000)
 
@@ -120,7 +120,7 @@ KINDS = {
     "clients": lambda: of_clients(130, 33),
     "hits and drafts": lambda: of_drafts(60, 34),
     "clients, varied lengths": lambda: of_lengths(40, 35),
-    "Poisson arrivals": lambda: of_arrivals(60, 36, None),
+    "Poisson arrivals": lambda: of_arrivals(60, 36, open_loop.POISSON),
     "burstiness 0.5": lambda: of_arrivals(30, 37, 0.5),
     "burstiness 0.25": lambda: of_arrivals(30, 38, 0.25),
     "batch_wait": lambda: gates.held_servers("batch_wait", 40, 39, 4000),

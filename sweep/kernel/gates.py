@@ -11,7 +11,9 @@ References:
         a pass with prompts counts as a thousand decode steps.
 """
 
-import equinox as eqx
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Bool
@@ -20,7 +22,9 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 
 
-class Gates(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Gates:
     """Times at which prompts may start.
 
     Attributes:
@@ -65,7 +69,9 @@ class Gates(eqx.Module):
         return longest * (1 - (longest / steps) ** many / (many + 1))
 
 
-class Round(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Round:
     """From the end of some prompts to that of the next, on average.
 
     Attributes:

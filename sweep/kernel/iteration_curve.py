@@ -1,6 +1,8 @@
 """Times of the iterations of a server, over the sequences and prompts in them."""
 
-import equinox as eqx
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,7 +13,9 @@ ROUNDS = 4
 """Rounds of a fixed point: prompts from the time in which they come, and that from the prompts."""
 
 
-class Curve(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Curve:
     """Times of iterations over the sequences that decode and the prompts in them.
 
     Attributes:

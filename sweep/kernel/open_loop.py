@@ -224,7 +224,7 @@ class OpenLoop:
     @cached_property
     def _meets_running(self) -> Scalar:
         """Share of the requests that start behind a running iteration: not after a wait. [1]"""
-        return jnp.maximum(1 - self.slots.idle - self.slots.waits, 0.0)
+        return jnp.maximum(self.slots.busy - self.slots.waits, 0.0)
 
     @property
     def _held_in_slot(self) -> Scalar:
@@ -283,7 +283,7 @@ class OpenLoop:
     @cached_property
     def busy(self) -> Scalar:
         """Share of the time in which the server has requests. [1]"""
-        return jnp.where(self.stable, 1 - self.slots.idle, 1.0)
+        return jnp.where(self.stable, self.slots.busy, 1.0)
 
     @cached_property
     def while_busy(self) -> Inflight:

@@ -1,8 +1,8 @@
 """The iterations that an arriving request finds, once it has a slot."""
 
+from dataclasses import dataclass
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -12,7 +12,9 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.queueing import NEARLY, arrivals_after, bursts, others_near
 
 
-class Stream(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Stream:
     """Arrivals at one microbatch of one attention group.
 
     Attributes:
@@ -50,7 +52,9 @@ class Stream(eqx.Module):
         return jnp.maximum(until - since, 0.0)
 
 
-class Start(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Start:
     """Iterations that an arriving request finds, until its prompt starts.
 
     Attributes:
@@ -88,7 +92,9 @@ class Start(eqx.Module):
         return (1 - self.joins) * self.residual + self.held_back + self.before / 2
 
 
-class Visit(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Visit:
     """Iterations of one microbatch of one attention group, as an arriving request finds them.
 
     Attributes:
