@@ -143,6 +143,9 @@ def held_servers(axis: str, count: int, seed: int, requests: int) -> Iterator[di
     random, (low, high) = np.random.default_rng(seed), INTERVALS[axis]
     for place, each in enumerate(settings(count, seed)):
         held = round(2 ** random.uniform(np.log2(low), np.log2(high)))
+        if axis == "stream_interval":
+            # An output that is sent when it ends has no time between tokens.
+            held = min(held, each.osl // 2)
         yield open_errors(each, seed + place, POISSON, requests, **{axis: held})
 
 

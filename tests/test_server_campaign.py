@@ -132,7 +132,7 @@ KINDS = {
 @pytest.mark.campaign
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_of_a_kind_of_load(kind: str, capsys) -> None:
-    """520 servers in all; prints the median and the 90th percentile of each error."""
+    """620 servers in all; prints the median and the 90th percentile of each error."""
     with jax.enable_x64(True):
         errors = collected(KINDS[kind]())
     with capsys.disabled():
