@@ -55,7 +55,7 @@ def refined(frame: pd.DataFrame, axes: list[str], limits: Limits, at: At) -> pd.
 
 
 def _waits(rows: pd.DataFrame) -> pd.Series:
-    """Whether clients keep more requests open than a server holds, by rows."""
+    """Rows whose clients keep more requests open than a server holds."""
     found: pd.Series = rows["asked"] > rows["held"]
     return found
 
