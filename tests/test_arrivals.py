@@ -34,6 +34,8 @@ LATENCIES = {
     "max_tpot_p99": "inflight_tpot_p99",
 }
 LIMITS = Limits(max_ttft_p99=0.4, max_tpot=0.03)
+LENIENT = 1e6
+"""A limit that no latency comes near. [s]"""
 SHAPE = 0.5
 """Burstiness of all arrivals here: without it they would have kernels of their own. [1]"""
 RATES = 40
@@ -208,8 +210,11 @@ def test_a_tail_limits_clients_too(call) -> None:
     """The 99th percentile of the time between tokens leaves out loads whose mean is fine."""
     words = ["recommend", "--model", MODEL, "--isl", "4096", "--osl", OSL, "--hardware", "l20"]
     words += ["--precision", "fp16", "--tp", "1", "--pp", "1", "--json"]
-    means = json.loads(call(*words, "--max-tpot", "0.2")[1])["ranked"][0]
-    tails = json.loads(call(*words, "--max-tpot-p99", "0.2")[1])["ranked"][0]
+    # With both limits, so that one kernel serves both.
+    means, tails = (
+        json.loads(call(*words, "--max-tpot", mean, "--max-tpot-p99", tail)[1])["ranked"][0]
+        for mean, tail in ((0.2, LENIENT), (LENIENT, 0.2))
+    )
     assert means["tpot"] <= 0.2
     assert tails["tpot_p99"] <= 0.2
     assert tails["held"] < means["held"]
@@ -226,10 +231,6 @@ def test_the_benchmark_sends_at_the_rate_of_one_server() -> None:
 
 
 # One server explained at a rate.
-
-
-LENIENT = 1e6
-"""A limit on the time to first token that none comes near. [s]"""
 
 
 @cache
