@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
 
 from sweep.errors import SpecError
+from sweep.files.netcdf import open_lazily
 from sweep.specs.seal import fault_of_seal
 
 GROUPS = {"hardware": "accelerator", "model": "model", "engine_version": "engine version"}
@@ -36,7 +37,7 @@ def draw(path: Path, *, by: str = "hardware") -> Figure:
         fault = fault_of_seal(path, needed=False)
         if fault:
             raise SpecError(f"{path}: {fault}; fit it again or copy it again")
-        with xr.open_dataset(path, engine="netcdf4") as found:
+        with open_lazily(path) as found:
             fit = found.load()
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())

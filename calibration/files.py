@@ -20,6 +20,7 @@ from calibration.fit.verdicts import (
 )
 from sweep.engines.calibration_file import ATTRIBUTE, SEAL_KEY, Calibration, content_seal
 from sweep.files.atomic import check_writable, replacing
+from sweep.files.netcdf import save as save_netcdf
 from sweep.grid.dataset import package_version
 from sweep.specs.files import mapping_of
 from sweep.specs.seal import seal
@@ -41,7 +42,7 @@ def save(result: FitResult, path: Path, *, force: bool) -> Path:
     for file in (path, twin):
         check_writable(file, force=force)
     with replacing(path, force=force) as beside:
-        as_dataset(result).to_netcdf(beside, engine="netcdf4", format="NETCDF4")
+        save_netcdf(as_dataset(result), beside)
         seal(beside)
     _write(result.calibration, twin, force=force)
     return twin

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import betainc, gammaln
 
 import sweep
 from sweep.grid.grid import Grid
 from sweep.kernel.cycle import any_of, cycle, prefill_first_cycle
+from sweep.kernel.negative_binomial import share_waiting
 from sweep.kernel.staggered import staggered_cycle
 
 LONG = [1, 128, 32_768, 10**6, 10**9]
@@ -103,3 +105,33 @@ def test_float32_is_within_a_hundred_thousandth_in_calibrated_sweeps(
     for name in exact.data_vars:
         if exact[name].dtype.kind == "f":
             np.testing.assert_allclose(near[name], exact[name], rtol=1e-5, err_msg=str(name))
+
+
+def test_a_share_that_waits_by_hand() -> None:
+    # A shape of 1 is a geometric distribution: with ratios of 1/2 throughout, 1/2⁵ reach five.
+    assert float(share_waiting(5.0, 1.0, 0.5, 0.5)) == pytest.approx(1 / 32, rel=1e-6)
+    # P(0) = 1/4 and P(1) = 1/4 of a shape of 2; beyond, half of each: 1/4 and 1/4 + 1/8 + … = 1/2.
+    assert float(share_waiting(1.0, 2.0, 0.5, 0.5)) == pytest.approx(2 / 3, rel=1e-6)
+
+
+def test_a_share_that_waits_keeps_its_digits() -> None:
+    """For up to 4,096 slots, against sums of logarithms of gamma functions in 64 bits."""
+    chance = np.random.default_rng(3)
+    number, shape = np.exp(chance.uniform([[0], [-5]], [[np.log(4096)], [8]], (2, 2000)))
+    shape += 1
+    mean = number * chance.uniform(0.3, 2, number.size)
+    odds, falling = mean / (mean + shape), np.exp(chance.uniform(-6, 0, number.size))
+    kept = odds < 0.98
+    given = [np.float32(each[kept]) for each in (number, shape, odds, falling)]
+    near, exact = both(share_waiting, *given)
+    n, s, o, f = (np.float64(each) for each in given)
+    point = gammaln(n + s) - gammaln(s) - gammaln(n + 1) + s * np.log1p(-o) + n * np.log(o)
+    full = np.exp(point) / f
+    wanted = full / (betainc(s, n, 1 - o) + full)
+    matters = wanted > 1e-9
+    assert matters.sum() > 1000
+    np.testing.assert_allclose(exact[matters], wanted[matters], rtol=1e-7)
+    # Rounding of the odds is raised to a power of as many as there are slots.
+    error = np.abs(near[matters] / wanted[matters] - 1)
+    assert np.median(error) < 1e-6
+    assert error.max() < 2e-5

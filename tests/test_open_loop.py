@@ -248,7 +248,7 @@ def test_one_slot_is_the_queue_with_constant_service() -> None:
     found = slots(0.8, 1.0, 0.0, 1.0, 1.0)
     assert float(found.waits) == pytest.approx(0.8)
     assert float(found.wait) == pytest.approx(1 / (2 * (1 - 0.8)))
-    assert float(found.idle) == pytest.approx(0.2)
+    assert float(found.busy) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(("servers", "load", "erlang"), [(2, 1.0, 1 / 3), (10, 8.0, 0.4092)])

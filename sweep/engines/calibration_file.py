@@ -37,6 +37,7 @@ from sweep.kernel.factors import FACTORS, IDEAL
 from sweep.schema.intervals import SCENARIO_OF_MASK
 from sweep.specs.files import mapping_of, read_mapping
 from sweep.specs.hardware import HardwareSpec
+from sweep.specs.netcdf_library import opened
 from sweep.specs.parsing import NotNegative, Positive, Spec, nearest, parse
 from sweep.specs.precision import PrecisionSpec
 from sweep.specs.seal import fault_of_seal
@@ -312,12 +313,10 @@ def content_seal(data: Mapping[str, Any]) -> str:
 
 
 def _from_netcdf(path: Path) -> dict[str, Any]:
-    import netCDF4
-
     try:
         fault = fault_of_seal(path, needed=False)
         if not fault:
-            with netCDF4.Dataset(path) as dataset:
+            with opened(path) as dataset:
                 known = ATTRIBUTE if ATTRIBUTE in dataset.ncattrs() else FORMER_ATTRIBUTE
                 text = dataset.getncattr(known)
     except (OSError, AttributeError, RuntimeError, ValueError) as error:

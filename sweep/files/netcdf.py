@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.backends import NetCDF4DataStore
+from xarray.backends.common import ArrayWriter
 
 from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
@@ -13,6 +15,7 @@ from sweep.files.rounding import CONTAINER
 from sweep.grid.dataset import SCHEMA_VERSION
 from sweep.grid.thresholds import VERIFIED_BYTES
 from sweep.schema.axes import LABELLED
+from sweep.specs.netcdf_library import LIBRARY, OpenFile, inside_library
 from sweep.specs.seal import fault_of_seal, seal
 
 LABEL_SUFFIX = "_name"
@@ -40,10 +43,78 @@ def write_netcdf(dataset: xr.Dataset, path: str | Path, *, force: bool = False) 
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
-    """Write `dataset` to `path` directly, replacing an existing file."""
-    with_label_variables(dataset).to_netcdf(
-        path, engine="netcdf4", format="NETCDF4", encoding=encoding(dataset)
-    )
+    """Write `dataset` to `path` directly, replacing an existing file.
+
+    `to_netcdf` holds no lock while it opens a file and writes attributes, and asks a Dask scheduler
+    for a lock of each file, which takes longer than a small file.
+    """
+    variables, attributes = xr.conventions.encode_dataset_coordinates(with_label_variables(dataset))
+    how = encoding(dataset)
+    for name in how:
+        variables[name].encoding = how[name]
+    writer = ArrayWriter()
+    with inside_library():
+        store = NetCDF4DataStore.open(path, mode="w", lock=LIBRARY)
+    try:
+        with LIBRARY:
+            store.store(variables, attributes, frozenset(how), writer)
+        # Dask computes and writes in threads of its own, which take the lock for each region.
+        writer.sync()
+    finally:
+        store.close()
+
+
+class Reading:
+    """The lock of the library for values of one file, whose damage becomes an error of one line."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file."""
+        self._path = path
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """As `Library.acquire`."""
+        return LIBRARY.acquire(blocking)
+
+    def release(self) -> None:
+        """As `Library.release`."""
+        LIBRARY.release()
+
+    def __enter__(self) -> None:
+        """Take the lock."""
+        LIBRARY.acquire()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Give the lock back.
+
+        Raises:
+            ResultError: The library cannot read the values.
+        """
+        LIBRARY.release()
+        if isinstance(error, RuntimeError | OSError):
+            reason = " ".join(str(error).split())
+            raise ResultError(f"{self._path}: its values cannot be read: {reason:.160}") from None
+
+
+def open_lazily(path: Path, **options: Any) -> xr.Dataset:
+    """Open a NetCDF file with xarray, which holds the lock of the library while it reads values.
+
+    Values are read when they are used, and raise `ResultError` if they are damaged.
+
+    Args:
+        path: The file.
+        options: How to decode it, as `xarray.open_dataset` takes them.
+
+    Raises:
+        OSError: The library cannot read the file; other errors of `UNREADABLE` if its content
+            contradicts itself.
+    """
+    with inside_library():
+        store = NetCDF4DataStore(OpenFile(path), lock=Reading(path))
+        try:
+            return xr.open_dataset(store, **options)
+        except BaseException:
+            store.close()
+            raise
 
 
 def open_file(path: str | Path) -> xr.Dataset:
@@ -62,7 +133,7 @@ def open_file(path: str | Path) -> xr.Dataset:
         damage = fault_of_seal(path, needed=False, most=VERIFIED_BYTES)
         if damage:
             raise ResultError(f"{path} {damage}; write it again")
-        raw = xr.open_dataset(path, engine="netcdf4", decode_cf=False, drop_variables=CONTAINER)
+        raw = open_lazily(path, decode_cf=False, drop_variables=CONTAINER)
         try:
             check_attributes(raw)
             dataset = xr.decode_cf(raw, decode_times=False)

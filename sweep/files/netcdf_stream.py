@@ -9,9 +9,10 @@ import xarray as xr
 from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
 from sweep.files.encoding import Progress, Storage, chunk_shape, encoded, encoded_regions
-from sweep.files.netcdf import encoding, with_label_variables
+from sweep.files.netcdf import save, with_label_variables
 from sweep.files.rounding import ALGORITHM, CONTAINER, bits_of, rounding_attributes
 from sweep.grid.thresholds import NETCDF_CHUNK_CELLS
+from sweep.specs.netcdf_library import LIBRARY, inside_library
 from sweep.specs.seal import seal
 
 MARK = "_QuantizeBitRoundNumberOfSignificantBits"
@@ -29,10 +30,15 @@ def write_netcdf_streamed(
     if storage.compression == "zstd" and not netCDF4.__has_zstandard_support__:
         raise ResultError("--compression zstd: this netCDF4 was built without it; choose zlib")
     with replacing(path, force=force) as temporary:
-        frame = with_label_variables(dataset.drop_vars(list(dataset.data_vars)))
-        frame.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding(frame))
-        with netCDF4.Dataset(temporary, "a") as file:
-            _fill(file, dataset, frame, storage, progress)
+        axes = dataset.drop_vars(list(dataset.data_vars))
+        save(axes, temporary)
+        with inside_library():
+            file = netCDF4.Dataset(temporary, "a")
+        try:
+            _fill(file, dataset, with_label_variables(axes), storage, progress)
+        finally:
+            with LIBRARY:
+                file.close()
         if storage.significant_digits is not None:
             _drop_marks(temporary)
         seal(temporary)
@@ -42,15 +48,18 @@ def _fill(
     file: Any, dataset: xr.Dataset, frame: xr.Dataset, storage: Storage, progress: Progress | None
 ) -> None:
     """Add the variables to a file that has the coordinates."""
-    if "coordinates" in file.ncattrs():
-        file.delncattr("coordinates")
-    file.set_fill_off()
-    targets = {
-        str(name): _create(file, array, frame, storage) for name, array in dataset.data_vars.items()
-    }
-    _explain_rounding(file, targets, storage)
+    with LIBRARY:
+        if "coordinates" in file.ncattrs():
+            file.delncattr("coordinates")
+        file.set_fill_off()
+        targets = {
+            str(name): _create(file, array, frame, storage)
+            for name, array in dataset.data_vars.items()
+        }
+        _explain_rounding(file, targets, storage)
     for name, region, values in encoded_regions(dataset, NETCDF_CHUNK_CELLS, progress):
-        targets[name][region] = values
+        with LIBRARY:
+            targets[name][region] = values
 
 
 def _drop_marks(path: Path) -> None:
@@ -58,7 +67,7 @@ def _drop_marks(path: Path) -> None:
 
     The attributes of CF say the same. netCDF-C writes its own when the file is closed.
     """
-    with netCDF4.Dataset(path, "a") as file:
+    with inside_library(), netCDF4.Dataset(path, "a") as file:
         for variable in file.variables.values():
             if MARK in variable.ncattrs():
                 variable.delncattr(MARK)

@@ -10,6 +10,7 @@ import xarray as xr
 
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration, load_calibration, recorded_name
 from sweep.errors import ResultError, SpecError
+from sweep.files.netcdf import open_lazily
 from sweep.specs.shipped import is_shipped_calibration
 
 ERRORS = "errors_without_own_configuration"
@@ -183,7 +184,7 @@ def _span(halfwidth: float) -> str:
 def _measurements(path: str | Path | None) -> dict[str, np.ndarray[Any, Any]]:
     """Variables of `OBSERVED`, empty unless `path` is the NetCDF file of a fit."""
     if path is not None and Path(path).suffix == ".nc":
-        with xr.open_dataset(path, engine="netcdf4") as fit:
+        with open_lazily(Path(path)) as fit:
             if all(name in fit and fit[name].dims == ("row",) for name in OBSERVED):
                 return {name: fit[name].values for name in OBSERVED}
     return {name: np.zeros(0, str if name in OBSERVED[3:] else float) for name in OBSERVED}

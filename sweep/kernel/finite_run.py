@@ -83,8 +83,8 @@ class FiniteRun(Inflight):
         return self.concurrency / self.steady_rate
 
     @cached_property
-    def burst_ttft(self) -> Scalar:
-        """Mean time to first token of the requests sent at once. [s]"""
+    def _burst(self) -> Scalar:
+        """Mean time to first token of the requests sent at once, without the front end. [s]"""
         held, sent = self.concurrency, self.clients
         waves = jnp.floor(sent / held + NONE_OF_ONE)
         rest = jnp.maximum(sent - waves * held, 0.0)
@@ -94,7 +94,7 @@ class FiniteRun(Inflight):
         late = waves * self._cycle_time + self._first_tokens(
             jnp.maximum(rest / self._parts, 1.0), part
         )
-        return (total + rest * late) / sent + self.front_end
+        return (total + rest * late) / sent
 
     @cached_property
     def _later(self) -> Scalar:
@@ -108,13 +108,20 @@ class FiniteRun(Inflight):
     @cached_property
     def ttft(self) -> Scalar:
         """Time from sending to first token, on average over the run. [s]"""
-        total = self.clients * self.burst_ttft + self._later * self._steady_ttft
-        return total / jnp.maximum(self.clients + self._later, 1.0) + self.streaming
+        return self._mean(self._burst + self.front_end, self._steady_ttft) + self.streaming
+
+    def _mean(self, at_once: Scalar, later: Scalar) -> Scalar:
+        """Mean over the run of a time of requests sent at once and of those sent later. [s]"""
+        total = self.clients * at_once + self._later * later
+        return total / jnp.maximum(self.clients + self._later, 1.0)
 
     @cached_property
     def queue_time(self) -> Scalar:
         """Time from sending to the first iteration with tokens of the prompt. [s]"""
-        return jnp.maximum(self.ttft - self.prefill_time, 0.0)
+        # Subtracted where it is not known apart, so that the other waits keep their digits.
+        at_once = self._burst - self.prefill_time + self.front_end
+        found = self._mean(at_once, self.slot_wait + self.start_wait)
+        return jnp.maximum(found + self.streaming, 0.0)
 
     @cached_property
     def request_latency(self) -> Scalar:

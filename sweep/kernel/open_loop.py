@@ -272,7 +272,7 @@ class OpenLoop:
     @cached_property
     def _meets_running(self) -> Scalar:
         """Share of the requests that start behind a running iteration: not after a wait. [1]"""
-        return (1 - self.slots.idle) * (1 - self.slots.waits)
+        return self.slots.busy * (1 - self.slots.waits)
 
     @property
     def _front_end(self) -> Scalar:
@@ -315,7 +315,7 @@ class OpenLoop:
     @cached_property
     def busy(self) -> Scalar:
         """Share of the time in which the server has requests. [1]"""
-        return jnp.where(self.stable, 1 - self.slots.idle, 1.0)
+        return jnp.where(self.stable, self.slots.busy, 1.0)
 
     @cached_property
     def while_busy(self) -> Inflight:

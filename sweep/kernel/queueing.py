@@ -1,9 +1,12 @@
 """Waits in queues whose service varies with what is in it, and under arrivals in bursts."""
 
-import equinox as eqx
-import jax.numpy as jnp
-from jax.scipy.special import betainc, gammainc, gammaln
+from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammainc, gammaln
+
+from sweep.kernel.negative_binomial import share_waiting
 from sweep.kernel.operators.cost import Scalar, is_one
 
 NEARLY = 0.999
@@ -16,7 +19,9 @@ FIRST_TERMS, LATER_TERMS = 8, 16
 """Terms of a sum that are added up one by one, and of a geometric grid for all later. [count]"""
 
 
-class Visit(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Visit:
     """Iterations of one microbatch of one attention group, as an arriving request finds them.
 
     Attributes:
@@ -42,18 +47,20 @@ class Visit(eqx.Module):
     backlog_wait: Scalar
 
 
-class Slots(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Slots:
     """Waiting for a slot.
 
     Attributes:
         waits: Share of the requests that wait. [1]
         wait: Mean wait of those. [s]
-        idle: Share of the time in which the server has no request. [1]
+        busy: Share of the time in which the server has requests. [1]
     """
 
     waits: Scalar
     wait: Scalar
-    idle: Scalar
+    busy: Scalar
 
 
 def slots(
@@ -87,22 +94,14 @@ def slots(
     shape = 1 + sojourn / (growth * dispersion)
     utilisation = jnp.minimum(rate / capacity, NEARLY)
     units = held / dispersion
-    log_full = (
-        gammaln(units + shape)
-        - gammaln(shape)
-        - gammaln(units + 1)
-        + shape * jnp.log1p(-odds)
-        + units * jnp.log(odds)
-    )
-    full = jnp.exp(log_full) / (1 - utilisation)
-    below = jnp.maximum(1 - betainc(units, shape, odds), 1e-12)
+    waiting = share_waiting(units, shape, odds, 1 - utilisation)
     # With one slot the server is busy while it is taken, whatever the line says.
     share, all_waits = bursts(utilisation, dispersion)
-    waits = jnp.where(held > 1, full / (below + full), utilisation * share)
-    idle = jnp.where(held > 1, (1 - odds) ** shape, 1 - utilisation)
+    waits = jnp.where(held > 1, waiting, utilisation * share)
+    busy = jnp.where(held > 1, -jnp.expm1(shape * jnp.log1p(-odds)), utilisation)
     each = 1 / (2 * capacity * (1 - utilisation))
     spread = jnp.where(held > 1, dispersion, all_waits / share) + varied
-    return Slots(waits, each * spread, idle)
+    return Slots(waits, each * spread, busy)
 
 
 def bursts(used: Scalar, dispersion: Scalar) -> tuple[Scalar, Scalar]:

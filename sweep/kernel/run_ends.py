@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from sweep.kernel.cycle import Cycle
 from sweep.kernel.operators.cost import Scalar
 
+ALL = 1 - 1e-6
+"""Share of the iterations from which on it counts as all: rounding may leave no difference. [1]"""
 LONGEST = 3**0.5
 """Longest of uniform lengths beyond the mean, over their standard deviation. [1]"""
 
@@ -26,7 +28,7 @@ def iterations_at_the_ends(
     missing = jnp.ceil(waves) - waves
     lumps = cycle.lumps * cycle.stay * (1 - missing) - cycle.chunks
     staggered = jnp.maximum(lumps, 0.0)
-    found = jnp.where(cycle.lumps < 1, missing * cycle.stay + staggered, steps)
+    found = jnp.where(cycle.lumps < ALL, missing * cycle.stay + staggered, steps)
     if variation is None:
         return found
     return found + jnp.where(waves <= 1, LONGEST * variation * steps, 0.0)

@@ -128,26 +128,27 @@ def started(
             Statistical Mathematics 29, 1977.
     """
 
-    def waited(number: Scalar) -> Scalar:
+    def waited(number: Scalar) -> tuple[Scalar, Scalar]:
         used = jnp.minimum(number / most * (residents - 1) / residents, 1 - 1e-6)
         shared = used ** jnp.sqrt(2 * (jnp.maximum(fill, 1.0) + 1)) / fill
         alone = used * (1 + variation**2) / fill
-        return jnp.where(fill >= 1, shared, alone) / (2 * (1 - used))
+        return jnp.where(fill >= 1, shared, alone) / (2 * (1 - used)), 1 - used
 
     def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         low, high = ends
         middle = (low + high) / 2
-        more = middle * (stay + waited(middle)) < residents
+        more = middle * (stay + waited(middle)[0]) < residents
         return jnp.where(more, middle, low), jnp.where(more, high, middle)
 
     highest = jnp.minimum(residents / stay, most)
     low, high = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(highest), highest))
     number = (low + high) / 2
-    # Where all iterations are full, as long as the others take; else of two long stays nothing
-    # would be left but their rounding.
-    is_full = number >= (1 - 1e-6) * most
+    # The same wait in two ways: what the others leave of the time between two starts, and by its
+    # formula. The first keeps more digits near full iterations, the second after a long stay.
+    wait, left = waited(number)
     spare = jnp.maximum(residents / number - stay, 0.0)
-    return number, jnp.where(is_full, spare, waited(number))
+    is_full = (number >= (1 - 1e-6) * most) | (wait * number > left * residents)
+    return number, jnp.where(is_full, spare, wait)
 
 
 def spread_cycle(
@@ -185,7 +186,9 @@ def spread_cycle(
     lumps = jnp.clip(jnp.where(fill >= 1, some, full), number / jnp.maximum(fill, 1.0), 1.0)
     others = backlog + (1 - backlog) * any_of(jnp.maximum(residents - 1, 0.0), each)
     interrupted = steps * jnp.where(fill >= 1, others, full * (residents - 1) / residents)
-    beside = (number * steps - (1 - lumps) * residents) / lumps
+    # All requests held, without those that prefill or wait: (number · steps − (1 − lumps) ·
+    # residents) / lumps, of which long outputs would leave no digits.
+    beside = residents - number * (chunks + waited) / lumps
     return Cycle(
         residents=residents,
         chunk=isl / chunks,

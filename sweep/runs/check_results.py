@@ -21,6 +21,7 @@ from sweep.schema.axes import AXES, LABELLED
 from sweep.schema.intervals import OF_WAITS
 from sweep.schema.terms import OVERLOADS
 from sweep.schema.variables import VARIABLES, dims_of
+from sweep.specs.netcdf_library import inside_library
 from sweep.specs.seal import fault_of_seal
 
 MAY_BE_ZERO = ("inflight_queue_time", "max_request_rate")
@@ -162,9 +163,10 @@ def check_cf(path: Path) -> list[str]:
     CheckSuite.load_all_available_checkers()
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        ComplianceChecker.run_checker(
-            str(path), [CF_TEST], 0, "normal", output_filename=str(report), output_format="json"
-        )
+        with inside_library():
+            ComplianceChecker.run_checker(
+                str(path), [CF_TEST], 0, "normal", output_filename=str(report), output_format="json"
+            )
         found = json.loads(report.read_text(encoding="utf-8"))
     return [
         f"CF: {message}"

@@ -1,24 +1,20 @@
 """Files of shards, each with a checksum of all its bytes: writing, verifying, reading."""
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from xarray.backends import NetCDF4DataStore
 
 from sweep.errors import ResultError
 from sweep.files.atomic import replacing
-from sweep.files.netcdf import encoding, with_label_variables
+from sweep.files.netcdf import save
+from sweep.specs.netcdf_library import opened
 from sweep.specs.seal import fault_of_seal, seal
 
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, AttributeError)
 """Errors that the NetCDF library raises on a file of another kind."""
-
-_library = threading.RLock()
-"""Held while a thread is inside the NetCDF library, which is not thread-safe."""
 
 
 def write_shard(dataset: xr.Dataset, path: Path, identity: Mapping[str, Any]) -> None:
@@ -33,24 +29,8 @@ def write_shard(dataset: xr.Dataset, path: Path, identity: Mapping[str, Any]) ->
         ResultError: The file cannot be written.
     """
     with replacing(path, follow=False) as temporary:
-        with _library:
-            _save(dataset.assign_attrs(identity), temporary)
+        save(dataset.assign_attrs(identity), temporary)
         seal(temporary)
-
-
-def _save(dataset: xr.Dataset, path: Path) -> None:
-    """Write as `netcdf.save` does, with the lock of this module.
-
-    `to_netcdf` asks a Dask scheduler for a lock of each file, which takes longer than the file.
-    """
-    variables, attributes = xr.conventions.encode_dataset_coordinates(with_label_variables(dataset))
-    for name, how in encoding(dataset).items():
-        variables[name].encoding = how
-    store = NetCDF4DataStore.open(path, mode="w", lock=_library)
-    try:
-        store.store(variables, attributes)
-    finally:
-        store.close()
 
 
 def fault(path: Path, identity: Mapping[str, str]) -> str:
@@ -107,10 +87,8 @@ def read_variable(path: Path, name: str, shape: tuple[int, ...]) -> np.ndarray[A
     Raises:
         ResultError: The file cannot be read, or the variable has another shape.
     """
-    from netCDF4 import Dataset
-
     try:
-        with _library, Dataset(path) as file:
+        with opened(path) as file:
             file.set_auto_maskandscale(False)
             if file[name].shape != shape:
                 raise ValueError(f"its shape is {file[name].shape}, not {shape}")
@@ -120,7 +98,5 @@ def read_variable(path: Path, name: str, shape: tuple[int, ...]) -> np.ndarray[A
 
 
 def _attributes(path: Path) -> dict[str, Any]:
-    from netCDF4 import Dataset
-
-    with _library, Dataset(path) as file:
+    with opened(path) as file:
         return dict(file.__dict__)
