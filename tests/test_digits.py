@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from factories import FP16, shipped, shipped_model
-from scipy.special import betainc, gammaln
+from scipy.special import betainc, gammainc, gammaln
 
 import sweep
 from sweep.engines.calibration_file import load_calibration
@@ -19,7 +19,9 @@ from sweep.evaluation.numpy_cell import Traced
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.kernel.cycle import any_of, cycle, prefill_first_cycle
+from sweep.kernel.gamma_tail import lower_tail
 from sweep.kernel.negative_binomial import share_waiting
+from sweep.kernel.queueing import bursts
 from sweep.kernel.request import Request
 from sweep.kernel.staggered import staggered_cycle
 from sweep.models.read import read_blocks
@@ -138,6 +140,48 @@ def test_a_share_that_waits_keeps_its_digits() -> None:
     error = np.abs(near[matters] / wanted[matters] - 1)
     assert np.median(error) < 1e-6
     assert error.max() < 2e-5
+
+
+def test_the_tail_of_a_gamma_distribution_by_hand() -> None:
+    # A shape of 1 is exponential: P(1, x) = 1 − e⁻ˣ, D = x e⁻ˣ, and P(2, x) = P(1, x) − D.
+    point, ratio, excess = lower_tail(1.0, 0.5)
+    two = 1 - math.exp(-0.5) - 0.5 * math.exp(-0.5)
+    assert float(point * excess) == pytest.approx(1 - math.exp(-0.5) - two / 0.5, rel=1e-6)
+    assert float(point) == pytest.approx(0.5 * math.exp(-0.5), rel=1e-6)
+    assert float(point * ratio) == pytest.approx(1 - math.exp(-0.5), rel=1e-6)
+    # At its mean, half of a large shape and a third of D, as Ramanujan found.
+    point, ratio, _ = lower_tail(1e6, 1 - 1e-9)
+    assert float(point * ratio) == pytest.approx(0.5 + float(point) / 3, rel=1e-5)
+
+
+def test_the_tail_of_a_gamma_distribution_keeps_its_digits() -> None:
+    chance = np.random.default_rng(4)
+    shape = np.exp(chance.uniform(-4, 14, 3000))
+    used = 1 - np.exp(chance.uniform(-6, -0.01, shape.size))
+    given = np.float32(shape), np.float32(used)
+    near, exact = both(lower_tail, *given)
+    shape, used = map(np.float64, given)
+    series = np.ones_like(shape)
+    for term in range(20_000, 0, -1):
+        series = 1 + shape * used / (shape + term) * series
+    np.testing.assert_allclose(exact[1], series, rtol=1e-5)
+    np.testing.assert_allclose(near[1], series, rtol=2e-5)
+    small = shape < 50
+    wanted = gammainc(shape, shape * used)[small]
+    np.testing.assert_allclose((exact[0] * exact[1])[small], wanted, rtol=1e-5)
+    matters = wanted > 1e-12
+    np.testing.assert_allclose((near[0] * near[1])[small][matters], wanted[matters], rtol=2e-5)
+
+
+def test_waits_of_bursts_keep_their_digits() -> None:
+    """Near the capacity, in bursts and at even gaps, whose waits vanish at low loads."""
+    loads, shapes = [1e-4, 0.01, 0.3, 0.7, 0.9, 0.99, 0.999], [0.05, 0.3, 0.9, 3.0, 26.0]
+    used, dispersion = (each.ravel() for each in np.meshgrid(loads, 1 / np.array(shapes)))
+    near, exact = both(bursts, used, dispersion)
+    assert np.isfinite(near).all() and (near[0] > 0).all() and (near[1] >= 0).all()
+    wait = exact[1] > 1e-9
+    np.testing.assert_allclose(near[0], exact[0], rtol=5e-5, atol=1e-9)
+    np.testing.assert_allclose(near[1][wait], exact[1][wait], rtol=5e-5)
 
 
 SERVER = [

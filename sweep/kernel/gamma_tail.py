@@ -22,7 +22,7 @@ FRACTIONS = 24
 """Steps of that fraction. [count]"""
 
 
-def lower_tail(shape: Scalar, used: Scalar) -> tuple[Scalar, Scalar]:
+def lower_tail(shape: Scalar, used: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     """Probability P(a, x) for x = u · a below the mean, as a product. [1]
 
     Args:
@@ -30,21 +30,25 @@ def lower_tail(shape: Scalar, used: Scalar) -> tuple[Scalar, Scalar]:
         used: The argument x over it, from 0 to 1. [1]
 
     Returns:
-        D = xᵃ e⁻ˣ / Γ(a + 1), and P / D = 1 + x / (a + 1) + x² / ((a + 1) (a + 2)) + … . By it
-        P(a + 1, x) is P − D.
+        D = xᵃ e⁻ˣ / Γ(a + 1); P / D = 1 + x / (a + 1) + x² / ((a + 1) (a + 2)) + …; and
+        (P − P(a + 1, x) / u) / D, where P(a + 1, x) is P − D: of the terms of that sum, the n-th
+        times n / (a + n).
     """
     apart = deviance(shape * used, shape * (1 - used))
     point = jnp.exp(-apart - beyond_stirling(shape)) / jnp.sqrt(2 * jnp.pi * shape)
-    series = jnp.ones_like(shape)
+    series, excess = jnp.ones_like(shape), jnp.zeros_like(shape)
     for term in range(TERMS, 0, -1):
-        series = 1 + shape * used / (shape + term) * series
-    large = _ratio(jnp.maximum(shape, LARGE), jnp.maximum(used, NEAR))
-    return point, jnp.where((shape < LARGE) | (used < NEAR), series, large)
+        each = shape * used / (shape + term)
+        series, excess = 1 + each * series, term / (shape + term) + each * excess
+    large, near = _ratio(jnp.maximum(shape, LARGE), jnp.maximum(used, NEAR)), used >= NEAR
+    beyond = jnp.maximum(1 - (1 - used) * large, 0.0) / jnp.maximum(used, NEAR)
+    is_large = (shape >= LARGE) & near
+    return point, jnp.where(is_large, large, series), jnp.where(is_large, beyond, excess)
 
 
 def _ratio(shape: Scalar, used: Scalar) -> Scalar:
     """P / D of a large shape and an argument near it, by Temme's expansion [1]. [1]"""
-    half = jnp.maximum(deviance(used, 1 - used), 1e-14)
+    half = jnp.maximum(deviance(used, 1 - used), 1e-24)
     eta = jnp.sqrt(2 * half)
     first = 1 / 3 + eta * (
         1 / 12 + eta * (2 / 135 + eta * (1 / 864 - eta * (1 / 2835 + eta * 139 / 777600)))

@@ -141,9 +141,9 @@ def _spitzer(used: Scalar, shape: Scalar) -> tuple[Scalar, Scalar]:
     weights = jnp.concatenate([jnp.ones_like(first), jnp.diff(edges)])
     gaps = terms * shape
     # P(a, x) − P(a + 1, x) / u for a = gaps and x = u · a, without a difference of numbers near 1.
-    point, ratio = lower_tail(gaps, used)
+    point, ratio, excess = lower_tail(gaps, used)
     share = -jnp.expm1(-jnp.sum(weights * point * ratio / terms))
-    return share, jnp.sum(weights * point * jnp.maximum(1 - (1 - used) * ratio, 0.0)) / used
+    return share, jnp.sum(weights * point * excess)
 
 
 def arrivals_after(time: Scalar, shape: Scalar) -> Scalar:
