@@ -53,12 +53,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Check the types of arguments and results in tests of the modules that are checked."""
+    """Check the types of arguments and results in tests of the modules that are checked.
+
+    Other tests keep compiled kernels where commands do, so that each is traced once in a run.
+    """
     import jaxtyping
     from runtime_types import CHECKED_IN
 
+    from sweep.evaluation import function_store
+
     checks = item.path.stem.removeprefix("test_") in CHECKED_IN
     jaxtyping.config.jaxtyping_disable = not checks
+    kernels = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / function_store.FOLDER
+    function_store._folders[:] = [] if checks else [kernels]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -92,11 +99,13 @@ def call(monkeypatch, capsys) -> Call:
     return run
 
 
-LARGE_WORKER = 2e9
+LARGE_WORKER = 3e9
 """Memory of a process from which on it lets go of compiled functions after a file. [byte]
 
 Compiling them again takes seconds, so that a run of the quick tests stays below it.
 """
+GROWTH = 1.5
+"""Memory relative to what was left the last time from which on it does so again. [1]"""
 MANY_MAPPINGS = 30_000
 """Mapped pieces of memory from which on it does so too: as `COMPILED_FAST` has them made, kernels
 have thousands of pieces, and Linux ends a process that maps more than 65,530. [count]"""
@@ -108,20 +117,28 @@ def mapped_pieces() -> int:
     return maps.read_bytes().count(b"\n") if maps.exists() else 0
 
 
+@pytest.fixture(scope="session")
+def left_after_freeing() -> list[float]:
+    """Memory of this process each time it had freed compiled functions. [byte]"""
+    return []
+
+
 @pytest.fixture(autouse=True, scope="module")
-def limited_memory() -> Iterator[None]:
+def limited_memory(left_after_freeing: list[float]) -> Iterator[None]:
     """Free compiled functions after a file; a worker would grow to several gigabytes."""
     yield
     import jax
     import psutil
 
-    is_large = psutil.Process().memory_info().rss > LARGE_WORKER
-    if is_large or mapped_pieces() > MANY_MAPPINGS:
+    process, left = psutil.Process(), left_after_freeing[-1:]
+    most = max(LARGE_WORKER, *(GROWTH * each for each in left), 0)
+    if process.memory_info().rss > most or mapped_pieces() > MANY_MAPPINGS:
         jax.clear_caches()
         gc.collect()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
         if trim is not None:  # glibc keeps what was freed in small pieces
             trim(0)
+        left_after_freeing.append(process.memory_info().rss)
 
 
 LONG_TO_COMPILE = {
@@ -141,7 +158,6 @@ LONGEST_FILES = (
         "calibration",
         "scale",
         "report",
-        "judgement",
     ),
     *("judgement", "interrupted_runs", "report_in_browser", "cli", "evaluation", "recommendation"),
     *("at_load", "explanation", "shards", "wide_grids"),

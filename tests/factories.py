@@ -1,5 +1,6 @@
 """Small specifications and points for tests; every size that a test counts on stands here."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -315,6 +316,20 @@ def price(
     with jax.enable_x64(True):
         where = point(model, hardware, precision, **numbers)
         return _traced(names, keep_infeasible, _Structure(where))(where)
+
+
+def evaluated(function: Callable[[Point], Any], where: Point) -> Any:
+    """Results of a function at a point in float64, by NumPy; traced once per structure.
+
+    Compiling it takes longer, unless it is evaluated dozens of times.
+    """
+    with jax.enable_x64(True):
+        return _traced_function(function, _Structure(where))(where)
+
+
+@cache
+def _traced_function(function: Callable[[Point], Any], like: "_Structure") -> Traced:
+    return Traced(function, like.where)
 
 
 class _Structure:

@@ -1,6 +1,7 @@
 """The type checker that the kernel's modules run under in tests; `conftest.py` installs it."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from functools import wraps
 from inspect import get_annotations, isclass
@@ -46,14 +47,18 @@ def jaxtyped(*, typechecker: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator that checks a function or the fields of a dataclass."""
 
     def decorated(checked: Any) -> Any:
-        fields = dataclasses.fields(checked) if dataclasses.is_dataclass(checked) else ()
-        hints = [*get_annotations(checked).values(), *(field.type for field in fields)]
-        if any(map(_names_sizes, hints)):
-            return _jaxtyped(checked, typechecker=typechecker)
         if not isclass(checked):
+            if any(map(_names_sizes, get_annotations(checked).values())):
+                return _jaxtyped(checked, typechecker=typechecker)
             return _switched(checked)
+        fields = dataclasses.fields(checked) if dataclasses.is_dataclass(checked) else ()
         if fields and "__init__" in vars(checked):
-            checked.__init__ = _switched(checked.__init__)
+            make = checked.__init__
+            if any(_names_sizes(field.type) for field in fields):
+                made = _jaxtyped(make, typechecker=typechecker)
+            else:
+                made = _switched(make)
+            checked.__init__ = _unless_rebuilt(make, made)
         return checked
 
     return decorated
@@ -62,6 +67,17 @@ def jaxtyped(*, typechecker: Callable[..., Any]) -> Callable[..., Any]:
 def _names_sizes(hint: Any) -> bool:
     """Whether an annotation, or one inside it, is an array whose sizes have names."""
     return bool(getattr(hint, "dim_str", "")) or any(map(_names_sizes, get_args(hint)))
+
+
+def _unless_rebuilt(make: Callable[..., Any], checked: Callable[..., Any]) -> Callable[..., Any]:
+    """A constructor that checks types, except where JAX rebuilds a pytree from any leaves."""
+
+    @wraps(make)
+    def made(*arguments: Any, **named: Any) -> None:
+        by_jax = sys._getframe(1).f_globals.get("__name__", "").startswith("jax.")
+        (make if by_jax else checked)(*arguments, **named)
+
+    return made
 
 
 def _switched(function: Callable[..., Any]) -> Callable[..., Any]:

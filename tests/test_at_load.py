@@ -112,10 +112,8 @@ FIGURES = ("inflight_ttft", "inflight_tpot", "inflight_power", "inflight_output_
 
 def served(**numbers: float) -> dict[str, float]:
     """Figures of a server that computes cached prompts and drafts."""
-    with jax.enable_x64(True):
-        where = point(shipped_model("llama-3.1-8b"), TOY, FP16, **SERVED, **numbers)
-        found = Request(where)
-        return {name: float(getattr(found, name)) for name in FIGURES}
+    priced = price(FIGURES, shipped_model("llama-3.1-8b"), TOY, FP16, **SERVED, **numbers)
+    return {name: float(value) for name, value in priced.items()}
 
 
 @pytest.mark.slow

@@ -123,12 +123,15 @@ def test_a_factor_that_the_rows_moved_is_not_called_undetermined() -> None:
 
 @cache
 def table() -> Table:
-    """In-flight rows of one family on three accelerators: one kernel, compiled once."""
+    """In-flight rows of one family on three accelerators: one kernel, compiled once.
+
+    As many as tests/test_judgement.py fits, rounded as kernels round: it is the same one.
+    """
     rows, _ = without_suspects(read_measurements("tensorrt-llm"))
     models = ("llama-3.1-8b", "llama-3.1-70b", "llama-2-70b")
     machines = ("h100-sxm-80gb", "h200-sxm-141gb", "a100-sxm-80gb")
     kept = [r for r in rows if r.model in models and r.hardware in machines]
-    return tabulate([r for r in kept if r.scenario == "inflight"][::2], shipped())
+    return tabulate([r for r in kept if r.scenario == "inflight"][::3][:320], shipped())
 
 
 @cache
@@ -212,10 +215,10 @@ def test_what_rows_do_not_tell_is_called_undetermined() -> None:
 
 
 @pytest.mark.slow
-def test_a_row_repeated_is_not_fifty_rows() -> None:
+def test_a_row_repeated_is_not_sixteen_rows() -> None:
     row = table().rows[0]
     errors = []
-    for copies in (1, 50):
+    for copies in (1, 16):  # Up to 16 rows are padded to as many: one kernel.
         rows = [row.model_copy(update={"id": f"{row.id} {n}"}) for n in range(copies)]
         mine = calibrate(tabulate(rows, shipped()), name="repeated").calibration
         errors.append(mine.factors["weight_bandwidth"].standard_error)
@@ -428,7 +431,7 @@ def test_a_hand_written_file_is_enough(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_fits_shows_predicts_and_draws(tmp_path: Path) -> None:
     columns = "id,engine,engine_version,scenario,model,hardware,tp,isl,osl,metric,value"
-    lines = [",".join(str(getattr(r, c)) for c in columns.split(",")) for r in table().rows[:60]]
+    lines = [",".join(str(getattr(r, c)) for c in columns.split(",")) for r in table().rows[::20]]
     mine = tmp_path / "mine.csv"
     mine.write_text("\n".join([columns, *lines]), encoding="utf-8")
     fit, out = tmp_path / "fit.nc", tmp_path / "out.csv"
@@ -440,11 +443,11 @@ def test_the_command_fits_shows_predicts_and_draws(tmp_path: Path) -> None:
         return result.output
 
     said = call("fit", mine, "-o", fit, "--from", "tensorrt-llm")
-    assert "60 rows" in said
+    assert "16 rows" in said
     assert "the rows do not determine" in said
     assert yaml.safe_load((tmp_path / "fit.yaml").read_text())["name"] == "fit"
     assert "weight_bandwidth" in call("show", fit)
-    assert "60 rows" in call("predict", fit, mine, "-o", out)
+    assert "16 rows" in call("predict", fit, mine, "-o", out)
     header = out.read_text().partition("\n")[0].split(",")
     assert {"predicted", "lower", "upper", "flags"} <= set(header)
     call("plot", fit, "-o", tmp_path / "fit.png")

@@ -109,6 +109,7 @@ def test_values_may_be_repeated_or_separated_by_commas(tmp_path, monkeypatch) ->
     assert pairs == ("h20-96gb=1,2", "l20=3", "l4=4")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a,b.yaml").touch()
+    assert parsed(Listed(["--model"]), "--model", "a,b,a", "--model", "b,c") == ("a", "b", "c")
     assert parsed(Listed(["--model"]), "--model", "a,b.yaml", "--model", "c,d") == (
         *("a,b.yaml", "c", "d"),
     )

@@ -6,7 +6,6 @@ import math
 import sys
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -121,7 +120,7 @@ def priced(family: str, numbers: dict[str, float], machine, efficiency) -> dict[
     return {name: np.asarray(value).tolist() for name, value in found.items()}
 
 
-@eqx.filter_jit
+@jax.jit
 def _priced(point: Point) -> dict[str, jax.Array]:
     request = Request(point)
     return {name: getattr(request, name) for name in PRICED}

@@ -88,7 +88,7 @@ def simulated(seed: int, noise: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [0.03, 0.1])
+@pytest.mark.parametrize("noise", [0.03, pytest.param(0.1, marks=pytest.mark.campaign)])
 def test_intervals_of_determined_factors_hold_as_often_as_they_say(noise: float) -> None:
     inside = []
     for seed in range(20):
@@ -143,9 +143,11 @@ def test_a_factor_no_row_feels_is_undetermined_however_small_its_error() -> None
 
 
 @pytest.mark.slow
-def test_fifty_rows_narrow_an_interval_that_fifty_copies_do_not() -> None:
+def test_fifty_rows_narrow_an_interval_that_more_copies_do_not() -> None:
     first, *others = table().rows[:51]
-    copies = [first.model_copy(update={"id": f"copy {n}"}) for n in range(50)]
+    count = len(table().rows)  # One kernel computes tables of one length.
+    copies = [first.model_copy(update={"id": f"copy {n}"}) for n in range(50, count)]
+    assert len(copies) >= 50
     given = tabulate([*others, *copies], shipped())
     kernel, layout = Forward(given.groups, FACTORS), design(given.traits, priors=POOLED)
 
@@ -154,8 +156,8 @@ def test_fifty_rows_narrow_an_interval_that_fifty_copies_do_not() -> None:
         return float(np.sqrt(fit.covariance[place, place]))
 
     place = list(POOLED).index("gemm")
-    one = error(range(50, 51), np.ones(100))
-    assert error(range(50, 100), given.weights) == pytest.approx(one, rel=0.01)
+    one = error(range(50, 51), np.ones(count))
+    assert error(range(50, count), given.weights) == pytest.approx(one, rel=0.01)
     assert error(range(50), given.weights) < 0.9 * one
 
 
@@ -407,7 +409,7 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     columns = (
         "id,engine,engine_version,scenario,model,hardware,tp,weight_dtype,isl,osl,metric,value"
     )
-    lines = [",".join(str(getattr(r, c)) for c in columns.split(",")) for r in table().rows[:40]]
+    lines = [",".join(str(getattr(r, c)) for c in columns.split(",")) for r in table().rows[::20]]
     mine = tmp_path / "mine.csv"
     mine.write_text("\n".join([columns, *lines]), encoding="utf-8")
 

@@ -407,3 +407,28 @@ def test_the_command_refuses_in_one_line(words: list[str], message: str, call):
     code, out, error = call(*place, *words)
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("words", "engine"),
+    [
+        ([], "tensorrt-llm"),
+        (["--emit", "bench"], "tensorrt-llm"),
+        (["--emit", "vllm"], "vllm"),
+        (["--emit", "sglang"], "sglang"),
+        (["--emit", "vllm", "--calibration", "sglang"], "sglang"),
+    ],
+)
+def test_a_script_is_predicted_by_the_calibration_of_its_engine(
+    words: list[str], engine: str, call, monkeypatch
+) -> None:
+    predicting: list[str] = []
+
+    def by_sweep(self: object, catalog: object, *given: Any) -> None:
+        predicting.append(given[0].name)
+        raise SpecError("enough")
+
+    monkeypatch.setattr("sweep.decisions.choice.Choice.by_sweep", by_sweep)
+    place = ["recommend", "--model", "llama-3.1-8b", "--isl", "9", "--osl", "9"]
+    assert call(*place, *words) == (2, "", "llm-sweep: enough\n")
+    assert predicting == [engine]

@@ -11,6 +11,7 @@ from factories import (
     all_families,
     blocks,
     covering,
+    evaluated,
     hardware,
     model,
     point,
@@ -207,7 +208,6 @@ def test_a_window_shorter_than_the_prompt_saves_work() -> None:
 LONGEST_OUTPUT = 300
 
 
-@jax.jit
 def closed_and_counted(where: Point) -> tuple[jax.Array, jax.Array]:
     """Time of all decode steps, in closed form and step by step."""
     isl, osl = where.length("isl"), where.length("osl")
@@ -271,7 +271,8 @@ def test_decoding_in_closed_form_is_the_sum_of_its_steps(
 ) -> None:
     machine = tipping_machine(group_of(family), tips_at, special_function_ops_per_s=special)
     with jax.enable_x64(True):
-        closed, counted = closed_and_counted(point(model(family), machine, **numbers))
+        where = point(model(family), machine, **numbers)
+    closed, counted = evaluated(closed_and_counted, where)
     assert float(closed) == pytest.approx(float(counted), rel=1e-9)
 
 

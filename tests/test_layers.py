@@ -166,9 +166,7 @@ def test_the_sweep_does_not_know_of_calibration() -> None:
 
 def test_the_kernel_imports_only_arrays_and_the_schema() -> None:
     used = {(module, name) for module in modules("sweep.kernel") for name in foreign(module)}
-    others = {
-        (module, name) for module, name in used if name not in ("jax", "equinox", "jaxtyping")
-    }
+    others = {(module, name) for module, name in used if name not in ("jax", "jaxtyping")}
     assert others == {("sweep.kernel.params", "numpy")}
 
 

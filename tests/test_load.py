@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import TOY, model, price, shipped, shipped_model
+from factories import TOY, evaluated, model, price, shipped, shipped_model
 from server_simulation import Setting, iteration_seconds, settings, simulate, spread
 
 from sweep.grid.grid import Grid
@@ -19,7 +19,6 @@ from sweep.runs.run import run
 # Closed loop.
 
 
-@jax.jit
 def _closed(where: Point) -> dict[str, jax.Array]:
     found = Inflight(where)
     names = ("concurrency", "request_rate", "ttft", "queue_time", "tpot")
@@ -31,7 +30,7 @@ def closed_errors(setting: Setting) -> dict[str, float]:
     clients = max(1, round(3 * setting.load * setting.fit))
     held = min(clients, setting.fit)
     where = setting.point(concurrency=clients)
-    found = {name: float(value) for name, value in _closed(where).items()}
+    found = {name: float(value) for name, value in evaluated(_closed, where).items()}
     assert found["concurrency"] == held
     # Complete cycles, from when the pattern of the first wave is steady.
     first = held * (3 + clients // held)
@@ -69,7 +68,7 @@ def test_clients_wait_as_in_a_simulation() -> None:
     check_closed(30, seed=3)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_clients_wait_as_in_a_simulation_over_500_servers() -> None:
     check_closed(500, seed=1)
 
@@ -166,7 +165,6 @@ def test_the_wait_never_falls_with_clients() -> None:
 # Runs of some requests.
 
 
-@jax.jit
 def _run_of(where: Point) -> dict[str, jax.Array]:
     found = FiniteRun(where)
     times = {f"p{percent}": found.ttft_quantile(percent / 100) for percent in (90, 99)}
@@ -189,7 +187,8 @@ def run_errors(setting: Setting, waves: float, clients: float | None) -> dict[st
         seconds=iteration_seconds(where),
     ).ttft()
     measured = {"mean": ttft.mean(), "p90": np.quantile(ttft, 0.9), "p99": np.quantile(ttft, 0.99)}
-    return {name: float(_run_of(where)[name]) / measured[name] - 1 for name in measured}
+    found = evaluated(_run_of, where)
+    return {name: float(found[name]) / measured[name] - 1 for name in measured}
 
 
 def check_runs(servers: int, seed: int) -> None:
@@ -210,7 +209,7 @@ def test_runs_wait_as_in_a_simulation() -> None:
     check_runs(12, seed=11)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_runs_wait_as_in_a_simulation_over_many_servers() -> None:
     check_runs(40, seed=21)
 
@@ -237,9 +236,14 @@ def test_a_long_run_of_clients_tends_to_the_steady_state() -> None:
 # Iterations that carry prompts.
 
 
-def gaps(setting: Setting, rank: float) -> tuple[float, float]:
-    """99th percentile of the time between tokens of full slots: predicted and simulated. [s]"""
-    where = setting.point()
+def _figures(where: Point) -> dict[str, jax.Array]:
+    found = Request(where)
+    names = ("ttft", "tpot", "tpot_p99", "output_throughput")
+    return {name: jnp.asarray(getattr(found, f"inflight_{name}")) for name in names}
+
+
+def gap(where: Point, setting: Setting, rank: float) -> float:
+    """A quantile of the time between tokens of full slots in a simulation. [s]"""
     simulated = simulate(
         [0.0] * 6 * setting.fit,
         slots=setting.fit,
@@ -250,17 +254,18 @@ def gaps(setting: Setting, rank: float) -> tuple[float, float]:
     )
     lengths, counts = map(np.asarray, zip(*sorted(simulated.gaps.items()), strict=True))
     place = np.searchsorted(np.cumsum(counts), rank * counts.sum())
-    return float(Request(where).inflight_tpot_p99), float(lengths[place])
+    return float(lengths[place])
 
 
 def test_one_token_in_a_hundred_waits_for_prompts_of_others() -> None:
     # 64 requests of 1000 tokens in and 100 out: 8 lumps of 8 prompts in 100 iterations.
     setting = Setting("llama-3.1-8b", "h100-sxm-80gb", "fp8", 1, 1000, 100, 8192, 64, 1.0)
     with jax.enable_x64(True):
-        predicted, simulated = gaps(setting, 0.99)
-        mean = float(Request(setting.point()).inflight_tpot)
-    assert predicted == pytest.approx(simulated, rel=0.05)
-    assert predicted > 3 * mean
+        where = setting.point()
+        simulated = gap(where, setting, 0.99)
+    predicted = evaluated(_figures, where)
+    assert predicted["tpot_p99"] == pytest.approx(simulated, rel=0.05)
+    assert predicted["tpot_p99"] > 3 * predicted["tpot"]
 
 
 def test_seldom_interruptions_leave_most_tokens_alone() -> None:
@@ -302,7 +307,7 @@ def first_errors(setting: Setting) -> dict[str, float]:
         "ttft": float(simulated.ttft(setting.fit).mean()),
         "tpot": float(np.mean([(each.last - each.first) / steps for each in records])),
     }
-    found = _closed(where)
+    found = evaluated(_closed, where)
     return {name: float(found[name]) / value - 1 for name, value in measured.items()}
 
 
@@ -317,8 +322,7 @@ def test_prompts_first_are_served_as_in_a_simulation() -> None:
 @pytest.mark.slow
 def test_a_named_default_is_the_default() -> None:
     setting = settings(1, seed=4)[0]
-    plain, stated = (
-        Request(setting.point(concurrency=5, **more)) for more in ({}, {"scheduler": "chunked"})
-    )
-    for name in ("inflight_ttft", "inflight_tpot", "inflight_output_throughput"):
-        assert float(getattr(stated, name)) == float(getattr(plain, name))
+    with jax.enable_x64(True):
+        loads = ({}, {"scheduler": "chunked"})
+        plain, stated = (setting.point(concurrency=5, **load) for load in loads)
+    assert evaluated(_figures, stated) == evaluated(_figures, plain)

@@ -92,6 +92,7 @@ def test_measured_power_has_an_interval_of_its_own(fitted) -> None:
     assert narrow[0] == fitted.halfwidths[POWER]["seen"]
 
 
+@pytest.mark.slow
 def test_power_that_was_not_measured_has_an_assumed_interval() -> None:
     names = ["inflight_power", "inflight_energy_per_output_token", "inflight_output_throughput"]
     grid = Grid(

@@ -23,6 +23,10 @@ from sweep.schema.axes import LATENCY_LIMITS
 # Arrivals at a rate.
 
 
+POISSON = 1.0
+"""Burstiness of Poisson arrivals: with it, servers with and without bursts share kernels."""
+
+
 @jax.jit
 def _open(where: Point) -> dict[str, jax.Array]:
     found = OpenLoop(where)
@@ -36,13 +40,12 @@ def _open(where: Point) -> dict[str, jax.Array]:
     }
 
 
-def open_errors(setting: Setting, seed: int, shape: float | None, count: int) -> dict[str, float]:
+def open_errors(setting: Setting, seed: int, shape: float, count: int) -> dict[str, float]:
     """Relative errors of the closed form at 5 to 90 % of the capacity."""
-    bursts = {} if shape is None else {"burstiness": shape}
-    capacity = float(_open(setting.point(request_rate=1.0, **bursts))["capacity"])
+    capacity = float(_open(setting.point(request_rate=1.0, burstiness=shape))["capacity"])
     rate = 0.9 * setting.load * capacity
-    where = setting.point(request_rate=rate, **bursts)
-    gaps = np.random.default_rng(seed).gamma(shape or 1.0, 1 / (rate * (shape or 1.0)), count)
+    where = setting.point(request_rate=rate, burstiness=shape)
+    gaps = np.random.default_rng(seed).gamma(shape, 1 / (rate * shape), count)
     simulated = simulate(
         list(np.cumsum(gaps)),
         slots=setting.fit,
@@ -66,7 +69,7 @@ def open_errors(setting: Setting, seed: int, shape: float | None, count: int) ->
     return {name: float(found[name]) / value - 1 for name, value in measured.items()}
 
 
-def check_open(servers: int, seed: int, bars: dict[str, float], shape: float | None = None) -> None:
+def check_open(servers: int, seed: int, bars: dict[str, float], shape: float = POISSON) -> None:
     """Compare the median over servers of each error with its bar."""
     with jax.enable_x64(True):
         errors = [
@@ -85,7 +88,7 @@ def test_arrivals_wait_as_in_a_simulation() -> None:
     check_open(10, 5, MEDIANS)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_arrivals_wait_as_in_a_simulation_over_many_servers() -> None:
     check_open(20, 77, MEDIANS)
 
@@ -97,6 +100,15 @@ def test_arrivals_wait_as_in_a_simulation_over_many_servers() -> None:
 )
 def test_bursts_wait_as_in_a_simulation(shape: float, bars: dict[str, float]) -> None:
     check_open(12, 31, bars, shape)
+
+
+@pytest.mark.slow
+def test_arrivals_without_a_shape_are_poisson() -> None:
+    rate = 0.7 * arriving(request_rate=1.0)["max_request_rate"]
+    plain, shaped = (arriving(request_rate=rate, **more) for more in ({}, {"burstiness": POISSON}))
+    assert plain["utilisation"] == pytest.approx(0.7)
+    for name, value in plain.items():
+        assert shaped[name] == pytest.approx(value, rel=2e-3), name
 
 
 @given(st.floats(0.01, 0.99), st.floats(-0.3, 0.3))
@@ -221,8 +233,11 @@ def test_times_never_fall_with_the_rate(place: int, data: st.DataObject) -> None
     shares = sorted(data.draw(st.lists(st.floats(0.001, 0.99), min_size=2, max_size=2)))
     setting = settings(200, seed=9)[place]
     with jax.enable_x64(True):
-        capacity = float(_open(setting.point(request_rate=1.0))["capacity"])
-        low, high = (_open(setting.point(request_rate=each * capacity)) for each in shares)
+        capacity = float(_open(setting.point(request_rate=1.0, burstiness=POISSON))["capacity"])
+        low, high = (
+            _open(setting.point(request_rate=each * capacity, burstiness=POISSON))
+            for each in shares
+        )
     for name in ("mean", "p50", "p99", "tpot", "latency"):
         assert float(low[name]) <= float(high[name]) * (1 + 1e-3), name
 

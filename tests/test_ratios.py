@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from scipy.special import erf
 
 from calibration.fit.noise import NOISE, Data
 from calibration.fit.solver import Fit, _Problem
@@ -13,11 +14,13 @@ from calibration.fit.table import Table
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.quoted_errors import quoted_errors
 from calibration.validation.ranged import most_gpus
+from calibration.validation.ratio_coverage import ratio_coverage
 from calibration.validation.ratios import RatioErrors, pair_spreads, pairs, ratio_errors
 
 
 def row(hardware: str, model: str = "m", **more: Any) -> SimpleNamespace:
     usual = {"engine": "e", "engine_version": "1", "scenario": "inflight", "isl": 1, "osl": 1}
+    usual |= {"kind": "inflight", "configuration": f"{hardware} {model}"}
     usual |= {"metric": "output_throughput", "quality": "ok", "replica_gpus": 1}
     return SimpleNamespace(**{**usual, "hardware": hardware, "model": model, **more})
 
@@ -192,3 +195,33 @@ def test_quoted_errors_by_hand() -> None:
     assert most_gpus(table(rows), {"inflight": {"a": 2.0}}, np.arange(3)) == {
         "inflight": {"a": 2.0, "b": 4.0}
     }
+
+
+def test_coverage_is_of_pairs_that_gave_no_share(monkeypatch) -> None:
+    """Errors of `c` are four times as wide: known by its pairs, unknown where it is left out."""
+    rng, count = np.random.default_rng(3), 400
+    sizes = {"a": 0.05, "b": 0.05, "c": 0.2}
+    rows = [row(name, model=f"m{n}") for n in range(count) for name in sizes]
+    shared = rng.normal(0, 0.2, count)
+    errors = np.concatenate([[of + rng.normal(0, s) for s in sizes.values()] for of in shared])
+    widths = {"inflight": {"seen": 0.34, "unseen_hardware": 0.34, "unseen_model": 0.34}}
+    room = "calibration.validation.ratio_coverage"
+    parts = {"halfwidths": widths, "spreads": {}}
+    monkeypatch.setattr(f"{room}.interval_parts", lambda *_: parts)
+    monkeypatch.setattr(f"{room}.groups_of", lambda made: {"model": made.labels("model")})
+    found = ratio_coverage(table(rows), fit_of(errors))
+    covered = {(each["leave_out"], each["hardware"]): each["covered"] for each in found}
+    pairs_of = {(each["leave_out"], each["hardware"]): each["pairs"] for each in found}
+    assert pairs_of["question", "all"] == pairs_of["accelerator", "all"] // 2 == 3 * count
+    assert pairs_of["question", "c"] == pairs_of["accelerator", "c"] == 2 * count
+    for name in ("all", *sizes):
+        assert 0.85 <= covered["question", name] <= 0.95
+    # Without c, the share is 1.645·√2·0.05 over √2 widths; an error of c alone is 0.2 wide.
+    inside = erf(1.645 * np.hypot(0.05, 0.05) / np.hypot(0.05, 0.2) / np.sqrt(2))
+    assert covered["accelerator", "c"] == pytest.approx(inside, abs=0.05)
+    assert covered["accelerator", "a"] > 0.9
+
+
+def test_engines_with_few_pairs_are_left_out() -> None:
+    errors = np.zeros(2)
+    assert ratio_coverage(table([row("a"), row("b")]), fit_of(errors)) == []

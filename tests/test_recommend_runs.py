@@ -83,6 +83,7 @@ def test_calls_refuse_other_loads_too() -> None:
         sweep.recommend("llama-3.1-8b", **REQUESTS, **OFFER, num_requests=10, replicas=11)
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_a_run_sends_all_at_once(call) -> None:
     words = ["recommend", "--model", "llama-3.1-8b", "--isl", "1024", "--osl", "512"]
     words += ["--hardware", "l20", "--precision", "fp8", "--tp", "1", "--pp", "1"]

@@ -19,6 +19,7 @@ from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
 from sweep.decisions.figures.front import front_figure
 from sweep.decisions.figures.rooflines import roofline_figure
 from sweep.decisions.figures.style import save_figure
+from sweep.decisions.load_search import refined
 from sweep.decisions.machines_on_offer import solid_hardware
 from sweep.decisions.prices import parse_prices, price_of, read_prices
 from sweep.decisions.ratio_interval import ratio, ratio_halfwidth
@@ -111,7 +112,7 @@ def choices(one: dict[str, np.ndarray], demand: Demand):
         rate, ttft, tpot = (
             float(one[name][load - 1]) for name in ("output_throughput", "ttft", "tpot")
         )
-        if math.isnan(rate):
+        if math.isnan(rate) or one["concurrency"][load - 1] < load:  # Some would wait for a slot.
             continue
         wanted = demand.requests_per_s
         count = demand.replicas or (1 if wanted is None else math.ceil(wanted * OSL / rate))
@@ -386,6 +387,23 @@ def test_the_errors_of_model_and_accelerators_are_quoted() -> None:
     assert "h20-96gb was never measured" in text
 
 
+def test_requests_that_wait_are_named() -> None:
+    more = table(asked=[64], held=[64.0], fit=[59.2])
+    assert any("59 of the 64 requests" in note for note in notes(recommend(more, Demand())))
+    assert not any("wait" in note for note in notes(recommend(table(tp=[1]), Demand())))
+
+
+def test_a_model_that_the_fit_knew_is_not_called_unmeasured() -> None:
+    calibration = load_calibration("vllm")
+    errors = calibration.provenance["errors_left_out"]
+    unjudged = set(calibration.seen["model"]) - set(errors["model"])
+    assert unjudged, "all models have errors; choose another calibration"
+    one = replace(table(hardware=["h20-96gb"]), calibration=f"vllm {calibration.digest}")
+    for name in unjudged:
+        (text,) = quoted_errors(recommend(replace(one, model=name), Demand()))
+        assert f"{name} has too few sound runs for an error of its own" in text
+
+
 def test_the_chance_of_being_ahead_is_that_of_a_normal_error() -> None:
     one = row_of(0.3, 0)
     width = 0.15 * math.sqrt(2)
@@ -485,6 +503,15 @@ def test_a_result_answers_as_the_sweep_does(deployments, swept) -> None:
         one, other = found(deployments, demand).ranked, found(read, demand).ranked
         assert one["hardware"].tolist() == other["hardware"].tolist()
         assert np.allclose(one["score"], other["score"], rtol=1e-5)
+
+
+def test_all_requests_are_named_where_a_result_lacks_the_most_that_fit(swept) -> None:
+    few = swept.sel(concurrency=[1, MOST])
+    row = found(read_deployments(few, Offer(), catalog=shipped()), Demand()).ranked.iloc[0]
+    at = {axis: row[axis] for axis in ("hardware", "precision", "tp")}
+    one = few.squeeze().sel(**at, concurrency=MOST)
+    assert row["held"] == MOST > one["inflight_concurrency"]
+    assert row["ttft"] == pytest.approx(float(one["inflight_ttft"]))
 
 
 # Prices.
@@ -619,3 +646,28 @@ def test_layouts_beyond_a_machine_are_not_tried_unasked() -> None:
         MODEL, wide, isl=64, osl=16, concurrency=1, catalog=shipped(), calibration=None
     )
     assert asked.frame["gpus"].tolist() == [32]
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(max_ttft=1.0), Limits(max_ttft=100.0)])
+def test_the_best_load_is_the_largest_of_which_no_request_waits(limits: Limits) -> None:
+    """One GPU seems the best, 59.9 requests against 59.6, and holds 59 whole ones against 59.5."""
+    fits = {1: 59.9, 2: 119.2}
+
+    def at(loads: list[int]) -> pd.DataFrame:
+        rows = [(tp, load) for tp in fits for load in loads]
+        tp, asked = (np.asarray(each, float) for each in zip(*rows, strict=True))
+        held = np.minimum(asked, [fits[each] for each, _ in rows])
+        waits = 5.0 * (asked - held)
+        return pd.DataFrame(
+            {
+                **{"hardware": "a", "precision": "fp8", "tp": tp, "gpus": tp, "runs": True},
+                **{"asked": asked, "held": held, "ttft": 0.5 + waits, "tpot": 0.01},
+                "throughput": held,
+            }
+        )
+
+    coarse = at([1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256])
+    found = refined(coarse, ["hardware", "precision", "tp"], limits, at)
+    assert (found["asked"] <= found["held"]).all()
+    best = found.loc[(found["throughput"] / found["gpus"]).idxmax()]
+    assert (best["tp"], best["asked"], best["ttft"]) == (2, 119, 0.5)

@@ -63,8 +63,8 @@ def test_explain_takes_them(call) -> None:
     words = ["explain", "--model", "llama-3.1-8b", "--hardware", "l40s", "--isl", "512"]
     words += ["--osl", "128", "--concurrency", "8", "--json"]
     times = []
-    for settings in ([], ["--poll-interval", "31"], ["--stream-interval", "11"]):
-        code, out, _ = call(*words, *settings)
+    for poll, stream in ((1, 1), (31, 1), (1, 11)):
+        code, out, _ = call(*words, "--poll-interval", poll, "--stream-interval", stream)
         assert code == 0
         figures = json.loads(out)["figures"]
         times.append((figures["inflight_ttft"], figures["inflight_tpot"]))

@@ -55,6 +55,12 @@ from sweep.cli.parameters import Listed
     "place of hours, with errors that are too small by a tenth or more. Later versions then remain "
     "in the fit.",
 )
+@click.option(
+    "--ratios",
+    is_flag=True,
+    help="Print the coverage of the intervals of ratios of two accelerators in place of errors; "
+    "needs --linearised.",
+)
 @start_option
 @output_option("Report of all splits, in Markdown.")
 @select_option
@@ -67,6 +73,7 @@ def validate(
     leave_out: tuple[str, ...],
     by: tuple[str, ...],
     linearised: bool,
+    ratios: bool,
     start: str,
     output: Path | None,
     select: str,
@@ -83,6 +90,8 @@ def validate(
 
     from sweep.files.atomic import check_writable, replacing
 
+    if ratios and (not linearised or output is not None):
+        raise click.UsageError("--ratios needs --linearised, and prints its table; leave -o out")
     if output is not None:
         check_writable(output, force=force)
     from sweep.engines.calibration_file import load_calibration
@@ -94,6 +103,7 @@ def validate(
     from calibration.fit.parameters import design, priors_of
     from calibration.validation.accuracy_report import as_markdown, figures, judge, kinds
     from calibration.validation.held_out import Refits
+    from calibration.validation.ratio_coverage import ratio_coverage
     from sweep.kernel.factors import FACTORS
     from sweep.runs.jit_cache import use_compilation_cache
     from sweep.runs.progress import progress_bar
@@ -103,6 +113,9 @@ def validate(
     layout = design(table.traits, priors=priors_of(table.figures), centres=centres)
     refits = Refits(table, Forward(table.groups, FACTORS), layout, start_from)
     fit = refits.fit(refits.usable) if linearised else None
+    if ratios and fit is not None:
+        _print_ratios(ratio_coverage(table, fit), as_json=as_json)
+        return
     splits = []
     for what in dict.fromkeys(leave_out):
         with progress_bar(f"without each {what}") as progress:
@@ -137,6 +150,15 @@ def validate(
         print_rows(shown, as_json=False)
     if output is not None:
         click.echo(f"{output}")
+
+
+def _print_ratios(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        print_rows([_percentages(row) for row in rows], as_json=False)
+    else:
+        click.echo("no engine has enough pairs of accelerators that answer the same question")
 
 
 def _command() -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from threading import Semaphore
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,8 +139,11 @@ def _places(group: Group, length: int, start: int = 0) -> Array:
 
 def _part(group: Group, places: Array) -> Any:
     """The arrays of the points at some indices, and which figure each row has."""
-    points = jax.tree.map(lambda leaf: leaf[places], eqx.filter(group.point, eqx.is_array))
-    return points, group.which[places]
+
+    def rows(leaf: Any) -> Any:
+        return leaf[places] if isinstance(leaf, np.ndarray) else None
+
+    return jax.tree.map(rows, group.point), group.which[places]
 
 
 def predict(groups: Sequence[Group]) -> Array:

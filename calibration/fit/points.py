@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -265,21 +264,15 @@ def _points(
     if rows[0].draft_tokens is not None:
         numbers["draft_tokens"] = given("draft_tokens", 0)
         numbers["acceptance_rate"] = _accepted(rows)
-    empty: dict[str, Any] = dict.fromkeys(numbers, 0.0)
-    scalar = Point(
+    return Point(
         model=_gather(
             [_served(row) for row in rows],
             lambda key: model_params(served[key], drafts="draft_tokens" in numbers),
         ),
         hardware=_gather(machines, hardware_params),
         precision=_gather(recipes, precision_params),
-        **empty,
+        **numbers,
     )
-    # A point is made of scalars; one with a leading axis over rows is for vmap alone.
-    rows_of: Point = eqx.tree_at(
-        lambda point: [getattr(point, name) for name in numbers], scalar, list(numbers.values())
-    )
-    return rows_of
 
 
 def _accepted(rows: Sequence[Measurement]) -> np.ndarray[Any, Any]:

@@ -144,17 +144,22 @@ def pairs(table: Table, predicted: Array, places: Array) -> Pairs:
     best: dict[tuple[object, ...], dict[str, int]] = defaultdict(dict)
     per_gpu = predicted - np.log([row.replica_gpus for row in table.rows])
     for place in _throughputs(table, places):
-        row = table.rows[place]
-        question = (
-            *(row.engine, row.engine_version, row.scenario, row.model, row.isl, row.osl),
-            table.traits[place].dtype,
-        )
-        known = best[question].get(row.hardware)
+        asked, name = question(table, place), table.rows[place].hardware
+        known = best[asked].get(name)
         if known is None or per_gpu[place] > per_gpu[known]:
-            best[question][row.hardware] = int(place)
+            best[asked][name] = place
     found = [pair for each in best.values() for pair in combinations(each.values(), 2)]
     first, second = np.asarray(found, int).reshape(-1, 2).T
     return first, second
+
+
+def question(table: Table, place: int) -> tuple[object, ...]:
+    """Everything that two runs must have in common for their accelerators to be compared."""
+    row = table.rows[place]
+    return (
+        *(row.engine, row.engine_version, row.scenario, row.model, row.isl, row.osl),
+        table.traits[place].dtype,
+    )
 
 
 def _throughputs(table: Table, places: Array) -> Iterator[int]:

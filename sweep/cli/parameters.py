@@ -55,10 +55,11 @@ class Listed(Option):
         return self.metavar or f"{super().make_metavar(ctx)}[,…]"
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
-        """Split the texts, then convert each part."""
+        """Split the texts, then convert each part; what is given twice counts once."""
         if value is not None and not isinstance(value, str):
             value = tuple(part for text in value for part in self._parts(text))
-        return super().type_cast_value(ctx, value)
+        found = super().type_cast_value(ctx, value)
+        return tuple(dict.fromkeys(found)) if isinstance(found, tuple) else found
 
     def _parts(self, text: Any) -> list[Any]:
         if not isinstance(text, str) or "," not in text or _is_file(text):

@@ -1,6 +1,7 @@
 """The command `recommend`. Heavy packages are imported inside it."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,6 @@ import click
 from sweep.cli.launch import CHECK_FAILED
 from sweep.cli.loads import (
     arrival_options,
-    check_arrivals,
-    check_run,
     limit_options,
     run_option,
     spread_options,
@@ -25,7 +24,6 @@ from sweep.cli.options import (
     PRECISION,
     calibration_option,
     catalog_of,
-    check_picture,
     configs_option,
     force_picture_option,
     json_option,
@@ -36,8 +34,9 @@ from sweep.cli.options import (
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Pairs
 from sweep.cli.pools import Pools
-from sweep.cli.requests import request_axes, request_options
-from sweep.cli.servers import NAMES, server_axes, server_options
+from sweep.cli.recommend_checks import MANIFESTS, checked_axes
+from sweep.cli.requests import request_options
+from sweep.cli.servers import server_options
 from sweep.specs.shipped import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -48,8 +47,8 @@ DRAFTS_OPTION = listed(
     Count(0),
     "Numbers of drafted tokens to consider; 0 for no speculative decoding.",
 )
-MANIFESTS = ("kubernetes", "dynamo")
-"""Kinds of manifests of two pools."""
+PREDICTED_BY_THEIR_OWN = ("vllm", "sglang")
+"""Engines of scripts, which calibrations of the same names predict."""
 
 
 @click.command()
@@ -140,7 +139,8 @@ MANIFESTS = ("kubernetes", "dynamo")
 @calibration_option(
     None,
     text="Calibration: ideal for bounds, a shipped one, or a file. Default: "
-    f"{PREDICTIONS}, and for accelerators on which it does not run that of another engine.",
+    f"{PREDICTIONS}, or the engine of --emit, and for accelerators on which it does not run that "
+    "of another engine.",
 )
 @click.option(
     "--from",
@@ -191,18 +191,10 @@ def recommend(
     concurrency: int | None,
     requests_per_s: float | None,
     replicas: int | None,
-    prefix_hit_rate: float | None,
-    shared_prefix_tokens: int | None,
-    draft_tokens: tuple[int, ...],
-    acceptance_rate: float | None,
-    acceptance_length: float | None,
     draft_model: str | None,
     num_requests: int | None,
     request_rate: float | None,
     burstiness: float | None,
-    isl_cv: float | None,
-    osl_cv: float | None,
-    scheduler: str | None,
     hardware: tuple[str, ...],
     precision: tuple[str, ...],
     tp: tuple[int, ...],
@@ -224,7 +216,7 @@ def recommend(
     force: bool,
     as_json: bool,
     configs: tuple[str, ...],
-    **limits: Any,
+    **given: Any,
 ) -> int:
     """Rank deployments of a model under limits; exit status 1 if none meets them.
 
@@ -232,77 +224,11 @@ def recommend(
     --request-rate requests arrive at random times and go to one of the replicas each; the answer
     is the fewest replicas that keep within the limits, and what requests wait at them. With
     --num-requests all requests of a run are sent at once, and the answer says how long it takes.
-    Predictions are for TensorRT-LLM unless --calibration names another calibration; accelerators
-    on which it does not run are then predicted by the calibration of an engine that does.
+    Predictions are for TensorRT-LLM, or for the engine of --emit, unless --calibration names
+    another calibration; accelerators on which it does not run are then predicted by the calibration
+    of an engine that does.
     """
-    check_picture(output, force=force)
-    if output is not None and (disaggregated or emit is not None):
-        raise click.UsageError(
-            "-o draws the ranking of single servers; leave it out with --emit and --disaggregated"
-        )
-    if emit is not None and as_json:
-        raise click.UsageError("--emit prints a script, not JSON; leave --json out")
-    if transfer_bandwidth is not None and not disaggregated:
-        raise click.UsageError("--transfer-bandwidth needs --disaggregated")
-    if disaggregated and (source is not None or concurrency is not None):
-        raise click.UsageError(
-            "--disaggregated sweeps pools of its own and their loads; leave --from and "
-            "--concurrency out"
-        )
-    check_run(
-        num_requests,
-        {
-            "--concurrency": concurrency,
-            "--requests-per-s": requests_per_s,
-            "--request-rate": request_rate,
-            "--from": source,
-            "--disaggregated": disaggregated or None,
-        },
-    )
-    check_arrivals(
-        request_rate=request_rate,
-        burstiness=burstiness,
-        others={
-            "--concurrency": concurrency,
-            "--requests-per-s": requests_per_s,
-            "--from": source,
-            "--disaggregated": disaggregated or None,
-        },
-    )
-    if emit is not None and disaggregated != (emit in MANIFESTS):
-        raise click.UsageError(
-            f"--emit: manifests ({' and '.join(MANIFESTS)}) are for two pools, and scripts for one "
-            "server; give --disaggregated with a manifest only"
-        )
-    if source is None and (model is None or isl is None or osl is None):
-        raise click.UsageError("give --model, --isl and --osl, or --from with a result")
-    if source is not None and calibration is not None:
-        raise click.UsageError(
-            "the result of --from has its own calibration; leave --calibration out"
-        )
-    asked = request_axes(
-        prefix_hit_rate=prefix_hit_rate,
-        shared_prefix_tokens=shared_prefix_tokens,
-        draft_tokens=draft_tokens,
-        acceptance_rate=acceptance_rate,
-        acceptance_length=acceptance_length,
-        draft_model=draft_model,
-    )
-    spreads: dict[str, Any] = {"isl_cv": isl_cv, "osl_cv": osl_cv, "scheduler": scheduler}
-    servers = {axis: limits.pop(axis) for axis in NAMES}
-    spreads |= server_axes(servers)
-    asked |= {axis: [value] for axis, value in spreads.items() if value is not None}
-    shared = [axis.replace("_", "-") for axis in asked if axis in spreads]
-    if disaggregated and shared:
-        raise click.UsageError(
-            "--disaggregated is for requests of equal lengths and pools without a shared "
-            f"scheduler or setting; leave --{' and --'.join(shared)} out"
-        )
-    if source is not None and asked:
-        named = next(iter(asked)).replace("_", "-")
-        raise click.UsageError(
-            f"the result of --from has its own requests, servers and drafts; leave --{named} out"
-        )
+    asked = checked_axes(context.params)
     if source is None:
         leave_out_dask()
     from sweep.evaluation.load_ahead import loading_ahead
@@ -324,14 +250,14 @@ def recommend(
         osl,
         Offer(hardware, precision, tp, pp, dp_attention, ep),
         Demand(
-            Limits(**limits),
+            Limits(**{limit.name: given[limit.name] for limit in fields(Limits)}),
             by,
-            concurrency,
-            requests_per_s,
-            replicas,
-            request_rate,
-            burstiness,
-            num_requests,
+            concurrency=concurrency,
+            requests_per_s=requests_per_s,
+            replicas=replicas,
+            request_rate=request_rate,
+            burstiness=burstiness,
+            num_requests=num_requests,
         ),
         prices=parse_prices(price),
         price_list={} if prices is None else read_prices(prices),
@@ -347,7 +273,8 @@ def recommend(
         with open_results(source) as dataset:
             found = choice.from_results(dataset, catalog)
     else:
-        found = choice.by_sweep(catalog, *calibrations_of(calibration))
+        usual = emit if emit in PREDICTED_BY_THEIR_OWN else PREDICTIONS
+        found = choice.by_sweep(catalog, *calibrations_of(calibration, usual))
     if emit is not None:
         return _emit(found, emit)
     if output is not None and len(found.ranked):

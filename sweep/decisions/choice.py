@@ -136,21 +136,22 @@ class Choice:
 
 
 def calibrations_of(
-    given: Calibration | str | Path | None,
+    given: Calibration | str | Path | None, usual: str = PREDICTIONS
 ) -> tuple[Calibration | None, list[Calibration]]:
     """The calibration that is asked for, and those for accelerators that it does not cover.
 
     Args:
-        given: A calibration, its name or its file. If none is given, the default is completed by
-            shipped ones of engines that run on accelerators of other makers.
+        given: A calibration, its name or its file.
+        usual: Name of the one that is used if none is given. It is completed by shipped ones of
+            engines that run on accelerators of other makers.
 
     Raises:
         SpecError: It is unknown or malformed.
     """
     if given is not None:
         return calibration_of(given), []
-    main = load_calibration(PREDICTIONS)
-    covered = engine_of(PREDICTIONS).vendors
+    main = load_calibration(usual)
+    covered = engine_of(usual).vendors
     names = [
         name
         for name, engine in ENGINES.items()

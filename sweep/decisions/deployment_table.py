@@ -93,6 +93,8 @@ def read_deployments(
             "deployment; export one of them first, with llm-sweep export --select"
         )
     frame = as_table(selected, scheme)
+    if concurrency is None:
+        frame = _without_waiting(frame)
     draft = str(dataset.attrs.get(DRAFT, ""))
     _check_positive(frame, ("throughput", "ttft", *(["tpot"] if fixed["osl"] > 1 else [])))
     names = {"model": [fixed["model"], *([draft] if draft else [])]} | {
@@ -103,6 +105,20 @@ def read_deployments(
     return Deployments(
         fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs, draft
     )
+
+
+def _without_waiting(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows without those of more requests than fit, where the result has the most that do.
+
+    Where it lacks that load, `held` is all requests of a row, since its latencies are theirs.
+    """
+    axes = [axis for axis in DEPLOYMENT_AXES if axis in frame]
+    most = frame["held"].where(frame["asked"] > frame["held"]) // 1
+    known = {tuple(row) for row in frame[[*axes, "asked"]].to_numpy().tolist()}
+    rows = frame[axes].assign(most=most).to_numpy().tolist()
+    found = frame[[tuple(row) not in known for row in rows]]
+    held = found["asked"].where(np.isfinite(found["asked"]), found["held"])
+    return found.assign(held=held).reset_index(drop=True)
 
 
 def _shares(dataset: xr.Dataset, load: str, concurrency: int, replicas: int | None) -> list[int]:

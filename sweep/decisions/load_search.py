@@ -4,6 +4,10 @@ The largest load within a limit on latency is found by evaluating a few loads ar
 where a straight line between its neighbours meets the limit, several times. Throughput grows with
 the load, so that only deployments that could still become the best of their accelerator count.
 Latency need not grow: where it is smallest, loads next to it are tried too.
+
+Where clients keep more requests open than fit, the others wait for a slot: throughput no longer
+grows, and the time to first token is as long as one cares to wait. Such loads are evaluated to find
+the largest that fits, and are no answer themselves.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,6 +37,8 @@ At = Callable[[list[int]], pd.DataFrame]
 def refined(frame: pd.DataFrame, axes: list[str], limits: Limits, at: At) -> pd.DataFrame:
     """Rows with those of further loads near limits on latency and near full memory.
 
+    Rows at loads of which a part waits for a slot are left out.
+
     Args:
         frame: Rows of `Deployments.frame`, at a coarse grid of loads.
         axes: Columns that identify a deployment apart from its load.
@@ -45,7 +51,13 @@ def refined(frame: pd.DataFrame, axes: list[str], limits: Limits, at: At) -> pd.
         if not wanted:
             break
         frame = pd.concat([frame, at(wanted)], ignore_index=True)
-    return frame
+    return frame[~_waits(frame) | ~frame["runs"]]
+
+
+def _waits(rows: pd.DataFrame) -> pd.Series:
+    """Whether clients keep more requests open than a server holds, by rows."""
+    found: pd.Series = rows["asked"] > rows["held"]
+    return found
 
 
 def _promising(frame: pd.DataFrame, axes: list[str], limits: Limits) -> Iterator[int]:
@@ -55,15 +67,13 @@ def _promising(frame: pd.DataFrame, axes: list[str], limits: Limits) -> Iterator
     per_gpu = (rows["throughput"] / rows["gpus"]).to_numpy(float)
     held = rows["held"].to_numpy(float)
     one = _numbered(rows, axes)
+    waits = _waits(rows).to_numpy()
     for alike in _places(_numbered(rows, ALIKE)):
-        within = alike[over[alike] <= 1]
-        best = per_gpu[within].max() if within.size else 0.0
-        if within.size:
-            first = within[per_gpu[within] == best][0]
-            if held[first] < asked[first]:
-                # Its clients keep more open than it holds; this is the load without those.
-                yield int(held[first])
-        hopeful = one[alike[(per_gpu[alike] > best) & (over[alike] > 1)]]
+        best = per_gpu[alike[(over[alike] <= 1) & ~waits[alike]]].max(initial=0.0)
+        hopeful = alike[per_gpu[alike] > best]
+        # Of more requests than fit, the load without those that wait.
+        yield from np.unique(held[hopeful[waits[hopeful]]].astype(int)).tolist()
+        hopeful = one[hopeful[over[hopeful] > 1]]
         for each in np.unique(hopeful):
             own = alike[one[alike] == each]
             own = own[np.argsort(asked[own], kind="stable")]

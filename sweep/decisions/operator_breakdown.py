@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -31,7 +32,9 @@ NO_BOUND = -1
 """The host's index into `BOUNDS`."""
 
 
-class Amounts(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Amounts:
     """Time and work of one phase on each GPU, all layers of a block together.
 
     A row is one operator of one block, in running order; the last row is the host.

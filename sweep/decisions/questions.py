@@ -116,12 +116,12 @@ def recommend(
     demand = Demand(
         limits,
         by,
-        concurrency,
-        requests_per_s,
-        replicas,
-        request_rate,
-        burstiness,
-        num_requests,
+        concurrency=concurrency,
+        requests_per_s=requests_per_s,
+        replicas=replicas,
+        request_rate=request_rate,
+        burstiness=burstiness,
+        num_requests=num_requests,
     )
     _check_load(demand, swept=results is None)
     choice = Choice(

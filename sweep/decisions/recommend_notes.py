@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sweep.decisions.deployments import INFLIGHT
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import recorded_calibration, records, rival
 
@@ -14,7 +15,7 @@ ENERGY_CAVEAT = (
 
 
 def notes(found: Recommendation) -> list[str]:
-    """Caveats of an answer: accelerators left out, and what energy assumes."""
+    """Caveats of an answer: accelerators left out, requests that wait, and what energy assumes."""
     found_notes = list(found.deployments.notes)
     column = {"dollar": "price", "watt": "power"}.get(found.demand.by)
     if column is None and found.demand.limits.max_price_per_hour is not None:
@@ -24,10 +25,22 @@ def notes(found: Recommendation) -> list[str]:
         unknown = runs.loc[runs[column].isna(), "hardware"].unique()
         if len(unknown):
             found_notes.append(f"left out, {column} unknown: {', '.join(unknown)}")
+    found_notes += _waiting(found)
     found_notes += quoted_errors(found)
     if len(found.ranked) and found.ranked["energy"].notna().any():
         found_notes.append(ENERGY_CAVEAT)
     return found_notes
+
+
+def _waiting(found: Recommendation) -> list[str]:
+    """A note where the best load of a result is more than fits."""
+    for row in records(found.ranked.head(1)):
+        if found.deployments.scheme is INFLIGHT and row["held"] > row["fit"]:
+            return [
+                f"{row['fit']:.0f} of the {row['held']:.0f} requests on the first rank fit at "
+                "once; the others wait for a slot, which is part of ttft"
+            ]
+    return []
 
 
 def quoted_errors(found: Recommendation) -> list[str]:
@@ -47,7 +60,7 @@ def quoted_errors(found: Recommendation) -> list[str]:
         by_label = known.provenance.get("errors_left_out", {})
         asked = {"model": [found.deployments.model], "hardware": list(dict.fromkeys(names))}
         parts = [
-            _quoted(name, by_label[label])
+            _quoted(name, by_label[label], seen=name in known.seen.get(label, []))
             for label, each in asked.items()
             if by_label.get(label)
             for name in each
@@ -58,16 +71,23 @@ def quoted_errors(found: Recommendation) -> list[str]:
     return sentences
 
 
-def _quoted(name: str, errors: Mapping[str, Mapping[str, float]]) -> str:
-    """The error of one model or accelerator, or of others when they were left out."""
+def _quoted(name: str, errors: Mapping[str, Mapping[str, float]], *, seen: bool) -> str:
+    """The error of one model or accelerator, or of others when they were left out.
+
+    Args:
+        name: The model or the accelerator.
+        errors: Those that are known.
+        seen: Whether the fit knew runs of it; too few, or doubtful, if it has no error.
+    """
     if name in errors:
-        seen, new = (errors[name][key] for key in ("own_configuration_left_out", "left_out"))
-        return f"{name} {percent(100 * seen)}, {percent(100 * new)} when it was left out"
+        known, new = (errors[name][key] for key in ("own_configuration_left_out", "left_out"))
+        return f"{name} {percent(100 * known)}, {percent(100 * new)} when it was left out"
     left_out = {other: float(each["left_out"]) for other, each in errors.items()}
     worst = max(left_out, key=lambda other: left_out[other])
     usual = float(np.median(list(left_out.values())))
+    lack = "has too few sound runs for an error of its own" if seen else "was never measured"
     return (
-        f"{name} was never measured, others were {percent(100 * usual)} off when left out "
+        f"{name} {lack}, others were {percent(100 * usual)} off when left out "
         f"(median), and {worst} {percent(100 * left_out[worst])}"
     )
 

@@ -307,7 +307,7 @@ def bound(row: Row, elasticities: Mapping[str, float]) -> str:
     if not elasticities:
         return ""
     first = max(elasticities, key=lambda resource: abs(elasticities[resource]))
-    full = " and memory size" if row["held"] < row["asked"] else ""
+    full = " and memory size" if row["held"] + 1 > row["fit"] else ""
     return f"{first.replace('_', ' ')} ({elasticities[first]:+.2f} %/%){full}"
 
 

@@ -29,7 +29,7 @@ FOLDER = "llm-sweep-functions"
 """Folder of the store, inside JAX's cache."""
 MOST_FILES = 256
 """Functions that are kept: those used last. [count]"""
-DETERMINING = ("jax", "jaxlib", "numpy", "equinox")
+DETERMINING = ("jax", "jaxlib", "numpy")
 """Packages that determine a compiled function, besides this one."""
 UNRELATED = ("JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS")
 """Environment variables of JAX that do not determine a function."""

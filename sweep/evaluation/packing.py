@@ -1,10 +1,10 @@
 """Pytrees of numbers packed into one array, which reaches a device sooner than many small ones."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +19,9 @@ from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import PrecisionSpec
 
 
-class Packed(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Packed:
     """Pytrees of one structure.
 
     Attributes:
@@ -29,8 +31,8 @@ class Packed(eqx.Module):
     """
 
     numbers: Float[Numbers, "*grid number"]
-    structure: jax.tree_util.PyTreeDef = eqx.field(static=True)
-    leaves: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...] = eqx.field(static=True)
+    structure: jax.tree_util.PyTreeDef = field(metadata={"static": True})
+    leaves: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...] = field(metadata={"static": True})
 
 
 def packed(trees: Sequence[Any], dtype: np.dtype[Any]) -> Packed:

@@ -6,7 +6,6 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -251,9 +250,10 @@ def bounds(point: Point, numbers: Mapping[str, np.ndarray[Any, Any]]) -> jax.Arr
         point: Model, accelerator, precision and factors.
         numbers: Values of each axis, one for each cell.
     """
-    return _bounds(point, {axis: jnp.asarray(values) for axis, values in numbers.items()})
+    found: jax.Array = _bounds(point, {axis: jnp.asarray(v) for axis, v in numbers.items()})
+    return found
 
 
-@eqx.filter_jit
+@jax.jit
 def _bounds(point: Point, numbers: dict[str, jax.Array]) -> jax.Array:
     return jax.vmap(lambda here: Request(Point(**{**vars(point), **here})).bound)(numbers)

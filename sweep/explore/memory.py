@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +38,7 @@ def server_memory(point: Point, numbers: Mapping[str, np.ndarray[Any, Any]]) -> 
     return {"device": device, "parts": list(zip(TITLES, map(float, found), strict=True))}
 
 
-@eqx.filter_jit
+@jax.jit
 def _parts(point: Point, here: dict[str, jax.Array]) -> tuple[Scalar, ...]:
     """Sizes in the order of `TITLES`; a cache that does not fit has none. [byte]"""
     point = Point(**{**vars(point), **here})

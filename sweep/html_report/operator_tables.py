@@ -10,7 +10,6 @@ from itertools import product
 from math import prod
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -233,7 +232,9 @@ def as_pass(numbers: Mapping[str, Any], load: str) -> dict[str, Any]:
     return {**found, "batch_size": numbers[load], "isl": isl, "context_len": context}
 
 
-class Breakdown(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Breakdown:
     """Operators of some cells, and times of the same cells by which they are checked.
 
     Attributes:
@@ -252,10 +253,11 @@ def break_down_cells(point: Point, numbers: Mapping[str, Any]) -> Breakdown:
         point: Model, accelerator, precision and factors of all cells.
         numbers: Values of each axis, one for each cell; with `concurrency` the cells are servers.
     """
-    return _break_down_each(point, {k: jnp.asarray(v) for k, v in numbers.items()})
+    found: Breakdown = _break_down_each(point, {k: jnp.asarray(v) for k, v in numbers.items()})
+    return found
 
 
-@eqx.filter_jit
+@jax.jit
 def _break_down_each(point: Point, numbers: dict[str, jax.Array]) -> Breakdown:
     def one(here: dict[str, jax.Array]) -> Breakdown:
         cell = Point(**{**vars(point), **here})

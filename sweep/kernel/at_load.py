@@ -12,9 +12,10 @@ References:
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from sweep.kernel import phases
@@ -28,7 +29,9 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 
 
-class Busy(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Busy:
     """Time that an iteration keeps a GPU busy. [s]
 
     Attributes:

@@ -5,8 +5,9 @@ given sizes, `bindings/` connects the two.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-import equinox as eqx
+import jax
 
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.state import State
@@ -32,7 +33,9 @@ def layer_count(blocks: Iterable["Block"]) -> int:
     return sum(int(b.count) for b in blocks if b.in_transformer and not b.partial)
 
 
-class Block(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Block:
     """Layers that run the same operators at the same sizes.
 
     Sizes are integers in a specification, where parameters are counted exactly, and float
@@ -95,10 +98,10 @@ class Block(eqx.Module):
         state: Sizes of a mixer that keeps a state of fixed size, if the layer has one.
     """
 
-    operators: tuple[str, ...] = eqx.field(static=True)
-    in_transformer: bool = eqx.field(static=True, default=True)
-    idle: bool = eqx.field(static=True, default=False)
-    partial: bool = eqx.field(static=True, default=False)
+    operators: tuple[str, ...] = field(metadata={"static": True})
+    in_transformer: bool = field(default=True, metadata={"static": True})
+    idle: bool = field(default=False, metadata={"static": True})
+    partial: bool = field(default=False, metadata={"static": True})
     count: Scalar = 1
     hidden_size: Scalar = 0
     norm_vectors: Scalar = 0

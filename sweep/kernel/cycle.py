@@ -1,12 +1,16 @@
 """Cycles of a server whose requests have equal lengths: what its iterations carry on average."""
 
-import equinox as eqx
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 
 from sweep.kernel.operators.cost import Scalar
 
 
-class Cycle(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Cycle:
     """Mean iterations of one microbatch of one attention group until its requests are replaced.
 
     Attributes:

@@ -1,14 +1,17 @@
 """Factors between the rooflines and a real engine, which a calibration fits."""
 
 import dataclasses
+from dataclasses import dataclass
 from math import inf
 
-import equinox as eqx
+import jax
 
 from sweep.kernel.operators.cost import Scalar
 
 
-class Factors(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Factors:
     """Factors between the rooflines and a real engine; the defaults are ideal.
 
     Shares multiply a rate or a bandwidth of the specification, which stays as published. A share

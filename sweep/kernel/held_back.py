@@ -10,7 +10,9 @@ References:
     [2] SGLang documentation, "Server Arguments", scheduler_recv_interval.
 """
 
-import equinox as eqx
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 
 from sweep.kernel.cycle import Cycle
@@ -18,7 +20,9 @@ from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 
 
-class HeldBack(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HeldBack:
     """Mean wait of a prompt for others.
 
     Attributes:

@@ -1,13 +1,17 @@
 """Times of the iterations of a server, over the sequences and prompts in them."""
 
-import equinox as eqx
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sweep.kernel.operators.cost import Scalar
 
 
-class Curve(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Curve:
     """Times of iterations over the sequences that decode and the prompts in them.
 
     Attributes:

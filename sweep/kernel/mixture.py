@@ -1,6 +1,7 @@
 """Percentiles of a time that is one of several, each uniform, with waits that decay."""
 
-import equinox as eqx
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,7 +13,9 @@ BISECTIONS = 28
 the interval. 32 bits resolve 6e-8."""
 
 
-class Mixture(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Mixture:
     """A time that is uniform in one of several intervals, and longer by waits that decay.
 
     Attributes:

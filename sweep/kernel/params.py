@@ -4,9 +4,10 @@ They contain no checks, since JAX rebuilds them with placeholders inside; `specs
 """
 
 import dataclasses
+from dataclasses import dataclass, field
 from typing import Any
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -28,7 +29,9 @@ STAGES = ("before", "layers", "after")
 """Pipeline stages that hold a weight: the first, each its share, or the last."""
 
 
-class Model(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Model:
     """One model.
 
     Attributes:
@@ -50,10 +53,12 @@ class Model(eqx.Module):
     active_layer_parameters: Float[Numbers, "*grid part"]
     draft: tuple[Block, ...] = ()
     draft_elements: Float[Numbers, "*grid role sharding"] | None = None
-    uneven_kv_heads: bool = eqx.field(static=True, default=False)
+    uneven_kv_heads: bool = field(default=False, metadata={"static": True})
 
 
-class Hardware(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hardware:
     """One accelerator.
 
     Attributes:
@@ -85,7 +90,9 @@ class Hardware(eqx.Module):
     power_headroom: Scalar
 
 
-class Linear(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Linear:
     """Storage and compute type of the linear layers of one part.
 
     Attributes:
@@ -101,7 +108,9 @@ class Linear(eqx.Module):
     peak: Int[Numbers, "*grid"]
 
 
-class Precision(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Precision:
     """One precision recipe.
 
     Attributes:
@@ -134,7 +143,9 @@ class Precision(eqx.Module):
         return self.hidden_peak if role == "hidden" else self.part(role).peak
 
 
-class Layout(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Layout:
     """Distribution of one replica over GPUs.
 
     Attributes:
@@ -162,7 +173,9 @@ class Layout(eqx.Module):
         return self.stage_gpus * self.pp
 
 
-class Point(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Point:
     """One cell of a grid, or one observation; an axis that is absent is `None`.
 
     Attributes:

@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,7 +18,9 @@ from sweep.kernel.params import Point
 from sweep.kernel.roofline import Seconds
 
 
-class Work(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Work:
     """Work and time of one operator in the layers of one block.
 
     Attributes:
@@ -29,7 +31,7 @@ class Work(eqx.Module):
         seconds: The time it keeps each resource busy in one layer.
     """
 
-    name: str = eqx.field(static=True)
+    name: str = field(metadata={"static": True})
     count: Scalar
     executed: Scalar
     cost: Cost
@@ -72,7 +74,9 @@ def batch_latency(point: Point, works: list[Work]) -> Scalar:
     return latency(works, host_latency(point, point.group_sequences / point.microbatches))
 
 
-class Pass(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pass:
     """Time of one decode pass, averaged over a growing context. [s]
 
     Attributes:

@@ -1,6 +1,8 @@
 """Waits in queues whose service varies with what is in it, and under arrivals in bursts."""
 
-import equinox as eqx
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
@@ -20,7 +22,9 @@ FIRST_TERMS, LATER_TERMS = 8, 16
 """Terms of a sum that are added up one by one, and of a geometric grid for all later. [count]"""
 
 
-class Visit(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Visit:
     """Iterations of one microbatch of one attention group, as an arriving request finds them.
 
     Attributes:
@@ -46,7 +50,9 @@ class Visit(eqx.Module):
     backlog_wait: Scalar
 
 
-class Slots(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Slots:
     """Waiting for a slot.
 
     Attributes:

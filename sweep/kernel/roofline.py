@@ -1,9 +1,10 @@
 """The roofline: an operator takes as long as its slowest resource."""
 
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
@@ -12,7 +13,9 @@ from sweep.kernel.operators.cost import Cost, Scalar, is_endless, is_nothing, is
 from sweep.kernel.params import Hardware, Numbers
 
 
-class Seconds(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Seconds:
     """Time each resource needs on its own, in the order of `terms.BOUNDS`. [s]
 
     Attributes:

@@ -1,6 +1,8 @@
 """Settings of a server with in-flight batching."""
 
-import equinox as eqx
+from dataclasses import dataclass
+
+import jax
 
 from sweep.kernel.operators.cost import Scalar
 
@@ -9,7 +11,9 @@ USUAL_SHARE = 0.9
 otherwise. [1]"""
 
 
-class Server(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Server:
     """Settings of a server with in-flight batching.
 
     Defaults are those of TensorRT-LLM [1].

@@ -1,11 +1,15 @@
 """Sizes of a layer whose memory of a sequence does not grow with it."""
 
-import equinox as eqx
+from dataclasses import dataclass
+
+import jax
 
 from sweep.kernel.operators.cost import Scalar
 
 
-class State(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class State:
     """Sizes of the state that a layer keeps of each sequence, and of what surrounds it.
 
     Each head keeps a matrix with a row for each element of its keys and a column for each element

@@ -1,11 +1,11 @@
 """The form of a binding: an operator as a block runs it in one step, with its weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from sweep.kernel.block import Block
@@ -16,7 +16,9 @@ from sweep.schema.terms import Role
 Span = Literal["all", "window", "chunk", "selected", "buffer"]
 
 
-class Step(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Step:
     """One pass of one microbatch through the model, as one attention group sees it.
 
     Attributes:
@@ -34,7 +36,7 @@ class Step(eqx.Module):
         dispatch_everywhere: See `Factors`. [1]
     """
 
-    decoding: bool = eqx.field(static=True)
+    decoding: bool = field(metadata={"static": True})
     sequences: Scalar
     query_len: Scalar
     layout: Layout

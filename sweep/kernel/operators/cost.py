@@ -1,8 +1,9 @@
 """Cost of an operator: its work, whatever the machine."""
 
+from dataclasses import dataclass
 from math import inf
 
-import equinox as eqx
+import jax
 from jaxtyping import Array, Float
 
 Scalar = Float[Array, ""] | float
@@ -23,7 +24,9 @@ def is_endless(time: Scalar) -> bool:
     return isinstance(time, float) and time == inf
 
 
-class Cost(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Cost:
     """Work of one operator on one GPU.
 
     Attributes:
