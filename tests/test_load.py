@@ -209,7 +209,7 @@ def test_runs_wait_as_in_a_simulation() -> None:
     check_runs(12, seed=11)
 
 
-@pytest.mark.campaign
+@pytest.mark.slow
 def test_runs_wait_as_in_a_simulation_over_many_servers() -> None:
     check_runs(40, seed=21)
 
