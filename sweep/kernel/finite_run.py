@@ -137,9 +137,11 @@ class FiniteRun(Inflight):
         Args:
             share: Share of the requests. [1]
         """
-        rank = share * (self.clients + self._later)
-        before = jnp.minimum(self._first_token(rank), self._steady_ttft)
-        return jnp.maximum(self._first_token(rank - self._later), before)
+        requests = self.clients + self._later
+        before = jnp.minimum(self._first_token(share * requests), self._steady_ttft)
+        # The rank without those sent later, of which a long run would leave few digits.
+        at_once = self.clients - (1 - share) * requests
+        return jnp.maximum(self._first_token(at_once), before)
 
     def _first_token(self, rank: Scalar) -> Scalar:
         """Time to first token of a request by its place among those sent at once. [s]"""
