@@ -318,7 +318,7 @@ def price(
         return _traced(names, keep_infeasible, _Structure(where))(where)
 
 
-def evaluated(function: Callable[[Point], Any], where: Point) -> Any:
+def evaluated(function: Callable[[Any], Any], where: Any) -> Any:
     """Results of a function at a point in float64, by NumPy; traced once per structure.
 
     Compiling it takes longer, unless it is evaluated dozens of times.
@@ -328,14 +328,14 @@ def evaluated(function: Callable[[Point], Any], where: Point) -> Any:
 
 
 @cache
-def _traced_function(function: Callable[[Point], Any], like: "_Structure") -> Traced:
+def _traced_function(function: Callable[[Any], Any], like: "_Structure") -> Traced:
     return Traced(function, like.where)
 
 
 class _Structure:
     """A point, equal to all others of its structure."""
 
-    def __init__(self, where: Point) -> None:
+    def __init__(self, where: Any) -> None:
         leaves, tree = jax.tree.flatten(where)
         kinds = ((type(leaf), np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves)
         self.where, self.key = where, (tree, *kinds)

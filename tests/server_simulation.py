@@ -261,6 +261,11 @@ def settings(count: int, seed: int = 0, longest: int = 512) -> list[Setting]:
     return found
 
 
+def dense(count: int, seed: int) -> list[Setting]:
+    """Random servers of one model, so that one structure is compiled."""
+    return [each for each in settings(3 * count, seed) if each.name == "llama-3.1-8b"][:count]
+
+
 def spread(errors: list[float]) -> tuple[float, float]:
     """Median and 90th percentile of the absolute values."""
     return float(np.median(np.abs(errors))), float(np.quantile(np.abs(errors), 0.9))

@@ -1,6 +1,8 @@
 """Digits that 32 bits keep: results in float32 are those in float64 to within 1e-5."""
 
 import dataclasses
+import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -8,13 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import betainc, gammaln
+from factories import FP16, shipped, shipped_model
+from scipy.special import betainc, gammainc, gammaln
 
 import sweep
+from sweep.engines.calibration_file import load_calibration
+from sweep.evaluation.numpy_cell import Traced
+from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
 from sweep.kernel.cycle import any_of, cycle, prefill_first_cycle
+from sweep.kernel.gamma_tail import lower_tail
 from sweep.kernel.negative_binomial import share_waiting
+from sweep.kernel.queueing import bursts
+from sweep.kernel.request import Request
 from sweep.kernel.staggered import staggered_cycle
+from sweep.models.read import read_blocks
 
 LONG = [1, 128, 32_768, 10**6, 10**9]
 """Lengths from the shortest to the longest. [count]"""
@@ -72,21 +82,26 @@ LOADS: dict[str, dict[str, Any]] = {
     "step": {"batch_size": [1, 512], "variables": ["decode_step_latency"]},
 }
 CASES = [
-    pytest.param(calibration, load, marks=[] if quick else [pytest.mark.campaign])
-    for calibration in ("vllm", "tensorrt-llm", "sglang", "vllm-rocm", None)
-    for load in LOADS
-    for quick in [(calibration, load) in (("vllm", "server"), ("tensorrt-llm", "static"))]
+    pytest.param("deepseek-v3", "tensorrt-llm", "static"),
+    # A dense model, whose server compiles in a third of the time.
+    pytest.param("llama-3.1-8b", "vllm", "server"),
+    *(
+        pytest.param("deepseek-v3", calibration, load, marks=pytest.mark.campaign)
+        for calibration in ("vllm", "tensorrt-llm", "sglang", "vllm-rocm", None)
+        for load in LOADS
+        if (calibration, load) != ("tensorrt-llm", "static")
+    ),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("calibration", "load"), CASES)
+@pytest.mark.parametrize(("model", "calibration", "load"), CASES)
 def test_float32_is_within_a_hundred_thousandth_in_calibrated_sweeps(
-    calibration: str | None, load: str
+    model: str, calibration: str | None, load: str
 ) -> None:
     lengths = {"context_len": LONG} if load == "step" else {"isl": LONG, "osl": [1, 2, 8192, 10**9]}
     grid = Grid(
-        models=["deepseek-v3"],
+        models=[model],
         hardware=["h100-sxm-80gb"],
         precision=["fp8"],
         tp=[1, 8],
@@ -130,3 +145,147 @@ def test_a_share_that_waits_keeps_its_digits() -> None:
     error = np.abs(near[matters] / wanted[matters] - 1)
     assert np.median(error) < 1e-6
     assert error.max() < 2e-5
+
+
+def test_the_tail_of_a_gamma_distribution_by_hand() -> None:
+    # A shape of 1 is exponential: P(1, x) = 1 − e⁻ˣ, D = x e⁻ˣ, and P(2, x) = P(1, x) − D.
+    point, ratio, excess = lower_tail(1.0, 0.5)
+    two = 1 - math.exp(-0.5) - 0.5 * math.exp(-0.5)
+    assert float(point * excess) == pytest.approx(1 - math.exp(-0.5) - two / 0.5, rel=1e-6)
+    assert float(point) == pytest.approx(0.5 * math.exp(-0.5), rel=1e-6)
+    assert float(point * ratio) == pytest.approx(1 - math.exp(-0.5), rel=1e-6)
+    # At its mean, half of a large shape and a third of D, as Ramanujan found.
+    point, ratio, _ = lower_tail(1e6, 1 - 1e-9)
+    assert float(point * ratio) == pytest.approx(0.5 + float(point) / 3, rel=1e-5)
+
+
+def test_the_tail_of_a_gamma_distribution_keeps_its_digits() -> None:
+    chance = np.random.default_rng(4)
+    shape = np.exp(chance.uniform(-4, 14, 3000))
+    used = 1 - np.exp(chance.uniform(-6, -0.01, shape.size))
+    given = np.float32(shape), np.float32(used)
+    near, exact = both(lower_tail, *given)
+    shape, used = map(np.float64, given)
+    series = np.ones_like(shape)
+    for term in range(20_000, 0, -1):
+        series = 1 + shape * used / (shape + term) * series
+    np.testing.assert_allclose(exact[1], series, rtol=1e-5)
+    np.testing.assert_allclose(near[1], series, rtol=2e-5)
+    small = shape < 50
+    wanted = gammainc(shape, shape * used)[small]
+    np.testing.assert_allclose((exact[0] * exact[1])[small], wanted, rtol=1e-5)
+    matters = wanted > 1e-12
+    np.testing.assert_allclose((near[0] * near[1])[small][matters], wanted[matters], rtol=2e-5)
+
+
+def test_waits_of_bursts_keep_their_digits() -> None:
+    """Near the capacity, in bursts and at even gaps, whose waits vanish at low loads."""
+    loads, shapes = [1e-4, 0.01, 0.3, 0.7, 0.9, 0.99, 0.999], [0.05, 0.3, 0.9, 3.0, 26.0]
+    used, dispersion = (each.ravel() for each in np.meshgrid(loads, 1 / np.array(shapes)))
+    near, exact = both(bursts, used, dispersion)
+    assert np.isfinite(near).all() and (near[0] > 0).all() and (near[1] >= 0).all()
+    wait = exact[1] > 1e-9
+    np.testing.assert_allclose(near[0], exact[0], rtol=5e-5, atol=1e-9)
+    np.testing.assert_allclose(near[1][wait], exact[1][wait], rtol=5e-5)
+
+
+SERVER = [
+    *("inflight_ttft", "inflight_queue_time", "inflight_prefill_time", "inflight_ttft_p99"),
+    *("inflight_tpot", "inflight_tpot_p99", "inflight_request_latency", "inflight_prompt_share"),
+    *("inflight_output_throughput", "inflight_iteration_latency", "inflight_power"),
+    *("inflight_utilisation", "max_request_rate", "max_concurrency"),
+]
+"""Figures of a server; the others are quotients of these."""
+
+
+def part_of(name: str, found: dict[str, float], osl: float) -> float:
+    """The whole of which a figure is what is left when others are subtracted; 0 for most."""
+    if name in ("inflight_queue_time", "inflight_prefill_time"):
+        return found["inflight_ttft"]
+    if name == "inflight_tpot":
+        return found["inflight_request_latency"] / max(osl - 1, 1)
+    return float(name == "inflight_prompt_share")
+
+
+def whole_number(chance: random.Random, most: float) -> float:
+    """A number from 1 on, of any size."""
+    return float(round(math.exp(chance.uniform(0, math.log(most)))))
+
+
+def share(chance: random.Random) -> float:
+    return chance.choice([0.0, chance.random(), 1.9 * chance.random()])
+
+
+KINDS: dict[str, Callable[[random.Random], dict[str, float]]] = {
+    "clients": lambda chance: {
+        "concurrency": whole_number(chance, 4096),
+        "prefix_hit_rate": chance.choice([0.0, chance.uniform(0, 0.99)]),
+    },
+    "a run": lambda chance: {
+        "concurrency": whole_number(chance, 4096),
+        "num_requests": whole_number(chance, 1e5),
+    },
+    "varied lengths and drafts": lambda chance: {
+        "concurrency": whole_number(chance, 4096),
+        "isl_cv": share(chance),
+        "osl_cv": share(chance),
+        "draft_tokens": float(chance.randint(0, 8)),
+        "acceptance_rate": chance.random(),
+    },
+    # As a share of the capacity.
+    "arrivals": lambda chance: {"request_rate": 1 - math.exp(chance.uniform(-6, 0))},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "calibration", "count"),
+    [
+        ("clients", "tensorrt-llm", 60),
+        ("a run", "vllm", 60),
+        ("varied lengths and drafts", "sglang", 60),
+        ("arrivals", "tensorrt-llm", 15),
+    ],
+)
+def test_figures_of_servers_keep_their_digits(kind: str, calibration: str, count: int) -> None:
+    """Random servers of one model on several accelerators, computed by NumPy in 32 and 64 bits.
+
+    Figures that are left when others are subtracted are as exact as those.
+    """
+    chance = random.Random(f"digits {kind}")
+    blocks = read_blocks(shipped_model("qwen3-8b").config, "qwen3-8b")
+    fitted = load_calibration(calibration)
+    machines = [shipped().hardware(name) for name in ("h100-sxm-80gb", "l20", "a10g", "h20-96gb")]
+
+    def figures(where: Any) -> dict[str, Any]:
+        request = Request(where, keep_infeasible=True)
+        return {name: jnp.asarray(getattr(request, name)) for name in SERVER}
+
+    traced: dict[bool, Traced] = {}
+
+    def computed(machine: Any, numbers: dict[str, float], *, x64: bool) -> dict[str, float]:
+        with jax.enable_x64(x64):
+            given = cell(blocks, machine, FP16, numbers, fitted)
+            if x64 not in traced:
+                traced[x64] = Traced(figures, given)
+            return {name: float(value) for name, value in traced[x64](given).items()}
+
+    compared = 0
+    for _ in range(count):
+        machine, osl = chance.choice(machines), whole_number(chance, 1e5)
+        numbers = {"tp": 2.0 ** chance.randint(0, 3), "isl": whole_number(chance, 1e6), "osl": osl}
+        numbers |= KINDS[kind](chance)
+        if kind == "arrivals":
+            capacity = computed(machine, numbers, x64=True)["max_request_rate"]
+            numbers["request_rate"] = max(numbers["request_rate"] * capacity, 1e-6)
+        near, exact = (computed(machine, numbers, x64=x64) for x64 in (False, True))
+        # What is near the capacity waits in proportion to 1 / (1 − utilisation).
+        spare = max(1 - exact["inflight_utilisation"], 1e-3) if kind == "arrivals" else 1.0
+        for name in SERVER:
+            assert math.isnan(near[name]) == math.isnan(exact[name]), (name, machine.name, numbers)
+            allowed = max(1e-5, 3e-7 / spare) * abs(exact[name])
+            allowed += 1e-6 * abs(part_of(name, exact, osl))
+            error = abs(near[name] - exact[name])
+            assert not error > allowed, (name, error / allowed, machine.name, numbers)
+            compared += exact[name] != 0 and math.isfinite(exact[name])
+    assert compared > 8 * count

@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import model, point, shipped
+from factories import evaluated, model, point, shipped
 
-from calibration.fit.forward import Forward
+from calibration.fit.forward import _figure, _part
 from calibration.fit.table import tabulate
 from calibration.measurements.inferencex import VARIATION, settings_of_run
 from calibration.measurements.measurement import Measurement
 from calibration.measurements.table import read_measurements
 from sweep.kernel import phases
-from sweep.kernel.factors import FACTORS, IDEAL
+from sweep.kernel.factors import IDEAL
 from sweep.kernel.held_back import HeldBack, held_back
 from sweep.kernel.inflight import Inflight
 from sweep.kernel.params import Point
@@ -256,14 +256,22 @@ def test_a_row_of_the_benchmark_is_read_with_the_settings_of_its_run(tmp_path) -
     assert (other.batch_wait, other.num_requests, other.isl_cv) == (None, None, None)
 
 
+def _ttft(of_row: tuple[Point, jax.Array]) -> jax.Array:
+    where, which = of_row
+    return _figure(where, ("inflight_ttft",), which)
+
+
 @pytest.mark.slow
 def test_rows_that_state_no_particulars_are_as_if_no_row_did() -> None:
-    values = np.asarray([[getattr(IDEAL, name) for name in FACTORS]] * 3, float)
-
-    def predicted(rows: list[Measurement]) -> np.ndarray:
-        given = tabulate(rows, shipped())
-        assert len(given.groups) == 1
-        return Forward(given.groups, FACTORS, slopes=False).log_figures(values[: len(rows)])[0]
+    def predicted(rows: list[Measurement]) -> list[float]:
+        (group,) = tabulate(rows, shipped()).groups
+        assert group.variables == ("inflight_ttft",)
+        found = np.empty(len(rows))
+        for place, number in enumerate(group.rows):
+            where, which = jax.tree.map(lambda leaf: leaf[0], _part(group, np.asarray([place])))
+            where = dataclasses.replace(where, factors=IDEAL)
+            found[number] = evaluated(_ttft, (where, which))
+        return found.tolist()
 
     late, plain, varied = predicted([run(batch_wait=20), run(), run(isl_cv=0.1, osl_cv=0.1)])
     assert late > plain != varied

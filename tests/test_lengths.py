@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from server_simulation import (
     Setting,
     coarse,
+    dense,
     iteration_seconds,
     settings,
     simulate,
@@ -225,11 +226,6 @@ def check_closed(servers: list[Setting], **more: Any) -> None:
         assert spread([e[name] for e in errors])[0] < bar, name
 
 
-def dense(count: int, seed: int) -> list[Setting]:
-    """Random servers of one model, so that one structure is compiled."""
-    return [each for each in settings(3 * count, seed) if each.name == "llama-3.1-8b"][:count]
-
-
 @pytest.mark.slow
 def test_clients_of_varied_lengths_wait_as_in_a_simulation() -> None:
     check_closed(dense(6, seed=17))
@@ -298,7 +294,7 @@ def check_open(servers: list[Setting], bars: dict[str, float]) -> None:
 
 @pytest.mark.slow
 def test_arrivals_of_varied_lengths_wait_as_in_a_simulation() -> None:
-    check_open(settings(12, seed=77), BARS | {"tpot": 0.05})
+    check_open(dense(12, seed=77), BARS | {"tpot": 0.05})
 
 
 @pytest.mark.campaign

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import gammainc
-from server_simulation import Setting, iteration_seconds, settings, simulate, spread
+from server_simulation import Setting, dense, iteration_seconds, settings, simulate, spread
 from test_load import LIMITS, arriving, served
 
 from sweep.evaluation.intervals import Arrivals, interval_end
@@ -81,12 +81,13 @@ def open_errors(
     return {name: float(found[name]) / value - 1 for name, value in measured.items()}
 
 
-def check_open(servers: int, seed: int, bars: dict[str, float], shape: float = POISSON) -> None:
+def check_open(
+    servers: list[Setting], seed: int, bars: dict[str, float], shape: float = POISSON
+) -> None:
     """Compare the median over servers of each error with its bar."""
     with jax.enable_x64(True):
         errors = [
-            open_errors(each, seed + place, shape, 3000)
-            for place, each in enumerate(settings(servers, seed))
+            open_errors(each, seed + place, shape, 3000) for place, each in enumerate(servers)
         ]
     for name, bar in bars.items():
         assert spread([e[name] for e in errors])[0] < bar, name
@@ -97,12 +98,12 @@ MEDIANS = {"mean": 0.05, "p50": 0.05, "p99": 0.25, "tpot": 0.03, "latency": 0.05
 
 @pytest.mark.slow
 def test_arrivals_wait_as_in_a_simulation() -> None:
-    check_open(10, 5, MEDIANS)
+    check_open(dense(10, seed=5), 5, MEDIANS)
 
 
 @pytest.mark.campaign
 def test_arrivals_wait_as_in_a_simulation_over_many_servers() -> None:
-    check_open(20, 77, MEDIANS)
+    check_open(settings(20, seed=77), 77, MEDIANS)
 
 
 @pytest.mark.slow
@@ -111,7 +112,7 @@ def test_arrivals_wait_as_in_a_simulation_over_many_servers() -> None:
     [(3.0, {"mean": 0.1, "p99": 0.25}), (0.5, {"mean": 0.2, "p99": 0.4})],
 )
 def test_bursts_wait_as_in_a_simulation(shape: float, bars: dict[str, float]) -> None:
-    check_open(12, 31, bars, shape)
+    check_open(dense(12, seed=31), 31, bars, shape)
 
 
 @pytest.mark.slow
@@ -246,11 +247,11 @@ def test_littles_law_holds_for_arrivals() -> None:
 
 
 @pytest.mark.slow
-@given(place=st.integers(0, 199), data=st.data())
+@given(place=st.integers(0, 59), data=st.data())
 @hypothesis_settings(max_examples=8, deadline=None)
 def test_times_never_fall_with_the_rate(place: int, data: st.DataObject) -> None:
     shares = sorted(data.draw(st.lists(st.floats(0.001, 0.99), min_size=2, max_size=2)))
-    setting = settings(200, seed=9)[place]
+    setting = dense(60, seed=9)[place]
     with jax.enable_x64(True):
         capacity = float(_open(setting.point(request_rate=1.0, burstiness=POISSON))["capacity"])
         low, high = (

@@ -8,9 +8,9 @@ from jaxtyping import Array, Float
 
 from sweep.kernel.operators.cost import Scalar
 
-BISECTIONS = 32
-"""Halvings of an interval that contains a root, which may be a hundredth of it: to 2e-10 of the
-interval, beyond the resolution of 32 bits."""
+BISECTIONS = 28
+"""Halvings of an interval that contains a root: to 4e-9 of it, since the root may be a hundredth of
+the interval. 32 bits resolve 6e-8."""
 
 
 @jax.tree_util.register_dataclass

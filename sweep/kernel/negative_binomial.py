@@ -1,28 +1,19 @@
 """The negative binomial distribution, with the digits of 32 bits that large numbers leave.
 
-Sums of logarithms of gamma functions have none: that of 2,000 is 13,000, of which 32 bits keep
-0.001. Probabilities are therefore those of Stirling's formula, times what it lacks and how far a
-number is from the mean [1], and tails are continued fractions of them.
+Tails are continued fractions of Stirling's formula.
 
 References:
-    [1] Loader, "Fast and Accurate Computation of Binomial Probabilities", 2000.
-    [2] Press et al., "Numerical Recipes in C", 2nd edition, section 6.4.
+    [1] Press et al., "Numerical Recipes in C", 2nd edition, section 6.4.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
 
 from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.stirling import beyond_stirling, deviance
 
-LARGE = 8.0
-"""Numbers from which on the series of what Stirling's formula lacks has seven digits."""
-SMALL = 0.1
-"""Relative distances up to which the series of a deviance has seven digits. [1]"""
-TERMS = 9
-"""Terms of that series. [count]"""
 FRACTIONS = 400
 """Most steps of a continued fraction. [count]"""
 LEAST = 1e-30
@@ -60,35 +51,13 @@ def _log_probability(number: Scalar, shape: Scalar, odds: Scalar, rest: Scalar) 
     total = number + shape
     distance = number * rest - shape * odds
     return (
-        _beyond_stirling(total)
-        - _beyond_stirling(number)
-        - _beyond_stirling(shape)
-        - _deviance(total * odds, distance)
-        - _deviance(total * rest, -distance)
+        beyond_stirling(total)
+        - beyond_stirling(number)
+        - beyond_stirling(shape)
+        - deviance(total * odds, distance)
+        - deviance(total * rest, -distance)
         + jnp.log(shape / (2 * jnp.pi * number * total)) / 2
     )
-
-
-def _beyond_stirling(number: Scalar) -> Scalar:
-    """Logarithm of n! over Stirling's formula √(2πn) (n/e)ⁿ. [1]"""
-    small = jnp.minimum(number, LARGE)
-    direct = gammaln(small + 1) - (small + 0.5) * jnp.log(small) + small
-    direct = direct - jnp.log(2 * jnp.pi) / 2
-    inverse = 1 / jnp.maximum(number, LARGE)
-    series = inverse * (1 / 12 - inverse**2 * (1 / 360 - inverse**2 / 1260))
-    return jnp.where(number < LARGE, direct, series)
-
-
-def _deviance(mean: Scalar, distance: Scalar) -> Scalar:
-    """Deviance of a number x from its mean m, x · log(x / m) − (x − m). [1]"""
-    relative = distance / mean
-    near = jnp.clip(relative, -SMALL, SMALL)
-    series = jnp.zeros_like(near)
-    for power in range(TERMS + 1, 1, -1):
-        series = (-1) ** power / (power * (power - 1)) + near * series
-    far = jnp.maximum(relative, -1 + 1e-7)
-    direct = (1 + far) * jnp.log1p(far) - far
-    return mean * jnp.where(jnp.abs(relative) < SMALL, near**2 * series, direct)
 
 
 class _Steps(NamedTuple):
@@ -102,7 +71,7 @@ class _Steps(NamedTuple):
 
 
 def _fraction(a: Scalar, b: Scalar, x: Scalar) -> Scalar:
-    """Continued fraction of the incomplete beta function, by Lentz's method [2]. [1]
+    """Continued fraction of the incomplete beta function, by Lentz's method [1]. [1]
 
     It is I(x; a, b) · a · B(a, b) / (xᵃ · (1 − x)ᵇ).
     """

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammainc, gammaln
+from jax.scipy.special import gammaln
 
+from sweep.kernel.gamma_tail import lower_tail
 from sweep.kernel.negative_binomial import share_waiting
 from sweep.kernel.operators.cost import Scalar, is_one
 
@@ -15,6 +16,8 @@ FLATTEST = 2e-4
 """Least slope of the sojourn over its value at no load; below, sharing makes no difference. [1]"""
 BETWEEN = 0.42
 """Share of a time that has the mean of a root of the shares from 0 to 1. [1]"""
+LEAST = 1e-30
+"""Least share of arrivals that wait, over that of Poisson arrivals. [1]"""
 FIRST_TERMS, LATER_TERMS = 8, 16
 """Terms of a sum that are added up one by one, and of a geometric grid for all later. [count]"""
 
@@ -101,7 +104,9 @@ def bursts(used: Scalar, dispersion: Scalar) -> tuple[Scalar, Scalar]:
     used = jnp.clip(used, 1e-6, NEARLY)
     share, wait = _spitzer(used, 1 / jnp.asarray(dispersion))
     poisson_share, poisson_wait = _spitzer(used, jnp.ones_like(used))
-    return jnp.minimum(share / poisson_share, 1 / used), wait / poisson_wait
+    # Of even gaps none waits at a low load, in 32 bits.
+    share = jnp.maximum(share / poisson_share, LEAST)
+    return jnp.minimum(share, 1 / used), wait / poisson_wait
 
 
 def _spitzer(used: Scalar, shape: Scalar) -> tuple[Scalar, Scalar]:
@@ -113,9 +118,10 @@ def _spitzer(used: Scalar, shape: Scalar) -> tuple[Scalar, Scalar]:
     terms = jnp.concatenate([first, jnp.sqrt(edges[1:] * edges[:-1])])
     weights = jnp.concatenate([jnp.ones_like(first), jnp.diff(edges)])
     gaps = terms * shape
-    earlier, mean = (gammainc(each, gaps * used) for each in (gaps, gaps + 1))
-    share = -jnp.expm1(-jnp.sum(weights * earlier / terms))
-    return share, jnp.sum(weights * (earlier - mean / used))
+    # P(a, x) − P(a + 1, x) / u for a = gaps and x = u · a, without a difference of numbers near 1.
+    point, ratio, excess = lower_tail(gaps, used)
+    share = -jnp.expm1(-jnp.sum(weights * point * ratio / terms))
+    return share, jnp.sum(weights * point * excess)
 
 
 def arrivals_after(time: Scalar, shape: Scalar) -> Scalar:

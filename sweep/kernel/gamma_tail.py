@@ -1,0 +1,68 @@
+"""The lower tail of gamma distributions, with the digits of 32 bits that large shapes leave.
+
+References:
+    [1] Temme, "The asymptotic expansion of the incomplete gamma functions", SIAM Journal on
+        Mathematical Analysis 10, 1979.
+"""
+
+import jax.numpy as jnp
+from jax.scipy.special import erfc
+
+from sweep.kernel.operators.cost import Scalar
+from sweep.kernel.stirling import beyond_stirling, deviance
+
+LARGE, NEAR = 20.0, 0.6
+"""Shapes, and arguments over them, from which on the expansion for large shapes has six digits.
+[1]"""
+TERMS = 40
+"""Terms of the series for smaller ones. [count]"""
+FAR = 2.0
+"""Arguments of the error function from which on its continued fraction has seven digits. [1]"""
+FRACTIONS = 24
+"""Steps of that fraction. [count]"""
+
+
+def lower_tail(shape: Scalar, used: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """Probability P(a, x) for x = u · a below the mean, as a product. [1]
+
+    Args:
+        shape: The shape a, positive. [1]
+        used: The argument x over it, from 0 to 1. [1]
+
+    Returns:
+        D = xᵃ e⁻ˣ / Γ(a + 1); P / D = 1 + x / (a + 1) + x² / ((a + 1) (a + 2)) + …; and
+        (P − P(a + 1, x) / u) / D, where P(a + 1, x) is P − D: of the terms of that sum, the n-th
+        times n / (a + n).
+    """
+    apart = deviance(shape * used, shape * (1 - used))
+    point = jnp.exp(-apart - beyond_stirling(shape)) / jnp.sqrt(2 * jnp.pi * shape)
+    series, excess = jnp.ones_like(shape), jnp.zeros_like(shape)
+    for term in range(TERMS, 0, -1):
+        each = shape * used / (shape + term)
+        series, excess = 1 + each * series, term / (shape + term) + each * excess
+    large, near = _ratio(jnp.maximum(shape, LARGE), jnp.maximum(used, NEAR)), used >= NEAR
+    beyond = jnp.maximum(1 - (1 - used) * large, 0.0) / jnp.maximum(used, NEAR)
+    is_large = (shape >= LARGE) & near
+    return point, jnp.where(is_large, large, series), jnp.where(is_large, beyond, excess)
+
+
+def _ratio(shape: Scalar, used: Scalar) -> Scalar:
+    """P / D of a large shape and an argument near it, by Temme's expansion [1]. [1]"""
+    half = jnp.maximum(deviance(used, 1 - used), 1e-24)
+    eta = jnp.sqrt(2 * half)
+    first = 1 / 3 + eta * (
+        1 / 12 + eta * (2 / 135 + eta * (1 / 864 - eta * (1 / 2835 + eta * 139 / 777600)))
+    )
+    second = (1 / 540 - eta * (1 / 288 + eta / 378)) / shape
+    lead = jnp.sqrt(jnp.pi * shape / 2) * _scaled_erfc(jnp.sqrt(shape * half))
+    # The expansion is over D without what Stirling's formula lacks.
+    return (lead + first + second) * jnp.exp(beyond_stirling(shape))
+
+
+def _scaled_erfc(number: Scalar) -> Scalar:
+    """Complement of the error function, times exp(y²), for y from 0 on. [1]"""
+    near, far = jnp.minimum(number, FAR), jnp.maximum(number, FAR)
+    fraction = far
+    for step in range(FRACTIONS, 0, -1):
+        fraction = far + step / 2 / fraction
+    return jnp.where(number < FAR, erfc(near) * jnp.exp(near**2), 1 / (fraction * jnp.sqrt(jnp.pi)))
