@@ -109,10 +109,10 @@ def test_holding_nothing_back_is_leaving_the_axes_out(more: dict[str, float]) ->
 
 @pytest.mark.slow
 def test_holding_nothing_back_has_the_same_highest_rate() -> None:
-    limited, highest = server(max_ttft=0.01, max_tpot_p99=0.01), jax.jit(goodput)
+    limited, highest = server(max_ttft=2e-6, max_tpot=1.0), jax.jit(goodput)
     plain, held = highest(limited), dataclasses.replace(limited, **FIRST)
     assert float(highest(held)) == pytest.approx(float(plain), rel=1e-6)
-    assert highest(dataclasses.replace(held, poll_interval=30.0)) < plain
+    assert highest(dataclasses.replace(held, poll_interval=30.0)) < plain < 143_000
 
 
 @given(

@@ -114,6 +114,22 @@ def test_equal_operations_and_those_on_constants_run_once() -> None:
     assert "sqrt" not in names
 
 
+def test_loops_side_by_side_end_one_by_one() -> None:
+    def halved(number):
+        """A number that is halved until it is below 1, and how often."""
+
+        def halve(state):
+            value, count = state
+            return value / 2, count + 1
+
+        value, count = lax.while_loop(lambda state: state[0] >= 1, halve, (number, 0))
+        return value, count
+
+    found = computed(jax.vmap(halved), np.array([0.5, 8.0, 3.0]))
+    np.testing.assert_array_equal(found[0], [0.5, 0.5, 0.75])
+    np.testing.assert_array_equal(found[1], [0, 4, 2])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("load", [{"concurrency": 8.0}, {"num_requests": 30.0, "concurrency": 8.0}])
 def test_a_server_agrees_with_the_compiled_kernel(load: dict[str, float]) -> None:

@@ -278,9 +278,20 @@ def _while(operands: Sequence[Any], parameters: Any) -> Sequence[Any]:
     first, second = parameters["cond_nconsts"], parameters["body_nconsts"]
     in_test, in_body = operands[:first], operands[first : first + second]
     carried: Sequence[Any] = operands[first + second :]
-    while parameters["cond_jaxpr"].run([*in_test, *carried])[0]:
-        carried = parameters["body_jaxpr"].run([*in_body, *carried])
+    goes_on = np.asarray(parameters["cond_jaxpr"].run([*in_test, *carried])[0])
+    while goes_on.any():
+        found = parameters["body_jaxpr"].run([*in_body, *carried])
+        # Of loops side by side, those that have ended keep their values.
+        carried = [_chosen(goes_on, *each) for each in zip(found, carried, strict=True)]
+        goes_on = np.asarray(parameters["cond_jaxpr"].run([*in_test, *carried])[0])
     return carried
+
+
+def _chosen(flags: Array, new: Array, old: Array) -> Array:
+    """New values where a flag of their first axes is set, and old ones elsewhere."""
+    if not flags.ndim:
+        return new
+    return np.where(flags.reshape(flags.shape + (1,) * (np.ndim(new) - flags.ndim)), new, old)
 
 
 def _scan(operands: Sequence[Any], parameters: Any) -> Sequence[Any]:
