@@ -233,6 +233,12 @@ def test_a_long_run_of_clients_tends_to_the_steady_state() -> None:
     assert runs[-1] == pytest.approx(steady, rel=0.01)
 
 
+def test_first_tokens_of_a_run_come_no_sooner_with_more_requests() -> None:
+    # 32 fit: the others wait for a slot, also where they do not fill another wave.
+    runs = [served(num_requests=n)["ttft"] for n in (32, 33, 40, 48, 63, 64, 65, 90)]
+    assert runs == sorted(runs)
+
+
 # Iterations that carry prompts.
 
 
