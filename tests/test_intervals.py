@@ -292,8 +292,14 @@ def test_every_interval_brackets_its_variable() -> None:
         inside = (lower < whole) & (whole < upper)
         # Prompts that find room do not wait, and their interval is a point.
         at_once = (whole == 0) & (upper == 0) & (name == "inflight_queue_time")
-        assert (inside | at_once | whole.isnull()).all(), name
+        # A server with clients that fill it is not busier than all of the time.
+        full = (name == "inflight_utilisation") & (lower < whole) & (whole == 1) & (upper == 1)
+        assert (inside | at_once | full | whole.isnull()).all(), name
         assert f"{name}_lower" in whole.attrs["ancillary_variables"]
+    for end, other in (("lower", "upper"), ("upper", "lower")):
+        wrong = found[f"tpot_{end}"].copy(data=found[f"tpot_{other}"].values)
+        (problem,) = check_dataset(found.assign({f"tpot_{end}": wrong}))
+        assert problem.startswith(f"variable tpot_{end} is ")
 
 
 @pytest.mark.slow

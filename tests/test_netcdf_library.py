@@ -196,6 +196,37 @@ def test_a_lazy_result_is_copied_and_pickled_with_the_lock(file: Path) -> None:
             xr.testing.assert_identical(twin.load(), found.compute())
 
 
+def test_a_pickled_result_is_not_read_from_another_file(file: Path) -> None:
+    with sweep.open_results(file) as found:
+        pickled = pickle.dumps(found)
+    other = file.with_name("other.nc")
+    shutil.copy(file, other)
+    os.replace(other, file)
+    with pytest.raises(OSError, match="has been replaced since it was opened"):
+        pickle.loads(pickled)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
+def test_a_child_of_a_process_whose_thread_reads_has_the_lock() -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with LIBRARY:
+            held.set()
+            done.wait(0.5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if LIBRARY.acquire(blocking=False) and LIBRARY.depth == 1 else 1)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_another_thread_waits_for_the_lock(file: Path) -> None:
     entered = threading.Event()
 

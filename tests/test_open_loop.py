@@ -141,6 +141,15 @@ def test_an_interval_of_a_wait_is_that_of_a_slower_server(used: float, width: fl
 
 def test_a_slower_server_is_busier_unless_clients_wait_for_it() -> None:
     at_a_rate, clients = Arrivals(0.6, 1.0), None
+    for rate, used, slower, end in (
+        (60.0, 0.6, 0.5, 50.0),  # 100 a second at most, 50 if everything takes twice as long.
+        (60.0, 0.6, 0.7, 60.0),
+        (60.0, 0.6, 1.5, 60.0),
+        (100.0, 1.2, 0.5, 50.0),
+        (100.0, 1.2, 1.5, 150.0),
+    ):
+        found = interval_end("inflight_output_throughput", rate, slower, Arrivals(used, 1.0))
+        assert float(found) == pytest.approx(end)
     for slower, arrivals, expected in ((2, at_a_rate, 1.2), (2, clients, 1), (0.5, clients, 0.3)):
         found = interval_end("inflight_utilisation", 0.6, slower, arrivals)
         assert float(found) == pytest.approx(expected)

@@ -23,6 +23,7 @@ from sweep.runs.run import run
         ({"request_rate": [1], "concurrency": [4]}, "request_rate: given with concurrency"),
         ({"request_rate": [1], "num_requests": [4]}, "request_rate: given with num_requests"),
         ({"burstiness": [0.5]}, "burstiness: needs a request_rate"),
+        ({"stream_interval": [1, 200], "osl": [1, 200]}, "stream_interval: 200 tokens are all of"),
         ({"scheduler": ["fifo"]}, "scheduler: must be among chunked, prefill_first, and 'fifo'"),
         ({"scheduler": ["chunked"] * 2}, "scheduler: must list each scheduler once"),
         ({"request_rate": [1], "burstiness": [0]}, "burstiness: every value must be a number"),
@@ -33,7 +34,7 @@ from sweep.runs.run import run
 def test_loads_that_make_no_sense_are_refused(load: dict[str, Any], words: str) -> None:
     places = {"models": ["llama-3.1-8b"], "hardware": ["l20"], "isl": [9], "osl": [9]}
     with pytest.raises(SpecError) as refusal:
-        Grid(**places, **load, variables=["inflight_ttft"])
+        Grid(**{**places, **load}, variables=["inflight_ttft"])
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
 

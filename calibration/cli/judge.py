@@ -68,7 +68,10 @@ from sweep.cli.parameters import Listed
 @json_option
 @force_option
 @configs_option
+@click.pass_context
 def validate(
+    context: click.Context,
+    /,
     measurements: tuple[str, ...],
     leave_out: tuple[str, ...],
     by: tuple[str, ...],
@@ -92,6 +95,12 @@ def validate(
 
     if ratios and (not linearised or output is not None):
         raise click.UsageError("--ratios needs --linearised, and prints its table; leave -o out")
+    for name in ("leave_out", "by"):
+        if ratios and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"--ratios leaves out questions and accelerators; leave --{name.replace('_', '-')} "
+                "out"
+            )
     if output is not None:
         check_writable(output, force=force)
     from sweep.engines.calibration_file import load_calibration

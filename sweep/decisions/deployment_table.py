@@ -25,6 +25,11 @@ from sweep.schema.axes import GPUS, REPLICA_GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.parsing import nearest
 
+ROUNDED = 1e-5
+"""Error of a number in a result. [1]"""
+DRAWN_ENDS = ("drawn_lower", "drawn_upper")
+"""Columns of the ends of the power drawn."""
+
 
 def read_deployments(
     dataset: xr.Dataset,
@@ -82,6 +87,8 @@ def read_deployments(
     for axis, values in wanted.items():
         dataset = dataset.sel({axis: [_known(dataset, axis, value) for value in values]})
     selected = dataset.sel(fixed)
+    if scheme.load in selected.dims:
+        selected = selected.sortby(scheme.load)
     open_axes = [
         str(axis)
         for axis in selected[scheme.throughput].dims
@@ -97,6 +104,7 @@ def read_deployments(
         frame = _without_waiting(frame)
     draft = str(dataset.attrs.get(DRAFT, ""))
     _check_positive(frame, ("throughput", "ttft", *(["tpot"] if fixed["osl"] > 1 else [])))
+    _check_ends(frame)
     names = {"model": [fixed["model"], *([draft] if draft else [])]} | {
         axis: frame[axis].unique().tolist() for axis in ("hardware", "precision")
     }
@@ -113,7 +121,8 @@ def _without_waiting(frame: pd.DataFrame) -> pd.DataFrame:
     Where it lacks that load, `held` is all requests of a row, since its latencies are theirs.
     """
     axes = [axis for axis in DEPLOYMENT_AXES if axis in frame]
-    most = frame["held"].where(frame["asked"] > frame["held"]) // 1
+    held = frame["held"] * (1 + ROUNDED)
+    most = held.where(frame["asked"] > held) // 1
     known = {tuple(row) for row in frame[[*axes, "asked"]].to_numpy().tolist()}
     rows = frame[axes].assign(most=most).to_numpy().tolist()
     found = frame[[tuple(row) not in known for row in rows]]
@@ -149,6 +158,21 @@ def _check_positive(frame: pd.DataFrame, columns: Sequence[str]) -> None:
         if not (np.isfinite(values) & (values > 0)).all():
             raise ResultError(
                 f"damaged: {column} is not positive where a deployment can run; run llm-sweep check"
+            )
+
+
+def _check_ends(frame: pd.DataFrame) -> None:
+    """Check that intervals contain their values, in the rows that can run.
+
+    Raises:
+        ResultError: One does not.
+    """
+    for value, low, high in (("throughput", "lower", "upper"), ("drawn", *DRAWN_ENDS)):
+        rows = frame[frame["runs"] & frame[low].notna()]
+        most = rows[value] * (1 + ROUNDED)
+        if not ((rows[low] <= most) & (rows[value] <= rows[high] * (1 + ROUNDED))).all():
+            raise ResultError(
+                f"damaged: an interval does not contain its {value}; run llm-sweep check"
             )
 
 
@@ -199,6 +223,7 @@ def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
         "inflight_power_lower": "drawn_lower",
         "inflight_power_upper": "drawn_upper",
         "inflight_prompt_share": "prompts",
+        "inflight_overload": "overload",
     }
     axes = (*DEPLOYMENT_AXES, scheme.load)
     present = selected[[name for name in columns if name in selected.data_vars]]
@@ -222,17 +247,17 @@ def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
         frame["asked"] = frame.get("held", np.nan)
     if "held" not in frame:
         frame["held"] = frame["asked"]
-    for name in ("drawn_lower", "drawn_upper"):
+    for name in DRAWN_ENDS:
         frame[name] = frame.get(name, np.nan)
     for name in ("lower", "upper", "fit", "drawn", "prompts", "ttft", "tpot"):
         frame[name] = frame.get(name, np.nan)
-    for name in ("reason", "beyond"):
+    for name in ("reason", "beyond", "overload"):
         frame[name] = frame[name].fillna(0).astype(int) if name in frame else 0
     able = frame["feasible"] == 1 if "feasible" in frame else frame["throughput"].notna()
     frame["runs"] = able & frame["throughput"].notna()
     frame["gpus"] = gpus_of({axis: frame[axis].astype(int) for axis in GPUS if axis in frame})
     floats = (
         *("throughput", "lower", "upper", "ttft", "tpot", "held", "fit", "drawn", "prompts"),
-        *("drawn_lower", "drawn_upper"),
+        *DRAWN_ENDS,
     )
     return frame.astype(dict.fromkeys(floats, float))

@@ -7,6 +7,7 @@ from typing import Any
 from sweep.decisions.disaggregated import Instance, Pair
 from sweep.decisions.recommend import By, Recommendation
 from sweep.decisions.recommend_text import SCORES
+from sweep.engines.calibration_file import IDEAL_NAME
 
 
 def rows(pairs: Sequence[Pair], by: By) -> list[dict[str, Any]]:
@@ -45,9 +46,9 @@ def sentence(pairs: Sequence[Pair], aggregated: Recommendation) -> str:
         return "no pair of pools meets the limits"
     best = pairs[0]
     text = (
-        f"{aggregated.deployments.model}, disaggregated: {_pool(best.prefill, best.prefills)} for "
-        f"prompts and {_pool(best.decode, best.decodes)} for decoding give the most {by}, "
-        f"{best.score:,.4g}"
+        f"{aggregated.deployments.model}, disaggregated, {_kind(aggregated)}: "
+        f"{_pool(best.prefill, best.prefills)} for prompts and "
+        f"{_pool(best.decode, best.decodes)} for decoding give the most {by}, {best.score:,.4g}"
     )
     if not len(aggregated.ranked):
         return f"{text}; one pool for both phases does not meet the limits."
@@ -59,6 +60,12 @@ def sentence(pairs: Sequence[Pair], aggregated: Recommendation) -> str:
     more = "more" if change > 0 else "less"
     text += f", {abs(change):.0f} % {more} than one pool for both phases"
     return f"{text}, {other:,.4g}: {verdict}."
+
+
+def _kind(aggregated: Recommendation) -> str:
+    """By what the pairs are predicted, in words."""
+    name = aggregated.deployments.calibration.partition(" ")[0]
+    return "bounds" if name == IDEAL_NAME else f"by {name}"
 
 
 def as_json(pairs: Sequence[Pair], aggregated: Recommendation) -> dict[str, Any]:

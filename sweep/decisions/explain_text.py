@@ -1,7 +1,7 @@
 """An explanation as tables and as JSON."""
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 from sweep.decisions.explain import Explanation, OperatorPart, Phase
@@ -108,8 +108,8 @@ def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
                 "figure": NAMES.get(name, name),
                 "value": factor * value if isfinite(value) else None,
                 "units": unit,
-                "lower": None if low is None else factor * low,
-                "upper": None if high is None else factor * high,
+                "lower": None if low is None or isnan(low) else factor * low,
+                "upper": None if high is None or isnan(high) else factor * high,
             }
         )
     if not explanation.intervals:

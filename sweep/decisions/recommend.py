@@ -155,7 +155,7 @@ def recommend(
     allowed = frame[frame["runs"] & (excess.max(axis=1) <= 1) & frame["score"].notna()]
     best = ["hardware", "precision"]
     if every_layout:
-        best += [*REPLICA_GPUS, *(axis for axis in ("ep", "dp") if axis in frame)]
+        best += [*REPLICA_GPUS, *(axis for axis in ("ep", "dp", "draft_tokens") if axis in frame)]
     ranked = in_order(allowed).drop_duplicates(best).reset_index(drop=True)
     return Recommendation(
         deployments,

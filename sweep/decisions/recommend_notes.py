@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sweep.decisions.deployments import INFLIGHT
+from sweep.decisions.deployments import INFLIGHT, RUN
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import recorded_calibration, records, rival
+from sweep.schema.terms import OVERLOADS
 
 ENERGY_CAVEAT = (
     "joules at rated power assume it all the time, which a memory-bound run stays below; "
@@ -26,6 +27,11 @@ def notes(found: Recommendation) -> list[str]:
         if len(unknown):
             found_notes.append(f"left out, {column} unknown: {', '.join(unknown)}")
     found_notes += _waiting(found)
+    if found.deployments.scheme is RUN and len(found.ranked):
+        found_notes.append(
+            "tpot is that of a full server; the last requests of a run decode faster, so that "
+            "ttft and tpot add up to more than it takes"
+        )
     found_notes += quoted_errors(found)
     if len(found.ranked) and found.ranked["energy"].notna().any():
         found_notes.append(ENERGY_CAVEAT)
@@ -35,11 +41,15 @@ def notes(found: Recommendation) -> list[str]:
 def _waiting(found: Recommendation) -> list[str]:
     """A note where the best load of a result is more than fits."""
     for row in records(found.ranked.head(1)):
-        if found.deployments.scheme is INFLIGHT and row["held"] > row["fit"]:
+        if found.deployments.scheme is not INFLIGHT:
+            continue
+        if row["held"] > row["fit"]:
             return [
                 f"{row['fit']:.0f} of the {row['held']:.0f} requests on the first rank fit at "
                 "once; the others wait for a slot, which is part of ttft"
             ]
+        if int(row.get("overload", 0)) & OVERLOADS["clients_exceed_capacity"]:
+            return ["some requests on the first rank wait for a slot, which is part of ttft"]
     return []
 
 

@@ -21,6 +21,7 @@ from sweep.schema.intervals import (
     BEYOND,
     CALIBRATED,
     ENDS,
+    OF_RATES,
     OF_WAITS,
     SCENARIO_OF_MASK,
     UTILISATION,
@@ -135,9 +136,13 @@ def interval_end(name: str, value: Any, slower: Any, arrivals: Arrivals | None) 
     if name == UTILISATION and arrivals is None:
         # A server is not busier than all of the time.
         return jnp.minimum(value * slower, jnp.maximum(value, 1.0))
-    if arrivals is None or name not in OF_WAITS:
+    if arrivals is None or name not in (*OF_WAITS, *OF_RATES):
         return value * slower
     used = arrivals.utilisation
+    if name in OF_RATES:
+        # As much as arrives, unless the slower server cannot; `slower` divides its rate.
+        highest = value / jnp.where(used < 1, used, 1.0) * slower
+        return jnp.where(used < 1, jnp.minimum(value, highest), highest)
     left = 1 - used * slower
     longer = jnp.where(left > 0, slower * (1 - used) / jnp.where(left > 0, left, 1.0), jnp.inf)
     waits = value if name == "inflight_queue_time" else value - arrivals.prefill_time

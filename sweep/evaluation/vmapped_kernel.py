@@ -17,12 +17,15 @@ from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.schema.axes import AXES
-from sweep.schema.intervals import OF_WAITS, UTILISATION
+from sweep.schema.intervals import OF_RATES, OF_WAITS, UTILISATION
 from sweep.schema.variables import COMPUTED, VARIABLES
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Full vectors on processors that have 512 bits, of which LLVM uses half by default: the kernel
 divides at every point and would take twice as long. Results are the same, bit for bit."""
+
+OF_LOAD = {*OF_WAITS, *OF_RATES, UTILISATION}
+"""Variables whose intervals depend on how busy a server is that requests arrive at."""
 
 Over = tuple[tuple[str, tuple[str, ...]], ...]
 """Names, each with the axes along which it varies."""
@@ -95,7 +98,7 @@ def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
 
 def arrivals_of(request: Request, names: Sequence[str]) -> Arrivals | None:
     """Figures on which intervals of waits depend; `None` where nothing arrives at a rate."""
-    if request.point.request_rate is None or not {*OF_WAITS, UTILISATION} & set(names):
+    if request.point.request_rate is None or not OF_LOAD & set(names):
         return None
     return Arrivals(request.inflight_utilisation, request.inflight_prefill_time)
 

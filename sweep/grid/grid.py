@@ -256,6 +256,7 @@ class Grid(Spec):
             raise ValueError(
                 f"{limits[0]}: is a limit of max_request_rate; add that variable or drop the limit"
             )
+        self._check_streams()
         if self.request_rate is None:
             if self.burstiness is not None and not limits:
                 raise ValueError("burstiness: needs a request_rate; give one or drop burstiness")
@@ -266,6 +267,20 @@ class Grid(Spec):
         ):
             if getattr(self, axis) is not None:
                 raise ValueError(f"request_rate: given with {axis}, but {reason}; keep one of them")
+
+    def _check_streams(self) -> None:
+        """Check that outputs are sent in several parts, without which they have no time per token.
+
+        Raises:
+            ValueError: A part is as long as an output.
+        """
+        most = max(self.stream_interval or [1])
+        short = [tokens for tokens in self.osl or [] if 1 < tokens <= most]
+        if short:
+            raise ValueError(
+                f"stream_interval: {most:g} tokens are all of an output of {min(short):g}, which "
+                "then has no time per token; give fewer than osl"
+            )
 
     @property
     def numbers(self) -> dict[str, list[Any]]:

@@ -26,6 +26,8 @@ from sweep.specs.seal import fault_of_seal
 
 MAY_BE_ZERO = ("inflight_queue_time", "max_request_rate")
 """Variables, with the ends of their intervals, that are zero in some deployments that run."""
+ROUNDED = 1e-5
+"""Error of an end of an interval that rounding explains. [1]"""
 MISSING_TIMES = OVERLOADS["arrivals_exceed_capacity"] | OVERLOADS["time_out_of_range"]
 """Bits of `inflight_overload` where times of a server are missing."""
 CF_TEST = "cf:1.11"
@@ -213,6 +215,7 @@ def _variable_problems(
         problems += _flag_problems(name, array)
     else:
         problems += _quantity_problems(dataset, name, array)
+        problems += _interval_problems(dataset, name, array)
         problems += _empty_problems(dataset, name, array)
     return problems
 
@@ -257,6 +260,15 @@ def _quantity_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> l
         infinite = infinite & (dataset[_able(name)] == 1)
     if np.any(array.values < 0) or bool(infinite.any()):
         return [f"variable {name} has negative or infinite values"]
+    return []
+
+
+def _interval_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> list[str]:
+    """List an end of an interval that is on the other side of its variable."""
+    for end, sign in (("_lower", 1), ("_upper", -1)):
+        known = dataset.get(name.removesuffix(end)) if name.endswith(end) else None
+        if known is not None and bool((sign * (array - known) > ROUNDED * abs(known)).any()):
+            return [f"variable {name} is {'above' if sign > 0 else 'below'} {known.name}"]
     return []
 
 

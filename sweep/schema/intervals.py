@@ -137,13 +137,16 @@ CALIBRATED: dict[str, Judged] = {
             "larger; where requests arrive at a rate a server that is slower by as much also makes "
             "them wait longer for one another.",
         )
-        for name in (
-            "inflight_queue_time",
-            "inflight_prefill_time",
-            "inflight_ttft_p50",
-            "inflight_ttft_p90",
-            "inflight_ttft_p99",
+        for name in ("inflight_queue_time", "inflight_prefill_time")
+    },
+    **{
+        name: Judged(
+            ("inflight_ttft", "inflight", "first_token"),
+            "inflight_extrapolation",
+            f"{_OWN}: means of times to first token of clients, {_INFLIGHT_RUNS} or times to first "
+            "token of static batches, whichever are larger; waits as those of inflight_queue_time.",
         )
+        for name in ("inflight_ttft_p50", "inflight_ttft_p90", "inflight_ttft_p99")
     },
 }
 """Variables that a calibrated sweep gives an interval."""
@@ -155,4 +158,6 @@ OF_WAITS = (
     "inflight_ttft_p99",
 )
 """Those of them that a wait for other requests is part of."""
+OF_RATES = ("inflight_output_throughput", "inflight_output_throughput_per_gpu")
+"""Those of them that are what arrives, where a server keeps up with that."""
 ENDS = ("lower", "upper")

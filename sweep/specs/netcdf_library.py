@@ -61,6 +61,11 @@ class Library:
 
 LIBRARY = Library()
 """Held while a thread opens, reads, writes or closes a NetCDF file."""
+if hasattr(os, "register_at_fork"):
+    # A child would wait for ever for a thread of its parent, and find the library in a call.
+    os.register_at_fork(
+        before=LIBRARY.acquire, after_in_parent=LIBRARY.release, after_in_child=LIBRARY.release
+    )
 
 
 @contextmanager
@@ -105,15 +110,19 @@ class OpenFile:
     It takes the part of a file manager of xarray.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, state: "State | None" = None) -> None:
         """Open the file.
+
+        Args:
+            path: The file.
+            state: Identity, size and time that it must have; any if not given.
 
         Raises:
             OSError: It cannot be read, or has changed while another reader has it open.
             RuntimeError: As `OSError`.
         """
         self._handle: _Handle | None = None
-        self._state: State | None = None
+        self._state = state
         self._path = path.absolute()
         self.acquire()
 
@@ -155,8 +164,8 @@ class OpenFile:
                 LIBRARY.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process opens the file again."""
-        return OpenFile, (self._path,)
+        """Another process opens the file again, if it is still the same."""
+        return OpenFile, (self._path, self._state)
 
 
 def _handle_of(path: Path, wanted: "State | None") -> _Handle:
