@@ -8,8 +8,7 @@ References:
 import jax.numpy as jnp
 from jax.scipy.special import erfc
 
-from sweep.kernel.operators.cost import Scalar
-from sweep.kernel.stirling import beyond_stirling, deviance
+from sweep.kernel.stirling import Numbers, beyond_stirling, deviance
 
 LARGE, NEAR = 20.0, 0.6
 """Shapes, and arguments over them, from which on the expansion for large shapes has six digits.
@@ -22,7 +21,7 @@ FRACTIONS = 24
 """Steps of that fraction. [count]"""
 
 
-def lower_tail(shape: Scalar, used: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+def lower_tail(shape: Numbers, used: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     """Probability P(a, x) for x = u · a below the mean, as a product. [1]
 
     Args:
@@ -46,7 +45,7 @@ def lower_tail(shape: Scalar, used: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     return point, jnp.where(is_large, large, series), jnp.where(is_large, beyond, excess)
 
 
-def _ratio(shape: Scalar, used: Scalar) -> Scalar:
+def _ratio(shape: Numbers, used: Numbers) -> Numbers:
     """P / D of a large shape and an argument near it, by Temme's expansion [1]. [1]"""
     half = jnp.maximum(deviance(used, 1 - used), 1e-24)
     eta = jnp.sqrt(2 * half)
@@ -59,7 +58,7 @@ def _ratio(shape: Scalar, used: Scalar) -> Scalar:
     return (lead + first + second) * jnp.exp(beyond_stirling(shape))
 
 
-def _scaled_erfc(number: Scalar) -> Scalar:
+def _scaled_erfc(number: Numbers) -> Numbers:
     """Complement of the error function, times exp(y²), for y from 0 on. [1]"""
     near, far = jnp.minimum(number, FAR), jnp.maximum(number, FAR)
     fraction = far

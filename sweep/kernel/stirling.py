@@ -10,9 +10,10 @@ References:
 
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
+from jaxtyping import Array, Float
 
-from sweep.kernel.operators.cost import Scalar
-
+Numbers = Float[Array, "..."] | float
+"""One number, or several."""
 LARGE = 8.0
 """Numbers from which on the series of what Stirling's formula lacks has seven digits."""
 SMALL = 0.1
@@ -21,7 +22,7 @@ TERMS = 9
 """Terms of that series. [count]"""
 
 
-def beyond_stirling(number: Scalar) -> Scalar:
+def beyond_stirling(number: Numbers) -> Numbers:
     """Logarithm of n! over Stirling's formula √(2πn) (n/e)ⁿ. [1]"""
     small = jnp.minimum(number, LARGE)
     direct = gammaln(small + 1) - (small + 0.5) * jnp.log(small) + small
@@ -31,7 +32,7 @@ def beyond_stirling(number: Scalar) -> Scalar:
     return jnp.where(number < LARGE, direct, series)
 
 
-def deviance(mean: Scalar, distance: Scalar) -> Scalar:
+def deviance(mean: Numbers, distance: Numbers) -> Numbers:
     """Deviance of a number x from its mean m, x · log(x / m) − (x − m). [1]
 
     Args:
