@@ -15,6 +15,7 @@ from factories import (
     model,
     point,
     precision,
+    price,
     shipped,
     shipped_model,
 )
@@ -524,3 +525,12 @@ def test_tensor_parallel_copies_of_few_kv_heads() -> None:
         bytes_of(memory.kv_cache_memory, spec, tp=tp, context_len=100) for tp in (1, 8, 16)
     )
     assert (eight, sixteen) == (one / 8, one / 8)
+
+
+@pytest.mark.parametrize("pp", [1, 2, 4])
+def test_each_stage_of_a_pipeline_has_an_iteration_of_the_most_sequences(pp: int) -> None:
+    # Three sequences an iteration, and as many iterations as stages at once.
+    spec, machine = shipped_model("llama-3.1-8b"), shipped().hardware("h100-sxm-80gb")
+    numbers = {"pp": pp, "isl": 100, "osl": 10, "max_batch_size": 3}
+    found = price(("max_concurrency",), spec, machine, **numbers)["max_concurrency"]
+    assert float(found) == 3 * pp
