@@ -47,6 +47,11 @@ DRAFTS_OPTION = listed(
     Count(0),
     "Numbers of drafted tokens to consider; 0 for no speculative decoding.",
 )
+LOADS = (
+    *("concurrency", "requests_per_s", "replicas"),
+    *("request_rate", "burstiness", "num_requests"),
+)
+"""Options of the load, named as fields of `Demand`."""
 PREDICTED_BY_THEIR_OWN = ("vllm", "sglang")
 """Engines of scripts, which calibrations of the same names predict."""
 
@@ -188,13 +193,7 @@ def recommend(
     model: str | None,
     isl: int | None,
     osl: int | None,
-    concurrency: int | None,
-    requests_per_s: float | None,
-    replicas: int | None,
     draft_model: str | None,
-    num_requests: int | None,
-    request_rate: float | None,
-    burstiness: float | None,
     hardware: tuple[str, ...],
     precision: tuple[str, ...],
     tp: tuple[int, ...],
@@ -252,12 +251,7 @@ def recommend(
         Demand(
             Limits(**{limit.name: given[limit.name] for limit in fields(Limits)}),
             by,
-            concurrency=concurrency,
-            requests_per_s=requests_per_s,
-            replicas=replicas,
-            request_rate=request_rate,
-            burstiness=burstiness,
-            num_requests=num_requests,
+            **{load: given[load] for load in LOADS},
         ),
         prices=parse_prices(price),
         price_list={} if prices is None else read_prices(prices),

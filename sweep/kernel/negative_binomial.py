@@ -76,6 +76,7 @@ def _fraction(a: Scalar, b: Scalar, x: Scalar) -> Scalar:
     It is I(x; a, b) · a · B(a, b) / (xᵃ · (1 − x)ᵇ).
     """
     a, b, x = jnp.broadcast_arrays(*map(jnp.asarray, (a, b, x)))
+    # JAX has no types for `finfo`.
     precision = jnp.finfo(x.dtype).eps  # type: ignore[no-untyped-call]
 
     def inverse(value: Scalar) -> Scalar:
