@@ -13,6 +13,7 @@ from factories import point, shipped, shipped_model
 from scipy.special import ndtri
 
 from sweep.kernel import phases
+from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
 
 Seconds = Callable[[int, float, int, int, float], float]
@@ -309,3 +310,17 @@ def coarse(seconds: Seconds, steps: int = 60) -> Seconds:
         return seconds(decoding, attended, prefilled, ended, work)
 
     return rounded
+
+
+@jax.jit
+def open_figures(where: Point) -> dict[str, jax.Array]:
+    """Figures of a server that requests arrive at, which simulations are compared with."""
+    found = OpenLoop(where)
+    return {
+        "mean": jnp.asarray(found.ttft),
+        "p50": jnp.asarray(found.ttft_quantile(0.5)),
+        "p99": jnp.asarray(found.ttft_quantile(0.99)),
+        "tpot": jnp.asarray(found.tpot),
+        "latency": jnp.asarray(found.request_latency),
+        "capacity": jnp.asarray(found.max_request_rate),
+    }

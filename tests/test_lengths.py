@@ -15,6 +15,7 @@ from server_simulation import (
     coarse,
     dense,
     iteration_seconds,
+    open_figures,
     settings,
     simulate,
     spread,
@@ -26,7 +27,6 @@ from sweep.grid.grid import Grid
 from sweep.kernel import memory, phases
 from sweep.kernel.acceptance import yield_variance
 from sweep.kernel.inflight import Inflight
-from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
 from sweep.kernel.spread import (
     chunks_of,
@@ -237,23 +237,12 @@ def test_clients_of_varied_lengths_wait_as_in_a_simulation_over_500_servers(sche
     check_closed(settings(500, seed=19), **({"scheduler": scheduler} if scheduler else {}))
 
 
-@jax.jit
-def _open(where: Point) -> dict[str, jax.Array]:
-    found = OpenLoop(where)
-    return {
-        "mean": jnp.asarray(found.ttft),
-        "p99": jnp.asarray(found.ttft_quantile(0.99)),
-        "tpot": jnp.asarray(found.tpot),
-        "capacity": jnp.asarray(found.max_request_rate),
-    }
-
-
 def open_errors(
     setting: Setting, variations: tuple[float, float], seed: int, count: int = 3000
 ) -> dict[str, float]:
     """Relative errors at 5 to 90 % of the capacity."""
     varied = {"isl_cv": variations[0], "osl_cv": variations[1]}
-    capacity = float(_open(setting.point(request_rate=1.0, **varied))["capacity"])
+    capacity = float(open_figures(setting.point(request_rate=1.0, **varied))["capacity"])
     where = setting.point(request_rate=0.9 * setting.load * capacity, **varied)
     gaps = np.random.default_rng(seed).exponential(1 / float(where.length("request_rate")), count)
     lengths = varied_requests(setting, variations, count, seed)
@@ -274,7 +263,7 @@ def open_errors(
         "p99": float(np.quantile(ttft, 0.99)),
         "tpot": sum(each.last - each.first for each in simulated.records[begin:]) / steps,
     }
-    found = _open(where)
+    found = open_figures(where)
     return {name: float(found[name]) / value - 1 for name, value in measured.items()}
 
 

@@ -9,13 +9,19 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import gammainc
-from server_simulation import Setting, dense, iteration_seconds, settings, simulate, spread
+from server_simulation import (
+    Setting,
+    dense,
+    iteration_seconds,
+    open_figures,
+    settings,
+    simulate,
+    spread,
+)
 from test_load import LIMITS, arriving, served
 
 from sweep.evaluation.intervals import Arrivals, interval_end
 from sweep.kernel.mixture import Mixture
-from sweep.kernel.open_loop import OpenLoop
-from sweep.kernel.params import Point
 from sweep.kernel.queueing import arrivals_after, bursts, others_near, slots
 from sweep.kernel.request import Request
 from sweep.schema.axes import LATENCY_LIMITS
@@ -25,19 +31,6 @@ from sweep.schema.axes import LATENCY_LIMITS
 
 POISSON = 1.0
 """Burstiness of Poisson arrivals: with it, servers with and without bursts share kernels."""
-
-
-@jax.jit
-def _open(where: Point) -> dict[str, jax.Array]:
-    found = OpenLoop(where)
-    return {
-        "mean": jnp.asarray(found.ttft),
-        "p50": jnp.asarray(found.ttft_quantile(0.5)),
-        "p99": jnp.asarray(found.ttft_quantile(0.99)),
-        "tpot": jnp.asarray(found.tpot),
-        "latency": jnp.asarray(found.request_latency),
-        "capacity": jnp.asarray(found.max_request_rate),
-    }
 
 
 def open_errors(
@@ -53,7 +46,7 @@ def open_errors(
         held: What its scheduler holds back, by axis.
     """
     load = {"burstiness": shape, **{axis: float(value) for axis, value in held.items()}}
-    capacity = float(_open(setting.point(request_rate=1.0, **load))["capacity"])
+    capacity = float(open_figures(setting.point(request_rate=1.0, **load))["capacity"])
     rate = 0.9 * setting.load * capacity
     where = setting.point(request_rate=rate, **load)
     gaps = np.random.default_rng(seed).gamma(shape, 1 / (rate * shape), count)
@@ -77,7 +70,7 @@ def open_errors(
         "tpot": float(np.mean([(each.last - each.first) / steps for each in steady])),
         "latency": float(np.mean([each.last - each.sent for each in steady])),
     }
-    found = _open(where)
+    found = open_figures(where)
     return {name: float(found[name]) / value - 1 for name, value in measured.items()}
 
 
@@ -262,9 +255,11 @@ def test_times_never_fall_with_the_rate(place: int, data: st.DataObject) -> None
     shares = sorted(data.draw(st.lists(st.floats(0.001, 0.99), min_size=2, max_size=2)))
     setting = dense(60, seed=9)[place]
     with jax.enable_x64(True):
-        capacity = float(_open(setting.point(request_rate=1.0, burstiness=POISSON))["capacity"])
+        capacity = float(
+            open_figures(setting.point(request_rate=1.0, burstiness=POISSON))["capacity"]
+        )
         low, high = (
-            _open(setting.point(request_rate=each * capacity, burstiness=POISSON))
+            open_figures(setting.point(request_rate=each * capacity, burstiness=POISSON))
             for each in shares
         )
     for name in ("mean", "p50", "p99", "tpot", "latency"):
