@@ -28,7 +28,7 @@ from calibration.validation.quoted_errors import LEFT_OUT, quoted_errors
 from calibration.validation.ratios import RatioErrors, ratio_errors
 from sweep.engines.calibration_file import Calibration, Figure
 from sweep.engines.traits import Traits
-from sweep.engines.versions import version_of
+from sweep.engines.versions import version_order
 from sweep.grid.dataset import package_version
 from sweep.kernel.factors import FACTORS
 
@@ -249,4 +249,4 @@ def _predicted_version(rows: Sequence[Measurement]) -> str:
     """The version that a sweep predicts: the latest with enough rows for a quantile, if any has."""
     certain = Counter(row.engine_version for row in rows if row.quality == "ok")
     enough = {version for version, count in certain.items() if count >= ENOUGH}
-    return max(enough or {row.engine_version for row in rows}, key=version_of)
+    return max(enough or {row.engine_version for row in rows}, key=version_order)

@@ -19,7 +19,7 @@ from sweep.engines.known import engine_of
 from sweep.engines.memory_share import memory_share
 from sweep.engines.prediction_interval import beyond_bits
 from sweep.engines.traits import traits_of
-from sweep.engines.versions import version_of
+from sweep.engines.versions import version_of, version_order
 from sweep.errors import SpecError, SpecWarning
 from sweep.kernel.factors import FACTORS
 from sweep.models.read import read_blocks
@@ -32,17 +32,32 @@ TENSORRT = engine_of("tensorrt-llm")
     ("text", "number"),
     [
         ("0.19.0", (0, 19, 0)),
-        ("v1.0rc2", (1, 2)),
+        ("v1.0rc2", (1, 0)),
         ("1.x.3", (1,)),
         ("", ()),
-        ("0.7.1+cu12", (0, 7, 112)),
-        ("v0.19.0rc1", (0, 19, 1)),
+        ("0.7.1+cu12", (0, 7, 1)),
+        ("v0.19.0rc1", (0, 19, 0)),
+        ("1.1.0-rev1", (1, 1, 0)),
+        ("0.7a", (0, 7)),
+        ("1.0.0b2", (1, 0, 0)),
+        ("0.5.3.post3", (0, 5, 3)),
+        ("0.9.0.1", (0, 9, 0, 1)),
+        ("0.19.1rc1.dev339+gedc364896", (0, 19, 1)),
+        ("0.20.1+transformers-5.8.1", (0, 20, 1)),
+        ("nightly 1.0", ()),
         ("1.²", (1,)),
         ("1." + "9" * 5000, (1, 10**100 - 1)),
     ],
 )
 def test_versions_are_numbers(text: str, number: tuple[int, ...]) -> None:
     assert version_of(text) == number
+
+
+def test_versions_of_one_release_have_an_order() -> None:
+    given = ["1.1.0-rev1", "1.1.0", "1.0.0rc3", "0.10.0", "0.9.0"]
+    expected = ["0.9.0", "0.10.0", "1.0.0rc3", "1.1.0", "1.1.0-rev1"]
+    assert sorted(given, key=version_order) == sorted(reversed(given), key=version_order)
+    assert sorted(given, key=version_order) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Text and numbers are bounded: what they expand to, and what a message repeats of them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -84,6 +85,12 @@ def test_huge_numbers_are_refused(value, call, tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(re.sub(r"(?m)^memory_bytes: .*", f"memory_bytes: {value}", text))
     refused(call("show", "hardware", path), "mine.yaml")
+    swept = tmp_path / "swept.yaml"
+    swept.write_text(
+        "models: [llama-3.1-8b]\nhardware: [l4]\nbatch_size: [1]\nosl: [1]\n"
+        f"variables: [ttft]\nisl: [{value}]\n"
+    )
+    refused(call("plan", swept), "swept.yaml", "isl")
     prices = tmp_path / "prices.yaml"
     prices.write_text(f"h20-96gb: {value}\n")
     with pytest.raises(SpecError):
@@ -91,6 +98,14 @@ def test_huge_numbers_are_refused(value, call, tmp_path) -> None:
     (tmp_path / "prices.csv").write_text(f"hardware,price_usd_per_hour\nh20-96gb,{value}\n")
     with pytest.raises(SpecError):
         read_prices(tmp_path / "prices.csv")
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_an_integer_of_many_digits_is_refused_by_key_in_json(digits, tmp_path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"memory_bytes": "@"}).replace('"@"', "9" * digits))
+    with pytest.raises(SpecError, match="memory_bytes: a number of more than 100 digits"):
+        read_mapping(path)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Short names of accelerators and models, and counts with a suffix."""
 
 import pytest
+from damage import refused
 from factories import shipped
 
 from sweep.errors import SpecError, SpecWarning
@@ -153,3 +154,19 @@ def test_axes_of_a_sweep_may_have_suffixes() -> None:
                 context_len=wrong,
                 variables=["decode_step_latency"],
             )
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "meant"),
+    [
+        ("model", "H20", "the hardware 'h20-141gb' or the hardware 'h20-96gb'"),
+        ("hardware", "Llama-3.1-8B", "the model 'llama-3.1-8b'"),
+        ("precision", "l4", "the hardware 'l4'"),
+        ("calibration", "l4", "the hardware 'l4'"),
+        ("variable", "H20", "the hardware 'h20-141gb'"),
+        ("model", "ttft", "the variable 'ttft'"),
+    ],
+)
+def test_a_name_of_another_kind_gets_a_hint(kind: str, name: str, meant: str, call) -> None:
+    refused(call("show", kind, name), f"unknown {kind}", f"{name!r} may mean {meant}")
+    assert "may mean" not in call("show", kind, "nothing")[2]

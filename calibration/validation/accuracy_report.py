@@ -19,7 +19,7 @@ from calibration.validation.held_out import Refits, held_out, interval_coverage,
 from calibration.validation.order import order
 from sweep.engines.known import engine_of
 from sweep.engines.prediction_interval import INTERVAL
-from sweep.engines.versions import version_of
+from sweep.engines.versions import version_order
 from sweep.grid.dataset import package_version
 
 TITLES = {
@@ -157,7 +157,7 @@ def _ordered(names: Array) -> list[str]:
     """Names in alphabetical order, or as versions if all are versions."""
     found = sorted({str(name) for name in names})
     versions = all(name[:1].isdigit() for name in found)
-    return sorted(found, key=version_of) if versions else found
+    return sorted(found, key=version_order) if versions else found
 
 
 def _lowest_coverage(table: Table, judged: Judged, where: Array) -> tuple[float, str]:
@@ -202,7 +202,7 @@ def _lines(table: Table, splits: Sequence[Judged], command: str) -> Iterator[str
     for name in _ordered(sort_of[certain]):
         versions = sorted(
             {table.rows[i].engine_version for i in np.flatnonzero(certain & (sort_of == name))},
-            key=version_of,
+            key=version_order,
         )
         count = int((certain & (sort_of == name)).sum())
         ends = dict.fromkeys([versions[0], versions[-1]])

@@ -23,7 +23,7 @@ from calibration.validation.half_widths import by_scenario, left_out_errors
 from calibration.validation.intervals import interval_parts
 from calibration.validation.predictions import interval_halfwidths
 from sweep.engines.calibration_file import Calibration
-from sweep.engines.versions import version_of
+from sweep.engines.versions import version_order
 
 
 def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
@@ -64,7 +64,7 @@ def _later_versions(table: Table) -> Iterator[tuple[str, Array, Array]]:
     several = len(np.unique(engines)) > 1
     for engine in np.unique(engines).tolist():
         own = engines == engine
-        order = sorted(set(versions[own]), key=version_of)
+        order = sorted(set(versions[own]), key=version_order)
         for number, version in enumerate(order[1:], 1):
             later = own & np.isin(versions, order[number:])
             name = f"{engine} {version}" if several else version

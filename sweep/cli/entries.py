@@ -144,8 +144,10 @@ def _few(values: list[Any]) -> str:
 
 
 def _calibration(name: str, catalog: Catalog) -> Entry:
-    del catalog
-    found = load_calibration(name)
+    try:
+        found = load_calibration(name)
+    except SpecError as error:
+        raise SpecError(f"{error}{catalog.elsewhere('calibrations', name)}") from None
     if found is None:
         raise SpecError(
             "ideal has no factors to show: each is 1 or 0; name a calibration or a file"
@@ -171,12 +173,12 @@ def _calibration(name: str, catalog: Catalog) -> Entry:
 
 
 def _variable(name: str, catalog: Catalog) -> Entry:
-    del catalog
     spelt = name.lower().replace("-", "_")
     found = VARIABLES.get(spelt)
     if found is None:
         guess = nearest(spelt, list(VARIABLES)) or "; see 'llm-sweep list variables'"
-        raise SpecError(f"unknown variable {short(name)}{guess}")
+        other = catalog.elsewhere("variables", name)
+        raise SpecError(f"unknown variable {short(name)}{guess}{other}")
     data = {
         "name": spelt,
         "meaning": found.long_name,

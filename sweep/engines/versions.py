@@ -1,6 +1,6 @@
 """Versions of engines as numbers."""
 
-from string import digits
+import re
 
 UNSTATED_VERSION = "unstated"
 """Version in rows of a source that does not state it."""
@@ -8,17 +8,20 @@ UNSTATED_VERSION = "unstated"
 
 LONGEST_PART = 100
 """Digits of a part that count; Python refuses to read numbers of some thousand. [count]"""
+RELEASE = re.compile(r"v?(\d+(?:\.\d+)*)", re.ASCII)
+"""Numbers that a version begins with."""
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    """A version as numbers to compare by: (0, 19, 1) for `v0.19.0rc1`.
+    """The release of a version as numbers to compare by: (0, 19, 0) for `v0.19.0rc1`.
 
-    Only the digits of each part count, and the first part without one ends the version.
+    Suffixes of candidates, revisions, developers and builds (`a`, `b`, `rc`, `post`, `dev`, `-rev`,
+    `+local`) do not count, whatever digits they have.
     """
-    parts = []
-    for part in text.removeprefix("v").split("."):
-        number = "".join(character for character in part if character in digits)
-        if not number:
-            break
-        parts.append(int(number[:LONGEST_PART]))
-    return tuple(parts)
+    found = RELEASE.match(text)
+    return tuple(int(part[:LONGEST_PART]) for part in found[1].split(".")) if found else ()
+
+
+def version_order(text: str) -> tuple[tuple[int, ...], str]:
+    """Key that sorts versions by release, and those of one release by their text."""
+    return version_of(text), text

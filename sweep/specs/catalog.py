@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
 from sweep.errors import SpecError, SpecWarning
+from sweep.schema.variables import VARIABLES
 from sweep.specs.files import read_mapping
 from sweep.specs.folders import CONFIGS_VARIABLE, SUFFIXES, Kind, config_folders, config_paths
 from sweep.specs.hardware import HardwareSpec
@@ -19,7 +20,13 @@ from sweep.specs.model_files import is_model_folder, is_quantised, name_of_file,
 from sweep.specs.model_names import check_checkpoint, is_narrow, matching, name_of
 from sweep.specs.parsing import LONGEST_NAME, parse
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
-from sweep.specs.short_names import accelerators, meant, same_but_spelling, suggestion
+from sweep.specs.short_names import (
+    MOST_SHOWN,
+    accelerators,
+    meant,
+    same_but_spelling,
+    suggestion,
+)
 
 S = TypeVar("S", bound=BaseModel)
 SINGULAR: dict[Kind, str] = {
@@ -81,10 +88,42 @@ class Catalog:
         if name in known:
             return known[name]
         if kind == "models":
-            return Path(name) if is_model_path(name) else known[self._model_name(name)]
+            return Path(name) if is_model_path(name) else known[self._known(kind, name)]
         if is_path(name):
             return Path(name)
-        return known[name_among(name, list(known), kind)]
+        return known[self._known(kind, name)]
+
+    def _known(self, kind: Kind, name: str) -> str:
+        """The entry of a kind that a name means.
+
+        Raises:
+            SpecError: It means none or several; the message lists them, and entries of other kinds.
+        """
+        try:
+            if kind == "models":
+                return self._model_name(name)
+            return name_among(name, list(self.paths(kind)), kind)
+        except SpecError as error:
+            raise SpecError(f"{error}{self.elsewhere(kind, name)}") from None
+
+    def elsewhere(self, kind: Kind | Literal["variables"], name: str) -> str:
+        """Entries of other kinds that a name means, as the end of a sentence; empty without any."""
+        found: list[str] = []
+        if len(name) > LONGEST_NAME:
+            return ""
+        for other, word in SINGULAR.items():
+            known = list(self.paths(other)) if other != kind else []
+            if other == "models" and known:
+                meant_here = matching(name, self.published())
+            else:
+                meant_here = (accelerators if other == "hardware" else same_but_spelling)(
+                    name, known
+                )
+            found += [f"the {word} {each!r}" for each in meant_here]
+        if kind != "variables" and name in VARIABLES:
+            found.append(f"the variable {name!r}")
+        listed = " or ".join(found[:MOST_SHOWN])
+        return f"; {name!r} may mean {listed}" if listed else ""
 
     def name_in(self, kind: Kind, label: str) -> str:
         """The name that a label of a result means; a path is none.

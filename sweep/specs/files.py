@@ -20,6 +20,8 @@ MOST_VALUES = 10**6
 DIGITS = 100
 """Most digits of a number. [count]"""
 TOO_LARGE = 10**DIGITS
+MOST_SIGNS = 10 * DIGITS
+"""Most signs of an integer that is read; Python refuses some thousand digits without a key."""
 HALF = re.compile("[\ud800-\udfff]")
 """Half of a character beyond the first 65,536, which no file can contain on its own."""
 
@@ -55,7 +57,7 @@ def mapping_of(text: str, where: str, language: Literal["JSON", "YAML"]) -> dict
     _check_depth(text, where)
     try:
         if language == "JSON":
-            data = json.loads(text, object_pairs_hook=_unique)
+            data = json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
         else:
             data = yaml.load(text, _UniqueKeys)
         _count(data, {}, where)
@@ -113,6 +115,11 @@ def _check_depth(text: str, where: str) -> None:
             raise SpecError(f"{where}: nested deeper than {DEEPEST} levels")
 
 
+def _integer(text: str) -> int:
+    """An integer of JSON; one of thousands of digits is too large, as `_count` says by key."""
+    return int(text) if len(text) <= MOST_SIGNS else TOO_LARGE
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object, unless it gives a key twice."""
     found: dict[str, Any] = {}
@@ -155,3 +162,12 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
         node.value = list(
             {(key.tag, key.value): (key, value) for key, value in node.value}.values()
         )
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """An integer in any notation; one of thousands of digits is too large, as in JSON."""
+        if len(node.value) > MOST_SIGNS:
+            return TOO_LARGE
+        return int(self.construct_yaml_int(node))
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _UniqueKeys.construct_integer)
