@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from factories import shipped
@@ -16,10 +17,11 @@ from calibration.measurements.measurement import Measurement
 from calibration.measurements.table import read_measurements
 from sweep.engines.calibration_file import load_calibration
 from sweep.engines.prediction_interval import beside_halfwidths, usual_halfwidths
+from sweep.evaluation.intervals import Arrivals, Drawn, power_multiple, within_rated
 from sweep.grid.grid import Grid
 from sweep.kernel.factors import FACTORS
 from sweep.runs.run import run
-from sweep.schema.intervals import ASSUMED, POWER
+from sweep.schema.intervals import ASSUMED, ENERGY, POWER
 
 IDLE, BANDWIDTH = 0.2, 0.55
 """Shares with which the figures below are made. [1]"""
@@ -102,10 +104,14 @@ def test_power_that_was_not_measured_has_an_assumed_interval() -> None:
         precision=["fp8"],
         isl=[1000],
         osl=[1000],
-        concurrency=[64],
+        concurrency=[4, 256],
         variables=names,
     )
-    found = run(grid, calibration="tensorrt-llm", dtype="float64").squeeze()
+    both = run(grid, calibration="tensorrt-llm", dtype="float64").squeeze()
+    rated = shipped().hardware("h100-sxm-80gb").tdp_w
+    assert float(both["inflight_power"].max()) * np.exp(ASSUMED[POWER]) > rated
+    assert float(both["inflight_power_upper"].max()) == pytest.approx(rated)
+    found = both.sel(concurrency=4)
     widths = {}
     for name in names:
         value, low, high = (float(found[f"{name}{end}"]) for end in ("", "_lower", "_upper"))
@@ -116,6 +122,24 @@ def test_power_that_was_not_measured_has_an_assumed_interval() -> None:
     # The energy of a token is power over throughput: both errors, in squares.
     assert energy == pytest.approx(np.hypot(throughput, power), rel=1e-6)
     assert "assumed half-width of 0.35" in found["inflight_power_lower"].attrs["comment"]
+
+
+def test_intervals_of_power_by_hand() -> None:
+    drawn = Drawn(np.array([500.0, 500.0, 500.0, 700.0]), np.array([700.0, 1000.0, np.nan, 700.0]))
+    up, down = np.exp(ASSUMED[POWER]), np.exp(-ASSUMED[POWER])
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(within_rated(up, drawn), [1.4, up, up, 1.0])
+        np.testing.assert_allclose(within_rated(down, drawn), down)
+        # A token takes the time and the power, both with their errors.
+        both = np.exp(np.hypot(np.log(1.1), np.log(1.4)))
+        assert power_multiple(ENERGY, 1.1, 1.4, None) == pytest.approx(both)
+        assert power_multiple(ENERGY, 1 / 1.1, 1 / 1.4, None) == pytest.approx(1 / both)
+        assert power_multiple(ENERGY, 1.1, 1.0, None) == pytest.approx(1.1)
+        assert power_multiple(POWER, 1.1, 1.4, None) == 1.4
+        # A rate that the server keeps up with is served, however slow it is.
+        for utilisation, expected in ((0.9, 1.4), (1.0, both)):
+            arrivals = Arrivals(utilisation, 0.1)
+            assert power_multiple(ENERGY, 1.1, 1.4, arrivals) == pytest.approx(expected)
 
 
 def test_half_widths_by_hand() -> None:

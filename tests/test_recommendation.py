@@ -505,6 +505,19 @@ def test_a_result_answers_as_the_sweep_does(deployments, swept) -> None:
         assert np.allclose(one["score"], other["score"], rtol=1e-5)
 
 
+def test_requests_held_follow_from_those_that_fit(swept) -> None:
+    fit = swept["inflight_concurrency"].max("concurrency")
+    assert (fit < MOST).any()
+    bare = swept.drop_vars("inflight_concurrency").assign(max_concurrency=fit)
+    for demand in DEMANDS[:2]:
+        one, other = (
+            found(read_deployments(each, Offer(), catalog=shipped()), demand).ranked
+            for each in (swept, bare)
+        )
+        for column in ("hardware", "held", "score"):
+            assert one[column].tolist() == other[column].tolist()
+
+
 def test_all_requests_are_named_where_a_result_lacks_the_most_that_fit(swept) -> None:
     few = swept.sel(concurrency=[1, MOST])
     row = found(read_deployments(few, Offer(), catalog=shipped()), Demand()).ranked.iloc[0]

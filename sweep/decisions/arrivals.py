@@ -6,6 +6,7 @@ sweep. This module computes the figures of the replicas that a rate needs, each 
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 
 from sweep.decisions.deployment_cells import point_of
@@ -13,6 +14,7 @@ from sweep.decisions.recommend import Recommendation, pareto_front, with_costs
 from sweep.decisions.rivals import Row, recorded_calibration, records
 from sweep.engines.calibration_file import Calibration
 from sweep.engines.prediction_interval import beside_halfwidths
+from sweep.evaluation.intervals import Drawn, within_rated
 from sweep.evaluation.listed_cells import variables_of
 from sweep.kernel.params import Point
 from sweep.schema.intervals import ENDS, POWER
@@ -71,8 +73,12 @@ def with_waits(found: Recommendation) -> Recommendation:
         if isinstance(calibration, Calibration):
             widths = beside_halfwidths(calibration.halfwidths, [POWER])[POWER]
             width = widths[ranked.loc[rows, "beyond"].astype(int)]
+            drawn = ranked.loc[rows, "drawn"].to_numpy(float)
+            rated = (ranked["power"] / ranked["total_gpus"])[rows].to_numpy(float)
             for end, sign in zip(ENDS, (-1, 1), strict=True):
-                ranked.loc[rows, f"drawn_{end}"] = ranked.loc[rows, "drawn"] * np.exp(sign * width)
+                with jax.enable_x64(True):
+                    more = within_rated(np.exp(sign * width), Drawn(drawn, rated))
+                ranked.loc[rows, f"drawn_{end}"] = drawn * np.asarray(more)
     ranked = with_costs(ranked, found.deployments, demand)
     return replace(found, ranked=ranked, front=pareto_front(ranked))
 

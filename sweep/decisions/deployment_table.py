@@ -246,7 +246,9 @@ def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
     if "asked" not in frame:
         frame["asked"] = frame.get("held", np.nan)
     if "held" not in frame:
-        frame["held"] = frame["asked"]
+        # Of the requests that clients keep open a server holds as many as fit.
+        most = frame.get("fit", np.nan) if scheme is INFLIGHT else np.nan
+        frame["held"] = np.fmin(frame["asked"], most)
     for name in DRAWN_ENDS:
         frame[name] = frame.get(name, np.nan)
     for name in ("lower", "upper", "fit", "drawn", "prompts", "ttft", "tpot"):

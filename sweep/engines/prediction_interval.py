@@ -93,16 +93,20 @@ class Intervals:
     beside: dict[str, Array]
     spread: dict[str, Array]
 
-    def halfwidth(self, variable: str, dtype: Any = np.float64) -> Array:
-        """Half of the 90 % interval of the logarithm of `variable`. [1]"""
+    def parts(self, variable: str, dtype: Any = np.float64) -> tuple[Array, ...]:
+        """Half-widths of the logarithm of `variable` that add up in squares, power last. [1]"""
         mask = CALIBRATED[variable].mask
         bits = self.extrapolation[mask]
-        usual = self.usual[variable].astype(dtype)[bits]
-        widths: Array = usual * self.spread[mask].astype(dtype)
+        widths = [self.usual[variable].astype(dtype)[bits] * self.spread[mask].astype(dtype)]
         if variable in self.beside:
-            widths = np.hypot(widths, self.beside[variable].astype(dtype)[bits])
+            widths.append(self.beside[variable].astype(dtype)[bits])
         # Factors of calibrations that others wrote may multiply to more than a float can hold.
-        return np.asarray(np.minimum(widths, np.asarray(WIDEST, dtype)))
+        return tuple(np.asarray(np.minimum(each, np.asarray(WIDEST, dtype))) for each in widths)
+
+    def halfwidth(self, variable: str, dtype: Any = np.float64) -> Array:
+        """Half of the 90 % interval of the logarithm of `variable`. [1]"""
+        own, *beside = self.parts(variable, dtype)
+        return np.asarray(np.hypot(own, *beside) if beside else own)
 
 
 def unseen_bits(seen: Mapping[str, Sequence[str]], subjects: Subjects) -> Array:

@@ -9,7 +9,7 @@ from sweep.engines.calibration_file import Calibration
 from sweep.evaluation.intervals import ends, interval_tables, interval_variables
 from sweep.evaluation.numpy_cell import computed
 from sweep.evaluation.single_cell import bare_cell
-from sweep.evaluation.vmapped_kernel import arrivals_of
+from sweep.evaluation.vmapped_kernel import given_of
 from sweep.grid.resolved import Resolved
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
@@ -41,7 +41,7 @@ def cell_values(grid: Resolved, calibration: Calibration | None = None) -> dict[
         values = {name: getattr(request, name) for name in grid.variables}
         if not tables:
             return values
-        return {**values, **ends(values, tables, arrivals_of(request, grid.variables))}
+        return {**values, **ends(values, tables, *given_of(request, grid.variables))}
 
     with jax.enable_x64(True):
         cell = bare_cell(blocks, machine, recipe, numbers, calibration, draft=grid.draft)

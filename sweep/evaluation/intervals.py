@@ -23,6 +23,7 @@ from sweep.schema.intervals import (
     ENDS,
     OF_RATES,
     OF_WAITS,
+    POWER,
     SCENARIO_OF_MASK,
     UTILISATION,
 )
@@ -32,6 +33,7 @@ Tables = dict[str, "Table"]
 LONG = BEYOND["beyond_length"]
 """Bit of the one flag that lengths decide."""
 _BEYOND = ".beyond"
+_OF_POWER = ".power"
 
 
 class Table(NamedTuple):
@@ -39,6 +41,18 @@ class Table(NamedTuple):
 
     axes: tuple[str, ...]
     values: Array
+
+
+class Drawn(NamedTuple):
+    """Power of a GPU, which limits the upper end of its interval.
+
+    Attributes:
+        power: What it draws. [W]
+        rated: What it may draw at most, NaN where unknown. [W]
+    """
+
+    power: Any
+    rated: Any
 
 
 class Arrivals(NamedTuple):
@@ -65,7 +79,8 @@ def interval_tables(grid: Resolved, calibration: Calibration, dtype: np.dtype[An
 
     Returns:
         By mask its flags apart from lengths; by mask and axis the flag of a length; by end of an
-        interval the multiple of the variable, within and beyond the lengths that were measured.
+        interval the multiple of the variable, within and beyond the lengths that were measured,
+        and that of the power alone where it has errors of its own.
     """
     judged = [name for name in CALIBRATED if name in grid.variables]
     dims = _dims(grid, judged)
@@ -80,8 +95,10 @@ def interval_tables(grid: Resolved, calibration: Calibration, dtype: np.dtype[An
             tables[_of_length(mask, axis)] = Table((axis,), np.broadcast_to(bits, grid.sizes[axis]))
     for name, (end, sign) in product(judged, zip(ENDS, (-1, 1), strict=True)):
         for intervals, which in ((within, ""), (beyond, _BEYOND)):
-            width = _widest(dims, intervals.halfwidth(name, dtype), grid.dims(name))
-            tables[f"{name}_{end}{which}"] = _table(dims, np.exp(sign * width))
+            widths = intervals.parts(name, dtype)
+            for part, width in zip(("", _OF_POWER), widths, strict=False):
+                widest = _widest(dims, width, grid.dims(name))
+                tables[f"{name}_{end}{part}{which}"] = _table(dims, np.exp(sign * widest))
     return tables
 
 
@@ -102,7 +119,10 @@ def _of_length(mask: str, axis: str) -> str:
 
 
 def ends(
-    values: Mapping[str, Any], tables: Mapping[str, Any], arrivals: Arrivals | None = None
+    values: Mapping[str, Any],
+    tables: Mapping[str, Any],
+    arrivals: Arrivals | None = None,
+    drawn: Drawn | None = None,
 ) -> dict[str, Any]:
     """Flags and intervals of the variables of one cell.
 
@@ -110,6 +130,7 @@ def ends(
         values: The variables.
         tables: The tables of `interval_tables` at this cell.
         arrivals: Figures of requests that arrive at a rate, if they do.
+        drawn: Power of a GPU, if power or energy at load are among the variables.
     """
     judged = [name for name in CALIBRATED if name in values]
     found: dict[str, Any] = {}
@@ -119,12 +140,46 @@ def ends(
         lengths[mask] = reduce(or_, given, jnp.int8(0))
         found[mask] = tables[mask] | lengths[mask]
     for name, end in product(judged, ENDS):
-        within, beyond = tables[f"{name}_{end}"], tables[f"{name}_{end}{_BEYOND}"]
         # The mask may vary over axes that make no difference to the variable; lengths do not.
         is_long = (lengths[CALIBRATED[name].mask] & np.int8(LONG)) != 0
-        slower = jnp.where(is_long, beyond, within)
-        found[f"{name}_{end}"] = interval_end(name, values[name], slower, arrivals)
+        slower, *more = (
+            jnp.where(is_long, tables[f"{key}{_BEYOND}"], tables[key])
+            for part in ("", _OF_POWER)
+            if (key := f"{name}_{end}{part}") in tables
+        )
+        if more and drawn is not None:
+            found[f"{name}_{end}"] = values[name] * power_multiple(
+                name, slower, within_rated(more[0], drawn), arrivals
+            )
+        else:
+            found[f"{name}_{end}"] = interval_end(name, values[name], slower, arrivals)
     return found
+
+
+def within_rated(more: Any, drawn: Drawn) -> Any:
+    """A multiple of the power, at most that of the rated power where it is known. [1]"""
+    highest = jnp.maximum(drawn.rated / drawn.power, 1.0)
+    return jnp.where(jnp.isnan(highest), more, jnp.minimum(more, highest))
+
+
+def power_multiple(name: str, slower: Any, more: Any, arrivals: Arrivals | None) -> Any:
+    """Multiple of power, or of the energy that it makes in a time, at an end of the interval.
+
+    Errors of the time and of the power add up in squares in the energy. Requests that arrive at a
+    rate are served at that rate, so that their energy is as uncertain as the power.
+
+    Args:
+        name: The variable.
+        slower: Multiple of the time for everything. [1]
+        more: Multiple of the power. [1]
+        arrivals: Figures of requests that arrive at a rate, if they do.
+    """
+    if name == POWER:
+        return more
+    time, power = jnp.log(slower), jnp.log(more)
+    both = jnp.exp(jnp.sqrt(time**2 + power**2))
+    multiple = jnp.where((time < 0) | (power < 0), 1 / both, both)
+    return multiple if arrivals is None else jnp.where(arrivals.utilisation < 1, more, multiple)
 
 
 def interval_end(name: str, value: Any, slower: Any, arrivals: Arrivals | None) -> Any:

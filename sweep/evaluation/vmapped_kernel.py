@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sweep.errors import SchemaError
-from sweep.evaluation.intervals import Arrivals, ends
+from sweep.evaluation.intervals import Arrivals, Drawn, ends
 from sweep.evaluation.outer_product import Spread, outer_product
 from sweep.evaluation.packing import unpacked
 from sweep.evaluation.stored_function import StoredFunction
@@ -17,14 +17,14 @@ from sweep.kernel.factors import Factors
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.schema.axes import AXES
-from sweep.schema.intervals import OF_RATES, OF_WAITS, UTILISATION
+from sweep.schema.intervals import ENERGY, OF_POWER, OF_RATES, OF_WAITS, UTILISATION
 from sweep.schema.variables import COMPUTED, VARIABLES
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Full vectors on processors that have 512 bits, of which LLVM uses half by default: the kernel
 divides at every point and would take twice as long. Results are the same, bit for bit."""
 
-OF_LOAD = {*OF_WAITS, *OF_RATES, UTILISATION}
+OF_LOAD = {*OF_WAITS, *OF_RATES, UTILISATION, ENERGY}
 """Variables whose intervals depend on how busy a server is that requests arrive at."""
 
 Over = tuple[tuple[str, tuple[str, ...]], ...]
@@ -90,14 +90,22 @@ def _one_cell(names: tuple[str, ...], keep_infeasible: bool) -> OneCell:
         values = {name: _stored(getattr(request, name), name) for name in computed}
         if not table_values:
             return values
-        found = {**values, **ends(values, table_values, arrivals_of(request, names))}
+        found = {**values, **ends(values, table_values, *given_of(request, names))}
         return {name: found[name] for name in names}
 
     return one_cell
 
 
+def given_of(request: Request, names: Sequence[str]) -> tuple[Arrivals | None, Drawn | None]:
+    """Figures on which intervals of some variables depend, where they are asked for."""
+    drawn = None
+    if any(name in names for name in OF_POWER):
+        drawn = Drawn(request.inflight_power, request.point.hardware.power)
+    return arrivals_of(request, names), drawn
+
+
 def arrivals_of(request: Request, names: Sequence[str]) -> Arrivals | None:
-    """Figures on which intervals of waits depend; `None` where nothing arrives at a rate."""
+    """Figures on which intervals of a load depend; `None` where nothing arrives at a rate."""
     if request.point.request_rate is None or not OF_LOAD & set(names):
         return None
     return Arrivals(request.inflight_utilisation, request.inflight_prefill_time)

@@ -47,16 +47,20 @@ class Judged:
 
 _OWN = "From the errors of predictions of measurements the calibration had not seen"
 _STATIC, _INFLIGHT_RUNS = "throughputs of static batches", "throughputs of in-flight batches"
+ENERGY = "inflight_energy_per_output_token"
 UTILISATION = "inflight_utilisation"
 POWER = "inflight_power"
 """Kind of measurements of power and energy of servers."""
+OF_POWER = (POWER, ENERGY)
+"""Variables of the power at load, whose intervals end at the rated power."""
 ASSUMED = {POWER: 0.35}
 """Half-widths of kinds that a calibration has no measurements of: power between 0.7 and 1.4 times
 the prediction. It is assumed; of an H100, 300 W were measured where 355 W are predicted, and 600 W
 where 516 W are (ML.ENERGY Benchmark 3.0). [1]"""
 _POWER = (
     "From the errors of measured power that the calibration had not seen, or, where none was "
-    f"measured, an assumed half-width of {ASSUMED[POWER]} of the logarithm."
+    f"measured, an assumed half-width of {ASSUMED[POWER]} of the logarithm. At most the "
+    "rated power."
 )
 CALIBRATED: dict[str, Judged] = {
     "output_throughput": Judged(("static_batch",), "extrapolation", f"{_OWN}."),
@@ -122,8 +126,8 @@ CALIBRATED: dict[str, Judged] = {
         f"{_OWN}: {_INFLIGHT_RUNS}, of whose rate the highest one is; a server is not busier than "
         "all of the time unless requests arrive at a rate.",
     ),
-    "inflight_power": Judged((), "inflight_extrapolation", _POWER, POWER),
-    "inflight_energy_per_output_token": Judged(
+    POWER: Judged((), "inflight_extrapolation", _POWER, POWER),
+    ENERGY: Judged(
         ("inflight",),
         "inflight_extrapolation",
         f"{_OWN}: {_INFLIGHT_RUNS}, for whose time power is drawn. Power: {_POWER}",
