@@ -100,18 +100,18 @@ def test_power_that_was_not_measured_has_an_assumed_interval() -> None:
     names = ["inflight_power", "inflight_energy_per_output_token", "inflight_output_throughput"]
     grid = Grid(
         models=["llama-3.1-8b"],
-        hardware=["h100-sxm-80gb"],
+        hardware=["h100-sxm-80gb", "l4"],
         precision=["fp8"],
         isl=[1000],
         osl=[1000],
-        concurrency=[4, 256],
+        concurrency=[64],
         variables=names,
     )
     both = run(grid, calibration="tensorrt-llm", dtype="float64").squeeze()
-    rated = shipped().hardware("h100-sxm-80gb").tdp_w
-    assert float(both["inflight_power"].max()) * np.exp(ASSUMED[POWER]) > rated
-    assert float(both["inflight_power_upper"].max()) == pytest.approx(rated)
-    found = both.sel(concurrency=4)
+    small, rated = both.sel(hardware="l4"), shipped().hardware("l4").tdp_w
+    assert float(small["inflight_power"]) * np.exp(ASSUMED[POWER]) > rated
+    assert float(small["inflight_power_upper"]) == pytest.approx(rated)
+    found = both.sel(hardware="h100-sxm-80gb")
     widths = {}
     for name in names:
         value, low, high = (float(found[f"{name}{end}"]) for end in ("", "_lower", "_upper"))
