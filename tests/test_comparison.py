@@ -103,3 +103,56 @@ def test_a_quantity_that_varies_over_fewer_axes_than_memory_is_compared(lengths,
     if len(osl) > 1:
         longer = compare(dataset, ("a", "b"), model="m", variable="ttft", chosen={"osl": osl[-1]})
         assert longer.fits is not None and not bool(longer.fits[1].all())
+
+
+@pytest.mark.parametrize("said", ["flags", "held", "fit"])
+def test_an_overloaded_server_wins_nothing(said: str) -> None:
+    """At 64 clients requests wait at the first accelerator, where it would be ahead."""
+    served = result(SERVER, THROUGHPUT)
+    clients = served["concurrency"]
+    held = xr.where(served["hardware"] == "one", 32.0, 100.0)
+    over = (clients > held).broadcast_like(served[THROUGHPUT])
+    given = {
+        "flags": {"inflight_overload": over.astype("int8")},
+        "held": {"inflight_concurrency": np.minimum(clients, held)},
+        "fit": {"max_concurrency": held},
+    }[said]
+    found, free = (
+        compare(each, ("one", "two"), model="toy", variable=THROUGHPUT, chosen={}).sentence()
+        for each in (served.assign(given), served)
+    )
+    assert "one wins 83 % of 6 cells" in free and "overloaded" not in free
+    assert "one wins 75 % of 4 cells" in found
+    assert "2 of 6 cells do not count, as requests wait for a slot of an overloaded server" in found
+    full = served.assign(max_concurrency=0.5)
+    last = compare(full, ("one", "two"), model="toy", variable=THROUGHPUT, chosen={})
+    assert "a server is overloaded in every cell" in last.sentence()
+    # A static batch waits for no slot.
+    batches = result({"batch_size": [1, 8], "isl": [128, 1024]}, "output_throughput")
+    flagged = batches.assign(inflight_overload=xr.ones_like(batches["output_throughput"], "int8"))
+    other = compare(flagged, ("one", "two"), model="toy", variable="output_throughput", chosen={})
+    assert "one wins 75 % of 4 cells" in other.sentence()
+
+
+def test_more_arrivals_than_a_server_completes_are_no_win() -> None:
+    served = result({"request_rate": [1.0, 2.0], "isl": [128, 1024]}, THROUGHPUT)
+    busy = served[THROUGHPUT] * served["request_rate"] / 3.9
+    found = compare(
+        served.assign(inflight_utilisation=busy),
+        ("one", "two"),
+        model="toy",
+        variable=THROUGHPUT,
+        chosen={},
+    )
+    assert "2 of 4 cells do not count" in found.sentence()
+
+
+def test_a_bound_and_the_accelerator_of_other_comparisons_are_named() -> None:
+    drafts = result({"draft_tokens": [0, 3], "batch_size": [1, 8], "isl": [9, 99]}, "tpot").isel(hardware=[1])
+    found = compare(
+        drafts.drop_attrs(), (3, 0), model="toy", variable="tpot", chosen={}, along="draft_tokens"
+    )
+    assert found.sentence().startswith("toy, tpot as bounds: ")
+    assert found.setting.startswith("hardware two")
+    texts = comparison_figure([[found]]).get_suptitle()
+    assert "hardware two" in texts and "bounds" in texts

@@ -100,7 +100,7 @@ def test_power_that_was_not_measured_has_an_assumed_interval() -> None:
     names = ["inflight_power", "inflight_energy_per_output_token", "inflight_output_throughput"]
     grid = Grid(
         models=["llama-3.1-8b"],
-        hardware=["h100-sxm-80gb", "l4"],
+        hardware=["h100-sxm-80gb", "l20"],
         precision=["fp8"],
         isl=[1000],
         osl=[1000],
@@ -108,7 +108,7 @@ def test_power_that_was_not_measured_has_an_assumed_interval() -> None:
         variables=names,
     )
     both = run(grid, calibration="tensorrt-llm", dtype="float64").squeeze()
-    small, rated = both.sel(hardware="l4"), shipped().hardware("l4").tdp_w
+    small, rated = both.sel(hardware="l20"), shipped().hardware("l20").tdp_w
     assert float(small["inflight_power"]) * np.exp(ASSUMED[POWER]) > rated
     assert float(small["inflight_power_upper"]) == pytest.approx(rated)
     found = both.sel(hardware="h100-sxm-80gb")

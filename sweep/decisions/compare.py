@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sweep.decisions.overload import feasible_of, is_of_server, overload
 from sweep.decisions.specs_by_name import model_in, value_in
 from sweep.engines.calibration_file import IDEAL_NAME, recorded_name
 from sweep.errors import ResultError
@@ -46,6 +47,8 @@ class Comparison:
         setting: Values along the axes that do not vary, in words.
         calibration: The calibration that predicted both, `ideal` if they are bounds.
         close: Cells in which the 90 % intervals overlap, or `None` if there are none.
+        overloaded: Cells in which requests wait for a slot of a server of either, or `None` if
+            the file does not say.
     """
 
     model: str
@@ -56,6 +59,7 @@ class Comparison:
     setting: str
     calibration: str = IDEAL_NAME
     close: xr.DataArray | None = None
+    overloaded: xr.DataArray | None = None
 
     @property
     def load_axis(self) -> str:
@@ -74,10 +78,16 @@ class Comparison:
         if self.fits is not None:
             runs = runs & self.fits[0] & self.fits[1]
         counted = runs if bool(runs.any()) else self.ratio.notnull()
-        by = "" if self.calibration == IDEAL_NAME else f" by {self.calibration.split()[0]}"
-        start = f"{self.model}, {self.variable}{by}: "
+        is_ideal = self.calibration == IDEAL_NAME
+        by = "as bounds" if is_ideal else f"by {self.calibration.split()[0]}"
+        start = f"{self.model}, {self.variable} {by}: "
         if not bool(counted.any()):
             return start + f"no cell can run on both {first} and {second}{self._alone_note()}."
+        waiting = self._waiting(counted)
+        if waiting is not None:
+            counted = counted & ~waiting
+            if not bool(counted.any()):
+                return start + f"a server is overloaded in every cell{self._fit_note(runs)}."
         ratio = self.ratio.where(counted)
         cells = int(counted.sum())
         wins = int((ratio > 1).sum())
@@ -92,7 +102,15 @@ class Comparison:
                 f"({self._region(ratio > 1)}), by up to {float(ratio.max()):.2f} times; "
                 f"{second} wins the rest, by up to {float((1 / ratio).max()):.2f} times"
             )
-        return start + verdict + self._close_note(counted) + self._fit_note(runs) + "."
+        overload = "" if waiting is None else _overload_note(waiting)
+        return start + verdict + self._close_note(counted) + overload + self._fit_note(runs) + "."
+
+    def _waiting(self, counted: xr.DataArray) -> xr.DataArray | None:
+        """Cells of `counted` that no accelerator wins, as requests wait for a slot."""
+        if self.overloaded is None:
+            return None
+        waiting = counted & self.overloaded
+        return waiting if bool(waiting.any()) else None
 
     def _close_note(self, counted: xr.DataArray) -> str:
         if self.close is None:
@@ -187,15 +205,18 @@ def compare(
     pair = [_pick(array, {along: name, "model": model, **chosen}) for name in hardware]
     better, other = pair if BETTER[VARIABLES[variable].units] == "higher" else pair[::-1]
     fits = None
-    if "feasible" in dataset and set(pair[0].dims) <= set(dataset["feasible"].dims):
-        able = _able(dataset["feasible"], array, chosen)
+    flag = feasible_of(variable)
+    if flag in dataset and set(pair[0].dims) <= set(dataset[flag].dims):
+        able = _able(dataset[flag], array, chosen)
         first, second = (_pick(able, {along: name, "model": model, **chosen}) for name in hardware)
         fits = first, second
     elif VARIABLES[variable].masked:
         fits = pair[0].notnull(), pair[1].notnull()
     fixed = {dim: array[dim].item() for dim in array.dims if array.sizes[dim] == 1}
     fixed |= {axis: value for axis, value in chosen.items() if value is not None}
-    setting = ", ".join(f"{axis} {value}" for axis, value in fixed.items() if axis in SETTINGS)
+    # The two that are compared name their accelerator themselves, unless it is the same.
+    named = SETTINGS if along == "hardware" else ["hardware", *SETTINGS]
+    setting = ", ".join(f"{axis} {value}" for axis, value in fixed.items() if axis in named)
     return Comparison(
         model=model,
         variable=variable,
@@ -205,6 +226,7 @@ def compare(
         setting=setting,
         calibration=recorded_name(dataset.attrs),
         close=_overlap(dataset, variable, (along, hardware), {"model": model, **chosen}),
+        overloaded=_overloaded(dataset, variable, (along, hardware), {"model": model, **chosen}),
     )
 
 
@@ -245,6 +267,13 @@ def compare_each(
     ]
 
 
+def _overload_note(waiting: xr.DataArray) -> str:
+    return (
+        f"; {int(waiting.sum())} of {waiting.size} cells do not count, as requests wait for a slot "
+        "of an overloaded server"
+    )
+
+
 def _in_words(axis: str, values: tuple[Any, Any]) -> tuple[str, str]:
     first, second = (f"{axis} {value}" for value in values)
     return first, second
@@ -277,6 +306,22 @@ def _overlap(
         [_pick(dataset[end], {along: value, **chosen}) for end in ends] for value in values
     )
     return (low <= other_high) & (other_low <= high)
+
+
+def _overloaded(
+    dataset: xr.Dataset,
+    variable: str,
+    pair: tuple[str, tuple[Any, Any]],
+    chosen: Mapping[str, Any],
+) -> xr.DataArray | None:
+    """Cells in which a server of either is overloaded, if the result says so."""
+    flags = overload(dataset) if is_of_server(variable) else None
+    along, values = pair
+    if flags is None or not set(dataset[variable].dims) >= set(flags.dims):
+        return None
+    flags = flags.broadcast_like(dataset[variable])
+    first, second = (_pick(flags, {along: value, **chosen}) for value in values)
+    return first | second
 
 
 def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sweep.decisions.compare import BETTER, compare
+from sweep.decisions.overload import overload
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.errors import ResultError
@@ -158,6 +159,7 @@ def described(
         "shown": shown,
         "variable": next((name for name in FIRST if name in shown), next(iter(shown), None)),
         "front": _front(kept, bundle),
+        "overloaded": _overloaded(kept, bundle),
         "hardware": {
             name: _machine(spec, _recipes(specs, grid)) for name, spec in specs.hardware.items()
         },
@@ -273,6 +275,14 @@ def _sentences(dataset: xr.Dataset, variable: str) -> list[str]:
             )
             found.append(pair.sentence())
     return found
+
+
+def _overloaded(dataset: xr.Dataset, bundle: Bundle) -> Note | None:
+    """Cells in which requests wait for a slot of a server, if a result says so."""
+    flags = overload(dataset)
+    if flags is None:
+        return None
+    return bundle.add(flags.values.astype(np.int8), [str(dim) for dim in flags.dims])
 
 
 def _front(dataset: xr.Dataset, bundle: Bundle) -> Note | None:

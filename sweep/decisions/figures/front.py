@@ -46,6 +46,7 @@ def front_figure(found: Recommendation) -> Figure:
         axes.plot(
             line["per_user"], line["per_gpu"], f"-{mark}", color=colour, label=label, markersize=5
         )
+        _hollow(axes, line, colour, mark)
         _draw_interval(axes, line, colour)
     line = found.front
     axes.plot(line["per_user"], line["per_gpu"], "--", color="black", linewidth=2.2, label="front")
@@ -63,11 +64,43 @@ def front_figure(found: Recommendation) -> Figure:
     return figure
 
 
+def _hollow(axes: Axes, line: pd.DataFrame, colour: str, mark: str) -> None:
+    """Draw points hollow that extrapolate further than all of their line do."""
+    if not len(line):
+        return
+    further = line[line["beyond"].astype(int) != _common(line)]
+    axes.plot(
+        further["per_user"],
+        further["per_gpu"],
+        mark,
+        color=colour,
+        markerfacecolor="white",
+        markersize=5,
+    )
+
+
 def flagged(line: pd.DataFrame) -> str:
-    """Extrapolations of the points of a line, for its name in the legend."""
-    bits = int(np.bitwise_or.reduce(line["beyond"].to_numpy(int))) if len(line) else 0
-    words = [word.replace("_", " ") for word in extrapolations(bits)]
-    return f" ({', '.join(words)})" if words else ""
+    """Extrapolations of the points of a line, for its name in the legend.
+
+    Those of all points are named first, then those of the hollow ones alone.
+    """
+    if not len(line):
+        return ""
+    common, some = _common(line), int(np.bitwise_or.reduce(line["beyond"].to_numpy(int)))
+    parts = [_in_words(common)]
+    if some != common:
+        parts.append(f"hollow: {_in_words(some & ~common)}")
+    words = "; ".join(part for part in parts if part)
+    return f" ({words})" if words else ""
+
+
+def _common(line: pd.DataFrame) -> int:
+    """Sum of the bits of extrapolations that all points of a line have."""
+    return int(np.bitwise_and.reduce(line["beyond"].to_numpy(int)))
+
+
+def _in_words(bits: int) -> str:
+    return ", ".join(word.replace("_", " ") for word in extrapolations(bits))
 
 
 def _draw_interval(axes: Axes, line: pd.DataFrame, colour: str) -> None:

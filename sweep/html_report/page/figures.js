@@ -53,6 +53,12 @@ function runs(machine, indices) {
   return Number.isNaN(known) || known === 1;
 }
 
+/** Whether requests wait for a slot of a server in a cell; unknown counts as no. */
+function overloaded(machine, indices) {
+  if (!data.overloaded || !state.variable.startsWith("inflight_")) return false;
+  return figure(data.overloaded, { ...state.indices, hardware: machine, ...indices }) === 1;
+}
+
 /** Names of a category, or of the bits of a mask. */
 function meanings(name, number) {
   const variable = data.variables[name];

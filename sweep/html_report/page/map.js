@@ -43,6 +43,7 @@ function cellWords(machine, indices) {
   const binds = binding(machine, indices);
   if (binds) found.push(`bound by ${binds}`);
   if (!runs(machine, indices)) found.push("cannot run");
+  if (overloaded(machine, indices)) found.push("requests wait for a slot");
   return found;
 }
 

@@ -74,9 +74,11 @@ function answer() {
   const all = everyCell();
   const known = all.filter((indices) => Number.isFinite(ratioOf(indices)));
   const both = known.filter((indices) => runs(state.first, indices) && runs(state.second, indices));
-  const counted = both.length ? both : known;
+  const able = both.length ? both : known;
+  const counted = able.filter((indices) => !machines().some((machine) => overloaded(machine, indices)));
   if (!variable.better) return `${model}: ${variable.title}, ${first} / ${second}.`;
-  if (!counted.length) return `${model}: no cell can run on both ${first} and ${second}${alone(all)}.`;
+  if (!able.length) return `${model}: no cell can run on both ${first} and ${second}${alone(all)}.`;
+  if (!counted.length) return `${model}, ${variable.title}, ${by}: a server is overloaded in every cell${alone(all)}.`;
   const ratios = counted.map(ratioOf);
   const wins = ratios.filter((ratio) => ratio > 1).length;
   const [low, high] = [Math.min(...ratios), Math.max(...ratios)];
@@ -96,6 +98,9 @@ function answer() {
     const close = counted.filter(overlap).length / counted.length;
     verdict += `; in ${digits(100 * close, 2)} % of the cells their 90 % intervals overlap`;
   } else if (data.about.calibration !== "ideal") verdict += "; it has no interval, so small differences may be errors";
+  if (counted.length < able.length) {
+    verdict += `; ${able.length - counted.length} of ${all.length} cells do not count, as requests wait for a slot of an overloaded server`;
+  }
   if (!both.length) verdict += "; no cell can run on both, so the comparison is theoretical";
   else if (both.length < all.length) verdict += `; ${all.length - both.length} of ${all.length} cells cannot run on both`;
   return `${model}, ${variable.title}, ${by}: ${verdict}${alone(all)}.`;
