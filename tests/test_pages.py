@@ -147,3 +147,14 @@ def test_every_page_has_its_place() -> None:
     listed = (DOCS / "index.md").read_text("utf-8")
     pages_of = {page.stem for page in DOCS.glob("*.md")} - {"index"}
     assert {name for name in pages_of if f"\n{name}\n" not in listed} == set()
+
+
+def test_pages_followed_in_one_folder_write_different_files() -> None:
+    written: dict[str, set[str]] = {}
+    for page in PAGES:
+        for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+            found = re.match(r"llm-(sweep|calibrate) .*-o (\S+)", line)
+            if found and "--force" not in line:
+                written.setdefault(found[2], set()).add(page.name)
+    assert len(written) > 20
+    assert {name: on for name, on in written.items() if len(on) > 1} == {}
