@@ -148,7 +148,9 @@ def test_more_arrivals_than_a_server_completes_are_no_win() -> None:
 
 
 def test_a_bound_and_the_accelerator_of_other_comparisons_are_named() -> None:
-    drafts = result({"draft_tokens": [0, 3], "batch_size": [1, 8], "isl": [9, 99]}, "tpot").isel(hardware=[1])
+    drafts = result({"draft_tokens": [0, 3], "batch_size": [1, 8], "isl": [9, 99]}, "tpot").isel(
+        hardware=[1]
+    )
     found = compare(
         drafts.drop_attrs(), (3, 0), model="toy", variable="tpot", chosen={}, along="draft_tokens"
     )

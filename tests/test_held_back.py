@@ -16,6 +16,7 @@ from calibration.measurements.measurement import Measurement
 from calibration.measurements.table import read_measurements
 from sweep.kernel import phases
 from sweep.kernel.factors import IDEAL
+from sweep.kernel.gates import gates_of
 from sweep.kernel.held_back import HeldBack, held_back
 from sweep.kernel.inflight import Inflight
 from sweep.kernel.params import Point
@@ -70,6 +71,19 @@ def test_attention_groups_wait_until_each_has_a_prompt() -> None:
 def test_half_of_the_steps_between_two_looks_are_waited_for() -> None:
     assert float(held(server(poll_interval=31.0)).iterations) == 15.0
     assert float(held(server(poll_interval=1.0)).iterations) == 0.0
+
+
+@pytest.mark.parametrize("name", ["batch_wait", "poll_interval"])
+def test_nobody_waits_longer_than_others_decode(name: str) -> None:
+    """A request decodes for 100 iterations; then the server is empty, and prompts start."""
+    longest, longer = (held(server(**{name: value})) for value in (100.0, 1e6))
+    assert longer == longest
+    shorter = held(server(**{name: 50.0}))
+    assert float(shorter.iterations) < float(longest.iterations) <= 100
+    gates = [
+        gates_of(server(**{name: value}), jnp.ones(()), jnp.asarray(10.0)) for value in (100.0, 1e6)
+    ]
+    assert gates[0] == gates[1] is not None
 
 
 def test_looking_at_each_step_is_looking_always() -> None:

@@ -1,15 +1,15 @@
-"""Compare two accelerators: where each wins, by how much, and the answer in words."""
+"""Compare two accelerators of a result, or two values of another axis."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from sweep.decisions.comparison import Comparison
 from sweep.decisions.overload import feasible_of, is_of_server, overload
 from sweep.decisions.specs_by_name import model_in, value_in
-from sweep.engines.calibration_file import IDEAL_NAME, recorded_name
+from sweep.engines.calibration_file import recorded_name
 from sweep.errors import ResultError
 from sweep.schema.axes import AXES, LABELLED, LENGTHS
 from sweep.schema.intervals import ENDS
@@ -29,137 +29,6 @@ LOAD_AXES = ("batch_size", "concurrency", "request_rate")
 SETTINGS = [axis for axis in AXES if axis not in ("model", "hardware", "batch_size")]
 BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
 """Better direction of a quantity, by its units."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Advantage of one accelerator, or value of another axis, along two axes of a result.
-
-    Attributes:
-        model: The model.
-        variable: The quantity.
-        hardware: The two accelerators, or values of another axis in words; the ratio is above 1
-            where the first does better.
-        ratio: Over two axes: `load_axis`, usually the batch size or the concurrency, and
-            `length_axis`, usually a length.
-        fits: Cells that each of the two can run, at some value of the axes along which the
-            quantity does not vary, or `None` if the file does not say.
-        setting: Values along the axes that do not vary, in words.
-        calibration: The calibration that predicted both, `ideal` if they are bounds.
-        close: Cells in which the 90 % intervals overlap, or `None` if there are none.
-        overloaded: Cells in which requests wait for a slot of a server of either, or `None` if
-            the file does not say.
-    """
-
-    model: str
-    variable: str
-    hardware: tuple[str, str]
-    ratio: xr.DataArray
-    fits: tuple[xr.DataArray, xr.DataArray] | None
-    setting: str
-    calibration: str = IDEAL_NAME
-    close: xr.DataArray | None = None
-    overloaded: xr.DataArray | None = None
-
-    @property
-    def load_axis(self) -> str:
-        """The first axis that the ratio varies over, usually a load."""
-        return str(self.ratio.dims[0])
-
-    @property
-    def length_axis(self) -> str:
-        """The second axis that the ratio varies over, usually a length."""
-        return str(self.ratio.dims[1])
-
-    def sentence(self) -> str:
-        """The answer in one sentence."""
-        first, second = self.hardware
-        runs = self.ratio.notnull()
-        if self.fits is not None:
-            runs = runs & self.fits[0] & self.fits[1]
-        counted = runs if bool(runs.any()) else self.ratio.notnull()
-        is_ideal = self.calibration == IDEAL_NAME
-        by = "as bounds" if is_ideal else f"by {self.calibration.split()[0]}"
-        start = f"{self.model}, {self.variable} {by}: "
-        if not bool(counted.any()):
-            return start + f"no cell can run on both {first} and {second}{self._alone_note()}."
-        waiting = self._waiting(counted)
-        if waiting is not None:
-            counted = counted & ~waiting
-            if not bool(counted.any()):
-                return start + f"a server is overloaded in every cell{self._fit_note(runs)}."
-        ratio = self.ratio.where(counted)
-        cells = int(counted.sum())
-        wins = int((ratio > 1).sum())
-        if wins in (0, cells):
-            winner = first if wins else second
-            gain = ratio if wins else 1 / ratio
-            verdict = f"{winner} wins everywhere, by {float(gain.min()):.2f} to "
-            verdict += f"{float(gain.max()):.2f} times"
-        else:
-            verdict = (
-                f"{first} wins {100 * wins / cells:.0f} % of {cells} cells "
-                f"({self._region(ratio > 1)}), by up to {float(ratio.max()):.2f} times; "
-                f"{second} wins the rest, by up to {float((1 / ratio).max()):.2f} times"
-            )
-        overload = "" if waiting is None else _overload_note(waiting)
-        return start + verdict + self._close_note(counted) + overload + self._fit_note(runs) + "."
-
-    def _waiting(self, counted: xr.DataArray) -> xr.DataArray | None:
-        """Cells of `counted` that no accelerator wins, as requests wait for a slot."""
-        if self.overloaded is None:
-            return None
-        waiting = counted & self.overloaded
-        return waiting if bool(waiting.any()) else None
-
-    def _close_note(self, counted: xr.DataArray) -> str:
-        if self.close is None:
-            return "" if self.calibration == IDEAL_NAME else "; it has no interval"
-        close = int((self.close & counted).sum())
-        if not close:
-            return ", beyond their 90 % intervals"
-        share = 100 * close / int(counted.sum())
-        return f"; in {share:.0f} % of the cells their 90 % intervals overlap"
-
-    def _region(self, where: xr.DataArray) -> str:
-        """The corner of the mesh that holds all cells of `where`."""
-        parts = []
-        for dim in (self.load_axis, self.length_axis):
-            held = where.any([d for d in where.dims if d != dim])
-            values = where[dim].values[held.values]
-            low, high = values.min(), values.max()
-            at_start, at_end = low == where[dim].values[0], high == where[dim].values[-1]
-            if at_start and at_end:
-                continue
-            if at_end:
-                parts.append(f"{dim} from {low}")
-            elif at_start:
-                parts.append(f"{dim} up to {high}")
-            else:
-                parts.append(f"{dim} {low} to {high}")
-        return ", ".join(parts) or "scattered over the whole mesh"
-
-    def _fit_note(self, runs: xr.DataArray) -> str:
-        if self.fits is None:
-            return (
-                "; the file lacks the variable feasible, so cells that cannot run may be among them"
-            )
-        left_out = int(runs.size - runs.sum())
-        if not left_out:
-            return ""
-        if left_out == runs.size:
-            both = "; no cell can run on both, so the comparison is theoretical"
-        else:
-            both = f"; {left_out} of {runs.size} cells cannot run on both"
-        return both + self._alone_note()
-
-    def _alone_note(self) -> str:
-        """The number of cells that run on only one of the two."""
-        if self.fits is None:
-            return ""
-        pairs = zip(self.hardware, self.fits, self.fits[::-1], strict=True)
-        alone = {name: int((own & ~other).sum()) for name, own, other in pairs}
-        return "".join(f", {count} run only on {name}" for name, count in alone.items() if count)
 
 
 def compare(
@@ -265,13 +134,6 @@ def compare_each(
         ]
         for name in wanted
     ]
-
-
-def _overload_note(waiting: xr.DataArray) -> str:
-    return (
-        f"; {int(waiting.sum())} of {waiting.size} cells do not count, as requests wait for a slot "
-        "of an overloaded server"
-    )
 
 
 def _in_words(axis: str, values: tuple[Any, Any]) -> tuple[str, str]:

@@ -107,12 +107,30 @@ def gates_of(point: Point, parts: Scalar, fill: Scalar) -> Gates | None:
     if point.batch_wait is None and point.poll_interval is None:
         return None
     groups, steps = point.layout.dp_attention, point.decode_passes
-    apart = 1.0 if point.poll_interval is None else jnp.maximum(point.poll_interval, 1.0)
     return Gates(
-        # Once all sequences have ended, the scheduler looks.
-        apart=jnp.minimum(apart, jnp.maximum(steps, 1.0)),
-        longest=0.0 if point.batch_wait is None else point.batch_wait,
+        apart=jnp.asarray(looks_apart(point)),
+        longest=longest_hold(point),
         enough=jnp.maximum(jnp.where(groups > 1, groups, fill) - 1, 0.0),
         parts=parts,
         steps=steps,
     )
+
+
+def longest_hold(point: Point) -> Scalar:
+    """Iterations for which prompts wait at most for others; 0 if they start at once. [count]
+
+    Once all sequences have ended, prompts start.
+    """
+    if point.batch_wait is None:
+        return 0.0
+    return jnp.minimum(point.batch_wait, jnp.maximum(point.decode_passes, 1.0))
+
+
+def looks_apart(point: Point) -> Scalar:
+    """Iterations between two looks of the scheduler for new requests. [count]
+
+    Once all sequences have ended, the scheduler looks.
+    """
+    if point.poll_interval is None:
+        return 1.0
+    return jnp.clip(point.poll_interval, 1.0, jnp.maximum(point.decode_passes, 1.0))

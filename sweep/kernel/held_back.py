@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from sweep.kernel.gates import longest_hold, looks_apart
 from sweep.kernel.cycle import Cycle
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
@@ -54,12 +55,12 @@ def held_back(point: Point, cycle: Cycle, parts: Scalar) -> HeldBack | None:
         rate = jnp.maximum(cycle.started * parts, 1e-9)
         groups = point.layout.dp_attention
         enough = jnp.where(groups > 1, groups, point.server.max_num_tokens / point.new_tokens)
-        longest = jnp.minimum(point.batch_wait, jnp.maximum(enough - 1, 0.0) / rate)
+        longest = jnp.minimum(longest_hold(point), jnp.maximum(enough - 1, 0.0) / rate)
         others = rate * longest
         wait = longest * (1 + others / 2) / (1 + others)
         others = others / parts
     if point.poll_interval is not None:
-        wait = wait + (jnp.maximum(point.poll_interval, 1.0) - 1) / 2
+        wait = wait + (looks_apart(point) - 1) / 2
     return HeldBack(wait, others)
 
 

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from sweep.kernel import memory, phases
+from sweep.kernel.gates import looks_apart
 from sweep.kernel.held_back import HeldBack, held_back, tokens_until_sent
 from sweep.kernel.keeps_step import order_of
 from sweep.kernel.operators.cost import Scalar, is_nothing
@@ -215,8 +216,7 @@ class Inflight:
         if self.order.apart is None:
             return spent
         limit, first = self.point.server.max_num_tokens, self.order.prefill_first
-        poll = 1.0 if self.point.poll_interval is None else self.point.poll_interval
-        more = seen_by_a_prompt(self.cycle, self.isl, limit, first, poll)
+        more = seen_by_a_prompt(self.cycle, self.isl, limit, first, looks_apart(self.point))
         return jnp.where(self.order.apart, spent + more * self._one_more, spent)
 
     @cached_property

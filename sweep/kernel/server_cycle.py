@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from sweep.kernel.gates import looks_apart
 from sweep.kernel.cycle import Cycle, cycle, prefill_first_cycle
 from sweep.kernel.keeps_step import Order
 from sweep.kernel.operators.cost import Scalar
@@ -42,8 +43,7 @@ def _one_by_one(point: Point, order: Order, sizes: Sizes) -> Cycle:
     variation = 0.0 if point.isl_cv is None else point.isl_cv
     if order.prefill_first is None:
         return spread_cycle(*sizes, variation)
-    poll = 1.0 if point.poll_interval is None else point.poll_interval
-    first = spread_prefill_first_cycle(*sizes[:4], variation, poll)
+    first = spread_prefill_first_cycle(*sizes[:4], variation, looks_apart(point))
     if stay_deviation(point) is None:
         # Equal requests lose step only where prompts come first.
         return first

@@ -167,7 +167,8 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
         """An integer in any notation; one of thousands of digits is too large, as in JSON."""
         if len(node.value) > MOST_SIGNS:
             return TOO_LARGE
-        return int(self.construct_yaml_int(node))
+        found: int = self.construct_yaml_int(node)
+        return found
 
 
 _UniqueKeys.add_constructor("tag:yaml.org,2002:int", _UniqueKeys.construct_integer)
