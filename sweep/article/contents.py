@@ -8,7 +8,8 @@ findings with ours. `figures.py` draws.
 from collections.abc import Sequence
 
 from sweep.article.published import ComparedRow, PublishedTable, compare_published
-from sweep.decisions.compare import METHODS, Comparison, compare
+from sweep.decisions.compare import METHODS, compare
+from sweep.decisions.comparison import Comparison
 from sweep.runs.run import load_grid, run
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec

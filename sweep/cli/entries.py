@@ -146,8 +146,8 @@ def _few(values: list[Any]) -> str:
 def _calibration(name: str, catalog: Catalog) -> Entry:
     try:
         found = load_calibration(name)
-    except SpecError as error:
-        raise SpecError(f"{error}{catalog.elsewhere('calibrations', name)}") from None
+    except SpecError as unknown:
+        raise SpecError(f"{unknown}{catalog.elsewhere('calibrations', name)}") from None
     if found is None:
         raise SpecError(
             "ideal has no factors to show: each is 1 or 0; name a calibration or a file"

@@ -15,7 +15,7 @@ import click
 from sweep.cli.parameters import Count, Listed, Name, Option, Pairs, Quantity
 
 if TYPE_CHECKING:
-    from sweep.decisions.compare import Comparison
+    from sweep.decisions.comparison import Comparison
     from sweep.specs.catalog import Catalog
 
 F = TypeVar("F", bound=Callable[..., Any])

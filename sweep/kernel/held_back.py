@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from sweep.kernel.gates import longest_hold, looks_apart
 from sweep.kernel.cycle import Cycle
+from sweep.kernel.gates import longest_hold, looks_apart
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from sweep.kernel.gates import looks_apart
 from sweep.kernel.cycle import Cycle, cycle, prefill_first_cycle
+from sweep.kernel.gates import looks_apart
 from sweep.kernel.keeps_step import Order
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point

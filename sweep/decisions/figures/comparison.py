@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullLocator
 
-from sweep.decisions.compare import Comparison
+from sweep.decisions.comparison import Comparison
 from sweep.decisions.figures.style import COLOURS, plain_text
 from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.schema.axes import AXIS_LONG_NAMES
