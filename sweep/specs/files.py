@@ -19,7 +19,7 @@ MOST_VALUES = 10**6
 """Most values of a specification, those of an alias wherever it is used. [count]"""
 DIGITS = 100
 """Most digits of a number. [count]"""
-TOO_LARGE = 10**DIGITS
+TOO_LARGE: int = 10**DIGITS
 MOST_SIGNS = 10 * DIGITS
 """Most signs of an integer that is read; Python refuses some thousand digits without a key."""
 HALF = re.compile("[\ud800-\udfff]")
