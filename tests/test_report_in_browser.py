@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from chromium import chromium
 from report_pages import IMAGE, SCRIPT
 
@@ -337,3 +338,16 @@ def test_it_is_usable_soon(article_page, opened) -> None:
     told = {"seconds": seconds, "bytes": len(article_page.encode())}
     (ARTEFACTS / "report.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
     assert seconds["readable"] < seconds["usable"] < 10
+
+
+@pytest.mark.slow
+def test_an_overloaded_server_is_no_win(served, opened) -> None:
+    names = ("output_throughput", "feasible")
+    given = served[[*names]].rename({name: f"inflight_{name}" for name in names})
+    said = []
+    for overload in (0, 1):
+        flags = xr.full_like(given["inflight_output_throughput"], overload, np.int8)
+        page = opened(html(given.assign(inflight_overload=flags)))
+        said.append(page.inner_text("#answer"))
+    assert " is ahead " in said[0] and "overloaded" not in said[0]
+    assert "a server is overloaded in every cell" in said[1]
