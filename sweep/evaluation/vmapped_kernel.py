@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sweep.errors import SchemaError
+from sweep.evaluation.compiled_parts import in_parts
 from sweep.evaluation.intervals import Arrivals, ends
 from sweep.evaluation.outer_product import Spread, outer_product
 from sweep.evaluation.packing import unpacked
@@ -62,13 +63,17 @@ def kernel(
         arguments = factor_values, table_values, *map(unpacked, axes)
         leaves, tree = jax.tree.flatten(arguments)
         one_cell = _one_cell(tuple(name for name, _ in dims), keep_infeasible)
-        found = outer_product(
-            lambda *cell: one_cell(*jax.tree.unflatten(tree, cell)),
-            leaves,
-            _axes_of_leaves(arguments, factors, tables),
-        )
+        axes_of_leaves = _axes_of_leaves(arguments, factors, tables)
         sizes = {axis: _length(value) for axis, value in zip(AXES, axes, strict=True)}
-        return {name: _over_its_dims(name, found[name], over, sizes) for name, over in dims}
+
+        def every_cell(*leaves: Any) -> dict[str, jax.Array]:
+            found = outer_product(
+                lambda *cell: one_cell(*jax.tree.unflatten(tree, cell)), leaves, axes_of_leaves
+            )
+            return {name: _over_its_dims(name, found[name], over, sizes) for name, over in dims}
+
+        at_a_rate = sizes["request_rate"] is not None
+        return (in_parts(every_cell) if at_a_rate else every_cell)(*leaves)
 
     compiled = jax.jit(
         mapped, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS
