@@ -8,9 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.evaluation.compiled_parts import in_parts
 from sweep.evaluation.stored_function import StoredFunction
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
+
+FAST_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
+"""Lists are short: they take longer to compile than to compute."""
 
 
 def variables_of(points: Sequence[Point], names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -42,4 +46,5 @@ def _mapped(names: tuple[str, ...]) -> StoredFunction:
         return {name: jnp.asarray(getattr(request, name)) for name in names}
 
     named = repr(("listed cells", names))
-    return StoredFunction(jax.jit(jax.vmap(one)), named, dict.fromkeys(names, 0.0))
+    compiled = jax.jit(in_parts(jax.vmap(one)), compiler_options=FAST_TO_COMPILE)
+    return StoredFunction(compiled, named, dict.fromkeys(names, 0.0))
