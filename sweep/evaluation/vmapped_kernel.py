@@ -56,7 +56,6 @@ def kernel(
     Raises:
         SchemaError: When called, if a variable varies over an axis that its dims do not list.
     """
-
     at_a_rate = any("request_rate" in over for _, over in dims)
 
     def mapped(
