@@ -10,11 +10,9 @@ import numpy as np
 
 from sweep.evaluation.compiled_parts import in_parts
 from sweep.evaluation.stored_function import StoredFunction
+from sweep.evaluation.vmapped_kernel import FAST_TO_COMPILE
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
-
-FAST_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
-"""Lists are short: they take longer to compile than to compute."""
 
 
 def variables_of(points: Sequence[Point], names: tuple[str, ...]) -> dict[str, np.ndarray]:

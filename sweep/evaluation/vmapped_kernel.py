@@ -25,9 +25,13 @@ COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Full vectors on processors that have 512 bits, of which LLVM uses half by default: the kernel
 divides at every point and would take twice as long. Results are the same, bit for bit."""
 
-OF_LARGE_KERNELS = {"xla_cpu_use_fusion_emitters": False}
-"""The older way to compile what XLA computes together: kernels of servers at a rate take a third
-of the time to compile, and a quarter more to compute."""
+AT_A_RATE = COMPILER_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
+"""The older way to emit fused operations: the many of servers at a rate take a third of the time to
+compile, and a quarter more to compute."""
+FEW = 200_000
+"""Points up to which a kernel takes longer to compile than to compute."""
+FAST_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
+"""Options for few points: a fifth of the time to compile."""
 
 OF_LOAD = {*OF_WAITS, *OF_RATES, UTILISATION}
 """Variables whose intervals depend on how busy a server is that requests arrive at."""
@@ -40,7 +44,12 @@ OneCell = Callable[..., dict[str, jax.Array]]
 
 @lru_cache(maxsize=64)
 def kernel(
-    dims: Over, keep_infeasible: bool, factors: Over = (), tables: Over = ()
+    dims: Over,
+    keep_infeasible: bool,
+    factors: Over = (),
+    tables: Over = (),
+    *,
+    few: bool = False,
 ) -> StoredFunction:
     """The kernel mapped over every axis its arguments have, compiled on first use.
 
@@ -52,6 +61,7 @@ def kernel(
         keep_infeasible: Whether to keep throughputs where the point cannot run.
         factors: Factors, each with the axes it varies along; none for the ideal.
         tables: Tables of intervals, each with the axes it varies along; none for the ideal.
+        few: Whether it is for a grid of no more than `FEW` points.
 
     Raises:
         SchemaError: When called, if a variable varies over an axis that its dims do not list.
@@ -77,12 +87,12 @@ def kernel(
             )
             return {name: _over_its_dims(name, found[name], over, sizes) for name, over in dims}
 
-        return (in_parts(every_cell) if at_a_rate else every_cell)(*leaves)
+        return (in_parts(every_cell) if few or at_a_rate else every_cell)(*leaves)
 
-    options = COMPILER_OPTIONS | (OF_LARGE_KERNELS if at_a_rate else {})
+    options = FAST_TO_COMPILE if few else AT_A_RATE if at_a_rate else COMPILER_OPTIONS
     compiled = jax.jit(mapped, donate_argnums=0, keep_unused=True, compiler_options=options)
     # Of factors and tables, whose order is that of a set, only names and axes matter.
-    named = repr(("kernel", dims, keep_infeasible, sorted(factors), sorted(tables)))
+    named = repr(("kernel", dims, keep_infeasible, sorted(factors), sorted(tables), few))
     return StoredFunction(compiled, named, dict.fromkeys((name for name, _ in dims), 0.0))
 
 
