@@ -1,6 +1,6 @@
 """A large function that XLA compiles part by part.
 
-XLA computes what several results need anew for each of them where that saves memory traffic: of
+XLA recomputes what several results need for each of them where that saves memory traffic: of
 7,000 operations of a server at a rate it makes 40,000, which take long to compile. It does so
 within a part only.
 """
