@@ -98,7 +98,7 @@ class _Outer:
         return self._once(key, operands, lambda: self._way(name)(equation, operands))
 
     def _way(self, name: str) -> Callable[[JaxprEqn, Sequence[Spread]], list[Spread]]:
-        """How operations of a name are applied."""
+        """The function that applies operations of a name."""
         if name in ELEMENTWISE or name == SELECT:
             return self._elementwise
         return LOOPS.get(name, _mapped)
@@ -209,11 +209,11 @@ class _Loop:
         self.axes = [tuple(sorted({*own, *axes})) for own in self.axes]
 
     def spread(self, state: Sequence[Any]) -> list[Spread]:
-        """What is handed on, with its axes."""
+        """Arrays that are handed on, with their axes."""
         return list(map(Spread, state, self.axes))
 
     def after(self, state: Sequence[Any]) -> list[Any]:
-        """What a round hands on, from what it is given."""
+        """Arrays that a round hands on, from those it is given."""
         found = _Outer().evaluate(self._body, [*self._fixed, *self.spread(state)])
         return self.whole(found)
 
@@ -222,7 +222,7 @@ class _Loop:
         return [self._over(each, axes) for each, axes in zip(found, self.axes, strict=True)]
 
     def where(self, on: Spread, after: Sequence[Any], before: Sequence[Any]) -> list[Any]:
-        """What is handed on in the cells that go on, and what was before in the others."""
+        """Arrays handed on in the cells that go on, and those of before in the others."""
         chosen = []
         for axes, new, old in zip(self.axes, after, before, strict=True):
             own = (1,) * (np.ndim(new) - len(axes))

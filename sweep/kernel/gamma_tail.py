@@ -60,7 +60,7 @@ def _series(shape: Numbers, x: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _from_the_last(steps: int, one: Callable[[Numbers, State], State], first: State) -> State:
-    """What becomes of `first` by steps that are counted down from `steps` to 1.
+    """The result of `first` after steps that are counted down from `steps` to 1.
 
     A loop is a program of the size of one step, which takes less time to compile than all.
     """
