@@ -20,7 +20,7 @@ from sweep.evaluation.plan import Plan
 from sweep.evaluation.result_memory import ResultMemory, handed_over
 from sweep.evaluation.stored_function import StoredFunction
 from sweep.evaluation.structures import FACTOR, TABLE, Structure
-from sweep.evaluation.vmapped_kernel import kernel
+from sweep.evaluation.vmapped_kernel import FEW, kernel
 from sweep.evaluation.workspaces import PER_DEVICE, Computed, Workspace, tile_limit, workspaces
 from sweep.grid.resolved import Resolved
 from sweep.grid.tiling import Region, Tiling, halves, offset, overlap, split_by_extent
@@ -61,6 +61,7 @@ class Evaluation:
             plan.keep_infeasible,
             tuple(self._factors.items()),
             tuple(self._tables.items()),
+            few=plan.points <= FEW,
         )
         devices = jax.local_devices()
         self._tile_limit = tile_limit(devices)

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sweep.evaluation.compiled_parts import in_parts
 from sweep.evaluation.stored_function import StoredFunction
+from sweep.evaluation.vmapped_kernel import FAST_TO_COMPILE
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 
@@ -42,4 +44,5 @@ def _mapped(names: tuple[str, ...]) -> StoredFunction:
         return {name: jnp.asarray(getattr(request, name)) for name in names}
 
     named = repr(("listed cells", names))
-    return StoredFunction(jax.jit(jax.vmap(one)), named, dict.fromkeys(names, 0.0))
+    compiled = jax.jit(in_parts(jax.vmap(one)), compiler_options=FAST_TO_COMPILE)
+    return StoredFunction(compiled, named, dict.fromkeys(names, 0.0))

@@ -14,8 +14,8 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, primitives
 
 from sweep.evaluation.function_store import file_of, read_stored, write_stored
 from sweep.evaluation.numpy_operations import RULES, SHAPED, Array
-from sweep.evaluation.outer_product import CALLS, operation, used
 from sweep.evaluation.plain_data import from_json, to_json
+from sweep.evaluation.traced_operations import CALLS, operation, used
 
 LOOPS = {"while": ("cond_jaxpr", "body_jaxpr"), "scan": ("jaxpr",)}
 """Operations that repeat functions, with the parameters that have them."""

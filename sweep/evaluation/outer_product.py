@@ -8,13 +8,16 @@ same shapes as from `jax.vmap`.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+
+from sweep.evaluation.traced_operations import CALLS, operation, used
 
 UNARY = (
     *("abs", "ceil", "convert_element_type", "cos", "exp", "exp2", "expm1", "floor"),
@@ -29,8 +32,6 @@ ELEMENTWISE = frozenset((*UNARY, *BINARY))
 """Operations on operands of one shape, which stretch dimensions of length 1. Others are mapped by
 `jax.vmap`."""
 SELECT = "select_n"
-CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
-"""Operations that call a function, with the name of the parameter that has it."""
 
 
 class Spread(NamedTuple):
@@ -94,9 +95,13 @@ class _Outer:
         if name in CALLS:
             return self.evaluate(equation.params[CALLS[name]], operands)
         key = name, *equation.params.items(), *map(_identity, operands)
-        elementwise = name in ELEMENTWISE or name == SELECT
-        apply = self._elementwise if elementwise else _mapped
-        return self._once(key, operands, lambda: apply(equation, operands))
+        return self._once(key, operands, lambda: self._way(name)(equation, operands))
+
+    def _way(self, name: str) -> Callable[[JaxprEqn, Sequence[Spread]], list[Spread]]:
+        """The function that applies operations of a name."""
+        if name in ELEMENTWISE or name == SELECT:
+            return self._elementwise
+        return LOOPS.get(name, _mapped)
 
     def _once(
         self, key: Any, operands: Sequence[Spread], compute: Callable[[], list[Spread]]
@@ -137,17 +142,6 @@ class _Outer:
         return aligned.array
 
 
-def used(equations: Sequence[JaxprEqn], results: Sequence[Any]) -> list[JaxprEqn]:
-    """Equations of a trace that its results depend on, in order."""
-    wanted = {id(variable) for variable in results}
-    used = []
-    for equation in reversed(equations):
-        if any(id(variable) in wanted for variable in equation.outvars):
-            used.append(equation)
-            wanted |= {id(operand) for operand in equation.invars}
-    return used[::-1]
-
-
 def _identity(operand: Spread) -> Any:
     """A key that two operands share only if they are the same values."""
     if isinstance(operand.array, jax.core.Tracer | jax.Array):
@@ -184,10 +178,144 @@ def _mapped(equation: JaxprEqn, operands: Sequence[Spread]) -> list[Spread]:
     return [Spread(array, axes) for array in several]
 
 
-def operation(equation: JaxprEqn) -> Callable[..., Any]:
-    """The operation of an equation as a function of its operands."""
-    primitive, given = equation.primitive, equation.primitive.get_bind_params(equation.params)
-    if isinstance(given, tuple):  # Functions apart from the rest, before JAX 0.10.
-        functions, rest = given
-        return partial(primitive.bind, *functions, **rest)
-    return partial(primitive.bind, **given)
+class _Loop:
+    """One round of a loop over arrays that vary over several axes.
+
+    What a round hands to the next varies over the axes that anything it is computed from does, and
+    has the whole length of each, so that all rounds are alike.
+    """
+
+    def __init__(
+        self,
+        body: ClosedJaxpr,
+        fixed: Sequence[Spread],
+        first: Sequence[Spread],
+        test: Sequence[Spread] = (),
+    ) -> None:
+        """Find the axes of what is handed on.
+
+        Args:
+            body: A round, from what is the same in all of them and what the last one handed on.
+            fixed: What is the same.
+            first: What the first round is given.
+            test: What a condition to go on is given beside that.
+        """
+        self._body, self._fixed = body, fixed
+        self.axes = _of_loop(body, [each.axes for each in fixed], [each.axes for each in first])
+        self._sizes = _sizes([*fixed, *first, *test])
+
+    def varies_too(self, axes: tuple[int, ...]) -> None:
+        """Have everything vary over these axes too."""
+        self.axes = [tuple(sorted({*own, *axes})) for own in self.axes]
+
+    def spread(self, state: Sequence[Any]) -> list[Spread]:
+        """Arrays that are handed on, with their axes."""
+        return list(map(Spread, state, self.axes))
+
+    def after(self, state: Sequence[Any]) -> list[Any]:
+        """Arrays that a round hands on, from those it is given."""
+        found = _Outer().evaluate(self._body, [*self._fixed, *self.spread(state)])
+        return self.whole(found)
+
+    def whole(self, found: Sequence[Spread]) -> list[Any]:
+        """Arrays of what is handed on, stretched to the whole length of its axes."""
+        return [self._over(each, axes) for each, axes in zip(found, self.axes, strict=True)]
+
+    def where(self, on: Spread, after: Sequence[Any], before: Sequence[Any]) -> list[Any]:
+        """Arrays handed on in the cells that go on, and those of before in the others."""
+        chosen = []
+        for axes, new, old in zip(self.axes, after, before, strict=True):
+            own = (1,) * (np.ndim(new) - len(axes))
+            going = self._over(on, axes)
+            chosen.append(jnp.where(going.reshape(going.shape + own), new, old))
+        return chosen
+
+    def _over(self, found: Spread, axes: tuple[int, ...]) -> Any:
+        """An array stretched over axes, before the dimensions of a cell."""
+        array = jnp.asarray(found.array)
+        cell = array.shape[len(found.axes) :]
+        places = [axes.index(axis) for axis in found.axes]
+        shape = (*(self._sizes[axis] for axis in axes), *cell)
+        return lax.broadcast_in_dim(array, shape, [*places, *range(len(axes), len(shape))])
+
+
+def _counted(equation: JaxprEqn, operands: Sequence[Spread]) -> list[Spread]:
+    """Results of a loop of a known number of rounds, as `lax.fori_loop` makes them."""
+    given = equation.params
+    fixed, first = operands[: given["num_consts"]], operands[given["num_consts"] :]
+    if not len(first) == given["num_carry"] == len(equation.outvars):
+        return _mapped(equation, operands)
+    loop = _Loop(given["jaxpr"], fixed, first)
+    found, _ = lax.scan(
+        lambda state, _: (loop.after(state), None),
+        loop.whole(first),
+        None,
+        length=given["length"],
+        reverse=given["reverse"],
+        unroll=given["unroll"],
+    )
+    return loop.spread(found)
+
+
+def _conditional(equation: JaxprEqn, operands: Sequence[Spread]) -> list[Spread]:
+    """Results of a loop that goes on as long as a condition holds, in each cell by itself."""
+    given = equation.params
+    tests, fixed = given["cond_nconsts"], given["cond_nconsts"] + given["body_nconsts"]
+    of_test, first = operands[:tests], operands[fixed:]
+    loop = _Loop(given["body_jaxpr"], operands[tests:fixed], first, of_test)
+
+    def goes_on(state: Sequence[Any]) -> Spread:
+        return _Outer().evaluate(given["cond_jaxpr"], [*of_test, *loop.spread(state)])[0]
+
+    (varied,) = _axes_of(given["cond_jaxpr"], [*(each.axes for each in of_test), *loop.axes])
+    loop.varies_too(varied)
+
+    def body(state: Sequence[Any]) -> list[Any]:
+        after = loop.after(state)
+        return loop.where(goes_on(state), after, state) if varied else after
+
+    found = lax.while_loop(lambda state: jnp.any(goes_on(state).array), body, loop.whole(first))
+    return loop.spread(found)
+
+
+LOOPS = {"scan": _counted, "while": _conditional}
+
+
+def _sizes(operands: Sequence[Spread]) -> dict[int, int]:
+    """Lengths of the axes of some arrays."""
+    return {
+        axis: length
+        for each in operands
+        for axis, length in zip(each.axes, np.shape(each.array), strict=False)
+    }
+
+
+def _of_loop(
+    body: ClosedJaxpr, fixed: Sequence[tuple[int, ...]], first: Sequence[tuple[int, ...]]
+) -> list[tuple[int, ...]]:
+    """Axes along which what a loop hands from round to round varies, from those at its start."""
+    now = list(first)
+    while True:
+        found = _axes_of(body, [*fixed, *now])
+        further = [tuple(sorted({*old, *new})) for old, new in zip(now, found, strict=True)]
+        if further == now:
+            return now
+        now = further
+
+
+def _axes_of(closed: ClosedJaxpr, arguments: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Axes along which results of a traced function vary, from those of its arguments."""
+    traced = closed.jaxpr
+    axes = dict(zip(traced.invars, arguments, strict=True))
+
+    def of(operand: Any) -> tuple[int, ...]:
+        return () if isinstance(operand, Literal) else axes.get(operand, ())
+
+    for equation in traced.eqns:
+        given, name = [of(operand) for operand in equation.invars], equation.primitive.name
+        if name in CALLS:
+            results = _axes_of(equation.params[CALLS[name]], given)
+        else:
+            results = [tuple(sorted({*chain(*given)}))] * len(equation.outvars)
+        axes.update(zip(equation.outvars, results, strict=True))
+    return [of(result) for result in traced.outvars]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sweep.errors import SchemaError
+from sweep.evaluation.compiled_parts import in_parts
 from sweep.evaluation.intervals import Arrivals, Drawn, ends
 from sweep.evaluation.outer_product import Spread, outer_product
 from sweep.evaluation.packing import unpacked
@@ -24,6 +25,14 @@ COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Full vectors on processors that have 512 bits, of which LLVM uses half by default: the kernel
 divides at every point and would take twice as long. Results are the same, bit for bit."""
 
+AT_A_RATE = COMPILER_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
+"""The older way to emit fused operations: the many of servers at a rate take a third of the time to
+compile, and a quarter more to compute."""
+FEW = 200_000
+"""Points up to which a kernel takes longer to compile than to compute."""
+FAST_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
+"""Options for few points: a fifth of the time to compile."""
+
 OF_LOAD = {*OF_WAITS, *OF_RATES, UTILISATION, ENERGY}
 """Variables whose intervals depend on how busy a server is that requests arrive at."""
 
@@ -35,7 +44,12 @@ OneCell = Callable[..., dict[str, jax.Array]]
 
 @lru_cache(maxsize=64)
 def kernel(
-    dims: Over, keep_infeasible: bool, factors: Over = (), tables: Over = ()
+    dims: Over,
+    keep_infeasible: bool,
+    factors: Over = (),
+    tables: Over = (),
+    *,
+    few: bool = False,
 ) -> StoredFunction:
     """The kernel mapped over every axis its arguments have, compiled on first use.
 
@@ -47,10 +61,12 @@ def kernel(
         keep_infeasible: Whether to keep throughputs where the point cannot run.
         factors: Factors, each with the axes it varies along; none for the ideal.
         tables: Tables of intervals, each with the axes it varies along; none for the ideal.
+        few: Whether it is for a grid of no more than `FEW` points.
 
     Raises:
         SchemaError: When called, if a variable varies over an axis that its dims do not list.
     """
+    at_a_rate = any("request_rate" in over for _, over in dims)
 
     def mapped(
         buffers: dict[str, jax.Array],
@@ -62,19 +78,21 @@ def kernel(
         arguments = factor_values, table_values, *map(unpacked, axes)
         leaves, tree = jax.tree.flatten(arguments)
         one_cell = _one_cell(tuple(name for name, _ in dims), keep_infeasible)
-        found = outer_product(
-            lambda *cell: one_cell(*jax.tree.unflatten(tree, cell)),
-            leaves,
-            _axes_of_leaves(arguments, factors, tables),
-        )
+        axes_of_leaves = _axes_of_leaves(arguments, factors, tables)
         sizes = {axis: _length(value) for axis, value in zip(AXES, axes, strict=True)}
-        return {name: _over_its_dims(name, found[name], over, sizes) for name, over in dims}
 
-    compiled = jax.jit(
-        mapped, donate_argnums=0, keep_unused=True, compiler_options=COMPILER_OPTIONS
-    )
+        def every_cell(*leaves: Any) -> dict[str, jax.Array]:
+            found = outer_product(
+                lambda *cell: one_cell(*jax.tree.unflatten(tree, cell)), leaves, axes_of_leaves
+            )
+            return {name: _over_its_dims(name, found[name], over, sizes) for name, over in dims}
+
+        return (in_parts(every_cell) if few or at_a_rate else every_cell)(*leaves)
+
+    options = FAST_TO_COMPILE if few else AT_A_RATE if at_a_rate else COMPILER_OPTIONS
+    compiled = jax.jit(mapped, donate_argnums=0, keep_unused=True, compiler_options=options)
     # Of factors and tables, whose order is that of a set, only names and axes matter.
-    named = repr(("kernel", dims, keep_infeasible, sorted(factors), sorted(tables)))
+    named = repr(("kernel", dims, keep_infeasible, sorted(factors), sorted(tables), few))
     return StoredFunction(compiled, named, dict.fromkeys((name for name, _ in dims), 0.0))
 
 

@@ -5,6 +5,10 @@ References:
         Mathematical Analysis 10, 1979.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import erfc
 
@@ -19,6 +23,8 @@ FAR = 2.0
 """Arguments of the error function from which on its continued fraction has seven digits. [1]"""
 FRACTIONS = 24
 """Steps of that fraction. [count]"""
+
+State = TypeVar("State")
 
 
 def lower_tail(shape: Numbers, used: Numbers) -> tuple[Numbers, Numbers, Numbers]:
@@ -35,14 +41,33 @@ def lower_tail(shape: Numbers, used: Numbers) -> tuple[Numbers, Numbers, Numbers
     """
     apart = deviance(shape * used, shape * (1 - used))
     point = jnp.exp(-apart - beyond_stirling(shape)) / jnp.sqrt(2 * jnp.pi * shape)
-    series, excess = jnp.ones_like(shape), jnp.zeros_like(shape)
-    for term in range(TERMS, 0, -1):
-        each = shape * used / (shape + term)
-        series, excess = 1 + each * series, term / (shape + term) + each * excess
+    series, excess = _series(shape, shape * used)
     large, near = _ratio(jnp.maximum(shape, LARGE), jnp.maximum(used, NEAR)), used >= NEAR
     beyond = jnp.maximum(1 - (1 - used) * large, 0.0) / jnp.maximum(used, NEAR)
     is_large = (shape >= LARGE) & near
     return point, jnp.where(is_large, large, series), jnp.where(is_large, beyond, excess)
+
+
+def _series(shape: Numbers, x: Numbers) -> tuple[Numbers, Numbers]:
+    """P / D and its excess, as in `lower_tail`, by the terms of their sums from the last on. [1]"""
+
+    def one(term: Numbers, later: tuple[Numbers, Numbers]) -> tuple[Numbers, Numbers]:
+        each = x / (shape + term)
+        return 1 + each * later[0], term / (shape + term) + each * later[1]
+
+    first: tuple[Numbers, Numbers] = jnp.ones_like(shape), jnp.zeros_like(shape)
+    return _from_the_last(TERMS, one, first)
+
+
+def _from_the_last(steps: int, one: Callable[[Numbers, State], State], first: State) -> State:
+    """The result of `first` after steps that are counted down from `steps` to 1.
+
+    A loop is a program of the size of one step, which takes less time to compile than all.
+    """
+    found: State = jax.lax.fori_loop(
+        0, steps, lambda done, now: one(jnp.asarray(steps - done, float), now), first
+    )
+    return found
 
 
 def _ratio(shape: Numbers, used: Numbers) -> Numbers:
@@ -61,7 +86,5 @@ def _ratio(shape: Numbers, used: Numbers) -> Numbers:
 def _scaled_erfc(number: Numbers) -> Numbers:
     """Complement of the error function, times exp(y²), for y from 0 on. [1]"""
     near, far = jnp.minimum(number, FAR), jnp.maximum(number, FAR)
-    fraction = far
-    for step in range(FRACTIONS, 0, -1):
-        fraction = far + step / 2 / fraction
+    fraction = _from_the_last(FRACTIONS, lambda step, now: far + step / 2 / now, far)
     return jnp.where(number < FAR, erfc(near) * jnp.exp(near**2), 1 / (fraction * jnp.sqrt(jnp.pi)))

@@ -1,10 +1,11 @@
 """Iterations of a server whose requests arrive one by one, whatever rate they arrive at."""
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from sweep.kernel import phases
 from sweep.kernel.gates import gates_of
@@ -78,6 +79,18 @@ class Iterations:
         )
         return self.chunks * each
 
+    def alike(self, sequences: Scalar, prompts: Sequence[Scalar]) -> Float[Array, "iterations"]:
+        """Times of iterations beside so many sequences, computed side by side. [s]
+
+        That is a program of the size of one, which takes less time to compile.
+
+        Args:
+            sequences: Sequences that decode in each. [count]
+            prompts: Prompts in each. [count]
+        """
+        each = jnp.stack(list(map(jnp.asarray, prompts)))
+        return jnp.asarray(jax.vmap(partial(self.iteration, sequences))(each))
+
     def iteration(self, sequences: Scalar, prompts: Scalar) -> Scalar:
         """Time of an iteration. [s]
 
@@ -96,15 +109,18 @@ class Iterations:
         nodes = self.held ** jnp.asarray([0.0, 1 / 3, 2 / 3, 1.0])
         fewest = jnp.asarray(1 / self.chunks)
         prompts = jnp.stack([fewest, jnp.maximum(self.fill, fewest)])
+        # Those of one that prefills first decode nothing beside prompts: one node more.
+        decoding = nodes if self.prefill_first is None else jnp.concatenate([nodes, jnp.zeros(1)])
         over_nodes = jax.vmap(self._others, (0, None))
         over_both = jax.vmap(over_nodes, (None, 0))
-        times: Array = jnp.asarray(over_both(nodes, jnp.stack([jnp.zeros(()), *prompts])))
+        computed: Array = jnp.asarray(over_both(decoding, jnp.stack([jnp.zeros(()), *prompts])))
+        times = computed[:, : nodes.size]
         extra = times[1:] - times[:1] + prompts[:, None] * self._prompt_attention
         extra = jnp.maximum(extra, 0.0)
         alone = times[0] + jax.vmap(self._decode_attention)(nodes)
         if self.prefill_first is not None:
-            only = jax.vmap(lambda number: self.iteration(0.0, number))(prompts)
-            extra = jnp.where(self.prefill_first, jnp.asarray(only)[:, None] - alone[None], extra)
+            only = computed[1:, -1] + prompts * self._prompt_attention
+            extra = jnp.where(self.prefill_first, only[:, None] - alone[None], extra)
         return Curve(
             nodes=nodes,
             times=alone,

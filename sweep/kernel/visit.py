@@ -134,8 +134,8 @@ def visit_of(iterations: Iterations, stream: Stream, decoding: Scalar) -> Visit:
     companions = jnp.where(batched, jnp.minimum(start.companions, fill - 1), 0.0)
     # One companion or none has the mean of both times, not the time of the mean.
     several = jnp.where(batched, jnp.maximum(companions, 1.0), 0.0)
-    with_several = chunks * iterations.iteration(decoding, (1 + several) * fewest)
-    prefill_alone = chunks * iterations.iteration(decoding, fewest)
+    times = iterations.alike(decoding, [fewest, (1 + several) * fewest])
+    prefill_alone, with_several = chunks * times
     each = (with_several - prefill_alone) / jnp.maximum(several, 1.0)
     # A lump that fills an iteration serves `fill` prompts.
     service = (alone + curve.extra(decoding, most)) / fill
