@@ -16,7 +16,7 @@ from sweep.decisions import recommend_text as advice
 from sweep.decisions.deployment_sweep import sweep_deployments
 from sweep.decisions.deployment_table import read_deployments
 from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
-from sweep.decisions.figures.front import front_figure
+from sweep.decisions.figures.front import flagged, front_figure
 from sweep.decisions.figures.rooflines import roofline_figure
 from sweep.decisions.figures.style import save_figure
 from sweep.decisions.load_search import refined
@@ -30,6 +30,7 @@ from sweep.decisions.specs_by_name import SpecsByName
 from sweep.decisions.throughput_elasticities import throughput_elasticities
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.errors import SpecError
+from sweep.schema.intervals import EXTRAPOLATION
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.parsing import parse
@@ -684,3 +685,14 @@ def test_the_best_load_is_the_largest_of_which_no_request_waits(limits: Limits) 
     assert (found["asked"] <= found["held"]).all()
     best = found.loc[(found["throughput"] / found["gpus"]).idxmax()]
     assert (best["tp"], best["asked"], best["ttft"]) == (2, 119, 0.5)
+
+
+def test_a_legend_names_extrapolations_of_all_points_and_of_hollow_ones() -> None:
+    every, some = EXTRAPOLATION["unseen_model"], EXTRAPOLATION["beyond_batch"]
+    for bits, words in (
+        ([0, 0], ""),
+        ([every, every], " (unseen model)"),
+        ([every, every | some], " (unseen model; hollow: beyond batch)"),
+        ([0, some], " (hollow: beyond batch)"),
+    ):
+        assert flagged(pd.DataFrame({"beyond": bits})) == words
