@@ -612,7 +612,9 @@ def test_the_front_shows_intervals_and_flags() -> None:
     two = table(throughput=[1000.0, 500.0], tpot=[0.02, 0.01], beyond=[17, 1])
     axes = front_figure(recommend(two, Demand())).axes[0]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert "h20-96gb (unseen hardware, beyond batch)" in names
+    assert "h20-96gb (unseen hardware; hollow: beyond batch)" in names
+    (hollow,) = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert hollow.get_xdata().tolist() == [50.0]
     (band,) = axes.collections
     heights = band.get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (800.0, 1300.0)
