@@ -216,14 +216,27 @@ def test_dask_workers_make_the_same_files_though_one_is_killed(
     run = subprocess.Popen(
         [sys.executable, "-m", "sweep", *map(str, words)], stderr=subprocess.PIPE, text=True
     )
-    last.open("wb").close()
+    let_on(last, run)
     wait_for_shards(out, 20)
     assert len(workers_of(run.pid)) == 2
     workers_of(run.pid)[0].kill()
-    last.open("wb").close()
+    let_on(last, run)
     _, said = run.communicate(timeout=DEADLINE)
     assert run.returncode == 0, said
     assert contents(out) == contents(reference)
+
+
+def let_on(pipe: Path, run: subprocess.Popen[str]) -> None:
+    """Let who waits to read a pipe go on: it is empty."""
+    end = time.monotonic() + DEADLINE
+    while run.poll() is None and time.monotonic() < end:
+        try:
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # Nobody reads yet.
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"nobody read {pipe.name}: {run.returncode}")
 
 
 def workers_of(pid: int) -> list[psutil.Process]:

@@ -71,14 +71,13 @@ def compare(
         )
     if along not in array.dims:
         raise ResultError(f"variable {variable!r} does not vary over {along}; choose another")
-    pair = [_pick(array, {along: name, "model": model, **chosen}) for name in hardware]
+    two, at = (along, hardware), {"model": model, **chosen}
+    pair = _of_both(array, two, at)
     better, other = pair if BETTER[VARIABLES[variable].units] == "higher" else pair[::-1]
     fits = None
     flag = feasible_of(variable)
     if flag in dataset and set(pair[0].dims) <= set(dataset[flag].dims):
-        able = _able(dataset[flag], array, chosen)
-        first, second = (_pick(able, {along: name, "model": model, **chosen}) for name in hardware)
-        fits = first, second
+        fits = _of_both(_able(dataset[flag], array, chosen), two, at)
     elif VARIABLES[variable].masked:
         fits = pair[0].notnull(), pair[1].notnull()
     fixed = {dim: array[dim].item() for dim in array.dims if array.sizes[dim] == 1}
@@ -94,8 +93,8 @@ def compare(
         fits=fits,
         setting=setting,
         calibration=recorded_name(dataset.attrs),
-        close=_overlap(dataset, variable, (along, hardware), {"model": model, **chosen}),
-        overloaded=_overloaded(dataset, variable, (along, hardware), {"model": model, **chosen}),
+        close=_overlap(dataset, variable, two, at),
+        overloaded=_overloaded(dataset, variable, two, at),
     )
 
 
@@ -163,10 +162,7 @@ def _overlap(
     ends = [f"{variable}_{end}" for end in ENDS]
     if not all(name in dataset for name in ends):
         return None
-    along, values = pair
-    (low, high), (other_low, other_high) = (
-        [_pick(dataset[end], {along: value, **chosen}) for end in ends] for value in values
-    )
+    (low, other_low), (high, other_high) = (_of_both(dataset[end], pair, chosen) for end in ends)
     return (low <= other_high) & (other_low <= high)
 
 
@@ -178,12 +174,18 @@ def _overloaded(
 ) -> xr.DataArray | None:
     """Cells in which a server of either is overloaded, if the result says so."""
     flags = overload(dataset) if is_of_server(variable) else None
-    along, values = pair
     if flags is None or not set(dataset[variable].dims) >= set(flags.dims):
         return None
-    flags = flags.broadcast_like(dataset[variable])
-    first, second = (_pick(flags, {along: value, **chosen}) for value in values)
+    first, second = _of_both(flags.broadcast_like(dataset[variable]), pair, chosen)
     return first | second
+
+
+def _of_both(
+    array: xr.DataArray, pair: tuple[str, tuple[Any, Any]], chosen: Mapping[str, Any]
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Cells of an array at each of two values of an axis."""
+    along, (first, second) = pair
+    return _pick(array, {along: first, **chosen}), _pick(array, {along: second, **chosen})
 
 
 def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
