@@ -1,6 +1,7 @@
 """Comparisons along any two axes, of static batches and of servers."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,3 +159,16 @@ def test_a_bound_and_the_accelerator_of_other_comparisons_are_named() -> None:
     assert found.setting.startswith("hardware two")
     texts = comparison_figure([[found]]).get_suptitle()
     assert "hardware two" in texts and "bounds" in texts
+
+
+def test_a_long_setting_of_a_narrow_picture_takes_several_lines() -> None:
+    """A line of the title has room for 85 letters of its size."""
+    drafts = result({"draft_tokens": [0, 3], "batch_size": [1, 8], "isl": [9, 99]}, "tpot").isel(
+        hardware=[1]
+    )
+    pair = {"model": "toy", "variable": "tpot", "chosen": {}, "along": "draft_tokens"}
+    found = compare(drafts, (3, 0), **pair)
+    found = replace(found, setting=", ".join(f"axis_{name} value" for name in "abcdefgh"))
+    lines = comparison_figure([[found]]).get_suptitle().splitlines()
+    assert max(map(len, lines)) <= 85
+    assert found.setting in " ".join(lines)

@@ -45,6 +45,8 @@ METHOD_NOTES = {
 """Explanations of the methods, for the caption."""
 QUANTITIES = {"decode_step_latency": "time of one decode step"}
 """Quantities by variable, where the long name adds the method."""
+PANEL = 62
+"""Letters of a line as wide as a panel. [count]"""
 MARGIN = 1.04
 """Room above and below the ratios of lines. [1]"""
 RATIO_STEPS = (1.25, 2.0, 4.0, 10.0, 40.0, 100.0)
@@ -73,7 +75,7 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
         for axes, comparison in zip(axes_row, row, strict=True):
             mesh = _draw_panel(axes, comparison, norm) or mesh
             method = METHOD_TITLES.get(comparison.variable, comparison.variable)
-            own = f"\n{comparison.setting}" if len(settings) > 1 else ""
+            own = f"\n{fill(comparison.setting, PANEL)}" if len(settings) > 1 else ""
             axes.set_title(f"{comparison.model}, {method}{own}", fontsize=9)
         if not _is_line(row[0]):
             axes_row[0].set_ylabel(_label(row[0].load_axis))
@@ -84,8 +86,10 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
         axes.set_xlabel(_label(along))
     by = comparisons[0][0].calibration
     basis = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
-    what = ", ".join([basis, *(settings if len(settings) == 1 else ())])
     narrow = columns == 1
+    what = fill(
+        ", ".join([basis, *(settings if len(settings) == 1 else ())]), PANEL * (1 + columns) // 2
+    )
     figure.suptitle(
         f"{first} against {second}: {_quantity(comparisons)}"
         f"{chr(10) if narrow else '; '}above 1, {first} is ahead\n{what}",
@@ -94,7 +98,7 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     every = [comparison for row in comparisons for comparison in row]
     marks = _hatch_legend(every) if mesh is not None else _point_legend(every)
     notes = [note for name, note in METHOD_NOTES.items() if any(c.variable == name for c in every)]
-    width = 62 if narrow else 120
+    width = PANEL if narrow else 2 * PANEL
     if marks or notes:
         figure.legend(
             handles=marks,
