@@ -32,7 +32,7 @@ from sweep.evaluation.plan import Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory
 from sweep.files.encoding import Storage, chunk_shape
 from sweep.files.export import export
-from sweep.files.netcdf import write_netcdf
+from sweep.files.netcdf import save, write_netcdf
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
 from sweep.grid.thresholds import NETCDF_CHUNK_CELLS, SHARD_BYTES
@@ -43,6 +43,7 @@ from sweep.runs.run_folder import begun
 from sweep.runs.shards import run_shards
 from sweep.runs.to_disk import Sharding, run_into_shards
 from sweep.specs.catalog import current_catalog
+from sweep.specs.seal import seal
 
 # Files.
 
@@ -207,8 +208,8 @@ def _timed(spent: dict[str, float]) -> Iterator[None]:
     places = (
         (Evaluation, "_one_tile", Evaluation._one_tile, "compute"),
         (Evaluation, "_assembled", Evaluation._assembled, "copy"),
-        (shard_file, "_save", shard_file._save, "write"),
-        (shard_file, "_checksum", shard_file._checksum, "encode and checksum"),
+        (shard_file, "save", save, "write"),
+        (shard_file, "seal", seal, "encode and checksum"),
     )
     with ExitStack() as patched:
         for owner, name, function, book in places:
