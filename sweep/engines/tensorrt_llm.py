@@ -28,7 +28,7 @@ SETTINGS = {
     "kept_context": {"default": 1.0},
     "staggered": {"default": 1.0},
     "reserved_memory_bytes": {"default": 2.5e9},
-    "exchange_memory_bytes": {"default": 2.1e9},
+    "exchange_memory_bytes": {"default": 2.5e9},
     "logit_copies": {"default": 1.0, "0.10": 5.0, "cpp-0.14": 5.0},
 }
 """Habits that throughputs alone cannot determine: tokens are gathered to be dispatched, the cache

@@ -11,7 +11,7 @@ prepares the next pass on another thread."""
 SETTINGS = {
     "total_memory_share": {"default": 0.9},
     "library_memory_bytes": {"default": 7e8},
-    "exchange_memory_bytes": {"default": 2.8e9},
+    "exchange_memory_bytes": {"default": 3.6e9},
     "logit_copies": {"default": 1.25},
     "reserved_output": {"default": 0.5},
     "staggered": {"default": 1.0},

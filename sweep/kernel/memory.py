@@ -134,9 +134,9 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
 
     The residual stream, an operator's input and its output live together; the widest output
     is a fused projection's. So do all streams of alternating updates, before and after a layer, and
-    the embeddings of all layers where each has its own. At the end, beside the last hidden state,
-    the logits of each sequence are gathered on every GPU to be sampled in 32 bits. Exchanges use a
-    buffer of their own, as large as the largest of them, beside what libraries keep.
+    the embeddings of all layers where each has its own. At the end the logits of each sequence are
+    gathered to be sampled in 32 bits. Exchanges use a buffer of their own, as large as the largest
+    of them, beside what libraries keep.
 
     Args:
         point: Model, machine, layout and lengths.
@@ -144,14 +144,14 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
         sampled: Sequences of it that get a token. [count]
     """
     width = jnp.zeros(())
-    hidden, copies = point.precision.hidden, point.factors.logit_copies
-    sampling: Scalar = 0.0
+    logits: Scalar = 0.0
     for block in point.model.blocks:
         if block.in_transformer:
             width = jnp.maximum(width, _live_elements(block, point.tp))
         if "lm_head" in block.operators:
-            logits = sampled * block.vocab_size * (hidden + LOGIT_BYTES * copies)
-            sampling = tokens * block.hidden_size * hidden + logits
+            logits = sampled * block.vocab_size
+    hidden, copies = point.precision.hidden, point.factors.logit_copies
+    sampling = logits * (hidden / point.tp + LOGIT_BYTES * copies)
     for block in point.model.blocks:
         if "layer_embedding" in block.operators:
             width = width + block.inputs_width
