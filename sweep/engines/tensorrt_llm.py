@@ -33,7 +33,9 @@ SETTINGS = {
 }
 """Habits that throughputs alone cannot determine: tokens are gathered to be dispatched, the cache
 keeps tokens behind a window, requests of clients start one at a time, and samplers kept several
-copies of the logits until 0.15. The values are those under which rows of full caches fit best."""
+copies of the logits until 0.15. The values are those under which rows of full caches fit best, but
+for the memory of exchanges: it is that by which servers of two and four H100 hold fewer sequences
+than one would make expect (NVIDIA, aiconfigurator, pull request 652)."""
 FULL_ATTENTION = ("mistral", "mixtral")
 """Families whose one window for all layers is not used unless a run asks for it."""
 
