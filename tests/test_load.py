@@ -204,10 +204,12 @@ def check_runs(servers: int, seed: int) -> None:
             run_errors(each, float(wave), sent)
             for each, wave, sent in zip(settings(servers, seed), waves, clients, strict=True)
         ]
-    for name, bar in {"mean": 0.02, "p90": 0.05, "p99": 0.05, "tpot": 0.02, "latency": 0.02}.items():
+    medians = {"mean": 0.02, "p90": 0.05, "p99": 0.05, "tpot": 0.01, "latency": 0.01}
+    for name, bar in medians.items():
         assert spread([e[name] for e in errors])[0] < bar, name
-    # Where a run has one wave, twice as much as in the steady state would come between two tokens.
-    assert spread([e["tpot"] for e in errors])[1] < 0.1
+    # Times of a full server would be wrong by a quarter and by an eighth.
+    for name, bar in {"tpot": 0.15, "latency": 0.05}.items():
+        assert spread([e[name] for e in errors])[1] < bar, name
 
 
 @pytest.mark.slow

@@ -20,9 +20,9 @@ SETTINGS = {
 cache are taken as tokens come (Kwon et al., "PagedAttention", SOSP 2023), so that requests at all
 stages fill it to the average; and requests of clients start one at a time.
 
-Its reports of memory on H100 (llm-d-planner, pull request 205, vLLM 0.19) have 0.25 GiB outside of
-its allocator on one GPU, 2.1 GiB on two and 2.2 GiB on four, of 0.5 GiB less than the driver reports,
-and three copies of the logits of 1,024 sequences, its default; the default here is 2,048."""
+It reports that 0.25 GiB of an H100 are used outside of its allocator, 2.1 GiB of each of two and
+2.2 GiB of four (llm-d-planner, pull request 205, vLLM 0.19), and 0.5 GiB less than the driver. It
+samples 1,024 sequences by default with three copies of their logits; the default here is 2,048."""
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,8 @@ class FiniteRun(Inflight):
         ends = LastWaves(self.cycle, self._waves, self.order.prefill_first)
         longer = jnp.maximum(self.lump_latency - alone, 0.0) * ends.lumps
         slower = (alone - jnp.minimum(self._empty, alone)) * steps * ends.absent
-        return self._steady_pace - (longer + slower) / steps
+        least = jnp.minimum(self._steady_pace, self._empty)
+        return jnp.maximum(self._steady_pace - (longer + slower) / steps, least)
 
     @cached_property
     def request_latency(self) -> Scalar:
