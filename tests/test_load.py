@@ -8,12 +8,13 @@ from factories import TOY, evaluated, model, price, shipped, shipped_model
 from server_simulation import Setting, iteration_seconds, settings, simulate, spread
 
 from sweep.grid.grid import Grid
-from sweep.kernel.cycle import prefill_first_cycle
+from sweep.kernel.cycle import cycle, prefill_first_cycle
 from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.inflight import Inflight
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import slot_wait
 from sweep.kernel.request import Request
+from sweep.kernel.run_ends import LastWaves
 from sweep.runs.run import run
 
 # Closed loop.
@@ -248,6 +249,19 @@ def test_a_run_decodes_beside_fewer_prompts_the_shorter_it_is() -> None:
     missed = [steady - served(concurrency=20, num_requests=n)["tpot"] for n in (20, 40, 200)]
     assert missed[0] > 0.01 * steady
     assert missed[1:] == pytest.approx([missed[0] / waves for waves in (2, 10)], rel=1e-3)
+
+
+def test_the_last_waves_of_a_run_by_hand() -> None:
+    # 4 requests of 100 tokens in and 10 out: each decodes in 9 of 10 iterations, one of them with
+    # the prompts of the others. Of 4 in 10 requests of a run, half miss it; two of the last wave
+    # have half of the server to themselves.
+    found = LastWaves(cycle(4.0, 100.0, 10.0, 202.0), 2.5)
+    assert float(found.cycle.interrupted) == pytest.approx(1)
+    assert float(found.lumps) == pytest.approx(4 / 10 * 0.9 * 0.5)
+    assert float(found.absent) == pytest.approx(2 / 10 * 0.5)
+    # Where prompts go first a wave has all of its own, and the last one half of them.
+    found = LastWaves(found.cycle, 2.5, jnp.asarray(True))
+    assert float(found.lumps) == pytest.approx(2 / 10 * 0.5)
 
 
 def test_first_tokens_of_a_run_come_no_sooner_with_more_requests() -> None:

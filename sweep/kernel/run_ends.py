@@ -39,7 +39,7 @@ def iterations_at_the_ends(
 
 @dataclass(frozen=True)
 class LastWaves:
-    """What the requests of a run decode beside, less than in the steady state, on average.
+    """Work that the requests of a run decode beside, less than in the steady state, on average.
 
     Those of the last wave that fills the server, and of one after it that does not, end without
     others in their place: a request decodes beside the prompts of those after it, and of those
