@@ -303,6 +303,23 @@ CASES = {
         {"reserved_memory_bytes": 3e5}, 4, ATTENTION, SERVER, "max_concurrency"
     ),
     "reserved_memory_bytes, none": Case({}, 6, ATTENTION, SERVER, "max_concurrency"),
+    # The same 300 000 of 700 000 bytes: 268 000 left hold 4.2 requests.
+    "library_memory_bytes": Case(
+        {"library_memory_bytes": 3e5, "total_memory_share": 0.7},
+        4,
+        ATTENTION,
+        {name: value for name, value in SERVER.items() if name != "kv_cache_fraction"},
+        "max_concurrency",
+    ),
+    # Ten tokens over four GPUs: what is sent, 2·3/4·2000 bytes, and 3/4 of 4000 beside the stream
+    # in and out, 2·2000.
+    "exchange_memory_bytes": Case(
+        {"exchange_memory_bytes": 4000.0},
+        10_000,
+        ALL_REDUCE,
+        TEN | {"context_len": 1, "tp": 4},
+        "memory_required",
+    ),
     # 700 000 bytes less the same 132 000, whatever the engine would keep: 8.9 requests.
     "total_memory_share": Case(
         {"total_memory_share": 0.7, "reserved_memory_bytes": 3e5},
@@ -375,6 +392,8 @@ MOVES = {name: {*TIMES, SERVED} for name in FACTORS} | {
     "kept_context": {*MEMORY, SERVED},
     "logit_copies": {"memory_required", "max_concurrency", SERVED},
     "reserved_memory_bytes": {"max_concurrency", SERVED},
+    "library_memory_bytes": {"memory_required", "max_concurrency", SERVED},
+    "exchange_memory_bytes": {"memory_required", "max_concurrency", SERVED},
     "total_memory_share": {"max_concurrency", SERVED},
     "idle_power": set(),
     "bandwidth_power": set(),
@@ -383,7 +402,7 @@ VALUES = {name: 0.5 if getattr(IDEAL, name) == 1.0 else 0.25 for name in FACTORS
     "unhidden": 0.5,
     "expert_imbalance": 1.5,
     "logit_copies": 400.0,
-    "reserved_memory_bytes": 1e6,
+    **{name: 1e6 for name in FACTORS if name.endswith("_memory_bytes")},
     **{name: 1e-4 for name in FACTORS if name.endswith("_s")},
 }
 EVERY_RESOURCE = Factors(unhidden=0.25, exchange_overhead_s=1e-5)

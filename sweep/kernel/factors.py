@@ -66,6 +66,10 @@ class Factors:
         logit_copies: Copies of the logits of a full batch that sampling keeps. [count]
         reserved_memory_bytes: Memory of each GPU that the engine keeps for itself, unless a share
             of the whole memory limits what it takes. [byte]
+        library_memory_bytes: Memory of each GPU that drivers and kernels take outside of weights,
+            activations and cache, whatever limits what the engine takes. [byte]
+        exchange_memory_bytes: The same of the libraries that exchange between the GPUs of a stage:
+            its half where two share each layer, (GPUs - 1) / GPUs of it where more do. [byte]
         total_memory_share: Share of the whole memory of each GPU that the engine takes by default
             for weights, activations and KV cache; 0 where it sizes its cache by what is free. [1]
         idle_power: Share of the rated power that a GPU draws while it waits. [1]
@@ -107,6 +111,8 @@ class Factors:
     kept_context: Scalar = 0.0
     logit_copies: Scalar = 1.0
     reserved_memory_bytes: Scalar = 0.0
+    library_memory_bytes: Scalar = 0.0
+    exchange_memory_bytes: Scalar = 0.0
     total_memory_share: Scalar = 0.0
     idle_power: Scalar = 0.12
     bandwidth_power: Scalar = 0.4

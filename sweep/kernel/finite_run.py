@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from sweep.kernel.inflight import Inflight
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
+from sweep.kernel.run_ends import LastWaves
 from sweep.kernel.staggered import one_prompt
 
 NONE_OF_ONE = 1e-4
@@ -122,6 +123,16 @@ class FiniteRun(Inflight):
         at_once = self._burst - self.prefill_time + self.front_end
         found = self._mean(at_once, self.slot_wait + self.start_wait)
         return jnp.maximum(found + self.streaming, 0.0)
+
+    @cached_property
+    def _pace(self) -> Scalar:
+        """Time per output token after the first in the server, on average over the run. [s]"""
+        alone, steps = self._alone.latency, jnp.maximum(self.osl - 1, 1.0)
+        ends = LastWaves(self.cycle, self._waves, self.order.prefill_first)
+        longer = jnp.maximum(self.lump_latency - alone, 0.0) * ends.lumps
+        slower = (alone - jnp.minimum(self._empty, alone)) * steps * ends.absent
+        least = jnp.minimum(self._steady_pace, self._empty)
+        return jnp.maximum(self._steady_pace - (longer + slower) / steps, least)
 
     @cached_property
     def request_latency(self) -> Scalar:

@@ -238,9 +238,14 @@ class Inflight:
             return self._pace
         return self._pace * (1 - late / jnp.maximum(self.osl - 1, 1.0))
 
-    @cached_property
+    @property
     def _pace(self) -> Scalar:
         """Time per output token after the first in the server. [s]"""
+        return self._steady_pace
+
+    @cached_property
+    def _steady_pace(self) -> Scalar:
+        """The same in the steady state. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
         spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
         if self.order.apart is not None:
@@ -302,17 +307,23 @@ class Inflight:
         takes however few sequences it has: a straight line through the times of half the
         sequences and of all, continued to none.
         """
-        c, steps = self.cycle, self.steps
-        all_others = self._alone.others
+        iterations = iterations_at_the_ends(self.cycle, self.steps, self._waves, self.point.osl_cv)
+        return self.point.factors.ramp * self._empty * iterations
+
+    @property
+    def _waves(self) -> Scalar:
+        """Requests of the run over those that the server holds. [count]"""
+        return self.point.length("num_requests") / jnp.maximum(self.concurrency, 1.0)
+
+    @cached_property
+    def _empty(self) -> Scalar:
+        """Time of an iteration that does not depend on its sequences. [s]"""
         half: Scalar
         if self.side_by_side:
             half = self._passes[HALF]
         else:
-            half = phases.mixed_latency(self.point, c.decoding_alone / 2)
-        empty = jnp.maximum(2 * half - all_others, 0.0)
-        waves = self.point.length("num_requests") / jnp.maximum(self.concurrency, 1.0)
-        iterations = iterations_at_the_ends(c, steps, waves, self.point.osl_cv)
-        return self.point.factors.ramp * empty * iterations
+            half = phases.mixed_latency(self.point, self.cycle.decoding_alone / 2)
+        return jnp.maximum(2 * half - self._alone.others, 0.0)
 
 
 def at_capacity(point: Point) -> Point:

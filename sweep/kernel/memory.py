@@ -136,7 +136,7 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
     is a fused projection's. So do all streams of alternating updates, before and after a layer, and
     the embeddings of all layers where each has its own. At the end the logits of each sequence are
     gathered to be sampled in 32 bits. Exchanges use a buffer of their own, as large as the largest
-    of them.
+    of them, beside what libraries keep.
 
     Args:
         point: Model, machine, layout and lengths.
@@ -156,10 +156,16 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
         if "layer_embedding" in block.operators:
             width = width + block.inputs_width
     activations = jnp.maximum(tokens * width * hidden, sampling)
-    total = activations + _exchanged(point, tokens)
+    total = activations + _exchanged(point, tokens) + _of_libraries(point)
     if any(selects(block) for block in point.model.blocks):
         total = total + index_workspace(point, tokens, longest(point))
     return total
+
+
+def _of_libraries(point: Point) -> Scalar:
+    """Memory of each GPU that drivers, kernels and exchanges take beside all else. [byte]"""
+    exchanging = 1 - 1 / point.layout.stage_gpus
+    return point.factors.library_memory_bytes + point.factors.exchange_memory_bytes * exchanging
 
 
 def _live_elements(block: Block, tp: Scalar) -> Scalar:

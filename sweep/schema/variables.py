@@ -403,8 +403,8 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "s",
         "time per output token under in-flight batching",
-        "Steady state: (inflight_request_latency - inflight_ttft) / (osl - 1); missing for an "
-        "osl of 1.",
+        "(inflight_request_latency - inflight_ttft) / (osl - 1), the mean over a run of "
+        "num_requests; missing for an osl of 1.",
         masked=True,
         ancillary=("inflight_feasible",),
     ),
