@@ -75,6 +75,17 @@ def fit_of(measured: np.ndarray, rows: np.ndarray | None = None, **changes: obje
     return solve(forward(), layout, measured, rows, np.ones(len(measured)), **changes)
 
 
+@pytest.fixture
+def to_the_minimum(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Options of fits that end at a minimum, not where a step gains less than `THERE`.
+
+    Measured rows are not for tests of where a search ends: with the kernel's regimes and errors of
+    6 % their cost may have two minima of nearly the same depth, 0.2 standard errors apart.
+    """
+    monkeypatch.setattr("calibration.fit.solver.THERE", THERE * 1e-4)
+    return {"max_evaluations": 400}
+
+
 def simulated(seed: int, noise: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
     """A truth drawn from the priors, within their bounds, and figures with noise."""
     random = np.random.default_rng(seed)
@@ -176,14 +187,19 @@ def test_wild_rows_move_no_determined_parameter_by_more_than_its_error(seed: int
 
 
 @pytest.mark.slow
-def test_what_is_wildly_off_is_named_and_pulls_no_more() -> None:
-    plain, wild = fit_of(table().measured), table().measured.copy()
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_wildly_off_is_named_and_pulls_no_more(
+    seed: int, to_the_minimum: dict[str, int]
+) -> None:
+    _, figures_ = simulated(seed, 0.01)
+    plain, wild = fit_of(figures_), figures_.copy()
     hit = [3, 50, 77]
     wild[hit] += np.log(20)
-    pulled = fit_of(wild)
+    pulled = fit_of(wild, **to_the_minimum)
     assert set(hit) <= set(pulled.set_aside) <= set(hit) | set(plain.set_aside)
     assert (pulled.weights[hit] == 0).all() and (pulled.weights > 0).sum() > 0.95 * len(wild)
-    left_out = fit_of(wild, np.setdiff1d(np.arange(len(wild)), pulled.set_aside))
+    others = np.setdiff1d(np.arange(len(wild)), pulled.set_aside)
+    left_out = fit_of(wild, others, **to_the_minimum)
     moved = np.abs(pulled.vector - left_out.vector) / np.sqrt(np.diag(left_out.covariance))
     # A step that gains less than `THERE` of the cost ends a fit: half a squared error is the cost.
     assert moved.max() < np.sqrt(2 * THERE * min(left_out.costs))
@@ -192,8 +208,12 @@ def test_what_is_wildly_off_is_named_and_pulls_no_more() -> None:
 
 
 @pytest.mark.slow
-def test_a_fit_goes_on_where_lapack_finds_no_singular_values() -> None:
-    plain, solvers = fit_of(table().measured), []
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fit_goes_on_where_lapack_finds_no_singular_values(
+    seed: int, to_the_minimum: dict[str, int]
+) -> None:
+    _, figures_ = simulated(seed, 0.01)
+    plain, solvers = fit_of(figures_, **to_the_minimum), []
 
     def fails(*given: object, tr_solver: str, **how: object) -> object:
         solvers.append(tr_solver)
@@ -201,7 +221,7 @@ def test_a_fit_goes_on_where_lapack_finds_no_singular_values() -> None:
             raise np.linalg.LinAlgError("SVD did not converge")
         return least_squares(*given, tr_solver=tr_solver, **how)
 
-    again = fit_of(table().measured, minimiser=fails)
+    again = fit_of(figures_, minimiser=fails, **to_the_minimum)
     assert solvers[:2] == ["exact", "lsmr"]
     np.testing.assert_allclose(again.vector, plain.vector, atol=0.02)
 
