@@ -128,11 +128,16 @@ class FiniteRun(Inflight):
     def _pace(self) -> Scalar:
         """Time per output token after the first in the server, on average over the run. [s]"""
         alone, steps = self._alone.latency, jnp.maximum(self.osl - 1, 1.0)
-        ends = LastWaves(self.cycle, self._waves, self.order.prefill_first)
-        longer = jnp.maximum(self.lump_latency - alone, 0.0) * ends.lumps
+        first, apart = self.order.prefill_first, self.order.apart
+        in_step = first if first is None or apart is None else first & ~apart
+        ends = LastWaves(self.cycle, self._waves, in_step)
+        beside = jnp.maximum(self.lump_latency - alone, 0.0)
+        # Where prompts go first, their iterations are beyond those that decode.
+        longer = beside if first is None else jnp.where(first, self.lump_latency, beside)
         slower = (alone - jnp.minimum(self._empty, alone)) * steps * ends.absent
         least = jnp.minimum(self._steady_pace, self._empty)
-        return jnp.maximum(self._steady_pace - (longer + slower) / steps, least)
+        less = longer * ends.lumps + slower
+        return jnp.maximum(self._steady_pace - less / steps, least)
 
     @cached_property
     def request_latency(self) -> Scalar:

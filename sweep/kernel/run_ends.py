@@ -49,13 +49,13 @@ class LastWaves:
     Attributes:
         cycle: Mean iterations of the steady state.
         waves: Requests of the run over those that the server holds. [count]
-        prefill_first: Whether a wave is prefilled before it decodes, if any does. Prompts of a
-            wave are then those of the steady state.
+        in_step: Whether a wave is prefilled before it decodes and ends together, if any does.
+            Prompts of a wave are then those of the steady state.
     """
 
     cycle: Cycle
     waves: Scalar
-    prefill_first: Bool[Array, ""] | None = None
+    in_step: Bool[Array, ""] | None = None
 
     @property
     def _rest(self) -> Scalar:
@@ -77,7 +77,7 @@ class LastWaves:
         """
         decoding = self.cycle.started * (self.cycle.stay - self.cycle.chunks)
         missed = jnp.minimum(decoding / self.cycle.residents, 1.0) / 2
-        if self.prefill_first is not None:
+        if self.in_step is not None:
             alone = self._rest * (1 - self._rest)
-            missed = jnp.where(self.prefill_first, alone, missed)
+            missed = jnp.where(self.in_step, alone, missed)
         return self.cycle.interrupted * missed / self.waves
