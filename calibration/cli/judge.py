@@ -107,7 +107,7 @@ def validate(
 
     start_from = load_calibration(start)
     table, divided = read_table(measurements, select, settings, configs)
-    from calibration.calibrate import centres_of
+    from calibration.calibrate import STARTS, centres_of
     from calibration.fit.forward import Forward
     from calibration.fit.parameters import design, priors_of
     from calibration.validation.accuracy_report import as_markdown, figures, judge, kinds
@@ -121,7 +121,8 @@ def validate(
     centres = centres_of(start_from) if start_from else None
     layout = design(table.traits, priors=priors_of(table.figures), centres=centres)
     refits = Refits(table, Forward(table.groups, FACTORS), layout, start_from)
-    fit = refits.fit(refits.usable) if linearised else None
+    # The fit that `llm-calibrate fit` makes of these rows, not another of its minima.
+    fit = refits.fit(refits.usable, starts=STARTS) if linearised else None
     if ratios and fit is not None:
         _print_ratios(ratio_coverage(table, fit), as_json=as_json)
         return

@@ -93,7 +93,7 @@ class HeldOut:
 class Refits:
     """Fits of some of the rows of a table, which share the compiled kernels and the points.
 
-    Each starts from the centres of the priors.
+    Each without a group starts from the centres of the priors.
 
     Attributes:
         table: The rows.
@@ -115,8 +115,13 @@ class Refits:
         self.layout = layout or design(table.traits, priors=priors_of(table.figures))
         self.usable = np.flatnonzero(np.isfinite(table.measured))
 
-    def fit(self, places: Array) -> Fit:
-        """Fit the rows at some indices."""
+    def fit(self, places: Array, *, starts: int = 1) -> Fit:
+        """Fit the rows at some indices.
+
+        Args:
+            places: Indices of the rows.
+            starts: Points to start from: the priors' centres, and draws from the priors. [count]
+        """
         table = self.table
         return solve(
             self.forward,
@@ -124,6 +129,7 @@ class Refits:
             table.measured,
             places,
             table.weights,
+            starts=starts,
             kinds=table.kinds,
             expected=table.expected_noise,
         )
