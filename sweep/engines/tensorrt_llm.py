@@ -35,7 +35,8 @@ SETTINGS = {
 keeps tokens behind a window, requests of clients start one at a time, and samplers kept several
 copies of the logits until 0.15. The values are those under which rows of full caches fit best, but
 for the memory of exchanges: it is the middle of what the numbers of sequences allow that servers of
-two and four H100 held at once (NVIDIA, aiconfigurator, pull request 652)."""
+two and four H100 held at once (NVIDIA, aiconfigurator, pull request 652), 2.2 to 2.9 GB for all of
+them within one."""
 FULL_ATTENTION = ("mistral", "mixtral")
 """Families whose one window for all layers is not used unless a run asks for it."""
 
