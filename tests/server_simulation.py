@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from factories import point, shipped, shipped_model
+from factories import compiled, point, shipped, shipped_model
 from scipy.special import ndtri
 
 from sweep.kernel import phases
@@ -312,7 +312,7 @@ def coarse(seconds: Seconds, steps: int = 60) -> Seconds:
     return rounded
 
 
-@jax.jit
+@compiled
 def open_figures(where: Point) -> dict[str, jax.Array]:
     """Figures of a server that requests arrive at, which simulations are compared with."""
     found = OpenLoop(where)

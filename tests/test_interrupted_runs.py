@@ -34,6 +34,8 @@ SWEEP = {
     "variables": ["kv_cache_memory"],
 }
 SHARDS = 200
+KILLS = 6
+"""Processes of a run that are killed one after another; campaigns kill a hundred. [count]"""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def reference(sweep_file, forked, tmp_path_factory) -> Path:
 def test_killed_at_any_moment_and_resumed(reference, sweep_file, forked, tmp_path) -> None:
     out, chance, cut_short = twin(reference, tmp_path / "out"), random.Random(1), 0
     arguments = ("run", sweep_file, "-o", out, "--shards", SHARDS)
-    for _ in range(20):
+    for _ in range(KILLS):
         before = marks(out)
         process = forked(*arguments, writes=9)
         wait_for_shards(out, len(before) + chance.randrange(9))
@@ -124,7 +126,7 @@ def test_killed_at_any_moment_and_resumed(reference, sweep_file, forked, tmp_pat
         cut_short += process.exitcode == -signal.SIGKILL
         after = marks(out)
         assert {name: after[name] for name in before} == before
-    assert cut_short == 20
+    assert cut_short == KILLS
     before = marks(out)
     assert len(before) < SHARDS
     process = forked(*arguments)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from factories import FP16, TOY, model, point, price
+from factories import FP16, TOY, compiled, model, point, price
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -195,7 +195,7 @@ LATENCY_OF = {
 NO_LIMIT = dict.fromkeys(LATENCY_OF, float("inf"))
 
 
-HIGHEST_RATE = jax.jit(lambda where: Request(where).max_request_rate)
+HIGHEST_RATE = compiled(lambda where: Request(where).max_request_rate)
 """Compiled, since its bisections evaluate the server some thousand times."""
 
 
@@ -208,6 +208,15 @@ def goodput(**limits: float) -> float:
 
 def test_every_limit_has_a_case() -> None:
     assert set(LATENCY_OF) == set(LATENCY_LIMITS)
+
+
+@pytest.mark.slow
+def test_holding_nothing_back_has_the_same_highest_rate() -> None:
+    held = {"batch_wait": 0.0, "poll_interval": 1.0, "stream_interval": 1.0}
+    limits = {"osl": 200, "max_ttft": 2e-6, "max_tpot": 1.0}
+    plain = goodput(**limits)
+    assert goodput(**limits, **held) == pytest.approx(plain, rel=1e-6)
+    assert goodput(**limits, **held | {"poll_interval": 30.0}) < plain < 143_000
 
 
 @pytest.mark.slow

@@ -123,9 +123,9 @@ KINDS = {
     "Poisson arrivals": lambda: of_arrivals(60, 36, open_loop.POISSON),
     "burstiness 0.5": lambda: of_arrivals(30, 37, 0.5),
     "burstiness 0.25": lambda: of_arrivals(30, 38, 0.25),
-    "batch_wait": lambda: gates.held_servers("batch_wait", 40, 39, 4000),
-    "poll_interval": lambda: gates.held_servers("poll_interval", 40, 40, 4000),
-    "stream_interval": lambda: gates.held_servers("stream_interval", 20, 41, 4000),
+    "batch_wait": lambda: gates.held_servers("batch_wait", settings(40, 39), 39, 4000),
+    "poll_interval": lambda: gates.held_servers("poll_interval", settings(40, 40), 40, 4000),
+    "stream_interval": lambda: gates.held_servers("stream_interval", settings(20, 41), 41, 4000),
 }
 
 

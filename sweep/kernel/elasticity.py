@@ -116,10 +116,10 @@ def elasticities_by_difference(
         point: What runs where.
         quantities: Function from a request to the quantities, which must be positive.
     """
-    logarithms = _logarithms(point, quantities)
     steps = STEP * jnp.eye(len(RESOURCES))
-    more, less = (jax.vmap(logarithms)(sign * steps) for sign in (1, -1))
-    return {name: (more[name] - less[name]) / (2 * STEP) for name in more}
+    found = jax.vmap(_logarithms(point, quantities))(jnp.concatenate([steps, -steps]))
+    ends = {name: jnp.split(value, 2) for name, value in found.items()}
+    return {name: (more - less) / (2 * STEP) for name, (more, less) in ends.items()}
 
 
 def sequences_that_fit(request: Request) -> Scalar:
