@@ -241,10 +241,14 @@ KINDS: dict[str, Callable[[random.Random], dict[str, float]]] = {
 @pytest.mark.parametrize(
     ("kind", "calibration", "count"),
     [
-        ("clients", "tensorrt-llm", 60),
-        ("a run", "vllm", 60),
-        ("varied lengths and drafts", "sglang", 60),
-        ("arrivals", "tensorrt-llm", 15),
+        pytest.param(kind, calibration, count, marks=mark)
+        for kind, calibration, few in (
+            ("clients", "tensorrt-llm", 20),
+            ("a run", "vllm", 20),
+            ("varied lengths and drafts", "sglang", 20),
+            ("arrivals", "tensorrt-llm", 6),
+        )
+        for count, mark in ((few, ()), (10 * few, pytest.mark.campaign))
     ],
 )
 def test_figures_of_servers_keep_their_digits(kind: str, calibration: str, count: int) -> None:
