@@ -178,6 +178,7 @@ def test_the_tail_of_a_gamma_distribution_keeps_its_digits() -> None:
     np.testing.assert_allclose((near[0] * near[1])[small][matters], wanted[matters], rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_waits_of_bursts_keep_their_digits() -> None:
     """Near the capacity, in bursts and at even gaps, whose waits vanish at low loads."""
     loads, shapes = [1e-4, 0.01, 0.3, 0.7, 0.9, 0.99, 0.999], [0.05, 0.3, 0.9, 3.0, 26.0]

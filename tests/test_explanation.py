@@ -440,6 +440,7 @@ def test_a_load_is_asked_for(call) -> None:
     assert wanted in err
 
 
+@pytest.mark.slow
 def test_a_run_is_explained_without_clients() -> None:
     """All requests are sent at once: as many clients as there are requests."""
     where = {"isl": 512, "osl": 128, "num_requests": 100}

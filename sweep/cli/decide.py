@@ -112,11 +112,11 @@ def explain(
     """Explain one cell: time by operator, the resource that binds each, and sensitivities.
 
     The cell is a static batch, or with --concurrency, --request-rate or --num-requests a server
-    with in-flight batching. The command prints the prefill and one decode step at the mean context, or iterations
-    of the server with prompts and without; memory; the figures, with the highest rate within limits
-    such as --max-ttft-p99; and by how many percent times and throughput change for one percent more
-    of each resource. A static batch with --request-rate, a limit, a spread of lengths or a
-    setting of a server also has the figures of a server under that load.
+    with in-flight batching. The command prints the prefill and one decode step at the mean context,
+    or iterations of the server with prompts and without; memory; the figures, with the highest rate
+    within limits such as --max-ttft-p99; and by how many percent times and throughput change for
+    one percent more of each resource. A static batch with --request-rate, a limit, a spread of
+    lengths or a setting of a server also has the figures of a server under that load.
     """
     server_axes(numbers)
     loads = ("batch_size", "concurrency", "request_rate", "num_requests")

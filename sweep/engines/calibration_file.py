@@ -239,7 +239,9 @@ def load_calibration(name: str | Path) -> Calibration | None:
     if path.suffix not in (".yaml", ".yml", ".json", ".nc"):
         known = [IDEAL_NAME, *shipped]
         if path.exists() and not path.is_file():
-            raise SpecError(f"{path}: is not a regular file; name a calibration or a .yaml or .nc file")
+            raise SpecError(
+                f"{path}: is not a regular file; name a calibration or a .yaml or .nc file"
+            )
         guess = nearest(str(name), known) or f"; known: {', '.join(known)}, or a file"
         raise SpecError(f"unknown calibration {str(name)!r}{guess}")
     try:
