@@ -51,6 +51,9 @@ BY_NAME = {
     "run trillion-points": "computes for a quarter of an hour",
     "validate tensorrt-llm": "refits all rows dozens of times: minutes",
     "--each-engine": "fits all rows, which tests/test_shipped_fit.py does",
+    "article-meshes": "draws what tests/test_article_commands.py does",
+    "article-table": "draws what tests/test_article_commands.py does",
+    "report long.nc": "makes a page as another page does",
 }
 """Words of commands that are held to the options there are, and do not run, with the reason."""
 OPTIMISED = {"run billion-points -o fastest.nc": "computes a billion points"}

@@ -351,7 +351,7 @@ def test_the_function_refuses(load: dict[str, Any], message: str) -> None:
     ("words", "message"),
     [
         (["--request-rate", "2", "--concurrency", "4"], "keep one of them"),
-        (["--max-ttft", "1"], "--concurrency or --request-rate"),
+        (["--max-ttft", "1"], "--concurrency, --request-rate or --num-requests"),
         (["--request-rate", "2", "--max-ttft-p99", "0"], "is not a finite number above 0"),
     ],
 )

@@ -178,6 +178,7 @@ def test_the_tail_of_a_gamma_distribution_keeps_its_digits() -> None:
     np.testing.assert_allclose((near[0] * near[1])[small][matters], wanted[matters], rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_waits_of_bursts_keep_their_digits() -> None:
     """Near the capacity, in bursts and at even gaps, whose waits vanish at low loads."""
     loads, shapes = [1e-4, 0.01, 0.3, 0.7, 0.9, 0.99, 0.999], [0.05, 0.3, 0.9, 3.0, 26.0]
@@ -241,10 +242,14 @@ KINDS: dict[str, Callable[[random.Random], dict[str, float]]] = {
 @pytest.mark.parametrize(
     ("kind", "calibration", "count"),
     [
-        ("clients", "tensorrt-llm", 60),
-        ("a run", "vllm", 60),
-        ("varied lengths and drafts", "sglang", 60),
-        ("arrivals", "tensorrt-llm", 15),
+        pytest.param(kind, calibration, count, marks=mark)
+        for kind, calibration, few in (
+            ("clients", "tensorrt-llm", 20),
+            ("a run", "vllm", 20),
+            ("varied lengths and drafts", "sglang", 20),
+            ("arrivals", "tensorrt-llm", 6),
+        )
+        for count, mark in ((few, ()), (10 * few, pytest.mark.campaign))
     ],
 )
 def test_figures_of_servers_keep_their_digits(kind: str, calibration: str, count: int) -> None:

@@ -436,5 +436,17 @@ def test_figures_have_units_that_a_person_reads() -> None:
 def test_a_load_is_asked_for(call) -> None:
     code, _, err = call("--concurrency", 8)
     assert code == 2
-    wanted = "give --batch-size for a static batch, or --concurrency or --request-rate for a server"
+    wanted = "give --batch-size for a static batch, or --concurrency, --request-rate or "
     assert wanted in err
+
+
+@pytest.mark.slow
+def test_a_run_is_explained_without_clients() -> None:
+    """All requests are sent at once: as many clients as there are requests."""
+    where = {"isl": 512, "osl": 128, "num_requests": 100}
+    found = sweep.explain("llama-3.1-8b", "l20", **where)
+    clients = sweep.explain("llama-3.1-8b", "l20", **where, concurrency=100)
+    for name in ("inflight_ttft", "inflight_tpot", "inflight_request_latency"):
+        assert float(found[name]) == pytest.approx(float(clients[name]), rel=1e-6), name
+    with pytest.raises(GridError, match="concurrency, request_rate or num_requests"):
+        sweep.explain("llama-3.1-8b", "l20", isl=512, osl=128)

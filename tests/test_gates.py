@@ -77,6 +77,7 @@ def test_a_wait_ends_when_an_iteration_is_full() -> None:
     assert not bool(gates(longest=20.0, enough=0.0).shut)
 
 
+@pytest.mark.slow
 def test_tokens_sent_together_are_late_and_no_request_is_longer() -> None:
     plain, late = figures(0.5), figures(0.5, stream_interval=11.0)
     for name in ("ttft", "p50", "p99"):
@@ -85,6 +86,7 @@ def test_tokens_sent_together_are_late_and_no_request_is_longer() -> None:
     assert late["request_latency"] == pytest.approx(plain["request_latency"])
 
 
+@pytest.mark.slow
 def test_half_of_what_is_between_two_looks_is_waited_for() -> None:
     """At a low rate a request that finds another waits for half of 50 of its iterations."""
     plain, late = figures(1e-4), figures(1e-4, poll_interval=50.0)
@@ -108,6 +110,7 @@ def test_holding_nothing_back_is_leaving_the_axes_out(more: dict[str, float]) ->
                 assert float(found[name]) == pytest.approx(float(value), rel=1e-12), name
 
 
+@pytest.mark.slow
 @given(
     share=st.floats(0.01, 0.97),
     axis=st.sampled_from(list(FIRST)),

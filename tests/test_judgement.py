@@ -99,7 +99,7 @@ def simulated(seed: int, noise: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [0.03, 0.1])
+@pytest.mark.parametrize("noise", [pytest.param(0.03, marks=pytest.mark.campaign), 0.1])
 def test_intervals_of_determined_factors_hold_as_often_as_they_say(noise: float) -> None:
     inside = []
     for seed in range(20):

@@ -102,6 +102,10 @@ def test_a_calibration_that_is_a_pipe_is_refused(tmp_path) -> None:
     os.mkfifo(tmp_path / "fit.nc")
     with pytest.raises(SpecError, match="device, pipe or socket"):
         load_calibration(tmp_path / "fit.nc")
+    os.mkfifo(tmp_path / "fit")
+    for name in (tmp_path / "fit", tmp_path, Path("/dev/zero")):
+        with pytest.raises(SpecError, match="is not a regular file; name a calibration"):
+            load_calibration(name)
 
 
 # No file that is opened can run code.

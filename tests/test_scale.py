@@ -216,6 +216,7 @@ def test_another_question_is_another_plan(tmp_path) -> None:
     assert len(digests) == 2
 
 
+@pytest.mark.slow
 def test_a_partial_is_not_taken_for_an_answer(tmp_path) -> None:
     run_reduced(planned(QUESTION), tmp_path / "a.nc", Sharding(only=(1, 1)), lambda line: None)
     with pytest.raises(ResultError, match="a partial result of best:batch_size,tp where"):

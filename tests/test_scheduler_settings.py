@@ -45,6 +45,7 @@ def test_a_sweep_over_them_by_hand() -> None:
     assert (ttft.diff("batch_wait") > 0).all()
 
 
+@pytest.mark.slow
 def test_arrivals_at_a_rate_are_held_back_too() -> None:
     """Waits grow with each axis, and its first value is that of a sweep without it."""
     load = {"concurrency": None, "request_rate": [10.0]}

@@ -255,6 +255,7 @@ def test_a_kernel_is_found_whatever_the_order_of_factors_and_tables() -> None:
     assert one._name == other._name
 
 
+@pytest.mark.slow
 def test_a_stored_kernel_has_the_same_bits(folder, monkeypatch) -> None:
     grid = Grid(
         models=["opt-125m"],

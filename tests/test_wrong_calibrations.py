@@ -48,6 +48,7 @@ def edited(**changes: object) -> dict[str, Any]:
 
 TINY_FIGURE = {"value": 1.0}
 WRONG = {
+    "has neither factors nor settings": {"factors": {}, "settings": {}, "deviations": {}},
     "settings.software.default": {"settings__software": {"default": -1.0}},
     "settings.gemm": {"settings__gemm": {"default": float("nan")}},
     "settings.reserved_memory_bytes": {"settings__reserved_memory_bytes": {"default": 1e16}},

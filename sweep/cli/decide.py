@@ -111,20 +111,20 @@ def explain(
 ) -> None:
     """Explain one cell: time by operator, the resource that binds each, and sensitivities.
 
-    The cell is a static batch, or with --concurrency or --request-rate a server with in-flight
-    batching. The command prints the prefill and one decode step at the mean context, or iterations
-    of the server with prompts and without; memory; the figures, with the highest rate within limits
-    such as --max-ttft-p99; and by how many percent times and throughput change for one percent more
-    of each resource. A static batch with --request-rate, a limit, a spread of lengths or a
-    setting of a server also has the figures of a server under that load.
+    The cell is a static batch, or with --concurrency, --request-rate or --num-requests a server
+    with in-flight batching. The command prints the prefill and one decode step at the mean context,
+    or iterations of the server with prompts and without; memory; the figures, with the highest rate
+    within limits such as --max-ttft-p99; and by how many percent times and throughput change for
+    one percent more of each resource. A static batch with --request-rate, a limit, a spread of
+    lengths or a setting of a server also has the figures of a server under that load.
     """
     server_axes(numbers)
-    batch, clients, rate = (
-        numbers[axis] is not None for axis in ("batch_size", "concurrency", "request_rate")
-    )
-    if (batch and clients) or not (batch or clients or rate):
+    loads = ("batch_size", "concurrency", "request_rate", "num_requests")
+    batch, clients, *others = (numbers[axis] is not None for axis in loads)
+    if (batch and clients) or not any((batch, clients, *others)):
         raise click.UsageError(
-            "give --batch-size for a static batch, or --concurrency or --request-rate for a server"
+            "give --batch-size for a static batch, or --concurrency, --request-rate or "
+            "--num-requests for a server"
         )
     check_picture(output, force=force)
     asked = request_axes(

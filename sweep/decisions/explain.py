@@ -216,7 +216,8 @@ def explain(
 
     Args:
         grid: Axes of one value each, with `isl` and `osl`; with `batch_size` for a static batch,
-            else with `concurrency` or `request_rate` for a server. Its variables are ignored.
+            else with `concurrency`, `request_rate` or `num_requests` for a server. Its variables
+            are ignored.
         catalog: Where to look names up; the user's and the shipped configs by default.
         calibration: A calibration; ideal rooflines if not given.
 
@@ -267,7 +268,7 @@ def explain(
 def is_server(grid: Grid) -> bool:
     """Whether the cell to explain is a server with in-flight batching."""
     return "batch_size" not in grid.numbers and bool(
-        {"concurrency", "request_rate"} & grid.numbers.keys()
+        {"concurrency", "request_rate", "num_requests"} & grid.numbers.keys()
     )
 
 

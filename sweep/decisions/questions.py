@@ -207,6 +207,7 @@ def explain(
     batch_size: int | None = None,
     concurrency: int | None = None,
     request_rate: float | None = None,
+    num_requests: int | None = None,
     precision: str | None = None,
     calibration: Calibration | str | Path | None = None,
     catalog: Catalog | None = None,
@@ -223,6 +224,8 @@ def explain(
         concurrency: Requests that clients keep open at a replica, for a server. [count]
         request_rate: Requests that arrive at it in a second, for a server without such clients.
             [s-1]
+        num_requests: Requests of a run of it, all sent at once unless `concurrency` is given.
+            [count]
         precision: Precision recipe; the usual of the model if not given.
         calibration: A calibration, its name or its file; bounds if not given.
         catalog: Where names are looked up; the user's and the shipped configs by default.
@@ -240,12 +243,17 @@ def explain(
         SpecError: A name is unknown.
         GridError: An axis has several values, or one is missing.
     """
-    loads = {"batch_size": batch_size, "concurrency": concurrency, "request_rate": request_rate}
+    loads = {
+        "batch_size": batch_size,
+        "concurrency": concurrency,
+        "request_rate": request_rate,
+        "num_requests": num_requests,
+    }
     given = {axis: value for axis, value in loads.items() if value is not None}
     if not given or {"batch_size", "concurrency"} <= given.keys():
         raise GridError(
-            "explain takes batch_size for a static batch, or concurrency or request_rate for a "
-            "server"
+            "explain takes batch_size for a static batch, or concurrency, request_rate or "
+            "num_requests for a server"
         )
     factors, draft_model = calibration_of(calibration), axes.pop("draft_model", None)
     grid = explaining.grid_of_cell(

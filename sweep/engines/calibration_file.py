@@ -238,6 +238,10 @@ def load_calibration(name: str | Path) -> Calibration | None:
     path = shipped.get(str(name), Path(name))
     if path.suffix not in (".yaml", ".yml", ".json", ".nc"):
         known = [IDEAL_NAME, *shipped]
+        if path.exists() and not path.is_file():
+            raise SpecError(
+                f"{path}: is not a regular file; name a calibration or a .yaml or .nc file"
+            )
         guess = nearest(str(name), known) or f"; known: {', '.join(known)}, or a file"
         raise SpecError(f"unknown calibration {str(name)!r}{guess}")
     try:
@@ -258,7 +262,13 @@ def _read(path: Path, changed_ns: int, size: int) -> Calibration:
             f"{path}: its content differs from its {SEAL_KEY}, so it was damaged or edited; if you "
             f"edited it, delete the line {SEAL_KEY!r}, else fit it again or copy it again"
         )
-    return parse(Calibration, {"name": path.stem, **data}, str(path))
+    found = parse(Calibration, {"name": path.stem, **data}, str(path))
+    if not found.factors and not found.settings:
+        raise SpecError(
+            f"{path}: has neither factors nor settings, so it predicts nothing but ideal bounds; "
+            f"name {IDEAL_NAME!r} for those, or give a file that llm-calibrate fit has written"
+        )
+    return found
 
 
 def calibration_of(

@@ -289,6 +289,13 @@ class Point:
         )
 
     @property
+    def of_a_pass(self) -> "Point":
+        """The point without what the time of one pass does not depend on, such as a load."""
+        kept = ("tp", "pp", "ep", "dp_attention", "expert_imbalance", "batch_size", "isl", "osl")
+        numbers = {name: getattr(self, name) for name in kept}
+        return Point(self.model, self.hardware, self.precision, **numbers, factors=self.factors)
+
+    @property
     def server(self) -> Server:
         """The server's settings."""
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Server)}

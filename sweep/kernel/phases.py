@@ -16,6 +16,7 @@ from sweep.kernel.operator_time import Pricing, host_latency
 from sweep.kernel.operators.cost import Cost, Scalar, is_one
 from sweep.kernel.params import Point
 from sweep.kernel.roofline import Seconds
+from sweep.kernel.traced_once import traced_once
 
 
 @jax.tree_util.register_dataclass
@@ -249,18 +250,29 @@ def prefill_attention_latency(
         sequences, chunk = sequences / longer, chunk * longer
     step = _step(point, query_len=chunk, decoding=False, sequences=sequences)
     step = dataclasses.replace(step, chunks=chunks, cached=point.cached_tokens)
-    pricing = Pricing(point, step)
-    total = jnp.zeros(())
+    own = _past_of_prompts(point.of_a_pass, step)
+    return own + draft_prefill_latency(point, sequences=sequences, chunk=chunk, chunks=chunks)
+
+
+@traced_once
+def _past_of_prompts(point: Point, step: Step) -> Scalar:
+    """Time of attention and scans over the prompts of a step, in one pass. [s]"""
+    pricing, total = Pricing(point, step), jnp.zeros(())
     for block in point.model.blocks:
         # Stages work on other microbatches meanwhile: no bubble as at a prefill of its own.
         layers = block.count * pricing.uneven(block)
         for name in _with_past(block):
-            total = total + layers * pricing.seconds(block, name, chunk).latency
-    return total + draft_prefill_latency(point, sequences=sequences, chunk=chunk, chunks=chunks)
+            total = total + layers * pricing.seconds(block, name, step.query_len).latency
+    return total
 
 
 def _others(point: Point, step: Step) -> Scalar:
     """Time of the host, and of the operators whose cost does not grow with the context. [s]"""
+    return _others_of(point.of_a_pass, step)
+
+
+@traced_once
+def _others_of(point: Point, step: Step) -> Scalar:
     host = jnp.zeros(()) + host_latency(point, step.answered)
     return host + _without_past(Pricing(point, step), point.model.blocks)
 
@@ -281,6 +293,11 @@ def _growing_attention(point: Point, step: Step) -> Scalar:
     Step i attends to isl + i tokens and takes the larger of two times that are affine in the
     context, which `sum_of_larger` adds up exactly.
     """
+    return _attention_of(point.of_a_pass, step)
+
+
+@traced_once
+def _attention_of(point: Point, step: Step) -> Scalar:
     return _attention_over_contexts(Pricing(point, step), point.model.blocks)
 
 
