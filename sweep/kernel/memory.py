@@ -156,7 +156,10 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
         if "layer_embedding" in block.operators:
             width = width + block.inputs_width
     activations = jnp.maximum(tokens * width * hidden, sampling)
-    total = activations + _exchanged(point, tokens) + _of_libraries(point)
+    total = activations + _exchanged(point, tokens)
+    libraries = _of_libraries(point)
+    if not is_nothing(libraries):
+        total = total + libraries
     if any(selects(block) for block in point.model.blocks):
         total = total + index_workspace(point, tokens, longest(point))
     return total
@@ -164,8 +167,11 @@ def working_memory(point: Point, tokens: Scalar, sampled: Scalar) -> Scalar:
 
 def _of_libraries(point: Point) -> Scalar:
     """Memory of each GPU that drivers, kernels and exchanges take beside all else. [byte]"""
+    library, exchange = point.factors.library_memory_bytes, point.factors.exchange_memory_bytes
+    if is_nothing(exchange):
+        return library
     exchanging = 1 - 1 / point.layout.stage_gpus
-    return point.factors.library_memory_bytes + point.factors.exchange_memory_bytes * exchanging
+    return library + exchange * exchanging
 
 
 def _live_elements(block: Block, tp: Scalar) -> Scalar:
