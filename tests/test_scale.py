@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 from factories import UNEVEN, model, shipped
 from interruptions import DEADLINE, sweep_in
 
 import sweep
+from sweep.cli.main import cli
 from sweep.errors import GridError, ResultError, SpecWarning
 from sweep.evaluation import workspaces
 from sweep.evaluation.evaluator import Evaluation
@@ -263,6 +265,12 @@ def done(process: subprocess.Popen[str]) -> str:
     return said
 
 
+def run_here(*words: object) -> None:
+    """`llm-sweep run` in this process."""
+    ended = CliRunner().invoke(cli, ["run", *map(str, words)])
+    assert ended.exit_code == 0, ended.output
+
+
 @pytest.fixture(scope="module")
 def sweep_file(tmp_path_factory) -> Path:
     return sweep_in(tmp_path_factory.mktemp("sweep"), SWEEP)
@@ -271,7 +279,7 @@ def sweep_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def uninterrupted(sweep_file, tmp_path_factory) -> xr.Dataset:
     out = tmp_path_factory.mktemp("reference") / "out.nc"
-    done(start("run", sweep_file, "-o", out, *ASKED))
+    run_here(sweep_file, "-o", out, *ASKED)
     with sweep.open_results(out) as found:
         return found.load()
 
@@ -301,9 +309,9 @@ def test_killed_and_resumed_it_answers_the_same(sweep_file, uninterrupted, tmp_p
         assert process.returncode == -signal.SIGKILL
         assert count <= len(list(folder.glob("shard*"))) < 100
     before = {path.name: path.read_bytes() for path in folder.glob("shard*")}
-    done(start("run", sweep_file, "-o", out, *ASKED, "--only", "1/1"))
+    run_here(sweep_file, "-o", out, *ASKED, "--only", "1/1")
     assert before == {name: (folder / name).read_bytes() for name in before}
-    done(start("run", sweep_file, "-o", out, *ASKED))
+    run_here(sweep_file, "-o", out, *ASKED)
     assert not folder.exists()
     same_answer(sweep.open_results(out).load(), uninterrupted, tmp_path)
 
