@@ -9,7 +9,6 @@ import io
 import os
 import re
 import shlex
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -49,6 +48,7 @@ BY_NAME = {
     "explore --port": "serves a page until it is interrupted",
     "--workers": "starts processes, which tests/test_interrupted_runs.py does",
     "run trillion-points": "computes for a quarter of an hour",
+    "run billion-points -o fastest.nc": "computes a billion points, as tests/test_scale.py some",
     "validate tensorrt-llm": "refits all rows dozens of times: minutes",
     "--each-engine": "fits all rows, which tests/test_shipped_fit.py does",
     "article-meshes": "draws what tests/test_article_commands.py does",
@@ -56,9 +56,6 @@ BY_NAME = {
     "report long.nc": "makes a page as another page does",
 }
 """Words of commands that are held to the options there are, and do not run, with the reason."""
-OPTIMISED = {"run billion-points -o fastest.nc": "computes a billion points"}
-"""Words of commands that run in a process of their own, with the reason: there XLA optimises their
-kernels, which it does not in tests."""
 ELSEWHERE = {"dask_jobqueue": "needs SLURM", "dask_kubernetes": "needs Kubernetes"}
 """Packages whose blocks are compiled only, with the reason."""
 DRAWING = "text"
@@ -142,8 +139,7 @@ def run_command(command: str) -> None:
     check_options(COMMANDS[name], words)
     line = " ".join(words)
     if not any(known in line for known in BY_NAME):
-        run = call_optimised if any(known in line for known in OPTIMISED) else call
-        assert run(name, words) == 0, command
+        assert call(name, words) == 0, command
 
 
 def check_options(group: click.Command, words: list[str]) -> None:
@@ -167,21 +163,6 @@ def call(name: str, words: list[str]) -> int:
     finally:
         sys.argv = before
     raise AssertionError("launch always leaves")
-
-
-def call_optimised(name: str, words: list[str]) -> int:
-    """Run a program as a user does, in a process of its own; its exit status."""
-    package = str(COMMANDS[name].callback.__module__).partition(".")[0]
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    ended = subprocess.run(
-        [sys.executable, "-m", package, *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    print(ended.stdout, ended.stderr)
-    return ended.returncode
 
 
 @contextlib.contextmanager

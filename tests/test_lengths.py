@@ -281,14 +281,10 @@ def check_open(servers: list[Setting], bars: dict[str, float]) -> None:
         assert spread([e[name] for e in errors])[0] < bar, name
 
 
-@pytest.mark.slow
-def test_arrivals_of_varied_lengths_wait_as_in_a_simulation() -> None:
-    check_open(dense(12, seed=77), BARS | {"tpot": 0.05})
-
-
 @pytest.mark.campaign
 def test_arrivals_of_varied_lengths_wait_as_in_a_simulation_over_150_servers() -> None:
     check_open(settings(150, seed=43), BARS)
+    check_open(dense(12, seed=77), BARS | {"tpot": 0.05})
 
 
 # Files.

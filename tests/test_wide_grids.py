@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,6 +13,7 @@ from factories import (
     OF_TEXT,
     TOY,
     WIDE_MACHINES,
+    evaluated,
     model,
     nudged,
     point,
@@ -26,6 +28,7 @@ from strategies import NUMBERS, RECIPES, machines, models
 from sweep.evaluation import evaluator
 from sweep.grid import thresholds
 from sweep.grid.grid import Grid
+from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.models.read import read_blocks
 from sweep.runs.run import run
@@ -45,6 +48,11 @@ def cell_of(wide: xr.Dataset, name: str, where: dict[str, Any]) -> np.ndarray:
     return wide[name].sel({dim: value for dim, value in where.items() if dim in dims}).values
 
 
+def every_variable(where: Point) -> dict[str, Any]:
+    request = Request(where)
+    return {name: jnp.asarray(getattr(request, name)) for name in OF_TEXT}
+
+
 @settings(max_examples=8)
 @given(st.data())
 def test_one_cell_is_one_request(wide64: xr.Dataset, places, data: Any) -> None:
@@ -55,11 +63,12 @@ def test_one_cell_is_one_request(wide64: xr.Dataset, places, data: Any) -> None:
     spec, recipe = shipped_model(where["model"]), shipped().precision(where["precision"])
     runs = list(dict.fromkeys(n for b in read_blocks(spec.config, "x") for n in b.operators))
     with jax.enable_x64(True):
-        request = Request(point(spec, machine, recipe, **numbers))
-        memory = Request(point(spec, machine, recipe, **(numbers | {"context_len": 1.0})))
+        request = evaluated(every_variable, point(spec, machine, recipe, **numbers))
+        shortest = point(spec, machine, recipe, **(numbers | {"context_len": 1.0}))
+        memory = evaluated(every_variable, shortest)
         for name in OF_TEXT:
             variable = VARIABLES[name]
-            direct = np.asarray(getattr(memory if "longest" in variable.dims else request, name))
+            direct = (memory if "longest" in variable.dims else request)[name]
             cell = cell_of(wide64, name, where)
             if "operator" in variable.dims:
                 kept = [runs.index(o) if o in runs else None for o in wide64["operator"].values]
