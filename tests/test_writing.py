@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -130,6 +131,18 @@ def test_leftovers_of_dead_processes_are_removed_and_those_of_live_ones_kept(tmp
         atomic.check_writable(path, force=False)
         assert list(tmp_path.glob(".out.nc.*")) == [temporary.parent]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_of_a_similar_name_is_not_a_leftover(tmp_path) -> None:
+    kept = [tmp_path / f".out.nc{middle}.part" for middle in (".mine", ".old.copy1", "")]
+    for folder in kept:
+        folder.mkdir()
+        (folder / "data").write_text("x")
+    atomic.check_writable(tmp_path / "out.nc", force=True)
+    with atomic.replacing(tmp_path / "out.nc") as temporary:
+        assert re.fullmatch(r"\.out\.nc\.[a-z0-9_]{8}\.part", temporary.parent.name)
+        temporary.write_text("x")
+    assert all((folder / "data").read_text() == "x" for folder in kept)
 
 
 def test_a_process_that_is_asked_to_end_leaves_nothing(whole_file, tmp_path) -> None:

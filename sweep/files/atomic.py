@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ LONGEST_NAME = 200
 """Start of a name that a temporary name repeats; systems allow 255 bytes in all. [byte]"""
 PART = ".part"
 """End of the name of a private folder, beside the file that is written."""
+RANDOM = "[a-z0-9_]{8}"
+"""What `mkdtemp` puts between, as a pattern: no other folder of a similar name is ours."""
 FULL = 2**20
 """A disk with less free space is full. [byte]"""
 
@@ -109,9 +112,9 @@ def private_folder(target: Path) -> Iterator[Path]:
 
 def remove_leftovers(target: Path) -> None:
     """Remove private folders beside `target` whose processes were killed."""
-    start = _start(target.name)
+    ours = re.compile(re.escape(_start(target.name)) + RANDOM + re.escape(PART))
     with suppress(OSError), os.scandir(target.parent) as entries:
-        left = [e.path for e in entries if e.name.startswith(start) and e.name.endswith(PART)]
+        left = [entry.path for entry in entries if ours.fullmatch(entry.name)]
         for folder in map(Path, left):
             lock = None if folder.is_symlink() else _lock(folder)
             if lock is not None:
