@@ -13,6 +13,10 @@ from sweep.cli.print_tables import print_table
 from sweep.decisions.prices import read_prices
 from sweep.errors import SpecError
 from sweep.specs.files import read_mapping
+from sweep.specs.hardware import HardwareSpec
+from sweep.specs.model import ModelSpec
+from sweep.specs.parsing import parse
+from sweep.specs.precision import PrecisionSpec
 
 ROOT = Path(__file__).parent.parent
 
@@ -154,6 +158,24 @@ def test_a_table_shows_escapes_written_out(capsys) -> None:
 def test_figures_that_no_machine_has_are_refused(figure, value) -> None:
     with pytest.raises((SpecError, ValueError), match=figure):
         hardware(**{figure: value})
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb", "a\nb", "a\u202eb", "a\0b", "a" * 1100])
+@pytest.mark.parametrize(
+    ("kind", "shipped"),
+    [
+        (HardwareSpec, "hardware/l20"),
+        (PrecisionSpec, "precisions/fp16"),
+        (ModelSpec, "models/llama-2-7b"),
+    ],
+)
+def test_a_name_that_no_result_can_have_as_a_label_is_refused(kind, shipped, name) -> None:
+    data = read_mapping(ROOT / f"configs/{shipped}.yaml")
+    with pytest.raises(
+        SpecError, match=r"^x\.yaml: name: .* results have it as a label"
+    ) as refusal:
+        parse(kind, {**data, "name": name}, "x.yaml")
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("tokens", [float("inf"), 0.4])

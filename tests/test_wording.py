@@ -83,7 +83,8 @@ BANNED = (
         "refers back without saying where",
     ),
     Banned(
-        "(stand|stands|stood|standing) (among|at|beside|here|in(?! for)|there|under|where|without)",
+        "(stand|stands|stood|standing) (alone|among|at|behind|beside|here|in(?! for)|there|under|"
+        "where|without)",
         "all columns stand under this heading",
         "this heading lists all columns",
         "data does not stand; it is somewhere, or a file contains it",

@@ -152,7 +152,7 @@ def test_a_process_that_is_asked_to_end_leaves_nothing(whole_file, tmp_path) -> 
         "netcdf_stream._fill = end; main.main()"
     )
     words = [sys.executable, "-c", script, "merge", str(whole_file), str(tmp_path / "out.nc")]
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=100)
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
     assert ended.returncode == 143
     assert ended.stderr == "llm-sweep: terminated\n"
     assert list(tmp_path.iterdir()) == []
@@ -178,7 +178,7 @@ def test_an_odd_name_or_closed_output_leaves_no_traceback(whole_file, tmp_path) 
         ["sh", "-c", shell, "sh", *command, "list", "hardware"],
     ):
         ended = subprocess.run(
-            words, capture_output=True, check=False, timeout=100, env=environment
+            words, capture_output=True, check=False, timeout=600, env=environment
         )
         assert ended.returncode in (0, 2), ended.stderr
         assert ended.stderr.count(b"\n") <= 1 and b"Traceback" not in ended.stderr, ended.stderr

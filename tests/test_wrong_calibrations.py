@@ -48,6 +48,20 @@ def edited(**changes: object) -> dict[str, Any]:
 
 TINY_FIGURE = {"value": 1.0}
 WRONG = {
+    "name: is not printable text": {"name": "a\x1b[31mb"},
+    "name: has 3,000 characters, and 1,000 are allowed": {"name": "a" * 3000},
+    "name: 'ideal' means bounds": {"name": "ideal"},
+    "settings.kv_bandwidth: has no value for the versions": {"settings__kv_bandwidth": {}},
+    "settings.weight_bandwidth: has no value": {"settings__weight_bandwidth": {"banana": 0.5}},
+    "measured: unknown scenario 'inflght'; did you mean 'inflight'": {
+        "measured": {"inflght": {"h100-sxm-80gb": 8.0}}
+    },
+    "measured.inflight.h100-sxm-80gb: must be from 1": {
+        "measured": {"inflight": {"h100-sxm-80gb": 0.5}}
+    },
+    "ratios: unknown key 'sen'; did you mean 'seen'": {"ratios": {"sen": 1.0}},
+    "ratios.seen: must be from 0 to 10": {"ratios": {"seen": 1e300}},
+    "ratio_spreads.hh: must be from": {"ratio_spreads": {"hh": 1e300}},
     "has neither factors nor settings": {"factors": {}, "settings": {}, "deviations": {}},
     "settings.software.default": {"settings__software": {"default": -1.0}},
     "settings.gemm": {"settings__gemm": {"default": float("nan")}},

@@ -21,7 +21,7 @@ from sweep.kernel.params import Point
 from sweep.kernel.server import Server
 from sweep.models.checkpoint import is_quantised
 from sweep.models.read import read_model
-from sweep.schema.axes import INTERVALS, SERVER
+from sweep.schema.axes import INTERVALS, REPLICA_GPUS, SERVER, gpus_of
 from sweep.specs.dtypes import DTYPE_BYTES
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -107,7 +107,7 @@ class LaunchSettings:
     @property
     def gpus(self) -> int:
         """GPUs of one server. [count]"""
-        return self.stage_gpus * self.layout["pp"]
+        return int(gpus_of(self.layout, REPLICA_GPUS))
 
     @property
     def finds(self) -> bool:
@@ -153,7 +153,7 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
     assert model is not None and hardware is not None and recipe is not None
     layout = {axis: int(row.get(axis, 1)) for axis in LAYOUT_AXES}
     machine = hardware.fabric_reach[1]
-    gpus = layout["tp"] * layout["pp"] * layout["dp_attention"]
+    gpus = int(gpus_of(layout, REPLICA_GPUS))
     if gpus > machine:
         raise SpecError(
             f"--emit: the layout takes {gpus} GPUs and a machine of {hardware.name} has {machine}; "

@@ -28,6 +28,12 @@ LARGEST_EXPONENT = 100.0
 """Largest exponent, and largest ratio that is 0 in an ideal engine. [1]"""
 DEVIATIONS = (1e-6, 1e6)
 """Lowest and highest multiple of a pooled factor. [1]"""
+RATIO_SHARES = ("seen", "unseen_hardware", "unseen_model")
+"""Keys of `ratios`."""
+LARGEST_SHARE = 10.0
+"""Largest share of a half-width in that of a ratio. [1]"""
+MOST_GPUS = 1e6
+"""Most GPUs of a replica. [count]"""
 SPREADS = (1e-3, 1e3)
 """Narrowest and widest interval relative to the default. [1]"""
 VERDICTS = ("", "determined", "prior-dominated", "undetermined", "at bound", "fixed")
@@ -59,15 +65,17 @@ def range_of(factor: str) -> tuple[float, float]:
     return SHARES if getattr(IDEAL, factor) == 1 else (0.0, LARGEST_EXPONENT)
 
 
-def check_factors(factors: Mapping[str, Any], settings: Tables) -> None:
+def check_factors(factors: Mapping[str, Any], settings: Tables, era: str) -> None:
     """Check pooled factors and settings.
 
     Args:
         factors: Figures by factor, each with its `value`, `standard_error` and `verdict`.
         settings: Values by factor and era.
+        era: That of the version which a sweep predicts.
 
     Raises:
-        ValueError: A factor is unknown, or a number is outside its range.
+        ValueError: A factor is unknown, a number is outside its range, or a setting has no value
+            for the era.
     """
     for factor, figure in factors.items():
         _known("factors", "factor", factor, FACTORS)
@@ -75,8 +83,12 @@ def check_factors(factors: Mapping[str, Any], settings: Tables) -> None:
         _check_figure(f"factors.{factor}", figure)
     for factor, by_era in settings.items():
         _known("settings", "factor", factor, FACTORS)
-        for era, value in by_era.items():
-            _check_value(f"settings.{factor}.{era:.80}", value, factor)
+        if "default" not in by_era and era not in by_era:
+            raise ValueError(
+                f"settings.{factor}: has no value for the versions that it predicts; add `default`"
+            )
+        for of, value in by_era.items():
+            _check_value(f"settings.{factor}.{of:.80}", value, factor)
 
 
 def check_deviations(deviations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
@@ -121,6 +133,31 @@ def check_intervals(halfwidths: Tables, spreads: Tables, ranges: Tables) -> None
                     f"ranges.{scenario}.{quantity}: from {low:g} to {high:g} is reversed; "
                     "write the lowest number first"
                 )
+
+
+def check_measured(measured: Tables) -> None:
+    """Check GPUs of replicas by scenario and accelerator.
+
+    Raises:
+        ValueError: A scenario is unknown, or a number is outside its range.
+    """
+    for scenario, by_hardware in measured.items():
+        _known("measured", "scenario", scenario, SCENARIOS)
+        for hardware, gpus in by_hardware.items():
+            _within(f"measured.{scenario}.{hardware:.80}", gpus, (1.0, MOST_GPUS))
+
+
+def check_ratios(ratios: Mapping[str, Any], spreads: Mapping[str, Any]) -> None:
+    """Check shares of half-widths in those of ratios, and widths by accelerator.
+
+    Raises:
+        ValueError: A share is unknown, or a number is outside its range.
+    """
+    for share, value in ratios.items():
+        _known("ratios", "key", share, RATIO_SHARES)
+        _within(f"ratios.{share}", value, (0.0, LARGEST_SHARE))
+    for hardware, spread in spreads.items():
+        _within(f"ratio_spreads.{hardware:.80}", spread, SPREADS)
 
 
 def check_seen(seen: Iterable[str]) -> None:

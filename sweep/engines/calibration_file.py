@@ -14,7 +14,9 @@ from sweep.engines.calibration_checks import (
     check_deviations,
     check_factors,
     check_intervals,
+    check_measured,
     check_provenance,
+    check_ratios,
     check_seen,
 )
 from sweep.engines.engine import Settings
@@ -38,7 +40,7 @@ from sweep.schema.intervals import SCENARIO_OF_MASK
 from sweep.specs.files import mapping_of, read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.netcdf_library import opened
-from sweep.specs.parsing import NotNegative, Positive, Spec, nearest, parse
+from sweep.specs.parsing import Name, NotNegative, Positive, Spec, nearest, parse, short
 from sweep.specs.precision import PrecisionSpec
 from sweep.specs.seal import fault_of_seal
 from sweep.specs.shipped import shipped_configs
@@ -94,7 +96,7 @@ class Calibration(Spec):
             default; 1 if not listed. [1]
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     engine: str = ""
     engine_version: str = ""
     provenance: dict[str, Any] = Field(default_factory=dict)
@@ -111,9 +113,14 @@ class Calibration(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> "Calibration":
-        check_factors(self.factors, self.settings)
+        if self.name == IDEAL_NAME:
+            raise ValueError(f"name: {IDEAL_NAME!r} means bounds, without factors; choose another")
+        era = engine_of(self.engine).era(self.engine_version)
+        check_factors(self.factors, self.settings, era)
         check_deviations(self.deviations)
         check_intervals(self.halfwidths, self.spreads, self.ranges)
+        check_measured(self.measured)
+        check_ratios(self.ratios, self.ratio_spreads)
         check_seen(self.seen)
         check_provenance(self.provenance)
         return self
@@ -238,17 +245,25 @@ def load_calibration(name: str | Path) -> Calibration | None:
     path = shipped.get(str(name), Path(name))
     if path.suffix not in (".yaml", ".yml", ".json", ".nc"):
         known = [IDEAL_NAME, *shipped]
-        if path.exists() and not path.is_file():
+        if _is_special(path):
             raise SpecError(
                 f"{path}: is not a regular file; name a calibration or a .yaml or .nc file"
             )
         guess = nearest(str(name), known) or f"; known: {', '.join(known)}, or a file"
-        raise SpecError(f"unknown calibration {str(name)!r}{guess}")
+        raise SpecError(f"unknown calibration {short(str(name))}{guess}")
     try:
         state = path.stat()
     except (OSError, ValueError):
         return _read(path, 0, 0)
     return _read(path, state.st_mtime_ns, state.st_size)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path leads to a folder, pipe or device; not if no file can have this name."""
+    try:
+        return path.exists() and not path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 @lru_cache(maxsize=8)

@@ -21,7 +21,7 @@ LONGEST_NAME = 200
 PART = ".part"
 """End of the name of a private folder, beside the file that is written."""
 RANDOM = "[a-z0-9_]{8}"
-"""What `mkdtemp` puts between, as a pattern: no other folder of a similar name is ours."""
+"""Pattern of the signs that `mkdtemp` puts between; folders of similar names are the user's."""
 FULL = 2**20
 """A disk with less free space is full. [byte]"""
 

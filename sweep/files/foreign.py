@@ -6,11 +6,10 @@ import numpy as np
 import xarray as xr
 
 from sweep.schema.axes import AXES, FROM_ZERO, LABELLED, LATENCY_LIMITS
+from sweep.schema.labels import LONGEST_LABEL, fault_of_label
 
 LONGEST_AXIS = 10**7
 """Longest axis of a result. [count]"""
-LONGEST_LABEL = 1000
-"""Longest label of an axis. [character]"""
 NUMBERS = ("scale_factor", "add_offset", "missing_value", "_FillValue", "valid_min", "valid_max")
 """Attributes of a variable that must be one number."""
 LISTS = ("flag_values", "flag_masks", "valid_range")
@@ -44,7 +43,7 @@ def check_attributes(dataset: xr.Dataset) -> None:
     """
     calibrations = (dataset.attrs.get(name, "") for name in ("calibration", "efficiency"))
     for name in (*dataset.dims, *dataset.variables, *calibrations):
-        if not str(name).isprintable() or len(str(name)) > LONGEST_LABEL:
+        if fault_of_label(str(name)):
             raise ValueError("a name is not printable text, or is too long")
     for dim, size in dataset.sizes.items():
         if size > LONGEST_AXIS:

@@ -60,15 +60,6 @@ def stay_deviation(point: Point) -> Scalar | None:
     return jnp.sqrt(squared)
 
 
-def size_biased(variation: Scalar | None) -> Scalar:
-    """Mean length weighed by length over the mean: E[L²]/E[L]² = 1 + c². [1]
-
-    Args:
-        variation: Coefficient of variation; lengths are equal if not given. [1]
-    """
-    return 1.0 if variation is None else 1 + variation**2
-
-
 def log_deviation(variation: Scalar) -> Scalar:
     """Standard deviation of the logarithm of a lognormal length. [1]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from sweep.specs.dtypes import Dtype
-from sweep.specs.parsing import Delay, Power, Rate, Spec
+from sweep.specs.parsing import Delay, Name, Power, Rate, Spec
 
 GIBI = 2**30 / 1e9
 """Memory that is published as gigabytes may have as many gibibytes. [1]"""
@@ -95,7 +95,7 @@ class HardwareSpec(Spec):
         sources: For each figure the references it was read in.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     vendor: str = "unknown"
     product: str = ""
     form_factor: str = ""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sweep.specs.parsing import Spec
+from sweep.specs.parsing import Name, Spec
 
 
 class StoredTensor(Spec):
@@ -67,7 +67,7 @@ class ModelSpec(Spec):
         file: Where it was read from, for messages.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     hugging_face_id: str | None = None
     also_published_as: list[Namesake] = Field(default_factory=list)
     note: str = ""

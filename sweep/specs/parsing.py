@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from reprlib import Repr
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sweep.errors import SpecError
+from sweep.schema.labels import fault_of_label
 
 Positive = Annotated[float, Field(ge=1e-30, le=1e300, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=1, le=1e30, allow_inf_nan=False)]
@@ -19,6 +20,15 @@ Delay = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+def _as_label(name: str) -> str:
+    fault = fault_of_label(name)
+    if fault:
+        raise ValueError(f"{fault}; results have it as a label")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1), AfterValidator(_as_label)]
+"""A name that can be a label of a result."""
 LONGEST_NAME = 200
 """Longest name that is compared with others. [character]"""
 

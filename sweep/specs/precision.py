@@ -4,7 +4,7 @@ from pydantic import Field, model_validator
 
 from sweep.schema.terms import PARTS, Part
 from sweep.specs.dtypes import COMPUTED_AS, DTYPE_BYTES, PEAK_DTYPES, StoredDtype
-from sweep.specs.parsing import Positive, Spec
+from sweep.specs.parsing import Name, Positive, Spec
 
 
 class LinearSpec(Spec):
@@ -67,7 +67,7 @@ class PrecisionSpec(LinearSpec):
         note: Name of the published scheme.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     attention: LinearSpec | None = None
     experts: LinearSpec | None = None
     head: LinearSpec | None = None
