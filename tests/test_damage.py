@@ -158,6 +158,37 @@ def test_a_foreign_result_is_refused_or_fails_the_check(change, served, call, tm
         assert len(err) < LONGEST_LINE
 
 
+UNUSABLE = {
+    "a blank calibration": (
+        set_attribute(None, "efficiency", " "),
+        "the global attribute efficiency is blank",
+    ),
+    "a value twice": (
+        lambda d: d.assign_coords(batch_size=("batch_size", np.full(d.sizes["batch_size"], 5.0))),
+        "the axis batch_size has a value twice",
+    ),
+    "a label twice": (
+        lambda d: d.assign_coords(hardware_name=("hardware", ["one"] * d.sizes["hardware"])),
+        "has a value twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", UNUSABLE)
+def test_what_no_command_can_use_is_refused_by_all(change, served, call, tmp_path) -> None:
+    path, (changed, told) = tmp_path / "theirs.nc", UNUSABLE[change]
+    with xr.open_dataset(served, decode_cf=False) as plain:
+        changed(plain.load()).to_netcdf(path)
+    for words in (
+        ("compare", path, "--hardware", "one", "two", "--variable", "ttft"),
+        ("recommend", "--from", path),
+        ("report", path, "-o", tmp_path / "out.html"),
+        ("export", path, tmp_path / "out.csv", "--select", "batch_size=5"),
+        ("reduce", path, tmp_path / "reduced.nc", "--reduce", "argmin:ttft"),
+    ):
+        refused(call(*words), told)
+
+
 def test_damage_inside_compressed_values_is_one_line(served, call, tmp_path) -> None:
     """A file without a seal, whose values are only read when they are used."""
     path, chance = tmp_path / "theirs.nc", random.Random(2)

@@ -273,6 +273,23 @@ def test_a_sweep_flags_what_lies_beyond_the_rows() -> None:
 
 
 @pytest.mark.slow
+def test_a_variable_of_which_a_calibration_has_no_interval_passes_the_check() -> None:
+    grid = Grid(
+        models=["llama-3.1-8b"],
+        hardware=["a100-sxm-80gb"],
+        batch_size=[1],
+        isl=[128],
+        osl=[64],
+        variables=["ttft", "tpot"],
+    )
+    found = run(grid, calibration="vllm")
+    assert "first_token" not in load_calibration("vllm").halfwidths
+    assert found.ttft.notnull().all() and found.ttft_lower.isnull().all()
+    assert found.tpot_lower.notnull().all()
+    assert check_dataset(found) == []
+
+
+@pytest.mark.slow
 def test_intervals_are_wider_where_errors_are() -> None:
     kinds_of = {"hardware": {"h100-sxm-80gb": 2.0}, "model": {"qwen2-7b": 1.5}}
     plain, spread = swept(calibration()), swept(calibration(spreads=kinds_of))

@@ -253,6 +253,11 @@ def test_a_recipe_may_not_contradict_the_types_beside_it(tmp_path: Path) -> None
     assert "weight_dtype" in wrong.model_fields_set
     with pytest.raises(SpecError, match="weight_dtype: fp8 contradicts the precision w4a16"):
         recipe_of(wrong, Catalog())
+    # The head of the recipe is in 16 bits, which the row does not mean.
+    halves = read(tmp_path, VLLM | named, precision="fp8")[0]
+    halves = halves.model_copy(update={"weight_dtype": "fp16"})
+    with pytest.raises(SpecError, match="weight_dtype: fp16 contradicts the precision fp8"):
+        recipe_of(halves, Catalog())
 
 
 @pytest.mark.parametrize("engine", ["vllm", "tensorrt-llm", "sglang"])

@@ -45,6 +45,9 @@ def check_attributes(dataset: xr.Dataset) -> None:
     for name in (*dataset.dims, *dataset.variables, *calibrations):
         if fault_of_label(str(name)):
             raise ValueError("a name is not printable text, or is too long")
+    for key in ("calibration", "efficiency"):
+        if not str(dataset.attrs.get(key, "ideal")).strip():
+            raise ValueError(f"the global attribute {key} is blank")
     for dim, size in dataset.sizes.items():
         if size > LONGEST_AXIS:
             raise ValueError(f"the axis {dim!s:.80} has {size:,} values")
@@ -86,6 +89,8 @@ def check_axes(dataset: xr.Dataset) -> None:
         values = dataset[dim].values
         if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
             raise ValueError(f"the axis {dim!s:.80} has values of type {values.dtype}")
+        if len(set(values.tolist())) < values.size:
+            raise ValueError(f"the axis {dim!s:.80} has a value twice")
         if dim in LABELLED:
             for label in values.tolist():
                 if not (isinstance(label, str) and label.isprintable()):

@@ -18,7 +18,7 @@ from sweep.queries.quantile import QUANTILE
 from sweep.runs.open_results import open_directory
 from sweep.runs.run_folder import Directory
 from sweep.schema.axes import AXES, LABELLED
-from sweep.schema.intervals import OF_WAITS
+from sweep.schema.intervals import ENDS, OF_WAITS
 from sweep.schema.terms import OVERLOADS
 from sweep.schema.variables import VARIABLES, dims_of
 from sweep.specs.netcdf_library import inside_library
@@ -231,6 +231,8 @@ def _empty_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> list
     judged = VARIABLES[name].masked or is_time
     if not judged or able not in dataset or name == able:
         return []
+    if name.endswith(tuple(f"_{end}" for end in ENDS)) and bool(array.isnull().all()):
+        return []  # The calibration has no interval of this variable.
     empty = array.isnull() if name.startswith(MAY_BE_ZERO) else array.isnull() | (array == 0)
     runs = (dataset[able] == 1) & empty
     if "inflight_overload" in dataset and name.startswith("inflight"):
