@@ -159,6 +159,7 @@ def test_the_tail_of_a_gamma_distribution_by_hand() -> None:
     assert float(point * ratio) == pytest.approx(0.5 + float(point) / 3, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_tail_of_a_gamma_distribution_keeps_its_digits() -> None:
     chance = np.random.default_rng(4)
     shape = np.exp(chance.uniform(-4, 14, 3000))

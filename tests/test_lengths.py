@@ -144,6 +144,7 @@ def test_passes_deviate_as_drawn() -> None:
 NAMES = ("concurrency", "request_rate", "ttft", "tpot", "tpot_p99", "iteration_latency")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["chunked", "prefill_first"])
 def test_no_spread_is_as_without(scheduler: str) -> None:
     with jax.enable_x64(True), jax.disable_jit():

@@ -311,6 +311,7 @@ def test_poisson_arrivals_are_no_bursts() -> None:
     assert float(others_near(0.3, 0.5)) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [0.25, 0.5, 3.0])
 @pytest.mark.parametrize("used", [0.1, 0.6, 0.85])
 def test_bursts_wait_as_lindley_says(shape: float, used: float) -> None:

@@ -57,6 +57,7 @@ def arguments() -> list[jax.Array]:
     return [jnp.asarray(random.uniform(0, 1, shape), jnp.float32) for shape in SHAPES]
 
 
+@pytest.mark.slow
 def test_results_are_those_of_nested_maps() -> None:
     given, nested = arguments(), cell
     for axis in (2, 1, 0):

@@ -41,15 +41,12 @@ def run(family: str, **settings: float) -> Point:
     return dataclasses.replace(where, factors=ENGINE, **numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "settings"),
     [
         ("llama", {"batch_wait": 20.0}),
-        pytest.param(
-            "mixtral",
-            {"isl_cv": 0.1, "osl_cv": 0.1, "poll_interval": 10.0, "scheduler": 1.0},
-            marks=pytest.mark.slow,
-        ),
+        ("mixtral", {"isl_cv": 0.1, "osl_cv": 0.1, "poll_interval": 10.0, "scheduler": 1.0}),
     ],
 )
 def test_passes_side_by_side_take_as_long_as_one_by_one(family, settings) -> None:
