@@ -87,6 +87,7 @@ def test_an_unknown_rated_power_leaves_power_unknown() -> None:
     assert found["inflight_output_throughput"] > 0
 
 
+@pytest.mark.slow
 def test_power_of_an_h100_is_near_what_was_measured() -> None:
     """ML.ENERGY 3.0 has 300 W at one request and 600 W at 128 on an H100 of 700 W."""
     with jax.enable_x64(True):

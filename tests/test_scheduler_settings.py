@@ -24,6 +24,7 @@ def grid(**axes: Any) -> Grid:
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_over_them_by_hand() -> None:
     found = run(
         grid(batch_wait=[0, 50], poll_interval=[1, 21], stream_interval=[1, 11]), dtype="float64"
