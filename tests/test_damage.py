@@ -15,7 +15,7 @@ import sweep
 from sweep.errors import ResultError
 from sweep.grid.grid import Grid
 from sweep.runs.check_results import check_file
-from sweep.specs.seal import SEAL_LENGTH
+from sweep.specs.seal import AT_ONCE, SEAL_LENGTH, fault_of_seal, seal
 
 # Shards and files carry a seal, which is verified before their values are used.
 
@@ -74,6 +74,16 @@ def test_check_verifies_what_is_too_large_to_verify_on_opening(whole_file, tmp_p
     flip(copy, copy.stat().st_size - SEAL_LENGTH - 1)
     monkeypatch.setattr("sweep.files.netcdf.VERIFIED_BYTES", 10)
     assert check_file(copy) == ["is damaged: its checksum differs"]
+
+
+def test_a_seal_covers_every_part_of_a_large_file(tmp_path) -> None:
+    path = tmp_path / "large"
+    for place in (10, AT_ONCE + 1, 3 * AT_ONCE + 2):
+        path.write_bytes(bytes(3 * AT_ONCE + 5))
+        seal(path)
+        assert fault_of_seal(path, needed=True) == ""
+        flip(path, place)
+        assert "checksum differs" in fault_of_seal(path, needed=True)
 
 
 def test_a_file_that_others_rewrote_has_no_seal_and_is_read(whole_file, tmp_path) -> None:
@@ -156,6 +166,13 @@ def test_a_foreign_result_is_refused_or_fails_the_check(change, served, call, tm
         code, out, err = call(*words)
         assert code in (0, 1, 2) and "\x1b" not in out + err
         assert len(err) < LONGEST_LINE
+
+
+def test_a_result_that_lacks_a_value_of_its_grid_fails_the_check(served, tmp_path) -> None:
+    with xr.open_dataset(served, decode_cf=False) as plain:
+        plain.load().isel(batch_size=slice(1, None)).to_netcdf(tmp_path / "part.nc")
+    told = "axis batch_size does not have the values that llm_sweep_grid records"
+    assert told in check_file(tmp_path / "part.nc")
 
 
 UNUSABLE = {
