@@ -93,6 +93,8 @@ SERVER = {
     "max_batch_size": 100,
     "max_num_tokens": 1000,
 }
+SHARED_SERVER = {name: value for name, value in SERVER.items() if name != "kv_cache_fraction"}
+"""A server that takes a share of the whole memory, and not of what is free."""
 RUN = {"concurrency": 4, "isl": 10, "osl": 11, "num_requests": 6}
 ALONE = {"concurrency": 1, "isl": 10, "osl": 11}
 TWO_LUMPS = {"concurrency": 4, "isl": 10, "osl": 11, "max_num_tokens": 20}
@@ -308,7 +310,7 @@ CASES = {
         {"library_memory_bytes": 3e5, "total_memory_share": 0.7},
         4,
         ATTENTION,
-        {name: value for name, value in SERVER.items() if name != "kv_cache_fraction"},
+        SHARED_SERVER,
         "max_concurrency",
     ),
     # Ten tokens over four GPUs: what is sent, 2·3/4·2000 bytes, and 3/4 of 4000 beside the stream
@@ -325,7 +327,7 @@ CASES = {
         {"total_memory_share": 0.7, "reserved_memory_bytes": 3e5},
         8,
         ATTENTION,
-        {name: value for name, value in SERVER.items() if name != "kv_cache_fraction"},
+        SHARED_SERVER,
         "max_concurrency",
     ),
     # In the 237.6 µs of a cycle memory is busy all the time, and units for 8 + 10·0.8 µs: with
