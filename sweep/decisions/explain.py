@@ -267,9 +267,7 @@ def explain(
 
 def is_server(grid: Grid) -> bool:
     """Whether the cell to explain is a server with in-flight batching."""
-    return "batch_size" not in grid.numbers and bool(
-        {"concurrency", "request_rate", "num_requests"} & grid.numbers.keys()
-    )
+    return "batch_size" not in grid.numbers and not grid.numbers.keys().isdisjoint(LOADS)
 
 
 def _named(names: Mapping[str, int], *masks: float) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import erf, exp, hypot, log, sqrt
 from typing import Any
 
+from sweep.engines.calibration_checks import RATIO_SHARES
 from sweep.engines.calibration_file import Calibration
 from sweep.engines.prediction_interval import halfwidth
 from sweep.schema.intervals import EXTRAPOLATION
@@ -21,7 +22,7 @@ DEVIATIONS = 1.6449
 SUREST = 0.95
 """Highest probability that is claimed: of pairs that were predicted to differ by much more than
 their interval, 94 % did. [1]"""
-SEEN, MACHINE, SHARED = "seen", "unseen_hardware", "unseen_model"
+SEEN, MACHINE, SHARED = RATIO_SHARES
 """Shares of `Calibration.ratios`: of the usual error, of the error of a new accelerator, and of
 errors of what both deployments have in common."""
 OWN = ("unseen_hardware", "beyond_gpus")

@@ -54,8 +54,6 @@ def _divide(operands: Sequence[Any], _: Any) -> Any:
         return np.divide(one, other)
     if one.dtype.kind not in "iu" or not np.all(other):
         return None
-    if one.dtype.kind == "u":
-        return np.floor_divide(one, other)
     quotient, remainder = np.divmod(one, other)
     return quotient + ((remainder != 0) & ((one < 0) != (other < 0)))
 
