@@ -46,14 +46,14 @@ class BestOfRegion(TileRegion):
         tile, own = self.indices(computed), self.own(computed)
         for name, dims in self.carried.items():
             source = tuple(own[dim] for dim in dims)
-            place = self._place(own, tile, dims)
-            self.values[name][place] = np.asarray(computed.results[name])[source]
+            index = self._index(own, tile, dims)
+            self.values[name][index] = np.asarray(computed.results[name])[source]
         used = {name for name, _ in self.asked.dims}
         variables = {name: array for name, array in computed.results.items() if name in used}
         allowed = self.allowed(tile, own, self.best.reduced)
         scores = best_scores(self.asked, self.axes, variables, allowed)
         inner = tuple(own[axis] for axis in self.best.kept)
-        there = self._place(own, tile, self.best.kept)
+        there = self._index(own, tile, self.best.kept)
         kept = [tile[axis].size for axis in self.best.kept]
         score = np.asarray(scores.best).reshape(kept)[inner]
         if not self._may_win(score, there).any():
@@ -89,7 +89,7 @@ class BestOfRegion(TileRegion):
         pairs = zip(axes, indices, strict=True)
         return self.best.grid.position(axes, [tile[axis][index] for axis, index in pairs])
 
-    def _place(
+    def _index(
         self, own: Mapping[str, slice], tile: Mapping[str, Array], dims: tuple[str, ...]
     ) -> Any:
         """Index of the cells of a tile into an array of the region."""

@@ -1,7 +1,7 @@
 """The best cell of a computed tile, found on the device that computed it.
 
-The best score comes first: its place is asked for only if it beats those of the tiles before.
-Values are compared in place: an axis is cut into slices, whose elementwise maximum is taken.
+The best score comes first: its position is asked for only if it beats those of the tiles before.
+Values are compared in place: an axis is divided into slices, whose elementwise maximum is taken.
 Compilers turn that into full vectors, unlike a maximum along an axis of values that are masked.
 Each function makes one array: for two, XLA reads the tile twice.
 """
@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Cut, Masks
+from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Slices, Masks
 from sweep.evaluation.vmapped_kernel import COMPILER_OPTIONS, Over
 
 WAYS = 16
 """Slices of an axis that are compared at a time, at most. [count]"""
 SHORT = 8
-"""An axis at least as long is cut before a longer one whose values are adjacent. [count]"""
+"""An axis at least as long is divided before a longer one whose values are adjacent. [count]"""
 
 NONE = np.iinfo(np.int32).max
 """Position where nothing matches."""
@@ -107,10 +107,12 @@ def best_cells(
     first = _extreme(jnp.min, numbers, _matches(numbers, NONE, scores))
     last = _extreme(jnp.max, numbers, _matches(numbers, -1, scores))
     if not allowed and asked.condition is None and np.greater_equal(first, last).all():
-        places = _in_their_slices(asked, axes, variables, scores, first)
+        positions = _in_their_slices(asked, axes, variables, scores, first)
     else:
-        places = _extreme(jnp.min, numbers, _places(asked, axes, variables, allowed, scores.best))
-    found: Found = _taken(asked, axes, variables, places)
+        positions = _extreme(
+            jnp.min, numbers, _first_positions(asked, axes, variables, allowed, scores.best)
+        )
+    found: Found = _taken(asked, axes, variables, positions)
     return found
 
 
@@ -127,7 +129,7 @@ def _best_of_slices(
 ) -> jax.Array:
     """Best scores of slices along one axis."""
     tile = _Tile(asked, axes, variables)
-    return reduce(jnp.maximum, (tile.scores(cut, allowed) for cut in tile.cuts()))
+    return reduce(jnp.maximum, (tile.scores(slices, allowed) for slices in tile.every_slice()))
 
 
 @_compiled
@@ -157,8 +159,8 @@ def _in_their_slices(
     best, first = scores.best.reshape(kept), first.reshape(kept)
     lengths = [sizes[axis] for axis in asked.reduced]
     found = jnp.full(kept, NONE, jnp.int32)
-    for cut in reversed(tile.cuts()):
-        begins = [cut[axis].start if axis in cut else 0 for axis in asked.reduced]
+    for slices in reversed(tile.every_slice()):
+        begins = [slices[axis].start if axis in slices else 0 for axis in asked.reduced]
         chosen = [i + n for i, n in zip(_unravelled(first, lengths), begins, strict=True)]
         value = tile.at(asked.by, chosen)
         match = (value if asked.largest else -value) == best
@@ -168,24 +170,24 @@ def _in_their_slices(
 
 
 @_compiled
-def _places(
+def _first_positions(
     asked: Asked, axes: tuple[str, ...], variables: Arrays, allowed: Masks, best: jax.Array
 ) -> jax.Array:
     """First positions of the best score in slices along one axis; `NONE` where it is not."""
     tile = _Tile(asked, axes, variables)
-    places = (
-        jnp.where(tile.scores(cut, allowed) == best, tile.positions(cut), NONE)
-        for cut in tile.cuts()
+    positions = (
+        jnp.where(tile.scores(slices, allowed) == best, tile.positions(slices), NONE)
+        for slices in tile.every_slice()
     )
-    return reduce(jnp.minimum, places)
+    return reduce(jnp.minimum, positions)
 
 
 @_compiled
-def _taken(asked: Asked, axes: tuple[str, ...], variables: Arrays, places: jax.Array) -> Found:
+def _taken(asked: Asked, axes: tuple[str, ...], variables: Arrays, positions: jax.Array) -> Found:
     tile = _Tile(asked, axes, variables)
     # No position fits where nothing may be chosen; any does.
     last = prod(tile.sizes[axis] for axis in asked.reduced) - 1
-    position = jnp.minimum(places.reshape([tile.sizes[axis] for axis in asked.kept]), last)
+    position = jnp.minimum(positions.reshape([tile.sizes[axis] for axis in asked.kept]), last)
     return Found(position, tile.take(position))
 
 
@@ -196,25 +198,25 @@ class _Tile(Cells):
         super().__init__(axes, asked.dims, variables)
         self.asked = asked
 
-    def cuts(self) -> list[Cut]:
+    def every_slice(self) -> list[Slices]:
         """Slices along one axis that cover the tile."""
         if not self.asked.reduced:
             return [{}]
-        axis = min(self.asked.reduced, key=self._worse_to_cut)
+        axis = min(self.asked.reduced, key=self._worse_to_slice)
         starts, length = _slices(self.sizes[axis])
         return [{axis: slice(start, start + length)} for start in starts]
 
-    def positions(self, cut: Cut) -> jax.Array:
+    def positions(self, slices: Slices) -> jax.Array:
         """Row-major indices into the reduced axes, over a slice."""
         found = jnp.zeros((), jnp.int32)
         for axis in self.asked.reduced:
-            places = range(self.sizes[axis])[cut.get(axis, slice(None))]
-            indices = jnp.arange(places.start, places.stop, dtype=jnp.int32)
-            found = found + self.along(axis, indices * self.stride(axis))
+            indices = range(self.sizes[axis])[slices.get(axis, slice(None))]
+            along = jnp.arange(indices.start, indices.stop, dtype=jnp.int32)
+            found = found + self.along(axis, along * self.stride(axis))
         return found
 
-    def _worse_to_cut(self, axis: str) -> tuple[bool, int]:
-        """The order in which axes are cut: the last, whose values are adjacent, is cut late."""
+    def _worse_to_slice(self, axis: str) -> tuple[bool, int]:
+        """The order in which axes are sliced: the last, whose values are adjacent, is sliced late."""
         size = self.sizes[axis]
         return axis == self.axes[-1] or size < SHORT, -size
 
@@ -223,13 +225,13 @@ class _Tile(Cells):
         after = self.asked.reduced[self.asked.reduced.index(axis) + 1 :]
         return prod(self.sizes[other] for other in after)
 
-    def scores(self, cut: Cut, within: Masks) -> jax.Array:
+    def scores(self, slices: Slices, within: Masks) -> jax.Array:
         """Larger where better, minus infinity where no cell may be chosen, over a slice."""
         asked = self.asked
-        value = self.over(asked.by, cut)
-        allowed = self.allowed(cut, (asked.by,), asked.condition, within)
+        value = self.over(asked.by, slices)
+        allowed = self.allowed(slices, (asked.by,), asked.condition, within)
         scores = jnp.where(allowed, value if asked.largest else -value, -jnp.inf)
-        return jnp.broadcast_to(scores, self.lengths(cut))
+        return jnp.broadcast_to(scores, self.lengths(slices))
 
     def take(self, position: jax.Array) -> dict[str, jax.Array]:
         """Values of the variables at a position of each kept cell."""

@@ -79,7 +79,7 @@ class Evaluation:
                     "model": kind.packed,
                     "precision": kind.precision,
                     **shared,
-                    **self._efficiency(kind.models),
+                    **self._factors_of(kind.models),
                     **{TABLE + name: _of(kind.models, table) for name, table in intervals.items()},
                 },
             )
@@ -144,7 +144,7 @@ class Evaluation:
         """The context in which JAX computes in the type of the results."""
         return jax.enable_x64(True) if self._dtype == np.float64 else nullcontext()
 
-    def _efficiency(self, members: Sequence[int]) -> Arrays:
+    def _factors_of(self, members: Sequence[int]) -> Arrays:
         """Factors of the models of one structure, over the axes along which each varies."""
         fitted, grid = self._plan.calibration, self._plan.grid
         if fitted is None:

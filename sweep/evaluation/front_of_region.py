@@ -66,8 +66,8 @@ class FrontOfRegion(TileRegion):
         allowed: dict[str, Array],
     ) -> dict[str, Array]:
         """Cells of a tile as points, those that are allowed."""
-        places = np.unravel_index(cells, [tile[axis].size for axis in self.axes])
-        local = dict(zip(self.axes, places, strict=True))
+        indices = np.unravel_index(cells, [tile[axis].size for axis in self.axes])
+        local = dict(zip(self.axes, indices, strict=True))
         values = {
             name: np.asarray(computed.results[name])[tuple(local[dim] for dim in dims)]
             for name, dims in self.dims.items()

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Cut, Masks
+from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Slices, Masks
 from sweep.evaluation.vmapped_kernel import COMPILER_OPTIONS, Over
 from sweep.queries.front_of_points import Costs, front, unbeaten
 
 WAYS = 16
 """Indices of an axis in a block. [count]"""
 SHORT = 8
-"""An axis at least as long is cut before a longer one whose values are adjacent. [count]"""
+"""An axis at least as long is divided before a longer one whose values are adjacent. [count]"""
 
 Array = np.ndarray[Any, Any]
 
@@ -104,8 +104,8 @@ def _lowest_of_cells(asked: Asked, axis: int, variables: Arrays, allowed: Masks)
     name, size = asked.axes[axis], cells.sizes[asked.axes[axis]]
 
     def lowest(start: int, stop: int, stride: int) -> jax.Array:
-        cuts = [{name: slice(start + i, stop, stride)} for i in range(min(stride, stop - start))]
-        return _least([_costs(asked, cells, cut, allowed) for cut in cuts])
+        every = [{name: slice(start + i, stop, stride)} for i in range(min(stride, stop - start))]
+        return _least([_costs(asked, cells, slices, allowed) for slices in every])
 
     return _whole_and_rest(lowest, size, axis + 1)
 
@@ -146,14 +146,14 @@ def _sample(asked: Asked, axes: tuple[int, ...], variables: Arrays, allowed: Mas
     return _costs(asked, cells, {asked.axes[n]: slice(0, None, WAYS) for n in axes}, allowed)
 
 
-def _costs(asked: Asked, cells: Cells, cut: Cut, within: Masks) -> jax.Array:
+def _costs(asked: Asked, cells: Cells, slices: Slices, within: Masks) -> jax.Array:
     """Values of the objectives, lower where better, infinite where no cell may be chosen."""
     names = [name for name, _ in asked.objectives]
-    allowed = cells.allowed(cut, names, asked.condition, within)
-    shape = cells.lengths(cut)
+    allowed = cells.allowed(slices, names, asked.condition, within)
+    shape = cells.lengths(slices)
     costs = [
         jnp.broadcast_to(
-            jnp.where(allowed, (-1 if larger else 1) * cells.over(name, cut), jnp.inf), shape
+            jnp.where(allowed, (-1 if larger else 1) * cells.over(name, slices), jnp.inf), shape
         )
         for name, larger in asked.objectives
     ]

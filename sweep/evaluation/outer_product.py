@@ -133,7 +133,7 @@ class _Outer:
         given = np.ndim(operand.array)
         if given == 0 or (operand.axes == axes and given == len(axes) + own):
             return operand.array
-        absent = [place for place, axis in enumerate(axes) if axis not in operand.axes]
+        absent = [number for number, axis in enumerate(axes) if axis not in operand.axes]
         added = (*absent, *range(given + len(absent), len(axes) + own))
         key = "expand_dims", added, _identity(operand)
         (aligned,) = self._once(
@@ -234,9 +234,9 @@ class _Loop:
         """An array stretched over axes, before the dimensions of a cell."""
         array = jnp.asarray(found.array)
         cell = array.shape[len(found.axes) :]
-        places = [axes.index(axis) for axis in found.axes]
+        numbers = [axes.index(axis) for axis in found.axes]
         shape = (*(self._sizes[axis] for axis in axes), *cell)
-        return lax.broadcast_in_dim(array, shape, [*places, *range(len(axes), len(shape))])
+        return lax.broadcast_in_dim(array, shape, [*numbers, *range(len(axes), len(shape))])
 
 
 def _counted(equation: JaxprEqn, operands: Sequence[Spread]) -> list[Spread]:

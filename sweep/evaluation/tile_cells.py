@@ -15,7 +15,7 @@ from sweep.queries.where import COMPARISONS, Clause, Clauses
 Arrays = Mapping[str, jax.Array]
 Masks = Mapping[str, np.ndarray[Any, Any]]
 """By axis, whether each index may be chosen; by clause on an axis, whether each satisfies it."""
-Cut = Mapping[str, slice]
+Slices = Mapping[str, slice]
 """A slice of some axes; the others are whole."""
 Condition = Clause | Clauses | None
 """Constraints on variables and labels; none if there are none."""
@@ -40,48 +40,48 @@ class Cells:
         }
         self.sizes = {axis: lengths[axis] for axis in axes}
 
-    def lengths(self, cut: Cut) -> list[int]:
+    def lengths(self, slices: Slices) -> list[int]:
         """Length of each axis of a slice. [count]"""
-        return [len(range(*cut.get(a, slice(None)).indices(n))) for a, n in self.sizes.items()]
+        return [len(range(*slices.get(a, slice(None)).indices(n))) for a, n in self.sizes.items()]
 
     def along(self, axis: str, values: Any) -> Any:
         """An array along one axis, to broadcast against variables."""
         return values.reshape([-1 if other == axis else 1 for other in self.axes])
 
-    def over(self, name: str, cut: Cut) -> jax.Array:
+    def over(self, name: str, slices: Slices) -> jax.Array:
         """A variable over a slice, to broadcast against others."""
         dims = self.dims[name]
-        array = self.variables[name][tuple(cut.get(dim, slice(None)) for dim in dims)]
+        array = self.variables[name][tuple(slices.get(dim, slice(None)) for dim in dims)]
         lengths = dict(zip(dims, array.shape, strict=True))
         return array.reshape([lengths.get(axis, 1) for axis in self.axes])
 
     def allowed(
-        self, cut: Cut, finite: Iterable[str], condition: Condition, within: Masks
+        self, slices: Slices, finite: Iterable[str], condition: Condition, within: Masks
     ) -> jax.Array:
         """Whether cells of a slice have these finite variables and satisfy the constraints."""
         allowed: Any = True
         for name in finite:
-            allowed &= jnp.isfinite(self.over(name, cut))
+            allowed &= jnp.isfinite(self.over(name, slices))
         for axis in self.axes:
             if axis in within:
-                allowed &= self._indices(axis, within[axis], cut)
+                allowed &= self._indices(axis, within[axis], slices)
         if condition is not None:
-            allowed &= self._satisfy(condition, cut, within)
+            allowed &= self._satisfy(condition, slices, within)
         found: jax.Array = allowed
         return found
 
-    def _indices(self, axis: str, mask: Any, cut: Cut) -> Any:
-        return self.along(axis, mask[cut.get(axis, slice(None))])
+    def _indices(self, axis: str, mask: Any, slices: Slices) -> Any:
+        return self.along(axis, mask[slices.get(axis, slice(None))])
 
-    def _satisfy(self, condition: Clause | Clauses, cut: Cut, within: Masks) -> Any:
+    def _satisfy(self, condition: Clause | Clauses, slices: Slices, within: Masks) -> Any:
         """Mask of the cells of a slice that satisfy constraints."""
         if isinstance(condition, Clauses):
-            parts = [self._satisfy(part, cut, within) for part in condition.parts]
+            parts = [self._satisfy(part, slices, within) for part in condition.parts]
             return reduce(and_ if condition.word == "and" else or_, parts)
         name, sign, value = condition.name, condition.sign, condition.value
         if name not in self.dims:
-            return self._indices(name, within[key_of(condition)], cut)
-        array = self.over(name, cut)
+            return self._indices(name, within[key_of(condition)], slices)
+        array = self.over(name, slices)
         if not jnp.isdtype(array.dtype, "real floating"):
             # Flags are small integers, which every type of the results holds exactly.
             array = array.astype(jnp.float32)

@@ -138,8 +138,8 @@ def _axes_of_leaves(
     for values, over in ((factor_values, dict(factors)), (table_values, dict(tables))):
         # JAX takes the leaves of a dictionary in the order of its keys.
         found += [tuple(map(AXES.index, over[name])) for name in sorted(values)]
-    for place, each in enumerate(axes):
-        found += [(place,)] * len(jax.tree.leaves(each))
+    for number, each in enumerate(axes):
+        found += [(number,)] * len(jax.tree.leaves(each))
     return found
 
 
@@ -153,18 +153,18 @@ def _over_its_dims(
     name: str, found: Spread, dims: tuple[str, ...], sizes: dict[str, int | None]
 ) -> jax.Array:
     """A variable over all axes of its dims, which include those along which it varies."""
-    for place in found.axes:
-        if AXES[place] not in dims:
+    for number in found.axes:
+        if AXES[number] not in dims:
             raise SchemaError(
-                f"{name} varies over {AXES[place]}, which its dims in sweep/schema/variables.py "
-                f"do not list: add {AXES[place]} to them, or compute {name} without it"
+                f"{name} varies over {AXES[number]}, which its dims in sweep/schema/variables.py "
+                f"do not list: add {AXES[number]} to them, or compute {name} without it"
             )
     own = found.array.shape[len(found.axes) :]
     over = [axis for axis in AXES if axis in dims and sizes[axis] is not None]
-    places = [over.index(AXES[place]) for place in found.axes]
+    numbers = [over.index(AXES[number]) for number in found.axes]
     shape = *(sizes[axis] for axis in over), *own
     stretched: jax.Array = lax.broadcast_in_dim(
-        found.array, shape, [*places, *range(len(over), len(shape))]
+        found.array, shape, [*numbers, *range(len(over), len(shape))]
     )
     return stretched
 

@@ -93,21 +93,21 @@ class Resolved:
         """Dimensions of a variable on this grid."""
         return dims_of(variable, self.sizes)
 
-    def part(self, places: Mapping[str, range]) -> "Resolved":
+    def part(self, region: Mapping[str, range]) -> "Resolved":
         """Sub-grid of an index range along each axis; an axis without one is kept whole."""
-        if all(len(where) == self.sizes[axis] for axis, where in places.items()):
+        if all(len(indices) == self.sizes[axis] for axis, indices in region.items()):
             return self
 
-        def cut(axis: str, values: Any) -> Any:
-            where = places.get(axis)
-            return values if where is None else values[where.start : where.stop]
+        def within(axis: str, values: Any) -> Any:
+            indices = region.get(axis)
+            return values if indices is None else values[indices.start : indices.stop]
 
         return replace(
             self,
-            models=cut("model", self.models),
-            hardware=cut("hardware", self.hardware),
-            precision=cut("precision", self.precision),
-            numbers={axis: cut(axis, values) for axis, values in self.numbers.items()},
+            models=within("model", self.models),
+            hardware=within("hardware", self.hardware),
+            precision=within("precision", self.precision),
+            numbers={axis: within(axis, values) for axis, values in self.numbers.items()},
         )
 
 
