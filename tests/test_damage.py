@@ -4,6 +4,7 @@ import random
 import re
 import shutil
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import sweep
 from sweep.errors import ResultError
 from sweep.grid.grid import Grid
 from sweep.runs.check_results import check_file
-from sweep.specs.seal import AT_ONCE, SEAL_LENGTH, fault_of_seal, seal
+from sweep.specs.seal import AT_ONCE, SEAL_LENGTH, fault_of_seal, seal, without_seal
 
 # Shards and files carry a seal, which is verified before their values are used.
 
@@ -84,6 +85,33 @@ def test_a_seal_covers_every_part_of_a_large_file(tmp_path) -> None:
         assert fault_of_seal(path, needed=True) == ""
         flip(path, place)
         assert "checksum differs" in fault_of_seal(path, needed=True)
+
+
+def test_a_seal_is_the_published_checksum(tmp_path) -> None:
+    """XXH3 of nothing, from its specification."""
+    path = tmp_path / "empty"
+    path.touch()
+    seal(path)
+    assert path.read_bytes() == b"\nllm-sweep xxh3 2d06800538d394c2"
+
+
+def test_a_seal_of_an_earlier_version_is_verified(whole_file, tmp_path) -> None:
+    """Files were sealed by CRC-32, whose value of these nine digits is published."""
+    assert crc32(b"123456789") == 0xCBF43926
+    path = tmp_path / "nine"
+    path.write_bytes(b"123456789\nllm-sweep crc32 cbf43926")
+    assert fault_of_seal(path, needed=True) == ""
+    assert without_seal(path.read_bytes()) == b"123456789"
+    for place in range(path.stat().st_size):
+        flip(path, place)
+        assert "checksum differs" in fault_of_seal(path, needed=False)
+        flip(path, place)
+    content = without_seal(whole_file.read_bytes())
+    former = tmp_path / "former.nc"
+    former.write_bytes(content + b"\nllm-sweep crc32 %08x" % crc32(content))
+    assert check_file(former) == []
+    with sweep.open_results(former) as opened, sweep.open_results(whole_file) as now:
+        xr.testing.assert_identical(opened.load(), now.load())
 
 
 def test_a_file_that_others_rewrote_has_no_seal_and_is_read(whole_file, tmp_path) -> None:

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from sweep.files.atomic import replacing
-from sweep.specs.seal import SEAL_LENGTH, fault_of_seal, seal
+from sweep.specs.seal import fault_of_seal, seal, without_seal
 
 FOLDER = "llm-sweep-functions"
 """Folder of the store, inside JAX's cache."""
@@ -112,7 +112,7 @@ def read_stored(path: Path) -> bytes | None:
     try:
         if fault_of_seal(path, needed=True):
             return None
-        content = path.read_bytes()[:-SEAL_LENGTH]
+        content = without_seal(path.read_bytes())
         os.utime(path)
         return content
     except OSError:
