@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import jax
 import jax.numpy as jnp
@@ -64,10 +65,20 @@ def latency(works: list[Work], host: Scalar = 0.0) -> Scalar:
     """Time of all `works`, one after another, and of the host. [s]
 
     Attention comes last: what does not vary with the context is then summed before the loop over
-    contexts, and not in it.
+    contexts, and not in it. Operators of one block are summed before they are multiplied by its
+    layers.
     """
-    in_turn = sorted(works, key=lambda work: OPERATORS[work.name].attention is not None)
-    return sum((w.count * w.seconds.latency for w in in_turn), start=jnp.zeros(()) + host)
+    in_turn = sorted(works, key=_attends)
+    total = jnp.zeros(()) + host
+    # Operators of a block share the count of its layers.
+    for _, alike in groupby(in_turn, key=lambda work: (_attends(work), id(work.count))):
+        block = list(alike)
+        total = total + block[0].count * sum(work.seconds.latency for work in block)
+    return total
+
+
+def _attends(work: Work) -> bool:
+    return OPERATORS[work.name].attention is not None
 
 
 def batch_latency(point: Point, works: list[Work]) -> Scalar:

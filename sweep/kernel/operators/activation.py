@@ -25,9 +25,8 @@ def activation(
         [1] Shazeer, "GLU variants improve transformer", arXiv 2002.05202, 2020.
     """
     inputs = 2 if gated else 1
-    elements = rows * width
     return Cost(
-        vector_flops=(SIGMOID_FLOPS + inputs - 1) * elements,
-        special_ops=2 * elements,
-        activation_bytes=elements * (inputs * input_bytes + output_bytes),
+        vector_flops=rows * ((SIGMOID_FLOPS + inputs - 1) * width),
+        special_ops=rows * (2 * width),
+        activation_bytes=rows * (width * (inputs * input_bytes + output_bytes)),
     )

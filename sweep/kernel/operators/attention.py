@@ -36,11 +36,10 @@ def decode_attention(
     References:
         [1] Dao et al., "FlashAttention", NeurIPS 2022.
     """
-    scores = sequences * heads * context
     return Cost(
-        tensor_flops=4 * scores * head_dim,
-        special_ops=scores,
-        kv_bytes=2 * sequences * kv_heads * head_dim * context * kv_bytes,
+        tensor_flops=4 * sequences * heads * head_dim * context,
+        special_ops=sequences * heads * context,
+        kv_bytes=2 * sequences * kv_heads * head_dim * kv_bytes * context,
         activation_bytes=sequences * heads * head_dim * (query_bytes + output_bytes),
     )
 
@@ -100,13 +99,13 @@ def prefill_attention(
     References:
         [1] Dao et al., "FlashAttention", NeurIPS 2022.
     """
-    scores = sequences * heads * pairs
     sharing_queries = query_len * head_dim * heads / kv_heads
     passes = jnp.maximum(1.0, sharing_queries * query_bytes / cache_bytes)
     read = jnp.minimum(attended, reach + query_len / passes)
     return Cost(
-        tensor_flops=4 * scores * head_dim,
-        special_ops=scores,
-        kv_bytes=passes * 2 * sequences * kv_heads * head_dim * read * kv_bytes,
-        activation_bytes=sequences * query_len * heads * head_dim * (query_bytes + output_bytes),
+        tensor_flops=sequences * (4 * heads * head_dim * pairs),
+        special_ops=sequences * (heads * pairs),
+        kv_bytes=sequences * (2 * kv_heads * head_dim * kv_bytes * (passes * read)),
+        activation_bytes=sequences
+        * (query_len * (heads * head_dim * (query_bytes + output_bytes))),
     )

@@ -22,8 +22,8 @@ def all_reduce(tokens: Scalar, width: Scalar, group: Scalar, *, element_bytes: S
         [1] Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms", JPDC 69(2), 2009.
     """
     return Cost(
-        network_bytes=2 * (group - 1) / group * tokens * width * element_bytes,
-        one_shot_bytes=(group - 1) * tokens * width * element_bytes,
+        network_bytes=tokens * (2 * (group - 1) / group * width * element_bytes),
+        one_shot_bytes=tokens * ((group - 1) * width * element_bytes),
         network_hops=2 * _any_other(group),
         network_span=group,
     )
@@ -68,7 +68,7 @@ def expert_exchange(
     copies = jnp.where(ep > 1, spread, everywhere)
     copies = jnp.where(dp_attention > 1, copies, 0.0)
     return Cost(
-        network_bytes=tokens / tp * copies * hidden_size * element_bytes,
+        network_bytes=tokens * (copies / tp * hidden_size * element_bytes),
         network_hops=_any_other(dp_attention),
         network_span=dp_attention * tp,
     )
@@ -95,7 +95,7 @@ def pipeline_send(
     """
     hops = pp - 1
     return Cost(
-        network_bytes=hops * tokens / tp * hidden_size * element_bytes,
+        network_bytes=tokens * (hops / tp * hidden_size * element_bytes),
         network_hops=1.0 * hops,
         network_span=span,
     )

@@ -12,8 +12,10 @@ def embedding(tokens: Scalar, width: Scalar, *, weight_bytes: Scalar, output_byt
         weight_bytes: Storage of one table element. [byte]
         output_bytes: Storage of one output element. [byte]
     """
-    elements = tokens * width
-    return Cost(weight_bytes=elements * weight_bytes, activation_bytes=elements * output_bytes)
+    return Cost(
+        weight_bytes=tokens * (width * weight_bytes),
+        activation_bytes=tokens * (width * output_bytes),
+    )
 
 
 def position_embedding(tokens: Scalar, width: Scalar, *, element_bytes: Scalar) -> Cost:
@@ -24,9 +26,8 @@ def position_embedding(tokens: Scalar, width: Scalar, *, element_bytes: Scalar) 
         width: Elements of a row. [count]
         element_bytes: Storage of one element. [byte]
     """
-    elements = tokens * width
     return Cost(
-        vector_flops=1.0 * elements,
-        weight_bytes=elements * element_bytes,
-        activation_bytes=2 * elements * element_bytes,
+        vector_flops=tokens * (1.0 * width),
+        weight_bytes=tokens * (width * element_bytes),
+        activation_bytes=tokens * (2 * width * element_bytes),
     )

@@ -45,9 +45,9 @@ def expert_gemm(
         bias: 1 with a bias vector for each expert, 0 without. [1]
     """
     return Cost(
-        tensor_flops=2 * rows * inner * columns,
+        tensor_flops=rows * (2 * inner * columns),
         expert_row_flops=2 * experts_read * inner * columns,
-        vector_flops=bias * rows * columns,
+        vector_flops=rows * (bias * columns),
         weight_bytes=experts_read * columns * (inner * weight_bytes + bias * output_bytes),
         activation_bytes=rows * (inner * input_bytes + columns * output_bytes),
     )
@@ -64,8 +64,7 @@ def expert_combine(
         experts_per_token: Experts each token is routed to. [count]
         element_bytes: Storage of one element. [byte]
     """
-    elements = tokens * hidden_size
     return Cost(
-        vector_flops=2 * elements * experts_per_token,
-        activation_bytes=elements * (experts_per_token + 1) * element_bytes,
+        vector_flops=tokens * (2 * hidden_size * experts_per_token),
+        activation_bytes=tokens * (hidden_size * (experts_per_token + 1) * element_bytes),
     )

@@ -23,10 +23,9 @@ def gated_norm(
     References:
         [1] Dao, Gu, "Transformers are SSMs", ICML 2024, section 7.
     """
-    elements = rows * width
     return Cost(
-        vector_flops=(NORM_FLOPS + GATE_FLOPS) * elements,
-        special_ops=rows + 2 * elements,
+        vector_flops=rows * ((NORM_FLOPS + GATE_FLOPS) * width),
+        special_ops=rows * (1 + 2 * width),
         weight_bytes=weights * input_bytes,
-        activation_bytes=elements * (2 * input_bytes + output_bytes),
+        activation_bytes=rows * (width * (2 * input_bytes + output_bytes)),
     )

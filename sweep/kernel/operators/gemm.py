@@ -32,9 +32,9 @@ def gemm(
         [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
     return Cost(
-        tensor_flops=2 * rows * inner * columns,
+        tensor_flops=rows * (2 * inner * columns),
         row_flops=2 * inner * columns,
-        vector_flops=bias * rows * columns,
+        vector_flops=rows * (bias * columns),
         weight_bytes=inner * columns * weight_bytes + bias * columns * output_bytes,
         activation_bytes=rows * (inner * input_bytes + columns * output_bytes),
     )

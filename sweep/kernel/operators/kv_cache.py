@@ -14,5 +14,7 @@ def kv_cache_append(
         input_bytes: Storage of one element as projected. [byte]
         kv_bytes: Storage of one cached element. [byte]
     """
-    elements = tokens * elements_per_token
-    return Cost(kv_bytes=elements * kv_bytes, activation_bytes=elements * input_bytes)
+    return Cost(
+        kv_bytes=tokens * (elements_per_token * kv_bytes),
+        activation_bytes=tokens * (elements_per_token * input_bytes),
+    )

@@ -21,9 +21,9 @@ def modulated_norm(
         [1] Peebles, Xie, "Scalable diffusion models with transformers", ICCV 2023, adaLN-Zero.
     """
     return Cost(
-        vector_flops=7 * tokens * width,
+        vector_flops=tokens * (7 * width),
         special_ops=1.0 * tokens,
-        activation_bytes=tokens * width * (input_bytes + output_bytes),
+        activation_bytes=tokens * (width * (input_bytes + output_bytes)),
     )
 
 
@@ -35,5 +35,6 @@ def gated_residual(tokens: Scalar, width: Scalar, *, element_bytes: Scalar) -> C
         width: Width of the residual stream. [count]
         element_bytes: Storage of one element. [byte]
     """
-    elements = tokens * width
-    return Cost(vector_flops=2 * elements, activation_bytes=3 * elements * element_bytes)
+    return Cost(
+        vector_flops=tokens * (2 * width), activation_bytes=tokens * (3 * width * element_bytes)
+    )

@@ -28,8 +28,8 @@ def norm(
         [2] Ba, Kiros, Hinton, "Layer normalization", arXiv 1607.06450, 2016.
     """
     return Cost(
-        vector_flops=(1 + 3 * vectors) * rows * width,
+        vector_flops=rows * ((1 + 3 * vectors) * width),
         special_ops=1.0 * rows,
         weight_bytes=vectors * width * input_bytes,
-        activation_bytes=rows * width * (input_bytes + output_bytes),
+        activation_bytes=rows * (width * (input_bytes + output_bytes)),
     )

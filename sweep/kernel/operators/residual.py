@@ -11,5 +11,7 @@ def residual(tokens: Scalar, hidden_size: Scalar, *, element_bytes: Scalar) -> C
         hidden_size: Width of the residual stream. [count]
         element_bytes: Storage of one element. [byte]
     """
-    elements = tokens * hidden_size
-    return Cost(vector_flops=1.0 * elements, activation_bytes=3 * elements * element_bytes)
+    return Cost(
+        vector_flops=tokens * (1.0 * hidden_size),
+        activation_bytes=tokens * (3 * hidden_size * element_bytes),
+    )

@@ -20,10 +20,9 @@ def residual_attention(
     References:
         [1] Kimi Team, "Attention residuals", arXiv 2603.15031, 2026.
     """
-    elements = tokens * hidden_size
     return Cost(
-        vector_flops=8 * sources * elements,
-        special_ops=2 * tokens * sources,
+        vector_flops=tokens * (8 * sources * hidden_size),
+        special_ops=tokens * (2 * sources),
         weight_bytes=2 * hidden_size * element_bytes,
-        activation_bytes=(sources + 1) * elements * element_bytes,
+        activation_bytes=tokens * ((sources + 1) * hidden_size * element_bytes),
     )

@@ -17,5 +17,8 @@ def rotary(tokens: Scalar, heads: Scalar, rotary_dim: Scalar, *, element_bytes: 
     References:
         [1] Su et al., "RoFormer", arXiv 2104.09864, 2021.
     """
-    elements = tokens * heads * rotary_dim
-    return Cost(vector_flops=3 * elements, activation_bytes=2 * elements * element_bytes)
+    elements = heads * rotary_dim
+    return Cost(
+        vector_flops=tokens * (3 * elements),
+        activation_bytes=tokens * (2 * elements * element_bytes),
+    )
