@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Slices, Masks
+from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Masks, Slices
 from sweep.evaluation.vmapped_kernel import COMPILER_OPTIONS, Over
 
 WAYS = 16
@@ -216,7 +216,7 @@ class _Tile(Cells):
         return found
 
     def _worse_to_slice(self, axis: str) -> tuple[bool, int]:
-        """The order in which axes are sliced: the last, whose values are adjacent, is sliced late."""
+        """Order of slicing: the last axis, whose values are adjacent, comes late."""
         size = self.sizes[axis]
         return axis == self.axes[-1] or size < SHORT, -size
 

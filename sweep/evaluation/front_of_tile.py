@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Slices, Masks
+from sweep.evaluation.tile_cells import Arrays, Cells, Condition, Masks, Slices
 from sweep.evaluation.vmapped_kernel import COMPILER_OPTIONS, Over
 from sweep.queries.front_of_points import Costs, front, unbeaten
 

@@ -56,7 +56,7 @@ def seal(path: Path) -> None:
     """
     with path.open("r+b", buffering=0) as file:
         total = xxh3_64()
-        # No file without bytes can be mapped; reading them where they are takes a third of the time.
+        # Bytes are read where they are, in a third of the time; an empty file cannot be mapped.
         if file.seek(0, os.SEEK_END):
             with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
                 total.update(content)
