@@ -13,7 +13,7 @@ from factories import model, shipped
 from sweep.decisions import recommend_text as advice
 from sweep.decisions.deployment_sweep import sweep_deployments
 from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
-from sweep.decisions.figures.front import flagged, front_figure
+from sweep.decisions.figures.front import flagged, front_figure, point_label
 from sweep.decisions.figures.rooflines import roofline_figure
 from sweep.decisions.figures.style import save_figure
 from sweep.decisions.machines_on_offer import solid_hardware
@@ -321,3 +321,11 @@ def test_a_load_is_split_over_replicas_by_hand() -> None:
     assert (row["score_lower"], row["score_upper"]) == (pytest.approx(325.0), pytest.approx(525.0))
     text = advice.described({str(key): value for key, value in row.items()})
     assert text == "2 × h20-96gb in fp16 (tp 1 each) at 5 requests each"
+
+
+def test_a_scheduler_is_named_in_sentence_table_and_picture() -> None:
+    answer = recommend(table(scheduler=["chunked"]), Demand())
+    assert "(tp 1, scheduler chunked)" in advice.sentence(answer)
+    (row,) = advice.rows(answer, answer.ranked)
+    assert row["layout"] == "tp 1 scheduler chunked"
+    assert point_label(row | answer.ranked.iloc[0].to_dict()) == "fp16 tp 1 scheduler chunked"

@@ -197,6 +197,12 @@ def settings(row: Mapping[str, Any]) -> dict[str, Any]:
     return kept | ({"draft_tokens": row["draft_tokens"]} if row.get("draft_tokens") else {})
 
 
+def settings_in_words(row: Mapping[str, Any]) -> list[str]:
+    """The same as `tp 4` or `scheduler chunked`, one for each."""
+    found = settings(row).items()
+    return [f"{axis} {v if isinstance(v, str) else format(v, 'g')}" for axis, v in found]
+
+
 def numbers(row: Mapping[str, Any]) -> dict[str, float | str]:
     """Values of all axes of a row but its load and lengths; a scheduler by its name."""
     axes = (*LAYOUT, *SERVER, *PREFIX, *SPREADS, *INTERVALS, *SPECULATION)

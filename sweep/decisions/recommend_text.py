@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.decisions.arrivals import highest_rate
-from sweep.decisions.deployments import extrapolations, settings
+from sweep.decisions.deployments import extrapolations, settings_in_words
 from sweep.decisions.ratio_interval import SUREST, Ratio
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
 from sweep.decisions.recommend_notes import notes, percent
@@ -88,7 +88,7 @@ def _why_none_runs(frame: pd.DataFrame) -> str:
 
 def described(row: Row) -> str:
     """A deployment in words: `2 × l40s in fp8 (tp 1 each) at 96 requests each`."""
-    layout = ", ".join(f"{axis} {_plain(value)}" for axis, value in settings(row).items())
+    layout = ", ".join(settings_in_words(row))
     gpus = row["total_gpus"] if isfinite(row["total_gpus"]) else row["gpus"]
     plural = "s" if row["held"] > 1 else ""
     each = " each" if row["replicas"] > 1 else ""
@@ -100,10 +100,6 @@ def _count(value: float) -> str:
     """A number of requests; a mean below 10 with one digit more."""
     whole = value >= 10 or float(value).is_integer()
     return f"{value:.0f}" if whole else f"{value:.2g}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:g}"
 
 
 def sentence(found: Recommendation) -> str:
@@ -219,7 +215,7 @@ def rows(
     """
     shown = []
     for index, row in enumerate(records(frame)):
-        layout = " ".join(f"{axis} {_plain(value)}" for axis, value in settings(row).items())
+        layout = " ".join(settings_in_words(row))
         shown.append(
             {
                 "rank": index + 1,

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from sweep.decisions.deployments import extrapolations, settings
+from sweep.decisions.deployments import extrapolations, settings_in_words
 from sweep.decisions.figures.style import COLOURS, plain_text
 from sweep.decisions.recommend import Recommendation, pareto_front
 from sweep.decisions.recommend_text import sentence
@@ -141,5 +141,4 @@ def point_label(row: Mapping[str, Any]) -> str:
     Args:
         row: One deployment, by the columns of `Recommendation.scored`.
     """
-    layout = [f"{axis} {value:g}" for axis, value in settings(row).items()]
-    return " ".join([str(row["precision"]), *layout])
+    return " ".join([str(row["precision"]), *settings_in_words(row)])
