@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 from factories import point, shipped, shipped_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweep.decisions import disaggregated_sweep
 from sweep.decisions.choice import Choice
 from sweep.decisions.deployments import Offer
 from sweep.decisions.disaggregated import (
@@ -315,6 +317,41 @@ def test_instances_of_a_sweep_are_those_of_its_cells() -> None:
     assert (prefill.unit_cost, prefill.gpus, prefill.bandwidth) == (700.0, 2, 2.5e10)
 
 
+def test_pools_have_layouts_of_experts_and_the_model_that_drafts(monkeypatch) -> None:
+    """Times of a made-up sweep are 1 s over ep."""
+    grids = []
+
+    def made_up(grid: Any, **_: Any) -> xr.Dataset:
+        grids.append(grid)
+        axes = {a: getattr(grid, a) for a in ("tp", "pp", "dp_attention", "ep", "batch_size")}
+        shape = [len(each) for each in axes.values()]
+        ones = xr.DataArray(np.ones(shape), coords=axes, dims=list(axes))
+        times, one = ones / ones["ep"], ones.isel(batch_size=0, drop=True)
+        every = dict.fromkeys(("kv_cache_memory", "feasible"), ones)
+        fits = {"max_concurrency": one, "inflight_feasible": one}
+        return xr.Dataset({"ttft": times, "tpot": times, **every, **fits})
+
+    monkeypatch.setattr(disaggregated_sweep, "run", made_up)
+    pools = sweep_instances(
+        "qwen3-30b-a3b",
+        Offer(("h100-sxm-80gb",), ("fp8",), tp=(2,), pp=(1,), dp_attention=(1,), ep=(1, 2)),
+        isl=1000,
+        osl=200,
+        by="gpu",
+        catalog=shipped(),
+        calibration=None,
+        prices={},
+        requests_axes={"draft_tokens": [3], "acceptance_rate": [0.7]},
+        draft_model="llama-3.2-1b",
+    )
+    for instances in pools:
+        found = [(each.layout["ep"], each.gpus, each.seconds[0]) for each in instances]
+        assert found == [(1, 2, 1.0), (2, 2, 0.5)]
+    prompts, steps = grids
+    assert prompts.draft_model is None
+    assert steps.draft_model.name == "llama-3.2-1b"
+
+
 def test_a_pool_that_decodes_needs_two_tokens() -> None:
     with pytest.raises(SpecError, match="two output tokens"):
         sweep_instances(
@@ -402,6 +439,11 @@ def test_what_a_cluster_cannot_run_is_refused() -> None:
         (["--disaggregated", "--concurrency", "4"], "--concurrency out"),
         (["--transfer-bandwidth", "1e9"], "needs --disaggregated"),
         (["--disaggregated", "--transfer-bandwidth", "0"], "0"),
+        (["--disaggregated", "--max-ttft-p99", "1"], "without percentiles; leave --max-ttft-p99"),
+        (["--disaggregated", "--max-tpot-p99", "1"], "leave --max-tpot-p99 out"),
+        (["--disaggregated", "--replicas", "2"], "leave --replicas out"),
+        (["--disaggregated", "--every-layout"], "leave --every-layout out"),
+        (["--disaggregated", "--front"], "leave --front out"),
         (["--disaggregated", "--max-gpus", "0"], "0"),
     ],
 )

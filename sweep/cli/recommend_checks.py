@@ -12,6 +12,15 @@ from sweep.cli.servers import server_axes
 
 MANIFESTS = ("kubernetes", "dynamo")
 """Kinds of manifests of two pools."""
+POOLS_LACK = {
+    **dict.fromkeys(
+        ("max_ttft_p99", "max_tpot_p99"), "requests at pools arrive evenly, without percentiles"
+    ),
+    "replicas": "it finds the number of instances of each pool",
+    "every_layout": "it ranks the best layouts of each pair of accelerators",
+    "front": "it has no Pareto front",
+}
+"""Options that do not apply to pairs of pools, with the reason."""
 SPREADS = ("isl_cv", "osl_cv", "scheduler")
 REQUESTS = (
     *("prefix_hit_rate", "shared_prefix_tokens", "draft_tokens", "acceptance_rate"),
@@ -72,6 +81,9 @@ def _check_loads(given: Mapping[str, Any]) -> None:
             "--disaggregated sweeps pools of its own and their loads; leave --from and "
             "--concurrency out"
         )
+    for name, why in POOLS_LACK.items():
+        if given["disaggregated"] and given[name]:
+            raise click.UsageError(f"--disaggregated: {why}; leave {_option(name)} out")
     others = {
         "--concurrency": given["concurrency"],
         "--requests-per-s": given["requests_per_s"],

@@ -28,7 +28,7 @@ from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.runs.run import run
-from sweep.schema.axes import REPLICA_GPUS
+from sweep.schema.axes import REPLICA_GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import PrecisionSpec
@@ -72,6 +72,7 @@ def best_pairs(
         calibration=calibration,
         prices=choice.all_prices(catalog),
         requests_axes=choice.requests_axes,
+        draft_model=choice.draft_model,
         transfer_bandwidth=transfer_bandwidth,
     )
     demand = choice.demand
@@ -95,6 +96,7 @@ def sweep_instances(
     calibration: Calibration | None,
     prices: Mapping[str, float],
     requests_axes: Mapping[str, Sequence[float]] | None = None,
+    draft_model: str | None = None,
     transfer_bandwidth: float | None = None,
 ) -> tuple[list[Instance], list[Instance]]:
     """Prefill and decode instances on offer.
@@ -109,6 +111,7 @@ def sweep_instances(
         calibration: A calibration; ideal rooflines if not given.
         prices: Hourly prices of one accelerator, which replace those of specifications. [USD]
         requests_axes: One value of each axis for hits and drafts.
+        draft_model: The model that drafts tokens; a layer of the model's kind if not given.
         transfer_bandwidth: Bandwidth between the pools, per GPU and direction; that of each
             accelerator's network if not given. [byte/s]
 
@@ -155,6 +158,7 @@ def sweep_instances(
             Grid(
                 **common,
                 **drafts,
+                draft_model=None if draft_model is None else catalog.model(draft_model),
                 **memory_share(calibration),
                 osl=[osl],
                 batch_size=loads(MOST_REQUESTS),
@@ -167,7 +171,7 @@ def sweep_instances(
             facts = _facts(machine, recipe, by, prices, transfer_bandwidth)
             for layout in _layouts(axes, machine, offer):
                 sent = _at(prompts["kv_cache_memory"], machine, layout).sel(batch_size=1)
-                facts |= {"layout": layout, "gpus": int(np.prod(list(layout.values())))}
+                facts |= {"layout": layout, "gpus": int(gpus_of(layout, REPLICA_GPUS))}
                 facts["sent_bytes"] = float(sent.squeeze())
                 prefills += _instance(facts, *_prefill_loads(prompts, machine, layout))
                 decodes += _instance(facts, *_decode_loads(steps, machine, layout))
@@ -218,13 +222,14 @@ def _layouts(
     axes: Mapping[str, Sequence[int]], machine: HardwareSpec, offer: Offer
 ) -> list[dict[str, int]]:
     """Layouts within a machine, or all if the offer gives both tp and pp."""
+    named = (*REPLICA_GPUS, *(["ep"] if "ep" in axes else []))
     every = [
-        dict(zip(REPLICA_GPUS, values, strict=True))
-        for values in product(*(axes[axis] for axis in REPLICA_GPUS))
+        dict(zip(named, values, strict=True))
+        for values in product(*(axes[axis] for axis in named))
     ]
     if offer.tp and offer.pp:
         return every
-    return [each for each in every if np.prod(list(each.values())) <= machine_gpus(machine)]
+    return [each for each in every if gpus_of(each, REPLICA_GPUS) <= machine_gpus(machine)]
 
 
 def _at(array: xr.DataArray, machine: HardwareSpec, layout: Mapping[str, int]) -> xr.DataArray:

@@ -43,7 +43,8 @@ def sentence(pairs: Sequence[Pair], aggregated: Recommendation) -> str:
     """The best pair, and whether it pays against one pool for both phases."""
     by = SCORES[aggregated.demand.by]
     if not pairs:
-        return "no pair of pools meets the limits"
+        limited = any(each is not None for each in vars(aggregated.demand.limits).values())
+        return f"no pair of pools {'meets the limits' if limited else 'can run'}"
     best = pairs[0]
     text = (
         f"{aggregated.deployments.model}, disaggregated, {_kind(aggregated)}: "
