@@ -59,6 +59,24 @@ def test_a_result_must_have_what_is_asked(static) -> None:
         read_deployments(static[["ttft"]], Offer(), catalog=shipped(), model=MODEL, isl=512)
 
 
+def test_a_result_of_another_load_is_refused(static, call, tmp_path) -> None:
+    """Servers whose requests arrive at a rate, or come in runs, are not ranked as if by clients."""
+    names = {each: f"inflight_{each}" for each in ("ttft", "tpot", "output_throughput")}
+    servers = static[list(names)].rename(names).isel(batch_size=0, drop=True)
+    asked = {"catalog": shipped(), "model": MODEL, "isl": 512}
+    assert len(read_deployments(servers, Offer(), **asked).frame)
+    for axis, option in (("request_rate", "--request-rate"), ("num_requests", "--num-requests")):
+        for load in (servers.expand_dims({axis: [5.0]}), servers.assign_coords({axis: 5.0})):
+            with pytest.raises(ResultError, match=f"give {option} instead of a result"):
+                read_deployments(load, Offer(), **asked)
+    sweep.write_netcdf(static, tmp_path / "s.nc")
+    for limit, variable in (("ttft", "inflight_ttft_p99"), ("tpot", "inflight_tpot_p99")):
+        given = ("--model", MODEL, "--isl", 512, f"--max-{limit}-p99", 100)
+        code, out, err = call("recommend", "--from", tmp_path / "s.nc", *given)
+        assert (code, out) == (2, "")
+        assert f"no {variable}, which --max-{limit}-p99 limits" in err
+
+
 # The command.
 
 ASKED = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import xarray as xr
 
 from sweep.decisions.arrivals import with_waits
-from sweep.decisions.deployment_sweep import sweep_deployments
+from sweep.decisions.deployment_sweep import P99, sweep_deployments
 from sweep.decisions.deployment_table import read_deployments
 from sweep.decisions.deployments import Deployments, Offer, joined
 from sweep.decisions.machines_on_offer import shared_offers
@@ -15,7 +15,7 @@ from sweep.decisions.prices import by_entry
 from sweep.decisions.recommend import Demand, Recommendation, check_prices, recommend
 from sweep.engines.calibration_file import Calibration, calibration_of, load_calibration
 from sweep.engines.known import ENGINES, engine_of
-from sweep.errors import SpecError
+from sweep.errors import ResultError, SpecError
 from sweep.specs.catalog import Catalog
 from sweep.specs.shipped import PREDICTIONS, is_shipped_calibration
 
@@ -108,6 +108,7 @@ class Choice:
         Raises:
             ResultError: The result lacks what is needed.
         """
+        self._check_percentiles(results)
         deployments = read_deployments(
             results,
             self.offer,
@@ -119,6 +120,19 @@ class Choice:
             replicas=self.demand.replicas,
         )
         return self._among(deployments, catalog)
+
+    def _check_percentiles(self, results: xr.Dataset) -> None:
+        """Check that a result has the percentiles that have a limit.
+
+        Raises:
+            ResultError: It lacks one.
+        """
+        for limit, variable in P99.items():
+            if getattr(self.demand.limits, limit) is not None and variable not in results:
+                raise ResultError(
+                    f"the result has no {variable}, which --{limit.replace('_', '-')} limits; "
+                    "sweep it too, or leave the limit out"
+                )
 
     def all_prices(self, catalog: Catalog) -> dict[str, float]:
         """Hourly price of one accelerator by the name of its entry. [USD]"""

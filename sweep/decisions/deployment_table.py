@@ -56,8 +56,8 @@ def read_deployments(
         replicas: Replicas that share them; any number if not given. [count]
 
     Raises:
-        ResultError: The result lacks a required variable or value, or varies over an axis that is
-            no choice of a deployment.
+        ResultError: The result lacks a required variable or value, has arrivals at a rate or runs,
+            or varies over an axis that is no choice of a deployment.
     """
     if "llm_sweep_reduction" in dataset.attrs:
         raise ResultError(
@@ -73,6 +73,7 @@ def read_deployments(
             "the result must have inflight_output_throughput, inflight_ttft and inflight_tpot, "
             "or output_throughput, ttft and tpot, to recommend from"
         )
+    _check_load(dataset, scheme)
     if model is not None:
         model = model_in(dataset["model"].values.tolist(), model, catalog)
     fixed = {
@@ -113,6 +114,21 @@ def read_deployments(
     return Deployments(
         fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs, draft
     )
+
+
+def _check_load(dataset: xr.Dataset, scheme: Scheme) -> None:
+    """Check that clients load the servers.
+
+    Raises:
+        ResultError: Requests arrive at a rate, or are sent in a run with an end.
+    """
+    for axis, kind in (("request_rate", "arrivals at a rate"), ("num_requests", "runs")):
+        if scheme is INFLIGHT and axis in dataset.coords:
+            option = f"--{axis.replace('_', '-')}"
+            raise ResultError(
+                f"the result has {kind}, which recommend sweeps by itself; give "
+                f"{option} instead of a result, or a result without {axis}"
+            )
 
 
 def _without_waiting(frame: pd.DataFrame) -> pd.DataFrame:
