@@ -75,6 +75,7 @@ def simulate(
     batch_wait: int = 0,
     poll_interval: int = 1,
     stream_interval: int = 1,
+    front_end: int = 0,
 ) -> Run:
     """Serve requests first come, first served.
 
@@ -99,6 +100,8 @@ def simulate(
         batch_wait: Iterations for which the first of several prompts waits.
         poll_interval: Iterations without prompts between two looks for new requests.
         stream_interval: Tokens of a request after which the first are sent.
+        front_end: Iterations from sending a request to its arrival at the server, but for the
+            first of each client.
     """
     each_of = iter(lengths or [(isl, osl - 1)] * len(arrivals))
     run, clock, iteration = Run(), 0.0, 0
@@ -110,7 +113,10 @@ def simulate(
     shown: list[tuple[int, int, Record]] = []
     decoding, attended, order, steps = 0, 0.0, 0, 0
     since, held = 0, 0
-    while coming or waiting or prompts or decoding or unsent:
+    outside: deque[tuple[int, float]] = deque()
+    while coming or waiting or prompts or decoding or unsent or outside:
+        while outside and (outside[0][0] <= iteration or not (waiting or prompts or decoding)):
+            coming.append(outside.popleft()[1])
         if not (waiting or prompts or decoding) and coming:
             clock = max(clock, coming[0])
         looks = since >= poll_interval or not (waiting or prompts or decoding)
@@ -157,7 +163,7 @@ def simulate(
             record.last = clock
             decoding, attended = decoding - 1, attended - whole
             if unsent:
-                coming.append(clock)
+                outside.append((iteration + front_end, clock))
                 unsent -= 1
     return run
 

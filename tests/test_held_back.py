@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from factories import evaluated, model, point, shipped
+from server_simulation import iteration_seconds, simulate
 
 from calibration.fit.forward import _figure, _part
 from calibration.fit.table import tabulate
@@ -124,7 +125,7 @@ def test_tokens_that_are_sent_together_are_late_and_no_request_is_longer() -> No
 
 
 def test_a_request_follows_the_one_before_it_or_waits_for_its_slot() -> None:
-    """The front end waits for two iterations: with prompts for 7 of 8, or of decoding only."""
+    """The front end waits for two iterations, with prompts for 7 of 8, or for 6 of 7."""
     factors = dataclasses.replace(IDEAL, staggered=1.0, first_token_steps=2.0)
     in_turn, full = (
         Inflight(server(factors=factors, max_batch_size=float(slots))) for slots in (8, 7)
@@ -134,11 +135,49 @@ def test_a_request_follows_the_one_before_it_or_waits_for_its_slot() -> None:
     beside = alone + 7 / 8 * each
     assert float(in_turn.front_end) == pytest.approx(2 * beside, rel=1e-5)
     assert float(in_turn.start_wait) == pytest.approx(3 * beside, rel=1e-5)
-    assert float(full.front_end) == pytest.approx(2 * float(full._alone.latency), rel=1e-5)
-    assert float(full.queue_time - full.front_end) == pytest.approx(1 / float(full.steady_rate))
+    alone = float(full._alone.latency)
+    each = (float(full.lump_latency) - alone) / float(full.cycle.lump / full.cycle.chunk)
+    assert float(full.front_end) == pytest.approx(2 * (alone + 6 / 7 * each), rel=1e-5)
+    # By Little's law the eighth is in the front end or waits, until one of seven ends.
+    assert float(full.queue_time) == pytest.approx(1 / float(full.steady_rate), rel=1e-5)
     # Requests of varied lengths meet whatever iteration runs.
     varied = Inflight(server(factors=factors, osl_cv=0.1))
     assert float(varied.front_end) == pytest.approx(2 * float(varied._alone.latency), rel=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [(100, 101), (400, 31)])
+def test_clients_beyond_the_slots_wait_as_simulated(lengths: tuple[int, int]) -> None:
+    """Little's law counts those in the front end, and one client more never makes a wait shorter.
+
+    Seven slots, and a front end of two iterations.
+    """
+    isl, osl = lengths
+    factors = dataclasses.replace(IDEAL, staggered=1.0, first_token_steps=2.0)
+    sizes = {"isl": float(isl), "osl": float(osl), "max_batch_size": 7.0, "factors": factors}
+    seconds = iteration_seconds(server(**sizes))
+    # Each starts in the iteration after that of the one before it.
+    apart = 1.01 * seconds(7, 7 * (isl + osl / 2), isl, 1, 1.0)
+    before = 0.0
+    for clients in (7, 8, 9, 11, 14):
+        found = Inflight(server(concurrency=float(clients), **sizes))
+        inside = float(found.steady_rate * found.request_latency)
+        assert inside == pytest.approx(clients, rel=1e-5)
+        assert float(found.ttft) >= before * (1 - 1e-6)
+        before = float(found.ttft)
+        if clients < 9:
+            continue
+        run = simulate(
+            [index * apart for index in range(clients)] + [0.0] * (50 * clients),
+            clients=clients,
+            slots=7,
+            isl=isl,
+            osl=osl,
+            max_num_tokens=1000,
+            seconds=seconds,
+            front_end=2,
+        )
+        late = run.ttft(20 * clients, 40 * clients).mean()
+        assert float(found.ttft) == pytest.approx(late, rel=0.03)
 
 
 def test_the_longest_of_requests_sent_at_once_ends_the_run() -> None:

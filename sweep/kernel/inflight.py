@@ -148,7 +148,10 @@ class Inflight:
     @cached_property
     def slot_wait(self) -> Scalar:
         """Time from sending to admission where clients keep more open than fit. [s]"""
-        return slot_wait(self.clients, self.concurrency, self.steady_rate)
+        inside = self.clients
+        if not is_nothing(self._before_server):
+            inside = inside - self.steady_rate * self._before_server
+        return slot_wait(inside, self.concurrency, self.steady_rate)
 
     @cached_property
     def request_latency(self) -> Scalar:
@@ -176,8 +179,8 @@ class Inflight:
 
     @property
     def _follows(self) -> Bool[Array, ""]:
-        """Whether requests start right after one another, and do not wait for a slot."""
-        return jnp.asarray(self.order.staggered) & (self.clients <= self.concurrency)
+        """Whether requests start right after one another."""
+        return jnp.asarray(self.order.staggered)
 
     @cached_property
     def _held(self) -> HeldBack | None:
@@ -199,6 +202,8 @@ class Inflight:
         running = rest_of_iteration(self.cycle, self._alone.latency, self.lump_latency)
         following = jnp.clip(self.cycle.residents - 1, 0.0, 1.0) * self._neighbour
         following = jnp.where(self._follows, following, 0.0)
+        # A wait for a slot is a wait for the prompt before its own, too.
+        following = jnp.maximum(following - self.slot_wait, 0.0)
         running = jnp.where(self.order.staggered, following, running)
         return waits + jnp.where(self.order.out_of_step, running, 0.0)
 
@@ -281,15 +286,21 @@ class Inflight:
 
     @cached_property
     def _in_server(self) -> Scalar:
-        """Share of the time that a client's request is in the server, not in the front end. [1]"""
-        front_end = self.front_end
-        if self._held is not None:
-            front_end = front_end + self.held_back
+        """Mean share of its slots that are taken, while other requests are in the front end. [1]"""
+        front_end = self._before_server
         if is_nothing(front_end) or self.point.concurrency is None:
             return 1.0
-        # Where clients wait for a slot, the server is full all the same.
-        full = jnp.isinf(jnp.asarray(self.point.concurrency)) | (self.clients > self.concurrency)
-        return jnp.where(full, 1.0, self._served / (self._served + front_end))
+        always = jnp.isinf(jnp.asarray(self.point.concurrency))
+        inside = self._served / (self._served + front_end)
+        # Clients beyond the slots take those of requests in the front end.
+        taken = jnp.minimum(self.clients / self.concurrency * inside, 1.0)
+        return jnp.where(always, 1.0, taken)
+
+    @cached_property
+    def _before_server(self) -> Scalar:
+        """Time from sending until a request takes or awaits a slot. [s]"""
+        front_end = self.front_end
+        return front_end if self._held is None else front_end + self.held_back
 
     @cached_property
     def request_rate(self) -> Scalar:
