@@ -235,6 +235,7 @@ def test_nonsense_is_refused_in_one_line(axis: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
+        ({"shared_prefix_tokens": [0, 901], "isl": [8, 900]}, "as the longest has 900"),
         ({"draft_tokens": [2]}, "needs acceptance_rate"),
         ({"acceptance_rate": [0.5]}, "needs draft_tokens"),
         ({"draft_model": "llama-3.2-1b"}, "needs draft_tokens and acceptance_rate"),

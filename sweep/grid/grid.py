@@ -219,6 +219,7 @@ class Grid(Spec):
                 f"{' and '.join(shares)}: alternatives of one another; give one of them"
             )
         self._check_speculation()
+        self._check_prefix()
         return self
 
     def _check_speculation(self) -> None:
@@ -280,6 +281,19 @@ class Grid(Spec):
             raise ValueError(
                 f"stream_interval: {most:g} tokens are all of an output of {min(short):g}, which "
                 "then has no time per token; give fewer than osl"
+            )
+
+    def _check_prefix(self) -> None:
+        """Check that some prompt has all the tokens that prompts begin with.
+
+        Raises:
+            ValueError: All are shorter.
+        """
+        shared = max(self.shared_prefix_tokens or [0])
+        if self.isl and shared > max(self.isl):
+            raise ValueError(
+                f"shared_prefix_tokens: prompts cannot begin with the same {shared:g} tokens, as "
+                f"the longest has {max(self.isl):g}; give isl at most"
             )
 
     @property
