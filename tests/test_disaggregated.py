@@ -321,7 +321,7 @@ def test_pools_have_layouts_of_experts_and_the_model_that_drafts(monkeypatch) ->
     """Times of a made-up sweep are 1 s over ep."""
     grids = []
 
-    def made_up(grid: Any, **_: Any) -> xr.Dataset:
+    def made_up(grid: Any, *_: Any) -> xr.Dataset:
         grids.append(grid)
         axes = {a: getattr(grid, a) for a in ("tp", "pp", "dp_attention", "ep", "batch_size")}
         shape = [len(each) for each in axes.values()]
@@ -331,7 +331,7 @@ def test_pools_have_layouts_of_experts_and_the_model_that_drafts(monkeypatch) ->
         fits = {"max_concurrency": one, "inflight_feasible": one}
         return xr.Dataset({"ttft": times, "tpot": times, **every, **fits})
 
-    monkeypatch.setattr(disaggregated_sweep, "run", made_up)
+    monkeypatch.setattr(disaggregated_sweep, "swept", made_up)
     pools = sweep_instances(
         "qwen3-30b-a3b",
         Offer(("h100-sxm-80gb",), ("fp8",), tp=(2,), pp=(1,), dp_attention=(1,), ep=(1, 2)),

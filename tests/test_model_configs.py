@@ -4,14 +4,17 @@ import warnings
 from typing import Any
 
 import pytest
-from factories import blocks, config
+from factories import blocks, config, shipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_families import BASE, FURTHER_KEYS, OTHER_FAMILIES, keys_of
 
+import sweep
 from sweep.errors import SpecError, SpecWarning
+from sweep.grid.resolved import resolve, warn_of_contexts
 from sweep.kernel.block import Block
 from sweep.kernel.operator_table import tensors
+from sweep.models.context import beyond_context, longest_context
 from sweep.models.family_names import SAME_AS
 from sweep.models.family_table import FAMILIES
 from sweep.models.read import family_of, is_supported, read_blocks, read_model
@@ -361,3 +364,49 @@ def test_structure_that_a_config_lacks_is_asked_for(family, key) -> None:
     del config[key]
     with pytest.raises(SpecError, match=f"{key}: missing, and the model's structure"):
         read_blocks(config, "config.json")
+
+
+# The longest context.
+
+YARN = {"rope_type": "yarn", "original_max_position_embeddings": 4096}
+
+
+@pytest.mark.parametrize(
+    ("keys", "longest"),
+    [
+        ({"max_position_embeddings": 4096}, 4096),
+        ({"n_positions": 1024, "n_ctx": 1024}, 1024),
+        ({"seq_length": 8192}, 8192),
+        ({"max_position_embeddings": 8192, "model_max_length": 131_072}, 131_072),
+        ({"text_config": {"hidden_size": 8, "max_position_embeddings": 512}}, 512),
+        # The config states the stretched length, or the one that is stretched.
+        ({"max_position_embeddings": 163_840, "rope_scaling": YARN | {"factor": 40}}, 163_840),
+        ({"max_position_embeddings": 4096, "rope_parameters": YARN | {"factor": 4.0}}, 16_384),
+        ({"max_position_embeddings": 131_072, "rope_scaling": {"factor": 8.0}}, 131_072),
+        ({"max_position_embeddings": "many", "rope_scaling": "yarn"}, None),
+        # Files of tokenizers state so many for no limit.
+        ({"model_max_length": 10**30}, None),
+        ({}, None),
+    ],
+)
+def test_the_longest_context_is_that_of_the_config(keys: dict[str, Any], longest: int) -> None:
+    spec = ModelSpec(name="toy", config=keys)
+    assert longest_context(spec) == longest
+    assert not beyond_context(spec, longest or 1e12)
+    if longest is not None:
+        assert f"made for {longest:,} tokens" in beyond_context(spec, longest + 1)
+
+
+def test_a_sweep_warns_once_of_each_model_beyond_its_context() -> None:
+    names = ["llama-2-7b", "llama-3.1-8b"]
+    grid = sweep.Grid(
+        models=names, hardware=["l20"], isl=[100, 8000], osl=[500], variables=["weight_memory"]
+    )
+    with pytest.warns(SpecWarning) as seen:
+        warn_of_contexts(resolve(grid, shipped()))
+    assert [str(each.message) for each in seen] == [
+        "llama-2-7b is made for 4,096 tokens, and 8,500 are asked: engines refuse that unless they "
+        "are told to extend the context"
+    ]
+    with pytest.warns(SpecWarning, match="8,500 are asked"):
+        sweep.run(grid.model_copy(update={"models": names[:1]}))

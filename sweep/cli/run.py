@@ -271,12 +271,14 @@ def notify(line: str) -> None:
 
 
 def _resolved(file: str, catalog: "Catalog") -> "Resolved":
-    from sweep.grid.resolved import resolve
+    from sweep.grid.resolved import resolve, warn_of_contexts
     from sweep.runs.run import load_grid
 
     path = catalog.path("sweeps", file)
     try:
-        return resolve(load_grid(path), catalog)
+        found = resolve(load_grid(path), catalog)
+        warn_of_contexts(found)
+        return found
     except SweepError as error:
         if str(path) in str(error):
             raise

@@ -6,6 +6,7 @@ from itertools import count, islice
 from typing import Any
 
 import pandas as pd
+import xarray as xr
 
 from sweep.decisions.deployment_table import as_table
 from sweep.decisions.deployments import INFLIGHT, OPEN, RUN, Deployments, Offer, Scheme
@@ -20,10 +21,11 @@ from sweep.engines.known import engine_of
 from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
+from sweep.grid.resolved import resolve
 from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
-from sweep.runs.run import run
+from sweep.runs.run import run_resolved
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -204,7 +206,7 @@ class _Sweeps:
                 filled = {**axes, "hardware": filled_up(machines, most)}
                 load: dict[str, Any] = {self.scheme.load: block}
                 grid = Grid(**filled, **load)
-                dataset = run(grid, catalog=self.catalog, calibration=self.calibration)
+                dataset = self._swept(grid)
                 self.recorded = recorded_name(dataset.attrs)
                 one = dataset.isel(model=0, isl=0, osl=0, hardware=slice(len(machines)))
                 table = as_table(one, self.scheme)
@@ -220,13 +222,16 @@ class _Sweeps:
         """
         tables = []
         for number, axes in enumerate(self.grids):
-            dataset = run(Grid(**axes), catalog=self.catalog, calibration=self.calibration)
+            dataset = self._swept(Grid(**axes))
             self.recorded = recorded_name(dataset.attrs)
             table = as_table(dataset.isel(model=0, isl=0, osl=0), OPEN)
             table[THROUGHPUTS] *= osl
             table["deployment"] = number * 10**9 + table.index
             tables.append(table)
         return self._in_machines(tables)
+
+    def _swept(self, grid: Grid) -> xr.Dataset:
+        return run_resolved(resolve(grid, self.catalog), calibration=self.calibration)
 
     def _in_machines(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         frame = pd.concat(tables, ignore_index=True)

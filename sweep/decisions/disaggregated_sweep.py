@@ -27,7 +27,8 @@ from sweep.engines.calibration_file import Calibration
 from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
-from sweep.runs.run import run
+from sweep.grid.resolved import resolve
+from sweep.runs.run import run_resolved
 from sweep.schema.axes import REPLICA_GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -143,7 +144,7 @@ def sweep_instances(
             **axes,
             "isl": [isl],
         }
-        prompts = run(
+        prompts = swept(
             Grid(
                 **common,
                 **hits,
@@ -151,10 +152,10 @@ def sweep_instances(
                 batch_size=powers_of_two(LARGEST_BATCH),
                 variables=["ttft", "kv_cache_memory", "feasible"],
             ),
-            catalog=catalog,
-            calibration=calibration,
+            catalog,
+            calibration,
         )
-        steps = run(
+        steps = swept(
             Grid(
                 **common,
                 **drafts,
@@ -164,8 +165,8 @@ def sweep_instances(
                 batch_size=loads(MOST_REQUESTS),
                 variables=["tpot", "max_concurrency", "inflight_feasible"],
             ),
-            catalog=catalog,
-            calibration=calibration,
+            catalog,
+            calibration,
         )
         for machine in able:
             facts = _facts(machine, recipe, by, prices, transfer_bandwidth)
@@ -176,6 +177,11 @@ def sweep_instances(
                 prefills += _instance(facts, *_prefill_loads(prompts, machine, layout))
                 decodes += _instance(facts, *_decode_loads(steps, machine, layout))
     return prefills, decodes
+
+
+def swept(grid: Grid, catalog: Catalog, calibration: Calibration | None) -> xr.Dataset:
+    """Result of a grid, without a warning of the contexts of one pool."""
+    return run_resolved(resolve(grid, catalog), calibration=calibration)
 
 
 def _divided(
@@ -224,8 +230,7 @@ def _layouts(
     """Layouts within a machine, or all if the offer gives both tp and pp."""
     named = (*REPLICA_GPUS, *(["ep"] if "ep" in axes else []))
     every = [
-        dict(zip(named, values, strict=True))
-        for values in product(*(axes[axis] for axis in named))
+        dict(zip(named, values, strict=True)) for values in product(*(axes[axis] for axis in named))
     ]
     if offer.tp and offer.pp:
         return every

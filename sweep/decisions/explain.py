@@ -33,6 +33,7 @@ from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.operator_table import operator_names
 from sweep.kernel.params import Point
 from sweep.kernel.roofline import slowest
+from sweep.models.context import beyond_context
 from sweep.schema.axes import LATENCY_LIMITS, LOADS, SERVER, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
@@ -152,6 +153,7 @@ class Explanation:
             percent.
         flags: What the prediction extrapolates to, by `EXTRAPOLATION`.
         overload: Why requests wait for a slot of a server, by `OVERLOADS`; empty if none does.
+        beyond_context: That requests are longer than the model is made for; empty if not.
     """
 
     cell: Mapping[str, Any]
@@ -165,6 +167,7 @@ class Explanation:
     elasticities: Mapping[str, Mapping[str, float]]
     flags: tuple[str, ...] = ()
     overload: tuple[str, ...] = ()
+    beyond_context: str = ""
 
 
 def grid_of_cell(
@@ -262,6 +265,7 @@ def explain(
         elasticities=elasticities,
         flags=_named(EXTRAPOLATION, *(values[mask] for mask in EXTRAPOLATIONS if mask in values)),
         overload=_named(OVERLOADS, values.get(OVERLOAD, 0)),
+        beyond_context=beyond_context(one.models[0][0], numbers["isl"] + numbers["osl"]),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from sweep.decisions.deployments import INFLIGHT, RUN
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import recorded_calibration, records, rival
+from sweep.models.context import beyond_context
 from sweep.schema.terms import OVERLOADS
 
 ENERGY_CAVEAT = (
@@ -27,6 +28,7 @@ def notes(found: Recommendation) -> list[str]:
         if len(unknown):
             found_notes.append(f"left out, {column} unknown: {', '.join(unknown)}")
     found_notes += _waiting(found)
+    found_notes += context_notes(found)
     if found.deployments.scheme is RUN and len(found.ranked):
         found_notes.append(
             "tpot is that of a full server; the last requests of a run decode faster, so that "
@@ -36,6 +38,14 @@ def notes(found: Recommendation) -> list[str]:
     if len(found.ranked) and found.ranked["energy"].notna().any():
         found_notes.append(ENERGY_CAVEAT)
     return found_notes
+
+
+def context_notes(found: Recommendation) -> list[str]:
+    """A note where requests are longer than the model is made for."""
+    given = found.deployments
+    spec = given.specs.models.get(given.model)
+    text = "" if spec is None else beyond_context(spec, given.isl + given.osl)
+    return [text] if text else []
 
 
 def _waiting(found: Recommendation) -> list[str]:

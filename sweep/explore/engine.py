@@ -37,6 +37,7 @@ from sweep.html_report.thinning import grid_of
 from sweep.kernel.block import Block, running
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
+from sweep.models.context import beyond_context
 from sweep.models.read import read_model
 from sweep.runs.run import run_resolved
 from sweep.schema.variables import VARIABLES
@@ -148,6 +149,7 @@ class Engine:
             "about": {"calibration": recorded_name(found.attrs)},
             "start": start_at({**labels, **view.cell}, grid, across="isl", up=view.load_axis),
             "memory": memory,
+            "note": beyond_context(named.model, view.isl + view.osl),
             "quality": None if calibration is None else self._quality(view.calibration, bundle),
             "bounded": calibration is None,
         }

@@ -13,6 +13,7 @@ from sweep.kernel.block import Block
 from sweep.kernel.draft import draft_of
 from sweep.kernel.operator_table import operator_names
 from sweep.models.checkpoint import checkpoint, is_quantised
+from sweep.models.context import beyond_context
 from sweep.models.read import read_model
 from sweep.schema.axes import AXES
 from sweep.schema.variables import COMPUTED, VARIABLES, dims_of
@@ -232,6 +233,15 @@ def warn_of_averages(models: Sequence[tuple[ModelSpec, tuple[Block, ...]]]) -> N
         notes = checkpoint(spec, blocks).notes
         if notes:
             warnings.warn(f"{spec.where}: {'; '.join(notes)}", SpecWarning, stacklevel=3)
+
+
+def warn_of_contexts(grid: Resolved) -> None:
+    """Warn of requests that are longer than a model is made for."""
+    longest = sum(max(grid.numbers.get(axis) or [math.inf]) for axis in ("isl", "osl"))
+    if math.isfinite(longest):
+        for text in (beyond_context(spec, longest) for spec, _ in grid.models):
+            if text:
+                warnings.warn(text, SpecWarning, stacklevel=3)
 
 
 def check_dtypes(hardware: HardwareSpec, precision: PrecisionSpec, model: str = "") -> None:

@@ -12,7 +12,7 @@ from sweep.evaluation.plan import FloatType, Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory
 from sweep.grid.dataset import Origin, build_dataset
 from sweep.grid.grid import Grid
-from sweep.grid.resolved import Resolved, resolve
+from sweep.grid.resolved import Resolved, resolve, warn_of_contexts
 from sweep.grid.tiling import Region
 from sweep.runs.limits import check_fits_memory
 from sweep.specs.catalog import Catalog, current_catalog
@@ -59,8 +59,10 @@ def run(
         SpecError: A name is unknown, or hardware and precision do not fit together.
         GridError: A variable needs an axis the grid lacks, or the result exceeds memory.
     """
+    resolved = resolve(grid, catalog or current_catalog())
+    warn_of_contexts(resolved)
     return run_resolved(
-        resolve(grid, catalog or current_catalog()),
+        resolved,
         dtype=dtype,
         keep_infeasible=keep_infeasible,
         calibration=calibration_of(calibration, efficiency),

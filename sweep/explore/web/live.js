@@ -148,7 +148,7 @@ async function show(asked) {
   if (wanted !== null) return;
   const length = new DataView(found).getUint32(0, true);
   hold(JSON.parse(decoder.decode(new Uint8Array(found, 4, length))), found.slice(4 + length));
-  complain("");
+  complain(data.note);
   follow();
   fillForm(data.view);
   history.replaceState(null, "", `?${data.view}`);
@@ -158,7 +158,7 @@ async function show(asked) {
   document.documentElement.dataset.usable = "yes";
 }
 
-/** Say what is wrong in one line, while the last view stays; nothing if the text is empty. */
+/** Say in one line what is wrong, while the last view stays, or doubtful; nothing if the text is empty. */
 function complain(text) {
   const element = document.getElementById("trouble");
   element.textContent = text;
