@@ -409,7 +409,37 @@ def test_a_manifest_has_both_pools(target: Any) -> None:
     else:
         sent = [word.partition("=")[2] for word in prefill[2] if word.startswith("--kv-transfer")]
         assert json.loads(sent[0])["kv_connector"] == "NixlConnector"
+        # A pod is found at its own address; vLLM's default is that of its own machine.
+        for pool in (each for each in yaml.safe_load_all(text) if each["kind"] == "Deployment"):
+            (container,) = pool["spec"]["template"]["spec"]["containers"]
+            source = {"fieldRef": {"fieldPath": "status.podIP"}}
+            host = {"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": source}
+            assert container["env"] == [host]
     assert all("  # " in line for line in text.splitlines() if '- "--' in line)
+
+
+@pytest.mark.parametrize(
+    ("words", "engine"),
+    [
+        ([], "tensorrt-llm"),
+        (["--emit", "kubernetes"], "vllm"),
+        (["--emit", "dynamo"], "vllm"),
+        (["--emit", "dynamo", "--calibration", "sglang"], "sglang"),
+    ],
+)
+def test_a_manifest_is_predicted_by_the_calibration_of_its_engine(
+    words: list[str], engine: str, call, monkeypatch
+) -> None:
+    predicting: list[str] = []
+
+    def pairs_of(choice: object, catalog: object, calibration: Any, *_: object) -> None:
+        predicting.append(calibration.name)
+        raise SpecError("enough")
+
+    monkeypatch.setattr("sweep.decisions.disaggregated_sweep.best_pairs", pairs_of)
+    place = ["recommend", "--model", "llama-3.1-8b", "--isl", "9", "--osl", "9", "--disaggregated"]
+    assert call(*place, *words) == (2, "", "llm-sweep: enough\n")
+    assert predicting == [engine]
 
 
 def test_names_of_a_manifest_stay_in_their_place() -> None:

@@ -341,6 +341,80 @@ def test_commands_state_what_the_scheduler_holds_back(tmp_path: Path) -> None:
     assert "recv-interval" not in launch_script(settings(), "sglang")
 
 
+def test_prompts_of_tensorrt_llm_wait_until_an_iteration_is_full(tmp_path: Path) -> None:
+    arguments(launch_script(settings(batch_wait=20), "trtllm"), tmp_path)
+    written = yaml.safe_load((tmp_path / "trtllm-options.yaml").read_text())
+    assert written["batch_wait_max_tokens_ratio"] == 1
+
+
+LENGTHS = {"vllm": "--max-model-len", "sglang": "--context-length", "trtllm": "--max_seq_len"}
+
+
+@pytest.mark.parametrize("target", ENGINES)
+def test_varied_requests_fit_the_server(target: Any, tmp_path: Path) -> None:
+    """1000 and 200 tokens, and three deviations of a fifth of each more."""
+    given = settings(isl_cv=0.2, osl_cv=0.2)
+    script = launch_script(given, target)
+    assert options(arguments(script, tmp_path))[LENGTHS[target]] == "1920"
+    assert "raise it to your longest request" in script
+    sent = options(arguments(launch_script(given, "bench"), tmp_path))
+    assert float(str(sent["--random-range-ratio"])) == pytest.approx(0.2 * 3**0.5, rel=1e-3)
+    assert "--set isl_cv=0.2 --set osl_cv=0.2" in launch_script(given, "bench")
+
+
+def test_no_server_takes_more_than_the_model_is_made_for(tmp_path: Path) -> None:
+    given = settings(model="llama-2-7b", isl_cv=2.0, osl_cv=2.0)
+    found = options(arguments(launch_script(given, "vllm"), tmp_path))
+    assert found["--max-model-len"] == "4096"
+    for target in ENGINES:
+        script = launch_script(replace(given, isl=8000), target)
+        assert "# llama-2-7b is made for 4,096 tokens, and 8,200 are asked" in script
+        assert "made for" not in launch_script(given, target)
+
+
+@pytest.mark.parametrize("spreads", [(0.2, 0.3), (0.6, 0.6), (0.3, 0.0)])
+def test_lengths_that_the_benchmark_cannot_draw_are_refused(spreads: tuple[float, float]) -> None:
+    isl_cv, osl_cv = spreads
+    with pytest.raises(SpecError, match=r"give both one spread below 0\.577"):
+        launch_script(settings(isl_cv=isl_cv, osl_cv=osl_cv), "bench")
+
+
+def test_commands_say_what_the_cache_keeps(tmp_path: Path) -> None:
+    every, nothing, half = (settings(kept_context=share) for share in (1.0, 0.0, 0.5))
+    for target, option in (
+        ("vllm", "--disable-hybrid-kv-cache-manager"),
+        ("sglang", "--disable-hybrid-swa-memory"),
+    ):
+        kept, dropped = (launch_script(each, target) for each in (every, nothing))
+        assert option in options(arguments(kept, tmp_path))
+        assert option not in dropped
+    assert "max_attention_window" in launch_script(nothing, "trtllm")
+    assert "max_attention_window" not in launch_script(every, "trtllm")
+    for target in ENGINES:
+        assert "assumes kept_context 0.5, which no option sets" in launch_script(half, target)
+        assert "no option sets" not in launch_script(nothing, target)
+
+
+def test_scripts_say_what_no_option_sets_and_no_row_states() -> None:
+    given = settings(expert_imbalance=1.6, reserved_osl=0.5, scheduler="chunked")
+    for target in ENGINES:
+        words = "the prediction assumes reserved_osl 0.5, expert_imbalance 1.6, which no option"
+        assert words in launch_script(given, target)
+    script = launch_script(given, "bench")
+    assert "has scheduler chunked, reserved_osl 0.5, expert_imbalance 1.6" in script
+    assert "engine's own" not in launch_script(settings(), "bench")
+
+
+def test_the_benchmark_is_predicted_for_the_engine_and_its_first_wave() -> None:
+    known = load_calibration("tensorrt-llm")
+    assert known is not None
+    table = replace(deployments(), calibration=f"{known.name} {known.digest}")
+    script = launch_script(launch_settings(recommend(table, Demand())), "bench")
+    assert f"--set engine=tensorrt-llm --set engine_version={known.engine_version}" in script
+    assert "all clients send their first request at once" in script
+    assert "first request at once" not in launch_script(settings(held=1.0, asked=1), "bench")
+
+
 def test_the_benchmark_of_drafts_is_predicted_with_them() -> None:
     given = settings(
         model="deepseek-v3", hardware="h200-sxm-141gb", precision="checkpoint", tp=8, **SPECULATING

@@ -260,7 +260,7 @@ def recommend(
         every_layout=every_layout,
     )
     if disaggregated:
-        factors = load_calibration(calibration or PREDICTIONS)
+        factors = load_calibration(calibration or ("vllm" if emit in MANIFESTS else PREDICTIONS))
         pools = Pools(choice, catalog, factors, transfer_bandwidth)
         return pools.emit(emit) if emit is not None else pools.show(top, as_json=as_json)
     if source is not None:

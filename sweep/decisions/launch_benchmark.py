@@ -4,11 +4,14 @@ The benchmark is that of vLLM, which runs against any server with the interface 
 https://docs.vllm.ai/en/latest/cli/bench/serve/
 """
 
+import math
 import shlex
+from collections.abc import Mapping
 
 from sweep.decisions.launch_script import PLACEHOLDER, Script, required
 from sweep.decisions.launch_settings import LaunchSettings
-from sweep.schema.axes import INTERVALS
+from sweep.errors import SpecError
+from sweep.schema.axes import INTERVALS, SPREADS
 from sweep.specs.dtypes import DTYPE_BYTES
 
 REQUESTS_PER_CLIENT = 5
@@ -44,11 +47,13 @@ def benchmark_script(given: LaunchSettings) -> Script:
     nothing = "prompts that share nothing else" if given.finds else "prompts that share nothing"
     script.add("--dataset-name", "random", nothing)
     shared = min(max(given.shared, round(given.cached * given.isl)), given.isl - 1)
+    varied = _range_ratio(given, shared)
     if shared:
         script.add("--random-prefix-len", shared, "tokens that all prompts begin with")
     script.add("--random-input-len", given.isl - shared, "other input tokens of each request")
     script.add("--random-output-len", given.osl, "output tokens of each request")
-    script.add("--random-range-ratio", 0, "all requests alike")
+    alike = "up to this share shorter or longer" if varied else "all requests alike"
+    script.add("--random-range-ratio", f"{varied:.4g}", alike)
     script.add("--ignore-eos", None, "every request returns all its tokens")
     if given.rate:
         script.add("--num-prompts", arriving, "so many that the first few do not count")
@@ -72,14 +77,52 @@ def benchmark_script(given: LaunchSettings) -> Script:
         )
     if given.finds or (given.drafted and given.draft):
         script.tail.append("llm-calibrate predicts runs without hits and draft models only:")
+    if not given.rate and not given.sent and given.held > 1:
+        script.tail.append(
+            "all clients send their first request at once: the mean time to first token of the "
+            "run is longer than above, and the prediction below has it too"
+        )
+    if given.stated:
+        script.tail.append(
+            f"llm-calibrate predict knows the engine's own {', '.join(given.stated)} only, and "
+            f"the prediction above has {said(given.stated)}"
+        )
     script.tail += ["compare it with the prediction:", predict_command(given)]
     return script
+
+
+def _range_ratio(given: LaunchSettings, shared: int) -> float:
+    """Half of the range of the random lengths over their mean. [1]
+
+    A uniform distribution with the coefficient of variation c reaches √3 c beyond its mean.
+
+    Raises:
+        SpecError: Input and output differ in it, or lengths would reach 0.
+    """
+    inputs = math.sqrt(3) * given.isl_cv * given.isl / (given.isl - shared)
+    outputs = math.sqrt(3) * given.osl_cv
+    if not math.isclose(inputs, outputs, rel_tol=1e-3) or outputs >= 1:
+        raise SpecError(
+            "--emit: the benchmark draws input and output evenly from ranges of one ratio, and "
+            f"isl_cv {given.isl_cv:g} and osl_cv {given.osl_cv:g} have {inputs:.3g} and "
+            f"{outputs:.3g}; give both one spread below 0.577, without a shared prefix"
+        )
+    return outputs
+
+
+def said(settings: Mapping[str, float | str]) -> str:
+    """Settings in words: `kept_context 0, expert_imbalance 1.6`."""
+    return ", ".join(
+        f"{axis} {value if isinstance(value, str) else format(value, 'g')}"
+        for axis, value in settings.items()
+    )
 
 
 def predict_command(given: LaunchSettings) -> str:
     """Command that predicts the rows of the benchmark's report."""
     recipe, layout = given.recipe, given.layout
     columns: dict[str, object] = {
+        **given.engine,
         "hardware": given.hardware.name,
         "tp": layout["tp"],
         "pp": layout["pp"],
@@ -90,7 +133,8 @@ def predict_command(given: LaunchSettings) -> str:
     }
     if given.drafted and not given.draft:
         columns |= {"draft_tokens": given.drafted, "acceptance_rate": f"{given.accepted:.4g}"}
-    columns |= {axis: getattr(given, axis) for axis in INTERVALS if getattr(given, axis)}
+    more = {axis: getattr(given, axis) for axis in (*INTERVALS, *SPREADS)}
+    columns |= {axis: f"{value:g}" for axis, value in more.items() if value}
     if DTYPE_BYTES[recipe.weight_dtype] < 2 or given.narrow:
         columns["weight_dtype"] = recipe.weight_dtype
         columns["activation_dtype"] = recipe.activation_dtype

@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from sweep.decisions.launch_benchmark import benchmark_script
+from sweep.decisions.launch_benchmark import benchmark_script, said
 from sweep.decisions.launch_script import COLUMN, PLACEHOLDER, Script, one_line, required
 from sweep.decisions.launch_settings import LaunchSettings
 from sweep.decisions.launch_targets import SGLANG, TRTLLM, VLLM, Target
@@ -74,6 +74,7 @@ def _script(given: LaunchSettings, target: Target, command: Sequence[str]) -> Sc
         )
     script = Script(command=command)
     script.head += [f"{given.model.name} with {target.title}", *given.answer]
+    script.head += [given.beyond_context] if given.beyond_context else []
     needs = target.vendors[machine.vendor]
     if needs:
         script.head.append(f"{machine.name} {needs}")
@@ -124,7 +125,10 @@ def _share(share: float) -> str:
 
 
 def _lengths(given: LaunchSettings) -> tuple[int, str]:
-    return given.isl + given.osl, f"{given.isl} tokens in and {given.osl} out"
+    means = f"{given.isl} tokens in and {given.osl} out"
+    if given.longest == given.isl + given.osl:
+        return given.longest, means
+    return given.longest, f"mean {means}: raise it to your longest request"
 
 
 def _reservation(given: LaunchSettings) -> str:
@@ -215,6 +219,8 @@ def vllm_script(given: LaunchSettings) -> Script:
         script.add("--speculative-config", json.dumps(config), _draft_comment(given))
     if given.stream_interval:
         script.add("--stream-interval", given.stream_interval, STREAMED)
+    if given.stated.get("kept_context") == 1:
+        script.add("--disable-hybrid-kv-cache-manager", None, KEPT)
     _leave_out(script, given, "vLLM", "batch_wait", "poll_interval")
     if given.reserved == 1:
         script.tail.append(
@@ -261,6 +267,13 @@ def _sglang(given: LaunchSettings) -> Script:
         script.add("--scheduler-recv-interval", given.poll_interval, POLLED)
     if given.stream_interval:
         script.add("--stream-interval", given.stream_interval, STREAMED)
+    if given.stated.get("kept_context") == 1:
+        script.add("--disable-hybrid-swa-memory", None, KEPT)
+    elif given.stated.get("kept_context") == 0:
+        script.tail.append(
+            "--swa-full-tokens-ratio divides the cache between layers with a window and without: "
+            "choose it so that both hold as many requests"
+        )
     _leave_out(script, given, "SGLang", "batch_wait")
     if groups > 1:
         script.tail.append("SGLang divides both limits by the attention groups")
@@ -276,16 +289,29 @@ OPTIONS_FILE = "trtllm-options.yaml"
 WAITED = "iterations for which prompts wait for others"
 POLLED = "decode steps between two looks for new requests"
 STREAMED = "tokens after which the first are sent"
+KEPT = "the cache keeps the tokens behind a window"
 
 
 def _leave_out(script: Script, given: LaunchSettings, engine: str, *settings: str) -> None:
-    """Say which intervals the prediction assumes and the engine has no option for."""
+    """Say which settings the prediction assumes and the command has no option for.
+
+    Args:
+        script: Gets the lines.
+        given: The settings.
+        engine: Its name.
+        settings: Intervals that it has no option for.
+    """
     for name in settings:
         value = getattr(given, name)
         if value > (name == "poll_interval"):
             script.tail.append(
                 f"the prediction assumes {name} {value}, for which {engine} has no option"
             )
+    # A scheduler is refused or has its option; keeping all or nothing behind a window has, too.
+    own = {"scheduler": True, "kept_context": given.stated.get("kept_context") in (0, 1)}
+    left = {axis: value for axis, value in given.stated.items() if not own.get(axis)}
+    if left:
+        script.tail.append(f"the prediction assumes {said(left)}, which no option sets")
 
 
 def _trtllm(given: LaunchSettings) -> Script:
@@ -346,9 +372,17 @@ def _trtllm(given: LaunchSettings) -> Script:
             (f"  timeout_iters: {given.batch_wait}", WAITED),
         ]
     elif given.batch_wait:
-        yaml.append((f"batch_wait_timeout_iters: {given.batch_wait}", WAITED))
+        yaml += [
+            (f"batch_wait_timeout_iters: {given.batch_wait}", WAITED),
+            ("batch_wait_max_tokens_ratio: 1", "or until an iteration is full; with 0 none wait"),
+        ]
     if given.stream_interval:
         yaml.append((f"stream_interval: {given.stream_interval}", STREAMED))
+    if given.stated.get("kept_context") == 0:
+        script.tail.append(
+            "the prediction drops what is behind a window: give the windows of the layers as "
+            "max_attention_window of kv_cache_config"
+        )
     _leave_out(script, given, "TensorRT-LLM", "poll_interval")
     script.files += [
         f"cat > {OPTIONS_FILE} <<'EOF'",

@@ -82,6 +82,7 @@ def manifest(pair: Pair, request: PoolRequest, target: Manifest, *, catalog: Cat
         ("decode", pair.decodes, _settings(pair, pair.decode, request, catalog)),
     ]
     head = [f"{request.model.name}: a pool that prefills and one that decodes", *pools[0][2].answer]
+    head += [pools[0][2].beyond_context] if pools[0][2].beyond_context else []
     head.append(f"the KV cache of a prompt is on its way for {pair.transfer:.3g} s")
     writer = {"kubernetes": _kubernetes, "dynamo": _dynamo}[target]
     lines = writer(_name(request.model.name), pools)
@@ -185,6 +186,9 @@ def _kubernetes(name: str, pools: Pools) -> Lines:
             (6, "containers:", ""),
             (8, "- name: vllm", ""),
             *_container("kubernetes", given, 10, ["vllm", "serve"], ""),
+            (10, "env:", ""),
+            (12, "- name: VLLM_NIXL_SIDE_CHANNEL_HOST", "where pods of the other pool find it"),
+            (14, "valueFrom: {fieldRef: {fieldPath: status.podIP}}", ""),
             (10, "resources:", ""),
             (12, f"limits: {{{DEVICES[given.hardware.vendor]}: {given.gpus}}}", _machine(given)),
         ]

@@ -1,11 +1,12 @@
 """Settings of a server that a recommendation assumed, for the command that launches it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, field
+from math import ceil, inf
 from typing import Any
 
 import jax.numpy as jnp
+import pandas as pd
 
 from sweep.decisions.deployments import INFLIGHT, LAYOUT_AXES, OPEN, RUN, Deployments, numbers
 from sweep.decisions.memory_parts import of_server
@@ -20,12 +21,16 @@ from sweep.kernel.keeps_step import prefill_first
 from sweep.kernel.params import Point
 from sweep.kernel.server import Server
 from sweep.models.checkpoint import is_quantised
+from sweep.models.context import beyond_context, longest_context
 from sweep.models.read import read_model
-from sweep.schema.axes import INTERVALS, REPLICA_GPUS, SERVER, gpus_of
+from sweep.schema.axes import INTERVALS, REPLICA_GPUS, SERVER, SPREADS, gpus_of
 from sweep.specs.dtypes import DTYPE_BYTES
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
 from sweep.specs.precision import CHECKPOINT, PrecisionSpec
+
+STATED = ("scheduler", "kept_context", "reserved_osl", "expert_imbalance")
+"""Axes that an engine may have no option for, and that a measured row has no column for."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ class LaunchSettings:
         batch_wait: Iterations for which prompts wait for others; 0 for none. [count]
         poll_interval: Iterations between two looks for new requests; 0 if not stated. [count]
         stream_interval: Tokens after which the first are sent; 0 if not stated. [count]
+        isl_cv: Coefficient of variation of the input tokens. [1]
+        osl_cv: Coefficient of variation of the output tokens. [1]
+        engine: Engine and version that the prediction is for, as columns of a measured row; empty
+            for bounds.
+        stated: Values of `STATED` that the prediction was asked for.
     """
 
     model: ModelSpec
@@ -98,6 +108,25 @@ class LaunchSettings:
     batch_wait: int = 0
     poll_interval: int = 0
     stream_interval: int = 0
+    isl_cv: float = 0.0
+    osl_cv: float = 0.0
+    engine: Mapping[str, str] = field(default_factory=dict)
+    stated: Mapping[str, float | str] = field(default_factory=dict)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest request: three deviations beyond the mean where they vary. [count]
+
+        No more than the model is made for, unless the mean is.
+        """
+        mean, most = self.isl + self.osl, longest_context(self.model)
+        varied = 3 * (self.isl * self.isl_cv + self.osl * self.osl_cv)
+        return max(mean, ceil(min(mean + varied, inf if most is None else most)))
+
+    @property
+    def beyond_context(self) -> str:
+        """That requests are longer than the model is made for; empty if not."""
+        return beyond_context(self.model, self.isl + self.osl)
 
     @property
     def stage_gpus(self) -> int:
@@ -178,6 +207,9 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         prefill_first=bool(prefill_first(point)),
         sent=int(row["asked"]) if given.scheme == RUN else 0,
         **{axis: int(row.get(axis, 0)) for axis in INTERVALS},
+        **{axis: float(row.get(axis, 0.0)) for axis in SPREADS},
+        engine=_engine(given.calibration_of(row)),
+        stated={axis: row[axis] for axis in STATED if _states(row, axis)},
         isl=given.isl,
         osl=given.osl,
         cached=float(row.get("prefix_hit_rate", 0.0)),
@@ -192,6 +224,19 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         calibration=given.calibration_of(row).partition(" ")[0],
         answer=_answer(found, row),
     )
+
+
+def _states(row: Mapping[str, Any], axis: str) -> bool:
+    usual = {"reserved_osl": 1.0, "expert_imbalance": 1.0}
+    return axis in row and not pd.isna(row[axis]) and row[axis] != usual.get(axis)
+
+
+def _engine(recorded: str) -> dict[str, str]:
+    """Engine and version that a calibration predicts, as columns of a measured row."""
+    known = recorded_calibration(recorded)
+    if known is None or isinstance(known, str) or not known.engine_version:
+        return {}
+    return {"engine": known.engine, "engine_version": known.engine_version}
 
 
 def _published_draft(given: Deployments) -> str:
