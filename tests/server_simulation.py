@@ -113,6 +113,7 @@ def simulate(
     shown: list[tuple[int, int, Record]] = []
     decoding, attended, order, steps = 0, 0.0, 0, 0
     since, held = 0, 0
+    stepped, begun = 0.0, []
     outside: deque[tuple[int, float]] = deque()
     while coming or waiting or prompts or decoding or unsent or outside:
         while outside and (outside[0][0] <= iteration or not (waiting or prompts or decoding)):
@@ -150,9 +151,15 @@ def simulate(
         if running:
             steps += 1
             attended += running
-            run.gaps[spent] = run.gaps.get(spent, 0) + running
+            # Those that began since the last step of decode have waited for less.
+            for time in begun[:running]:
+                run.gaps[clock - time] = run.gaps.get(clock - time, 0) + 1
+            older = max(running - len(begun), 0)
+            run.gaps[clock - stepped] = run.gaps.get(clock - stepped, 0) + older
+            stepped, begun = clock, []
         for record, own, decodes in ended:
             order += 1
+            begun.append(clock)
             heapq.heappush(shown, (steps + min(stream_interval - 1, decodes), order, record))
             heapq.heappush(ends, (steps + decodes, order, record, own + decodes))
             decoding, attended = decoding + 1, attended + own
@@ -327,6 +334,7 @@ def open_figures(where: Point) -> dict[str, jax.Array]:
         "p50": jnp.asarray(found.ttft_quantile(0.5)),
         "p99": jnp.asarray(found.ttft_quantile(0.99)),
         "tpot": jnp.asarray(found.tpot),
+        "gap_p99": jnp.asarray(found.tpot_p99),
         "latency": jnp.asarray(found.request_latency),
         "capacity": jnp.asarray(found.max_request_rate),
     }

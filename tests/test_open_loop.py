@@ -21,6 +21,7 @@ from server_simulation import (
 from test_load import LIMITS, arriving, served
 
 from sweep.evaluation.intervals import Arrivals, interval_end
+from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.mixture import Mixture
 from sweep.kernel.queueing import arrivals_after, bursts, others_near, slots
 from sweep.kernel.request import Request
@@ -115,6 +116,62 @@ def test_arrivals_without_a_shape_are_poisson() -> None:
     assert plain["utilisation"] == pytest.approx(0.7)
     for name, value in plain.items():
         assert shaped[name] == pytest.approx(value, rel=2e-3), name
+
+
+@pytest.mark.parametrize(
+    ("fill", "rate", "steps", "expected"),
+    [
+        # Steps of 1 s, and lumps of 2 s: 0.5 % of the steps, then 4.9 %, find a prompt.
+        (10.0, 0.005, 1e9, 1.0),
+        (10.0, 0.05, 1e9, 3.0),
+        # 18 % find one, of which 33 % find another, and so on: 6, 2 and 0.7 %.
+        (10.0, 0.2, 1e9, 7.0),
+        # One of ten steps follows its own prompt, of 2 s, in which 1 % come.
+        (10.0, 0.005, 10.0, 1.0),
+        (10.0, 0.009, 5.0, 3.0),
+        # A prompt takes 4 s: 0.9 % of the steps find two of them, or 3.1, 1.4 and 0.7 % more.
+        (0.5, 0.05, 1e9, 5.0),
+        (0.5, 0.1, 1e9, 13.0),
+    ],
+)
+def test_steps_that_wait_for_prompts_by_hand(fill, rate, steps, expected) -> None:
+    ends = jnp.asarray([0.0, 10.0])
+    curve = Curve(
+        nodes=ends,
+        times=jnp.ones(2),
+        prompts=jnp.asarray([min(fill, 1.0), fill]),
+        extras=jnp.ones((2, 2)),
+        fill=jnp.asarray(fill),
+        chunks=jnp.asarray(max(1 / fill, 1.0)),
+    )
+    assert float(curve.stalled(1.0, rate, steps, 0.01)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_longest_gaps_between_tokens_are_those_of_a_simulation() -> None:
+    """Iterations that only prefill come between two tokens, and seldom many of them."""
+    errors = []
+    with jax.enable_x64(True):
+        for place, each in enumerate(dense(10, seed=5)[:6]):
+            fast = each.point(request_rate=1.0, scheduler=1.0)
+            rate = 0.9 * each.load * float(open_figures(fast)["capacity"])
+            where = each.point(request_rate=rate, scheduler=1.0)
+            gaps = np.random.default_rng(place).exponential(1 / rate, 3000)
+            run = simulate(
+                list(np.cumsum(gaps)),
+                slots=each.fit,
+                isl=each.isl,
+                osl=each.osl,
+                max_num_tokens=each.max_num_tokens,
+                seconds=iteration_seconds(where),
+                prefill_first=True,
+            )
+            times, counts = map(np.asarray, zip(*sorted(run.gaps.items()), strict=True))
+            share = np.cumsum(counts) / counts.sum()
+            found = open_figures(where)
+            errors.append(float(found["gap_p99"]) / times[np.searchsorted(share, 0.99)] - 1)
+            assert found["gap_p99"] >= found["tpot"] * (1 - 1e-9)
+    assert spread(errors)[0] < 0.03
 
 
 @given(st.floats(0.01, 0.99), st.floats(-0.3, 0.3))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from sweep.kernel.gates import Gates, Round
@@ -11,6 +12,9 @@ from sweep.kernel.operators.cost import Scalar
 
 ROUNDS = 4
 """Rounds of a fixed point: prompts from the time in which they come, and that from the prompts."""
+
+MOST_FOLLOWING = 64
+"""Most prompts that are counted to follow one another. [count]"""
 
 
 @jax.tree_util.register_dataclass
@@ -175,3 +179,39 @@ class Curve:
         filled = alone + self.extra(sequences, self.prompts[1])
         used = jnp.minimum(rate * filled / self.fill, 0.99)
         return jnp.where(self.fill < 1, alone * used / (1 - used), several)
+
+    def stalled(self, sequences: Scalar, rate: Scalar, steps: Scalar, rare: float) -> Scalar:
+        """Time between two decode steps that few exceed, with iterations that only prefill. [s]
+
+        Prompts come in a step, or while the sequence's own prompt is prefilled, and others while
+        they are prefilled, so that iterations follow in geometric numbers. Prompts that fill
+        iterations follow one another as customers of a busy period of M/D/1 do, in numbers of
+        Borel's distribution [1].
+
+        Args:
+            sequences: Sequences that decode, itself included. [count]
+            rate: Prompts that others start in a second. [s-1]
+            steps: Iterations that it decodes in. [count]
+            rare: Share of the times that are longer. [1]
+
+        References:
+            [1] Tanner, "A derivation of the Borel distribution", Biometrika 48, 1961.
+        """
+        alone, of_first = self.alone(sequences), 1 / jnp.maximum(steps, 1.0)
+        first = alone + self.extra(sequences, self.carried(alone, rate))
+        later = alone + self.extra(sequences, self.carried(first, rate))
+        begins, then = -jnp.expm1(-rate * alone), -jnp.expm1(-rate * first)
+        goes_on = jnp.clip(-jnp.expm1(-rate * later), 1e-12, 0.999)
+        one = begins + of_first * (then - begins)
+        two = begins * then + of_first * then * (goes_on - begins)
+        further = jnp.ceil(jnp.log(rare / jnp.maximum(two, 1e-12)) / jnp.log(goes_on))
+        several = first + jnp.maximum(further, 0.0) * later
+        each = (alone + self.extra(sequences, self.prompts[1])) / self.fill
+        used = jnp.clip(rate * each, 1e-12, 0.99)
+        one = jnp.where(self.fill < 1, begins + of_first * (used - begins), one)
+        numbers = jnp.arange(1.0, MOST_FOLLOWING + 1)
+        so_many = (numbers - 1) * jnp.log(used * numbers) - used * numbers - gammaln(numbers + 1)
+        longer = 1 - jnp.cumsum(jnp.exp(so_many))
+        follow = 1.0 + jnp.sum(jnp.where(one * longer > rare, 1.0, 0.0))
+        stall = jnp.where(self.fill < 1, follow * each, several)
+        return alone + jnp.where(one > rare, stall, 0.0)

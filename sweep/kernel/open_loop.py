@@ -52,6 +52,8 @@ from sweep.kernel.spread import likely_lengths
 from sweep.kernel.staggered import first_token_delay
 from sweep.kernel.visit import Stream, Visit, visit_of
 
+RARE = 1 - 0.99
+"""Share of the gaps between tokens that are longer than the 99th percentile. [1]"""
 NINETY_NINE = 2.3263
 """Quantile of the normal distribution below which 99 % of it is. [1]"""
 
@@ -194,7 +196,14 @@ class OpenLoop:
             self._fill < 1, self.iterations.curve.prompts[1], jnp.maximum(many, 1.0)
         )
         longer = alone + self.iterations.curve.extra(beside, carried)
-        spent = jnp.where(share > 1 - 0.99, longer, alone)
+        spent = jnp.where(share > RARE, longer, alone)
+        curve = self.iterations.curve
+        if curve.prefill_first is not None:
+            stalled = curve.stalled(beside, interrupting, self._steps, RARE)
+            if self._gates is not None:
+                stalled = jnp.where(self._gates.shut, spent, stalled)
+            stalled = jnp.maximum(stalled, self._decode[0])
+            spent = jnp.where(curve.prefill_first, stalled, spent)
         spent = jnp.where(self._steps > 0, spent, jnp.nan)
         return jnp.where(self.stable, spent, self.full.tpot_p99)
 
