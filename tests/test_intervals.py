@@ -37,7 +37,7 @@ from sweep.engines.prediction_interval import (
 from sweep.grid.grid import Grid
 from sweep.runs.check_results import check_dataset
 from sweep.runs.run import run
-from sweep.schema.intervals import BEYOND, CALIBRATED, UNSEEN
+from sweep.schema.intervals import BEYOND, CALIBRATED, OF_WAITS, UNSEEN
 
 
 def test_ranks_are_told_from_sizes() -> None:
@@ -523,3 +523,9 @@ def test_an_interval_is_as_wide_as_its_band() -> None:
     told = predictions(tabulate(rows, shipped()), mine)
     width = np.log(told["upper"] / told["predicted"])
     np.testing.assert_allclose(width, 0.05 * np.asarray([2.0, 1.0, 3.0, 1.5]))
+
+
+def test_a_wait_is_judged_as_the_time_that_it_is_part_of() -> None:
+    assert {CALIBRATED[name].scenarios for name in OF_WAITS} == {
+        CALIBRATED["inflight_ttft"].scenarios
+    }

@@ -133,16 +133,19 @@ CALIBRATED: dict[str, Judged] = {
         f"{_OWN}: {_INFLIGHT_RUNS}, for whose time power is drawn. Power: {_POWER}",
         POWER,
     ),
-    **{
-        name: Judged(
-            ("inflight", "first_token"),
-            "inflight_extrapolation",
-            f"{_OWN}: {_INFLIGHT_RUNS} or times to first token of static batches, whichever are "
-            "larger; where requests arrive at a rate a server that is slower by as much also makes "
-            "them wait longer for one another.",
-        )
-        for name in ("inflight_queue_time", "inflight_prefill_time")
-    },
+    "inflight_prefill_time": Judged(
+        ("inflight", "first_token"),
+        "inflight_extrapolation",
+        f"{_OWN}: {_INFLIGHT_RUNS} or times to first token of static batches, whichever are "
+        "larger.",
+    ),
+    "inflight_queue_time": Judged(
+        ("inflight_ttft", "inflight", "first_token"),
+        "inflight_extrapolation",
+        f"{_OWN}: times to first token of clients, which it is most of, {_INFLIGHT_RUNS} or times "
+        "to first token of static batches, whichever are larger; where requests arrive at a rate a "
+        "server that is slower by as much also makes them wait longer for one another.",
+    ),
     **{
         name: Judged(
             ("inflight_ttft", "inflight", "first_token"),
