@@ -1,11 +1,20 @@
 """Requests that start one at a time, by hand and against a server simulated step by step."""
 
 import heapq
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from sweep.kernel.staggered import neighbour, one_prompt, prompts_in_lump, staggered_cycle
+from sweep.kernel.factors import IDEAL
+from sweep.kernel.staggered import (
+    first_token_delay,
+    neighbour,
+    one_prompt,
+    prompts_in_lump,
+    prompts_of_others,
+    staggered_cycle,
+)
 
 
 def test_each_request_prefills_in_one_of_its_iterations():
@@ -110,3 +119,16 @@ def test_equal_requests_of_a_simulated_server_wait_as_long(clients, prompt, step
     lump = ALONE + prompt * float(prompts_in_lump(found))
     expected = one_prompt(found, ALONE, lump) + neighbour(found, ALONE, lump)
     assert float(expected) == pytest.approx(ttft, rel=0.05)
+
+
+def test_prompts_of_others_delay_a_token_once_each():
+    """Two requests of 3 s: in nine iterations one sees the other's prompt, of 2 s, once."""
+    found = staggered_cycle(2.0, 100.0, 10.0, 202.0)
+    alone, lump = 1.0, 1.0 + 2.0 * float(prompts_in_lump(found))
+    beside = float(neighbour(found, alone, lump)) - alone
+    most = float(prompts_of_others(found, alone, lump))
+    assert (beside, most) == (pytest.approx(1.0, rel=1e-6), pytest.approx(2.0, rel=1e-6))
+    for steps, delay in ((0.5, 1.0), (9.0, 11.0)):
+        factors = replace(IDEAL, front_end_s=0.25, first_token_steps=steps)
+        found_delay = float(first_token_delay(factors, alone, beside, most))
+        assert found_delay == pytest.approx(0.25 + delay, rel=1e-6)

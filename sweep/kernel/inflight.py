@@ -37,7 +37,12 @@ from sweep.kernel.queueing import slot_wait
 from sweep.kernel.run_ends import iterations_at_the_ends
 from sweep.kernel.server_cycle import server_cycle
 from sweep.kernel.spread import seen_by_a_prompt
-from sweep.kernel.staggered import first_token_delay, neighbour, rest_of_iteration
+from sweep.kernel.staggered import (
+    first_token_delay,
+    neighbour,
+    prompts_of_others,
+    rest_of_iteration,
+)
 
 LUMP, MORE, ALONE, HALF = range(4)
 """Passes that are computed side by side: with a lump of prompts, with one prompt more, of sequences
@@ -166,7 +171,11 @@ class Inflight:
     @cached_property
     def front_end(self) -> Scalar:
         """Time outside the iterations until the first token is sent. [s]"""
-        return first_token_delay(self.point.factors, self._neighbour)
+        alone, factors = self._alone.latency, self.point.factors
+        if self.order.staggered is None or is_nothing(factors.first_token_steps):
+            return first_token_delay(factors, alone)
+        most = prompts_of_others(self.cycle, alone, self.lump_latency)
+        return first_token_delay(factors, alone, self._neighbour - alone, most)
 
     @cached_property
     def _neighbour(self) -> Scalar:

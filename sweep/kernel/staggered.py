@@ -67,16 +67,22 @@ def staggered_cycle(
     )
 
 
-def first_token_delay(factors: Factors, step: Scalar) -> Scalar:
+def first_token_delay(
+    factors: Factors, alone: Scalar, beside: Scalar = 0.0, most: Scalar = 0.0
+) -> Scalar:
     """Time of a request outside its own iterations until its first token is sent. [s]
 
     Args:
         factors: `front_end_s` and `first_token_steps`.
-        step: Time of the iterations that it sees. [s]
+        alone: Time of an iteration that decodes only. [s]
+        beside: Time that prompts of others add to those that it sees, on average. [s]
+        most: Time that they can add at most, to all of these together. [s]
     """
-    if is_nothing(factors.first_token_steps):
+    steps = factors.first_token_steps
+    if is_nothing(steps):
         return factors.front_end_s
-    return factors.front_end_s + factors.first_token_steps * step
+    delay = factors.front_end_s + steps * alone
+    return delay if is_nothing(beside) else delay + jnp.minimum(steps * beside, most)
 
 
 def neighbour(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
@@ -98,6 +104,18 @@ def neighbour(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
     each = jnp.maximum(lump - alone, 0.0) / prompts_in_lump(cycle)
     others = jnp.maximum(cycle.residents - 1, 0.0) / jnp.maximum(cycle.residents, 1.0)
     return alone + others * prompts * each
+
+
+def prompts_of_others(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
+    """Time that the prompts of all other requests add to iterations, each of them once. [s]
+
+    Args:
+        cycle: Mean iterations.
+        alone: Time of an iteration that decodes only. [s]
+        lump: Time of an iteration with prompts. [s]
+    """
+    each = one_prompt(cycle, alone, lump) - cycle.chunks * alone
+    return jnp.maximum(cycle.residents - 1, 0.0) * each
 
 
 def prompts_in_lump(cycle: Cycle) -> Scalar:
