@@ -15,6 +15,7 @@ from calibration.fit.table import tabulate
 from calibration.measurements.inferencex import VARIATION, settings_of_run
 from calibration.measurements.measurement import Measurement
 from calibration.measurements.table import read_measurements
+from sweep.decisions.step_unknown import step_unknown
 from sweep.kernel import phases
 from sweep.kernel.factors import IDEAL
 from sweep.kernel.gates import gates_of
@@ -329,3 +330,23 @@ def test_rows_that_state_no_particulars_are_as_if_no_row_did() -> None:
     late, plain, varied = predicted([run(batch_wait=20), run(), run(isl_cv=0.1, osl_cv=0.1)])
     assert late > plain != varied
     assert predicted([run()])[0] == pytest.approx(plain, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("clients", "more", "words"),
+    [
+        (9.0, {}, ""),
+        (10.0, {}, "requests that keep it"),
+        (17.0, {}, "requests that lose it"),
+        (20.0, {}, ""),
+        (17.0, {"num_requests": 170.0}, ""),
+        (17.0, {"osl_cv": 0.5}, ""),
+        (17.0, {"scheduler": 0.0}, ""),
+    ],
+)
+def test_what_nobody_measured_of_step_is_said(clients: float, more: dict, words: str) -> None:
+    factors = dataclasses.replace(IDEAL, staggered=1.0, prefill_first=1.0)
+    text = step_unknown(server(factors=factors, concurrency=clients, **more))
+    assert words in text
+    assert bool(text) is bool(words)
+    assert not step_unknown(server(concurrency=clients, **more))

@@ -163,8 +163,8 @@ def explain(
     click.echo(explain_text.title(found))
     if found.reasons:
         click.echo(f"cannot run: {', '.join(found.reasons)}; the figures are theoretical")
-    if found.beyond_context:
-        click.echo(f"({found.beyond_context})")
+    for note in found.notes:
+        click.echo(f"({note})")
     for phase in found.phases:
         click.echo(explain_text.phase_title(phase))
         print_rows(explain_text.operator_rows(phase), as_json=False)

@@ -19,6 +19,7 @@ from sweep.decisions.operator_breakdown import (
     sum_by_name,
 )
 from sweep.decisions.server_breakdown import break_down_server
+from sweep.decisions.step_unknown import step_unknown
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.engines.memory_share import memory_share
 from sweep.errors import GridError
@@ -153,7 +154,7 @@ class Explanation:
             percent.
         flags: What the prediction extrapolates to, by `EXTRAPOLATION`.
         overload: Why requests wait for a slot of a server, by `OVERLOADS`; empty if none does.
-        beyond_context: That requests are longer than the model is made for; empty if not.
+        notes: Further doubts, in words.
     """
 
     cell: Mapping[str, Any]
@@ -167,7 +168,7 @@ class Explanation:
     elasticities: Mapping[str, Mapping[str, float]]
     flags: tuple[str, ...] = ()
     overload: tuple[str, ...] = ()
-    beyond_context: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def grid_of_cell(
@@ -265,7 +266,15 @@ def explain(
         elasticities=elasticities,
         flags=_named(EXTRAPOLATION, *(values[mask] for mask in EXTRAPOLATIONS if mask in values)),
         overload=_named(OVERLOADS, values.get(OVERLOAD, 0)),
-        beyond_context=beyond_context(one.models[0][0], numbers["isl"] + numbers["osl"]),
+        notes=tuple(
+            filter(
+                None,
+                (
+                    beyond_context(one.models[0][0], numbers["isl"] + numbers["osl"]),
+                    step_unknown(point) if served else "",
+                ),
+            )
+        ),
     )
 
 

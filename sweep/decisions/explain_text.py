@@ -183,6 +183,6 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         "extrapolation": list(explanation.flags),
         "infeasible_reasons": list(explanation.reasons),
         "overload": list(explanation.overload),
-        "beyond_context": explanation.beyond_context or None,
+        "notes": list(explanation.notes),
         "elasticities": {name: dict(by) for name, by in explanation.elasticities.items()},
     }

@@ -237,8 +237,7 @@ def explain(
         over `quantity` and `resource` the
         `elasticity`; and one number for each of the figures and kinds of memory of
         `sweep.decisions.explain.Explanation`. The attribute `title` says which cell it is,
-        `reasons` why it cannot run, `beyond_context` that requests are longer than the model is
-        made for.
+        `reasons` why it cannot run, `notes` further doubts.
 
     Raises:
         SpecError: A name is unknown.
@@ -367,7 +366,7 @@ def _as_dataset(found: explaining.Explanation) -> xr.Dataset:
         "calibration": found.calibration,
         "reasons": ", ".join(found.reasons),
         "extrapolation": ", ".join(found.flags),
-        "beyond_context": found.beyond_context,
+        "notes": "; ".join(found.notes),
     }
     return xr.Dataset(variables, labels, attributes)
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sweep.decisions.deployment_cells import point_of
 from sweep.decisions.deployments import INFLIGHT, RUN
 from sweep.decisions.recommend import Recommendation
 from sweep.decisions.rivals import recorded_calibration, records, rival
+from sweep.decisions.step_unknown import step_unknown
 from sweep.models.context import beyond_context
 from sweep.schema.terms import OVERLOADS
 
@@ -29,6 +31,7 @@ def notes(found: Recommendation) -> list[str]:
             found_notes.append(f"left out, {column} unknown: {', '.join(unknown)}")
     found_notes += _waiting(found)
     found_notes += context_notes(found)
+    found_notes += _step_notes(found)
     if found.deployments.scheme is RUN and len(found.ranked):
         found_notes.append(
             "tpot is that of a full server; the last requests of a run decode faster, so that "
@@ -46,6 +49,19 @@ def context_notes(found: Recommendation) -> list[str]:
     spec = given.specs.models.get(given.model)
     text = "" if spec is None else beyond_context(spec, given.isl + given.osl)
     return [text] if text else []
+
+
+def _step_notes(found: Recommendation) -> list[str]:
+    """A note where nobody measured if requests at the first deployment keep step."""
+    given = found.deployments
+    for row in records(found.ranked.head(1)):
+        known = recorded_calibration(given.calibration_of(row))
+        if given.scheme is not INFLIGHT or isinstance(known, str):
+            continue
+        point = point_of(given, row, {"concurrency": row["asked"]}, known)
+        text = "" if point is None else step_unknown(point)
+        return [text] if text else []
+    return []
 
 
 def _waiting(found: Recommendation) -> list[str]:

@@ -10,8 +10,9 @@ from sweep.kernel.params import Point
 from sweep.kernel.spread import LEAST_SPREAD, stay_deviation
 
 KEEPS_STEP = 16
-"""Clients up to which requests of a server that prefills first keep step in a long run: those of
-SGLang 0.5.6 with 2 to 9 clients do, those with 20 to 512 do not. [count]"""
+"""Clients up to which requests of a server that prefills first keep step in a long run. [count]"""
+MEASURED = (9, 20)
+"""Clients up to which those of SGLang 0.5.6 do, and from which they do not, as measured. [count]"""
 LONG = 50
 """Waves of requests from which a run is long: those of SGLang 0.5.1 with ten keep step. [count]"""
 
@@ -48,6 +49,20 @@ def loses_step(point: Point) -> Bool[Array, ""]:
     if point.num_requests is None:
         return many
     return many & (jnp.asarray(point.num_requests) > LONG * clients)
+
+
+def may_lose_step(point: Point) -> Bool[Array, ""]:
+    """Whether nobody measured if equal requests with so many clients keep step."""
+    first, singly = prefill_first(point), staggered(point)
+    if first is None or singly is None:
+        return jnp.asarray(False)
+    clients = jnp.asarray(point.length("concurrency"))
+    between = (clients > MEASURED[0]) & (clients < MEASURED[1])
+    if point.num_requests is not None:
+        between = between & (jnp.asarray(point.num_requests) > LONG * clients)
+    deviation = stay_deviation(point)
+    varied = False if deviation is None else jnp.asarray(deviation) >= LEAST_SPREAD
+    return singly & first & between & ~jnp.asarray(varied)
 
 
 class Order(NamedTuple):
