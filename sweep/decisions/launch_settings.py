@@ -23,7 +23,7 @@ from sweep.kernel.server import Server
 from sweep.models.checkpoint import is_quantised
 from sweep.models.context import beyond_context, longest_context
 from sweep.models.read import read_model
-from sweep.schema.axes import INTERVALS, REPLICA_GPUS, SERVER, SPREADS, gpus_of
+from sweep.schema.axes import INTERVALS, REPLICA_GPUS, SERVER, gpus_of
 from sweep.specs.dtypes import DTYPE_BYTES
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -207,7 +207,8 @@ def launch_settings(found: Recommendation) -> LaunchSettings:
         prefill_first=bool(prefill_first(point)),
         sent=int(row["asked"]) if given.scheme == RUN else 0,
         **{axis: int(row.get(axis, 0)) for axis in INTERVALS},
-        **{axis: float(row.get(axis, 0.0)) for axis in SPREADS},
+        isl_cv=float(row.get("isl_cv", 0.0)),
+        osl_cv=float(row.get("osl_cv", 0.0)),
         engine=_engine(given.calibration_of(row)),
         stated={axis: row[axis] for axis in STATED if _states(row, axis)},
         isl=given.isl,

@@ -17,6 +17,8 @@ from sweep.kernel.params import Point
 from sweep.kernel.run_ends import LastWaves
 from sweep.kernel.staggered import one_prompt
 
+ROUNDED = 1e-6
+"""Share of a number of requests that rounding may make of it. [1]"""
 NONE_OF_ONE = 1e-4
 """Part of a request or a lump that rounding leaves. [count]"""
 
@@ -157,6 +159,8 @@ class FiniteRun(Inflight):
         before = jnp.minimum(self._first_token(share * requests), self._steady_ttft)
         # The rank without those sent later, of which a long run would leave few digits.
         at_once = self.clients - (1 - share) * requests
+        # Where a share is exactly that of those sent later, rounding adds none of the others.
+        at_once = jnp.where(at_once > ROUNDED * requests, at_once, 0.0)
         return jnp.maximum(self._first_token(at_once), before)
 
     def _first_token(self, rank: Scalar) -> Scalar:

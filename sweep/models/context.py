@@ -1,5 +1,6 @@
 """The longest context that a model is made for, from its own config."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ LONGEST = (
 """Keys of a config that state the longest context; of several, the largest counts."""
 ROTATIONS = ("rope_scaling", "rope_parameters")
 """Sections of a config on how positions are stretched."""
+STRETCH = ("factor", "original_max_position_embeddings")
+"""Keys of such a section whose product is the stretched context."""
 
 
 def longest_context(spec: ModelSpec) -> int | None:
@@ -30,9 +33,9 @@ def longest_context(spec: ModelSpec) -> int | None:
     stated = max(known)
     for section in (keys.get(name) for name in ROTATIONS):
         if isinstance(section, Mapping):
-            factor, first = section.get("factor"), section.get("original_max_position_embeddings")
-            if _is_size(factor) and _is_size(first):
-                stated = max(stated, factor * first)
+            parts = [float(section[key]) for key in STRETCH if _is_size(section.get(key))]
+            if len(parts) == len(STRETCH):
+                stated = max(stated, math.prod(parts))
     return int(stated)
 
 
