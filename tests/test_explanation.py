@@ -338,6 +338,12 @@ def test_what_cannot_run_says_so(call) -> None:
     assert "cannot run: exceeds_memory" in out
 
 
+def test_a_request_beyond_the_context_of_its_model_says_so(call) -> None:
+    code, out, _ = call(model="llama-2-7b", isl=4000, osl=97)
+    assert code == 0
+    assert "(llama-2-7b is made for 4,096 tokens, and 4,097 are asked" in out
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -125,7 +125,7 @@ class LaunchSettings:
 
     @property
     def beyond_context(self) -> str:
-        """That requests are longer than the model is made for; empty if not."""
+        """Sentence where requests are longer than the model is made for; empty if not."""
         return beyond_context(self.model, self.isl + self.osl)
 
     @property

@@ -56,5 +56,5 @@ def beyond_context(spec: ModelSpec, tokens: float) -> str:
         return ""
     return (
         f"{spec.name} is made for {longest:,} tokens, and {tokens:,.0f} are asked: engines refuse "
-        "that unless they are told to extend the context"
+        "that unless an option extends the context"
     )
