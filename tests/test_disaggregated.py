@@ -457,7 +457,7 @@ def test_what_a_cluster_cannot_run_is_refused() -> None:
             manifest(replace(POOLS, prefill=pool), REQUEST, "dynamo", catalog=shipped())
         assert "\n" not in str(error.value)
     with pytest.raises(SpecError, match="leave --draft-tokens out"):
-        check_requests({"draft_tokens": [3], "acceptance_rate": [0.7]})
+        check_requests({"acceptance_rate": [0.7], "draft_tokens": [3]})
 
 
 @pytest.mark.parametrize(

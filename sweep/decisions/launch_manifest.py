@@ -35,6 +35,7 @@ from sweep.kernel.block import is_routed
 from sweep.kernel.server import Server
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
+from sweep.schema.axes import ACCEPTANCE
 from sweep.specs.catalog import Catalog
 from sweep.specs.model import ModelSpec
 from sweep.specs.precision import CHECKPOINT
@@ -281,7 +282,8 @@ def check_requests(axes: Mapping[str, Sequence[float]]) -> None:
     Raises:
         SpecError: They do.
     """
-    named = [axis for axis, values in axes.items() if any(values)]
+    # Without drafts nothing is accepted.
+    named = [axis for axis, values in axes.items() if any(values) and axis not in ACCEPTANCE]
     if named:
         raise SpecError(
             f"--emit: manifests are for requests without hits and drafts; leave "
