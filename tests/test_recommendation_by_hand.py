@@ -11,12 +11,13 @@ import pytest
 from factories import model, shipped
 
 from sweep.decisions import recommend_text as advice
+from sweep.decisions.choice import calibrations_of
 from sweep.decisions.deployment_sweep import sweep_deployments
 from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
 from sweep.decisions.figures.front import flagged, front_figure
 from sweep.decisions.figures.rooflines import roofline_figure
 from sweep.decisions.figures.style import save_figure
-from sweep.decisions.machines_on_offer import solid_hardware
+from sweep.decisions.machines_on_offer import machines_on_offer, shared_offers, solid_hardware
 from sweep.decisions.ratio_interval import ratio, ratio_halfwidth
 from sweep.decisions.recommend import Demand, Limits, recommend
 from sweep.decisions.recommend_notes import notes, quoted_errors
@@ -226,6 +227,24 @@ def test_deployments_unasked_are_solid_and_of_vendors_the_calibration_saw() -> N
     assert {spec.confidence for spec in (*ideal, *fitted)} == {"solid"}
     assert {spec.vendor for spec in fitted} == {"NVIDIA"}
     assert {"NVIDIA", "AMD"} <= {spec.vendor for spec in ideal}
+
+
+def test_old_generations_are_ranked_by_the_engine_that_runs_them() -> None:
+    main, others = calibrations_of(None)
+    assert main is not None
+    named = Offer(hardware=("v100-sxm2-32gb", "a100-sxm-40gb", "mi300x", "gaudi3"))
+    shares = shared_offers(named, shipped(), main, others)
+    assert [(each.name, offer.hardware) for each, offer in shares if each is not None] == [
+        ("tensorrt-llm", ("a100-sxm-40gb", "gaudi3")),
+        ("vllm", ("v100-sxm2-32gb",)),
+        ("vllm-rocm", ("mi300x",)),
+    ]
+    machines, sentences = machines_on_offer(named, shipped(), main)
+    assert [machine.name for machine in machines] == ["a100-sxm-40gb"]
+    assert "NVIDIA volta; rank it with calibration vllm" in sentences[0]
+    unasked = shared_offers(Offer(), shipped(), main, others)
+    assert "v100-sxm2-32gb" not in {name for _, offer in unasked for name in offer.hardware}
+    assert "v100-sxm2-32gb" not in {each.name for each in solid_hardware(shipped(), main)}
 
 
 @pytest.mark.slow

@@ -164,7 +164,8 @@ class Calibration(Spec):
     def runs_on(self, machine: HardwareSpec) -> bool:
         """Whether the engine runs on an accelerator, or was measured on it."""
         measured = self.seen.get("hardware", [])
-        return machine.name in measured or engine_of(self.engine).runs_on(machine.vendor)
+        engine = engine_of(self.engine)
+        return machine.name in measured or engine.runs_on(machine.vendor, machine.architecture)
 
     def check_runs_on(self, hardware: Sequence[HardwareSpec]) -> None:
         """Check that the engine runs on all accelerators.
@@ -174,11 +175,14 @@ class Calibration(Spec):
         """
         for machine in hardware:
             if not self.runs_on(machine):
-                makers = " and ".join(engine_of(self.engine).vendors)
+                engine = engine_of(self.engine)
+                kind = machine.vendor
+                if engine.runs_on(kind):
+                    kind = f"the generation {machine.architecture}"
                 raise SpecError(
                     f"{machine.name}: calibration {self.name} is of {self.engine}, which runs on "
-                    f"accelerators of {makers}, not of {machine.vendor}; leave the accelerator "
-                    f"out, or use a calibration of another engine or `{IDEAL_NAME}`"
+                    f"accelerators of {' and '.join(engine.vendors)}, not of {kind}; leave the "
+                    f"accelerator out, or use a calibration of another engine or `{IDEAL_NAME}`"
                 )
 
     def _over_levels(
