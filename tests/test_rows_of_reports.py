@@ -60,6 +60,22 @@ def test_littles_law_holds_or_the_run_is_doubtful(
     assert {row.quality for row in rows} == {quality}
 
 
+@pytest.mark.filterwarnings("ignore:.*fills nothing:sweep.errors.SpecWarning")
+@pytest.mark.parametrize(("clients", "quality"), [(8, "ok"), (400, "doubtful")])
+def test_littles_law_judges_clients_that_are_given_beside_the_report(
+    tmp_path: Path, clients: int, quality: str
+) -> None:
+    """5 requests a second take 1.6 s each: 8 are open."""
+    report = changed(GENAI, "input_config.concurrency", ...)
+    assert {row.quality for row in read(tmp_path, report, concurrency=clients)} == {quality}
+
+
+@pytest.mark.parametrize(("osl", "quality"), [(128, "ok"), (500, "doubtful")])
+def test_a_given_length_is_judged_too(tmp_path: Path, osl: int, quality: str) -> None:
+    without = {key: value for key, value in VLLM.items() if key != "total_output_tokens"}
+    assert {row.quality for row in read(tmp_path, without, osl=osl)} == {quality}
+
+
 # A quantised checkpoint never becomes 16 bits wide without a word.
 
 
@@ -327,6 +343,29 @@ def test_measured_is_printed_and_drawn_beside_predicted(
     for line in ("time to first token, ms", "a-2", "b-2", "64 clients", "1,600"):
         assert line in said
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_predict_doubts_clients_beyond_memory_as_fit_does(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Little's law holds: 500 requests are open for 40 s each, 12.5 a second, and 416 fit."""
+    from calibration.cli import main
+
+    tenfold = ("num_prompts", "completed", "duration", "total_input_tokens", "total_output_tokens")
+    many = VLLM | {key: 10 * VLLM[key] for key in tenfold}
+    many |= {"max_concurrency": 500, "mean_ttft_ms": 35_110.0}
+    out = tmp_path / "out.csv"
+    words = ["predict", "ideal", write(tmp_path, many), "-o", out]
+    words += [f"--set={name}={value}" for name, value in PLACE.items()]
+    monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert not ended.value.code
+    capsys.readouterr()
+    frame = pd.read_csv(out)
+    assert set(frame["quality"]) == {"doubtful"}
+    assert set(frame["note"].str.partition("; ")[0].str.contains("500 clients keep")) == {True}
 
 
 def test_cells_that_a_spreadsheet_would_compute_are_text() -> None:

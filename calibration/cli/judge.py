@@ -224,6 +224,7 @@ def predict(
     measured beside what is predicted, by metric.
     """
     from calibration.cli.print_predictions import print_predictions
+    from calibration.fit.capacity import doubt_overfull
     from calibration.fit.table import tabulate
     from calibration.measurements.column_defaults import read_settings
     from calibration.measurements.table import read_files
@@ -245,6 +246,7 @@ def predict(
     rows = read_files(
         measurements, need_value=False, settings=read_settings(settings), catalog=catalog
     )
+    rows = doubt_overfull(rows, catalog)
     frame = predictions(tabulate(rows, catalog), calibration)
     if output is not None:
         with replacing(output, force=force) as beside:
