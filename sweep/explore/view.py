@@ -136,13 +136,13 @@ class View:
             SpecError: A field is unknown, a name is not known, or a number is out of range.
         """
         known = get_type_hints(cls)
-        for field in given:
-            if field not in known:
-                guess = nearest(field, list(known)) or f"; known: {', '.join(known)}"
-                raise SpecError(f"unknown field {short(field)} of a view{guess}")
+        for key in given:
+            if key not in known:
+                guess = nearest(key, list(known)) or f"; known: {', '.join(known)}"
+                raise SpecError(f"unknown field {short(key)} of a view{guess}")
         found: dict[str, Any] = {
-            field: _whole(field, text) if known[field] is int else _name(field, text, names)
-            for field, text in given.items()
+            key: _whole(key, text) if known[key] is int else _name(key, text, names)
+            for key, text in given.items()
         }
         view = replace(default, **found)
         if view.first == view.second:
@@ -186,7 +186,7 @@ class View:
         }
 
 
-FIELDS = tuple(field.name for field in fields(View))
+FIELDS = tuple(each.name for each in fields(View))
 
 
 def around_value(values: tuple[int, ...], value: int) -> list[int]:
