@@ -11,6 +11,7 @@ from sweep.decisions.cell_elasticities import cell_elasticities
 from sweep.decisions.memory_parts import memory_parts
 from sweep.decisions.operator_breakdown import (
     HOST,
+    SMALL_MATRICES,
     SPENT,
     Amounts,
     break_down,
@@ -98,6 +99,20 @@ class OperatorPart:
     def latency(self) -> float:
         """Time of the operator. [s]"""
         return sum(self.seconds.values())
+
+    @property
+    def limit(self) -> str:
+        """Where most of the time goes: the resource that binds, or what is lost beside it.
+
+        `overhead` where it is more than half of the time, `small matrices` where compute binds and
+        most of it is lost; empty for the host, and for an operator that takes no time.
+        """
+        if not self.bound or not self.latency:
+            return ""
+        if self.seconds["overhead"] > self.latency / 2:
+            return "overhead"
+        small = self.seconds[SMALL_MATRICES] > self.seconds["compute"]
+        return SMALL_MATRICES.replace("_", " ") if small and self.bound == "compute" else self.bound
 
     @property
     def intensity(self) -> float | None:
