@@ -19,6 +19,7 @@ from sweep.decisions.operator_breakdown import (
     row_names,
     sum_by_name,
 )
+from sweep.decisions.reserves import reserve_in_words
 from sweep.decisions.server_breakdown import break_down_server
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.engines.memory_share import memory_share
@@ -38,6 +39,7 @@ from sweep.schema.axes import LATENCY_LIMITS, LOADS, SERVER, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
 from sweep.specs.catalog import Catalog, current_catalog
+from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import CHECKPOINT
 
 MEMORY = ("weight_memory", "kv_cache_memory", "memory_required")
@@ -167,6 +169,7 @@ class Explanation:
             percent.
         flags: What the prediction extrapolates to, by `EXTRAPOLATION`.
         overload: Why requests wait for a slot of a server, by `OVERLOADS`; empty if none does.
+        reserve: What the engine keeps of the memory, in words, where that is a large part of it.
     """
 
     cell: Mapping[str, Any]
@@ -180,6 +183,7 @@ class Explanation:
     elasticities: Mapping[str, Mapping[str, float]]
     flags: tuple[str, ...] = ()
     overload: tuple[str, ...] = ()
+    reserve: str = ""
 
 
 def grid_of_cell(
@@ -274,10 +278,19 @@ def explain(
         },
         memory=memory,
         reasons=_named(INFEASIBLE_REASONS, values[reason]),
+        reserve=_reserve(one.hardware[0], memory, calibration),
         elasticities=elasticities,
         flags=_named(EXTRAPOLATION, *(values[mask] for mask in EXTRAPOLATIONS if mask in values)),
         overload=_named(OVERLOADS, values.get(OVERLOAD, 0)),
     )
+
+
+def _reserve(
+    machine: HardwareSpec, memory: Mapping[str, float], calibration: Calibration | None
+) -> str:
+    kept = memory.get("kept", 0.0)
+    engine = "" if calibration is None else calibration.engine
+    return reserve_in_words(engine, kept, {machine.name: memory["device"]}) if kept else ""
 
 
 def is_server(grid: Grid) -> bool:

@@ -23,10 +23,11 @@ def machines_on_offer(
     """
     if not offer.hardware:
         machines = solid_hardware(catalog, calibration)
-        makers = " and ".join(sorted({machine.vendor for machine in machines}))
+        every = [*machines, *(catalog.hardware(name) for name in offer.by_others)]
+        makers = " and ".join(sorted({machine.vendor for machine in every}))
         covered = (
-            f"considered: the {len(machines)} accelerators of {makers} with solid figures: "
-            f"{', '.join(machine.name for machine in machines)}; name others to rank them"
+            f"considered: the {len(every)} accelerators of {makers} with solid figures: "
+            f"{', '.join(machine.name for machine in every)}; name others to rank them"
         )
         return machines, [covered]
     # Names may be repeated, and two may mean the same entry.
@@ -79,7 +80,11 @@ def shared_offers(
         kept = [calibration, *(each for each in kept if each is not calibration)]
     # The first one says why the rest is left out.
     names[kept[0].name] += unable
-    return [(each, replace(offer, hardware=tuple(names[each.name]))) for each in kept]
+    by_others = () if offer.hardware else tuple(asked)
+    return [
+        (each, replace(offer, hardware=tuple(names[each.name]), by_others=by_others))
+        for each in kept
+    ]
 
 
 def _left_out(machine: HardwareSpec, calibration: Calibration) -> str:
