@@ -232,7 +232,7 @@ def test_the_considered_accelerators_are_those_of_all_calibrations() -> None:
 
 def test_pairs_of_pools_name_what_is_left_out_and_that_they_have_no_interval() -> None:
     one_pool = recommend(replace(table(tp=[1]), notes=("left out: mi300x",)), Demand())
-    pair = Pair(PREFILL, DECODE, 1, 1, 1, 1.0, 1.0, 0.1, 0.1, 0.1, 1.0, 1.0)
+    pair = Pair(PREFILL, DECODE, 1, 1, 1, 1.0, 1.0, 0.1, 0.1, 0.1, 1.0, 1.0, 1.0)
     left_out, lacking = disaggregated_text.notes([pair], one_pool)
     assert left_out == "left out: mi300x"
     assert "no interval" in lacking

@@ -92,7 +92,7 @@ class Offer:
     pp: tuple[int, ...] = ()
     dp_attention: tuple[int, ...] = ()
     ep: tuple[int, ...] = ()
-    by_others: tuple[str, ...] = ()
+    by_others: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class OperatorPart:
 
     @property
     def limit(self) -> str:
-        """Where most of the time goes: the resource that binds, or what is lost beside it.
+        """Use of most of its time: the resource that binds, or a loss beside it.
 
         `overhead` where it is more than half of the time, `small matrices` where compute binds and
         most of it is lost; empty for the host, and for an operator that takes no time.

@@ -23,7 +23,7 @@ def fixed_reserve(calibration: Calibration | None) -> float:
 
 
 def reserves_in_words(deployments: Deployments, frame: pd.DataFrame) -> str:
-    """What engines keep for themselves where that is a large part of the memory; else nothing.
+    """Sentence on memory that engines keep for themselves, a large part of it; else nothing.
 
     Args:
         deployments: Those on offer.
@@ -45,7 +45,7 @@ def reserves_in_words(deployments: Deployments, frame: pd.DataFrame) -> str:
 
 
 def reserve_in_words(engine: str, kept: float, memory: Mapping[str, float]) -> str:
-    """What an engine keeps of accelerators whose memory it takes a large part of; else nothing.
+    """Sentence on memory that one engine keeps, a large part of some accelerators; else nothing.
 
     Args:
         engine: Name of the engine.
