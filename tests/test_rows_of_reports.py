@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,20 @@ def test_a_given_length_is_judged_too(tmp_path: Path, osl: int, quality: str) ->
 
 
 # A quantised checkpoint never becomes 16 bits wide without a word.
+
+
+@pytest.mark.parametrize("called", ["my-model", "llama3.1:latest", None])
+def test_a_name_that_says_nothing_is_read_as_16_bits_with_a_word(tmp_path: Path, called) -> None:
+    report = changed(VLLM, "model_id", called)
+    said = "no model is named" if called is None else f"the name '{called}' says nothing"
+    with pytest.warns(SpecWarning, match=f"read as 16-bit weights, since {said}") as caught:
+        row = read(tmp_path, report, model="llama-3.1-8b")[0]
+    assert len(caught) == 1
+    assert (row.model, row.weight_dtype) == ("llama-3.1-8b", "half")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read(tmp_path, report, model="llama-3.1-8b", precision="fp8")[0].precision == "fp8"
+        assert read(tmp_path, VLLM)[0].weight_dtype == "half"
 
 
 @pytest.mark.filterwarnings("ignore:.*fills nothing:sweep.errors.SpecWarning")
