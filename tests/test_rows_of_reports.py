@@ -382,6 +382,17 @@ def test_predict_doubts_clients_beyond_memory_as_fit_does(
     assert set(frame["quality"]) == {"doubtful"}
     assert set(frame["note"].str.partition("; ")[0].str.contains("500 clients keep")) == {True}
 
+    # The same as JSON, of some rows.
+    more = ["--json", "--where", "metric==tpot"]
+    monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, words[:3]), *words[5:], *more])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert not ended.value.code
+    [row] = json.loads(capsys.readouterr().out)
+    assert (row["metric"], row["quality"], row["kv_dtype"]) == ("tpot", "doubtful", None)
+    known = frame.set_index("metric").loc["tpot", "predicted"]
+    assert row["predicted"] == pytest.approx(known)
+
 
 def test_cells_that_a_spreadsheet_would_compute_are_text() -> None:
     frame = pd.DataFrame({"note": ["=1+1", "fine", "@x", "-2"], "value": [-1.0, 2.0, 3.0, 4.0]})

@@ -52,6 +52,12 @@ def print_predictions(frame: pd.DataFrame, by: Sequence[str]) -> None:
         print_rows(_ratios(known, ["metric", *by]), as_json=False)
 
 
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of `predictions` for JSON, in SI units; what is not known is null."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [{str(key): value for key, value in row.items()} for row in plain.to_dict("records")]
+
+
 def _shown(row: dict[Any, Any], factor: float) -> dict[str, Any]:
     value, predicted = row["value"], row["predicted"]
     known = pd.notna(value)
