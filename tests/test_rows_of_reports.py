@@ -14,6 +14,7 @@ from test_report_formats import NAMED, OLDEST, PLACE, read
 from test_reports import AIPERF, GENAI, VLLM, changed, write
 
 from calibration.cli.print_predictions import print_predictions
+from calibration.figures import draw_predictions
 from calibration.fit.capacity import doubt_overfull
 from calibration.fit.forward import predict
 from calibration.fit.points import arrives, observe, recipe_of
@@ -392,6 +393,19 @@ def test_predict_doubts_clients_beyond_memory_as_fit_does(
     assert (row["metric"], row["quality"], row["kv_dtype"]) == ("tpot", "doubtful", None)
     known = frame.set_index("metric").loc["tpot", "predicted"]
     assert row["predicted"] == pytest.approx(known)
+
+
+def test_a_picture_of_predictions_says_by_what_and_what_its_marks_are() -> None:
+    rows = {"metric": "tpot", "value": [0.011, 0.0121], "quality": ["ok", "doubtful"]}
+    rows |= {"predicted": [0.0105, 0.013], "lower": [0.009, 0.01], "upper": [0.013, 0.014]}
+    figure = draw_predictions(pd.DataFrame(rows), "vllm")
+    assert figure.get_suptitle() == "predicted by vllm, against measured"
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert {"90 % interval", "quality ok", "doubtful or suspect", "equal"} <= set(legend)
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    shown = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
+    assert len(shown) >= 3
 
 
 def test_cells_that_a_spreadsheet_would_compute_are_text() -> None:

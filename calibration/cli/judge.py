@@ -234,7 +234,7 @@ def predict(
     from calibration.measurements.column_defaults import read_settings
     from calibration.measurements.table import read_files
     from calibration.validation.predictions import predictions
-    from sweep.engines.calibration_file import load_calibration
+    from sweep.engines.calibration_file import IDEAL_NAME, load_calibration
     from sweep.files.atomic import check_writable, replacing
     from sweep.files.tables import without_formulas
     from sweep.runs.jit_cache import use_compilation_cache
@@ -260,7 +260,7 @@ def predict(
     if picture is not None:
         from calibration.figures import draw_predictions
 
-        figure = draw_predictions(frame)
+        figure = draw_predictions(frame, IDEAL_NAME if calibration is None else calibration.name)
         with replacing(picture, force=force) as beside:
             figure.savefig(beside, dpi=150, format=picture.suffix.removeprefix("."))
         click.echo(f"{picture}", err=as_json)

@@ -44,6 +44,7 @@ from sweep.specs.parsing import Name, NotNegative, Positive, Spec, nearest, pars
 from sweep.specs.precision import PrecisionSpec
 from sweep.specs.seal import fault_of_seal
 from sweep.specs.shipped import shipped_configs
+from sweep.specs.short_names import same_but_spelling
 
 IDEAL_NAME = "ideal"
 Span = Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
@@ -242,11 +243,12 @@ def load_calibration(name: str | Path) -> Calibration | None:
     Raises:
         SpecError: It is unknown or malformed.
     """
-    if str(name) == IDEAL_NAME:
-        return None
     folder = shipped_configs() / "calibrations"
     shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    path = shipped.get(str(name), Path(name))
+    spelt = same_but_spelling(str(name), [IDEAL_NAME, *shipped])
+    if spelt == [IDEAL_NAME]:
+        return None
+    path = shipped[spelt[0]] if spelt else Path(name)
     if path.suffix not in (".yaml", ".yml", ".json", ".nc"):
         known = [IDEAL_NAME, *shipped]
         if _is_special(path):
