@@ -233,4 +233,4 @@ def _panel(axes: Any, rows: pd.DataFrame, metric: str) -> None:
     axes.set_xlabel(f"measured {name} ({unit})")
     axes.set_ylabel(f"predicted {name} ({unit})")
     axes.set_title("dashed: 20 % low, 25 % high", fontsize="medium")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")

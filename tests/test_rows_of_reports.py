@@ -13,7 +13,7 @@ import pytest
 from test_report_formats import NAMED, OLDEST, PLACE, read
 from test_reports import AIPERF, GENAI, VLLM, changed, write
 
-from calibration.cli.print_predictions import print_predictions
+from calibration.cli.print_predictions import _load, print_predictions
 from calibration.figures import draw_predictions
 from calibration.fit.capacity import doubt_overfull
 from calibration.fit.forward import predict
@@ -406,6 +406,20 @@ def test_a_picture_of_predictions_says_by_what_and_what_its_marks_are() -> None:
     low, high = figure.axes[0].get_xlim()
     shown = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
     assert len(shown) >= 3
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("request_rate", "request{}/s"),
+        ("concurrency", "client{}"),
+        ("num_requests", "request{} at"),
+    ],
+)
+def test_one_of_a_load_is_no_plural(column: str, words: str) -> None:
+    row = dict.fromkeys(("request_rate", "concurrency", "batch_size", "num_requests"), np.nan)
+    assert _load(row | {column: 1}).startswith(f"1 {words.format('')}")
+    assert _load(row | {column: 2}).startswith(f"2 {words.format('s')}")
 
 
 def test_cells_that_a_spreadsheet_would_compute_are_text() -> None:

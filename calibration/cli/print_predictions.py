@@ -89,13 +89,13 @@ def _say_flags(frame: pd.DataFrame) -> None:
 
 def _load(row: dict[Any, Any]) -> str:
     for column, text in (
-        ("request_rate", "{:g} requests/s"),
-        ("concurrency", "{:g} clients"),
+        ("request_rate", "{:g} request{}/s"),
+        ("concurrency", "{:g} client{}"),
         ("batch_size", "batch of {:g}"),
-        ("num_requests", "{:g} requests at once"),
+        ("num_requests", "{:g} request{} at once"),
     ):
         if pd.notna(row[column]):
-            return text.format(row[column])
+            return text.format(row[column], "" if row[column] == 1 else "s")
     return "as many as fit"
 
 
