@@ -21,10 +21,13 @@ Call = Callable[..., tuple[int, str, str]]
 Once = Callable[[str, Callable[[Path], object]], Path]
 """Makes a file or folder of some name; its path."""
 
-COMPILED_FAST = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+COMPILED_FAST = (
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 """Flags with which XLA compiles kernels that run a few times: it takes half the time."""
 os.environ.setdefault("XLA_FLAGS", COMPILED_FAST)
-SELDOM = 50_000, 20, 50
+SELDOM = 200_000, 20, 50
 """Thresholds of the garbage collector: traces of JAX are millions of objects that live on."""
 
 
