@@ -67,8 +67,8 @@ def notes(pairs: Sequence[Pair], aggregated: Recommendation) -> list[str]:
     said = list(aggregated.deployments.notes)
     if pairs and aggregated.deployments.calibration != IDEAL_NAME:
         said.append(
-            "pairs of pools have no interval: no run of pools was measured, so a gain below the "
-            "errors of the calibration may be none"
+            "pairs of pools have no interval, so a gain below the errors of the calibration may be "
+            "none"
         )
     return said
 
