@@ -1,5 +1,6 @@
 """Strictness for every test, and results that several files read."""
 
+import atexit
 import ctypes
 import gc
 import os
@@ -49,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     gc.freeze()
     gc.set_threshold(*SELDOM)
+    atexit.register(gc.freeze)
     runtime_types.install()
     settings.register_profile("sweep", deadline=None, derandomize=True, max_examples=25)
     settings.load_profile("sweep")
