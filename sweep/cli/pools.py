@@ -68,4 +68,6 @@ class Pools:
             if self.best:
                 rows = disaggregated_text.rows(self.best[:top], self.choice.demand.by)
                 print_rows(rows, as_json=False)
+            for note in disaggregated_text.notes(self.best, self.one_pool):
+                click.echo(f"({note})")
         return 0 if self.best else CHECK_FAILED

@@ -62,6 +62,17 @@ def sentence(pairs: Sequence[Pair], aggregated: Recommendation) -> str:
     return f"{text}, {other:,.4g}: {verdict}."
 
 
+def notes(pairs: Sequence[Pair], aggregated: Recommendation) -> list[str]:
+    """Sentences on what is considered and left out, and on what the figures lack."""
+    said = list(aggregated.deployments.notes)
+    if pairs and aggregated.deployments.calibration != IDEAL_NAME:
+        said.append(
+            "pairs of pools have no interval, so a gain below the errors of the calibration may be "
+            "none"
+        )
+    return said
+
+
 def _kind(aggregated: Recommendation) -> str:
     """By what the pairs are predicted, in words."""
     name = aggregated.deployments.calibration.partition(" ")[0]
@@ -73,6 +84,7 @@ def as_json(pairs: Sequence[Pair], aggregated: Recommendation) -> dict[str, Any]
     return {
         "model": aggregated.deployments.model,
         "answer": sentence(pairs, aggregated),
+        "notes": notes(pairs, aggregated),
         "pairs": [
             {
                 **{
