@@ -1,6 +1,5 @@
 """Maps the kernel over the outer product of its axes."""
 
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -22,10 +21,7 @@ from sweep.schema.axes import AXES
 from sweep.schema.intervals import ENERGY, OF_POWER, OF_RATES, OF_WAITS, UTILISATION
 from sweep.schema.variables import COMPUTED, VARIABLES
 
-ONE_PART_A_CORE = {"xla_cpu_parallel_codegen_split_count": min(os.cpu_count() or 1, 32)}
-"""LLVM compiles a kernel in one part for each core. XLA makes 32, which takes a sixth longer on two
-cores."""
-COMPILER_OPTIONS = ONE_PART_A_CORE | {"xla_cpu_prefer_vector_width": 512}
+COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Full vectors on processors that have 512 bits, of which LLVM uses half by default: the kernel
 divides at every point and would take twice as long. Results are the same, bit for bit."""
 
@@ -34,10 +30,7 @@ AT_A_RATE = COMPILER_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
 compile, and a quarter more to compute."""
 FEW = 200_000
 """Points up to which a kernel takes longer to compile than to compute."""
-FAST_TO_COMPILE = ONE_PART_A_CORE | {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_backend_optimization_level": 0,
-}
+FAST_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
 """Options for few points: a fifth of the time to compile."""
 
 OF_LOAD = {*OF_WAITS, *OF_RATES, UTILISATION, ENERGY}
