@@ -133,7 +133,7 @@ def clock(run: Callable[[], Any]) -> float:
 
 @click.command()
 @click.option("--repeats", type=click.IntRange(1), default=7, help="Rounds.")
-@click.option("--small", is_flag=True, help="Check two models on small grids, one in flight; no true figures.")
+@click.option("--small", is_flag=True, help="Check two models on small grids; no true figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 def main(repeats: int, small: bool, as_json: bool) -> None:
     """Time dense models, experts, latent attention and in-flight batching."""

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.errors import SpecError
 from sweep.files.netcdf import open_lazily
 from sweep.specs.seal import fault_of_seal
@@ -157,11 +158,12 @@ MANY = 40
 """Points above which intervals would hide one another. [count]"""
 
 
-def draw_predictions(frame: pd.DataFrame) -> Figure:
+def draw_predictions(frame: pd.DataFrame, calibration: str) -> Figure:
     """Draw predicted against measured, one panel for each metric, doubtful rows hollow.
 
     Args:
         frame: Rows of `calibration.validation.predictions.predictions`.
+        calibration: Name of the calibration, `ideal` for bounds.
 
     Raises:
         SpecError: No row states what was measured.
@@ -178,6 +180,8 @@ def draw_predictions(frame: pd.DataFrame) -> Figure:
         figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True
     ):
         _panel(axes, known[known["metric"] == metric], metric)
+    by = "bounds" if calibration == IDEAL_NAME else f"predicted by {calibration}"
+    figure.suptitle(f"{by}, against measured")
     return figure
 
 
@@ -190,7 +194,13 @@ def _panel(axes: Any, rows: pd.DataFrame, metric: str) -> None:
         below = predicted - factor * rows["lower"].to_numpy(float)
         above = factor * rows["upper"].to_numpy(float) - predicted
         axes.errorbar(
-            measured, predicted, yerr=np.vstack([below, above]), fmt="none", ecolor="0.7", zorder=1
+            measured,
+            predicted,
+            yerr=np.vstack([below, above]),
+            fmt="none",
+            ecolor="0.7",
+            zorder=1,
+            label="90 % interval",
         )
     size = 6 if len(rows) <= MANY else 4
     for where, fill, label in (
@@ -215,10 +225,12 @@ def _panel(axes: Any, rows: pd.DataFrame, metric: str) -> None:
     axes.set(xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
         # Steps of 1, 2 and 5 overlap beyond two decades.
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ends[1] < 100 * ends[0] else (1,)))
+        usual = LogLocator(subs=(1, 2, 5) if ends[1] < 100 * ends[0] else (1,))
+        # Ends close to each other have hardly a tick of these between them.
+        axis.set_major_locator(MaxNLocator(5) if ends[1] < 8 * ends[0] else usual)
         axis.set_major_formatter("{x:,.6g}")
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"measured {name} ({unit})")
     axes.set_ylabel(f"predicted {name} ({unit})")
     axes.set_title("dashed: 20 % low, 25 % high", fontsize="medium")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")

@@ -362,6 +362,15 @@ def test_roofline_tells_the_ridge_and_draws(call, tmp_path) -> None:
     assert_refused(call("roofline", "a100-sxm-80gb", "--dtype", "fp8"), "a100-sxm-80gb", "fp8")
 
 
+def test_rooflines_are_one_table_within_100_columns(call, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    _, out, _ = call("roofline", "rtx-pro-6000-server", "h20-96gb")
+    assert out.count("h20-96gb") == 1
+    # 148 TFLOP/s over 4 TB/s.
+    [row] = [line.split() for line in out.splitlines() if "h20-96gb" in line]
+    assert row[:4] == ["h20-96gb", "148", "4", "37"]
+
+
 def test_wrong_usage_is_one_line(call) -> None:
     assert_refused(call("list", "gpus"), "gpus")
     assert_refused(call("rnu"), "rnu")

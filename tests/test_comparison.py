@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from sweep.decisions.compare import choices, comparable, compare, methods_in
+from sweep.decisions.comparison import Comparison
 from sweep.decisions.figures.comparison import comparison_figure
 from sweep.errors import ResultError
 
@@ -28,6 +29,49 @@ def result(sizes: dict[str, list[float]], *names: str, ends: bool = False) -> xr
 
 SERVER = {"concurrency": [1, 8, 64], "isl": [128, 1024]}
 THROUGHPUT = "inflight_output_throughput_per_gpu"
+
+
+def compared(ratios: list[float]) -> Comparison:
+    ratio = xr.DataArray(
+        [ratios], {"batch_size": [1], "isl": range(1, len(ratios) + 1)}, ["batch_size", "isl"]
+    )
+    return Comparison("toy", "ttft", ("one", "two"), ratio, None, "")
+
+
+@pytest.mark.parametrize(
+    ("ratios", "words"),
+    [
+        ([1.64, 1.641], "one wins everywhere, by 1.64 times;"),
+        ([0.5, 0.8], "two wins everywhere, by 1.25 to 2.00 times;"),
+        ([1.0, 1.0], "the two are level;"),
+        ([2.0, 1.0], "one wins 50 % of 2 cells (isl up to 1), by up to 2.00 times; they are level"),
+        ([1.0, 0.5], "two wins 50 % of 2 cells (isl from 2), by up to 2.00 times; they are level"),
+        ([2.0, 1.0, 0.5, 0.8], "; two wins 50 %, by up to 2.00 times; they are level in the rest"),
+        ([2.0, 0.5], "by up to 2.00 times; two wins the rest, by up to 2.00 times;"),
+    ],
+)
+def test_a_tie_is_no_win_and_one_figure_no_span(ratios: list[float], words: str) -> None:
+    assert words in compared(ratios).sentence()
+
+
+@pytest.mark.parametrize(
+    ("loads", "scale"),
+    [
+        ([1, 8, 32, 128], "log"),
+        ([1, 10, 20, 30], "linear"),
+        ([8, 16, 32], "log"),
+        ([1, 2], "linear"),
+    ],
+)
+def test_loads_over_more_than_a_decade_are_on_a_logarithmic_axis(loads, scale) -> None:
+    found = compare(
+        result({"concurrency": loads, "isl": [128, 1024]}, THROUGHPUT),
+        ("one", "two"),
+        model="toy",
+        variable=THROUGHPUT,
+        chosen={},
+    )
+    assert comparison_figure([[found]]).axes[0].get_yscale() == scale
 
 
 @pytest.mark.parametrize(

@@ -326,6 +326,9 @@ def test_experts_are_pooled_by_their_own_type() -> None:
         ("tensorrt-llm", "mi300x", "NVIDIA, not of AMD"),
         ("vllm-rocm", "h100-sxm-80gb", "AMD, not of NVIDIA"),
         ("sglang", "gaudi3", "NVIDIA, not of Intel"),
+        ("sglang", "v100-sxm2-32gb", "NVIDIA, not of the generation volta"),
+        ("tensorrt-llm", "v100-sxm2-32gb", "NVIDIA, not of the generation volta"),
+        ("tensorrt-llm", "t4", "NVIDIA, not of the generation turing"),
     ],
 )
 def test_an_accelerator_that_an_engine_does_not_run_on_is_refused(engine, machine, makers) -> None:
@@ -337,3 +340,17 @@ def test_an_accelerator_that_an_engine_does_not_run_on_is_refused(engine, machin
     # One without an engine of its own has been seen nowhere in particular.
     open_to_all = Calibration(name="mine", engine="unknown")
     open_to_all.grid(models, [catalog.hardware(machine)], [catalog.precision("fp16")])
+
+
+def test_generations_that_no_documentation_lists_are_of_these_engines() -> None:
+    # From the page of each engine that its class names; A10 is Ampere, L4 Ada Lovelace.
+    by_engine = {
+        "tensorrt-llm": {"v100-sxm2-32gb": False, "t4": False, "a10": True, "l4": True},
+        "vllm": {"v100-sxm2-32gb": True, "t4": True, "a10": True, "mi210": False},
+        "vllm-rocm": {"mi210": True, "mi250x": True, "mi355x": True, "t4": False},
+        "sglang": {"v100-sxm2-32gb": False, "t4": True, "a10": True},
+    }
+    for name, machines in by_engine.items():
+        specs = [shipped().hardware(machine) for machine in machines]
+        runs = [engine_of(name).runs_on(spec.vendor, spec.architecture) for spec in specs]
+        assert dict(zip(machines, runs, strict=True)) == machines, name

@@ -16,7 +16,13 @@ from sweep.cli import main as cli
 from sweep.decisions.cell_elasticities import QUANTITIES
 from sweep.decisions.explain import Explanation, OperatorPart, Phase, explain
 from sweep.decisions.explain_text import figure_rows, operator_rows
-from sweep.decisions.operator_breakdown import HOST, SPENT
+from sweep.decisions.operator_breakdown import (
+    HOST,
+    NO_BOUND,
+    SPENT,
+    Amounts,
+    without_overhead_bound,
+)
 from sweep.engines.calibration_file import load_calibration
 from sweep.errors import GridError
 from sweep.evaluation.kernel_inputs import hardware_params
@@ -430,6 +436,27 @@ def test_an_operator_bound_by_small_matrices_is_called_so() -> None:
     busy = OperatorPart("b", {**spent, "compute": 3.0, "small_matrices": 1.0}, "compute", 1, 1, 0)
     rows = operator_rows(Phase("decode_step", 9, (lost, busy)))
     assert [row["bound"] for row in rows[:2]] == ["small matrices", "compute"]
+
+
+def test_an_operator_that_is_mostly_overhead_is_called_so() -> None:
+    spent = dict.fromkeys(SPENT, 0.0)
+    seconds = {
+        "norm": {"memory": 3e-7, "overhead": 1.8e-4},
+        "half": {"memory": 1.0, "overhead": 1.0},
+        "all_reduce": {"overhead": 1e-4},
+        "nothing": {},
+    }
+    parts = [OperatorPart(n, {**spent, **own}, "memory", 1, 1, 0) for n, own in seconds.items()]
+    assert [part.limit for part in parts] == ["overhead", "memory", "overhead", ""]
+    host = OperatorPart("host", {**spent, "overhead": 1.0}, "", 0, 0, 0)
+    rows = operator_rows(Phase("decode_step", 9, (*parts[:2], host)))
+    assert [row["bound"] for row in rows[:3]] == ["overhead", "memory", "host"]
+
+    # The report and the live page colour an operator by the same rule.
+    over = np.asarray([list(part.seconds.values()) for part in parts], np.float32)
+    zero = np.zeros(len(parts), np.float32)
+    amounts = Amounts(over.sum(1), over, zero, zero, zero, np.zeros(len(parts), np.int32))
+    assert without_overhead_bound(amounts).bound.tolist() == [NO_BOUND, 0, NO_BOUND, 0]
 
 
 def test_figures_have_units_that_a_person_reads() -> None:

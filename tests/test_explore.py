@@ -23,6 +23,7 @@ from sweep.decisions.server_breakdown import SERVER_PHASES, break_down_server
 from sweep.errors import ResultError, SpecError
 from sweep.explore import server
 from sweep.explore.engine import Engine
+from sweep.explore.memory import server_memory
 from sweep.explore.server import application, bound_socket, sweep_file
 from sweep.explore.start import known_calibrations
 from sweep.explore.view import INPUTS, LOADS, MOST, Names, View, around_value
@@ -33,7 +34,13 @@ from sweep.specs.catalog import Catalog
 
 IMAGE = "<img src=x onerror=alert(2)>"
 """A name that a file can have too."""
-NAMES = Names(("a", "b"), ("one", "two"), ("fp16",), ("mine", "ideal"))
+NAMES = Names(
+    ("a", "b", "tiny-1b"),
+    ("one", "two", "a100-sxm-80gb", "a100-pcie-80gb", "l40s"),
+    ("fp16",),
+    ("mine", "ideal"),
+    published={"a": None, "b": None, "tiny-1b": "org/Tiny-1B"},
+)
 HERE = View("a", "one", "two", "fp16", "ideal")
 
 
@@ -46,6 +53,16 @@ def test_an_address_describes_a_view() -> None:
     assert (view.model, view.tp, view.cell["batch_size"], view.osl) == ("b", 8, 33, 1)
     client_query = dict(pair.split("=") for pair in view.query.split("&"))
     assert View.read(client_query, NAMES, HERE) == view
+
+
+def test_names_and_counts_are_read_as_commands_read_them() -> None:
+    view = read(
+        **{"model": "Org/Tiny-1B-Instruct", "first": "NVIDIA L40S", "second": "A100 SXM4"},
+        **{"precision": "FP16", "calibration": "Mine", "isl": "16k", "osl": "1Ki", "load": "1.5k"},
+    )
+    assert (view.model, view.first, view.second) == ("tiny-1b", "l40s", "a100-sxm-80gb")
+    assert (view.precision, view.calibration) == ("fp16", "mine")
+    assert (view.isl, view.osl, view.load) == (16_000, 1024, 1500)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +79,10 @@ def test_an_address_describes_a_view() -> None:
         ({"calibration": "/tmp/mine.yaml"}, "calibration: unknown name"),
         ({"modle": "a"}, "unknown field 'modle' of a view; did you mean 'model'?"),
         ({"first": "two"}, "both accelerators are 'two'"),
+        ({"first": "A100"}, "did you mean 'a100-sxm-80gb' or 'a100-pcie-80gb'?"),
+        ({"model": "Org/Tiny-1B-AWQ"}, "model: 'Org/Tiny-1B-AWQ' is a quantised version"),
+        ({"isl": "16kk"}, "isl: give a whole number"),
+        ({"isl": "8M"}, "isl: give a whole number from 1 to 4,194,304, not '8M'"),
     ],
 )
 def test_a_wrong_address_is_refused_in_one_line(fields: dict[str, str], words: str) -> None:
@@ -101,6 +122,18 @@ def test_rows_of_a_server_add_up_to_its_iterations() -> None:
         cell = point(model("mixtral"), tp=2, concurrency=40, isl=3000, osl=100)
     for seconds, spent, whole in evaluated(sums, cell).values():
         assert [float(seconds), float(spent)] == pytest.approx([float(whole)] * 2, rel=1e-9)
+
+
+def test_the_memory_bar_contains_a_request_that_does_not_fit() -> None:
+    """A token takes 192 bytes: 12 million take 2.3 GB of 2 GB, which the bar runs over."""
+    where = point(model(), hardware(memory_bytes=2e9), concurrency=2, isl=1000, osl=100)
+
+    def taken(isl: float) -> float:
+        found = server_memory(where, {"isl": np.asarray([isl], np.float32)})
+        return sum(size for _, size in found["parts"]) / found["device"]
+
+    assert taken(1000) == pytest.approx(0.9, rel=0.01)
+    assert taken(1.2e7) > 1
 
 
 def test_shipped_calibrations_are_offered_and_bounds_come_last() -> None:

@@ -4,6 +4,7 @@ import pytest
 from damage import refused
 from factories import shipped
 
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import SpecError, SpecWarning
 from sweep.grid.grid import Grid
 from sweep.specs.counts import count_of
@@ -104,6 +105,23 @@ def test_a_narrow_version_of_such_a_model_is_refused() -> None:
 def test_a_family_lists_its_models() -> None:
     with pytest.raises(SpecError, match=r"'llama-3.1-405b' or 'llama-3.1-70b' or 'llama-3.1-8b'"):
         shipped().model("Llama-3.1")
+
+
+def test_what_begins_so_is_listed_in_full_and_however_spelt() -> None:
+    with pytest.raises(SpecError) as refused_tpu:
+        shipped().hardware("tpu")
+    tpus = [name for name in shipped().paths("hardware") if name.startswith("tpu")]
+    assert len(tpus) == 5 and all(repr(name) in str(refused_tpu.value) for name in tpus)
+    with pytest.raises(SpecError) as refused_llama:
+        shipped().model("llama3")
+    assert "'llama-3.1-8b'" in str(refused_llama.value)
+    assert "llama-2" not in str(refused_llama.value)
+
+
+@pytest.mark.parametrize("name", ["vLLM", "TensorRT-LLM", "SGLang", "IDEAL"])
+def test_names_of_calibrations_are_found_in_any_case(name: str) -> None:
+    found = load_calibration(name)
+    assert ("ideal" if found is None else found.name) == name.lower()
 
 
 def test_names_of_precisions_are_found_in_any_case() -> None:

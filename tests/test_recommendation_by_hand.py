@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from factories import model, shipped
+from test_disaggregated import DECODE, PREFILL
 
+from sweep.decisions import disaggregated_text
 from sweep.decisions import recommend_text as advice
+from sweep.decisions.choice import calibrations_of
 from sweep.decisions.deployment_sweep import sweep_deployments
-from sweep.decisions.deployments import INFLIGHT, Deployments, Offer
+from sweep.decisions.deployments import INFLIGHT, STATIC, Deployments, Offer
+from sweep.decisions.disaggregated import Pair
 from sweep.decisions.figures.front import flagged, front_figure, point_label
 from sweep.decisions.figures.rooflines import roofline_figure
 from sweep.decisions.figures.style import save_figure
-from sweep.decisions.machines_on_offer import solid_hardware
+from sweep.decisions.machines_on_offer import machines_on_offer, shared_offers, solid_hardware
 from sweep.decisions.ratio_interval import ratio, ratio_halfwidth
 from sweep.decisions.recommend import Demand, Limits, recommend
 from sweep.decisions.recommend_notes import notes, quoted_errors
@@ -206,6 +210,36 @@ def test_where_nothing_runs_the_reasons_are_counted() -> None:
     assert text == ("none of 2 deployments can run: exceeds_memory 2, tp_does_not_divide_heads 1")
 
 
+def test_a_reserve_that_leaves_no_room_is_named() -> None:
+    # 16 GB are a third of the memory of an L20, and a sixth of that of an H20.
+    none = table(hardware=["l20", "h20-96gb"], runs=[False], reason=[1], throughput=[math.nan])
+    keeps = replace(none, reserves={"toy 0": ("sglang", 16e9)})
+    text = advice.sentence(recommend(keeps, Demand()))
+    assert "; sglang keeps 16 of the " in text and "GB of l20 for itself; --mem-fraction" in text
+    assert "h20-96gb" not in text
+    given = replace(keeps, frame=keeps.frame.assign(mem_fraction_static=0.9))
+    assert "keeps" not in advice.sentence(recommend(given, Demand()))
+    assert "keeps" not in advice.sentence(recommend(replace(keeps, scheme=STATIC), Demand()))
+
+
+def test_the_considered_accelerators_are_those_of_all_calibrations() -> None:
+    main, others = calibrations_of(None)
+    [(_, offer), *rest] = shared_offers(Offer(), shipped(), main, others)
+    _, [said] = machines_on_offer(offer, shipped(), main)
+    assert rest and all(name in said for _, other in rest for name in other.hardware)
+    assert "accelerators of AMD and NVIDIA" in said
+
+
+def test_pairs_of_pools_name_what_is_left_out_and_that_they_have_no_interval() -> None:
+    one_pool = recommend(replace(table(tp=[1]), notes=("left out: mi300x",)), Demand())
+    pair = Pair(PREFILL, DECODE, 1, 1, 1, 1.0, 1.0, 0.1, 0.1, 0.1, 1.0, 1.0, 1.0)
+    left_out, lacking = disaggregated_text.notes([pair], one_pool)
+    assert left_out == "left out: mi300x"
+    assert "no interval" in lacking
+    ideal = replace(one_pool, deployments=replace(one_pool.deployments, calibration="ideal"))
+    assert disaggregated_text.notes([pair], ideal) == [left_out]
+
+
 def test_a_small_score_keeps_its_digits() -> None:
     # A request of 100 tokens in ten thousand days.
     answer = recommend(table(gpus=[1]), Demand(requests_per_s=1.25e-9))
@@ -226,6 +260,24 @@ def test_deployments_unasked_are_solid_and_of_vendors_the_calibration_saw() -> N
     assert {spec.confidence for spec in (*ideal, *fitted)} == {"solid"}
     assert {spec.vendor for spec in fitted} == {"NVIDIA"}
     assert {"NVIDIA", "AMD"} <= {spec.vendor for spec in ideal}
+
+
+def test_old_generations_are_ranked_by_the_engine_that_runs_them() -> None:
+    main, others = calibrations_of(None)
+    assert main is not None
+    named = Offer(hardware=("v100-sxm2-32gb", "a100-sxm-40gb", "mi300x", "gaudi3"))
+    shares = shared_offers(named, shipped(), main, others)
+    assert [(each.name, offer.hardware) for each, offer in shares if each is not None] == [
+        ("tensorrt-llm", ("a100-sxm-40gb", "gaudi3")),
+        ("vllm", ("v100-sxm2-32gb",)),
+        ("vllm-rocm", ("mi300x",)),
+    ]
+    machines, sentences = machines_on_offer(named, shipped(), main)
+    assert [machine.name for machine in machines] == ["a100-sxm-40gb"]
+    assert "NVIDIA volta; rank it with calibration vllm" in sentences[0]
+    unasked = shared_offers(Offer(), shipped(), main, others)
+    assert "v100-sxm2-32gb" not in {name for _, offer in unasked for name in offer.hardware}
+    assert "v100-sxm2-32gb" not in {each.name for each in solid_hardware(shipped(), main)}
 
 
 @pytest.mark.slow
@@ -266,11 +318,21 @@ def test_the_front_shows_intervals_and_flags() -> None:
     axes = front_figure(recommend(two, Demand())).axes[0]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
     assert "h20-96gb (unseen hardware; hollow: beyond batch)" in names
+    assert names[-1] == "90 % interval"
     (hollow,) = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
     assert hollow.get_xdata().tolist() == [50.0]
     (band,) = axes.collections
     heights = band.get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (800.0, 1300.0)
+
+
+def test_a_line_of_another_calibration_is_named_in_the_legend() -> None:
+    two = table(hardware=["h20-96gb", "l20"], throughput=[1000.0, 900.0], lower=[math.nan])
+    frame = two.frame.assign(calibration=["toy 0", "vllm-rocm 1"])
+    axes = front_figure(recommend(replace(two, frame=frame), Demand())).axes[0]
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert {"h20-96gb", "l20, by vllm-rocm"} <= set(names)
+    assert "90 % interval" not in names
 
 
 def test_a_long_front_is_printed_in_even_steps() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from test_report_formats import NAMED, OLDEST, PLACE, read
 from test_reports import AIPERF, GENAI, VLLM, changed, write
 
-from calibration.cli.print_predictions import print_predictions
+from calibration.cli.print_predictions import _load, print_predictions
+from calibration.figures import draw_predictions
 from calibration.fit.capacity import doubt_overfull
 from calibration.fit.forward import predict
 from calibration.fit.points import arrives, observe, recipe_of
@@ -60,7 +62,37 @@ def test_littles_law_holds_or_the_run_is_doubtful(
     assert {row.quality for row in rows} == {quality}
 
 
+@pytest.mark.filterwarnings("ignore:.*fills nothing:sweep.errors.SpecWarning")
+@pytest.mark.parametrize(("clients", "quality"), [(8, "ok"), (400, "doubtful")])
+def test_littles_law_judges_clients_that_are_given_beside_the_report(
+    tmp_path: Path, clients: int, quality: str
+) -> None:
+    """5 requests a second take 1.6 s each: 8 are open."""
+    report = changed(GENAI, "input_config.concurrency", ...)
+    assert {row.quality for row in read(tmp_path, report, concurrency=clients)} == {quality}
+
+
+@pytest.mark.parametrize(("osl", "quality"), [(128, "ok"), (500, "doubtful")])
+def test_a_given_length_is_judged_too(tmp_path: Path, osl: int, quality: str) -> None:
+    without = {key: value for key, value in VLLM.items() if key != "total_output_tokens"}
+    assert {row.quality for row in read(tmp_path, without, osl=osl)} == {quality}
+
+
 # A quantised checkpoint never becomes 16 bits wide without a word.
+
+
+@pytest.mark.parametrize("called", ["my-model", "llama3.1:latest", None])
+def test_a_name_that_says_nothing_is_read_as_16_bits_with_a_word(tmp_path: Path, called) -> None:
+    report = changed(VLLM, "model_id", called)
+    said = "no model is named" if called is None else f"the name '{called}' says nothing"
+    with pytest.warns(SpecWarning, match=f"read as 16-bit weights, since {said}") as caught:
+        row = read(tmp_path, report, model="llama-3.1-8b")[0]
+    assert len(caught) == 1
+    assert (row.model, row.weight_dtype) == ("llama-3.1-8b", "half")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read(tmp_path, report, model="llama-3.1-8b", precision="fp8")[0].precision == "fp8"
+        assert read(tmp_path, VLLM)[0].weight_dtype == "half"
 
 
 @pytest.mark.filterwarnings("ignore:.*fills nothing:sweep.errors.SpecWarning")
@@ -327,6 +359,67 @@ def test_measured_is_printed_and_drawn_beside_predicted(
     for line in ("time to first token, ms", "a-2", "b-2", "64 clients", "1,600"):
         assert line in said
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_predict_doubts_clients_beyond_memory_as_fit_does(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Little's law holds: 500 requests are open for 40 s each, 12.5 a second, and 416 fit."""
+    from calibration.cli import main
+
+    tenfold = ("num_prompts", "completed", "duration", "total_input_tokens", "total_output_tokens")
+    many = VLLM | {key: 10 * VLLM[key] for key in tenfold}
+    many |= {"max_concurrency": 500, "mean_ttft_ms": 35_110.0}
+    out = tmp_path / "out.csv"
+    words = ["predict", "ideal", write(tmp_path, many), "-o", out]
+    words += [f"--set={name}={value}" for name, value in PLACE.items()]
+    monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert not ended.value.code
+    capsys.readouterr()
+    frame = pd.read_csv(out)
+    assert set(frame["quality"]) == {"doubtful"}
+    assert set(frame["note"].str.partition("; ")[0].str.contains("500 clients keep")) == {True}
+
+    # The same as JSON, of some rows.
+    more = ["--json", "--where", "metric==tpot"]
+    monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, words[:3]), *words[5:], *more])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert not ended.value.code
+    [row] = json.loads(capsys.readouterr().out)
+    assert (row["metric"], row["quality"], row["kv_dtype"]) == ("tpot", "doubtful", None)
+    known = frame.set_index("metric").loc["tpot", "predicted"]
+    assert row["predicted"] == pytest.approx(known)
+
+
+def test_a_picture_of_predictions_says_by_what_and_what_its_marks_are() -> None:
+    rows = {"metric": "tpot", "value": [0.011, 0.0121], "quality": ["ok", "doubtful"]}
+    rows |= {"predicted": [0.0105, 0.013], "lower": [0.009, 0.01], "upper": [0.013, 0.014]}
+    figure = draw_predictions(pd.DataFrame(rows), "vllm")
+    assert figure.get_suptitle() == "predicted by vllm, against measured"
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert {"90 % interval", "quality ok", "doubtful or suspect", "equal"} <= set(legend)
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    shown = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
+    assert len(shown) >= 3
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("request_rate", "request{}/s"),
+        ("concurrency", "client{}"),
+        ("num_requests", "request{} at"),
+    ],
+)
+def test_one_of_a_load_is_no_plural(column: str, words: str) -> None:
+    row = dict.fromkeys(("request_rate", "concurrency", "batch_size", "num_requests"), np.nan)
+    assert _load(row | {column: 1}).startswith(f"1 {words.format('')}")
+    assert _load(row | {column: 2}).startswith(f"2 {words.format('s')}")
 
 
 def test_cells_that_a_spreadsheet_would_compute_are_text() -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from calibration.benchmark_reports.consistency import doubt_contradictions
 from calibration.benchmark_reports.json_keys import PER_SECOND, SECONDS, TOKENS, Keys
 from calibration.benchmark_reports.report import (
     Report,
@@ -99,7 +98,6 @@ def _read_one(keys: Keys, catalog: Catalog, varied: Mapping[str, Any]) -> Report
     if keys.get("was_cancelled"):
         report.doubts.append("the run was cancelled")
     name_model(report, "input_config: model", config.get("model"), catalog)
-    doubt_contradictions(report)
     return report
 
 

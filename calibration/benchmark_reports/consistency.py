@@ -4,7 +4,7 @@ Reference:
     J. D. C. Little, "A Proof for the Queuing Formula: L = λW", Operations Research 9 (1961).
 """
 
-from calibration.benchmark_reports.report import Report
+from calibration.benchmark_reports.report import Report, Row
 
 TOLERANCE = 0.05
 """Difference beyond which figures contradict one another. [1]"""
@@ -12,29 +12,29 @@ COMPOSED = 0.1
 """The same for a latency composed of means over requests of different lengths. [1]"""
 
 
-def doubt_contradictions(report: Report, duration: float | None = None) -> None:
+def doubt_contradictions(report: Report, columns: Row) -> None:
     """Doubt a run whose figures contradict one another.
 
     Args:
         report: The report.
-        duration: Length of the run, if it is stated. [s]
+        columns: Its columns, with values given beside it where it states none.
     """
-    _check_latency(report)
-    _check_little(report)
-    _check_tokens(report, duration)
+    _check_latency(report, columns)
+    _check_little(report, columns)
+    _check_tokens(report, columns)
 
 
-def composed_latency(report: Report) -> float | None:
+def _composed_latency(report: Report, columns: Row) -> float | None:
     """Time to first token and of all later ones, if both were measured. [s]"""
     ttft, tpot = report.figures.get("ttft"), report.figures.get("tpot")
-    osl = report.columns["osl"]
+    osl = columns.get("osl")
     if ttft is None or tpot is None or osl is None:
         return None
     return float(ttft + (osl - 1) * tpot)
 
 
-def _check_latency(report: Report) -> None:
-    composed, stated = composed_latency(report), report.latency
+def _check_latency(report: Report, columns: Row) -> None:
+    composed, stated = _composed_latency(report, columns), report.latency
     if composed is None or stated is None:
         return
     if abs(composed / stated - 1) > COMPOSED:
@@ -45,14 +45,14 @@ def _check_latency(report: Report) -> None:
             )
 
 
-def _check_little(report: Report) -> None:
+def _check_little(report: Report, columns: Row) -> None:
     """Compare the mean number of open requests with that of clients.
 
     The last requests of a run end over one latency, in which half of the clients are idle on
     average: N / 2n of the time of N clients that send n requests.
     """
-    columns, throughput = report.columns, report.figures.get("output_throughput")
-    latency = report.latency or composed_latency(report)
+    throughput = report.figures.get("output_throughput")
+    latency = report.latency or _composed_latency(report, columns)
     clients, osl, sent = (columns.get(c) for c in ("concurrency", "osl", "num_requests"))
     if throughput is None or latency is None or clients is None or osl is None:
         return
@@ -65,8 +65,8 @@ def _check_little(report: Report) -> None:
         )
 
 
-def _check_tokens(report: Report, duration: float | None) -> None:
-    columns, throughput = report.columns, report.figures.get("output_throughput")
+def _check_tokens(report: Report, columns: Row) -> None:
+    throughput, duration = report.figures.get("output_throughput"), report.duration
     osl, sent = columns.get("osl"), columns.get("num_requests")
     if not (throughput and duration and osl and sent) or columns.get("request_rate") is not None:
         return

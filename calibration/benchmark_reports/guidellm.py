@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from calibration.benchmark_reports.consistency import doubt_contradictions
 from calibration.benchmark_reports.json_keys import Keys
 from calibration.benchmark_reports.report import (
     Report,
@@ -81,7 +80,6 @@ def _read_one(keys: Keys, model: Any, catalog: Catalog) -> Report:
         report.doubts.append(f"{failed:g} requests failed")
     own = next((keys.get(key) for key in MODELS if keys.get(key) is not None), model)
     name_model(report, "model", own, catalog)
-    doubt_contradictions(report)
     return report
 
 

@@ -1,6 +1,5 @@
 """Reports of the Kubernetes project's inference-perf, one for each stage of a load."""
 
-from calibration.benchmark_reports.consistency import doubt_contradictions
 from calibration.benchmark_reports.json_keys import Keys
 from calibration.benchmark_reports.report import (
     Report,
@@ -44,5 +43,4 @@ def read_inference_perf(keys: Keys, catalog: Catalog) -> list[Report]:
     if failed:
         report.doubts.append(f"{failed:g} requests failed")
     name_model(report, "model", keys.get("model"), catalog)
-    doubt_contradictions(report)
     return [report]

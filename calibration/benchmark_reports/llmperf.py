@@ -1,6 +1,5 @@
 """Summaries of LLMPerf."""
 
-from calibration.benchmark_reports.consistency import doubt_contradictions
 from calibration.benchmark_reports.json_keys import Keys
 from calibration.benchmark_reports.report import (
     Report,
@@ -45,7 +44,6 @@ def read_llmperf(keys: Keys, catalog: Catalog) -> list[Report]:
         report.doubts.append(f"{failed:g} requests failed")
     ask_concurrency(report, "num_concurrent_requests")
     name_model(report, "model", keys.get("model"), catalog)
-    doubt_contradictions(report)
     return [report]
 
 

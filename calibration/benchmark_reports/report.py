@@ -26,11 +26,13 @@ class Report:
         figures: Value by metric, in s-1 or s; `None` if not measured.
         unstated: Error for each column that a row needs and the report does not state.
         latency: Mean time of a request, if the report states it. [s]
+        duration: Length of the run, if the report states it. [s]
         doubts: Reasons to doubt the run.
         doubts_of: Reasons to doubt one metric of it.
         foreign: Features of the run that the kernel does not price.
         foreign_of: The same of one metric.
         at_once: Whether all requests were sent at once.
+        compared: Whether its figures are compared with one another.
         model_key: Key by which the report names its model.
         identifier: Name that the report gives to it.
     """
@@ -40,11 +42,13 @@ class Report:
     figures: dict[str, float | None]
     unstated: dict[str, str]
     latency: float | None = None
+    duration: float | None = None
     doubts: list[str] = field(default_factory=list)
     doubts_of: dict[str, list[str]] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)
     foreign_of: dict[str, list[str]] = field(default_factory=dict)
     at_once: bool = False
+    compared: bool = True
     model_key: str = ""
     identifier: Any = None
 

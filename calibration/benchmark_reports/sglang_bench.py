@@ -2,7 +2,6 @@
 
 import math
 
-from calibration.benchmark_reports.consistency import doubt_contradictions
 from calibration.benchmark_reports.json_keys import Keys
 from calibration.benchmark_reports.report import (
     Report,
@@ -54,7 +53,7 @@ def read_sglang_bench(keys: Keys, catalog: Catalog) -> list[Report]:
         arrive(report, keys.positive("request_rate"), limit, done)
         report.at_once = False
     name_model(report, "server_info.model_path", keys.get("server_info.model_path"), catalog)
-    doubt_contradictions(report, keys.number("duration"))
+    report.duration = keys.number("duration")
     return [report]
 
 

@@ -71,6 +71,8 @@ def read_trtllm_bench(keys: Keys, catalog: Catalog) -> list[Report]:
         },
         unstated=ask_hardware(keys, str(keys.get("machine.name") or "")),
         foreign=["speculative decoding"] if keys.get("decoding_stats") else [],
+        # Most of its runs send all requests at once and state no number of clients.
+        compared=False,
     )
     if columns["stage_gpus"] is None:
         report.unstated["tp"] = ask_tp(keys)

@@ -2,7 +2,6 @@
 
 import math
 
-from calibration.benchmark_reports.consistency import doubt_contradictions
 from calibration.benchmark_reports.json_keys import Keys
 from calibration.benchmark_reports.report import (
     Report,
@@ -49,7 +48,7 @@ def read_vllm_bench(keys: Keys, catalog: Catalog) -> list[Report]:
     if completed < prompts:
         report.doubts.append(f"{prompts - completed:g} requests failed")
     name_model(report, "model_id", keys.get("model_id"), catalog)
-    doubt_contradictions(report, keys.number("duration"))
+    report.duration = keys.number("duration")
     return [report]
 
 

@@ -14,6 +14,7 @@ from calibration.cli.options import (
     read_table,
     say_of_rows,
     select_option,
+    selected,
     set_option,
     start_option,
 )
@@ -205,7 +206,9 @@ def _percentages(row: dict[str, Any]) -> dict[str, Any]:
     show_default=True,
     help="Columns to group ratios of predicted to measured by.",
 )
+@select_option
 @set_option
+@json_option
 @force_option
 @configs_option
 def predict(
@@ -214,7 +217,9 @@ def predict(
     output: Path | None,
     picture: Path | None,
     by: tuple[str, ...],
+    select: str,
     settings: tuple[str, ...],
+    as_json: bool,
     force: bool,
     configs: tuple[str, ...],
 ) -> None:
@@ -223,12 +228,13 @@ def predict(
     CALIBRATION is a name, a file, or `ideal`; MEASUREMENTS are as for `fit`. Prints what was
     measured beside what is predicted, by metric.
     """
-    from calibration.cli.print_predictions import print_predictions
+    from calibration.cli.print_predictions import print_predictions, records_of
+    from calibration.fit.capacity import doubt_overfull
     from calibration.fit.table import tabulate
     from calibration.measurements.column_defaults import read_settings
     from calibration.measurements.table import read_files
     from calibration.validation.predictions import predictions
-    from sweep.engines.calibration_file import load_calibration
+    from sweep.engines.calibration_file import IDEAL_NAME, load_calibration
     from sweep.files.atomic import check_writable, replacing
     from sweep.files.tables import without_formulas
     from sweep.runs.jit_cache import use_compilation_cache
@@ -245,16 +251,20 @@ def predict(
     rows = read_files(
         measurements, need_value=False, settings=read_settings(settings), catalog=catalog
     )
+    rows = doubt_overfull(selected(rows, select), catalog)
     frame = predictions(tabulate(rows, catalog), calibration)
     if output is not None:
         with replacing(output, force=force) as beside:
             without_formulas(frame).to_csv(beside, index=False)
-        click.echo(f"{output}: {len(frame)} rows")
+        click.echo(f"{output}: {len(frame)} rows", err=as_json)
     if picture is not None:
         from calibration.figures import draw_predictions
 
-        figure = draw_predictions(frame)
+        figure = draw_predictions(frame, IDEAL_NAME if calibration is None else calibration.name)
         with replacing(picture, force=force) as beside:
             figure.savefig(beside, dpi=150, format=picture.suffix.removeprefix("."))
-        click.echo(f"{picture}")
+        click.echo(f"{picture}", err=as_json)
+    if as_json:
+        print_rows(records_of(frame), as_json=True)
+        return
     print_predictions(frame, by)

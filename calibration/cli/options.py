@@ -84,9 +84,7 @@ def read_table(
 
     catalog = Catalog(configs)
     rows = read_files(measurements, settings=read_settings(settings), catalog=catalog)
-    if select:
-        rows = _selected(rows, select)
-    divided = usable(rows)
+    divided = usable(selected(rows, select))
     if not divided.kept:
         reason = sentences_about("excluded", divided.left_out)[0]
         raise SpecError(f"no rows left to fit ({reason}); give other measurements")
@@ -105,8 +103,14 @@ def say_of_rows(divided: "Usable", *, weighed: bool = True) -> None:
         click.echo(line)
 
 
-def _selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
-    """Rows that satisfy a comparison of their columns; versions compare as versions."""
+def selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":
+    """Rows that satisfy a comparison of their columns, all without one; versions compare as such.
+
+    Raises:
+        SpecError: None does, or the comparison is malformed.
+    """
+    if not select:
+        return rows
     from calibration.measurements.select import matches
 
     kept = [row for row in rows if matches(row, select)]

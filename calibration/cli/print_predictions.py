@@ -52,6 +52,12 @@ def print_predictions(frame: pd.DataFrame, by: Sequence[str]) -> None:
         print_rows(_ratios(known, ["metric", *by]), as_json=False)
 
 
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of `predictions` for JSON, in SI units; what is not known is null."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [{str(key): value for key, value in row.items()} for row in plain.to_dict("records")]
+
+
 def _shown(row: dict[Any, Any], factor: float) -> dict[str, Any]:
     value, predicted = row["value"], row["predicted"]
     known = pd.notna(value)
@@ -83,13 +89,13 @@ def _say_flags(frame: pd.DataFrame) -> None:
 
 def _load(row: dict[Any, Any]) -> str:
     for column, text in (
-        ("request_rate", "{:g} requests/s"),
-        ("concurrency", "{:g} clients"),
+        ("request_rate", "{:g} request{}/s"),
+        ("concurrency", "{:g} client{}"),
         ("batch_size", "batch of {:g}"),
-        ("num_requests", "{:g} requests at once"),
+        ("num_requests", "{:g} request{} at once"),
     ):
         if pd.notna(row[column]):
-            return text.format(row[column])
+            return text.format(row[column], "" if row[column] == 1 else "s")
     return "as many as fit"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from calibration.benchmark_reports.consistency import doubt_contradictions
 from calibration.benchmark_reports.read import read_report, tool_of
 from calibration.benchmark_reports.report import Report, narrow_question, stored_narrow
 from calibration.measurements.measurement import COLUMNS, Measurement
@@ -16,7 +17,7 @@ from calibration.measurements.stage_gpus import FORMER, STAGE, has_former_column
 from sweep.errors import SpecError, SpecWarning
 from sweep.specs.catalog import Catalog
 from sweep.specs.inputs import check_regular, read_text
-from sweep.specs.parsing import nearest
+from sweep.specs.parsing import nearest, short
 
 LARGEST_REPORT = 10**8
 """Largest report: with the latencies of each request they have tens of megabytes. [byte]"""
@@ -24,6 +25,8 @@ MALFORMED = (ValueError, TypeError, AttributeError, KeyError, OverflowError, Rec
 """Exceptions of pandas and of the JSON library for what is no table."""
 LINES = (".jsonl", ".ndjson")
 SUFFIXES = (".csv", ".parquet", ".json", *LINES)
+TYPES = {"weight_dtype", "precision"}
+"""Columns that state the type of weights."""
 Record = dict[str, Any]
 Settings = Mapping[str, Any]
 
@@ -58,13 +61,32 @@ def read_records(path: Path, settings: Settings, catalog: Catalog) -> Records:
 
 def _of_reports(path: Path, objects: list[Record], settings: Settings, catalog: Catalog) -> Records:
     found = Records([])
+    taken_wide: dict[str, None] = {}
     for place, data in enumerate(objects, start=1):
         where = f"{path}: report {place}" if len(objects) > 1 else str(path)
         for report in read_report(data, where, catalog):
+            if report.compared:
+                stated = {name: at for name, at in report.columns.items() if at is not None}
+                doubt_contradictions(report, _filled(found, stated, settings))
             for row in report.rows():
                 _ask(report, row, settings, catalog)
                 found.rows.append(_filled(found, row, settings))
+                if "model" not in row and not TYPES & set(found.rows[-1]):
+                    taken_wide[_unnamed(report)] = None
+    if taken_wide:
+        warnings.warn(
+            f"{path}: read as 16-bit weights, since {' and '.join(taken_wide):.200}; "
+            "give --set precision=NAME if the checkpoint is narrower",
+            SpecWarning,
+            stacklevel=5,
+        )
     return found
+
+
+def _unnamed(report: Report) -> str:
+    if report.identifier is None:
+        return "no model is named"
+    return f"the name {short(report.identifier)} says nothing of them"
 
 
 def _ask(report: Report, row: Record, settings: Settings, catalog: Catalog) -> None:
@@ -112,7 +134,7 @@ def _filled(found: Records, record: Record, settings: Settings) -> Record:
 
 def _warn_of_wide_types(path: Path, rows: list[Record], catalog: Catalog) -> None:
     """Warn once of rows that would be 16 bits wide though their model's own file is not."""
-    wide = [row for row in rows if not {"weight_dtype", "precision"} & set(row)]
+    wide = [row for row in rows if not TYPES & set(row)]
     models = dict.fromkeys(str(row["model"]) for row in wide if "model" in row)
     narrow = [model for model in models if stored_narrow(model, catalog)]
     if narrow:

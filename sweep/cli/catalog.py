@@ -153,7 +153,7 @@ def roofline(
     configs: tuple[str, ...],
 ) -> None:
     """Print the ridge points of accelerators, and draw their rooflines."""
-    from sweep.cli.catalog_tables import ridge_rows
+    from sweep.cli.catalog_tables import in_readable_units, ridge_rows
 
     check_picture(output, force=force)
     catalog = catalog_of(context, configs)
@@ -162,9 +162,10 @@ def roofline(
     if not specs:
         raise SweepError("HARDWARE: give one accelerator or more")
     rows = ridge_rows(specs, dtype)
+    shown = rows if as_json else in_readable_units(rows)
     if output is not None:
         from sweep.decisions.figures.rooflines import roofline_figure
         from sweep.decisions.figures.style import save_figure
 
         save_figure(roofline_figure(specs, dtype, linear=linear), output, force=force)
-    print_rows(rows, as_json=as_json)
+    print_rows(shown, as_json=as_json)

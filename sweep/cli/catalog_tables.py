@@ -218,3 +218,17 @@ def ridge_rows(specs: Sequence[HardwareSpec], dtype: str) -> list[Row]:
             }
         )
     return rows
+
+
+def in_readable_units(rows: Sequence[Row]) -> list[Row]:
+    """Rows of `ridge_rows` in TFLOP/s and TB/s."""
+    return [
+        {
+            "hardware": row["hardware"],
+            "peak (TFLOP/s)": row["peak_flops_per_s"] / 1e12,
+            "bandwidth (TB/s)": row["memory_bandwidth_bytes_per_s"] / 1e12,
+            "ridge (FLOP/byte)": row["ridge_flop_per_byte"],
+            "confidence": row["confidence"],
+        }
+        for row in rows
+    ]

@@ -163,6 +163,8 @@ def explain(
     click.echo(explain_text.title(found))
     if found.reasons:
         click.echo(f"cannot run: {', '.join(found.reasons)}; the figures are theoretical")
+        if found.reserve and "exceeds_memory" in found.reasons:
+            click.echo(f"({found.reserve})")
     for note in found.notes:
         click.echo(f"({note})")
     for phase in found.phases:

@@ -59,7 +59,6 @@ class Pools:
     def show(self, top: int, *, as_json: bool) -> int:
         """Print the ranking of the pairs."""
         from sweep.decisions import disaggregated_text
-        from sweep.decisions.recommend_notes import context_notes
 
         if as_json:
             text = json.dumps(disaggregated_text.as_json(self.best, self.one_pool), indent=2)
@@ -69,6 +68,6 @@ class Pools:
             if self.best:
                 rows = disaggregated_text.rows(self.best[:top], self.choice.demand.by)
                 print_rows(rows, as_json=False)
-            for note in context_notes(self.one_pool):
+            for note in disaggregated_text.notes(self.best, self.one_pool):
                 click.echo(f"({note})")
         return 0 if self.best else CHECK_FAILED

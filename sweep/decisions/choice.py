@@ -157,7 +157,7 @@ def calibrations_of(
     Args:
         given: A calibration, its name or its file.
         usual: Name of the one that is used if none is given. It is completed by shipped ones of
-            engines that run on accelerators of other makers.
+            engines that run on other accelerators.
 
     Raises:
         SpecError: It is unknown or malformed.
@@ -165,11 +165,11 @@ def calibrations_of(
     if given is not None:
         return calibration_of(given), []
     main = load_calibration(usual)
-    covered = engine_of(usual).vendors
+    covering = engine_of(usual)
     names = [
         name
         for name, engine in ENGINES.items()
-        if is_shipped_calibration(name) and not set(engine.vendors) <= set(covered)
+        if is_shipped_calibration(name) and not covering.covers(engine)
     ]
     loaded = map(load_calibration, names)
     return main, [each for each in loaded if each is not None]

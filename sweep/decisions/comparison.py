@@ -65,21 +65,31 @@ class Comparison:
             if not bool(counted.any()):
                 return start + f"a server is overloaded in every cell{self._fit_note(runs)}."
         ratio = self.ratio.where(counted)
-        cells = int(counted.sum())
-        wins = int((ratio > 1).sum())
-        if wins in (0, cells):
-            winner = first if wins else second
-            gain = ratio if wins else 1 / ratio
-            verdict = f"{winner} wins everywhere, by {float(gain.min()):.2f} to "
-            verdict += f"{float(gain.max()):.2f} times"
-        else:
-            verdict = (
-                f"{first} wins {100 * wins / cells:.0f} % of {cells} cells "
-                f"({self._region(ratio > 1)}), by up to {float(ratio.max()):.2f} times; "
-                f"{second} wins the rest, by up to {float((1 / ratio).max()):.2f} times"
-            )
         overload = "" if waiting is None else _overload_note(waiting)
-        return start + verdict + self._close_note(counted) + overload + self._fit_note(runs) + "."
+        caveats = self._close_note(counted) + overload + self._fit_note(runs)
+        return f"{start}{self._verdict(ratio)}{caveats}."
+
+    def _verdict(self, ratio: xr.DataArray) -> str:
+        """The winner of each cell in words; NaN cells do not count."""
+        first, second = self.hardware
+        cells = int(ratio.notnull().sum())
+        ahead, behind = int((ratio > 1).sum()), int((ratio < 1).sum())
+        if not ahead and not behind:
+            return "the two are level"
+        if cells in (ahead, behind):
+            gain = ratio if ahead else 1 / ratio
+            ends = dict.fromkeys(f"{float(end):.2f}" for end in (gain.min(), gain.max()))
+            return f"{first if ahead else second} wins everywhere, by {' to '.join(ends)} times"
+        winner, gain = (first, ratio) if ahead else (second, 1 / ratio)
+        parts = [
+            f"{winner} wins {100 * (ahead or behind) / cells:.0f} % of {cells} cells "
+            f"({self._region(gain > 1)}), by up to {float(gain.max()):.2f} times"
+        ]
+        level = ahead + behind < cells
+        if ahead and behind:
+            share = f"{100 * behind / cells:.0f} %" if level else "the rest"
+            parts.append(f"{second} wins {share}, by up to {float((1 / ratio).max()):.2f} times")
+        return "; ".join([*parts, *(["they are level in the rest"] if level else [])])
 
     def _waiting(self, counted: xr.DataArray) -> xr.DataArray | None:
         """Cells of `counted` that no accelerator wins, as requests wait for a slot."""

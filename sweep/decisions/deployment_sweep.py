@@ -14,6 +14,7 @@ from sweep.decisions.load_search import refined
 from sweep.decisions.machines_on_offer import computes, machines_on_offer, refused_types
 from sweep.decisions.recommend import Limits
 from sweep.decisions.replicas import loads_of, replica_counts
+from sweep.decisions.reserves import fixed_reserve
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.engines.engine import UNSTATED_VENDOR
@@ -141,8 +142,11 @@ def sweep_deployments(
     models = {each.name: each for each in (spec, drafting) if each is not None}
     specs = SpecsByName(models, {m.name: m for m in machines}, {r.name: r for r in recipes})
     draft = "" if drafting is None else drafting.name
+    reserves = {}
+    if calibration is not None:
+        reserves[sweeps.recorded] = calibration.engine, fixed_reserve(calibration)
     found = Deployments(
-        spec.name, isl, osl, scheme, frame, sweeps.recorded, specs, draft, tuple(notes)
+        spec.name, isl, osl, scheme, frame, sweeps.recorded, specs, draft, tuple(notes), reserves
     )
     if scheme is INFLIGHT and not concurrency:
         frame = in_grid_order(refined(frame, found.axes, limits, sweeps.at))

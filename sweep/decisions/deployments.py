@@ -1,7 +1,7 @@
 """Deployments to choose from, one row of a table each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -83,6 +83,7 @@ class Offer:
         dp_attention: Attention groups; empty for powers of two within a machine if the model has
             experts, else for 1. [count]
         ep: GPUs that whole experts are spread over; empty for 1. [count]
+        by_others: Accelerators that other calibrations predict in the same answer.
     """
 
     hardware: tuple[str, ...] = ()
@@ -91,6 +92,7 @@ class Offer:
     pp: tuple[int, ...] = ()
     dp_attention: tuple[int, ...] = ()
     ep: tuple[int, ...] = ()
+    by_others: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Deployments:
         specs: The specifications behind the names.
         draft: Name of the model that drafts tokens, if it is a model of its own.
         notes: Sentences on what the offer covers and leaves out.
+        reserves: Engine and memory of each GPU that it keeps for itself, by calibration. [byte]
     """
 
     model: str
@@ -124,6 +127,7 @@ class Deployments:
     specs: SpecsByName
     draft: str = ""
     notes: tuple[str, ...] = ()
+    reserves: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def axes(self) -> list[str]:
@@ -182,6 +186,7 @@ def joined(parts: Sequence[Deployments], notes: Sequence[str] = ()) -> Deploymen
         frame=pd.concat(frames, ignore_index=True),
         specs=specs,
         notes=(*said, *by_others, *notes),
+        reserves={name: kept for part in parts for name, kept in part.reserves.items()},
     )
 
 

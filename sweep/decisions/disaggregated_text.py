@@ -6,6 +6,7 @@ from typing import Any
 
 from sweep.decisions.disaggregated import Instance, Pair
 from sweep.decisions.recommend import By, Recommendation
+from sweep.decisions.recommend_notes import context_notes
 from sweep.decisions.recommend_text import SCORES
 from sweep.engines.calibration_file import IDEAL_NAME
 
@@ -63,6 +64,17 @@ def sentence(pairs: Sequence[Pair], aggregated: Recommendation) -> str:
     return f"{text}, {other:,.4g}: {verdict}."
 
 
+def notes(pairs: Sequence[Pair], aggregated: Recommendation) -> list[str]:
+    """Sentences on what is considered and left out, and on what the figures lack."""
+    said = [*aggregated.deployments.notes, *context_notes(aggregated)]
+    if pairs and aggregated.deployments.calibration != IDEAL_NAME:
+        said.append(
+            "pairs of pools have no interval, so a gain below the errors of the calibration may be "
+            "none"
+        )
+    return said
+
+
 def _kind(aggregated: Recommendation) -> str:
     """By what the pairs are predicted, in words."""
     name = aggregated.deployments.calibration.partition(" ")[0]
@@ -74,6 +86,7 @@ def as_json(pairs: Sequence[Pair], aggregated: Recommendation) -> dict[str, Any]
     return {
         "model": aggregated.deployments.model,
         "answer": sentence(pairs, aggregated),
+        "notes": notes(pairs, aggregated),
         "pairs": [
             {
                 **{

@@ -11,6 +11,7 @@ from sweep.decisions.cell_elasticities import cell_elasticities
 from sweep.decisions.memory_parts import memory_parts
 from sweep.decisions.operator_breakdown import (
     HOST,
+    SMALL_MATRICES,
     SPENT,
     Amounts,
     break_down,
@@ -18,6 +19,7 @@ from sweep.decisions.operator_breakdown import (
     row_names,
     sum_by_name,
 )
+from sweep.decisions.reserves import reserve_in_words
 from sweep.decisions.server_breakdown import break_down_server
 from sweep.decisions.step_unknown import step_unknown
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
@@ -39,6 +41,7 @@ from sweep.schema.axes import LATENCY_LIMITS, LOADS, SERVER, SPREADS
 from sweep.schema.intervals import CALIBRATED, ENDS, EXTRAPOLATION, EXTRAPOLATIONS
 from sweep.schema.terms import BOUNDS, INFEASIBLE_REASONS, OVERLOADS
 from sweep.specs.catalog import Catalog, current_catalog
+from sweep.specs.hardware import HardwareSpec
 from sweep.specs.precision import CHECKPOINT
 
 MEMORY = ("weight_memory", "kv_cache_memory", "memory_required")
@@ -102,6 +105,20 @@ class OperatorPart:
         return sum(self.seconds.values())
 
     @property
+    def limit(self) -> str:
+        """Use of most of its time: the resource that binds, or a loss beside it.
+
+        `overhead` where it is more than half of the time, `small matrices` where compute binds and
+        most of it is lost; empty for the host, and for an operator that takes no time.
+        """
+        if not self.bound or not self.latency:
+            return ""
+        if self.seconds["overhead"] > self.latency / 2:
+            return "overhead"
+        small = self.seconds[SMALL_MATRICES] > self.seconds["compute"]
+        return SMALL_MATRICES.replace("_", " ") if small and self.bound == "compute" else self.bound
+
+    @property
     def intensity(self) -> float | None:
         """Operations per byte of device memory; `None` where nothing is moved. [FLOP/byte]"""
         return self.flops / self.memory_bytes if self.memory_bytes else None
@@ -155,6 +172,7 @@ class Explanation:
         flags: What the prediction extrapolates to, by `EXTRAPOLATION`.
         overload: Why requests wait for a slot of a server, by `OVERLOADS`; empty if none does.
         notes: Further doubts, in words.
+        reserve: What the engine keeps of the memory, in words, where that is a large part of it.
     """
 
     cell: Mapping[str, Any]
@@ -169,6 +187,7 @@ class Explanation:
     flags: tuple[str, ...] = ()
     overload: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    reserve: str = ""
 
 
 def grid_of_cell(
@@ -263,6 +282,7 @@ def explain(
         },
         memory=memory,
         reasons=_named(INFEASIBLE_REASONS, values[reason]),
+        reserve=_reserve(one.hardware[0], memory, calibration),
         elasticities=elasticities,
         flags=_named(EXTRAPOLATION, *(values[mask] for mask in EXTRAPOLATIONS if mask in values)),
         overload=_named(OVERLOADS, values.get(OVERLOAD, 0)),
@@ -276,6 +296,14 @@ def explain(
             )
         ),
     )
+
+
+def _reserve(
+    machine: HardwareSpec, memory: Mapping[str, float], calibration: Calibration | None
+) -> str:
+    kept = memory.get("kept", 0.0)
+    engine = "" if calibration is None else calibration.engine
+    return reserve_in_words(engine, kept, {machine.name: memory["device"]}) if kept else ""
 
 
 def is_server(grid: Grid) -> bool:

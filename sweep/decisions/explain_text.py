@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isfinite, isnan
 from typing import Any
 
-from sweep.decisions.explain import Explanation, OperatorPart, Phase
+from sweep.decisions.explain import Explanation, Phase
 from sweep.decisions.operator_breakdown import SPENT
 from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.kernel.elasticity import RESOURCES
@@ -38,8 +38,6 @@ OVERLOADED = {
     "the wait grows without end and times to first token are missing",
 }
 """Meaning of each kind of overload for the figures, in words."""
-SMALL_MATRICES = "small matrices"
-"""Bound of an operator most of whose compute is lost in matrices of few rows."""
 
 
 def title(explanation: Explanation) -> str:
@@ -63,7 +61,7 @@ def operator_rows(phase: Phase) -> list[dict[str, Any]]:
             "operator": part.operator,
             "time (ms)": 1e3 * part.latency,
             "share": f"{part.latency / phase.latency:.1%}",
-            "bound": _bound(part),
+            "bound": part.limit or "host",
             "GFLOP": part.flops / 1e9,
             "memory (GB)": part.memory_bytes / 1e9,
             "FLOP/byte": part.intensity,
@@ -85,13 +83,6 @@ def operator_rows(phase: Phase) -> list[dict[str, Any]]:
         "sent (GB)": sum(part.network_bytes for part in phase.parts) / 1e9,
     }
     return [*rows, whole]
-
-
-def _bound(part: OperatorPart) -> str:
-    lost, computing = part.seconds["small_matrices"], part.seconds["compute"]
-    if part.bound == "compute" and lost > computing:
-        return SMALL_MATRICES
-    return part.bound or "host"
 
 
 def figure_rows(explanation: Explanation) -> list[dict[str, Any]]:
@@ -166,7 +157,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
                     part.operator: {
                         "seconds": part.latency,
                         "spent": dict(part.seconds),
-                        "bound": part.bound or None,
+                        "bound": part.limit or None,
                         "flops": part.flops,
                         "memory_bytes": part.memory_bytes,
                         "flops_per_byte": part.intensity,

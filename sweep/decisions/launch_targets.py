@@ -11,6 +11,9 @@ Sources:
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sweep.engines.sglang import SGLang
+from sweep.engines.tensorrt_llm import TensorRTLLM
+
 
 @dataclass(frozen=True)
 class Target:
@@ -19,9 +22,9 @@ class Target:
     Attributes:
         title: Its name.
         vendors: Vendors of accelerators, each with what else it takes; empty if nothing.
-        architectures: Generations of NVIDIA that it no longer runs.
         weights: Types of weights.
         kv: Name of each type of the KV cache in the engine's options.
+        without: Generations that it does not run, as the engine states them.
         online: Types that it quantises to while it reads weights of 16 bits.
     """
 
@@ -41,7 +44,7 @@ TRTLLM = Target(
     vendors={"NVIDIA": ""},
     weights=(*SIXTEEN, "fp8", "fp4", "nvfp4", "mxfp4", "int4"),
     kv=WIDE | {"fp8": "fp8", "nvfp4": "nvfp4"},
-    without=("volta", "turing"),
+    without=TensorRTLLM.without,
 )
 VLLM = Target(
     "vLLM",
@@ -66,6 +69,6 @@ SGLANG = Target(
     },
     weights=(*SIXTEEN, "fp8", "int8", "fp4", "nvfp4", "mxfp4", "int4"),
     kv=WIDE | {"fp8": "fp8_e4m3"},
-    without=("volta",),
+    without=SGLang.without,
     online=("fp8",),
 )

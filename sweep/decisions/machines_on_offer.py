@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sweep.decisions.deployments import Offer
 from sweep.engines.calibration_file import Calibration
-from sweep.engines.known import ENGINES
+from sweep.engines.known import ENGINES, engine_of
 from sweep.errors import SpecError
 from sweep.grid.resolved import check_dtypes
 from sweep.specs.catalog import Catalog
@@ -23,10 +23,11 @@ def machines_on_offer(
     """
     if not offer.hardware:
         machines = solid_hardware(catalog, calibration)
-        makers = " and ".join(sorted({machine.vendor for machine in machines}))
+        every = [*machines, *(catalog.hardware(name) for name in offer.by_others)]
+        makers = " and ".join(sorted({machine.vendor for machine in every}))
         covered = (
-            f"considered: the {len(machines)} accelerators of {makers} with solid figures: "
-            f"{', '.join(machine.name for machine in machines)}; name others to rank them"
+            f"considered: the {len(every)} accelerators of {makers} with solid figures: "
+            f"{', '.join(machine.name for machine in every)}; name others to rank them"
         )
         return machines, [covered]
     # Names may be repeated, and two may mean the same entry.
@@ -66,7 +67,9 @@ def shared_offers(
         asked = {name: catalog.hardware(name) for name in offer.hardware}
     else:
         solid = [machine for other in others for machine in solid_hardware(catalog, other)]
-        asked = {each.name: each for each in solid if not calibration.runs_on(each)}
+        # Generations that its engine no longer runs are ranked where they are named.
+        main = engine_of(calibration.engine)
+        asked = {each.name: each for each in solid if not main.runs_on(each.vendor)}
     names: dict[str, list[str]] = {each.name: [] for each in (calibration, *others)}
     unable: list[str] = []
     for name, machine in asked.items():
@@ -77,15 +80,24 @@ def shared_offers(
         kept = [calibration, *(each for each in kept if each is not calibration)]
     # The first one says why the rest is left out.
     names[kept[0].name] += unable
-    return [(each, replace(offer, hardware=tuple(names[each.name]))) for each in kept]
+    by_others = () if offer.hardware else tuple(asked)
+    return [
+        (each, replace(offer, hardware=tuple(names[each.name]), by_others=by_others))
+        for each in kept
+    ]
 
 
 def _left_out(machine: HardwareSpec, calibration: Calibration) -> str:
-    others = [name for name, engine in ENGINES.items() if machine.vendor in engine.vendors]
+    others = [
+        name
+        for name, engine in ENGINES.items()
+        if engine.runs_on(machine.vendor, machine.architecture)
+    ]
     advice = f"rank it with calibration {' or '.join(others)}" if others else "rank it by bounds"
     return (
         f"left out: {machine.name}, since {calibration.engine} does not run on accelerators of "
-        f"{machine.vendor}; {advice}"
+        f"{machine.vendor} {machine.architecture}".rstrip()
+        + f"; {advice}"
     )
 
 
@@ -99,7 +111,8 @@ def solid_hardware(catalog: Catalog, calibration: Calibration | None = None) -> 
     specs = catalog.all_hardware()
     seen = [] if calibration is None else calibration.seen.get("hardware", [])
     vendors = {spec.vendor for spec in specs if spec.name in seen or not seen}
-    return [spec for spec in specs if spec.confidence == "solid" and spec.vendor in vendors]
+    solid = [spec for spec in specs if spec.confidence == "solid" and spec.vendor in vendors]
+    return [spec for spec in solid if calibration is None or calibration.runs_on(spec)]
 
 
 def computes(machine: HardwareSpec, recipe: PrecisionSpec) -> bool:

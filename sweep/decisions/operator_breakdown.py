@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -24,12 +24,13 @@ from sweep.schema.terms import BOUNDS
 PHASES = ("prefill", "decode_step")
 HOST = "host"
 """Name of the last row: the host, which works between the operators."""
-SPENT = (*BOUNDS, "unhidden", "overhead", "small_matrices")
+SMALL_MATRICES = "small_matrices"
+SPENT = (*BOUNDS, "unhidden", "overhead", SMALL_MATRICES)
 """Uses of time: the resource that binds, the part of the other resources that it does not
 hide, the overhead beyond all resources, and the part of the compute that is lost because matrices
 of few rows leave units idle."""
 NO_BOUND = -1
-"""The host's index into `BOUNDS`."""
+"""Index into `BOUNDS` of the host, and of an operator that is mostly overhead."""
 
 
 @jax.tree_util.register_dataclass
@@ -54,6 +55,13 @@ class Amounts:
     memory_bytes: Float[Array, "*cells row"]
     network_bytes: Float[Array, "*cells row"]
     bound: Int[Array, "*cells row"]
+
+
+def without_overhead_bound(amounts: Amounts) -> Amounts:
+    """The amounts, without a binding resource where overhead is more than half of the time."""
+    overhead = amounts.spent[..., SPENT.index("overhead")]
+    bound = jnp.where(overhead > amounts.seconds / 2, NO_BOUND, amounts.bound)
+    return replace(amounts, bound=bound)
 
 
 def mean_context(isl: float, osl: float) -> float:

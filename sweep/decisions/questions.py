@@ -329,7 +329,7 @@ def _as_dataset(found: explaining.Explanation) -> xr.Dataset:
         for part in phase.parts:
             at = row, places[part.operator]
             seconds[at] = [part.seconds[spent] for spent in SPENT]
-            bound[at] = part.bound
+            bound[at] = part.limit
             for name, amount in amounts.items():
                 amount[at] = getattr(part, name)
     over = ("phase", "operator")

@@ -13,6 +13,7 @@ from sweep.decisions.deployments import extrapolations, settings_in_words
 from sweep.decisions.ratio_interval import SUREST, Ratio
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
 from sweep.decisions.recommend_notes import notes, percent
+from sweep.decisions.reserves import reserves_in_words
 from sweep.decisions.rivals import Row, compared, records, rival
 from sweep.engines.calibration_file import IDEAL_NAME
 from sweep.schema.terms import INFEASIBLE_REASONS
@@ -32,7 +33,7 @@ def refusal(found: Recommendation) -> str:
         return ""
     able = found.scored[found.scored["runs"]]
     if not len(able):
-        return _why_none_runs(found.scored)
+        return _why_none_runs(found)
     excess = able.filter(like="over_").rename(columns=lambda name: name.removeprefix("over_"))
     index = int(np.argmin(excess.max(axis=1).to_numpy()))
     row, over, demand = records(able.iloc[[index]])[0], excess.iloc[index], found.demand
@@ -78,12 +79,15 @@ def _failed_rate(demand: Demand, over: float) -> str:
     return f"it serves {served:.3g} of {demand.request_rate:g} requests a second{within}"
 
 
-def _why_none_runs(frame: pd.DataFrame) -> str:
+def _why_none_runs(found: Recommendation) -> str:
+    frame = found.scored
     counts = {
         why: int(((frame["reason"] & bit) > 0).sum()) for why, bit in INFEASIBLE_REASONS.items()
     }
     reasons = ", ".join(f"{why} {count}" for why, count in counts.items() if count)
-    return f"none of {len(frame):,} deployments can run" + (f": {reasons}" if reasons else "")
+    text = f"none of {len(frame):,} deployments can run" + (f": {reasons}" if reasons else "")
+    kept = reserves_in_words(found.deployments, frame) if counts["exceeds_memory"] else ""
+    return f"{text}; {kept}" if kept else text
 
 
 def described(row: Row) -> str:
@@ -186,7 +190,7 @@ def _certainty(found: Ratio | None, *, rounded: bool) -> str:
     more = " or more" if found.chance >= SUREST else ""
     return (
         f" ({of} {found.value:.2f}, 90 % interval {found.lower:.2f} to {found.upper:.2f}): the "
-        f"first is ahead with a probability of {100 * found.chance:.0f} %{more}"
+        f"first is ahead of it with a probability of {100 * found.chance:.0f} %{more}"
     )
 
 

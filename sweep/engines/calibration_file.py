@@ -44,6 +44,7 @@ from sweep.specs.parsing import Name, NotNegative, Positive, Spec, nearest, pars
 from sweep.specs.precision import PrecisionSpec
 from sweep.specs.seal import fault_of_seal
 from sweep.specs.shipped import shipped_configs
+from sweep.specs.short_names import same_but_spelling
 
 IDEAL_NAME = "ideal"
 Span = Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
@@ -164,7 +165,8 @@ class Calibration(Spec):
     def runs_on(self, machine: HardwareSpec) -> bool:
         """Whether the engine runs on an accelerator, or was measured on it."""
         measured = self.seen.get("hardware", [])
-        return machine.name in measured or engine_of(self.engine).runs_on(machine.vendor)
+        engine = engine_of(self.engine)
+        return machine.name in measured or engine.runs_on(machine.vendor, machine.architecture)
 
     def check_runs_on(self, hardware: Sequence[HardwareSpec]) -> None:
         """Check that the engine runs on all accelerators.
@@ -174,11 +176,14 @@ class Calibration(Spec):
         """
         for machine in hardware:
             if not self.runs_on(machine):
-                makers = " and ".join(engine_of(self.engine).vendors)
+                engine = engine_of(self.engine)
+                kind = machine.vendor
+                if engine.runs_on(kind):
+                    kind = f"the generation {machine.architecture}"
                 raise SpecError(
                     f"{machine.name}: calibration {self.name} is of {self.engine}, which runs on "
-                    f"accelerators of {makers}, not of {machine.vendor}; leave the accelerator "
-                    f"out, or use a calibration of another engine or `{IDEAL_NAME}`"
+                    f"accelerators of {' and '.join(engine.vendors)}, not of {kind}; leave the "
+                    f"accelerator out, or use a calibration of another engine or `{IDEAL_NAME}`"
                 )
 
     def _over_levels(
@@ -238,11 +243,12 @@ def load_calibration(name: str | Path) -> Calibration | None:
     Raises:
         SpecError: It is unknown or malformed.
     """
-    if str(name) == IDEAL_NAME:
-        return None
     folder = shipped_configs() / "calibrations"
     shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    path = shipped.get(str(name), Path(name))
+    spelt = same_but_spelling(str(name), [IDEAL_NAME, *shipped])
+    if spelt == [IDEAL_NAME]:
+        return None
+    path = shipped[spelt[0]] if spelt else Path(name)
     if path.suffix not in (".yaml", ".yml", ".json", ".nc"):
         known = [IDEAL_NAME, *shipped]
         if _is_special(path):

@@ -48,6 +48,7 @@ class Engine:
         memory_share: Axis of `MEMORY_SHARES` by which the engine sizes its KV cache, and the
             engine's default for it.
         vendors: Makers of the accelerators that it runs on; empty where any may do.
+        without: Generations of chips of these makers that its documentation does not list.
         precisions: Recipes that models without one of their own are normally run in.
     """
 
@@ -55,11 +56,17 @@ class Engine:
     settings: Settings = field(default_factory=dict)
     memory_share: tuple[str, float] = ("kv_cache_fraction", 0.9)
     vendors: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp16", "fp8-kv16")
 
-    def runs_on(self, vendor: str) -> bool:
-        """Whether it runs on accelerators of a maker; a maker that is not stated passes."""
-        return not self.vendors or vendor in (*self.vendors, UNSTATED_VENDOR)
+    def runs_on(self, vendor: str, architecture: str = "") -> bool:
+        """Whether it runs on a maker's generation of chips; a maker that is not stated passes."""
+        known = not self.vendors or vendor in (*self.vendors, UNSTATED_VENDOR)
+        return known and architecture not in self.without
+
+    def covers(self, other: "Engine") -> bool:
+        """Whether it runs on every accelerator that another engine runs on."""
+        return set(other.vendors) <= set(self.vendors) and set(self.without) <= set(other.without)
 
     def era(self, version: str) -> str:
         """Name of the range of versions, around `version`, that share their kernels."""

@@ -22,5 +22,8 @@ class SGLang(Engine):
     name: str = "sglang"
     settings: Settings = field(default_factory=lambda: SETTINGS)
     vendors: tuple[str, ...] = ("NVIDIA",)
+    # Its documentation, "Install SGLang": FlashInfer, its kernels for attention, takes compute
+    # capability 7.5, which is Turing, and newer.
+    without: tuple[str, ...] = ("volta",)
     # Its documentation, "Server Arguments", names 0.9 where it does not compute a share.
     memory_share: tuple[str, float] = ("mem_fraction_static", 0.9)

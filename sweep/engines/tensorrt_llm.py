@@ -48,6 +48,8 @@ class TensorRTLLM(Engine):
     name: str = "tensorrt-llm"
     settings: Settings = field(default_factory=lambda: SETTINGS)
     vendors: tuple[str, ...] = ("NVIDIA",)
+    # Its documentation, "Support Matrix", lists Ampere, Ada Lovelace, Hopper and Blackwell.
+    without: tuple[str, ...] = ("volta", "turing")
     # Its checkpoints in 8 bits keep the cache in 8 bits too.
     precisions: tuple[str, ...] = ("fp16", "fp8")
 

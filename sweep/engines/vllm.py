@@ -27,7 +27,11 @@ samples 1,024 sequences by default with three copies of their logits; the defaul
 
 @dataclass(frozen=True)
 class VLLM(Engine):
-    """vLLM on NVIDIA accelerators; its share of memory is that of "Engine Arguments"."""
+    """vLLM on NVIDIA accelerators; its share of memory is that of "Engine Arguments".
+
+    Its documentation, "GPU", asks for compute capability 7.0, which is Volta, or newer: every
+    generation of the catalog.
+    """
 
     name: str = "vllm"
     settings: Settings = field(default_factory=lambda: SETTINGS)
@@ -47,7 +51,10 @@ class VLLM(Engine):
 
 @dataclass(frozen=True)
 class VLLMOnROCm(VLLM):
-    """vLLM on AMD accelerators, whose kernels are not those on NVIDIA's."""
+    """vLLM on AMD accelerators, whose kernels are not those on NVIDIA's.
+
+    Its documentation, "GPU", lists MI200, MI300 and MI350: CDNA 2 to 4, all of the catalog.
+    """
 
     name: str = "vllm-rocm"
     vendors: tuple[str, ...] = ("AMD",)

@@ -96,6 +96,7 @@ class Engine:
             hardware=tuple(catalog.paths("hardware")),
             precision=(CHECKPOINT.name, *catalog.paths("precisions")),
             calibration=tuple(calibrations),
+            published=catalog.published(),
         )
         self.default = View()
         self._qualities: dict[str, Quality] = {}

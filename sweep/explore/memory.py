@@ -40,11 +40,12 @@ def server_memory(point: Point, numbers: Mapping[str, np.ndarray[Any, Any]]) -> 
 
 @jax.jit
 def _parts(point: Point, here: dict[str, jax.Array]) -> tuple[Scalar, ...]:
-    """Sizes in the order of `TITLES`; a cache that does not fit has none. [byte]"""
+    """Sizes in the order of `TITLES`; where no request fits, that of one runs over. [byte]"""
     point = Point(**{**vars(point), **here})
     found = of_server(point)
     tokens = point.length("isl") + point.server.reserved_osl * point.length("osl")
-    held = inflight.concurrency(point) / point.layout.dp_attention
-    running = held * memory.kv_bytes_per_sequence(point, tokens, served=True)
+    held = inflight.concurrency(point)
+    of_group = jnp.where(held < 1.0, 1.0, held / point.layout.dp_attention)
+    running = of_group * memory.kv_bytes_per_sequence(point, tokens, served=True)
     spare = jnp.maximum(found["cache"] - running, 0.0)
     return found["weights"], found["activations"], running, spare, found["kept"]

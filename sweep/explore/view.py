@@ -2,17 +2,22 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_type_hints
 from urllib.parse import urlencode
 
 from sweep.errors import SpecError
-from sweep.specs.parsing import nearest, short
+from sweep.specs.counts import count_of
+from sweep.specs.model_names import matching, name_of
+from sweep.specs.parsing import LONGEST_NAME, nearest, short
 from sweep.specs.shipped import PREDICTIONS
+from sweep.specs.short_names import accelerators, meant, same_but_spelling, suggestion
 
 SERVER, BATCH = "server", "batch"
 LOAD_AXIS = {SERVER: "concurrency", BATCH: "batch_size"}
 """Axis of the load, by the kind of serving."""
+ACCELERATORS = ("first", "second")
+"""Fields that name an accelerator."""
 VARIABLES = {
     SERVER: (
         "inflight_output_throughput_per_gpu",
@@ -61,6 +66,7 @@ class Names:
         precision: Precision recipes.
         calibration: Calibrations, with `ideal` for bounds.
         serving: Kinds of serving.
+        published: Identifier that each model is published under, by name.
     """
 
     model: tuple[str, ...]
@@ -68,12 +74,19 @@ class Names:
     precision: tuple[str, ...]
     calibration: tuple[str, ...]
     serving: tuple[str, ...] = (SERVER, BATCH)
+    published: Mapping[str, str | None] = field(default_factory=dict)
 
     def of(self, field: str) -> tuple[str, ...]:
         """Names that a field of a view can have."""
-        kind = "hardware" if field in ("first", "second") else field
+        kind = "hardware" if field in ACCELERATORS else field
         names: tuple[str, ...] = getattr(self, kind)
         return names
+
+    def meant_by(self, field: str, text: str) -> list[str]:
+        """Names that a short or differently spelt one may mean."""
+        if field == "model":
+            return matching(text, self.published) if len(text) <= LONGEST_NAME else []
+        return (accelerators if field in ACCELERATORS else same_but_spelling)(text, self.of(field))
 
 
 @dataclass(frozen=True)
@@ -123,13 +136,13 @@ class View:
             SpecError: A field is unknown, a name is not known, or a number is out of range.
         """
         known = get_type_hints(cls)
-        for field in given:
-            if field not in known:
-                guess = nearest(field, list(known)) or f"; known: {', '.join(known)}"
-                raise SpecError(f"unknown field {short(field)} of a view{guess}")
+        for key in given:
+            if key not in known:
+                guess = nearest(key, list(known)) or f"; known: {', '.join(known)}"
+                raise SpecError(f"unknown field {short(key)} of a view{guess}")
         found: dict[str, Any] = {
-            field: _whole(field, text) if known[field] is int else _name(field, text, names)
-            for field, text in given.items()
+            key: _whole(key, text) if known[key] is int else _name(key, text, names)
+            for key, text in given.items()
         }
         view = replace(default, **found)
         if view.first == view.second:
@@ -173,7 +186,7 @@ class View:
         }
 
 
-FIELDS = tuple(field.name for field in fields(View))
+FIELDS = tuple(each.name for each in fields(View))
 
 
 def around_value(values: tuple[int, ...], value: int) -> list[int]:
@@ -184,16 +197,28 @@ def around_value(values: tuple[int, ...], value: int) -> list[int]:
 
 def _whole(field: str, text: str) -> int:
     most = MOST[field]
-    # The length keeps Python from reading a number of thousands of digits.
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
-    if not 1 <= number <= most:
+    number = count_of(text) if text.isascii() else None
+    if not isinstance(number, int) or not 1 <= number <= most:
         raise SpecError(f"{field}: give a whole number from 1 to {most:,}, not {short(text)}")
     return number
 
 
 def _name(field: str, text: str, names: Names) -> str:
+    """The name that a text means, as commands read it.
+
+    Raises:
+        SpecError: It means none or several, or a quantised version of a model.
+    """
     known = names.of(field)
-    if text not in known:
-        guess = nearest(text, list(known)) or "; choose one of the list"
+    if text in known:
+        return text
+    found = names.meant_by(field, text)
+    if len(found) != 1:
+        guess = meant(found) or suggestion(text, known) or "; choose one of the list"
         raise SpecError(f"{field}: unknown name {short(text)}{guess}")
-    return text
+    if field == "model":
+        try:
+            return name_of(text, names.published)
+        except SpecError as error:
+            raise SpecError(f"{field}: {error}") from None
+    return found[0]

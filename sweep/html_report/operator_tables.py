@@ -23,6 +23,7 @@ from sweep.decisions.operator_breakdown import (
     break_down,
     mean_context,
     row_names,
+    without_overhead_bound,
 )
 from sweep.decisions.server_breakdown import SERVER_PHASES, break_down_server
 from sweep.decisions.specs_by_name import SpecsByName
@@ -262,14 +263,18 @@ def _break_down_each(point: Point, numbers: dict[str, jax.Array]) -> Breakdown:
     def one(here: dict[str, jax.Array]) -> Breakdown:
         cell = Point(**{**vars(point), **here})
         if LOADS[1] not in here:
-            amounts = break_down(cell)
+            amounts = _limited(break_down(cell))
             steps = zip(CHECKED[LOADS[0]], ("decode_step", "prefill"), strict=True)
             return Breakdown(amounts, {name: amounts[p].seconds.sum() for name, p in steps})
         served = Request(cell, keep_infeasible=True)
         checked = {name: getattr(served, name) for name in CHECKED[LOADS[1]]}
-        return Breakdown(break_down_server(cell), checked)
+        return Breakdown(_limited(break_down_server(cell)), checked)
 
     return jax.vmap(one)(numbers)
+
+
+def _limited(phases: Mapping[str, Amounts]) -> dict[str, Amounts]:
+    return {name: without_overhead_bound(amounts) for name, amounts in phases.items()}
 
 
 def _drop_changed(

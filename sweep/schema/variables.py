@@ -202,7 +202,7 @@ VARIABLES: dict[str, Variable] = {
         _REQUEST,
         "s-1",
         "output tokens per second of one GPU",
-        "Those of all replicas over their GPUs, tp * pp * dp_attention * dp.",
+        "Those of all replicas over the number of their GPUs.",
         masked=True,
     ),
     "output_throughput_per_user": Variable(
@@ -262,7 +262,7 @@ VARIABLES: dict[str, Variable] = {
         _IMAGES,
         "s-1",
         "images per second of one GPU",
-        "Those of all replicas over their GPUs, tp * pp * dp_attention * dp.",
+        "Those of all replicas over the number of their GPUs.",
         masked=True,
     ),
     "weight_memory": Variable(
@@ -348,7 +348,7 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "s-1",
         "output tokens per second of one GPU under in-flight batching",
-        "Those of all replicas over their GPUs, tp * pp * dp_attention * dp.",
+        "Those of all replicas over the number of their GPUs.",
         masked=True,
         ancillary=("inflight_feasible",),
     ),

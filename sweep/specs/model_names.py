@@ -131,15 +131,17 @@ def _recipe(identifier: str) -> str:
 def _guess(identifier: str, published: Mapping[str, str | None]) -> str:
     """Models that an unknown name may mean, as the end of a sentence.
 
-    Those of its family, else those with all of its words, else close matches.
+    Those of its family, however spelt, else those with all of its words, else close matches.
     """
     wanted = _loose(identifier)
     begin = wanted if len(wanted) > 2 and wanted.isalpha() else f"{wanted}-"
     family = [name for name in published if wanted and _loose(name).startswith(begin)]
+    joined = _joined(identifier)
+    spelt = [name for name in published if len(joined) > 3 and _joined(name).startswith(joined)]
     words = set(re.split(r"[-._:\s]+", _shape(identifier)))
     having = [name for name in published if words <= set(re.split(r"[-._]", name))]
     close = difflib.get_close_matches(_shape(identifier), list(published), n=3)
-    found = family or having or close
+    found = family or spelt or having or close
     if not found:
         return "; see 'llm-sweep list models', or give a config.json or its folder"
     return meant(found)

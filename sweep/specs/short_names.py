@@ -49,6 +49,8 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     words = [word for word in _words(name) if len(word) > 1]
     chips = [entry for entry in known if _chip(entry) in words]
     begun = [e for e in known if any(w.startswith(word) for w in _words(e) for word in words)]
+    if len(words) == 1 and begun and not chips:
+        return meant(begun)
     close = difflib.get_close_matches(name.lower(), chips or begun or list(known), n=3)
     return meant(close or chips or begun)
 

@@ -259,10 +259,12 @@ def _ratio_ticks(top: float) -> list[float]:
 
 
 def _is_logarithmic(values: np.ndarray) -> bool:
-    if len(values) < 3:
+    """Whether values are evenly spaced as ratios, or span a decade without even steps."""
+    if len(values) < 3 or values[0] <= 0:
         return False
-    factors = values[1:] / values[:-1]
-    return bool(factors.min() > 1.2 and factors.max() / factors.min() < 1.5)
+    factors, steps = values[1:] / values[:-1], np.diff(values)
+    even = factors.min() > 1.2 and factors.max() / factors.min() < 1.5
+    return bool(even or (values[-1] > 10 * values[0] and steps.max() > 3 * steps.min() > 0))
 
 
 def _edges(values: np.ndarray) -> np.ndarray:

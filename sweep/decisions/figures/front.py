@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter
 
 from sweep.decisions.deployments import extrapolations, settings_in_words
@@ -41,7 +42,7 @@ def front_figure(found: Recommendation) -> Figure:
     fronts = []
     for name, colour, mark in zip(best, cycle(COLOURS), cycle(MARKS), strict=False):
         line = pareto_front(known[known["hardware"] == name])
-        label = f"{name}{flagged(line)}"
+        label = f"{name}{_other_calibration(found, line)}{flagged(line)}"
         fronts.append((line, colour))
         axes.plot(
             line["per_user"], line["per_gpu"], f"-{mark}", color=colour, label=label, markersize=5
@@ -59,9 +60,21 @@ def front_figure(found: Recommendation) -> Figure:
         axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.4)))
     axes.grid(visible=True, which="both", alpha=0.25)
     _name_points(axes, fronts)
-    axes.legend(fontsize=8)
+    handles, _ = axes.get_legend_handles_labels()
+    if known["lower"].notna().any():
+        handles.append(Patch(color="0.5", alpha=0.3, linewidth=0, label="90 % interval"))
+    axes.legend(handles=handles, fontsize=8)
     axes.set_title(sentence(found).partition(": ")[0], fontsize=10)
     return figure
+
+
+def _other_calibration(found: Recommendation, line: pd.DataFrame) -> str:
+    """The calibration of a line in words where it is not that of the title."""
+    if not len(line):
+        return ""
+    row = {str(key): value for key, value in line.iloc[0].items()}
+    own = found.deployments.calibration_of(row)
+    return "" if own == found.deployments.calibration else f", by {own.split()[0]}"
 
 
 def _hollow(axes: Axes, line: pd.DataFrame, colour: str, mark: str) -> None:

@@ -33,7 +33,7 @@ function operatorTrace(nodes, short, order) {
   return {
     type: "scatter", mode: "markers", name: short, x: of("x"), y: of("y"),
     marker: { symbol: order ? "diamond-open" : "circle", color: nodes.map((node) => bindColour(node.bound)), size: of("mark"), line: { width: 2 }, opacity: 0.85 },
-    customdata: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${short}<br>${worded(node.seconds, "s")}, bound by ${node.bound}<br>` +
+    customdata: nodes.map((node) => `<b>${plain(spaced(node.name))}</b>, ${short}<br>${worded(node.seconds, "s")}, bound by ${node.bound ?? "overhead"}<br>` +
       `${worded(node.flops, "flop")}, ${worded(node.bytes, "byte")}, ${digits(node.x, 3)} FLOP/byte`),
     hovertemplate: "%{customdata}<extra></extra>",
   };
@@ -79,7 +79,7 @@ function drawRoofline(id, index) {
 
 function drawRooflines() {
   document.getElementById("roofline-hint").textContent =
-    `${cellTitle()} Larger marks take longer. Blue: bound by memory; orange: by compute; green: by exchange between GPUs. ` +
+    `${cellTitle()} Larger marks take longer. Blue: bound by memory; orange: by compute; green: by exchange between GPUs${data.bounded ? "" : "; grey: mostly overhead"}. ` +
     "Operators on the vector units, such as norms, stay below the roof of the matrix units." +
     (data.bounded ? "" : " Fitted factors can place an operator above it.");
   drawRoofline("roofline-first", state.first);

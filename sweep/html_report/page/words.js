@@ -81,6 +81,7 @@ function answer() {
   if (!counted.length) return `${model}, ${variable.title}, ${by}: a server is overloaded in every cell${alone(all)}.`;
   const ratios = counted.map(ratioOf);
   const wins = ratios.filter((ratio) => ratio > 1).length;
+  const losses = ratios.filter((ratio) => ratio < 1).length;
   const [low, high] = [Math.min(...ratios), Math.max(...ratios)];
   const times = (ratio) => digits(ratio, 3);
   const span = (least, most) => [...new Set([times(least), times(most)])].join(" to ");
@@ -88,11 +89,16 @@ function answer() {
   let verdict;
   if (low === 1 && high === 1) verdict = "the two are level";
   else if (wins === ratios.length) verdict = `${first} is ahead ${where}, by ${span(low, high)} times`;
-  else if (!wins) verdict = `${second} is ahead ${where}, by ${span(1 / high, 1 / low)} times`;
+  else if (losses === ratios.length) verdict = `${second} is ahead ${where}, by ${span(1 / high, 1 / low)} times`;
   else {
-    const share = digits((100 * wins) / ratios.length, 2);
-    verdict = `${first} is ahead in ${share} % of ${counted.length} cells, by up to ${times(high)} times; ` +
-      `${second} in the others, by up to ${times(1 / low)} times`;
+    const share = (count) => `${digits((100 * count) / ratios.length, 2)} %`;
+    const level = wins + losses < ratios.length;
+    const parts = wins ? [`${first} is ahead in ${share(wins)} of ${counted.length} cells, by up to ${times(high)} times`] : [];
+    if (losses) {
+      const cells = !wins ? `is ahead in ${share(losses)} of ${counted.length} cells` : level ? `in ${share(losses)}` : "in the others";
+      parts.push(`${second} ${cells}, by up to ${times(1 / low)} times`);
+    }
+    verdict = [...parts, ...(level ? ["they are level in the others"] : [])].join("; ");
   }
   if (variable.ends) {
     const close = counted.filter(overlap).length / counted.length;
