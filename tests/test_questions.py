@@ -146,11 +146,11 @@ def test_settings_of_a_server_reach_the_cell_of_explain(call, monkeypatch) -> No
 def test_settings_of_a_server_reach_the_sweep_of_recommend(call, monkeypatch) -> None:
     grids: list[Grid] = []
 
-    def stop(grid: Grid, **_: object) -> None:
+    def stop(grid: Grid, *_: object) -> None:
         grids.append(grid)
         raise Asked("stop")
 
-    monkeypatch.setattr("sweep.decisions.deployment_sweep.run", stop)
+    monkeypatch.setattr("sweep.decisions.deployment_sweep.resolve", stop)
     words = ["recommend", *REQUESTS, "--hardware", "l40s", "--tp", "2", "--pp", "1", *OPTIONS]
     assert call(*words, "--ep", "1,2", "--calibration", "vllm")[0] == 2
     settings = {**SETTINGS, "isl_cv": 0.5}
