@@ -103,7 +103,10 @@ def test_arrivals_wait_as_in_a_simulation_over_many_servers() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "bars"),
-    [(3.0, {"mean": 0.1, "p99": 0.25}), (0.5, {"mean": 0.2, "p99": 0.4})],
+    [
+        pytest.param(3.0, {"mean": 0.1, "p99": 0.25}, marks=pytest.mark.campaign),
+        (0.5, {"mean": 0.2, "p99": 0.4}),
+    ],
 )
 def test_bursts_wait_as_in_a_simulation(shape: float, bars: dict[str, float]) -> None:
     check_open(dense(12, seed=31), 31, bars, shape)

@@ -66,9 +66,19 @@ def expected_warning(warns: bool) -> AbstractContextManager[object]:
     return pytest.warns(SpecWarning, match="fitted to runs without") if warns else nullcontext()
 
 
+HITS = {"prefix_hit_rate": [0.0, 0.999]}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("calibration", [None, SLOW_ENGINE], ids=["ideal", "slow"])
-@pytest.mark.parametrize("axes", [{}, {"prefix_hit_rate": [0.0, 0.999]}], ids=["", "hits"])
+@pytest.mark.parametrize(
+    ("calibration", "axes"),
+    [
+        pytest.param(None, {}, id="ideal"),
+        pytest.param(SLOW_ENGINE, HITS, id="slow with hits"),
+        pytest.param(SLOW_ENGINE, {}, id="slow", marks=pytest.mark.campaign),
+        pytest.param(None, HITS, id="ideal with hits", marks=pytest.mark.campaign),
+    ],
+)
 def test_a_static_batch_that_runs_has_times(
     calibration: Calibration | None, axes: dict[str, Any]
 ) -> None:
