@@ -26,7 +26,7 @@ QUANTILES = ReductionRequest(
     text="quantile:0.05,0.5,0.95:batch_size,context_len", by="decode_step_latency"
 )
 FRONT = ReductionRequest(text="pareto:decode_step_latency,memory_required")
-OF_NVIDIA = [name for name in HARDWARE if not name.startswith("mi")]
+RUN_BY_TENSORRT_LLM = [name for name in HARDWARE if not name.startswith(("mi", "v100"))]
 """Accelerators that the calibrated engine runs on."""
 
 
@@ -115,8 +115,8 @@ def calibrated_rows(lengths: int, repeats: int) -> Iterator[Row]:
     fitted = load_calibration("tensorrt-llm")
     for name, axes, bar in cases:
         plans = {
-            "ideal": _plan(OF_NVIDIA, variables=[name], **axes),
-            "calibrated": _plan(OF_NVIDIA, variables=[name], calibration=fitted, **axes),
+            "ideal": _plan(RUN_BY_TENSORRT_LLM, variables=[name], **axes),
+            "calibrated": _plan(RUN_BY_TENSORRT_LLM, variables=[name], calibration=fitted, **axes),
         }
         runs = {which: _refill(plan) for which, plan in plans.items()}
         for run in runs.values():
