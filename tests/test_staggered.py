@@ -1,18 +1,14 @@
 """Requests that start one at a time, by hand and against a server simulated step by step."""
 
 import heapq
-from dataclasses import replace
 from random import Random
 
 import pytest
 
-from sweep.kernel.factors import IDEAL
 from sweep.kernel.staggered import (
-    first_token_delay,
-    neighbour,
+    neighbours,
     one_prompt,
     prompts_in_lump,
-    prompts_of_others,
     staggered_cycle,
 )
 
@@ -31,14 +27,14 @@ def test_a_client_alone_waits_for_nothing():
     found = staggered_cycle(1.0, 100.0, 10.0, 202.0)
     assert float(found.interrupted) == 0.0
     assert float(found.lumps) == pytest.approx(0.1)
-    assert float(neighbour(found, 1.0, 3.0)) == 1.0
+    assert float(neighbours(found, 1.0, 3.0)) == 1.0
     assert float(one_prompt(found, 1.0, 3.0)) == pytest.approx(3.0)
 
 
 def test_all_but_the_first_find_the_prompt_of_the_one_before():
     found = staggered_cycle(4.0, 100.0, 10.0, 202.0)
     alone, lump = 1.0, 1.0 + 2.0 * float(prompts_in_lump(found))
-    assert float(neighbour(found, alone, lump)) == pytest.approx(1.0 + 2.0 * 3 / 4, rel=1e-6)
+    assert float(neighbours(found, alone, lump)) == pytest.approx(1.0 + 2.0 * 3 / 4, rel=1e-6)
 
 
 def test_prompts_are_as_many_as_start_in_an_iteration():
@@ -46,7 +42,7 @@ def test_prompts_are_as_many_as_start_in_an_iteration():
     found = staggered_cycle(40.0, 10.0, 10.0, 202.0)
     alone, lump = 1.0, 1.0 + 2.0 * float(prompts_in_lump(found))
     expected = 1.0 + 2.0 * 39 / 40 * min(4.0, float(prompts_in_lump(found)))
-    assert float(neighbour(found, alone, lump)) == pytest.approx(expected, rel=1e-5)
+    assert float(neighbours(found, alone, lump)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_iterations_that_prompts_fill_are_shared():
@@ -117,7 +113,7 @@ def test_equal_requests_of_a_simulated_server_wait_as_long(clients, prompt, step
     ttft, _ = _simulate(clients, prompt, steps, vary=0.0, room=1)
     found = staggered_cycle(float(clients), 1000.0, steps + 1.0, 1e6)
     lump = ALONE + prompt * float(prompts_in_lump(found))
-    expected = one_prompt(found, ALONE, lump) + neighbour(found, ALONE, lump)
+    expected = one_prompt(found, ALONE, lump) + neighbours(found, ALONE, lump)
     assert float(expected) == pytest.approx(ttft, rel=0.05)
 
 
@@ -125,10 +121,6 @@ def test_prompts_of_others_delay_a_token_once_each():
     """Two requests of 3 s: in nine iterations one sees the other's prompt, of 2 s, once."""
     found = staggered_cycle(2.0, 100.0, 10.0, 202.0)
     alone, lump = 1.0, 1.0 + 2.0 * float(prompts_in_lump(found))
-    beside = float(neighbour(found, alone, lump)) - alone
-    most = float(prompts_of_others(found, alone, lump))
-    assert (beside, most) == (pytest.approx(1.0, rel=1e-6), pytest.approx(2.0, rel=1e-6))
-    for steps, delay in ((0.5, 1.0), (9.0, 11.0)):
-        factors = replace(IDEAL, front_end_s=0.25, first_token_steps=steps)
-        found_delay = float(first_token_delay(factors, alone, beside, most))
-        assert found_delay == pytest.approx(0.25 + delay, rel=1e-6)
+    for steps, added in ((0.5, 0.5), (1.0, 1.0), (9.0, 2.0)):
+        spent = float(neighbours(found, alone, lump, steps))
+        assert spent == pytest.approx(steps * alone + added, rel=1e-6)

@@ -39,8 +39,7 @@ from sweep.kernel.server_cycle import server_cycle
 from sweep.kernel.spread import seen_by_a_prompt
 from sweep.kernel.staggered import (
     first_token_delay,
-    neighbour,
-    prompts_of_others,
+    neighbours,
     rest_of_iteration,
 )
 
@@ -172,10 +171,11 @@ class Inflight:
     def front_end(self) -> Scalar:
         """Time outside the iterations until the first token is sent. [s]"""
         alone, factors = self._alone.latency, self.point.factors
-        if self.order.staggered is None or is_nothing(factors.first_token_steps):
+        steps = factors.first_token_steps
+        if self.order.staggered is None or is_nothing(steps):
             return first_token_delay(factors, alone)
-        most = prompts_of_others(self.cycle, alone, self.lump_latency)
-        return first_token_delay(factors, alone, self._neighbour - alone, most)
+        beside = neighbours(self.cycle, alone, self.lump_latency, steps)
+        return factors.front_end_s + jnp.where(self._follows, beside, steps * alone)
 
     @cached_property
     def _neighbour(self) -> Scalar:
@@ -183,7 +183,7 @@ class Inflight:
         alone = self._alone.latency
         if self.order.staggered is None:
             return alone
-        beside = neighbour(self.cycle, alone, self.lump_latency)
+        beside = neighbours(self.cycle, alone, self.lump_latency)
         return jnp.where(self._follows, beside, alone)
 
     @property

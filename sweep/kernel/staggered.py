@@ -67,55 +67,39 @@ def staggered_cycle(
     )
 
 
-def first_token_delay(
-    factors: Factors, alone: Scalar, beside: Scalar = 0.0, most: Scalar = 0.0
-) -> Scalar:
+def first_token_delay(factors: Factors, step: Scalar) -> Scalar:
     """Time of a request outside its own iterations until its first token is sent. [s]
 
     Args:
         factors: `front_end_s` and `first_token_steps`.
-        alone: Time of an iteration that decodes only. [s]
-        beside: Time that prompts of others add to those that it sees, on average. [s]
-        most: Time that they can add at most, to all of these together. [s]
+        step: Time of the iterations that it sees. [s]
     """
-    steps = factors.first_token_steps
-    if is_nothing(steps):
+    if is_nothing(factors.first_token_steps):
         return factors.front_end_s
-    delay = factors.front_end_s + steps * alone
-    return delay if is_nothing(beside) else delay + jnp.minimum(steps * beside, most)
+    return factors.front_end_s + factors.first_token_steps * step
 
 
-def neighbour(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
-    """Mean time of the iterations around the prefill of one of equal requests. [s]
+def neighbours(cycle: Cycle, alone: Scalar, lump: Scalar, iterations: Scalar = 1.0) -> Scalar:
+    """Mean time of some iterations around the prefill of one of equal requests. [s]
 
     Requests of equal lengths that were sent at once are prefilled one after another, and end one
     after another, an iteration apart. So are those that replace them: a request comes while the
     prompt of the one before it is prefilled, and its own is followed by the next one's. All but the
     first of them find prompts in the iterations around their own: with four requests, three of four
-    do. An iteration carries one prompt, or as many as start in each.
+    do. An iteration carries one prompt, or as many as start in each; all of them together carry the
+    prompt of each other request once.
 
     Args:
         cycle: Mean iterations.
         alone: Time of an iteration that decodes only. [s]
         lump: Time of an iteration with prompts. [s]
+        iterations: So many of them, between its prompt and those of others. [count]
     """
     prompts = jnp.maximum(cycle.residents / cycle.stay, 1.0)
     prompts = jnp.minimum(prompts, jnp.maximum(prompts_in_lump(cycle), 1.0))
     each = jnp.maximum(lump - alone, 0.0) / prompts_in_lump(cycle)
-    others = jnp.maximum(cycle.residents - 1, 0.0) / jnp.maximum(cycle.residents, 1.0)
-    return alone + others * prompts * each
-
-
-def prompts_of_others(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
-    """Time that the prompts of all other requests add to iterations, each of them once. [s]
-
-    Args:
-        cycle: Mean iterations.
-        alone: Time of an iteration that decodes only. [s]
-        lump: Time of an iteration with prompts. [s]
-    """
-    each = one_prompt(cycle, alone, lump) - cycle.chunks * alone
-    return jnp.maximum(cycle.residents - 1, 0.0) * each
+    of_each = jnp.minimum(iterations * prompts / jnp.maximum(cycle.residents, 1.0), cycle.chunks)
+    return iterations * alone + jnp.maximum(cycle.residents - 1, 0.0) * of_each * each
 
 
 def prompts_in_lump(cycle: Cycle) -> Scalar:
