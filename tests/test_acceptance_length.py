@@ -49,6 +49,7 @@ def test_a_longer_pass_accepts_more() -> None:
     assert (np.diff(found) >= -1e-6).all()
 
 
+@pytest.mark.slow
 def test_a_server_by_length_is_that_by_probability() -> None:
     numbers = {"isl": 90, "osl": 20, "concurrency": 8, "draft_tokens": 3}
     names = ("inflight_tpot", "inflight_ttft", "inflight_output_throughput", "tokens_per_pass")
@@ -73,6 +74,7 @@ def grid(**axes: Any) -> Grid:
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_has_lengths_as_an_axis() -> None:
     found = run(grid(draft_tokens=[0, 3], acceptance_length=[1.875, 4.0]), dtype="float64")
     assert found.tokens_per_pass.dims == ("model", "draft_tokens", "acceptance_length")

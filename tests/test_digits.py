@@ -124,6 +124,7 @@ def test_a_share_that_waits_by_hand() -> None:
     assert float(share_waiting(1.0, 2.0, 0.5, 0.5)) == pytest.approx(2 / 3, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_share_that_waits_keeps_its_digits() -> None:
     """For up to 4,096 slots, against sums of logarithms of gamma functions in 64 bits."""
     chance = np.random.default_rng(3)

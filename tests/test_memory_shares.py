@@ -110,6 +110,7 @@ def test_shares_of_a_launch_command_are_those_that_were_assumed(
         assert total == pytest.approx(0.9, rel=1e-12)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     axis=st.sampled_from(["gpu_memory_utilization", "mem_fraction_static", "kv_cache_fraction"]),

@@ -17,6 +17,7 @@ def ranks():
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_a_sweep(ranks) -> None:
     grid = Grid(
         models=["llama-3.1-8b"],

@@ -59,6 +59,7 @@ def test_arrivals_at_a_rate_are_held_back_too() -> None:
         assert (found.inflight_ttft.diff(axis) > 0).all()
 
 
+@pytest.mark.slow
 def test_explain_takes_them(call) -> None:
     words = ["explain", "--model", "llama-3.1-8b", "--hardware", "l40s", "--isl", "512"]
     words += ["--osl", "128", "--concurrency", "8", "--json"]

@@ -174,6 +174,7 @@ def test_tiles_that_end_inside_a_shard_give_the_same_bits(tmp_path, monkeypatch)
         assert found[name].values.tobytes() == wanted[name].values.tobytes(), name
 
 
+@pytest.mark.slow
 def test_a_run_computes_its_shards_in_the_same_memory(tmp_path, monkeypatch) -> None:
     """As many sets of arrays as there are shards on their way, whatever the number of shards."""
     write, seen = shard_runs.write_shard, []
