@@ -38,8 +38,11 @@ def check_writable(path: Path, *, force: bool) -> None:
         raise ResultError(f"{path}: is a folder; name a file")
     try:
         target = path.resolve()
+        endless = target.is_symlink()  # Python 3.13 raises no error for it.
     except (OSError, RuntimeError):
-        raise ResultError(f"{path}: is a link to itself; name a file") from None
+        endless = True
+    if endless:
+        raise ResultError(f"{path}: is a link to itself; name a file")
     if target.exists() and not target.is_file():
         raise ResultError(f"{path}: is a device, pipe or socket, not a regular file; name a file")
     if os.path.lexists(path) and not force:
