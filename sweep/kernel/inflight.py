@@ -25,7 +25,7 @@ import dataclasses
 from functools import cached_property
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from sweep.kernel import memory, phases
 from sweep.kernel.gates import looks_apart
@@ -37,11 +37,7 @@ from sweep.kernel.queueing import slot_wait
 from sweep.kernel.run_ends import iterations_at_the_ends
 from sweep.kernel.server_cycle import server_cycle
 from sweep.kernel.spread import seen_by_a_prompt
-from sweep.kernel.staggered import (
-    first_token_delay,
-    neighbours,
-    rest_of_iteration,
-)
+from sweep.kernel.staggered import first_token_delay, neighbours, rest_of_iteration
 
 LUMP, MORE, ALONE, HALF = range(4)
 """Passes that are computed side by side: with a lump of prompts, with one prompt more, of sequences
@@ -175,7 +171,7 @@ class Inflight:
         if self.order.staggered is None or is_nothing(steps):
             return first_token_delay(factors, alone)
         beside = neighbours(self.cycle, alone, self.lump_latency, steps)
-        return factors.front_end_s + jnp.where(self._follows, beside, steps * alone)
+        return factors.front_end_s + jnp.where(self.order.staggered, beside, steps * alone)
 
     @cached_property
     def _neighbour(self) -> Scalar:
@@ -184,12 +180,7 @@ class Inflight:
         if self.order.staggered is None:
             return alone
         beside = neighbours(self.cycle, alone, self.lump_latency)
-        return jnp.where(self._follows, beside, alone)
-
-    @property
-    def _follows(self) -> Bool[Array, ""]:
-        """Whether requests start right after one another."""
-        return jnp.asarray(self.order.staggered)
+        return jnp.where(self.order.staggered, beside, alone)
 
     @cached_property
     def _held(self) -> HeldBack | None:
@@ -210,7 +201,6 @@ class Inflight:
         # Prompts of varied lengths that start together are in the time of the prefill.
         running = rest_of_iteration(self.cycle, self._alone.latency, self.lump_latency)
         following = jnp.clip(self.cycle.residents - 1, 0.0, 1.0) * self._neighbour
-        following = jnp.where(self._follows, following, 0.0)
         # A wait for a slot is a wait for the prompt before its own, too.
         following = jnp.maximum(following - self.slot_wait, 0.0)
         running = jnp.where(self.order.staggered, following, running)

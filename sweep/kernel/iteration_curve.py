@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
+import numpy as np
 from jaxtyping import Array, Float
 
 from sweep.kernel.gates import Gates, Round
@@ -15,6 +15,10 @@ ROUNDS = 4
 
 MOST_FOLLOWING = 64
 """Most prompts that are counted to follow one another. [count]"""
+FOLLOWING = np.arange(1.0, MOST_FOLLOWING + 1)
+"""Numbers of prompts that follow one another. [count]"""
+LOG_FACTORIALS = np.cumsum(np.log(FOLLOWING))
+"""Logarithm of the factorial of each. [1]"""
 
 
 @jax.tree_util.register_dataclass
@@ -209,8 +213,8 @@ class Curve:
         each = (alone + self.extra(sequences, self.prompts[1])) / self.fill
         used = jnp.clip(rate * each, 1e-12, 0.99)
         one = jnp.where(self.fill < 1, begins + of_first * (used - begins), one)
-        numbers = jnp.arange(1.0, MOST_FOLLOWING + 1)
-        so_many = (numbers - 1) * jnp.log(used * numbers) - used * numbers - gammaln(numbers + 1)
+        numbers, factorials = (jnp.asarray(each, float) for each in (FOLLOWING, LOG_FACTORIALS))
+        so_many = (numbers - 1) * jnp.log(used * numbers) - used * numbers - factorials
         longer = 1 - jnp.cumsum(jnp.exp(so_many))
         follow = 1.0 + jnp.sum(jnp.where(one * longer > rare, 1.0, 0.0))
         stall = jnp.where(self.fill < 1, follow * each, several)

@@ -1,7 +1,7 @@
 """Seals of files: a checksum of all bytes, after those that the NetCDF library reads."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import RawIOBase
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -100,22 +100,27 @@ def without_seal(content: bytes) -> bytes:
     return content
 
 
+def _windows(file: RawIOBase, size: int) -> Iterator[memoryview]:
+    """The next `size` bytes of a file, some at a time in the same memory."""
+    window, left = memoryview(bytearray(AT_ONCE)), size
+    while left and (count := file.readinto(window[: min(left, AT_ONCE)])):
+        yield window[:count]
+        left -= count
+
+
 def _xxh3(file: RawIOBase, size: int) -> int:
     """XXH3 of the next `size` bytes of a file, 64 bits."""
-    total, left = xxh3_64(), size
-    window = memoryview(bytearray(AT_ONCE))
-    while left and (count := file.readinto(window[: min(left, AT_ONCE)])):
-        total.update(window[:count])
-        left -= count
+    total = xxh3_64()
+    for window in _windows(file, size):
+        total.update(window)
     return total.intdigest()
 
 
 def _crc32(file: RawIOBase, size: int) -> int:
     """CRC-32 of the next `size` bytes of a file."""
-    total, left = 0, size
-    window = memoryview(bytearray(AT_ONCE))
-    while left and (count := file.readinto(window[: min(left, AT_ONCE)])):
-        total, left = crc32(window[:count], total), left - count
+    total = 0
+    for window in _windows(file, size):
+        total = crc32(window, total)
     return total
 
 
