@@ -178,6 +178,11 @@ def recipes_on_offer(
     return [checkpoint(model).recipe if each.name == CHECKPOINT.name else each for each in named]
 
 
+def swept(grid: Grid, catalog: Catalog, calibration: Calibration | None) -> xr.Dataset:
+    """Result of a grid, without the warning of contexts that notes of an answer give."""
+    return run_resolved(resolve(grid, catalog), calibration=calibration)
+
+
 @dataclass
 class _Sweeps:
     """Sweeps of the same deployments at several loads.
@@ -210,7 +215,7 @@ class _Sweeps:
                 filled = {**axes, "hardware": filled_up(machines, most)}
                 load: dict[str, Any] = {self.scheme.load: block}
                 grid = Grid(**filled, **load)
-                dataset = self._swept(grid)
+                dataset = swept(grid, self.catalog, self.calibration)
                 self.recorded = recorded_name(dataset.attrs)
                 one = dataset.isel(model=0, isl=0, osl=0, hardware=slice(len(machines)))
                 table = as_table(one, self.scheme)
@@ -226,16 +231,13 @@ class _Sweeps:
         """
         tables = []
         for number, axes in enumerate(self.grids):
-            dataset = self._swept(Grid(**axes))
+            dataset = swept(Grid(**axes), self.catalog, self.calibration)
             self.recorded = recorded_name(dataset.attrs)
             table = as_table(dataset.isel(model=0, isl=0, osl=0), OPEN)
             table[THROUGHPUTS] *= osl
             table["deployment"] = number * 10**9 + table.index
             tables.append(table)
         return self._in_machines(tables)
-
-    def _swept(self, grid: Grid) -> xr.Dataset:
-        return run_resolved(resolve(grid, self.catalog), calibration=self.calibration)
 
     def _in_machines(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         frame = pd.concat(tables, ignore_index=True)

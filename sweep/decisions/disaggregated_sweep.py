@@ -17,6 +17,7 @@ from sweep.decisions.deployment_sweep import (
     machine_gpus,
     powers_of_two,
     recipes_on_offer,
+    swept,
 )
 from sweep.decisions.deployments import Offer
 from sweep.decisions.disaggregated import Instance, Pair, pairs
@@ -27,8 +28,6 @@ from sweep.engines.calibration_file import Calibration
 from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
 from sweep.grid.grid import Grid
-from sweep.grid.resolved import resolve
-from sweep.runs.run import run_resolved
 from sweep.schema.axes import REPLICA_GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -177,11 +176,6 @@ def sweep_instances(
                 prefills += _instance(facts, *_prefill_loads(prompts, machine, layout))
                 decodes += _instance(facts, *_decode_loads(steps, machine, layout))
     return prefills, decodes
-
-
-def swept(grid: Grid, catalog: Catalog, calibration: Calibration | None) -> xr.Dataset:
-    """Result of a grid, without a warning of the contexts of one pool."""
-    return run_resolved(resolve(grid, catalog), calibration=calibration)
 
 
 def _divided(
