@@ -1,10 +1,10 @@
 """Times of the iterations of a server, over the sequences and prompts in them."""
 
 from dataclasses import dataclass
+from math import lgamma
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from sweep.kernel.gates import Gates, Round
@@ -15,10 +15,8 @@ ROUNDS = 4
 
 MOST_FOLLOWING = 64
 """Most prompts that are counted to follow one another. [count]"""
-FOLLOWING = np.arange(1.0, MOST_FOLLOWING + 1)
-"""Numbers of prompts that follow one another. [count]"""
-LOG_FACTORIALS = np.cumsum(np.log(FOLLOWING))
-"""Logarithm of the factorial of each. [1]"""
+LOG_FACTORIALS = tuple(lgamma(number + 1) for number in range(1, MOST_FOLLOWING + 1))
+"""Logarithms of the factorials of all numbers up to that. [1]"""
 
 
 @jax.tree_util.register_dataclass
@@ -213,7 +211,7 @@ class Curve:
         each = (alone + self.extra(sequences, self.prompts[1])) / self.fill
         used = jnp.clip(rate * each, 1e-12, 0.99)
         one = jnp.where(self.fill < 1, begins + of_first * (used - begins), one)
-        numbers, factorials = (jnp.asarray(each, float) for each in (FOLLOWING, LOG_FACTORIALS))
+        numbers, factorials = jnp.arange(1.0, MOST_FOLLOWING + 1), jnp.asarray(LOG_FACTORIALS)
         so_many = (numbers - 1) * jnp.log(used * numbers) - used * numbers - factorials
         longer = 1 - jnp.cumsum(jnp.exp(so_many))
         follow = 1.0 + jnp.sum(jnp.where(one * longer > rare, 1.0, 0.0))
