@@ -202,10 +202,9 @@ def settings(row: Mapping[str, Any]) -> dict[str, Any]:
     return kept | ({"draft_tokens": row["draft_tokens"]} if row.get("draft_tokens") else {})
 
 
-def settings_in_words(row: Mapping[str, Any]) -> list[str]:
-    """The same as `tp 4` or `scheduler chunked`, one for each."""
-    found = settings(row).items()
-    return [f"{axis} {v if isinstance(v, str) else format(v, 'g')}" for axis, v in found]
+def in_words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as `tp 4` or `scheduler chunked`, one for each."""
+    return [f"{axis} {v if isinstance(v, str) else format(v, 'g')}" for axis, v in settings.items()]
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float | str]:

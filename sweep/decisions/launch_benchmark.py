@@ -6,8 +6,8 @@ https://docs.vllm.ai/en/latest/cli/bench/serve/
 
 import math
 import shlex
-from collections.abc import Mapping
 
+from sweep.decisions.deployments import in_words
 from sweep.decisions.launch_script import PLACEHOLDER, Script, required
 from sweep.decisions.launch_settings import LaunchSettings
 from sweep.errors import SpecError
@@ -85,7 +85,7 @@ def benchmark_script(given: LaunchSettings) -> Script:
     if given.stated:
         script.tail.append(
             f"llm-calibrate predict knows the engine's own {', '.join(given.stated)} only, and "
-            f"the prediction above has {said(given.stated)}"
+            f"the prediction above has {', '.join(in_words(given.stated))}"
         )
     script.tail += ["compare it with the prediction:", predict_command(given)]
     return script
@@ -108,14 +108,6 @@ def _range_ratio(given: LaunchSettings, shared: int) -> float:
             f"{outputs:.3g}; give both one spread below 0.577, without a shared prefix"
         )
     return outputs
-
-
-def said(settings: Mapping[str, float | str]) -> str:
-    """Settings in words: `kept_context 0, expert_imbalance 1.6`."""
-    return ", ".join(
-        f"{axis} {value if isinstance(value, str) else format(value, 'g')}"
-        for axis, value in settings.items()
-    )
 
 
 def predict_command(given: LaunchSettings) -> str:

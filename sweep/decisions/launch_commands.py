@@ -15,7 +15,8 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from sweep.decisions.launch_benchmark import benchmark_script, said
+from sweep.decisions.deployments import in_words
+from sweep.decisions.launch_benchmark import benchmark_script
 from sweep.decisions.launch_script import COLUMN, PLACEHOLDER, Script, one_line, required
 from sweep.decisions.launch_settings import LaunchSettings
 from sweep.decisions.launch_targets import SGLANG, TRTLLM, VLLM, Target
@@ -311,7 +312,8 @@ def _leave_out(script: Script, given: LaunchSettings, engine: str, *settings: st
     own = {"scheduler": True, "kept_context": given.stated.get("kept_context") in (0, 1)}
     left = {axis: value for axis, value in given.stated.items() if not own.get(axis)}
     if left:
-        script.tail.append(f"the prediction assumes {said(left)}, which no option sets")
+        stated = ", ".join(in_words(left))
+        script.tail.append(f"the prediction assumes {stated}, which no option sets")
 
 
 def _trtllm(given: LaunchSettings) -> Script:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.decisions.arrivals import highest_rate
-from sweep.decisions.deployments import extrapolations, settings_in_words
+from sweep.decisions.deployments import extrapolations, in_words, settings
 from sweep.decisions.ratio_interval import SUREST, Ratio
 from sweep.decisions.recommend import LIMITED, By, Demand, Recommendation
 from sweep.decisions.recommend_notes import notes, percent
@@ -92,7 +92,7 @@ def _why_none_runs(found: Recommendation) -> str:
 
 def described(row: Row) -> str:
     """A deployment in words: `2 × l40s in fp8 (tp 1 each) at 96 requests each`."""
-    layout = ", ".join(settings_in_words(row))
+    layout = ", ".join(in_words(settings(row)))
     gpus = row["total_gpus"] if isfinite(row["total_gpus"]) else row["gpus"]
     plural = "s" if row["held"] > 1 else ""
     each = " each" if row["replicas"] > 1 else ""
@@ -219,7 +219,7 @@ def rows(
     """
     shown = []
     for index, row in enumerate(records(frame)):
-        layout = " ".join(settings_in_words(row))
+        layout = " ".join(in_words(settings(row)))
         shown.append(
             {
                 "rank": index + 1,

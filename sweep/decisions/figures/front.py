@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter
 
-from sweep.decisions.deployments import extrapolations, settings_in_words
+from sweep.decisions.deployments import extrapolations, in_words, settings
 from sweep.decisions.figures.style import COLOURS, plain_text
 from sweep.decisions.recommend import Recommendation, pareto_front
 from sweep.decisions.recommend_text import sentence
@@ -154,4 +154,4 @@ def point_label(row: Mapping[str, Any]) -> str:
     Args:
         row: One deployment, by the columns of `Recommendation.scored`.
     """
-    return " ".join([str(row["precision"]), *settings_in_words(row)])
+    return " ".join([str(row["precision"]), *in_words(settings(row))])
