@@ -146,7 +146,9 @@ class Other(Engine):
     """An engine with habits of its own, as one file would define it."""
 
     name: str = "other"
-    settings: dict = dataclasses.field(default_factory=lambda: {"kept_context": {"default": 0.5}})
+    settings: dict = dataclasses.field(
+        default_factory=lambda: {"kept_context": {"default": 0.5}, "unhidden": {"default": 0.25}}
+    )
 
     def era(self, version: str) -> str:
         return "old" if version_of(version) < (2,) else "new"
@@ -206,6 +208,8 @@ def test_rows_of_two_engines_keep_their_own_windows_and_settings(with_other) -> 
     settings = settings_of(traits, "tensorrt-llm")
     assert settings["kept_context"] == {"default": 1.0, "old": 0.5, "third": 0.0}
     assert settings["logit_copies"]["third"] == 1.0
+    # What no other engine has is neutral for them.
+    assert settings["unhidden"] == {"default": 0.0, "old": 0.25, "third": 0.0}
     # Rows of another engine leave those of the calibration that a fit starts from as they are.
     base = load_calibration("tensorrt-llm")
     assert base is not None
@@ -301,7 +305,8 @@ def test_the_ends_of_a_range_lie_within_it() -> None:
         ("vllm", "unstated", "vllm, unstated"),
         ("vllm", "", "vllm"),
         ("vllm-rocm", "0.6.6", "vllm-rocm, first core"),
-        ("vllm-rocm", "0.9.0.1", "vllm-rocm"),
+        ("vllm-rocm", "0.9.0.1", "vllm-rocm, first core"),
+        ("vllm-rocm", "0.9.1", "vllm-rocm"),
         ("sglang", "0.5.9", "sglang"),
         # A version that is no number counts as the latest, not as the oldest.
         ("tensorrt-llm", "", "pytorch"),
