@@ -283,6 +283,21 @@ CASES = {
     ),
     # Half of 500 output tokens reserved: 750 in place of 1000, of the 6.8 requests below.
     "reserved_output": Case({"reserved_output": 0.5}, 9, ATTENTION, SERVER, "max_concurrency"),
+    # Twenty that are sent at once end at one time, 19 clients do not.
+    "reserved_output, sent at once": Case(
+        {"reserved_output": 0.5},
+        6,
+        ATTENTION,
+        SERVER | {"num_requests": 20},
+        "inflight_concurrency",
+    ),
+    "reserved_output, clients": Case(
+        {"reserved_output": 0.5},
+        9,
+        ATTENTION,
+        SERVER | {"num_requests": 20, "concurrency": 19},
+        "inflight_concurrency",
+    ),
     # 100 tokens of the window and a quarter of the 400 before: 2 sequences·200·(2·2·8)·2 bytes.
     "kept_context": Case(
         {"kept_context": 0.25},
@@ -415,7 +430,7 @@ EVERY_RESOURCE = Factors(unhidden=0.25, exchange_overhead_s=1e-5)
 def outputs() -> Callable[[Factors], dict[str, np.ndarray]]:
     """Outputs of a mixture of experts with windows on 32 GPUs, where every factor has a say."""
     numbers = {"tp": 4, "pp": 2, "ep": 4, "dp_attention": 4, "batch_size": 64, "isl": 90, "osl": 20}
-    served = {"num_requests": 5000, "max_num_tokens": 500, "max_batch_size": 400}
+    served = {"num_requests": 1e6, "max_num_tokens": 500, "max_batch_size": 400}
     machine = hardware(memory_bytes=3e6, tdp_w=1200.0, special_function_ops_per_s=1e18)
     with jax.enable_x64(True):
         where = point(blocks("gpt_oss"), machine, **numbers, **served)

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float
 from sweep.kernel import memory, phases
 from sweep.kernel.gates import looks_apart
 from sweep.kernel.held_back import HeldBack, held_back, tokens_until_sent
-from sweep.kernel.keeps_step import order_of
+from sweep.kernel.keeps_step import order_of, sent_together
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import slot_wait
@@ -344,8 +344,15 @@ def at_capacity(point: Point) -> Point:
 
 
 def concurrency(point: Point) -> Scalar:
-    """Requests that one replica holds: what clients send, as far as they fit. [count]"""
+    """Requests that one replica holds: what clients send, as far as they fit. [count]
+
+    Those that are all sent at once are at one stage, but in a long run.
+    """
     held = memory.max_concurrency(point)
+    if point.num_requests is not None:
+        together = sent_together(point, held)
+        whole = memory.max_concurrency(point, together=together)
+        held = jnp.maximum(whole, jnp.minimum(held, 1.0))
     for limit in (point.concurrency, point.num_requests):
         if limit is not None:
             held = jnp.minimum(held, limit)

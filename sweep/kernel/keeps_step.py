@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from sweep.kernel.operators.cost import is_nothing
+from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.spread import LEAST_SPREAD, stay_deviation
 
@@ -37,6 +37,16 @@ def staggered(point: Point) -> Bool[Array, ""] | None:
     if is_nothing(apart) or point.concurrency is None:
         return None
     return (jnp.asarray(apart) > 0) & jnp.isfinite(jnp.asarray(point.concurrency))
+
+
+def sent_together(point: Point, held: Scalar) -> Bool[Array, ""]:
+    """Whether the requests of a run, of which a server holds `held`, are at one stage.
+
+    They are where all are sent at once, but in a long run.
+    """
+    requests = jnp.asarray(point.num_requests)
+    clients = jnp.inf if point.concurrency is None else point.concurrency
+    return (requests <= clients) & (requests <= LONG * held)
 
 
 def loses_step(point: Point) -> Bool[Array, ""]:

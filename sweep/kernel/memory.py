@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from sweep.kernel.bindings.common import kv_heads_per_gpu
 from sweep.kernel.bindings.operator import Step
@@ -227,16 +227,24 @@ def _new_tokens(point: Point) -> Scalar:
     return 1.0 if point.isl is None else point.isl
 
 
-def max_concurrency(point: Point) -> Scalar:
+def max_concurrency(point: Point, *, together: Bool[Array, ""] | None = None) -> Scalar:
     """Requests that fit in the memory and the limits of one replica's server. [count]
 
     The cache takes its share of what weights and the widest iteration leave. Each of the
     pipeline's microbatches is an iteration of its own. A prompt may be wholly new, however many are
     found in the cache. Tokens that all prompts begin with are kept once.
+
+    Args:
+        point: The server.
+        together: Whether requests are at one stage, and take all of their output at its end; no if
+            not given.
     """
     server, layout = point.server, point.layout
     limit = jnp.minimum(server.max_batch_size, _sequences_within(point, server.max_num_tokens))
-    outputs = server.reserved_osl * point.factors.reserved_output * point.length("osl")
+    share = point.factors.reserved_output
+    if together is not None:
+        share = jnp.where(together, 1.0, share)
+    outputs = server.reserved_osl * share * point.length("osl")
     if point.osl_cv is not None:
         # Long outputs stay longer: of the requests held at any time more are long.
         outputs = outputs * (1 + point.osl_cv**2)
