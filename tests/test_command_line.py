@@ -78,9 +78,14 @@ def test_an_option_has_one_meaning_in_all_commands() -> None:
                 assert option.type is CALIBRATION, name
 
 
-def test_every_command_that_writes_a_result_takes_o() -> None:
-    for name in ("run", "report", "reduce", "export", "merge", "compare", "explain", "recommend"):
-        assert any("-o" in option.opts for option in options(cli.commands[name])), name
+def test_every_command_takes_o_but_the_live_page(call, tmp_path) -> None:
+    without = {n for n, c in COMMANDS.items() if not any("-o" in o.opts for o in options(c))}
+    assert without == {"llm-sweep explore"}
+    path, said = tmp_path / "text.json", call("list", "sweeps", "--json")[1]
+    assert call("list", "sweeps", "--json", "-o", path)[:2] == (0, f"{path}: written\n")
+    assert path.read_text(encoding="utf-8") == said
+    assert call("list", "sweeps", "-o", path)[0] == 2
+    assert call("list", "sweeps", "-o", path, "--force")[0] == 0
 
 
 @pytest.mark.parametrize("name", COMMANDS)

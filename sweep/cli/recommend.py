@@ -28,8 +28,9 @@ from sweep.cli.options import (
     force_picture_option,
     json_option,
     listed,
-    picture_option,
+    output_option,
     print_rows,
+    printing_into,
 )
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Pairs
@@ -182,7 +183,10 @@ PREDICTED_BY_THEIR_OWN = ("vllm", "sglang")
     "SGLang, or that benchmarks it; with --disaggregated a manifest of both pools for Kubernetes "
     "or Dynamo.",
 )
-@picture_option
+@output_option(
+    "Picture of the ranking to write: .png, .pdf or .svg; with --emit or --disaggregated, file for "
+    "what the command prints."
+)
 @force_picture_option
 @json_option
 @configs_option
@@ -262,7 +266,8 @@ def recommend(
     if disaggregated:
         factors = load_calibration(calibration or ("vllm" if emit in MANIFESTS else PREDICTIONS))
         pools = Pools(choice, catalog, factors, transfer_bandwidth)
-        return pools.emit(emit) if emit is not None else pools.show(top, as_json=as_json)
+        with printing_into(output, force=force):
+            return pools.emit(emit) if emit is not None else pools.show(top, as_json=as_json)
     if source is not None:
         with open_results(source) as dataset:
             found = choice.from_results(dataset, catalog)
@@ -270,7 +275,8 @@ def recommend(
         usual = emit if emit in PREDICTED_BY_THEIR_OWN else PREDICTIONS
         found = choice.by_sweep(catalog, *calibrations_of(calibration, usual))
     if emit is not None:
-        return _emit(found, emit)
+        with printing_into(output, force=force):
+            return _emit(found, emit)
     if output is not None and len(found.ranked):
         from sweep.decisions.figures.front import front_figure
         from sweep.decisions.figures.style import save_figure

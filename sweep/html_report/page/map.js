@@ -145,13 +145,15 @@ function hatching(name, shape, rule) {
   };
 }
 
-/** Hatching of the cells that cannot run on one or both accelerators. */
-function incapable() {
-  if (state.shown !== "ratio") return [hatching("cannot run", "/", (indices) => !runs(shownMachine(), indices))];
-  const able = (indices) => machines().map((machine) => runs(machine, indices));
+/** Hatching of the cells that cannot run on one or both accelerators, or in which no server is ahead, as requests wait. */
+function marked() {
+  const shown = state.shown === "ratio" ? machines() : [shownMachine()];
+  const able = (indices) => shown.map((machine) => runs(machine, indices));
+  const waits = (indices) => able(indices).every(Boolean) && shown.some((machine) => overloaded(machine, indices));
+  const alone = shown.length < 2 ? [] : shown.map((machine, k) => hatching(`runs on ${nameOf(machine)} alone`, k ? "." : "-", (indices) => able(indices)[k] && !able(indices)[1 - k]));
   return [
-    hatching("runs on neither", "/", (indices) => !able(indices).some(Boolean)),
-    ...machines().map((machine, k) => hatching(`runs on ${nameOf(machine)} alone`, k ? "." : "-", (indices) => able(indices)[k] && !able(indices)[1 - k])),
+    hatching(shown.length < 2 ? "cannot run" : "runs on neither", "/", (indices) => !able(indices).some(Boolean)),
+    ...alone, hatching("requests wait for a slot", "x", waits),
   ];
 }
 
@@ -213,8 +215,8 @@ function drawMap() {
     type: "scatter", mode: "markers", name: "chosen cell", x: [state.indices[state.across] ?? 0], y: [state.indices[state.up] ?? 0],
     hoverinfo: "skip", marker: { symbol: "square-open", size: 15, line: { width: 3 }, color: isDark() ? "#ff7ac2" : "#c2006b" },
   };
-  const blank = incapable().filter((trace) => trace.x.length);
-  draw("map", [cells, ...blank, ...boundLines(), ...even, chosen], {
+  const hatched = marked().filter((trace) => trace.x.length);
+  draw("map", [cells, ...hatched, ...boundLines(), ...even, chosen], {
     xaxis: mapAxis(state.across), yaxis: mapAxis(state.up), barmode: "overlay", margin: { t: isNarrow() ? 108 : MARGIN.t },
   }, (point) => {
     const at = [[state.across, point.x], [state.up, point.y]].filter(([axis]) => axis);
