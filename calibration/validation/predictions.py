@@ -102,7 +102,7 @@ def interval_halfwidths(table: Table, calibration: Calibration) -> tuple[Array, 
     """
     widths, bits = np.empty(len(table.rows)), np.empty(len(table.rows), np.int8)
     subjects = _subjects(table, _of_others(table, calibration))
-    numbers = ranged_numbers(table, held=False)
+    numbers = {**ranged_numbers(table, held=False), "link_gpus": table.link_gpus}
     variables = np.asarray([VARIABLES[row.scenario, row.metric] for row in table.rows])
     for variable in np.unique(variables).tolist():
         rows, mask = np.flatnonzero(variables == variable), CALIBRATED[variable].mask
