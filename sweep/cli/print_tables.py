@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = dict[str, Any]
-GAP = 3
+GAP = 2
 """Characters between two columns of a table. [count]"""
 LONGEST_WORD = 24
 """Length beyond which a word of a text may be broken. [count]"""
@@ -46,7 +46,7 @@ def _side_by_side(rows: Sequence[Row], width: int) -> "list[Table]":
 
     tables = []
     for group in _groups(rows, width):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for key, characters in group.items():
             justify: Literal["left", "right"] = "right" if _is_numeric(rows, key) else "left"
             table.add_column(key, justify=justify, overflow="fold", width=characters)

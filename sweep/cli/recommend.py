@@ -1,6 +1,7 @@
 """The command `recommend`. Heavy packages are imported inside it."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ from sweep.cli.servers import server_options
 from sweep.specs.shipped import PREDICTIONS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sweep.decisions.recommend import Recommendation
 
 DRAFTS_OPTION = listed(
@@ -296,11 +299,11 @@ def _show(found: "Recommendation", top: int, *, front: bool, as_json: bool) -> i
         click.echo(json.dumps(recommend_text.as_json(found, elasticities), indent=2))
     else:
         click.echo(recommend_text.sentence(found))
-        _print_ranks(recommend_text.rows(found, shown, elasticities))
+        _print_ranks(found, shown, elasticities)
         if front:
             heading, points = recommend_text.front_shown(found.front)
             click.echo(heading)
-            _print_ranks(recommend_text.rows(found, points))
+            _print_ranks(found, points)
         for note in recommend_notes.notes(found):
             click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
@@ -319,6 +322,14 @@ def _emit(found: "Recommendation", target: Any) -> int:
     return 0
 
 
-def _print_ranks(rows: list[dict[str, Any]]) -> None:
+def _print_ranks(
+    found: "Recommendation", frame: "pd.DataFrame", elasticities: Sequence[Mapping[str, float]] = ()
+) -> None:
+    """Print rows of an answer as a table, and in what they extrapolate."""
+    from sweep.decisions import recommend_text
+
+    rows = recommend_text.rows(found, frame, elasticities)
     if rows:
         print_rows(rows, as_json=False)
+    for line in recommend_text.extrapolation_lines(frame):
+        click.echo(f"({line})")
