@@ -160,7 +160,7 @@ function marked() {
 /** Factor and name of the unit of the chosen variable for a size. */
 function unitOf(size) {
   const { units, counted } = data.variables[state.variable];
-  return units === "s-1" && counted ? { factor: 1, name: `${counted}/s` } : scaleFor(size, units);
+  return scaleFor(size, units, counted);
 }
 
 /** Values of each accelerator along the only open axis, or their ratio, as lines. */
@@ -229,7 +229,7 @@ function drawHint() {
   const way = better && state.shown === "ratio" ? ` Above 1, ${nameOf(state.first)} is ahead.` : "";
   const map = [state.across, state.up].every((axis) => axis && valuesOf(axis).length > 1);
   const how = map ? " Hover over a cell for its figures; click it for its breakdown by operator." : "";
-  document.getElementById("map-hint").textContent = `${title[0].toUpperCase()}${title.slice(1)}. ${comment}${way}${how}`;
+  document.getElementById("map-hint").textContent = `${title[0].toUpperCase()}${title.slice(1)}. ${spaced(comment)}${way}${how}`;
 }
 
 /** All quantities of the chosen cell, an accelerator in each column. */
@@ -254,6 +254,7 @@ function drawReadout() {
       const masks = Object.keys(data.variables).filter((name) => name.endsWith("extrapolation"));
       return [...new Set(masks.flatMap((mask) => meanings(mask, value(mask, machine, {}))))].map(spaced).join(", ");
     }],
+    ["requests wait for a slot", (machine) => (overloaded(machine, {}) ? "yes" : "")],
     ["can run", (machine) => {
       const reasons = meanings(why, value(why, machine, {})).map(spaced).join(", ");
       return runs(machine, {}) ? "yes" : `no${reasons ? `: ${reasons}` : ""}`;
