@@ -60,6 +60,9 @@ def _groups(rows: Sequence[Row], width: int) -> list[dict[str, int]]:
     """Columns of each table, and their widths. [count]"""
     least = {key: _least_width(rows, key) for key in (rows[0] if rows else ())}
     names = _identifying(rows, least, width)
+    # A name in one line shows where its row begins.
+    for key in names:
+        least[key] = max(least[key], min(_longest(rows, key), LONGEST_WORD))
     groups: list[dict[str, int]] = [{}]
     for key in least:
         is_more = len(groups[-1]) > len(names) if len(groups) > 1 else len(groups[-1]) > 1
@@ -68,10 +71,14 @@ def _groups(rows: Sequence[Row], width: int) -> list[dict[str, int]]:
         groups[-1][key] = least[key]
     for group in groups:
         # Cells first, since each line of a cell is repeated in every row; then headings.
-        for longest in (lambda key: max(len(_cell(row[key])) for row in rows), len):
+        for longest in (lambda key: _longest(rows, key), len):
             for key in group:
                 group[key] += max(0, min(longest(key) - group[key], width - _total(group)))
     return groups
+
+
+def _longest(rows: Sequence[Row], key: str) -> int:
+    return max(len(_cell(row[key])) for row in rows)
 
 
 def _identifying(rows: Sequence[Row], least: Mapping[str, int], width: int) -> list[str]:
