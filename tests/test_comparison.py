@@ -150,6 +150,13 @@ def test_a_quantity_that_varies_over_fewer_axes_than_memory_is_compared(lengths,
         assert longer.fits is not None and not bool(longer.fits[1].all())
 
 
+def test_an_axis_that_an_option_may_fix_can_be_compared_along() -> None:
+    """The command passes every option, `None` where it is not given."""
+    served = result({"tp": [1, 2], **SERVER}, THROUGHPUT).isel(hardware=[0])
+    asked = {"model": "toy", "variable": THROUGHPUT, "along": "tp"}
+    assert compare(served, (1, 2), chosen={"tp": None}, **asked).hardware == ("tp 1", "tp 2")
+
+
 def test_requests_beyond_the_context_of_the_model_are_named() -> None:
     """Llama 2 is made for 4,096 tokens."""
     sizes = {"concurrency": [1, 8], "isl": [128, 4000], "osl": [97]}

@@ -196,7 +196,7 @@ def _of_both(
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Cells of an array at each of two values of an axis."""
     along, (first, second) = pair
-    return _pick(array, {along: first, **chosen}), _pick(array, {along: second, **chosen})
+    return _pick(array, {**chosen, along: first}), _pick(array, {**chosen, along: second})
 
 
 def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:

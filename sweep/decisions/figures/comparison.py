@@ -21,7 +21,7 @@ from sweep.schema.variables import VARIABLES
 
 DIVERGING = "PuOr"
 MOST_TICKS = 9
-"""Number of values of an axis up to which each has a tick."""
+"""Largest number of ticks of an axis that are values of it."""
 HATCHES = ("//", "..", "xx")
 """Hatching of cells that run on neither accelerator, on one alone, and of overloaded servers."""
 HATCH_COLOUR = "0.6"
@@ -177,8 +177,9 @@ def _draw_mesh(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh:
     ):
         if _is_logarithmic(ticks):
             set_scale("log", base=2)
+            ticks = ticks[:: -(-len(ticks) // MOST_TICKS)]
         if len(ticks) <= MOST_TICKS:
-            axis.set_ticks(ticks, labels=[str(tick) for tick in ticks])
+            axis.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
             axis.set_minor_locator(NullLocator())
     if min(values.shape) > 1 and np.nanmin(values) < 1 < np.nanmax(values):
         line = axes.contour(*_to_edges(x, y, ratio), levels=[1.0], colors="black", linewidths=1.8)
