@@ -58,7 +58,7 @@ class Amounts:
 
 
 def is_mostly_overhead(overhead: Any, seconds: Any) -> Any:
-    """Whether overhead, and no resource, takes more than half of a time; for arrays each element.
+    """Test if more than half of a time is overhead, element by element for arrays.
 
     Args:
         overhead: The part of the time that is overhead. [s]
