@@ -19,7 +19,7 @@ from interruptions import DEADLINE
 
 from calibration.cli.main import cli as calibrate
 from sweep.cli.main import cli
-from sweep.cli.options import CALIBRATION
+from sweep.cli.options import CALIBRATION, printing_into
 from sweep.cli.parameters import Count, Listed, Pairs, Quantity
 from sweep.cli.print_tables import print_table
 from sweep.cli.sections import Sections
@@ -84,6 +84,9 @@ def test_every_command_takes_o_but_the_live_page(call, tmp_path) -> None:
     path, said = tmp_path / "text.json", call("list", "sweeps", "--json")[1]
     assert call("list", "sweeps", "--json", "-o", path)[:2] == (0, f"{path}: written\n")
     assert path.read_text(encoding="utf-8") == said
+    with printing_into(tmp_path / "nothing", force=False):
+        assert sys.stdout.encoding, "libraries replace a standard output without one"
+    assert not (tmp_path / "nothing").exists()
     assert call("list", "sweeps", "-o", path)[0] == 2
     assert call("list", "sweeps", "-o", path, "--force")[0] == 0
 

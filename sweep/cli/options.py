@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import wraps
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,11 +77,15 @@ def printing_into(output: Path | None, *, force: bool) -> Iterator[None]:
     from sweep.files.atomic import check_writable, replacing
 
     check_writable(output, force=force)
-    with redirect_stdout(StringIO()) as text:
+    # Libraries replace a standard output without an encoding, as a `StringIO` is.
+    printed = TextIOWrapper(BytesIO(), encoding="utf-8", newline="")
+    with redirect_stdout(printed):
         yield
-    if text.getvalue():
+    printed.seek(0)
+    text = printed.read()
+    if text:
         with replacing(output, force=force) as new:
-            new.write_text(text.getvalue(), encoding="utf-8")
+            new.write_text(text, encoding="utf-8")
         click.echo(f"{output}: written")
 
 
