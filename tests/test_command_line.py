@@ -301,6 +301,12 @@ def test_a_table_in_a_pipe_has_a_row_in_one_line(monkeypatch, capsys) -> None:
     )
 
 
+def test_figures_of_a_table_have_four_digits_or_three_after_zeros(capsys) -> None:
+    print_table([{"a": 0.0177643, "b": 0.00177643, "c": 1.77643e-5, "d": 14092.3, "e": 3}])
+    printed = capsys.readouterr().out.split()
+    assert printed[-5:] == ["0.01776", "0.00178", "1.78e-05", "14,092", "3"]
+
+
 def test_ctrl_c_while_it_is_sent_again_is_not_lost(monkeypatch) -> None:
     """On a slow machine the signal arrives before the function that sends it has ended."""
     from sweep.cli.signals import send_again

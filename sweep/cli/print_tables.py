@@ -21,6 +21,8 @@ MORE_THAN_A_LINE = 1.2
 """Width of a text that is broken between words, relative to an even share of each line. [1]"""
 PLAIN = (1e3, 1e7)
 """Range of numbers that are printed without an exponent."""
+SMALL = 1e-2
+"""Number below which a figure has three digits instead of four, as its zeros take room."""
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -120,5 +122,7 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         least, most = PLAIN
-        return f"{value:,.0f}" if least <= abs(value) < most else f"{value:.4g}"
+        if least <= abs(value) < most:
+            return f"{value:,.0f}"
+        return f"{value:.4g}" if abs(value) >= SMALL else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
