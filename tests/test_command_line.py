@@ -19,7 +19,7 @@ from interruptions import DEADLINE
 
 from calibration.cli.main import cli as calibrate
 from sweep.cli.main import cli
-from sweep.cli.options import CALIBRATION
+from sweep.cli.options import CALIBRATION, printing_into
 from sweep.cli.parameters import Count, Listed, Pairs, Quantity
 from sweep.cli.print_tables import print_table
 from sweep.cli.sections import Sections
@@ -78,9 +78,17 @@ def test_an_option_has_one_meaning_in_all_commands() -> None:
                 assert option.type is CALIBRATION, name
 
 
-def test_every_command_that_writes_a_result_takes_o() -> None:
-    for name in ("run", "report", "reduce", "export", "merge", "compare", "explain", "recommend"):
-        assert any("-o" in option.opts for option in options(cli.commands[name])), name
+def test_every_command_takes_o_but_the_live_page(call, tmp_path) -> None:
+    without = {n for n, c in COMMANDS.items() if not any("-o" in o.opts for o in options(c))}
+    assert without == {"llm-sweep explore"}
+    path, said = tmp_path / "text.json", call("list", "sweeps", "--json")[1]
+    assert call("list", "sweeps", "--json", "-o", path)[:2] == (0, f"{path}: written\n")
+    assert path.read_text(encoding="utf-8") == said
+    with printing_into(tmp_path / "nothing", force=False):
+        assert sys.stdout.encoding, "libraries replace a standard output without one"
+    assert not (tmp_path / "nothing").exists()
+    assert call("list", "sweeps", "-o", path)[0] == 2
+    assert call("list", "sweeps", "-o", path, "--force")[0] == 0
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -291,6 +299,12 @@ def test_a_table_in_a_pipe_has_a_row_in_one_line(monkeypatch, capsys) -> None:
         "h100-sxm-80gb" in line and "memory size" in line
         for line in capsys.readouterr().out.splitlines()
     )
+
+
+def test_figures_of_a_table_have_four_digits_or_three_after_zeros(capsys) -> None:
+    print_table([{"a": 0.0177643, "b": 0.00177643, "c": 1.77643e-5, "d": 14092.3, "e": 3}])
+    printed = capsys.readouterr().out.split()
+    assert printed[-5:] == ["0.01776", "0.00178", "1.78e-05", "14,092", "3"]
 
 
 def test_ctrl_c_while_it_is_sent_again_is_not_lost(monkeypatch) -> None:

@@ -150,6 +150,27 @@ def test_a_quantity_that_varies_over_fewer_axes_than_memory_is_compared(lengths,
         assert longer.fits is not None and not bool(longer.fits[1].all())
 
 
+def test_an_axis_that_an_option_may_fix_can_be_compared_along() -> None:
+    """The command passes every option, `None` where it is not given."""
+    served = result({"tp": [1, 2], **SERVER}, THROUGHPUT).isel(hardware=[0])
+    asked = {"model": "toy", "variable": THROUGHPUT, "along": "tp"}
+    assert compare(served, (1, 2), chosen={"tp": None}, **asked).hardware == ("tp 1", "tp 2")
+
+
+def test_requests_beyond_the_context_of_the_model_are_named() -> None:
+    """Llama 2 is made for 4,096 tokens."""
+    sizes = {"concurrency": [1, 8], "isl": [128, 4000], "osl": [97]}
+    served = result(sizes, THROUGHPUT).assign_coords(model=["llama-2-7b"])
+    asked = {"model": "llama-2-7b", "variable": THROUGHPUT}
+    said = compare(served, ("one", "two"), chosen={}, **asked).sentence()
+    assert said.endswith(
+        " llama-2-7b is made for 4,096 tokens, and 4,097 are asked: engines refuse that unless an "
+        "option extends the context."
+    )
+    shorter = served.isel(isl=[0])
+    assert "is made for" not in compare(shorter, ("one", "two"), chosen={}, **asked).sentence()
+
+
 @pytest.mark.parametrize("said", ["flags", "held", "fit"])
 def test_an_overloaded_server_wins_nothing(said: str) -> None:
     """At 64 clients requests wait at the first accelerator, where it would be ahead."""
@@ -169,6 +190,11 @@ def test_an_overloaded_server_wins_nothing(said: str) -> None:
     assert "one wins 83 % of 6 cells" in free and "overloaded" not in free
     assert "one wins 75 % of 4 cells" in found
     assert "2 of 6 cells do not count, as requests wait for a slot of an overloaded server" in found
+    waiting = compare(
+        served.assign(given), ("one", "two"), model="toy", variable=THROUGHPUT, chosen={}
+    )
+    [mark] = comparison_figure([[waiting]]).legends[0].get_texts()
+    assert mark.get_text() == "requests wait for a slot"
     full = served.assign(max_concurrency=0.5)
     last = compare(full, ("one", "two"), model="toy", variable=THROUGHPUT, chosen={})
     assert "a server is overloaded in every cell" in last.sentence()

@@ -216,6 +216,10 @@ def test_rows_of_two_engines_keep_their_own_windows_and_settings(with_other) -> 
     continued = settings_of(traits[2:], "third", base)
     assert continued["kept_context"] == {"default": 1.0, "third": 0.0}
     assert continued["logit_copies"] == base.settings["logit_copies"] | {"third": 1.0}
+    # Habits that only the other engine has are ideal for the calibration's own.
+    shared = settings_of(tabulate([row(engine="vllm")], shipped()).traits, "third", base)
+    assert sorted(shared["total_memory_share"].values()) == [0.0, 0.9]
+    assert shared["total_memory_share"]["default"] == 0.0
     # Whatever the order of the rows, the default is that of the calibration's engine.
     assert settings_of(traits[::-1], "tensorrt-llm")["kept_context"]["default"] == 1.0
     assert settings["reserved_memory_bytes"] == {"default": 2.5e9, "old": 0.0, "third": 0.0}

@@ -266,11 +266,6 @@ def seconds(text: str) -> float:
     return float(number.replace(",", "")) * {"s": 1.0, "ms": 1e-3, "µs": 1e-6}[unit]
 
 
-def expected(view: View, configs: Path) -> xr.Dataset:
-    found = sweep.run(Grid(**view.axes), catalog=Catalog([configs]))
-    return found.sel(**view.cell).squeeze()
-
-
 @pytest.mark.slow
 def test_sliders_change_the_numbers_which_are_those_of_a_run(
     engine, client, configs, address, browser, tmp_path, monkeypatch
@@ -297,7 +292,8 @@ def test_sliders_change_the_numbers_which_are_those_of_a_run(
     wait(page, view)
     assert shown(page) != first
     told = {row[0]: row for row in shown(page)}
-    run = expected(view, configs)
+    computed = sweep.run(Grid(**view.axes), catalog=Catalog([configs]))
+    run = computed.sel(**view.cell).squeeze()
     for title, variable in (
         ("time to first token", "inflight_ttft"),
         ("time per output token", "inflight_tpot"),
@@ -306,6 +302,8 @@ def test_sliders_change_the_numbers_which_are_those_of_a_run(
         figures = [seconds(text) for text in told[title][1:3]]
         np.testing.assert_allclose(figures, run[variable].values, rtol=1e-3)
     wait(page, view, "drawn")
+    # The map knows in which cells requests wait; a report's is tested to mark them.
+    assert page.evaluate("data.overloaded.shape") == list(computed["inflight_overload"].shape)
     assert page.locator("#layers table").count() == 2
     assert "server" in page.inner_text("#layers h3 >> nth=0")
     assert "Prefill of the batch" not in page.inner_text("main")
@@ -360,7 +358,6 @@ def test_sliders_change_the_numbers_which_are_those_of_a_run(
         assert download.value.suggested_filename == name
         download.value.save_as(tmp_path / name)
     assert sweep.load_grid(tmp_path / "view.yaml") == Grid(**view.axes)
-    computed = sweep.run(Grid(**view.axes), catalog=Catalog([configs]))
     with xr.open_dataset(tmp_path / "view.nc") as written:
         for name, values in computed.data_vars.items():
             np.testing.assert_array_equal(written[name].values, values.values)

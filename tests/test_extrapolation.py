@@ -11,7 +11,10 @@ from sweep.schema.intervals import EXTRAPOLATION
 
 NARROW = Calibration(
     name="narrow",
-    halfwidths={"inflight": {"seen": 0.1}, "static_batch": {"seen": 0.1, "unseen_hardware": 0.3}},
+    halfwidths={
+        "inflight": {"seen": 0.1, "unseen_hardware": 0.3, "beyond_gpus": 0.1},
+        "static_batch": {"seen": 0.1, "unseen_hardware": 0.3},
+    },
     seen={"hardware": ["one", "two"], "model": ["toy"], "dtype": ["half"], "family": ["llama"]},
     ranges={"inflight": {"load": [4.0, 64.0]}, "static_batch": {"batch_size": [8.0, 128.0]}},
     measured={"inflight": {"one": 8.0, "two": 1.0}, "static_batch": {"one": 8.0}},
@@ -25,6 +28,7 @@ def subjects(hardware: str) -> Subjects:
 
 def judged(hardware: str, mask: str, variable: str, **numbers: float) -> tuple[set[str], float]:
     """Flags of a prediction, and half of its interval."""
+    numbers = {"link_gpus": 8.0, **numbers}
     given = {mask: {name: np.asarray([value]) for name, value in numbers.items()}}
     found = NARROW.intervals(subjects(hardware), given, [variable])
     bits = int(found.extrapolation[mask][0])
@@ -56,8 +60,25 @@ def test_an_accelerator_measured_in_flight_only_is_new_to_static_batches() -> No
 def test_an_accelerator_measured_alone_is_new_to_exchanges() -> None:
     flags, width = judged("two", *SERVED, load=8.0, gpus=4.0)
     assert flags == {"beyond_gpus"}
-    assert width == pytest.approx(0.15)
+    assert width == pytest.approx(0.1)
     assert judged("one", *SERVED, load=8.0, gpus=4.0)[0] == set()
+
+
+def test_an_accelerator_measured_within_its_link_is_new_beyond_it() -> None:
+    """A bridge joins two GPUs: four exchange over PCIe, which no run did; eight runs did of one."""
+    new = {"unseen_hardware", "beyond_gpus"}
+    for name, linked, gpus, flags in (
+        ("two", 2.0, 2.0, {"beyond_gpus"}),
+        ("two", 2.0, 4.0, new),
+        ("one", 2.0, 4.0, set()),
+        ("one", 8.0, 16.0, new),
+        ("one", 16.0, 16.0, {"beyond_gpus"}),
+        ("two", 1.0, 4.0, {"beyond_gpus"}),
+        ("other", 2.0, 4.0, new),
+        ("other", 1.0, 4.0, {"unseen_hardware"}),
+    ):
+        found, width = judged(name, *SERVED, load=8.0, gpus=gpus, link_gpus=linked)
+        assert (found, width) == (flags, pytest.approx(0.3 if "unseen_hardware" in flags else 0.1))
 
 
 def test_a_server_without_a_limit_is_at_no_distance() -> None:
@@ -81,7 +102,7 @@ def test_a_single_stream_of_the_shipped_calibration_is_less_certain() -> None:
     }
     widths = []
     for load in (low, 1 / 8):
-        numbers = {"concurrency": 8.0 * load, "load": load, "gpus": 8.0}
+        numbers = {"concurrency": 8.0 * load, "load": load, "gpus": 8.0, "link_gpus": 8.0}
         given = {"inflight_extrapolation": {k: np.asarray([v]) for k, v in numbers.items()}}
         found = known.intervals(Subjects(**one), given, ["inflight_output_throughput"])
         widths.append(float(found.halfwidth("inflight_output_throughput")[0]))

@@ -10,6 +10,7 @@ import sweep
 from sweep.decisions.deployment_table import read_deployments
 from sweep.decisions.deployments import Offer
 from sweep.decisions.recommend import Demand, recommend
+from sweep.engines.calibration_file import load_calibration
 from sweep.errors import ResultError
 
 # From a result.
@@ -170,6 +171,21 @@ def test_prices_that_do_not_fit_a_result_are_refused(call, static, tmp_path, mor
     assert (code, out) == (2, "")
     assert words in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_reserve_of_the_engine_of_a_result_is_named(static, call, tmp_path) -> None:
+    """SGLang keeps 16 of the 24 GB of an RTX 4090 in the shipped calibration."""
+    names = {each: f"inflight_{each}" for each in ("ttft", "tpot", "output_throughput")}
+    servers = static[list(names)].rename(names).rename(batch_size="concurrency")
+    none = static["feasible"].rename(batch_size="concurrency") * 0
+    full = servers.assign(inflight_feasible=none, inflight_infeasible_reason=none + 1)
+    name = f"sglang {load_calibration('sglang').digest}"
+    full = full.assign_attrs(calibration=name, efficiency=name)
+    sweep.write_netcdf(full, tmp_path / "s.nc")
+    asked = ("--model", MODEL, "--isl", 512, "--hardware", "rtx-4090")
+    code, out, err = call("recommend", "--from", tmp_path / "s.nc", *asked)
+    assert (code, err) == (1, "")
+    assert "; sglang keeps 16 of the " in out and " GB of rtx-4090 for itself" in out
 
 
 def test_what_is_needed_is_asked_for(call) -> None:

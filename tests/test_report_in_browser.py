@@ -351,10 +351,13 @@ def test_it_is_readable_before_it_is_drawn(article_page, opened) -> None:
 def test_an_overloaded_server_is_no_win(served, opened) -> None:
     names = ("output_throughput", "feasible")
     given = served[[*names]].rename({name: f"inflight_{name}" for name in names})
-    said = []
+    said, marks = [], []
     for overload in (0, 1):
         flags = xr.full_like(given["inflight_output_throughput"], overload, np.int8)
         page = opened(html(given.assign(inflight_overload=flags)))
         said.append(page.inner_text("#answer"))
+        page.wait_for_selector("#map .legendtext")
+        marks.append(page.locator("#map .legendtext").all_text_contents())
     assert " is ahead " in said[0] and "overloaded" not in said[0]
     assert "a server is overloaded in every cell" in said[1]
+    assert ["requests wait for a slot" in names for names in marks] == [False, True]

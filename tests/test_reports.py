@@ -205,9 +205,33 @@ def test_a_limited_run_of_trtllm_bench_must_be_told_its_limit(tmp_path: Path) ->
     message = refusal(tmp_path, report)
     assert "request_info.avg_num_concurrent_requests: 63.2 of 3000" in message
     assert "--set concurrency=N" in message
-    row, ttft, _ = read(tmp_path, report | STREAMED, concurrency=64)
+    # 6380 / 128 requests a second take 0.25 + 127 · 0.008 s each: 63.1 are open.
+    streamed = {"streaming_metrics": {"avg_ttft_ms": 250.0, "avg_tpot_ms": 8.0}}
+    row, ttft, _ = read(tmp_path, report | streamed, concurrency=64)
     assert row.concurrency == 64
-    assert ttft.quality == "ok"
+    assert (row.quality, ttft.quality) == ("ok", "ok")
+    assert read(tmp_path, report | STREAMED, concurrency=64)[0].quality == "doubtful"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        # 6380 / 128 requests a second are open for 36 s each: 1794, of 1800 that are stated.
+        ({}, ""),
+        ({"performance.avg_request_latency_ms": 36_500.0}, ""),
+        ({"performance.avg_request_latency_ms": 39_000.0}, "1944 requests were open"),
+        ({"request_info.avg_num_concurrent_requests": 1650.0}, "and 1650 are stated"),
+        ({"performance.total_latency_ms": 70_000.0}, "are not 384,000 tokens"),
+        ({"streaming_metrics.avg_tpot_ms": 80.0}, "and 1800 are stated"),
+    ],
+)
+def test_figures_of_trtllm_bench_agree_or_are_doubtful(tmp_path: Path, change, said: str) -> None:
+    report = TRTLLM | STREAMED
+    for key, value in change.items():
+        report = changed(report, key, value)
+    row = read(tmp_path, report)[0]
+    assert row.quality == ("doubtful" if said else "ok")
+    assert said in row.note
 
 
 def test_vllm_bench_serve_key_by_key(tmp_path: Path) -> None:

@@ -383,14 +383,15 @@ def test_predict_doubts_clients_beyond_memory_as_fit_does(
     assert set(frame["quality"]) == {"doubtful"}
     assert set(frame["note"].str.partition("; ")[0].str.contains("500 clients keep")) == {True}
 
-    # The same as JSON, of some rows.
-    more = ["--json", "--where", "metric==tpot"]
+    # The same as JSON, of some rows, with a recipe that has the types by default.
+    more = ["--json", "--where", "metric==tpot", "--set=precision=fp16"]
     monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, words[:3]), *words[5:], *more])
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert not ended.value.code
     [row] = json.loads(capsys.readouterr().out)
     assert (row["metric"], row["quality"], row["kv_dtype"]) == ("tpot", "doubtful", None)
+    assert (row["precision"], row["weight_dtype"]) == ("fp16", None)
     known = frame.set_index("metric").loc["tpot", "predicted"]
     assert row["predicted"] == pytest.approx(known)
 

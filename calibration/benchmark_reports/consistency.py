@@ -46,7 +46,7 @@ def _check_latency(report: Report, columns: Row) -> None:
 
 
 def _check_little(report: Report, columns: Row) -> None:
-    """Compare the mean number of open requests with that of clients.
+    """Compare the mean number of open requests with the stated one, or with that of clients.
 
     The last requests of a run end over one latency, in which half of the clients are idle on
     average: N / 2n of the time of N clients that send n requests.
@@ -54,15 +54,22 @@ def _check_little(report: Report, columns: Row) -> None:
     throughput = report.figures.get("output_throughput")
     latency = report.latency or _composed_latency(report, columns)
     clients, osl, sent = (columns.get(c) for c in ("concurrency", "osl", "num_requests"))
-    if throughput is None or latency is None or clients is None or osl is None:
+    if throughput is None or latency is None or osl is None:
         return
-    opened = throughput / osl * latency
+    opened, tolerance = throughput / osl * latency, _with_rounding(osl)
+    said = f"{opened:.4g} requests were open on average by Little's law, and "
+    if report.opened is not None and abs(opened - report.opened) > tolerance * report.opened:
+        report.doubts.append(f"{said}{report.opened:.4g} are stated")
+    if clients is None:
+        return
     idle = min(clients / (2 * sent), 0.5) if sent else 0.5
-    if not (1 - TOLERANCE) * (1 - idle) * clients <= opened <= (1 + TOLERANCE) * clients:
-        report.doubts.append(
-            f"{opened:.4g} requests were open on average by Little's law, and {clients} clients "
-            "kept them open"
-        )
+    if not (1 - tolerance) * (1 - idle) * clients <= opened <= (1 + tolerance) * clients:
+        report.doubts.append(f"{said}{clients} clients kept them open")
+
+
+def _with_rounding(osl: float) -> float:
+    """Tolerance of a figure that is compared by means of a length in whole tokens. [1]"""
+    return TOLERANCE + 0.5 / osl
 
 
 def _check_tokens(report: Report, columns: Row) -> None:
@@ -71,8 +78,7 @@ def _check_tokens(report: Report, columns: Row) -> None:
     if not (throughput and duration and osl and sent) or columns.get("request_rate") is not None:
         return
     tokens = osl * sent
-    # Lengths are rounded to whole tokens.
-    if abs(throughput * duration / tokens - 1) > TOLERANCE + 0.5 / osl:
+    if abs(throughput * duration / tokens - 1) > _with_rounding(osl):
         report.doubts.append(
             f"{throughput:.4g} tokens a second in {duration:.4g} s are not {tokens:,} tokens"
         )

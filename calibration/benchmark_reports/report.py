@@ -32,7 +32,7 @@ class Report:
         foreign: Features of the run that the kernel does not price.
         foreign_of: The same of one metric.
         at_once: Whether all requests were sent at once.
-        compared: Whether its figures are compared with one another.
+        opened: Mean number of open requests, if the report states it. [count]
         model_key: Key by which the report names its model.
         identifier: Name that the report gives to it.
     """
@@ -48,7 +48,7 @@ class Report:
     foreign: list[str] = field(default_factory=list)
     foreign_of: dict[str, list[str]] = field(default_factory=dict)
     at_once: bool = False
-    compared: bool = True
+    opened: float | None = None
     model_key: str = ""
     identifier: Any = None
 

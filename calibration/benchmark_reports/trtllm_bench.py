@@ -34,6 +34,7 @@ QUANTIZED = {
 """Types of weights and activations by TensorRT-LLM's name of a quantization."""
 KV_TYPES = {"FP8": "fp8", "INT8": "int8", "NVFP4": "nvfp4"}
 NOT_QUANTIZED = (None, "NO_QUANT")
+OPENED = "request_info.avg_num_concurrent_requests"
 
 
 def read_trtllm_bench(keys: Keys, catalog: Catalog) -> list[Report]:
@@ -71,8 +72,9 @@ def read_trtllm_bench(keys: Keys, catalog: Catalog) -> list[Report]:
         },
         unstated=ask_hardware(keys, str(keys.get("machine.name") or "")),
         foreign=["speculative decoding"] if keys.get("decoding_stats") else [],
-        # Most of its runs send all requests at once and state no number of clients.
-        compared=False,
+        latency=keys.seconds("performance.avg_request_latency_ms"),
+        duration=keys.seconds("performance.total_latency_ms"),
+        opened=keys.number(OPENED),
     )
     if columns["stage_gpus"] is None:
         report.unstated["tp"] = ask_tp(keys)
@@ -112,13 +114,11 @@ def _limit_engine(report: Report) -> None:
     Of requests sent at once and served evenly at least half are open on average; of those of a
     limited run about as many as the limit. Below a quarter there is no doubt.
     """
-    keys, sent = report.keys, report.columns["num_requests"]
-    key = "request_info.avg_num_concurrent_requests"
-    held = keys.number(key)
+    held, sent = report.opened, report.columns["num_requests"]
     report.at_once = held is None or held >= sent / 4
     if not report.at_once:
         report.unstated["concurrency"] = (
-            f"{keys.where}: {key}: {held:.4g} of {sent} requests, so the run was given a "
+            f"{report.keys.where}: {OPENED}: {held:.4g} of {sent} requests, so the run was given a "
             "--concurrency, which the report does not state; give it with --set concurrency=N"
         )
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.cli.options import CALIBRATION, PATH, listed, output_option, print_rows
+from sweep.cli.options import (
+    CALIBRATION,
+    PATH,
+    listed,
+    output_option,
+    print_rows,
+    to_file_option,
+)
 
 if TYPE_CHECKING:
     from sweep.engines.calibration_file import Calibration
@@ -135,6 +142,7 @@ def _say(calibration: "Calibration") -> None:
 
 
 @click.command()
+@to_file_option
 @click.argument("name", metavar="CALIBRATION", type=CALIBRATION)
 @click.option("--all", "everything", is_flag=True, help="Show deviations too.")
 @json_option

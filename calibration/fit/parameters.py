@@ -192,8 +192,8 @@ def settings_of(
 ) -> dict[str, dict[str, float]]:
     """Settings of a calibration fitted to `rows`, by factor and era.
 
-    `default` is that of `engine`, or of the calibration that the fit starts from, and neutral where
-    it has none; the eras of rows of other engines are written out.
+    `default` is that of `engine`, or of the calibration that the fit starts from, and ideal where
+    that has none; the eras of rows of other engines are written out.
 
     Args:
         rows: Traits of the rows.
@@ -207,8 +207,8 @@ def settings_of(
         if name != owner:
             own = engine_of(name).settings
             for factor in {**settings, **own}:
-                neutral = {"default": setting({}, factor, era)}
-                settings.setdefault(factor, neutral)[era] = setting(own, factor, era)
+                ideal = {"default": setting({}, factor, era)}
+                settings.setdefault(factor, ideal)[era] = setting(own, factor, era)
     return settings
 
 

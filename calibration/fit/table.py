@@ -98,6 +98,14 @@ class Table:
         field = "engine_version" if by == "version" else by
         return np.asarray([getattr(row, field) for row in self.rows])
 
+    @property
+    def link_gpus(self) -> Array:
+        """GPUs that the link of the accelerator of each row joins. [count]"""
+        found = np.empty(len(self.rows))
+        for group in self.groups:
+            found[group.rows] = np.asarray(group.point.hardware.fabric_reach)[:, 0]
+        return found
+
     @cached_property
     def requests_in_flight(self) -> Array:
         """Requests in flight of the kernel under ideal rooflines, NaN of other rows. [count]"""

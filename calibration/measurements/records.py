@@ -65,9 +65,8 @@ def _of_reports(path: Path, objects: list[Record], settings: Settings, catalog: 
     for place, data in enumerate(objects, start=1):
         where = f"{path}: report {place}" if len(objects) > 1 else str(path)
         for report in read_report(data, where, catalog):
-            if report.compared:
-                stated = {name: at for name, at in report.columns.items() if at is not None}
-                doubt_contradictions(report, _filled(found, stated, settings))
+            stated = {name: at for name, at in report.columns.items() if at is not None}
+            doubt_contradictions(report, _filled(found, stated, settings))
             for row in report.rows():
                 _ask(report, row, settings, catalog)
                 found.rows.append(_filled(found, row, settings))

@@ -25,6 +25,11 @@ def predictions(table: Table, calibration: Calibration | None) -> pd.DataFrame:
     memory, and `more_clients_than_fit`, for one whose clients wait for one another.
     """
     frame = pd.DataFrame([row.model_dump() for row in table.rows])
+    # Beside a recipe the default is no type of the row.
+    frame["weight_dtype"] = [
+        None if row.precision and "weight_dtype" not in row.model_fields_set else row.weight_dtype
+        for row in table.rows
+    ]
     if calibration is None:
         frame["predicted"] = predict(table.groups)
         return frame
@@ -102,7 +107,7 @@ def interval_halfwidths(table: Table, calibration: Calibration) -> tuple[Array, 
     """
     widths, bits = np.empty(len(table.rows)), np.empty(len(table.rows), np.int8)
     subjects = _subjects(table, _of_others(table, calibration))
-    numbers = ranged_numbers(table, held=False)
+    numbers = {**ranged_numbers(table, held=False), "link_gpus": table.link_gpus}
     variables = np.asarray([VARIABLES[row.scenario, row.metric] for row in table.rows])
     for variable in np.unique(variables).tolist():
         rows, mask = np.flatnonzero(variables == variable), CALIBRATED[variable].mask

@@ -117,30 +117,36 @@ def compare_published(name: str, catalog: Catalog) -> tuple[PublishedTable, list
 def published_rows(
     table: PublishedTable, compared: Sequence[ComparedRow], *, as_json: bool
 ) -> list[dict[str, Any]]:
-    """One row per published figure, with the errors of the estimates."""
+    """One row per published figure, with the errors of the estimates; in words unless for JSON."""
     measured, estimated = table.columns.measured.name, table.columns.estimated.name
-    rows = []
-    for line in compared:
-        errors = line.estimated_error, line.our_error, line.calibrated_error
-        interval = list(line.interval)
-        rows.append(
+    if as_json:
+        return [
             {
-                "batch_size": line.row.batch_size,
-                "isl": line.row.isl,
-                "osl": line.row.osl,
+                **{axis: getattr(line.row, axis) for axis in ("batch_size", "isl", "osl")},
                 f"{measured} (s-1)": line.row.measured,
                 f"{estimated} (s-1)": line.row.estimated,
-                f"{estimated} error": errors[0] if as_json else f"{errors[0]:+.0%}",
+                f"{estimated} error": line.estimated_error,
                 "ours, uncalibrated (s-1)": line.ours,
-                "our error": errors[1] if as_json else f"{errors[1]:+.0%}",
+                "our error": line.our_error,
                 "ours, calibrated (s-1)": line.calibrated,
-                "calibrated error": errors[2] if as_json else f"{errors[2]:+.1%}",
-                "90 % interval (s-1)": interval
-                if as_json
-                else "{:.4g} to {:.4g}".format(*interval),
+                "calibrated error": line.calibrated_error,
+                "90 % interval (s-1)": list(line.interval),
             }
-        )
-    return rows
+            for line in compared
+        ]
+    return [
+        {
+            "batch size": line.row.batch_size,
+            "isl": line.row.isl,
+            "osl": line.row.osl,
+            f"{measured} (tokens/s)": line.row.measured,
+            estimated: f"{line.row.estimated:,.0f} ({line.estimated_error:+.0%})",
+            "ours, uncalibrated": f"{line.ours:,.0f} ({line.our_error:+.0%})",
+            "ours, calibrated": f"{line.calibrated:,.0f} ({line.calibrated_error:+.1%})",
+            "90 % interval": "{:,.0f} to {:,.0f}".format(*line.interval),
+        }
+        for line in compared
+    ]
 
 
 def _compared(row: Row, table: PublishedTable, bounds: xr.Dataset, real: xr.Dataset) -> ComparedRow:

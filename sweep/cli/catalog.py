@@ -17,6 +17,7 @@ from sweep.cli.options import (
     json_option,
     picture_option,
     print_rows,
+    to_file_option,
 )
 from sweep.cli.parameters import Name
 from sweep.errors import SweepError
@@ -69,6 +70,7 @@ class EntryName(Name):
 
 
 @click.command("list")
+@to_file_option
 @click.argument("kind", type=KindType())
 @json_option
 @configs_option
@@ -97,6 +99,7 @@ def _rows_of(kind: str) -> "Callable[[Catalog], list[dict[str, Any]]]":
 
 
 @click.command()
+@to_file_option
 @click.argument("kind", type=KindType())
 @click.argument("name", required=False, type=EntryName())
 @json_option

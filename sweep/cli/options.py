@@ -6,7 +6,10 @@ them.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import wraps
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,6 +66,40 @@ file_argument = click.argument("file", metavar="FILE", type=PATH)
 def output_option(what: str, *, required: bool = False) -> Callable[[F], F]:
     """Option for the file that a command writes."""
     return click.option("-o", "--output", required=required, type=PATH, metavar="FILE", help=what)
+
+
+@contextmanager
+def printing_into(output: Path | None, *, force: bool) -> Iterator[None]:
+    """Write what is printed on standard output to a file, if one is named and anything is."""
+    if output is None:
+        yield
+        return
+    from sweep.files.atomic import check_writable, replacing
+
+    check_writable(output, force=force)
+    # Libraries replace a standard output without an encoding, as a `StringIO` is.
+    printed = TextIOWrapper(BytesIO(), encoding="utf-8", newline="")
+    with redirect_stdout(printed):
+        yield
+    printed.seek(0)
+    text = printed.read()
+    if text:
+        with replacing(output, force=force) as new:
+            new.write_text(text, encoding="utf-8")
+        click.echo(f"{output}: written")
+
+
+def to_file_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Option for a file that takes all that a command prints on standard output."""
+
+    @output_option("File for what the command prints.")
+    @force_option
+    @wraps(command)
+    def printed(*context: click.Context, output: Path | None, force: bool, **given: Any) -> Any:
+        with printing_into(output, force=force):
+            return command(*context, **given)
+
+    return printed
 
 
 def calibration_option(default: str | None, *, text: str | None = None) -> Callable[[F], F]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = dict[str, Any]
-GAP = 3
+GAP = 2
 """Characters between two columns of a table. [count]"""
 LONGEST_WORD = 24
 """Length beyond which a word of a text may be broken. [count]"""
@@ -21,6 +21,8 @@ MORE_THAN_A_LINE = 1.2
 """Width of a text that is broken between words, relative to an even share of each line. [1]"""
 PLAIN = (1e3, 1e7)
 """Range of numbers that are printed without an exponent."""
+SMALL = 1e-2
+"""Number below which a figure has three digits instead of four, as its zeros take room."""
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -46,7 +48,7 @@ def _side_by_side(rows: Sequence[Row], width: int) -> "list[Table]":
 
     tables = []
     for group in _groups(rows, width):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for key, characters in group.items():
             justify: Literal["left", "right"] = "right" if _is_numeric(rows, key) else "left"
             table.add_column(key, justify=justify, overflow="fold", width=characters)
@@ -60,6 +62,9 @@ def _groups(rows: Sequence[Row], width: int) -> list[dict[str, int]]:
     """Columns of each table, and their widths. [count]"""
     least = {key: _least_width(rows, key) for key in (rows[0] if rows else ())}
     names = _identifying(rows, least, width)
+    # A name in one line shows where its row begins.
+    for key in names:
+        least[key] = max(least[key], min(_longest(rows, key), LONGEST_WORD))
     groups: list[dict[str, int]] = [{}]
     for key in least:
         is_more = len(groups[-1]) > len(names) if len(groups) > 1 else len(groups[-1]) > 1
@@ -68,10 +73,14 @@ def _groups(rows: Sequence[Row], width: int) -> list[dict[str, int]]:
         groups[-1][key] = least[key]
     for group in groups:
         # Cells first, since each line of a cell is repeated in every row; then headings.
-        for longest in (lambda key: max(len(_cell(row[key])) for row in rows), len):
+        for longest in (lambda key: _longest(rows, key), len):
             for key in group:
                 group[key] += max(0, min(longest(key) - group[key], width - _total(group)))
     return groups
+
+
+def _longest(rows: Sequence[Row], key: str) -> int:
+    return max(len(_cell(row[key])) for row in rows)
 
 
 def _identifying(rows: Sequence[Row], least: Mapping[str, int], width: int) -> list[str]:
@@ -113,5 +122,7 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         least, most = PLAIN
-        return f"{value:,.0f}" if least <= abs(value) < most else f"{value:.4g}"
+        if least <= abs(value) < most:
+            return f"{value:,.0f}"
+        return f"{value:.4g}" if abs(value) >= SMALL else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else printable(str(value))

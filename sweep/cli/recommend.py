@@ -1,6 +1,7 @@
 """The command `recommend`. Heavy packages are imported inside it."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ from sweep.cli.options import (
     force_picture_option,
     json_option,
     listed,
-    picture_option,
+    output_option,
     print_rows,
+    printing_into,
 )
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Pairs
@@ -40,6 +42,8 @@ from sweep.cli.servers import server_options
 from sweep.specs.shipped import PREDICTIONS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sweep.decisions.recommend import Recommendation
 
 DRAFTS_OPTION = listed(
@@ -182,7 +186,10 @@ PREDICTED_BY_THEIR_OWN = ("vllm", "sglang")
     "SGLang, or that benchmarks it; with --disaggregated a manifest of both pools for Kubernetes "
     "or Dynamo.",
 )
-@picture_option
+@output_option(
+    "Picture of the ranking to write: .png, .pdf or .svg; with --emit or --disaggregated, file for "
+    "what the command prints."
+)
 @force_picture_option
 @json_option
 @configs_option
@@ -262,7 +269,8 @@ def recommend(
     if disaggregated:
         factors = load_calibration(calibration or ("vllm" if emit in MANIFESTS else PREDICTIONS))
         pools = Pools(choice, catalog, factors, transfer_bandwidth)
-        return pools.emit(emit) if emit is not None else pools.show(top, as_json=as_json)
+        with printing_into(output, force=force):
+            return pools.emit(emit) if emit is not None else pools.show(top, as_json=as_json)
     if source is not None:
         with open_results(source) as dataset:
             found = choice.from_results(dataset, catalog)
@@ -270,7 +278,8 @@ def recommend(
         usual = emit if emit in PREDICTED_BY_THEIR_OWN else PREDICTIONS
         found = choice.by_sweep(catalog, *calibrations_of(calibration, usual))
     if emit is not None:
-        return _emit(found, emit)
+        with printing_into(output, force=force):
+            return _emit(found, emit)
     if output is not None and len(found.ranked):
         from sweep.decisions.figures.front import front_figure
         from sweep.decisions.figures.style import save_figure
@@ -290,11 +299,11 @@ def _show(found: "Recommendation", top: int, *, front: bool, as_json: bool) -> i
         click.echo(json.dumps(recommend_text.as_json(found, elasticities), indent=2))
     else:
         click.echo(recommend_text.sentence(found))
-        _print_ranks(recommend_text.rows(found, shown, elasticities))
+        _print_ranks(found, shown, elasticities)
         if front:
             heading, points = recommend_text.front_shown(found.front)
             click.echo(heading)
-            _print_ranks(recommend_text.rows(found, points))
+            _print_ranks(found, points)
         for note in recommend_notes.notes(found):
             click.echo(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
@@ -313,6 +322,14 @@ def _emit(found: "Recommendation", target: Any) -> int:
     return 0
 
 
-def _print_ranks(rows: list[dict[str, Any]]) -> None:
+def _print_ranks(
+    found: "Recommendation", frame: "pd.DataFrame", elasticities: Sequence[Mapping[str, float]] = ()
+) -> None:
+    """Print rows of an answer as a table, and in what they extrapolate."""
+    from sweep.decisions import recommend_text
+
+    rows = recommend_text.rows(found, frame, elasticities)
     if rows:
         print_rows(rows, as_json=False)
+    for line in recommend_text.extrapolation_lines(frame):
+        click.echo(f"({line})")

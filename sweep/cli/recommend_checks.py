@@ -9,6 +9,7 @@ from sweep.cli.loads import check_arrivals, check_run
 from sweep.cli.options import check_picture
 from sweep.cli.requests import request_axes
 from sweep.cli.servers import server_axes
+from sweep.files.atomic import check_writable
 
 MANIFESTS = ("kubernetes", "dynamo")
 """Kinds of manifests of two pools."""
@@ -59,11 +60,10 @@ def checked_axes(given: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 def _check_output(given: Mapping[str, Any]) -> None:
     emit, pools = given["emit"], given["disaggregated"]
-    check_picture(given["output"], force=given["force"])
-    if given["output"] is not None and (pools or emit is not None):
-        raise click.UsageError(
-            "-o draws the ranking of single servers; leave it out with --emit and --disaggregated"
-        )
+    if emit is None and not pools:
+        check_picture(given["output"], force=given["force"])
+    elif given["output"] is not None:
+        check_writable(given["output"], force=given["force"])
     if emit is not None and given["as_json"]:
         raise click.UsageError("--emit prints a script, not JSON; leave --json out")
     if emit is not None and pools != (emit in MANIFESTS):

@@ -19,6 +19,7 @@ from sweep.cli.options import (
     json_option,
     output_option,
     print_rows,
+    to_file_option,
 )
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.results import question, question_options
@@ -66,6 +67,7 @@ shards_option = click.option(
 
 
 @click.command()
+@to_file_option
 @sweep_argument
 @shards_option
 @dtype_option
@@ -247,6 +249,7 @@ def _say_if_nothing_found(output: Path, where: str) -> None:
 
 
 @click.command()
+@to_file_option
 @file_argument
 def check(file: Path) -> int:
     """Check a result, a file or a folder of shards, against its schema and the CF conventions."""

@@ -1,7 +1,7 @@
 """A choice among deployments: from what is asked to the ranking."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import xarray as xr
@@ -13,6 +13,8 @@ from sweep.decisions.deployments import Deployments, Offer, joined
 from sweep.decisions.machines_on_offer import shared_offers
 from sweep.decisions.prices import by_entry
 from sweep.decisions.recommend import Demand, Recommendation, check_prices, recommend
+from sweep.decisions.reserves import fixed_reserve
+from sweep.decisions.rivals import recorded_calibration
 from sweep.engines.calibration_file import Calibration, calibration_of, load_calibration
 from sweep.engines.known import ENGINES, engine_of
 from sweep.errors import ResultError, SpecError
@@ -119,6 +121,10 @@ class Choice:
             concurrency=self.demand.concurrency,
             replicas=self.demand.replicas,
         )
+        known = recorded_calibration(deployments.calibration)
+        if isinstance(known, Calibration):
+            kept = {deployments.calibration: (known.engine, fixed_reserve(known))}
+            deployments = replace(deployments, reserves=kept)
         return self._among(deployments, catalog)
 
     def _check_percentiles(self, results: xr.Dataset) -> None:

@@ -8,9 +8,10 @@ import xarray as xr
 
 from sweep.decisions.comparison import Comparison
 from sweep.decisions.overload import feasible_of, is_of_server, overload
-from sweep.decisions.specs_by_name import model_in, value_in
+from sweep.decisions.specs_by_name import SpecsByName, model_in, value_in
 from sweep.engines.calibration_file import recorded_name
 from sweep.errors import ResultError
+from sweep.models.context import beyond_context
 from sweep.schema.axes import AXES, LABELLED, LENGTHS
 from sweep.schema.intervals import ENDS
 from sweep.schema.variables import VARIABLES
@@ -95,6 +96,7 @@ def compare(
         calibration=recorded_name(dataset.attrs),
         close=_overlap(dataset, variable, two, at),
         overloaded=_overloaded(dataset, variable, two, at),
+        beyond_context=_beyond_context(dataset, model, chosen),
     )
 
 
@@ -133,6 +135,15 @@ def compare_each(
         ]
         for name in wanted
     ]
+
+
+def _beyond_context(dataset: xr.Dataset, model: str, chosen: Mapping[str, Any]) -> str:
+    """Sentence on the longest requests if the model is made for shorter ones, else nothing."""
+    spec = SpecsByName.of({"model": [model]}, current_catalog()).models.get(model)
+    if spec is None or not {"isl", "osl"} <= set(dataset.coords):
+        return ""
+    longest = (chosen.get(axis) or dataset[axis].values.max() for axis in ("isl", "osl"))
+    return beyond_context(spec, float(sum(longest)))
 
 
 def _in_words(axis: str, values: tuple[Any, Any]) -> tuple[str, str]:
@@ -185,7 +196,7 @@ def _of_both(
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Cells of an array at each of two values of an axis."""
     along, (first, second) = pair
-    return _pick(array, {along: first, **chosen}), _pick(array, {along: second, **chosen})
+    return _pick(array, {**chosen, along: first}), _pick(array, {**chosen, along: second})
 
 
 def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:

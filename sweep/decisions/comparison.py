@@ -25,6 +25,7 @@ class Comparison:
         close: Cells in which the 90 % intervals overlap, or `None` if there are none.
         overloaded: Cells in which requests wait for a slot of a server of either, or `None` if
             the file does not say.
+        beyond_context: Sentence on requests that are longer than the model is made for, or nothing.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Comparison:
     calibration: str = IDEAL_NAME
     close: xr.DataArray | None = None
     overloaded: xr.DataArray | None = None
+    beyond_context: str = ""
 
     @property
     def load_axis(self) -> str:
@@ -48,7 +50,11 @@ class Comparison:
         return str(self.ratio.dims[1])
 
     def sentence(self) -> str:
-        """The answer in one sentence."""
+        """The answer in one sentence, with a caveat in another."""
+        caveat = f" {self.beyond_context}." if self.beyond_context else ""
+        return f"{self._answer()}{caveat}"
+
+    def _answer(self) -> str:
         first, second = self.hardware
         runs = self.ratio.notnull()
         if self.fits is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from sweep.decisions.disaggregated import Instance, Pair
 from sweep.decisions.recommend import By, Recommendation
 from sweep.decisions.recommend_notes import context_notes
-from sweep.decisions.recommend_text import SCORES
+from sweep.decisions.recommend_text import COLUMNS, SCORES
 from sweep.engines.calibration_file import IDEAL_NAME
 
 
@@ -19,9 +19,9 @@ def rows(pairs: Sequence[Pair], by: By) -> list[dict[str, Any]]:
             "prefill": _pool(pair.prefill, pair.prefills),
             "decode": _pool(pair.decode, pair.decodes),
             "GPUs": pair.gpus,
-            SCORES[by]: pair.score,
+            COLUMNS[by]: pair.score,
             "requests/s": pair.rate,
-            "prompts/batch": pair.batch,
+            "prompts per batch": pair.batch,
             "held": round(pair.held, 1),
             "ttft (s)": pair.ttft,
             "tpot (s)": pair.tpot,

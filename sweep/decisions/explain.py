@@ -15,6 +15,7 @@ from sweep.decisions.operator_breakdown import (
     SPENT,
     Amounts,
     break_down,
+    is_mostly_overhead,
     mean_context,
     row_names,
     sum_by_name,
@@ -108,12 +109,12 @@ class OperatorPart:
     def limit(self) -> str:
         """Use of most of its time: the resource that binds, or a loss beside it.
 
-        `overhead` where it is more than half of the time, `small matrices` where compute binds and
+        `overhead` where that is most of the time, `small matrices` where compute binds and
         most of it is lost; empty for the host, and for an operator that takes no time.
         """
         if not self.bound or not self.latency:
             return ""
-        if self.seconds["overhead"] > self.latency / 2:
+        if is_mostly_overhead(self.seconds["overhead"], self.latency):
             return "overhead"
         small = self.seconds[SMALL_MATRICES] > self.seconds["compute"]
         return SMALL_MATRICES.replace("_", " ") if small and self.bound == "compute" else self.bound

@@ -57,11 +57,21 @@ class Amounts:
     bound: Int[Array, "*cells row"]
 
 
+def is_mostly_overhead(overhead: Any, seconds: Any) -> Any:
+    """Test if more than half of a time is overhead, element by element for arrays.
+
+    Args:
+        overhead: The part of the time that is overhead. [s]
+        seconds: All of the time. [s]
+    """
+    return overhead > seconds / 2
+
+
 def without_overhead_bound(amounts: Amounts) -> Amounts:
-    """The amounts, without a binding resource where overhead is more than half of the time."""
+    """The amounts, without a binding resource where the time is mostly overhead."""
     overhead = amounts.spent[..., SPENT.index("overhead")]
-    bound = jnp.where(overhead > amounts.seconds / 2, NO_BOUND, amounts.bound)
-    return replace(amounts, bound=bound)
+    lost = is_mostly_overhead(overhead, amounts.seconds)
+    return replace(amounts, bound=jnp.where(lost, NO_BOUND, amounts.bound))
 
 
 def mean_context(isl: float, osl: float) -> float:

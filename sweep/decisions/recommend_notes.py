@@ -12,10 +12,8 @@ from sweep.decisions.step_unknown import step_unknown
 from sweep.models.context import beyond_context
 from sweep.schema.terms import OVERLOADS
 
-ENERGY_CAVEAT = (
-    "joules at rated power assume it all the time, which a memory-bound run stays below; "
-    "hosts and cooling are left out"
-)
+ENERGY_CAVEAT = "joules leave out hosts and cooling"
+RATED_CAVEAT = "those at rated power assume it all the time, which a memory-bound run stays below"
 
 
 def notes(found: Recommendation) -> list[str]:
@@ -39,7 +37,9 @@ def notes(found: Recommendation) -> list[str]:
         )
     found_notes += quoted_errors(found)
     if len(found.ranked) and found.ranked["energy"].notna().any():
-        found_notes.append(ENERGY_CAVEAT)
+        rated = found.ranked.loc[found.ranked["energy"].notna(), "drawn_energy"].isna().any()
+        is_rated = found.demand.by == "watt" or rated
+        found_notes.append(f"{ENERGY_CAVEAT}; {RATED_CAVEAT}" if is_rated else ENERGY_CAVEAT)
     return found_notes
 
 

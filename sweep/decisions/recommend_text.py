@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from math import isfinite
+from math import isfinite, isnan, nan
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,12 @@ SCORES: dict[By, str] = {
     "dollar": "output tokens per dollar",
     "watt": "output tokens per joule of rated power",
 }
+COLUMNS: dict[By, str] = {
+    "gpu": "tokens/s per GPU",
+    "dollar": "tokens per dollar",
+    "watt": "tokens per rated joule",
+}
+"""Headings of the same."""
 MOST_OF_FRONT = 12
 """Largest number of points of a front that are printed. [count]"""
 
@@ -219,42 +225,52 @@ def rows(
     """
     shown = []
     for index, row in enumerate(records(frame)):
-        layout = " ".join(in_words(settings(row)))
+        is_split = _replicated(found.demand) and row["replicas"] > 1
         shown.append(
             {
                 "rank": index + 1,
-                "hardware": row["hardware"],
-                "precision": row["precision"],
-                "calibration": str(row.get("calibration", "")).partition(" ")[0],
-                "layout": layout,
-                "requests": row["held"],
-                "replicas": row["replicas"] if _replicated(found.demand) else np.nan,
-                "GPUs": row["total_gpus"],
-                SCORES[found.demand.by]: row["score"],
+                "hardware": f"{row['total_gpus']:g} × {row['hardware']}",
+                "precision and layout": " ".join([row["precision"], *in_words(settings(row))]),
+                "requests": f"{row['replicas']:g} × {_count(row['held'])}"
+                if is_split
+                else row["held"],
+                COLUMNS[found.demand.by]: row["score"],
                 "lower": row["score_lower"],
                 "upper": row["score_upper"],
-                "tokens/s/user": row["per_user"],
+                "tokens/s per user": row["per_user"],
                 "run (s)": row.get("duration", np.nan),
                 "ttft (s)": row["ttft"],
-                **_tails(row),
                 "tpot (s)": row["tpot"],
                 "tpot p99 (s)": row.get("tpot_p99", np.nan),
+                **_tails(row),
                 "USD/hour": row["price"],
                 "USD/M tokens": row["cost"],
                 "USD/M input": row["input_cost"],
                 "USD/M output": row["output_cost"],
-                "J per token at rated power": row["energy"],
+                "J per token at rated power": row["energy"] if isnan(row["drawn_energy"]) else nan,
                 "J per token": row["drawn_energy"],
                 "J lower": row["drawn_energy_lower"],
                 "J upper": row["drawn_energy_upper"],
+                "calibration": str(row.get("calibration", "")).partition(" ")[0],
                 "bound by": bound(row, elasticities[index]) if index < len(elasticities) else "",
-                "extrapolation": " ".join(extrapolations(int(row["beyond"]))),
             }
         )
     known = [
         key for key in (shown[0] if shown else ()) if any(_is_known(row[key]) for row in shown)
     ]
     return [{key: _plain_value(row[key]) for key in known} for row in shown]
+
+
+def extrapolation_lines(frame: pd.DataFrame) -> list[str]:
+    """Sentences on the rows of a printed table that extrapolate, one for each set of flags."""
+    ranks: dict[str, list[str]] = {}
+    for rank, row in enumerate(records(frame), start=1):
+        ranks.setdefault(", ".join(extrapolations(int(row["beyond"]))), []).append(str(rank))
+    return [
+        f"beyond the measurements at rank {', '.join(each)}: {flags}"
+        for flags, each in ranks.items()
+        if flags
+    ]
 
 
 def _tails(row: Row) -> dict[str, float]:

@@ -157,24 +157,28 @@ def doublings_beyond(ranges: Mapping[str, Sequence[float]], numbers: Numbers) ->
 
 
 def unmeasured_bits(
-    measured: Mapping[str, float], seen: Sequence[str], hardware: Array, gpus: Array
+    measured: Mapping[str, float], seen: Sequence[str], hardware: Array, numbers: Numbers
 ) -> Array:
     """Sums of the bits of accelerators without runs of one kind, and of more GPUs than those had.
 
     An accelerator that was only measured in flight is new to static batches, and one that was only
-    measured alone is new to exchanges between several.
+    measured alone is new to exchanges between several. One whose runs did not leave its link is new
+    beyond it, where others exchange over another interconnect or were not measured either.
 
     Args:
         measured: Most GPUs of the runs of a kind, by accelerator. [count]
         seen: Accelerators with runs of any kind; any other is new anyhow.
         hardware: Names of the accelerators.
-        gpus: GPUs of a replica. [count]
+        numbers: `gpus` of a replica, and `link_gpus` that the accelerator's link joins, 1 without a
+            link. [count]
     """
-    new = np.isin(hardware, list(seen)) & ~np.isin(hardware, list(measured))
-    flat = [measured.get(str(name), np.inf) for name in hardware.ravel()]
-    most = np.reshape(np.asarray(flat, float), hardware.shape)
+    gpus, linked = numbers["gpus"], numbers["link_gpus"]
+    known = np.isin(hardware, list(measured))
+    most = np.reshape([measured.get(str(name), 1.0) for name in hardware.ravel()], hardware.shape)
+    left = (linked > 1) & (gpus > linked) & (most <= linked)
+    new = (np.isin(hardware, list(seen)) & ~known) | left
     bits: Array = np.int8(UNSEEN["unseen_hardware"]) * new | (
-        np.int8(BEYOND["beyond_gpus"]) * (gpus > most)
+        np.int8(BEYOND["beyond_gpus"]) * ((known & (gpus > most)) | left)
     )
     return bits
 
@@ -299,8 +303,6 @@ def extrapolations(
         bits = new | beyond_bits(ranges.get(scenario, {}), given)
         if measured.get(scenario) and "gpus" in given:
             known = seen.get("hardware", [])
-            bits = bits | unmeasured_bits(
-                measured[scenario], known, subjects.hardware, given["gpus"]
-            )
+            bits = bits | unmeasured_bits(measured[scenario], known, subjects.hardware, given)
         found[mask] = bits
     return found

@@ -269,11 +269,12 @@ def intervals_of(grid: Resolved, calibration: Calibration, variables: Sequence[s
         dim: along(np.asarray(grid.numbers[dim], float), dim) for dim in dims if dim in grid.numbers
     }
     gpus = np.asarray(gpus_of(axes, REPLICA_GPUS), float)
+    linked = along([float(machine.fabric_reach[0]) for machine in grid.hardware], "hardware")
 
     def of(mask: str) -> dict[str, Array]:
         given = {dim: axes[dim] for dim in grid.dims(mask) if dim in axes}
         load = {"load": given["concurrency"] / gpus} if "concurrency" in given else {}
-        return {**given, **load, "gpus": gpus}
+        return {**given, **load, "gpus": gpus, "link_gpus": linked}
 
     numbers = {mask: of(mask) for mask in _masks(variables)}
     return calibration.intervals(subjects, numbers, variables)

@@ -26,6 +26,7 @@ VARIABLES = {
         "inflight_tpot",
         "inflight_request_latency",
         "inflight_feasible",
+        "inflight_overload",
     ),
     BATCH: (
         "output_throughput_per_gpu",

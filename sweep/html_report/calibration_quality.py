@@ -135,7 +135,9 @@ def quality_of(calibration: Calibration, path: str | Path | None) -> Quality:
             {
                 "factor": _spoken(name),
                 "value": _with_unit(name, figure.value),
-                "error": "" if figure.standard_error is None else f"± {figure.standard_error:.0%}",
+                "error": ""
+                if figure.standard_error is None
+                else f"±\u00a0{figure.standard_error:.0%}",
                 "known": VERDICTS.get(figure.verdict, figure.verdict),
             }
             for name, figure in calibration.factors.items()

@@ -41,8 +41,13 @@ FIRST = (
     "ttft",
 )
 """Variables to show first: the first of these that the result has."""
-COUNTED = {"image_throughput": "images", "throughput": "tokens", "request_rate": "requests"}
-"""Things that a rate counts, by a part of its name."""
+COUNTED = {
+    **{"image_throughput": "images", "throughput": "tokens", "request_rate": "requests"},
+    "flops": "flop",
+}
+"""Things that a number or a rate counts, by a part of its name."""
+AXIS_TITLES = {"isl": "input length", "osl": "output length", "context_len": "context length"}
+"""Titles of axes whose names are abbreviations."""
 UP = ("batch_size", "concurrency", "request_rate")
 """Axes that are vertical in a map, if the result has them."""
 MOST_SENTENCES = 12
@@ -202,7 +207,7 @@ def _about(dataset: xr.Dataset) -> dict[str, str]:
 
 def _axis(axis: str, values: Sequence[Any]) -> dict[str, Any]:
     return {
-        "title": f"{axis.replace('_', ' ')} ({AXIS_UNITS.get(axis, '1')})",
+        "title": f"{AXIS_TITLES.get(axis, axis.replace('_', ' '))} ({AXIS_UNITS.get(axis, '1')})",
         "values": list(values),
         "labelled": axis in LABELLED,
     }

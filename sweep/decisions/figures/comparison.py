@@ -21,9 +21,9 @@ from sweep.schema.variables import VARIABLES
 
 DIVERGING = "PuOr"
 MOST_TICKS = 9
-"""Number of values of an axis up to which each has a tick."""
-HATCHES = ("//", "..")
-"""Hatching of cells that run on neither accelerator, and of cells that run on one alone."""
+"""Largest number of ticks of an axis that are values of it."""
+HATCHES = ("//", "..", "xx")
+"""Hatching of cells that run on neither accelerator, on one alone, and of overloaded servers."""
 HATCH_COLOUR = "0.6"
 AXIS_LABELS = {
     "batch_size": "batch size (sequences)",
@@ -177,17 +177,25 @@ def _draw_mesh(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh:
     ):
         if _is_logarithmic(ticks):
             set_scale("log", base=2)
+            ticks = ticks[:: -(-len(ticks) // MOST_TICKS)]
         if len(ticks) <= MOST_TICKS:
-            axis.set_ticks(ticks, labels=[str(tick) for tick in ticks])
+            axis.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
             axis.set_minor_locator(NullLocator())
     if min(values.shape) > 1 and np.nanmin(values) < 1 < np.nanmax(values):
         line = axes.contour(*_to_edges(x, y, ratio), levels=[1.0], colors="black", linewidths=1.8)
         axes.clabel(line, fmt={1.0: "break-even"}, fontsize=8)
-    if comparison.fits is not None:
-        first, second = (able.values for able in comparison.fits)
-        for cells, hatch in zip((~first & ~second, first ^ second), HATCHES, strict=True):
-            _hatch(axes, x, y, cells, hatch)
+    for cells, hatch in zip(_marked(comparison), HATCHES, strict=True):
+        _hatch(axes, x, y, cells, hatch)
     return mesh
+
+
+def _marked(comparison: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells that run on neither, on one alone, and on both while requests wait for a slot."""
+    none, all_ = np.zeros(comparison.ratio.shape, bool), np.ones(comparison.ratio.shape, bool)
+    fits, waiting = comparison.fits, comparison.overloaded
+    first, second = (all_, all_) if fits is None else (able.values for able in fits)
+    overloaded = none if waiting is None else waiting.values
+    return ~first & ~second, first ^ second, first & second & overloaded
 
 
 def _hatch_legend(comparisons: Sequence[Comparison]) -> list[Patch]:
@@ -197,8 +205,8 @@ def _hatch_legend(comparisons: Sequence[Comparison]) -> list[Patch]:
         *([first] if any((a & ~b).any() for a, b in fits) else []),
         *([second] if any((b & ~a).any() for a, b in fits) else []),
     ]
-    names = ["runs on neither", f"runs on {' or '.join(alone)} alone"]
-    present = [any((~a & ~b).any() for a, b in fits), bool(alone)]
+    names = ["runs on neither", f"runs on {' or '.join(alone)} alone", "requests wait for a slot"]
+    present = np.any([[cells.any() for cells in _marked(c)] for c in comparisons], axis=0)
     return [
         Patch(facecolor="none", edgecolor=HATCH_COLOUR, hatch=2 * hatch, label=name)
         for name, hatch, shown in zip(names, HATCHES, present, strict=True)

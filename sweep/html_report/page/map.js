@@ -145,20 +145,22 @@ function hatching(name, shape, rule) {
   };
 }
 
-/** Hatching of the cells that cannot run on one or both accelerators. */
-function incapable() {
-  if (state.shown !== "ratio") return [hatching("cannot run", "/", (indices) => !runs(shownMachine(), indices))];
-  const able = (indices) => machines().map((machine) => runs(machine, indices));
+/** Hatching of the cells that cannot run on one or both accelerators, or in which no server is ahead, as requests wait. */
+function marked() {
+  const shown = state.shown === "ratio" ? machines() : [shownMachine()];
+  const able = (indices) => shown.map((machine) => runs(machine, indices));
+  const waits = (indices) => able(indices).every(Boolean) && shown.some((machine) => overloaded(machine, indices));
+  const alone = shown.length < 2 ? [] : shown.map((machine, k) => hatching(`runs on ${nameOf(machine)} alone`, k ? "." : "-", (indices) => able(indices)[k] && !able(indices)[1 - k]));
   return [
-    hatching("runs on neither", "/", (indices) => !able(indices).some(Boolean)),
-    ...machines().map((machine, k) => hatching(`runs on ${nameOf(machine)} alone`, k ? "." : "-", (indices) => able(indices)[k] && !able(indices)[1 - k])),
+    hatching(shown.length < 2 ? "cannot run" : "runs on neither", "/", (indices) => !able(indices).some(Boolean)),
+    ...alone, hatching("requests wait for a slot", "x", waits),
   ];
 }
 
 /** Factor and name of the unit of the chosen variable for a size. */
 function unitOf(size) {
   const { units, counted } = data.variables[state.variable];
-  return units === "s-1" && counted ? { factor: 1, name: `${counted}/s` } : scaleFor(size, units);
+  return scaleFor(size, units, counted);
 }
 
 /** Values of each accelerator along the only open axis, or their ratio, as lines. */
@@ -213,8 +215,8 @@ function drawMap() {
     type: "scatter", mode: "markers", name: "chosen cell", x: [state.indices[state.across] ?? 0], y: [state.indices[state.up] ?? 0],
     hoverinfo: "skip", marker: { symbol: "square-open", size: 15, line: { width: 3 }, color: isDark() ? "#ff7ac2" : "#c2006b" },
   };
-  const blank = incapable().filter((trace) => trace.x.length);
-  draw("map", [cells, ...blank, ...boundLines(), ...even, chosen], {
+  const hatched = marked().filter((trace) => trace.x.length);
+  draw("map", [cells, ...hatched, ...boundLines(), ...even, chosen], {
     xaxis: mapAxis(state.across), yaxis: mapAxis(state.up), barmode: "overlay", margin: { t: isNarrow() ? 108 : MARGIN.t },
   }, (point) => {
     const at = [[state.across, point.x], [state.up, point.y]].filter(([axis]) => axis);
@@ -227,7 +229,7 @@ function drawHint() {
   const way = better && state.shown === "ratio" ? ` Above 1, ${nameOf(state.first)} is ahead.` : "";
   const map = [state.across, state.up].every((axis) => axis && valuesOf(axis).length > 1);
   const how = map ? " Hover over a cell for its figures; click it for its breakdown by operator." : "";
-  document.getElementById("map-hint").textContent = `${title[0].toUpperCase()}${title.slice(1)}. ${comment}${way}${how}`;
+  document.getElementById("map-hint").textContent = `${title[0].toUpperCase()}${title.slice(1)}. ${spaced(comment)}${way}${how}`;
 }
 
 /** All quantities of the chosen cell, an accelerator in each column. */
@@ -252,6 +254,7 @@ function drawReadout() {
       const masks = Object.keys(data.variables).filter((name) => name.endsWith("extrapolation"));
       return [...new Set(masks.flatMap((mask) => meanings(mask, value(mask, machine, {}))))].map(spaced).join(", ");
     }],
+    ["requests wait for a slot", (machine) => (overloaded(machine, {}) ? "yes" : "")],
     ["can run", (machine) => {
       const reasons = meanings(why, value(why, machine, {})).map(spaced).join(", ");
       return runs(machine, {}) ? "yes" : `no${reasons ? `: ${reasons}` : ""}`;

@@ -11,8 +11,14 @@ const SCALES = {
 };
 const ONE = 1e-3; // Factor of units without a prefix.
 
-/** Factor and name of the most readable unit for a size. */
-function scaleFor(size, units) {
+/** Factor and name of the most readable unit for a size, or for a rate of what it counts, such as tokens. */
+function scaleFor(size, units, counted) {
+  const per = units === "s-1" ? "/s" : "";
+  if (SCALES[counted]) {
+    const { factor, name } = scaleFor(size, counted);
+    return { factor, name: name + per };
+  }
+  if (per && counted) return { factor: 1, name: counted + per };
   const scales = SCALES[units] ?? [[ONE, units]];
   const [least, name] = scales.find(([from]) => size >= from) ?? scales[scales.length - 1];
   return { factor: least === ONE && units !== "s" && units !== "J" ? 1 : 1 / least, name };
@@ -32,8 +38,7 @@ function digits(number, most = 4) {
 /** A number with its unit; a rate is of what it counts, such as tokens. */
 function worded(number, units, counted) {
   if (!Number.isFinite(number)) return "–";
-  if (units === "s-1" && counted) return `${digits(number)} ${counted}/s`;
-  const { factor, name } = scaleFor(Math.abs(number), units);
+  const { factor, name } = scaleFor(Math.abs(number), units, counted);
   return name === "1/s" ? `${digits(number)}/s` : `${digits(number * factor)} ${name}`.trim();
 }
 
