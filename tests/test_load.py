@@ -26,11 +26,16 @@ def _closed(where: Point) -> dict[str, jax.Array]:
     return {name: jnp.asarray(getattr(found, name)) for name in names}
 
 
-def closed_errors(setting: Setting) -> dict[str, float]:
-    """Relative errors of the closed form for clients up to three times what fits."""
+def closed_errors(setting: Setting, **more: float) -> dict[str, float]:
+    """Relative errors of the closed form for clients up to three times what fits.
+
+    Args:
+        setting: The server.
+        more: Its scheduler, if it prefills first.
+    """
     clients = max(1, round(3 * setting.load * setting.fit))
     held = min(clients, setting.fit)
-    where = setting.point(concurrency=clients)
+    where = setting.point(concurrency=clients, **more)
     found = {name: float(value) for name, value in evaluated(_closed, where).items()}
     assert found["concurrency"] == held
     # Complete cycles, from when the pattern of the first wave is steady.
@@ -44,6 +49,7 @@ def closed_errors(setting: Setting) -> dict[str, float]:
         osl=setting.osl,
         max_num_tokens=setting.max_num_tokens,
         seconds=iteration_seconds(where),
+        prefill_first=bool(more),
     )
     ends = sorted(each.last for each in simulated.records)
     steps = setting.osl - 1

@@ -57,8 +57,14 @@ class Inflight:
             few points.
     """
 
-    def __init__(self, point: Point, *, side_by_side: bool = False) -> None:
-        """Compute each quantity when it is first read."""
+    def __init__(self, point: Point, *, side_by_side: bool = False, arriving: bool = False) -> None:
+        """Compute each quantity when it is first read.
+
+        Args:
+            point: Model, machine, precision, layout, server and lengths.
+            side_by_side: Whether passes are computed side by side.
+            arriving: Whether requests come one by one, and not from clients.
+        """
         self.point = point
         self.side_by_side = side_by_side and point.draft_tokens is None
         self.isl, self.osl = point.new_tokens, point.length("osl")
@@ -74,7 +80,7 @@ class Inflight:
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
-        self.order = order_of(point)
+        self.order = order_of(point, arriving=arriving)
         self.cycle = server_cycle(point, self.order, held / self.microbatches)
 
     @cached_property
