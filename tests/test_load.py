@@ -70,6 +70,39 @@ def check_closed(count: int, seed: int) -> None:
     assert tpot[0] < 0.01 and tpot[1] < 0.1
 
 
+@pytest.mark.parametrize("scheduler", [0])
+def test_one_prompt_more_than_fit_makes_lumps_uneven(scheduler: int) -> None:
+    """Room for four prompts: of five, four see a full lump and one is alone.
+
+    The five keep step and start in turn, so that their mean is less than that of four.
+    """
+    setting = Setting("llama-3.1-8b", "h100-sxm-80gb", "fp8", 1, 1000, 100, 4096, 64, 1.0)
+    found: list[float] = []
+    with jax.enable_x64(True):
+        for clients in (4, 5, 8, 9):
+            where = setting.point(concurrency=clients, scheduler=scheduler)
+            simulated = simulate(
+                [0.0] * 12 * clients,
+                clients=clients,
+                slots=setting.fit,
+                isl=setting.isl,
+                osl=setting.osl,
+                max_num_tokens=setting.max_num_tokens,
+                seconds=iteration_seconds(where),
+                prefill_first=bool(scheduler),
+            )
+            found.append(float(evaluated(_closed, where)["ttft"]))
+            ttft = simulated.ttft(4 * clients, 10 * clients).mean()
+            assert found[-1] == pytest.approx(ttft, rel=0.05)
+    assert (found[1] < found[0]) is (found[3] < found[2]) is (scheduler == 0)
+
+
+def test_prompts_of_uneven_lumps_by_hand() -> None:
+    # Five prompts, four to a lump: (4·4 + 1·1)/5 = 3.4 are in the lump of one of them, and not 2.5.
+    assert float(cycle(5.0, 100.0, 50.0, 410.0).uneven) == pytest.approx(0.9)
+    assert float(cycle(8.0, 100.0, 50.0, 410.0).uneven) == pytest.approx(0.0)
+
+
 @pytest.mark.slow
 def test_clients_wait_as_in_a_simulation() -> None:
     check_closed(30, seed=3)

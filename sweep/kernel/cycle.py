@@ -26,6 +26,8 @@ class Cycle:
         waited: Iterations that it waits for its prefill. [count]
         interrupted: Iterations that carry a lump of others while it decodes. [count]
         undisturbed: Iterations that decode only while it does. [count]
+        uneven: Prompts beyond those of mean lumps that are prefilled until its own is: each lump
+            but the last is full, so that more prompts are in full ones. [count]
     """
 
     residents: Scalar
@@ -40,6 +42,7 @@ class Cycle:
     waited: Scalar
     interrupted: Scalar
     undisturbed: Scalar
+    uneven: Scalar = 0.0
 
 
 def any_of(requests: Scalar, share: Scalar) -> Scalar:
@@ -55,6 +58,19 @@ def any_of(requests: Scalar, share: Scalar) -> Scalar:
     always = share >= 1
     seldom = -jnp.expm1(requests * jnp.log1p(-jnp.where(always, 0.0, share)))
     return jnp.where(always, jnp.where(requests > 0, 1.0, 0.0), seldom)
+
+
+def _last_lump(residents: Scalar, room: Scalar, needed: Scalar) -> tuple[Scalar, Scalar]:
+    """Prompts of a full lump, whole ones where that takes no more lumps, and of the last one.
+
+    Args:
+        residents: Requests held. [count]
+        room: Prompts that a lump has room for. [count]
+        needed: Lumps of all of them. [count]
+    """
+    whole = jnp.maximum(jnp.floor(room + 1e-6), 1.0)
+    full = jnp.where(jnp.ceil(residents / whole - 1e-6) <= needed, whole, room)
+    return full, residents - (needed - 1) * full
 
 
 def cycle(
@@ -92,6 +108,8 @@ def cycle(
     decoding = started * steps
     lumps = jnp.where(waiting, 1.0, needed / stay)
     interrupted = jnp.where(waiting, steps, jnp.clip(needed - chunks, 0.0, steps))
+    full, last = _last_lump(residents, room / isl, needed)
+    seen = ((needed - 1) * full**2 + last**2) / residents
     return Cycle(
         residents=residents,
         chunk=isl / chunks,
@@ -107,6 +125,7 @@ def cycle(
         waited=jnp.where(waiting, jnp.maximum(residents / started - stay, 0.0), 0.0),
         interrupted=interrupted,
         undisturbed=steps - interrupted,
+        uneven=jnp.where(waiting | (chunks > 1), 0.0, seen - residents / needed),
     )
 
 

@@ -140,6 +140,12 @@ class Inflight:
         """Time that another prompt adds to an iteration with some. [s]"""
         return self._carrying(self.cycle.lump + self.isl, MORE) - self.lump_latency
 
+    @cached_property
+    def _uneven(self) -> Scalar:
+        """Time of prompts beyond those of mean lumps, until that of a request is through. [s]"""
+        carried = self.cycle.lump / self.isl
+        return self.cycle.uneven * (self.lump_latency - self._alone.latency) / carried
+
     def _cached(self, prompts: Scalar) -> Scalar:
         """Tokens of so many prompts that were found in the cache. [count]"""
         found = self.point.cached_tokens
@@ -220,7 +226,7 @@ class Inflight:
     @cached_property
     def prefill_time(self) -> Scalar:
         """Time of the iterations that prefill a prompt, beside what others do in them. [s]"""
-        spent = self.cycle.chunks * self.lump_latency
+        spent = self.cycle.chunks * self.lump_latency + self._uneven
         if self._held is not None:
             spent = spent + self._held.others * self._one_more
         if self.order.apart is None:
@@ -258,6 +264,7 @@ class Inflight:
         """The same in the steady state. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
         spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
+        spent = jnp.maximum(spent - self._uneven, 0.0)
         if self.order.apart is not None:
             first = self.cycle.waited * self.lump_latency + self.prefill_time
             spent = jnp.where(self.order.apart, jnp.maximum(self._served - first, 0.0), spent)
