@@ -70,11 +70,12 @@ def check_closed(count: int, seed: int) -> None:
     assert tpot[0] < 0.01 and tpot[1] < 0.1
 
 
-@pytest.mark.parametrize("scheduler", [0])
+@pytest.mark.parametrize("scheduler", [0, 1])
 def test_one_prompt_more_than_fit_makes_lumps_uneven(scheduler: int) -> None:
     """Room for four prompts: of five, four see a full lump and one is alone.
 
-    The five keep step and start in turn, so that their mean is less than that of four.
+    The five keep step and start in turn, so that their mean is less than that of four; where
+    prompts go first the fifth waits for the four.
     """
     setting = Setting("llama-3.1-8b", "h100-sxm-80gb", "fp8", 1, 1000, 100, 4096, 64, 1.0)
     found: list[float] = []
@@ -101,6 +102,10 @@ def test_prompts_of_uneven_lumps_by_hand() -> None:
     # Five prompts, four to a lump: (4·4 + 1·1)/5 = 3.4 are in the lump of one of them, and not 2.5.
     assert float(cycle(5.0, 100.0, 50.0, 410.0).uneven) == pytest.approx(0.9)
     assert float(cycle(8.0, 100.0, 50.0, 410.0).uneven) == pytest.approx(0.0)
+    # Prompts first: four after a lump, one after two, 1.2 on average; 4 or 5 prompts, 4.2.
+    first = prefill_first_cycle(5.0, 100.0, 50.0, 400.0)
+    assert (float(first.waited), float(first.interrupted)) == pytest.approx((0.2, 0.8))
+    assert float(first.uneven) == pytest.approx(4.2 - 1.2 * 2.5)
 
 
 @pytest.mark.slow

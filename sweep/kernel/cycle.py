@@ -136,7 +136,7 @@ def prefill_first_cycle(
 
     All prompts are in before the first sequence decodes, so that all end together: a static batch
     whose prompts come in lumps. A prompt waits for those before it, and, until it decodes, for
-    those behind it: for half of the lumps of others each, on average.
+    those behind it: for half of the lumps of others each, on average, if lumps are even.
 
     Args:
         residents: Requests held. [count]
@@ -148,7 +148,12 @@ def prefill_first_cycle(
     needed = jnp.maximum(jnp.ceil(residents * isl / max_num_tokens - 1e-6), 1.0)
     lump = residents * isl / needed
     chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
-    others = jnp.maximum(needed - chunks, 0.0) / 2
+    others = jnp.maximum(needed - chunks, 0.0)
+    full, last = _last_lump(residents, max_num_tokens / isl, needed)
+    # Lumps, and prompts in them, until the own prompt is prefilled.
+    passed = (full * needed * (needed - 1) / 2 + last * needed) / residents
+    prompts = full**2 * needed * (needed - 1) / 2 / residents + last
+    waited = jnp.where(chunks > 1, others / 2, passed - 1)
     return Cycle(
         residents=residents,
         chunk=isl / chunks,
@@ -159,7 +164,8 @@ def prefill_first_cycle(
         decoding_alone=residents,
         started=residents / (needed + steps),
         stay=needed + steps,
-        waited=others,
-        interrupted=jnp.where(steps > 0, others, 0.0),
+        waited=waited,
+        interrupted=jnp.where(steps > 0, others - waited, 0.0),
         undisturbed=steps,
+        uneven=jnp.where(chunks > 1, 0.0, prompts - passed * residents / needed),
     )
