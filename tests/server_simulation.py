@@ -1,6 +1,7 @@
 """A server simulated iteration by iteration: the oracle of its closed form."""
 
 import heapq
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,8 @@ def simulate(
     poll_interval: int = 1,
     stream_interval: int = 1,
     front_end: int = 0,
+    pause: Callable[[], float] | None = None,
+    starts: float = np.inf,
 ) -> Run:
     """Serve requests first come, first served.
 
@@ -102,6 +105,9 @@ def simulate(
         stream_interval: Tokens of a request after which the first are sent.
         front_end: Iterations from sending a request to its arrival at the server, but for the
             first of each client.
+        pause: Time from the end of a request until its client sends the next one; none if not
+            given. [s]
+        starts: Prompts that start in an iteration at most.
     """
     each_of = iter(lengths or [(isl, osl - 1)] * len(arrivals))
     run, clock, iteration = Run(), 0.0, 0
@@ -125,7 +131,9 @@ def simulate(
         while looks and coming and coming[0] <= clock:
             run.records.append(Record(coming.popleft()))
             waiting.append(run.records[-1])
-        while waiting and decoding + len(prompts) < slots:
+        begins = 0
+        while waiting and decoding + len(prompts) < slots and begins < starts:
+            begins += 1
             waiting[0].admitted = clock
             own, decodes = next(each_of)
             prompts.append([waiting.popleft(), own, own, decodes])
@@ -169,9 +177,11 @@ def simulate(
             _, _, record, whole = heapq.heappop(ends)
             record.last = clock
             decoding, attended = decoding - 1, attended - whole
-            if unsent:
+            if unsent and pause is not None:
+                insort(coming, clock + pause())
+            elif unsent:
                 outside.append((iteration + front_end, clock))
-                unsent -= 1
+            unsent = max(unsent - 1, 0)
     return run
 
 

@@ -18,17 +18,16 @@ from hypothesis import strategies as st
 from sweep.decisions import disaggregated_sweep
 from sweep.decisions.choice import Choice
 from sweep.decisions.deployments import Offer
-from sweep.decisions.disaggregated import (
-    NEAR,
+from sweep.decisions.disaggregated import NEAR, pairs
+from sweep.decisions.disaggregated_sweep import best_pairs, sweep_instances
+from sweep.decisions.launch_manifest import PoolRequest, check_requests, manifest
+from sweep.decisions.pool_figures import (
     Instance,
     first_token_at,
     first_token_seconds,
     held_at,
-    pairs,
     transfer_seconds,
 )
-from sweep.decisions.disaggregated_sweep import best_pairs, sweep_instances
-from sweep.decisions.launch_manifest import PoolRequest, check_requests, manifest
 from sweep.decisions.recommend import Limits
 from sweep.errors import SpecError
 from sweep.kernel.request import Request
@@ -176,6 +175,42 @@ def test_without_pools_the_rival_is_the_ranking_of_single_servers() -> None:
         for name in ("throughput", "ttft", "tpot", "held"):
             assert loads.loc[row["asked"], name] == pytest.approx(row[name], rel=1e-5)
     assert rival.ranked["score"].iloc[0] >= alone.ranked["score"].iloc[0] * (1 - 1e-6)
+
+
+def test_ends_of_a_pair_by_hand() -> None:
+    """Prompts may take a tenth more or less, and decoding a fifth."""
+    pools = (
+        replace(PREFILL, slower=[1.1] * 3, beyond=[0, 0, 1]),
+        replace(DECODE, slower=[1.2] * 4, beyond=[0, 0, 0, 16]),
+    )
+    # Both pools complete 12.3 requests a second: less if decoding takes more, as many more as
+    # there are prompts.
+    found = best(*pools)
+    assert found.lower["rate"] == pytest.approx(found.rate / 1.2)
+    assert found.upper["rate"] == pytest.approx(found.rate * 1.1)
+    assert found.upper["score"] == pytest.approx(found.score * 1.1)
+    # Prompts never wait for decoding; the cache takes 10 ms of 100 tokens.
+    assert found.upper["ttft"] == pytest.approx(1.5 * 1.3 * 1.1)
+    assert found.upper["tpot"] == pytest.approx(0.026 * 1.2 + 0.010001 / 100)
+    assert found.beyond == 1 | 16
+    # Pools that are asked for nearly all that they can do may not keep up.
+    asked = best(*pools, requests_per_s=0.99 * 16 / 1.3)
+    assert asked.upper["rate"] == asked.rate
+    assert asked.lower["rate"] == pytest.approx(found.lower["rate"])
+    assert asked.upper["ttft"] == asked.upper["tpot"] == float("inf")
+    seldom = best(*pools, requests_per_s=1.0)
+    assert seldom.lower["rate"] == seldom.upper["rate"] == 1
+    assert seldom.upper["ttft"] == pytest.approx(0.4 * 1.1)
+    for each in (found, asked, seldom):
+        for name, low in each.lower.items():
+            assert low <= getattr(each, name) * (1 + 1e-12) <= each.upper[name] * (1 + 2e-12)
+
+
+def test_without_measurements_a_pair_has_no_interval() -> None:
+    unknown = replace(PREFILL, slower=[float("nan")] * 3, beyond=[0] * 3)
+    found = best(unknown, replace(DECODE, slower=[1.2] * 4, beyond=[0] * 4))
+    assert all(np.isnan(end) for ends in (found.lower, found.upper) for end in ends.values())
+    assert best().lower == best().upper == {}
 
 
 def test_pools_share_the_type_of_their_cache() -> None:
@@ -329,7 +364,9 @@ def test_pools_have_layouts_of_experts_and_the_model_that_drafts(monkeypatch) ->
         times, one = ones / ones["ep"], ones.isel(batch_size=0, drop=True)
         every = dict.fromkeys(("kv_cache_memory", "feasible"), ones)
         fits = {"max_concurrency": one, "inflight_feasible": one}
-        return xr.Dataset({"ttft": times, "tpot": times, **every, **fits})
+        ends = {"ttft_upper": 1.1 * times, "tpot_upper": 1.2 * times}
+        masks = {"ttft_extrapolation": 2 * one.astype(int), "extrapolation": 16 * ones.astype(int)}
+        return xr.Dataset({"ttft": times, "tpot": times, **every, **fits, **ends, **masks})
 
     monkeypatch.setattr(disaggregated_sweep, "swept", made_up)
     pools = sweep_instances(
@@ -347,6 +384,10 @@ def test_pools_have_layouts_of_experts_and_the_model_that_drafts(monkeypatch) ->
     for instances in pools:
         found = [(each.layout["ep"], each.gpus, each.seconds[0]) for each in instances]
         assert found == [(1, 2, 1.0), (2, 2, 0.5)]
+    for instances, multiple, bits in zip(pools, (1.1, 1.2), (2, 16), strict=True):
+        for each in instances:
+            assert each.slower == pytest.approx([multiple] * len(each.loads))
+            assert each.beyond == [bits] * len(each.loads)
     prompts, steps = grids
     assert prompts.draft_model is None
     assert steps.draft_model.name == "llama-3.2-1b"

@@ -21,6 +21,7 @@ from sweep.kernel.factors import IDEAL
 from sweep.kernel.gates import gates_of
 from sweep.kernel.held_back import HeldBack, held_back
 from sweep.kernel.inflight import Inflight
+from sweep.kernel.open_iterations import Iterations
 from sweep.kernel.params import Point
 from sweep.kernel.spread import spread_cycle, spread_prefill_first_cycle
 
@@ -208,6 +209,15 @@ def test_many_clients_lose_step_in_a_long_run(clients, requests, apart) -> None:
     assert not bool(found.order.staggered)
     keeps = Inflight(server(factors=dataclasses.replace(factors, staggered=0.0), concurrency=64.0))
     assert keeps.order.apart is None
+
+
+def test_requests_that_come_one_by_one_do_not_gather_as_clients_in_step_do() -> None:
+    factors = dataclasses.replace(IDEAL, staggered=1.0, prefill_first=1.0)
+    sizes = {"factors": factors, "max_batch_size": 8.0}
+    in_step, lost = (Inflight(server(concurrency=clients, **sizes)) for clients in (8.0, 64.0))
+    arriving = Iterations(server(concurrency=None, **sizes)).full
+    assert float(arriving.steady_rate) == pytest.approx(float(lost.steady_rate))
+    assert float(arriving.steady_rate) < 0.99 * float(in_step.steady_rate)
 
 
 # Against a simulation.

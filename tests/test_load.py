@@ -26,11 +26,16 @@ def _closed(where: Point) -> dict[str, jax.Array]:
     return {name: jnp.asarray(getattr(found, name)) for name in names}
 
 
-def closed_errors(setting: Setting) -> dict[str, float]:
-    """Relative errors of the closed form for clients up to three times what fits."""
+def closed_errors(setting: Setting, **more: float) -> dict[str, float]:
+    """Relative errors of the closed form for clients up to three times what fits.
+
+    Args:
+        setting: The server.
+        more: Its scheduler, if it prefills first.
+    """
     clients = max(1, round(3 * setting.load * setting.fit))
     held = min(clients, setting.fit)
-    where = setting.point(concurrency=clients)
+    where = setting.point(concurrency=clients, **more)
     found = {name: float(value) for name, value in evaluated(_closed, where).items()}
     assert found["concurrency"] == held
     # Complete cycles, from when the pattern of the first wave is steady.
@@ -44,6 +49,7 @@ def closed_errors(setting: Setting) -> dict[str, float]:
         osl=setting.osl,
         max_num_tokens=setting.max_num_tokens,
         seconds=iteration_seconds(where),
+        prefill_first=bool(more),
     )
     ends = sorted(each.last for each in simulated.records)
     steps = setting.osl - 1
@@ -62,6 +68,44 @@ def check_closed(count: int, seed: int) -> None:
     assert rate[0] < 0.001 and rate[1] < 0.01
     assert ttft[0] < 0.01 and ttft[1] < 0.1
     assert tpot[0] < 0.01 and tpot[1] < 0.1
+
+
+@pytest.mark.parametrize("scheduler", [0, 1])
+def test_one_prompt_more_than_fit_makes_lumps_uneven(scheduler: int) -> None:
+    """Room for four prompts: of five, four see a full lump and one is alone.
+
+    The five keep step and start in turn, so that their mean is less than that of four; where
+    prompts go first the fifth waits for the four.
+    """
+    setting = Setting("llama-3.1-8b", "h100-sxm-80gb", "fp8", 1, 1000, 100, 4096, 64, 1.0)
+    found: list[float] = []
+    with jax.enable_x64(True):
+        for clients in (4, 5, 8, 9):
+            where = setting.point(concurrency=clients, scheduler=scheduler)
+            simulated = simulate(
+                [0.0] * 12 * clients,
+                clients=clients,
+                slots=setting.fit,
+                isl=setting.isl,
+                osl=setting.osl,
+                max_num_tokens=setting.max_num_tokens,
+                seconds=iteration_seconds(where),
+                prefill_first=bool(scheduler),
+            )
+            found.append(float(evaluated(_closed, where)["ttft"]))
+            ttft = simulated.ttft(4 * clients, 10 * clients).mean()
+            assert found[-1] == pytest.approx(ttft, rel=0.05)
+    assert (found[1] < found[0]) is (found[3] < found[2]) is (scheduler == 0)
+
+
+def test_prompts_of_uneven_lumps_by_hand() -> None:
+    # Five prompts, four to a lump: (4·4 + 1·1)/5 = 3.4 are in the lump of one of them, and not 2.5.
+    assert float(cycle(5.0, 100.0, 50.0, 410.0).uneven) == pytest.approx(0.9)
+    assert float(cycle(8.0, 100.0, 50.0, 410.0).uneven) == pytest.approx(0.0)
+    # Prompts first: four after a lump, one after two, 1.2 on average; 4 or 5 prompts, 4.2.
+    first = prefill_first_cycle(5.0, 100.0, 50.0, 400.0)
+    assert (float(first.waited), float(first.interrupted)) == pytest.approx((0.2, 0.8))
+    assert float(first.uneven) == pytest.approx(4.2 - 1.2 * 2.5)
 
 
 @pytest.mark.slow

@@ -148,6 +148,21 @@ def test_steps_that_wait_for_prompts_by_hand(fill, rate, steps, expected) -> Non
         chunks=jnp.asarray(max(1 / fill, 1.0)),
     )
     assert float(curve.stalled(1.0, rate, steps, 0.01)) == pytest.approx(expected, rel=1e-5)
+    if fill < 1:
+        return
+    # With every slot taken no prompt follows another, nor the own one.
+    one = float(curve.stalled(1.0, rate, steps, 0.01, 0.0))
+    assert one == pytest.approx(1.0 if rate < 0.01 else 3.0, rel=1e-5)
+    if rate == 0.2:
+        # With slots free for 0.7 of the time 4.2 % find two of them, and 0.97 % three.
+        assert float(curve.stalled(1.0, rate, steps, 0.01, 0.7)) == pytest.approx(5.0)
+    # A stall between two steps, of 2 s and of (1 − e^-0.4) / e^-0.4 more where others come in 2 s;
+    # before the first step these alone.
+    behind = 2 * np.expm1(2 * rate)
+    usual = -np.expm1(-rate) * (2 + behind)
+    for number, stall in ((1.0, behind), (10.0, 0.9 * usual + 0.1 * behind)):
+        mean = float(curve._stall(1.0, rate, number))
+        assert mean == pytest.approx(stall, rel=1e-4)
 
 
 @pytest.mark.slow

@@ -238,6 +238,32 @@ def test_pairs_of_pools_name_what_is_left_out_and_that_they_have_no_interval() -
     assert "no interval" in lacking
     ideal = replace(one_pool, deployments=replace(one_pool.deployments, calibration="ideal"))
     assert disaggregated_text.notes([pair], ideal) == [left_out]
+    known = replace(pair, lower={"score": 900.0}, upper={"score": 1600.0})
+    assert disaggregated_text.notes([known], one_pool) == [left_out]
+
+
+def test_a_pair_of_pools_is_compared_with_one_pool_by_errors_that_both_share() -> None:
+    calibration = load_calibration("tensorrt-llm")
+    recorded = f"tensorrt-llm {calibration.digest}"
+    one_pool = recommend(replace(table(hardware=["h20-96gb"]), calibration=recorded), Demand())
+    pair = Pair(PREFILL, DECODE, 1, 1, 1, 1.0, 1.0, 0.1, 0.1, 0.1, 1.0, 1200.0, 1.0)
+    pair = replace(pair, lower={"score": 1000.0}, upper={"score": 1440.0})
+    wide = replace(pair, beyond=EXTRAPOLATION["unseen_model"])
+    other = {"lower": 800.0, "upper": 1300.0, "beyond": 0, "precision": "fp16"}
+    for each in (pair, wide):
+        row = {"lower": 1000.0, "upper": 1440.0, "beyond": each.beyond, "precision": "fp8"}
+        width = ratio_halfwidth(row, other | {"hardware": "h20-96gb"}, calibration, "inflight")
+        found = disaggregated_text.against(each, one_pool)
+        assert found is not None
+        assert (found.value, found.upper) == (1.2, pytest.approx(1.2 * math.exp(width)))
+    text = disaggregated_text.sentence([pair], one_pool)
+    assert "1,200 (1,000 to 1,440), 20 % more" in text
+    assert "(ratio 1.20, 90 % interval " in text
+    (row,) = disaggregated_text.rows([wide], "gpu")
+    assert (row["lower"], row["upper"], row["extrapolation"]) == (1000, 1440, "unseen_model")
+    written = disaggregated_text.as_json([wide], one_pool)
+    assert written["pairs"][0]["score_upper"] == 1440
+    assert written["ratio"]["value"] == 1.2
 
 
 def test_a_small_score_keeps_its_digits() -> None:

@@ -1,4 +1,4 @@
-"""Errors of the server's closed form against its simulations, over more than 500 random servers."""
+"""Errors of the server's closed form against its simulations, over more than 800 random servers."""
 
 from collections.abc import Iterator
 
@@ -11,6 +11,7 @@ import test_lengths as lengths
 import test_load as load
 import test_open_loop as open_loop
 import test_speculation as drafts
+import test_staggered as staggered
 from factories import point, shipped, shipped_model
 from server_simulation import settings, spread
 
@@ -21,6 +22,9 @@ Errors = dict[str, list[float]]
 
 BARS = {
     "clients": {"rate": (0.01, 0.01), "ttft": (0.05, 0.1)},
+    "clients, prefill first": {"rate": (0.01, 0.01), "ttft": (0.05, 0.1)},
+    "clients, one at a time": {"request_rate": (0.01, 0.05), "ttft": (0.05, 0.1)},
+    "clients, prefill first, out of step": {"request_rate": (0.01, 0.05), "ttft": (0.05, 0.1)},
     "clients, varied lengths": {"request_rate": (0.01, 0.05), "ttft": (0.05, 0.1)},
     "Poisson arrivals": {"mean": (0.15, None), "p99": (0.25, None)},
     "burstiness 0.5": {"mean": (0.15, None), "p99": (0.25, None)},
@@ -105,8 +109,13 @@ def of_pools(count: int, seed: int) -> Iterator[dict[str, float]]:
         }
 
 
-def of_clients(count: int, seed: int) -> Iterator[dict[str, float]]:
-    return (load.closed_errors(each) for each in settings(count, seed))
+def of_clients(count: int, seed: int, **more: float) -> Iterator[dict[str, float]]:
+    return (load.closed_errors(each, **more) for each in settings(count, seed))
+
+
+def out_of_step(count: int, seed: int, *, first: bool) -> Iterator[dict[str, float]]:
+    for place, each in enumerate(settings(count, seed)):
+        yield staggered.staggered_errors(each, seed + place, first=first)
 
 
 def of_lengths(count: int, seed: int) -> Iterator[dict[str, float]]:
@@ -118,6 +127,9 @@ KINDS = {
     "pools": lambda: of_pools(80, 31),
     "runs": lambda: of_runs(90, 32),
     "clients": lambda: of_clients(130, 33),
+    "clients, prefill first": lambda: of_clients(60, 42, scheduler=1),
+    "clients, one at a time": lambda: out_of_step(100, 43, first=False),
+    "clients, prefill first, out of step": lambda: out_of_step(60, 44, first=True),
     "hits and drafts": lambda: of_drafts(60, 34),
     "clients, varied lengths": lambda: of_lengths(40, 35),
     "Poisson arrivals": lambda: of_arrivals(60, 36, open_loop.POISSON),
@@ -132,7 +144,7 @@ KINDS = {
 @pytest.mark.campaign
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_of_a_kind_of_load(kind: str, capsys) -> None:
-    """620 servers in all; prints the median and the 90th percentile of each error."""
+    """840 servers in all; prints the median and the 90th percentile of each error."""
     with jax.enable_x64(True):
         errors = collected(KINDS[kind]())
     with capsys.disabled():

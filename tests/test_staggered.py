@@ -1,10 +1,15 @@
 """Requests that start one at a time, by hand and against a server simulated step by step."""
 
-import heapq
-from random import Random
+import dataclasses
 
+import numpy as np
 import pytest
+from factories import evaluated
+from server_simulation import Setting, coarse, iteration_seconds, simulate, varied_requests
+from test_load import _closed
 
+from sweep.kernel.factors import IDEAL
+from sweep.kernel.keeps_step import KEEPS_STEP
 from sweep.kernel.staggered import (
     neighbours,
     one_prompt,
@@ -65,34 +70,26 @@ def _simulate(
     All clients send at once, and each its next request a moment after its last ended. Iterations
     take `ALONE`, and `prompt` more for each prompt in them.
     """
-    random = Random(7)
-    arrivals = [(random.random() * ALONE, number) for number in range(clients)]
-    heapq.heapify(arrivals)
-    waiting: list[float] = []
-    decoding: list[list[float]] = []
-    now, firsts, paces = 0.0, [], []
-    while len(paces) < requests:
-        if not waiting and not decoding:
-            now = max(now, arrivals[0][0])
-        while arrivals and arrivals[0][0] <= now:
-            waiting.append(heapq.heappop(arrivals)[0])
-        carried, waiting = waiting[:room], waiting[room:]
-        now += ALONE + len(carried) * prompt
-        still = []
-        for sequence in decoding:
-            sequence[0] -= 1
-            if sequence[0] > 0:
-                still.append(sequence)
-                continue
-            paces.append((now - sequence[1]) / sequence[2])
-            heapq.heappush(arrivals, (now + random.random() * 0.002, 0))
-        decoding = still
-        for sent in carried:
-            length = round(steps * random.uniform(1 - vary, 1 + vary))
-            decoding.append([length, now, length])
-            firsts.append(now - sent)
-    late = len(firsts) // 4
-    return sum(firsts[late:]) / len(firsts[late:]), sum(paces[late:]) / len(paces[late:])
+    random = np.random.default_rng(7)
+    lengths = [1000] * requests, np.rint(steps * random.uniform(1 - vary, 1 + vary, requests))
+    run = simulate(
+        [*sorted(random.uniform(0, ALONE, clients)), *[0.0] * (requests - clients)],
+        clients=clients,
+        slots=clients,
+        isl=1000,
+        osl=steps + 1,
+        max_num_tokens=10**6,
+        seconds=lambda decoding, attended, prefilled, ended, work: ALONE + ended * prompt,
+        lengths=[(isl, int(decodes)) for isl, decodes in zip(*lengths, strict=True)],
+        starts=room,
+        pause=lambda: random.uniform(0, 0.002),
+    )
+    late = slice(requests // 4, requests - clients)
+    paces = [
+        (each.last - each.first) / decodes
+        for each, decodes in zip(run.records[late], lengths[1][late], strict=True)
+    ]
+    return float(run.ttft(late.start, late.stop).mean()), float(np.mean(paces))
 
 
 LOADS = [(2, 0.05, 100), (8, 0.03, 100), (16, 0.10, 400), (32, 0.02, 300), (64, 0.01, 500)]
@@ -124,3 +121,55 @@ def test_prompts_of_others_delay_a_token_once_each():
     for steps, added in ((0.5, 0.5), (1.0, 1.0), (9.0, 2.0)):
         spent = float(neighbours(found, alone, lump, steps))
         assert spent == pytest.approx(steps * alone + added, rel=1e-6)
+
+
+# Against a simulation of random servers.
+
+
+def staggered_errors(setting: Setting, seed: int, *, first: bool) -> dict[str, float]:
+    """Relative errors for clients up to three times what fits, whose requests do not keep step.
+
+    Prompts start one after another. Those of a server that prefills first begin anywhere in an
+    output, whose length varies by a tenth, and clients send after a part of an iteration.
+
+    Args:
+        setting: The server.
+        seed: Seed of the lengths.
+        first: Whether it prefills first; then there are more clients than keep step.
+    """
+    clients = max(KEEPS_STEP + 1 if first else 1, round(3 * setting.load * setting.fit))
+    held, random = min(clients, setting.fit), np.random.default_rng(seed)
+    begin = held * (8 + clients // held)
+    end = begin + max(8 * held, 400)
+    count = end + 2 * clients
+    plain = setting.point(concurrency=clients)
+    seconds, steps = iteration_seconds(plain), setting.osl - 1
+    if first:
+        step = seconds(held, held * (setting.isl + setting.osl / 2), 0, 0, 0.0)
+        lengths = varied_requests(setting, (0.0, 0.1), count, seed)
+        lengths[:held] = [(setting.isl, int(random.integers(1, setting.osl))) for _ in range(held)]
+        of_order = {"prefill_first": True, "lengths": lengths}
+        of_order["pause"] = lambda: random.uniform(0, step)
+    else:
+        of_order = {"starts": np.ceil(held / setting.osl), "front_end": 1}
+        lengths = [(setting.isl, steps)] * count
+    run = simulate(
+        [0.0] * count,
+        clients=clients,
+        slots=setting.fit,
+        isl=setting.isl,
+        osl=setting.osl,
+        max_num_tokens=setting.max_num_tokens,
+        seconds=coarse(seconds),
+        **of_order,
+    )
+    ends, steady = sorted(each.last for each in run.records), run.records[begin:end]
+    measured = {
+        "request_rate": (end - begin) / (ends[end - 1] - ends[begin - 1]),
+        "ttft": float(run.ttft(begin, end).mean()),
+        "tpot": sum(each.last - each.first for each in steady)
+        / sum(decodes for _, decodes in lengths[begin:end]),
+    }
+    factors = dataclasses.replace(IDEAL, staggered=1.0, prefill_first=float(first))
+    found = evaluated(_closed, dataclasses.replace(plain, factors=factors))
+    return {name: float(found[name]) / value - 1 for name, value in measured.items()}

@@ -12,52 +12,25 @@ References:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from math import ceil, inf, isfinite
 
 import numpy as np
 
+from sweep.decisions.pool_figures import (
+    Figures,
+    Instance,
+    first_token_seconds,
+    pool_figures,
+    transfer_seconds,
+)
 from sweep.decisions.recommend import Limits
 
 MOST_INSTANCES = 32
 """Largest number of instances of a pool that is tried. [count]"""
 NEAR = 0.02
 """Share of the best score that a pair of fewer GPUs may be behind. [1]"""
-ALIKE = 1e-6
-"""Difference of two times over the gap between arrivals that rounding may make. [1]"""
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One server of a pool: its accelerator, recipe and layout, at each load.
-
-    Attributes:
-        hardware: Name of the accelerator.
-        precision: Name of the recipe.
-        kv_dtype: Type of the KV cache, which both pools must share.
-        layout: GPUs along each axis of the layout. [count]
-        gpus: GPUs of one instance. [count]
-        unit_cost: Cost of one GPU, by the criterion of the ranking.
-        price: Hourly price of one GPU, NaN where unknown. [USD]
-        loads: Prompts of a batch, or sequences that decode together, increasing. [count]
-        seconds: Time of a batch of prompts, or per output token, at each load. [s]
-        sent_bytes: KV cache of one prompt on each GPU. [byte]
-        bandwidth: Bandwidth over which it is sent, per GPU and direction. [byte/s]
-        hop: Time of one hop over it. [s]
-    """
-
-    hardware: str
-    precision: str
-    kv_dtype: str
-    layout: Mapping[str, int]
-    gpus: int
-    unit_cost: float
-    price: float
-    loads: Sequence[int]
-    seconds: Sequence[float]
-    sent_bytes: float
-    bandwidth: float
-    hop: float
 
 
 @dataclass(frozen=True)
@@ -78,6 +51,10 @@ class Pair:
         throughput: Output tokens per second of all GPUs. [s-1]
         score: Throughput over the cost of all GPUs.
         price: Hourly price of all GPUs. [USD]
+        lower: Lower ends of the 90 % intervals of `rate`, `ttft`, `tpot`, `throughput` and `score`;
+            empty without a calibration.
+        upper: Upper ends.
+        beyond: In what ways the calibration extrapolates, in either pool.
     """
 
     prefill: Instance
@@ -93,101 +70,14 @@ class Pair:
     throughput: float
     score: float
     price: float
+    lower: Mapping[str, float] = field(default_factory=dict)
+    upper: Mapping[str, float] = field(default_factory=dict)
+    beyond: int = 0
 
     @property
     def gpus(self) -> int:
         """GPUs of both pools. [count]"""
         return self.prefills * self.prefill.gpus + self.decodes * self.decode.gpus
-
-
-def transfer_seconds(prefill: Instance, decode: Instance) -> float:
-    """Time to send the cache of one prompt: the slower of sending and receiving, and a hop. [s]
-
-    Every GPU of an instance sends or receives its share at the same time. 1 GB in four shares over
-    50 GB/s each takes 5 ms.
-    """
-    sides = [each.sent_bytes / each.bandwidth for each in (prefill, decode)]
-    return max(sides) + max(prefill.hop, decode.hop)
-
-
-def first_token_seconds(batch: int, seconds: float) -> float:
-    """Time from arrival to first token of a prompt in full batches that follow one another. [s]
-
-    Prompts of the next batch arrive while one is computed, and wait half of its time on average. A
-    prompt that is computed alone does not wait.
-
-    Args:
-        batch: Prompts of a batch. [count]
-        seconds: Time of a batch. [s]
-    """
-    return seconds if batch == 1 else 1.5 * seconds
-
-
-def first_token_at(prefill: Instance, rate: float) -> float:
-    """Time from arrival to first token of the prompts of one prefill instance. [s]
-
-    Prompts arrive evenly, one every Δ, and a batch takes those that arrived during the one before
-    it. Where n take longer than nΔ, by α, and n + 1 less than (n + 1)Δ, by β, batches of n and of
-    n + 1 alternate: a batch begins α later after an arrival than the one before if that has n, and
-    β earlier if it has n + 1. That is an exchange of two intervals, a rotation of [−β, α), so that
-    beginnings are uniform on it [1]. Prompts so seldom that each is computed alone do not wait. If
-    a batch takes exactly as long as its prompts take to arrive, or is as large as can be, it may
-    begin at any time between arrivals: prompts wait for half of it.
-
-    Args:
-        prefill: The instance.
-        rate: Prompts that arrive at it in a second. [s-1]
-
-    References:
-        [1] Keane, "Interval exchange transformations", Mathematische Zeitschrift 141, 1975.
-    """
-    gap = 1 / rate
-
-    def seconds(batch: int) -> float:
-        return float(np.interp(batch, prefill.loads, prefill.seconds))
-
-    sizes = np.arange(1, int(prefill.loads[-1]) + 1)
-    spare = sizes * gap - np.interp(sizes, prefill.loads, prefill.seconds)
-    enough = np.flatnonzero(spare >= -ALIKE * gap)
-    more = int(sizes[enough[0]]) if len(enough) else int(sizes[-1])
-    early = float(spare[more - 1])
-    if more == 1 or early <= ALIKE * gap:
-        return first_token_seconds(more, seconds(more))
-    fewer = more - 1
-    late = -float(spare[fewer - 1])
-    often = np.asarray([early, late]) / (early + late)
-    each = np.asarray([fewer, more])
-    before = gap * fewer * more / 2 + each * np.asarray([-early, late]) / 2
-    within = each * np.asarray([seconds(fewer), seconds(more)])
-    return float(often @ (before + within) / (often @ each))
-
-
-def held_at(decode: Instance, rate: float, osl: int) -> tuple[float, float]:
-    """Sequences that one decode instance holds at a rate, and its time per output token. [s]
-
-    By Little's law it holds rate · (osl − 1) · tpot, and tpot depends on what it holds: the
-    straight line between the loads that were swept.
-    """
-    least = decode.loads[0] / decode.seconds[0]
-    tokens = rate * (osl - 1)
-    if tokens <= least:
-        return tokens * decode.seconds[0], decode.seconds[0]
-    return _load_at(tokens, decode.loads, decode.seconds)
-
-
-def _load_at(rate: float, loads: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
-    """The load that is done at a rate, `load / seconds`, and its time; at most the last load.
-
-    Times are straight lines between the loads.
-    """
-    for index in range(1, len(loads)):
-        if loads[index] / seconds[index] >= rate:
-            slope = (seconds[index] - seconds[index - 1]) / (loads[index] - loads[index - 1])
-            start = seconds[index - 1] - slope * loads[index - 1]
-            # load = rate · (start + slope · load), and the rate of the segment's end is no less.
-            load = rate * start / (1 - rate * slope)
-            return load, start + slope * load
-    return float(loads[-1]), float(seconds[-1])
 
 
 def pairs(
@@ -245,17 +135,18 @@ def _best_pair(
     # The cache is on its way between the first and the second token.
     most_tpot = (limits.max_tpot or inf) - sent / (osl - 1)
     rates = [
-        load / ((osl - 1) * seconds)
+        (load / ((osl - 1) * seconds), load)
         for load, seconds in zip(decode.loads, decode.seconds, strict=True)
         if seconds <= most_tpot
     ]
     if not rates:
         return None
+    out_of, most = max(rates)
     for into, batch, _ in sorted(first, reverse=True):
-        numbers = _matched(prefill, decode, into, max(rates), limits, requests_per_s)
+        numbers = _matched(prefill, decode, into, out_of, limits, requests_per_s)
         if numbers is None:
             continue
-        pair = _pair(prefill, decode, osl, sent, batch, numbers, (into, max(rates)), requests_per_s)
+        pair = _pair(prefill, decode, osl, sent, (batch, most), numbers, requests_per_s)
         if pair.ttft <= (limits.max_ttft or inf):
             return pair
     return None
@@ -266,43 +157,54 @@ def _pair(
     decode: Instance,
     osl: int,
     sent: float,
-    batch: int,
+    most: tuple[int, int],
     numbers: tuple[int, int],
-    rates: tuple[float, float],
     requests_per_s: float | None,
 ) -> Pair:
-    """So many instances of both pools at the highest rate that both have, or the one asked for.
+    """So many instances of both pools, with the intervals of a calibration.
 
     Args:
         prefill: A prefill instance.
         decode: A decode instance.
         osl: Output tokens of each request. [count]
         sent: Time to send the cache of a prompt. [s]
-        batch: Prompts of a full batch. [count]
+        most: Prompts of a full batch, and sequences that a decode instance holds at most. [count]
         numbers: Instances of each pool. [count]
-        rates: Requests that one instance of each completes in a second at most. [s-1]
         requests_per_s: Requests that the pools must complete. [s-1]
     """
-    (count, decoding), (into, out_of) = numbers, rates
-    rate = min(count * into, decoding * out_of)
-    if requests_per_s is not None:
-        rate = min(rate, requests_per_s)
-    held, tpot = held_at(decode, rate / decoding, osl)
+
+    def figures(one: Instance, other: Instance) -> Figures:
+        return pool_figures(one, other, osl, sent, most, numbers, requests_per_s)
+
+    (count, decoding), found = numbers, figures(prefill, decode)
     cost = count * prefill.gpus * prefill.unit_cost + decoding * decode.gpus * decode.unit_cost
+    ends: list[dict[str, float]] = [{}, {}]
+    beyond = 0
+    if prefill.slower and decode.slower:
+        # The pools may be off in different ways, so that each figure is furthest at its own corner.
+        corners = [found] + [
+            figures(prefill.at_end(one, most[0]), decode.at_end(other, most[1]))
+            for one, other in product((-1, 1), repeat=2)
+        ]
+        for end, furthest in zip(ends, (np.min, np.max), strict=True):
+            rate, _, ttft, tpot = (float(furthest(values)) for values in zip(*corners, strict=True))
+            end |= {"rate": rate, "ttft": ttft, "tpot": tpot}
+            end |= {"throughput": rate * osl, "score": rate * osl / cost}
+        beyond = prefill.beyond_at(most[0]) | decode.beyond_at(most[1])
     return Pair(
         prefill=prefill,
         decode=decode,
         prefills=count,
         decodes=decoding,
-        batch=batch,
-        held=held,
-        rate=rate,
+        batch=most[0],
         transfer=sent,
-        ttft=first_token_at(prefill, rate / count),
-        tpot=tpot + sent / (osl - 1),
-        throughput=rate * osl,
-        score=rate * osl / cost,
+        **found._asdict(),
+        throughput=found.rate * osl,
+        score=found.rate * osl / cost,
         price=count * prefill.gpus * prefill.price + decoding * decode.gpus * decode.price,
+        lower=ends[0],
+        upper=ends[1],
+        beyond=beyond,
     )
 
 

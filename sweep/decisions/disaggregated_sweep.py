@@ -20,8 +20,9 @@ from sweep.decisions.deployment_sweep import (
     swept,
 )
 from sweep.decisions.deployments import Offer
-from sweep.decisions.disaggregated import Instance, Pair, pairs
+from sweep.decisions.disaggregated import Pair, pairs
 from sweep.decisions.machines_on_offer import computes, machines_on_offer
+from sweep.decisions.pool_figures import Instance
 from sweep.decisions.prices import price_of
 from sweep.decisions.recommend import By, Recommendation
 from sweep.engines.calibration_file import Calibration
@@ -173,8 +174,8 @@ def sweep_instances(
                 sent = _at(prompts["kv_cache_memory"], machine, layout).sel(batch_size=1)
                 facts |= {"layout": layout, "gpus": int(gpus_of(layout, REPLICA_GPUS))}
                 facts["sent_bytes"] = float(sent.squeeze())
-                prefills += _instance(facts, *_prefill_loads(prompts, machine, layout))
-                decodes += _instance(facts, *_decode_loads(steps, machine, layout))
+                prefills += _instance(facts, _prefill_loads(prompts, machine, layout))
+                decodes += _instance(facts, _decode_loads(steps, machine, layout))
     return prefills, decodes
 
 
@@ -238,27 +239,40 @@ def _at(array: xr.DataArray, machine: HardwareSpec, layout: Mapping[str, int]) -
 
 def _prefill_loads(
     prompts: xr.Dataset, machine: HardwareSpec, layout: Mapping[str, int]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    times, fits = (_at(prompts[name], machine, layout).squeeze() for name in ("ttft", "feasible"))
-    able = fits.values == 1
-    return prompts["batch_size"].values[able], times.values[able]
+) -> dict[str, Any]:
+    at = prompts.map(_at, args=(machine, layout))
+    return _loads(at, "ttft", "ttft_extrapolation", at["feasible"].squeeze().values == 1)
 
 
 def _decode_loads(
     steps: xr.Dataset, machine: HardwareSpec, layout: Mapping[str, int]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    times = _at(steps["tpot"], machine, layout).squeeze().values
-    most = float(_at(steps["max_concurrency"], machine, layout).squeeze())
-    runs = int(_at(steps["inflight_feasible"], machine, layout).squeeze()) == 1
-    sizes = steps["batch_size"].values
-    able = (sizes <= most) & runs
-    return sizes[able], times[able]
+) -> dict[str, Any]:
+    at = steps.map(_at, args=(machine, layout))
+    runs = at["inflight_feasible"].squeeze().values == 1
+    fits = at["batch_size"].values <= float(at["max_concurrency"].squeeze())
+    return _loads(at, "tpot", "extrapolation", fits & runs)
 
 
-def _instance(
-    facts: Mapping[str, Any], sizes: np.ndarray[Any, Any], times: np.ndarray[Any, Any]
-) -> list[Instance]:
+def _loads(at: xr.Dataset, name: str, mask: str, able: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Loads that an instance can have, their times, and the intervals of these if there are any.
+
+    Args:
+        at: Variables of one instance over `batch_size`.
+        name: The time.
+        mask: In what ways its interval extrapolates.
+        able: Whether it can have a load.
+    """
+    times = at[name].squeeze().values.astype(float)[able]
+    found = {"loads": at["batch_size"].values[able].tolist(), "seconds": times.tolist()}
+    if mask not in at:
+        return found
+    upper = at[f"{name}_upper"].squeeze().values.astype(float)[able]
+    bits = np.broadcast_to(at[mask].squeeze().values, able.shape)[able]
+    return {**found, "slower": (upper / times).tolist(), "beyond": bits.tolist()}
+
+
+def _instance(facts: Mapping[str, Any], found: Mapping[str, Any]) -> list[Instance]:
     """The instance, if it can run at any load and its costs are known."""
-    if not len(sizes) or not isfinite(facts["unit_cost"]) or not facts["bandwidth"]:
+    if not found["loads"] or not isfinite(facts["unit_cost"]) or not facts["bandwidth"]:
         return []
-    return [Instance(**facts, loads=sizes.tolist(), seconds=times.astype(float).tolist())]
+    return [Instance(**facts, **found)]

@@ -1,13 +1,17 @@
 """Pairs of pools in words and tables, beside what one pool for both phases does."""
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
-from sweep.decisions.disaggregated import Instance, Pair
+from sweep.decisions.deployments import extrapolations
+from sweep.decisions.disaggregated import Pair
+from sweep.decisions.pool_figures import Instance
+from sweep.decisions.ratio_interval import Ratio
 from sweep.decisions.recommend import By, Recommendation
 from sweep.decisions.recommend_notes import context_notes
-from sweep.decisions.recommend_text import COLUMNS, SCORES
+from sweep.decisions.recommend_text import COLUMNS, SCORES, certainty, known_columns
+from sweep.decisions.rivals import compared, records
 from sweep.engines.calibration_file import IDEAL_NAME
 
 
@@ -20,6 +24,8 @@ def rows(pairs: Sequence[Pair], by: By) -> list[dict[str, Any]]:
             "decode": _pool(pair.decode, pair.decodes),
             "GPUs": pair.gpus,
             COLUMNS[by]: pair.score,
+            "lower": pair.lower.get("score", nan),
+            "upper": pair.upper.get("score", nan),
             "requests/s": pair.rate,
             "prompts per batch": pair.batch,
             "held": round(pair.held, 1),
@@ -27,11 +33,11 @@ def rows(pairs: Sequence[Pair], by: By) -> list[dict[str, Any]]:
             "tpot (s)": pair.tpot,
             "transfer (s)": pair.transfer,
             "USD/hour": pair.price,
+            "extrapolation": " ".join(extrapolations(pair.beyond)),
         }
         for rank, pair in enumerate(pairs, start=1)
     ]
-    priced = any(isfinite(pair.price) for pair in pairs)
-    return [row if priced else {k: v for k, v in row.items() if k != "USD/hour"} for row in shown]
+    return known_columns(shown)
 
 
 def _pool(instance: Instance, count: int) -> str:
@@ -50,7 +56,7 @@ def sentence(pairs: Sequence[Pair], aggregated: Recommendation) -> str:
     text = (
         f"{aggregated.deployments.model}, disaggregated, {_kind(aggregated)}: "
         f"{_pool(best.prefill, best.prefills)} for prompts and "
-        f"{_pool(best.decode, best.decodes)} for decoding give the most {by}, {best.score:,.4g}"
+        f"{_pool(best.decode, best.decodes)} for decoding give the most {by}, {_score(best)}"
     )
     if not len(aggregated.ranked):
         return f"{text}; one pool for both phases does not meet the limits."
@@ -61,16 +67,40 @@ def sentence(pairs: Sequence[Pair], aggregated: Recommendation) -> str:
     verdict = "it pays" if change > 0 else "it does not pay"
     more = "more" if change > 0 else "less"
     text += f", {abs(change):.0f} % {more} than one pool for both phases"
-    return f"{text}, {other:,.4g}: {verdict}."
+    return f"{text}, {other:,.4g}{certainty(against(best, aggregated))}: {verdict}."
+
+
+def _score(pair: Pair) -> str:
+    low, high = (ends.get("score", nan) for ends in (pair.lower, pair.upper))
+    return f"{pair.score:,.4g}" + (f" ({low:,.4g} to {high:,.4g})" if isfinite(low) else "")
+
+
+def against(pair: Pair, aggregated: Recommendation) -> Ratio | None:
+    """The pair over the best single pool with its interval; `None` if either has none."""
+    pools = pair.prefill, pair.decode
+    hardware, precision = (
+        {getattr(pool, name) for pool in pools} for name in ("hardware", "precision")
+    )
+    row = {
+        "lower": pair.lower.get("score", nan),
+        "upper": pair.upper.get("score", nan),
+        "beyond": pair.beyond,
+        "hardware": hardware.pop() if len(hardware) == 1 else "",
+        "precision": precision.pop() if len(precision) == 1 else "",
+        "calibration": aggregated.deployments.calibration,
+    }
+    single = records(aggregated.ranked)[0]
+    return compared(aggregated, row, single, pair.score / single["score"])
 
 
 def notes(pairs: Sequence[Pair], aggregated: Recommendation) -> list[str]:
     """Sentences on what is considered and left out, and on what the figures lack."""
     said = [*aggregated.deployments.notes, *context_notes(aggregated)]
-    if pairs and aggregated.deployments.calibration != IDEAL_NAME:
+    calibrated = aggregated.deployments.calibration != IDEAL_NAME
+    if pairs and calibrated and not isfinite(pairs[0].lower.get("score", nan)):
         said.append(
-            "pairs of pools have no interval, so a gain below the errors of the calibration may be "
-            "none"
+            "pairs of pools have no interval, as the calibration has no measured times to first "
+            "token of static batches: a gain below its errors may be none"
         )
     return said
 
@@ -86,14 +116,21 @@ def as_json(pairs: Sequence[Pair], aggregated: Recommendation) -> dict[str, Any]
     return {
         "model": aggregated.deployments.model,
         "answer": sentence(pairs, aggregated),
+        "ratio": _ratio_in_json(pairs, aggregated),
         "notes": notes(pairs, aggregated),
         "pairs": [
             {
                 **{
                     name: value if not isinstance(value, float) or isfinite(value) else None
                     for name, value in vars(pair).items()
-                    if name not in ("prefill", "decode")
+                    if name not in ("prefill", "decode", "lower", "upper", "beyond")
                 },
+                **{
+                    f"{name}_{end}": value if isfinite(value) else None
+                    for end, values in (("lower", pair.lower), ("upper", pair.upper))
+                    for name, value in values.items()
+                },
+                "beyond": list(extrapolations(pair.beyond)),
                 "gpus": pair.gpus,
                 "prefill": _instance(pair.prefill),
                 "decode": _instance(pair.decode),
@@ -101,6 +138,12 @@ def as_json(pairs: Sequence[Pair], aggregated: Recommendation) -> dict[str, Any]
             for pair in pairs
         ],
     }
+
+
+def _ratio_in_json(pairs: Sequence[Pair], aggregated: Recommendation) -> dict[str, float] | None:
+    """The best pair over the best single pool, with interval and probability."""
+    known = against(pairs[0], aggregated) if pairs and len(aggregated.ranked) else None
+    return None if known is None else vars(known)
 
 
 def _instance(instance: Instance) -> dict[str, Any]:

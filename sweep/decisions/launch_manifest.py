@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sweep.decisions.deployment_sweep import machine_gpus
-from sweep.decisions.disaggregated import Instance, Pair
+from sweep.decisions.disaggregated import Pair
 from sweep.decisions.launch_commands import vllm_script
 from sweep.decisions.launch_script import COLUMN, PLACEHOLDER, one_line
 from sweep.decisions.launch_settings import (
@@ -27,6 +27,7 @@ from sweep.decisions.launch_settings import (
     memory_shares,
     reserved_share,
 )
+from sweep.decisions.pool_figures import Instance
 from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError

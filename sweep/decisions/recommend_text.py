@@ -135,8 +135,8 @@ def sentence(found: Recommendation) -> str:
     by_other = "" if other == calibration else f", by {other}"
     text += f"; next {verb} {described(second)}{by_other}, {percent(behind)} behind"
     rounded = found.demand.rate is not None
-    certainty = _certainty(compared(found, best, second), rounded=rounded)
-    return f"{text}{certainty}.{_waits(found, best)}"
+    sure = certainty(compared(found, best, second), rounded=rounded)
+    return f"{text}{sure}.{_waits(found, best)}"
 
 
 def _waits(found: Recommendation, best: Row) -> str:
@@ -183,7 +183,7 @@ def _whole_replicas(best: Row, demand: Demand) -> str:
     return f", rounded to whole replicas, {span} replica{plural} within the interval"
 
 
-def _certainty(found: Ratio | None, *, rounded: bool) -> str:
+def certainty(found: Ratio | None, *, rounded: bool = False) -> str:
     """The ratio of the first two in words.
 
     Args:
@@ -255,6 +255,11 @@ def rows(
                 "bound by": bound(row, elasticities[index]) if index < len(elasticities) else "",
             }
         )
+    return known_columns(shown)
+
+
+def known_columns(shown: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without the columns of which no value is known."""
     known = [
         key for key in (shown[0] if shown else ()) if any(_is_known(row[key]) for row in shown)
     ]

@@ -32,11 +32,19 @@ def rival(found: Recommendation) -> Row | None:
     return records(others.head(1))[0] if len(others) else None
 
 
-def compared(found: Recommendation, first: Row, second: Row) -> Ratio | None:
+def compared(
+    found: Recommendation, first: Row, second: Row, value: float | None = None
+) -> Ratio | None:
     """The first score over the second with its interval; `None` without a calibration.
 
     Whole replicas are not counted, so that errors of the throughput alone decide. Errors of two
     calibrations are taken to be independent.
+
+    Args:
+        found: The answer.
+        first: One deployment, or a pair of pools.
+        second: A deployment.
+        value: The ratio; that of what the replicas do together if not given. [1]
     """
     names = [found.deployments.calibration_of(row) for row in (first, second)]
     known = recorded_calibration(names[0])
@@ -46,11 +54,13 @@ def compared(found: Recommendation, first: Row, second: Row) -> Ratio | None:
     if not known.halfwidths.get(scenario):
         return None
     shared = known if names[0] == names[1] else None
-    each = [
-        row["throughput"] * row["replicas"] / unit_cost(row, found.demand.by)
-        for row in (first, second)
-    ]
-    return ratio(each[0] / each[1], first, second, shared, scenario)
+    if value is None:
+        one, other = (
+            row["throughput"] * row["replicas"] / unit_cost(row, found.demand.by)
+            for row in (first, second)
+        )
+        value = one / other
+    return ratio(value, first, second, shared, scenario)
 
 
 @lru_cache(maxsize=8)

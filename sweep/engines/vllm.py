@@ -61,9 +61,9 @@ class VLLM(Engine):
 class VLLMOnROCm(VLLM):
     """vLLM on AMD accelerators, whose kernels are not those on NVIDIA's.
 
-    Its documentation, "GPU", lists MI200, MI300 and MI350: CDNA 2 to 4, all of the catalog. Its pull
-    request 19440 makes the second core the default on AMD accelerators too; AMD's images have it
-    from 0.9.1 on.
+    Its documentation, "GPU", lists MI200, MI300 and MI350: CDNA 2 to 4, all of the catalog. Its
+    pull request 19440 makes the second core the default on AMD accelerators too; AMD's images have
+    it from 0.9.1 on.
     """
 
     name: str = "vllm-rocm"

@@ -26,6 +26,8 @@ class Cycle:
         waited: Iterations that it waits for its prefill. [count]
         interrupted: Iterations that carry a lump of others while it decodes. [count]
         undisturbed: Iterations that decode only while it does. [count]
+        uneven: Prompts beyond those of mean lumps that are prefilled until its own is: each lump
+            but the last is full, so that more prompts are in full ones. [count]
     """
 
     residents: Scalar
@@ -40,6 +42,7 @@ class Cycle:
     waited: Scalar
     interrupted: Scalar
     undisturbed: Scalar
+    uneven: Scalar = 0.0
 
 
 def any_of(requests: Scalar, share: Scalar) -> Scalar:
@@ -55,6 +58,19 @@ def any_of(requests: Scalar, share: Scalar) -> Scalar:
     always = share >= 1
     seldom = -jnp.expm1(requests * jnp.log1p(-jnp.where(always, 0.0, share)))
     return jnp.where(always, jnp.where(requests > 0, 1.0, 0.0), seldom)
+
+
+def _last_lump(residents: Scalar, room: Scalar, needed: Scalar) -> tuple[Scalar, Scalar]:
+    """Prompts of a full lump, whole ones where that takes no more lumps, and of the last one.
+
+    Args:
+        residents: Requests held. [count]
+        room: Prompts that a lump has room for. [count]
+        needed: Lumps of all of them. [count]
+    """
+    whole = jnp.maximum(jnp.floor(room + 1e-6), 1.0)
+    full = jnp.where(jnp.ceil(residents / whole - 1e-6) <= needed, whole, room)
+    return full, residents - (needed - 1) * full
 
 
 def cycle(
@@ -92,6 +108,8 @@ def cycle(
     decoding = started * steps
     lumps = jnp.where(waiting, 1.0, needed / stay)
     interrupted = jnp.where(waiting, steps, jnp.clip(needed - chunks, 0.0, steps))
+    full, last = _last_lump(residents, room / isl, needed)
+    seen = ((needed - 1) * full**2 + last**2) / residents
     return Cycle(
         residents=residents,
         chunk=isl / chunks,
@@ -107,6 +125,7 @@ def cycle(
         waited=jnp.where(waiting, jnp.maximum(residents / started - stay, 0.0), 0.0),
         interrupted=interrupted,
         undisturbed=steps - interrupted,
+        uneven=jnp.where(waiting | (chunks > 1), 0.0, seen - residents / needed),
     )
 
 
@@ -117,7 +136,7 @@ def prefill_first_cycle(
 
     All prompts are in before the first sequence decodes, so that all end together: a static batch
     whose prompts come in lumps. A prompt waits for those before it, and, until it decodes, for
-    those behind it: for half of the lumps of others each, on average.
+    those behind it: for half of the lumps of others each, on average, if lumps are even.
 
     Args:
         residents: Requests held. [count]
@@ -129,7 +148,12 @@ def prefill_first_cycle(
     needed = jnp.maximum(jnp.ceil(residents * isl / max_num_tokens - 1e-6), 1.0)
     lump = residents * isl / needed
     chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
-    others = jnp.maximum(needed - chunks, 0.0) / 2
+    others = jnp.maximum(needed - chunks, 0.0)
+    full, last = _last_lump(residents, max_num_tokens / isl, needed)
+    # Lumps, and prompts in them, until the own prompt is prefilled.
+    passed = (full * needed * (needed - 1) / 2 + last * needed) / residents
+    prompts = full**2 * needed * (needed - 1) / 2 / residents + last
+    waited = jnp.where(chunks > 1, others / 2, passed - 1)
     return Cycle(
         residents=residents,
         chunk=isl / chunks,
@@ -140,7 +164,8 @@ def prefill_first_cycle(
         decoding_alone=residents,
         started=residents / (needed + steps),
         stay=needed + steps,
-        waited=others,
-        interrupted=jnp.where(steps > 0, others, 0.0),
+        waited=waited,
+        interrupted=jnp.where(steps > 0, others - waited, 0.0),
         undisturbed=steps,
+        uneven=jnp.where(chunks > 1, 0.0, prompts - passed * residents / needed),
     )

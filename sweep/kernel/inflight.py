@@ -57,8 +57,14 @@ class Inflight:
             few points.
     """
 
-    def __init__(self, point: Point, *, side_by_side: bool = False) -> None:
-        """Compute each quantity when it is first read."""
+    def __init__(self, point: Point, *, side_by_side: bool = False, arriving: bool = False) -> None:
+        """Compute each quantity when it is first read.
+
+        Args:
+            point: Model, machine, precision, layout, server and lengths.
+            side_by_side: Whether passes are computed side by side.
+            arriving: Whether requests come one by one, and not from clients.
+        """
         self.point = point
         self.side_by_side = side_by_side and point.draft_tokens is None
         self.isl, self.osl = point.new_tokens, point.length("osl")
@@ -74,7 +80,7 @@ class Inflight:
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
         self.microbatches = jnp.minimum(point.layout.pp, held)
-        self.order = order_of(point)
+        self.order = order_of(point, arriving=arriving)
         self.cycle = server_cycle(point, self.order, held / self.microbatches)
 
     @cached_property
@@ -133,6 +139,12 @@ class Inflight:
     def _one_more(self) -> Scalar:
         """Time that another prompt adds to an iteration with some. [s]"""
         return self._carrying(self.cycle.lump + self.isl, MORE) - self.lump_latency
+
+    @cached_property
+    def _uneven(self) -> Scalar:
+        """Time of prompts beyond those of mean lumps, until that of a request is through. [s]"""
+        carried = self.cycle.lump / self.isl
+        return self.cycle.uneven * (self.lump_latency - self._alone.latency) / carried
 
     def _cached(self, prompts: Scalar) -> Scalar:
         """Tokens of so many prompts that were found in the cache. [count]"""
@@ -214,7 +226,7 @@ class Inflight:
     @cached_property
     def prefill_time(self) -> Scalar:
         """Time of the iterations that prefill a prompt, beside what others do in them. [s]"""
-        spent = self.cycle.chunks * self.lump_latency
+        spent = self.cycle.chunks * self.lump_latency + self._uneven
         if self._held is not None:
             spent = spent + self._held.others * self._one_more
         if self.order.apart is None:
@@ -252,6 +264,7 @@ class Inflight:
         """The same in the steady state. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
         spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
+        spent = jnp.maximum(spent - self._uneven, 0.0)
         if self.order.apart is not None:
             first = self.cycle.waited * self.lump_latency + self.prefill_time
             spent = jnp.where(self.order.apart, jnp.maximum(self._served - first, 0.0), spent)

@@ -91,7 +91,7 @@ class Curve:
         share = long_run + (first - long_run) * (1 - memory**steps) / (steps * (1 - memory))
         mean = alone + share * (longer - alone)
         if self.prefill_first is not None:
-            mean = jnp.where(self.prefill_first, alone + self._stall(sequences, rate), mean)
+            mean = jnp.where(self.prefill_first, alone + self._stall(sequences, rate, steps), mean)
             share = jnp.where(self.prefill_first, begins, share)
         if self.gates is not None:
             behind, met = self._behind_gates(self.gates, sequences, rate, steps)
@@ -166,23 +166,35 @@ class Curve:
         later = 1 / jnp.maximum(jnp.exp(-rate * jnp.maximum(next_lump, alone)), 0.01)
         return (found.lumps - 1) / 2 - come * later * jnp.expm1(-steps / later)
 
-    def _stall(self, sequences: Scalar, rate: Scalar) -> Scalar:
-        """Time between two decode steps in iterations that only prefill. [s]
+    def _stall(self, sequences: Scalar, rate: Scalar, steps: Scalar) -> Scalar:
+        """Mean time between two decode steps in iterations that only prefill. [s]
 
-        They go on for as long as prompts have arrived in the last one.
+        They go on for as long as prompts have arrived in the last one. Before its first step a
+        sequence waits for those that came while its own prompt waited and was prefilled.
+
+        Args:
+            sequences: Sequences that decode, itself included. [count]
+            rate: Prompts that others start in a second. [s-1]
+            steps: Iterations that it decodes in. [count]
         """
         alone = self.alone(sequences)
         first = alone + self.extra(sequences, self.carried(alone, rate))
         later = alone + self.extra(sequences, self.carried(first, rate))
         any_then = -jnp.expm1(-rate * first)
         goes_on = jnp.minimum(-jnp.expm1(-rate * later), 0.999)
-        several = -jnp.expm1(-rate * alone) * (first + any_then * later / (1 - goes_on))
+        behind = any_then * later / (1 - goes_on)
+        several = -jnp.expm1(-rate * alone) * (first + behind)
         # A prompt that fills iterations leaves the rest of the time for decode.
-        filled = alone + self.extra(sequences, self.prompts[1])
-        used = jnp.minimum(rate * filled / self.fill, 0.99)
-        return jnp.where(self.fill < 1, alone * used / (1 - used), several)
+        each = (alone + self.extra(sequences, self.prompts[1])) / self.fill
+        used = jnp.minimum(rate * each, 0.99)
+        sojourn = each + used * each / (2 * (1 - used))
+        behind = jnp.where(self.fill < 1, used * sojourn / (1 - used), behind)
+        usual = jnp.where(self.fill < 1, alone * used / (1 - used), several)
+        return usual + (behind - usual) / jnp.maximum(steps, 1.0)
 
-    def stalled(self, sequences: Scalar, rate: Scalar, steps: Scalar, rare: float) -> Scalar:
+    def stalled(
+        self, sequences: Scalar, rate: Scalar, steps: Scalar, rare: float, free: Scalar = 1.0
+    ) -> Scalar:
         """Time between two decode steps that few exceed, with iterations that only prefill. [s]
 
         Prompts come in a step, or while the sequence's own prompt is prefilled, and others while
@@ -195,6 +207,7 @@ class Curve:
             rate: Prompts that others start in a second. [s-1]
             steps: Iterations that it decodes in. [count]
             rare: Share of the times that are longer. [1]
+            free: Share of the time in which slots are free: only then do prompts follow. [1]
 
         References:
             [1] Tanner, "A derivation of the Borel distribution", Biometrika 48, 1961.
@@ -202,8 +215,8 @@ class Curve:
         alone, of_first = self.alone(sequences), 1 / jnp.maximum(steps, 1.0)
         first = alone + self.extra(sequences, self.carried(alone, rate))
         later = alone + self.extra(sequences, self.carried(first, rate))
-        begins, then = -jnp.expm1(-rate * alone), -jnp.expm1(-rate * first)
-        goes_on = jnp.clip(-jnp.expm1(-rate * later), 1e-12, 0.999)
+        begins, then = -jnp.expm1(-rate * alone), -free * jnp.expm1(-rate * first)
+        goes_on = jnp.clip(-free * jnp.expm1(-rate * later), 1e-12, 0.999)
         one = begins + of_first * (then - begins)
         two = begins * then + of_first * then * (goes_on - begins)
         further = jnp.ceil(jnp.log(rare / jnp.maximum(two, 1e-12)) / jnp.log(goes_on))

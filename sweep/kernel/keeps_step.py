@@ -92,11 +92,19 @@ class Order(NamedTuple):
     out_of_step: Bool[Array, ""] | None
 
 
-def order_of(point: Point) -> Order:
-    """Order in which requests of the server at a point start and end."""
+def order_of(point: Point, *, arriving: bool = False) -> Order:
+    """Order in which requests of the server at a point start and end.
+
+    Args:
+        point: Lengths, scheduler and clients.
+        arriving: Whether requests come one by one. A server that prefills first then has prompts
+            between the steps of others, and does not gather them as clients in step do.
+    """
     first, singly = prefill_first(point), staggered(point)
     deviation = stay_deviation(point)
     varied = None if deviation is None else jnp.asarray(deviation >= LEAST_SPREAD)
+    if arriving and first is not None:
+        return Order(first, None, first if varied is None else first | varied, None)
     if singly is None:
         return Order(first, None, varied, None)
     mixed = singly if first is None else singly & ~first

@@ -35,7 +35,7 @@ class Iterations:
     def __init__(self, point: Point) -> None:
         """Compute each quantity when it is first read."""
         self.point = point
-        self.full = Inflight(at_capacity(point))
+        self.full = Inflight(at_capacity(point), arriving=True)
         self.parts = point.layout.dp_attention * self.full.microbatches
         self.held = self.full.cycle.residents
         self.steps = point.decode_passes

@@ -185,21 +185,19 @@ class OpenLoop:
         The number of prompts in an iteration is close to a Poisson variable, whose quantile is
         that of Cornish and Fisher; beyond one lump there is no more room.
         """
-        _, alone, share = self._decode
+        curve, (_, alone, share) = self.iterations.curve, self._decode
         beside, interrupting = self._seen_decoding(self._decoding)
         arrived = interrupting * self._decode[0]
         if self._gates is not None:
-            started = self.iterations.curve.round(self._gates, beside, interrupting).prompts
+            started = curve.round(self._gates, beside, interrupting).prompts
             arrived = jnp.where(self._gates.shut, started, arrived)
         many = arrived + NINETY_NINE * jnp.sqrt(arrived) + (NINETY_NINE**2 - 1) / 6 - 0.5
-        carried = jnp.where(
-            self._fill < 1, self.iterations.curve.prompts[1], jnp.maximum(many, 1.0)
-        )
-        longer = alone + self.iterations.curve.extra(beside, carried)
+        carried = jnp.where(self._fill < 1, curve.prompts[1], jnp.maximum(many, 1.0))
+        longer = alone + curve.extra(beside, carried)
         spent = jnp.where(share > RARE, longer, alone)
-        curve = self.iterations.curve
         if curve.prefill_first is not None:
-            stalled = curve.stalled(beside, interrupting, self._steps, RARE)
+            free = 1 - self.slots.waits
+            stalled = curve.stalled(beside, interrupting, self._steps, RARE, free)
             if self._gates is not None:
                 stalled = jnp.where(self._gates.shut, spent, stalled)
             stalled = jnp.maximum(stalled, self._decode[0])

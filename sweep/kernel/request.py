@@ -252,11 +252,11 @@ class Request:
 
     @cached_property
     def _plateau(self) -> Scalar:
-        """Requests that one replica completes in a second with every slot taken. [s-1]"""
+        """Requests that come one by one and are completed with every slot taken. [s-1]"""
         found = self._inflight
         if isinstance(found, OpenLoop):
             return found.max_request_rate
-        return Inflight(at_capacity(self.point)).steady_rate
+        return Inflight(at_capacity(self.point), arriving=True).steady_rate
 
     @cached_property
     def max_request_rate(self) -> Scalar:
@@ -265,13 +265,10 @@ class Request:
 
     @cached_property
     def inflight_utilisation(self) -> Scalar:
-        return self._where_served(self._offered_rate / self._plateau)
-
-    @property
-    def _offered_rate(self) -> Scalar:
-        """Requests that arrive at one replica, or those it completes in a closed loop. [s-1]"""
         arriving = self.point.request_rate
-        return self._inflight.request_rate if arriving is None else arriving
+        # Clients in step may be served faster than requests that come one by one.
+        completed = jnp.minimum(self._inflight.request_rate, self._plateau)
+        return self._where_served((completed if arriving is None else arriving) / self._plateau)
 
     @cached_property
     def inflight_concurrency(self) -> Scalar:

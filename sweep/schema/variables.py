@@ -314,9 +314,9 @@ VARIABLES: dict[str, Variable] = {
         _CAPACITY,
         "s-1",
         "requests per second that one replica can sustain",
-        "Requests completed per second with max_concurrency held; at a higher request_rate the "
-        "wait grows without end. Under limits of latencies the highest rate of arrivals that meets "
-        "all of them, 0 if none does.",
+        "Requests that come one by one and are completed per second with max_concurrency held; at "
+        "a higher request_rate the wait grows without end. Under limits of latencies the highest "
+        "rate of arrivals that meets all of them, 0 if none does.",
         masked=True,
         ancillary=("inflight_feasible",),
     ),
@@ -430,8 +430,8 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "1",
         "load of the server relative to what it can sustain",
-        "request_rate, or the requests completed per second, over those completed with "
-        "max_concurrency held.",
+        "request_rate, or the requests completed per second, over max_request_rate without limits; "
+        "at most 1 for clients.",
         masked=True,
         ancillary=("inflight_feasible", "inflight_overload"),
     ),
