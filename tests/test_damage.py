@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from zlib import crc32
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -45,6 +46,16 @@ def test_exchanged_shards_are_noticed(whole_shards, reduced_shards, call, tmp_pa
         one.write_bytes(second)
         other.write_bytes(first)
         refused(call("merge", copy, tmp_path / "out.nc"), "belongs to another run")
+
+
+def test_an_identity_that_is_no_text_is_another(whole_shards, call, tmp_path) -> None:
+    shutil.copytree(whole_shards, tmp_path / "out")
+    file = tmp_path / "out" / "shard-000001.nc"
+    file.write_bytes(without_seal(file.read_bytes()))
+    with netCDF4.Dataset(file, "a") as shard:
+        shard.llm_sweep_shard = np.arange(3)
+    seal(file)
+    refused(call("merge", tmp_path / "out", tmp_path / "out.nc"), "belongs to another run")
 
 
 def test_a_shard_that_changes_while_it_is_open_is_noticed(whole_shards, tmp_path) -> None:
@@ -154,6 +165,22 @@ FOREIGN = {
     "long units": set_attribute("ttft", "units", "x" * 10**5),
     "zero times": lambda d: d.assign(output_throughput=d.output_throughput * 0, ttft=d.ttft * 0),
     "no values": lambda d: d.assign(output_throughput=d.output_throughput * np.nan),
+    "a variable of words": lambda d: d.assign(ttft=d.ttft.astype(str)),
+    "masks that are no whole numbers": set_attribute("feasible", "flag_masks", 1.0),
+    "a count that is none": lambda d: d.assign_coords(
+        batch_size=("batch_size", d.batch_size.values + 0.5, d.batch_size.attrs)
+    ),
+    "numbers of an axis over another": lambda d: d.drop_vars("isl").assign(
+        isl=("hardware", [100, 200])
+    ),
+    "no lengths": lambda d: d.isel(isl=0, drop=True),
+    "lengths without an axis": lambda d: d.isel(isl=0, osl=0),
+    "one time over another axis": lambda d: d.assign(tpot=d.tpot.expand_dims(pp=[1, 2])),
+    "an axis of no sweep": lambda d: d.assign(ttft=d.ttft.expand_dims(other=[1, 2])),
+    "drafts of a number": set_attribute(None, "llm_sweep_draft_model", 1.0),
+    "an overload that is no flag": lambda d: d.assign(
+        inflight_overload=d.feasible * 0.5, inflight_feasible=d.feasible, inflight_ttft=d.ttft
+    ),
 }
 
 
@@ -201,6 +228,13 @@ def test_a_result_that_lacks_a_value_of_its_grid_fails_the_check(served, tmp_pat
         plain.load().isel(batch_size=slice(1, None)).to_netcdf(tmp_path / "part.nc")
     told = "axis batch_size does not have the values that llm_sweep_grid records"
     assert told in check_file(tmp_path / "part.nc")
+
+
+def test_drafts_of_a_model_that_the_catalog_lacks_are_refused(served, call, tmp_path) -> None:
+    with xr.open_dataset(served, decode_cf=False) as plain:
+        changed = set_attribute(None, "llm_sweep_draft_model", "theirs")(plain.load())
+        changed.to_netcdf(tmp_path / "theirs.nc")
+    refused(call("recommend", "--from", tmp_path / "theirs.nc"), "theirs", "--configs")
 
 
 UNUSABLE = {
