@@ -173,9 +173,7 @@ FOREIGN = {
     "numbers of an axis over another": lambda d: d.drop_vars("isl").assign(
         isl=("hardware", [100, 200])
     ),
-    "no lengths": lambda d: d.isel(isl=0, drop=True),
     "lengths without an axis": lambda d: d.isel(isl=0, osl=0),
-    "one time over another axis": lambda d: d.assign(tpot=d.tpot.expand_dims(pp=[1, 2])),
     "an axis of no sweep": lambda d: d.assign(ttft=d.ttft.expand_dims(other=[1, 2])),
     "drafts of a number": set_attribute(None, "llm_sweep_draft_model", 1.0),
     "an overload that is no flag": lambda d: d.assign(
@@ -230,11 +228,37 @@ def test_a_result_that_lacks_a_value_of_its_grid_fails_the_check(served, tmp_pat
     assert told in check_file(tmp_path / "part.nc")
 
 
-def test_drafts_of_a_model_that_the_catalog_lacks_are_refused(served, call, tmp_path) -> None:
+SERVED_BY = {
+    "ttft": "inflight_ttft",
+    "tpot": "inflight_tpot",
+    "output_throughput": "inflight_output_throughput",
+    "batch_size": "concurrency",
+}
+NO_DEPLOYMENTS = {
+    "drafts of an unknown model": (
+        set_attribute(None, "llm_sweep_draft_model", "theirs"),
+        "drafts of 'theirs', which the catalog lacks",
+    ),
+    "no lengths": (lambda d: d.isel(isl=0, drop=True), "no axis isl"),
+    "one time over another axis": (
+        lambda d: d.assign(tpot=d.tpot.expand_dims(pp=[1, 2], kept_context=[0.5, 1.0])),
+        "several kept_context",
+    ),
+    "a server that holds all requests there are": (
+        lambda d: d.rename(SERVED_BY).assign(
+            inflight_concurrency=d.ttft.rename(batch_size="concurrency") * np.inf
+        ),
+        "infinitely many requests",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", NO_DEPLOYMENTS)
+def test_what_has_no_deployments_is_not_ranked(change, served, call, tmp_path) -> None:
+    path, (changed, told) = tmp_path / "theirs.nc", NO_DEPLOYMENTS[change]
     with xr.open_dataset(served, decode_cf=False) as plain:
-        changed = set_attribute(None, "llm_sweep_draft_model", "theirs")(plain.load())
-        changed.to_netcdf(tmp_path / "theirs.nc")
-    refused(call("recommend", "--from", tmp_path / "theirs.nc"), "theirs", "--configs")
+        changed(plain.load()).to_netcdf(path)
+    refused(call("recommend", "--from", path), told)
 
 
 UNUSABLE = {

@@ -187,6 +187,8 @@ def _check_positive(frame: pd.DataFrame, columns: Sequence[str]) -> None:
             raise ResultError(
                 f"damaged: {column} is not positive where a deployment can run; run llm-sweep check"
             )
+    if np.isinf(frame.loc[frame["runs"], "held"]).any():
+        raise ResultError("damaged: a server holds infinitely many requests; run llm-sweep check")
 
 
 def _check_ends(frame: pd.DataFrame) -> None:
