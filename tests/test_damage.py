@@ -241,8 +241,8 @@ NO_DEPLOYMENTS = {
     ),
     "no lengths": (lambda d: d.isel(isl=0, drop=True), "no axis isl"),
     "one time over another axis": (
-        lambda d: d.assign(tpot=d.tpot.expand_dims(pp=[1, 2], kept_context=[0.5, 1.0])),
-        "several kept_context",
+        lambda d: d.assign(tpot=d.tpot.expand_dims(image_size=[1, 2])),
+        "several image_size",
     ),
     "a server that holds all requests there are": (
         lambda d: d.rename(SERVED_BY).assign(
@@ -258,7 +258,7 @@ def test_what_has_no_deployments_is_not_ranked(change, served, call, tmp_path) -
     path, (changed, told) = tmp_path / "theirs.nc", NO_DEPLOYMENTS[change]
     with xr.open_dataset(served, decode_cf=False) as plain:
         changed(plain.load()).to_netcdf(path)
-    refused(call("recommend", "--from", path), told)
+    refused(call("recommend", "--from", path, "--concurrency", 8), told)
 
 
 UNUSABLE = {
