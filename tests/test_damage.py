@@ -165,14 +165,7 @@ FOREIGN = {
     "long units": set_attribute("ttft", "units", "x" * 10**5),
     "zero times": lambda d: d.assign(output_throughput=d.output_throughput * 0, ttft=d.ttft * 0),
     "no values": lambda d: d.assign(output_throughput=d.output_throughput * np.nan),
-    "a variable of words": lambda d: d.assign(ttft=d.ttft.astype(str)),
     "masks that are no whole numbers": set_attribute("feasible", "flag_masks", 1.0),
-    "a count that is none": lambda d: d.assign_coords(
-        batch_size=("batch_size", d.batch_size.values + 0.5, d.batch_size.attrs)
-    ),
-    "numbers of an axis over another": lambda d: d.drop_vars("isl").assign(
-        isl=("hardware", [100, 200])
-    ),
     "lengths without an axis": lambda d: d.isel(isl=0, osl=0),
     "an axis of no sweep": lambda d: d.assign(ttft=d.ttft.expand_dims(other=[1, 2])),
     "drafts of a number": set_attribute(None, "llm_sweep_draft_model", 1.0),
@@ -269,6 +262,18 @@ UNUSABLE = {
     "a value twice": (
         lambda d: d.assign_coords(batch_size=("batch_size", np.full(d.sizes["batch_size"], 5.0))),
         "the axis batch_size has a value twice",
+    ),
+    "a variable of words": (
+        lambda d: d.assign(ttft=d.ttft.astype(str)),
+        "ttft has values of type",
+    ),
+    "a count that is none": (
+        lambda d: d.assign_coords(tp=("tp", [0.5])),
+        "the axis tp has values that are no counts",
+    ),
+    "an axis over another": (
+        lambda d: d.drop_vars("isl").assign(isl=("hardware", [100, 200])),
+        "the axis isl has no values",
     ),
     "a label twice": (
         lambda d: d.assign_coords(hardware_name=("hardware", ["one"] * d.sizes["hardware"])),
