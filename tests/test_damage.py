@@ -263,6 +263,14 @@ UNUSABLE = {
         lambda d: d.assign_coords(batch_size=("batch_size", np.full(d.sizes["batch_size"], 5.0))),
         "the axis batch_size has a value twice",
     ),
+    "values for none that differ": (
+        set_attribute("ttft", "missing_value", np.float32(1e18)),
+        "ttft: _FillValue and missing_value differ",
+    ),
+    "a fill value of the whole": (
+        set_attribute(None, "_FillValue", "none"),
+        "the global attribute _FillValue is neither text nor a number",
+    ),
     "a variable of words": (
         lambda d: d.assign(ttft=d.ttft.astype(str)),
         "ttft has values of type",

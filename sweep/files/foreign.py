@@ -12,6 +12,8 @@ LONGEST_AXIS = 10**7
 """Longest axis of a result. [count]"""
 NUMBERS = ("scale_factor", "add_offset", "missing_value", "_FillValue", "valid_min", "valid_max")
 """Attributes of a variable that must be one number."""
+MISSING = ("_FillValue", "missing_value")
+"""Attributes with the value that means none; they must be equal where a variable has both."""
 LISTS = {"flag_values": "iuf", "flag_masks": "iu", "valid_range": "iuf"}
 """Attributes of a variable that must be numbers, and their kinds."""
 WORDS = (
@@ -55,12 +57,19 @@ def check_attributes(dataset: xr.Dataset) -> None:
     for key in GLOBAL_WORDS:
         if not isinstance(dataset.attrs.get(key, ""), str):
             raise ValueError(f"the global attribute {key} is not text")
+    for key, value in dataset.attrs.items():
+        if isinstance(value, bytes):
+            raise ValueError(f"the global attribute {key!s:.80} is neither text nor a number")
     for name, variable in dataset.variables.items():
         attributes = variable.attrs
         for key in NUMBERS:
-            labels = variable.dtype.kind in "OUS" and key in ("missing_value", "_FillValue")
+            labels = variable.dtype.kind in "OUS" and key in MISSING
             if key in attributes and not labels and not _is_numeric(attributes[key], most=1):
                 raise ValueError(f"{name!s:.80}: {key} is not a number")
+        numbers = variable.dtype.kind not in "OUS"
+        fills = [attributes[key] for key in MISSING if numbers and key in attributes]
+        if len(fills) == 2 and not np.array_equal(fills[0], fills[1], equal_nan=True):
+            raise ValueError(f"{name!s:.80}: {' and '.join(MISSING)} differ")
         for key, kinds in LISTS.items():
             if key in attributes and not _is_numeric(attributes[key], kinds=kinds):
                 raise ValueError(f"{name!s:.80}: {key} are not numbers")
