@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from zlib import crc32
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -45,6 +46,16 @@ def test_exchanged_shards_are_noticed(whole_shards, reduced_shards, call, tmp_pa
         one.write_bytes(second)
         other.write_bytes(first)
         refused(call("merge", copy, tmp_path / "out.nc"), "belongs to another run")
+
+
+def test_an_identity_that_is_no_text_is_another(whole_shards, call, tmp_path) -> None:
+    shutil.copytree(whole_shards, tmp_path / "out")
+    file = tmp_path / "out" / "shard-000001.nc"
+    file.write_bytes(without_seal(file.read_bytes()))
+    with netCDF4.Dataset(file, "a") as shard:
+        shard.llm_sweep_shard = np.arange(3)
+    seal(file)
+    refused(call("merge", tmp_path / "out", tmp_path / "out.nc"), "belongs to another run")
 
 
 def test_a_shard_that_changes_while_it_is_open_is_noticed(whole_shards, tmp_path) -> None:
@@ -154,6 +165,13 @@ FOREIGN = {
     "long units": set_attribute("ttft", "units", "x" * 10**5),
     "zero times": lambda d: d.assign(output_throughput=d.output_throughput * 0, ttft=d.ttft * 0),
     "no values": lambda d: d.assign(output_throughput=d.output_throughput * np.nan),
+    "masks that are no whole numbers": set_attribute("feasible", "flag_masks", 1.0),
+    "lengths without an axis": lambda d: d.isel(isl=0, osl=0),
+    "an axis of no sweep": lambda d: d.assign(ttft=d.ttft.expand_dims(other=[1, 2])),
+    "drafts of a number": set_attribute(None, "llm_sweep_draft_model", 1.0),
+    "an overload that is no flag": lambda d: d.assign(
+        inflight_overload=d.feasible * 0.5, inflight_feasible=d.feasible, inflight_ttft=d.ttft
+    ),
 }
 
 
@@ -203,6 +221,39 @@ def test_a_result_that_lacks_a_value_of_its_grid_fails_the_check(served, tmp_pat
     assert told in check_file(tmp_path / "part.nc")
 
 
+SERVED_BY = {
+    "ttft": "inflight_ttft",
+    "tpot": "inflight_tpot",
+    "output_throughput": "inflight_output_throughput",
+    "batch_size": "concurrency",
+}
+NO_DEPLOYMENTS = {
+    "drafts of an unknown model": (
+        set_attribute(None, "llm_sweep_draft_model", "theirs"),
+        "drafts of 'theirs', which the catalog lacks",
+    ),
+    "no lengths": (lambda d: d.isel(isl=0, drop=True), "no axis isl"),
+    "one time over another axis": (
+        lambda d: d.assign(tpot=d.tpot.expand_dims(image_size=[1, 2])),
+        "several image_size",
+    ),
+    "a server that holds all requests there are": (
+        lambda d: d.rename(SERVED_BY).assign(
+            inflight_concurrency=d.ttft.rename(batch_size="concurrency") * np.inf
+        ),
+        "infinitely many requests",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", NO_DEPLOYMENTS)
+def test_what_has_no_deployments_is_not_ranked(change, served, call, tmp_path) -> None:
+    path, (changed, told) = tmp_path / "theirs.nc", NO_DEPLOYMENTS[change]
+    with xr.open_dataset(served, decode_cf=False) as plain:
+        changed(plain.load()).to_netcdf(path)
+    refused(call("recommend", "--from", path, "--concurrency", 8), told)
+
+
 UNUSABLE = {
     "a blank calibration": (
         set_attribute(None, "efficiency", " "),
@@ -211,6 +262,26 @@ UNUSABLE = {
     "a value twice": (
         lambda d: d.assign_coords(batch_size=("batch_size", np.full(d.sizes["batch_size"], 5.0))),
         "the axis batch_size has a value twice",
+    ),
+    "values for none that differ": (
+        set_attribute("ttft", "missing_value", np.float32(1e18)),
+        "ttft: _FillValue and missing_value differ",
+    ),
+    "a fill value of the whole": (
+        set_attribute(None, "_FillValue", "none"),
+        "the global attribute _FillValue is neither text nor a number",
+    ),
+    "a variable of words": (
+        lambda d: d.assign(ttft=d.ttft.astype(str)),
+        "ttft has values of type",
+    ),
+    "a count that is none": (
+        lambda d: d.assign_coords(tp=("tp", [0.5])),
+        "the axis tp has values that are no counts",
+    ),
+    "an axis over another": (
+        lambda d: d.drop_vars("isl").assign(isl=("hardware", [100, 200])),
+        "the axis isl has no values",
     ),
     "a label twice": (
         lambda d: d.assign_coords(hardware_name=("hardware", ["one"] * d.sizes["hardware"])),

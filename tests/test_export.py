@@ -130,6 +130,10 @@ def test_zarr_holds_the_same(source, results, tmp_path) -> None:
     with pytest.raises(ResultError, match="not a Zarr store"):
         export(results, path, force=True)
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
+    flags = results[["feasible"]].astype("uint8")
+    export(flags, tmp_path / "flags.zarr")
+    with xr.open_zarr(tmp_path / "flags.zarr", consolidated=False) as stored:
+        assert stored.equals(flags)
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])

@@ -238,13 +238,13 @@ def test_edited_values(kind: str, count: int, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def result(tmp_path_factory) -> Path:
     """A small sealed result."""
-    keys = {axis: values[:2] for axis, values in UNEVEN.items() if axis in ("batch_size", "isl")}
+    axes = ("hardware", "batch_size", "isl")
+    keys = {axis: values[:2] for axis, values in UNEVEN.items() if axis in axes}
     grid = Grid(
         models=[model("llama")],
-        hardware=[hardware()],
         precision=[precision()],
         osl=[10],
-        variables=["ttft", "feasible"],
+        variables=["ttft", "tpot", "output_throughput", "feasible"],
         **keys,
     )
     path = tmp_path_factory.mktemp("result") / "out.nc"
@@ -395,7 +395,9 @@ def foreign(chance: random.Random, base: xr.Dataset) -> xr.Dataset:
     for _ in range(chance.randint(1, 3)):
         name = chance.choice([None, *map(str, dataset.variables)])
         attributes = dataset.attrs if name is None else dataset[name].attrs
-        kind = chance.choice(["attribute", "attribute", "drop", "values", "remove", "new"])
+        kind = chance.choice(
+            ["attribute", "attribute", "drop", "values", "remove", "new", "shape", "shape"]
+        )
         strange = ("scale_factor", "missing_value", "_FillValue", "coordinates")
         key = chance.choice([*map(str, attributes), *strange])
         if kind == "attribute":
@@ -407,17 +409,57 @@ def foreign(chance: random.Random, base: xr.Dataset) -> xr.Dataset:
             dataset[name] = dataset[name].astype(float) * scale
         elif kind == "remove" and name in dataset.variables:
             dataset = dataset.drop_vars([name])
+        elif kind == "shape":
+            dataset = reshaped(chance, dataset)
         else:
             new = chance.choice(["extra", "ttft", "x y", "feasible"])
             dataset[new] = ("other",), np.arange(2)
     return dataset
 
 
+def reshaped(chance: random.Random, dataset: xr.Dataset) -> xr.Dataset:
+    """The same with another axis, or a variable of another type or over other axes."""
+    axis = str(chance.choice([dim for dim in dataset.dims if dim in dataset.variables]))
+    name = str(chance.choice(list(dataset.data_vars)))
+    values = dataset[axis].values.astype(float)
+    values[chance.randrange(values.size)] = chance.choice([0, -1, 0.5, 1.5, 1e30, np.nan, np.inf])
+    more = chance.choice(["pp", "request_rate", "quantile", "isl_cv", "image_size", "other"])
+    wide = dataset.drop_vars(more, errors="ignore")
+    kind = chance.choice(["one", "lacking", "values", "type", "over", "wide", "more"])
+    match kind:
+        case "one" | "lacking":
+            return dataset.isel({axis: 0}, drop=kind == "lacking")
+        case "values":
+            return dataset.assign_coords({axis: (axis, values, dataset[axis].attrs)})
+        case "type":
+            return dataset.assign({name: dataset[name].astype(chance.choice(["U4", "u1", "f8"]))})
+        case "over":
+            return dataset.drop_vars(axis).assign({axis: ("hardware", [7])})
+        case "wide":
+            return wide.assign({name: wide[name].expand_dims({more: [1, 2]})})
+        case _:
+            return dataset.expand_dims({more: [1, 2]})
+
+
+COMMANDS = (
+    ("recommend", "--from", "{}", "--isl", "128"),
+    ("compare", "{}", "--hardware", "one,two", "--variable", "ttft"),
+    ("export", "{}", "out.csv", "--force"),
+    ("export", "{}", "out.zarr", "--force"),
+    ("reduce", "{}", "reduced.nc", "--force", "--reduce", "argmin:ttft"),
+    ("reduce", "{}", "reduced.nc", "--force", "--reduce", "quantile:0.5:isl"),
+)
+"""Commands that use a result."""
+SHARE_OF_COMMANDS = 0.05
+"""Share of the cases that all of them see. [1]"""
+
+
 @FEW_AND_MANY
 def test_results_of_other_programs(
-    count: int, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    count: int, result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any
 ) -> None:
     path = tmp_path / "theirs.nc"
+    monkeypatch.chdir(tmp_path)
     with xr.open_dataset(result, decode_cf=False) as plain:
         base = plain.load()
 
@@ -431,6 +473,10 @@ def test_results_of_other_programs(
         with_cf = chance.random() < SHARE_OF_CF
         monkeypatch.setattr("sweep.runs.check_results.has_compliance_checker", lambda: with_cf)
         fuzzing.outcome(lambda: check_file(path))
+        if chance.random() < SHARE_OF_COMMANDS:
+            for words in COMMANDS:
+                code, _, error = call(*(word.format(path) for word in words))
+                assert code in (0, 1, 2) and len(error) < fuzzing.LONGEST_LINE, (words, error)
 
     fuzzing.attack("results of other programs", count, attempt)
 

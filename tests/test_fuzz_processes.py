@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fuzzing import SEED
 from interruptions import DEADLINE
 
 import sweep
@@ -106,7 +107,7 @@ def check_left(command: str, folder: Path, *, killed: bool) -> None:
 
 def moments() -> list[tuple[str, signal.Signals, float]]:
     """Commands, signals and moments as parts of the command, the same ones in every process."""
-    chance = random.Random(MOMENTS)
+    chance = random.Random(f"{SEED} {MOMENTS}")
     return [
         (
             list(COMMANDS)[place % len(COMMANDS)],

@@ -176,6 +176,9 @@ def test_a_name_that_no_result_can_have_as_a_label_is_refused(kind, shipped, nam
     ) as refusal:
         parse(kind, {**data, "name": name}, "x.yaml")
     assert "\n" not in str(refusal.value)
+    if kind is ModelSpec:
+        with pytest.raises(SpecError, match="hugging_face_id"):
+            parse(kind, {**data, "hugging_face_id": name}, "x.yaml")
 
 
 @pytest.mark.parametrize("tokens", [float("inf"), 0.4])

@@ -142,14 +142,15 @@ def test_every_option_has_its_assumption(target: Any) -> None:
 
 @pytest.mark.parametrize("target", (*ENGINES, "bench"))
 @pytest.mark.parametrize(
-    "name", ["a b", "it's", '"; touch harm; "', "$(touch harm)", "a\nb", "`x`"]
+    "name", ["a b", "it's", '"; touch harm; "', "$(touch harm)", "a\nb", "`x`", "日本"]
 )
 def test_a_name_is_one_word_and_runs_nothing(target: Any, name: str, tmp_path: Path) -> None:
     given = settings()
     spec = given.model.model_copy(update={"hugging_face_id": name, "name": name})
     machine = given.hardware.model_copy(update={"name": name})
-    odd = replace(given, model=spec, hardware=machine, answer=(f"for {name}",))
+    odd = replace(given, model=spec, hardware=machine, answer=(f"for {name}\x1b[31m",))
     assert name in arguments(launch_script(odd, target), tmp_path)
+    assert "\x1b" not in launch_script(odd, target)
     converted = replace(odd, as_published=False, recipe=shipped().precision("nvfp4"))
     words = arguments(launch_script(converted, target), tmp_path, MODEL="of mine")
     assert "of mine" in words

@@ -194,6 +194,9 @@ def test_the_chance_of_being_ahead_is_that_of_a_normal_error() -> None:
     assert ahead.chance == pytest.approx(0.95, abs=1e-3)
     assert ahead.lower == pytest.approx(1.0)
     assert far.chance == 0.95
+    exact = row_of(0.0, 0)
+    assert ratio(1.0, exact, exact, CLOSE, "inflight").chance == 0.5
+    assert ratio(1.1, exact, exact, CLOSE, "inflight").chance == 0.95
 
 
 def test_the_nearest_deployment_says_what_it_fails_and_by_how_much() -> None:

@@ -14,6 +14,7 @@ import click
 
 from sweep.cli.signals import Terminated, unwinding
 from sweep.errors import LONGEST_MESSAGE, SpecWarning, SweepError
+from sweep.schema.labels import printable
 
 USAGE_ERROR, CHECK_FAILED, INTERRUPTED = 2, 1, 130
 
@@ -113,11 +114,6 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(nobody, "r" if name == "stdin" else "w", encoding="utf-8"))
         elif name != "stdin" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def printable(text: str) -> str:
-    """The text with signs that a terminal would interpret, such as escapes, written out."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def one_line(message: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweep.cli.launch import printable
+from sweep.schema.labels import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

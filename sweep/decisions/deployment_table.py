@@ -21,10 +21,12 @@ from sweep.decisions.specs_by_name import SpecsByName, model_in, value_in
 from sweep.engines.calibration_file import recorded_name
 from sweep.errors import ResultError
 from sweep.grid.dataset import DRAFT
-from sweep.schema.axes import GPUS, REPLICA_GPUS, gpus_of
+from sweep.schema.axes import AXES, GPUS, REPLICA_GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.parsing import nearest
 
+NEEDED = ("model", "hardware", "precision", "isl", "osl")
+"""Axes of every result to recommend from."""
 ROUNDED = 1e-5
 """Error of a number in a result. [1]"""
 DRAWN_ENDS = ("drawn_lower", "drawn_upper")
@@ -74,6 +76,11 @@ def read_deployments(
             "or output_throughput, ttft and tpot, to recommend from"
         )
     _check_load(dataset, scheme)
+    alone = [axis for axis in AXES if axis in dataset.coords and not dataset[axis].ndim]
+    dataset = dataset.expand_dims(alone)
+    lacking = [axis for axis in NEEDED if axis not in dataset.dims]
+    if lacking:
+        raise ResultError(f"the result has no axis {lacking[0]}, which deployments need")
     if model is not None:
         model = model_in(dataset["model"].values.tolist(), model, catalog)
     fixed = {
@@ -92,8 +99,8 @@ def read_deployments(
         selected = selected.sortby(scheme.load)
     open_axes = [
         str(axis)
-        for axis in selected[scheme.throughput].dims
-        if axis not in (*DEPLOYMENT_AXES, scheme.load) and selected.sizes[axis] > 1
+        for axis, size in _used(selected, scheme).sizes.items()
+        if axis not in (*DEPLOYMENT_AXES, scheme.load) and size > 1
     ]
     if open_axes:
         raise ResultError(
@@ -111,6 +118,11 @@ def read_deployments(
     }
     calibration = recorded_name(dataset.attrs)
     specs = SpecsByName.of(names, catalog)
+    if draft and draft not in specs.models:
+        raise ResultError(
+            f"the result has drafts of {draft!r:.80}, which the catalog lacks; give its folder "
+            "with --configs"
+        )
     return Deployments(
         fixed["model"], fixed["isl"], fixed["osl"], scheme, frame, calibration, specs, draft
     )
@@ -175,10 +187,12 @@ def _check_positive(frame: pd.DataFrame, columns: Sequence[str]) -> None:
             raise ResultError(
                 f"damaged: {column} is not positive where a deployment can run; run llm-sweep check"
             )
+    if np.isinf(frame.loc[frame["runs"], "held"]).any():
+        raise ResultError("damaged: a server holds infinitely many requests; run llm-sweep check")
 
 
 def _check_ends(frame: pd.DataFrame) -> None:
-    """Check that intervals contain their values, in the rows that can run.
+    """Check that intervals are finite and contain their values, in the rows that can run.
 
     Raises:
         ResultError: One does not.
@@ -186,7 +200,8 @@ def _check_ends(frame: pd.DataFrame) -> None:
     for value, low, high in (("throughput", "lower", "upper"), ("drawn", *DRAWN_ENDS)):
         rows = frame[frame["runs"] & frame[low].notna()]
         most = rows[value] * (1 + ROUNDED)
-        if not ((rows[low] <= most) & (rows[value] <= rows[high] * (1 + ROUNDED))).all():
+        within = (rows[low] <= most) & (rows[value] <= rows[high] * (1 + ROUNDED))
+        if not (within & (rows[low] > 0) & np.isfinite(rows[high])).all():
             raise ResultError(
                 f"damaged: an interval does not contain its {value}; run llm-sweep check"
             )
@@ -222,7 +237,21 @@ def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
         selected: A result for one model and one pair of lengths.
         scheme: Which variables to read.
     """
-    columns = {
+    axes = (*DEPLOYMENT_AXES, scheme.load)
+    present = _used(selected, scheme).compute().squeeze(drop=True)
+    missing = [axis for axis in ("hardware", "precision") if axis not in present.dims]
+    present = present.expand_dims({axis: np.atleast_1d(selected[axis].values) for axis in missing})
+    order = [axis for axis in axes if axis in present.dims]
+    frame = present.to_dataframe(dim_order=order).reset_index().rename(columns=_columns(scheme))
+    for axis in (*axes, *WORKLOAD_AXES):
+        if axis not in frame and axis in selected.coords and selected[axis].size == 1:
+            frame[axis] = selected[axis].values.item()
+    return _completed(frame, scheme)
+
+
+def _columns(scheme: Scheme) -> dict[str, str]:
+    """Column of each variable that is read."""
+    return {
         scheme.throughput: "throughput",
         f"{scheme.throughput}_lower": "lower",
         f"{scheme.throughput}_upper": "upper",
@@ -241,17 +270,11 @@ def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
         "inflight_prompt_share": "prompts",
         "inflight_overload": "overload",
     }
-    axes = (*DEPLOYMENT_AXES, scheme.load)
-    present = selected[[name for name in columns if name in selected.data_vars]]
-    present = present.compute().squeeze(drop=True)
-    missing = [axis for axis in ("hardware", "precision") if axis not in present.dims]
-    present = present.expand_dims({axis: np.atleast_1d(selected[axis].values) for axis in missing})
-    order = [axis for axis in axes if axis in present.dims]
-    frame = present.to_dataframe(dim_order=order).reset_index().rename(columns=columns)
-    for axis in (*axes, *WORKLOAD_AXES):
-        if axis not in frame and axis in selected.coords:
-            frame[axis] = selected[axis].values.item()
-    return _completed(frame, scheme)
+
+
+def _used(dataset: xr.Dataset, scheme: Scheme) -> xr.Dataset:
+    """The variables that are read, as far as a result has them."""
+    return dataset[[name for name in _columns(scheme) if name in dataset.data_vars]]
 
 
 def _completed(frame: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:

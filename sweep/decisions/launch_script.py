@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sweep.schema.labels import printable
+
 COLUMN = 46
 """Column at which comments start."""
 PLACEHOLDER = "MODEL"
@@ -46,8 +48,8 @@ class Script:
 
 
 def one_line(text: str) -> str:
-    """The words of a text on one line."""
-    return " ".join(text.split())
+    """The words of a text on one line, printable."""
+    return printable(" ".join(text.split()))
 
 
 def required(meaning: str) -> list[str]:

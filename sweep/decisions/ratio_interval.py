@@ -19,6 +19,8 @@ from sweep.schema.intervals import EXTRAPOLATION
 Row = Mapping[str, Any]
 DEVIATIONS = 1.6449
 """Standard deviations within which 90 % of a normal distribution are. [1]"""
+NARROWEST = 1e-6
+"""Least half-width: a file may have intervals of no width. [1]"""
 SUREST = 0.95
 """Highest probability that is claimed: of pairs that were predicted to differ by much more than
 their interval, 94 % did. [1]"""
@@ -56,7 +58,7 @@ def ratio(value: float, first: Row, second: Row, known: Calibration | None, scen
         known: The calibration that predicted both; `None` if two did, whose errors add up.
         scenario: Kind of measurements that it was judged by.
     """
-    width = ratio_halfwidth(first, second, known, scenario)
+    width = max(ratio_halfwidth(first, second, known, scenario), NARROWEST)
     chance = 0.5 * (1 + erf(log(value) / width * DEVIATIONS / sqrt(2)))
     return Ratio(
         value,

@@ -5,15 +5,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sweep.schema.axes import AXES, FROM_ZERO, LABELLED, LATENCY_LIMITS
+from sweep.schema.axes import AXES, FRACTIONS, FROM_ZERO, LABELLED, LATENCY_LIMITS
 from sweep.schema.labels import LONGEST_LABEL, fault_of_label
 
 LONGEST_AXIS = 10**7
 """Longest axis of a result. [count]"""
 NUMBERS = ("scale_factor", "add_offset", "missing_value", "_FillValue", "valid_min", "valid_max")
 """Attributes of a variable that must be one number."""
-LISTS = ("flag_values", "flag_masks", "valid_range")
-"""Attributes of a variable that must be numbers."""
+MISSING = ("_FillValue", "missing_value")
+"""Attributes with the value that means none; they must be equal where a variable has both."""
+LISTS = {"flag_values": "iuf", "flag_masks": "iu", "valid_range": "iuf"}
+"""Attributes of a variable that must be numbers, and their kinds."""
 WORDS = (
     *("units", "long_name", "standard_name", "comment", "coordinates", "ancillary_variables"),
     *("flag_meanings", "calendar", "dtype", "grid_mapping", "bounds"),
@@ -22,7 +24,8 @@ WORDS = (
 GLOBAL_WORDS = (
     *("Conventions", "title", "institution", "source", "history", "references", "comment"),
     *("coordinates", "calibration", "efficiency", "llm_sweep_grid", "llm_sweep_variables"),
-    *("llm_sweep_reduction", "llm_sweep_checkpoints"),
+    *("llm_sweep_reduction", "llm_sweep_checkpoints", "llm_sweep_draft_model"),
+    *("llm_sweep_partial", "llm_sweep_plan", "llm_sweep_shard"),
 )
 """Global attributes that must be text."""
 UNREADABLE = (
@@ -54,14 +57,21 @@ def check_attributes(dataset: xr.Dataset) -> None:
     for key in GLOBAL_WORDS:
         if not isinstance(dataset.attrs.get(key, ""), str):
             raise ValueError(f"the global attribute {key} is not text")
+    for key, value in dataset.attrs.items():
+        if isinstance(value, bytes):
+            raise ValueError(f"the global attribute {key!s:.80} is neither text nor a number")
     for name, variable in dataset.variables.items():
         attributes = variable.attrs
         for key in NUMBERS:
-            labels = variable.dtype.kind in "OUS" and key in ("missing_value", "_FillValue")
+            labels = variable.dtype.kind in "OUS" and key in MISSING
             if key in attributes and not labels and not _is_numeric(attributes[key], most=1):
                 raise ValueError(f"{name!s:.80}: {key} is not a number")
-        for key in LISTS:
-            if key in attributes and not _is_numeric(attributes[key]):
+        numbers = variable.dtype.kind not in "OUS"
+        fills = [attributes[key] for key in MISSING if numbers and key in attributes]
+        if len(fills) == 2 and not np.array_equal(fills[0], fills[1], equal_nan=True):
+            raise ValueError(f"{name!s:.80}: {' and '.join(MISSING)} differ")
+        for key, kinds in LISTS.items():
+            if key in attributes and not _is_numeric(attributes[key], kinds=kinds):
                 raise ValueError(f"{name!s:.80}: {key} are not numbers")
         for key in WORDS:
             if not isinstance(attributes.get(key, ""), str):
@@ -72,19 +82,22 @@ def check_attributes(dataset: xr.Dataset) -> None:
                 raise ValueError(f"{name!s:.80}: {key} and flag_meanings differ in number")
 
 
-def _is_numeric(value: Any, *, most: int | None = None) -> bool:
+def _is_numeric(value: Any, *, kinds: str = "iuf", most: int | None = None) -> bool:
     array = np.asarray(value)
-    return array.dtype.kind in "iuf" and array.ndim <= 1 and (most is None or array.size == most)
+    return array.dtype.kind in kinds and array.ndim <= 1 and (most is None or array.size == most)
 
 
 def check_axes(dataset: xr.Dataset) -> None:
-    """Check that every axis has labels or positive numbers.
+    """Check that every axis has labels or positive numbers, and every variable numbers.
 
     Raises:
-        ValueError: An axis has neither.
+        ValueError: One has neither.
     """
+    for name, variable in dataset.data_vars.items():
+        if variable.dtype.kind not in "biuf":
+            raise ValueError(f"{name!s:.80} has values of type {variable.dtype}")
     for dim in dataset.dims:
-        if dim not in dataset.coords:
+        if dim not in dataset.coords or dataset[dim].dims != (dim,):
             raise ValueError(f"the axis {dim!s:.80} has no values")
         values = dataset[dim].values
         if values.dtype.kind not in ("UO" if dim in LABELLED else "if"):
@@ -102,3 +115,5 @@ def check_axes(dataset: xr.Dataset) -> None:
             finite = ~np.isnan(values) if dim in LATENCY_LIMITS else np.isfinite(values)
             if not (finite & positive).all():
                 raise ValueError(f"the axis {dim} has values that are not positive numbers")
+            if dim not in FRACTIONS and not ((values % 1 == 0) & (values < 2**31)).all():
+                raise ValueError(f"the axis {dim} has values that are no counts")

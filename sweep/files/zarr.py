@@ -58,8 +58,8 @@ def _create(group: Any, array: xr.DataArray, storage: Storage) -> Any:
     if labels:
         attributes["coordinates"] = " ".join(labels)
     # Missing floats are NaN, which readers know without an attribute.
-    integers = stored.dtype.kind == "i"
-    fill = attributes.get("_FillValue", 0) if integers else attributes.pop("_FillValue", np.nan)
+    floats = stored.dtype.kind == "f"
+    fill = attributes.pop("_FillValue", np.nan) if floats else attributes.get("_FillValue", 0)
     chunks = chunk_shape(array, ZARR_CHUNK_CELLS) if array.size and array.ndim else array.sizes
     return group.create_array(
         str(array.name),

@@ -187,7 +187,11 @@ def reduce(
         raise ResultError(
             f"reduced already, by {dataset.attrs['llm_sweep_reduction']}; reduce the sweep itself"
         )
-    reduction = parse_reduction(text, GridAxes.of(dataset), where=where, by=by, per=per)
+    grid = GridAxes.of(dataset)
+    strange = [str(dim) for dim in dataset.dims if dim not in grid.labels]
+    if strange:
+        raise ResultError(f"the result has the axis {strange[0]!r:.80}, which is none of a sweep")
+    reduction = parse_reduction(text, grid, where=where, by=by, per=per)
     return reduce_dataset(dataset, reduction, progress=progress)
 
 

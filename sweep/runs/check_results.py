@@ -184,7 +184,7 @@ def _coordinate_problems(coordinate: xr.DataArray, name: str) -> list[str]:
     problems = _attribute_problems(name, coordinate.attrs, axis_attributes(name))
     values = coordinate.values
     if name in LABELLED:
-        if len(set(values.tolist())) < values.size:
+        if len(np.unique(values)) < values.size:
             problems.append(f"coordinate {name} has the same label twice")
     elif values.size > 1 and not np.all(np.diff(values) > 0):
         problems.append(f"coordinate {name} does not increase")
@@ -235,8 +235,9 @@ def _empty_problems(dataset: xr.Dataset, name: str, array: xr.DataArray) -> list
         return []  # The calibration has no interval of this variable.
     empty = array.isnull() if name.startswith(MAY_BE_ZERO) else array.isnull() | (array == 0)
     runs = (dataset[able] == 1) & empty
-    if "inflight_overload" in dataset and name.startswith("inflight"):
-        runs = runs & ((dataset["inflight_overload"] & np.int8(MISSING_TIMES)) == 0)
+    overload = dataset.get("inflight_overload")
+    if name.startswith("inflight") and overload is not None and overload.dtype.kind == "i":
+        runs = runs & ((overload & np.int8(MISSING_TIMES)) == 0)
     if ("tpot" in name or "per_user" in name) and "osl" in array.dims:
         # The first token is part of the prefill: a single one has no time per output token.
         runs = runs & (array["osl"] > 1)

@@ -49,7 +49,7 @@ def fault(path: Path, identity: Mapping[str, str]) -> str:
         return "is missing"
     except UNREADABLE as error:
         return f"cannot be read: {' '.join(str(error).split()):.160}"
-    differing = [name for name, value in identity.items() if found.get(name) != value]
+    differing = [name for name, value in identity.items() if str(found.get(name)) != value]
     return f"belongs to another run: its {differing[0]} differs" if differing else ""
 
 

@@ -53,6 +53,11 @@ OPTIONAL = (
 default, no limit, no prompt found in the cache, no draft or no guidance."""
 FROM_ZERO = (*("kept_context", *PREFIX, *SPREADS, "batch_wait", "draft_tokens", "acceptance_rate"),)
 """Axes with 0 among their values."""
+FRACTIONS = (
+    *("expert_imbalance", *MEMORY_SHARES, "kept_context", "reserved_osl", "request_rate"),
+    *("burstiness", *LATENCY_LIMITS, "prefix_hit_rate", *SPREADS, *ACCEPTANCE),
+)
+"""Axes whose values need not be whole numbers."""
 REPLICA_GPUS = ("tp", "pp", "dp_attention")
 """Axes whose product is the GPUs of one replica."""
 GPUS = (*REPLICA_GPUS, "dp")

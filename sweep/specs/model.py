@@ -47,7 +47,7 @@ class Namesake(Spec):
         source: Document that states its sizes.
     """
 
-    identifier: str = Field(min_length=1)
+    identifier: Name
     source: str = Field(min_length=1)
 
 
@@ -68,7 +68,7 @@ class ModelSpec(Spec):
     """
 
     name: Name
-    hugging_face_id: str | None = None
+    hugging_face_id: Name | None = None
     also_published_as: list[Namesake] = Field(default_factory=list)
     note: str = ""
     sources: dict[str, str] = Field(default_factory=dict)
