@@ -476,6 +476,7 @@ DAMAGE = {
     "text batch": lambda d: d.assign_coords(batch_size=["a", "b"]),
     "negative batch": lambda d: d.assign_coords(batch_size=[-1, 1]),
     "a number for a name": lambda d: d.assign_coords(hardware_name=("hardware", [1, 2])),
+    "text for a number": lambda d: d.assign(decode_step_latency=d.decode_step_latency.astype(str)),
 }
 
 
@@ -497,7 +498,6 @@ WRONG = {
     "an axis cut": lambda d: d.isel(context_len=[0]),
     "flags of another type": lambda d: d.assign(feasible=d.feasible.astype("int32")),
     "no meanings": lambda d: d.assign(feasible=d.feasible.drop_attrs()),
-    "text for a number": lambda d: d.assign(decode_step_latency=d.decode_step_latency.astype(str)),
 }
 
 
