@@ -324,8 +324,9 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "1",
         "requests that one replica holds under in-flight batching",
-        "max_concurrency, unless clients keep fewer open or the run has fewer; the mean where "
-        "requests arrive at a rate.",
+        "max_concurrency, unless clients keep fewer open, the run has fewer, or all requests are "
+        "sent at once, which take the cache of their whole outputs; the mean where requests arrive "
+        "at a rate.",
     ),
     "inflight_iteration_latency": Variable(
         _INFLIGHT,
