@@ -145,6 +145,13 @@ def test_an_axis_missing_from_the_dims_is_named(
     )
 
 
+def test_a_dim_that_is_no_axis_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = replace(VARIABLES["bound"], dims=(*VARIABLES["bound"].dims, "batch_sizes"))
+    monkeypatch.setitem(VARIABLES, "bound", wrong)
+    with pytest.raises(SchemaError, match=r"bound lists 'batch_sizes' in its dims in .* no axis"):
+        resolved(variables=["bound"])
+
+
 @pytest.mark.parametrize(
     ("name", "per_cell", "complaint"),
     [

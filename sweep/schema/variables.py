@@ -7,8 +7,9 @@ A property of `kernel.request.Request` of the same name computes each.
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from sweep.errors import GridError
+from sweep.errors import GridError, SchemaError
 from sweep.schema.axes import (
+    AXES,
     CONFIGURATION,
     INTERVALS,
     LATENCY_LIMITS,
@@ -534,8 +535,15 @@ def dims_of(name: str, axes: Collection[str]) -> tuple[str, ...]:
 
     Raises:
         GridError: The grid lacks an axis, or has two definitions of the longest sequence.
+        SchemaError: A dimension in the table is no axis.
     """
     variable = VARIABLES[name]
+    for dim in variable.dims:
+        if dim not in (*AXES, "operator", LONGEST):
+            raise SchemaError(
+                f"{name} lists {dim!r} in its dims in sweep/schema/variables.py, which is no axis: "
+                "use a name in AXES of sweep/schema/axes.py"
+            )
     needed = ("batch_size", "denoising_steps", *LENGTHS)
     missing = [dim for dim in variable.dims if dim in needed and dim not in axes]
     if missing:
