@@ -111,6 +111,7 @@ def test_show_hardware_gives_each_figure_with_a_source(call) -> None:
     spec = json.loads(call("show", "hardware", "h20-96gb", "--json")[1])
     assert spec["memory_bandwidth_bytes_per_s"] == 4.0e12
     assert spec["peak_flops_per_s"]["fp16"] == 1.48e14
+    assert "usable_memory_bytes" in call("show", "hardware", "rtx-4090")[1]
 
 
 def test_show_variable_gives_its_definition(call) -> None:
