@@ -105,13 +105,13 @@ def of_each_engine(result: FitResult) -> list[Calibration]:
     found = []
     engines = np.asarray([row.engine for row in result.table.rows])
     for engine in np.unique(engines).tolist():
-        places = np.flatnonzero(engines == engine)
-        own = _as_calibration(result.table, result.fit, result.left_out, engine, None, 0, places)
+        indices = np.flatnonzero(engines == engine)
+        own = _as_calibration(result.table, result.fit, result.left_out, engine, None, 0, indices)
         if not own.ratios:
             joint = result.calibration
             shares = {"ratios": joint.ratios, "ratio_spreads": joint.ratio_spreads}
             own = own.model_copy(update=shares)
-        found.append(_without_others(own, [result.table.traits[place] for place in places]))
+        found.append(_without_others(own, [result.table.traits[index] for index in indices]))
     return found
 
 
@@ -164,9 +164,9 @@ def _as_calibration(
     name: str,
     start_from: Calibration | None,
     suspects: int,
-    places: Array,
+    indices: Array,
 ) -> Calibration:
-    """The calibration of the rows at `places`, from a fit that may have had more."""
+    """The calibration of the rows at `indices`, from a fit that may have had more."""
     factors = dict(start_from.factors) if start_from else {}
     deviations: dict[str, Any] = (
         {f: {t: dict(lv) for t, lv in ts.items()} for f, ts in start_from.deviations.items()}
@@ -186,19 +186,19 @@ def _as_calibration(
             levels[parameter.level] = figure
         else:
             factors[parameter.factor] = figure
-    rows = [table.rows[place] for place in places]
+    rows = [table.rows[index] for index in indices]
     engines = Counter(row.engine for row in rows)
     engine = engines.most_common(1)[0][0]
     version = _predicted_version([r for r in rows if r.engine == engine])
-    parts = interval_parts(table, fit, left_out, places, start_from)
+    parts = interval_parts(table, fit, left_out, indices, start_from)
     without = {label: left_out_errors(fit, table.labels(label)) for label in LEFT_OUT}
     usual = multiples(parts["spreads"], groups_of(table))
     if start_from and start_from.ratios:
         ratios = RatioErrors(start_from.ratios, start_from.ratio_spreads)
     else:
-        ratios = ratio_errors(table, fit, left_out, parts["halfwidths"], usual, places)
-    traits = [table.traits[place] for place in places]
-    figures = set(table.kinds[places].tolist())
+        ratios = ratio_errors(table, fit, left_out, parts["halfwidths"], usual, indices)
+    traits = [table.traits[index] for index in indices]
+    figures = set(table.kinds[indices].tolist())
     return Calibration(
         name=name,
         engine=engine,
@@ -206,10 +206,10 @@ def _as_calibration(
         provenance={
             "made_by": f"llm-sweep {package_version()}",
             "made_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "rows": int(np.isin(fit.fitted, places).sum()),
-            **({"rows_of_all_engines": len(fit.fitted)} if len(places) < len(table.rows) else {}),
+            "rows": int(np.isin(fit.fitted, indices).sum()),
+            **({"rows_of_all_engines": len(fit.fitted)} if len(indices) < len(table.rows) else {}),
             "suspect_rows_left_out": suspects,
-            "rows_set_aside": [table.rows[i].id for i in fit.set_aside if i in set(places)],
+            "rows_set_aside": [table.rows[i].id for i in fit.set_aside if i in set(indices)],
             "parameters": len(fit.design.parameters),
             "free_parameters": int(fit.design.free.sum()),
             "effective_parameters": round(fit.effective_parameters, 1),
@@ -226,9 +226,9 @@ def _as_calibration(
                     k: round(v, 4)
                     for k, v in summary(left_out[where], table.measured[where]).items()
                 }
-                for scenario, where in by_scenario(table, places).items()
+                for scenario, where in by_scenario(table, indices).items()
             },
-            "errors_left_out": quoted_errors(table, places, left_out, without),
+            "errors_left_out": quoted_errors(table, indices, left_out, without),
             **({"prior": f"{start_from.name} {start_from.digest}"} if start_from else {}),
         },
         factors=factors,

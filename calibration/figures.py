@@ -64,17 +64,17 @@ def errors_by(axes: Any, fit: xr.Dataset, by: str) -> None:
     known = np.isfinite(errors)
     groups = {name: errors[known & (labels == name)] for name in np.unique(labels[known])}
     order = sorted(groups, key=lambda name: np.abs(np.quantile(groups[name], [0.05, 0.95])).max())
-    places = {name: place for place, name in enumerate(order)}
+    indices = {name: index for index, name in enumerate(order)}
     axes.axvspan(-20, 25, color="0.93", zorder=0, label="20 % low to 25 % high")
     axes.axvline(0, color="0.2", lw=1, zorder=1)
-    few = [(e, places[name]) for name, es in groups.items() if es.size <= FEW for e in es]
+    few = [(e, indices[name]) for name, es in groups.items() if es.size <= FEW for e in es]
     many = {name: es for name, es in groups.items() if es.size > FEW}
     if few:
         shown, heights = zip(*few, strict=True)
         axes.plot(shown, heights, "D", color="#D55E00", mec="0.1", ms=6, label="single rows")
     if many:
         spans = np.asarray([np.quantile(es, [0.05, 0.25, 0.5, 0.75, 0.95]) for es in many.values()])
-        at = [places[name] for name in many]
+        at = [indices[name] for name in many]
         axes.hlines(at, spans[:, 0], spans[:, 4], color="#0072B2", lw=1.5, label="90 % of rows")
         axes.hlines(at, spans[:, 1], spans[:, 3], color="#0072B2", lw=6, label="half of rows")
         axes.plot(spans[:, 2], at, "o", color="#E69F00", mec="0.1", ms=7, label="median")
@@ -121,11 +121,11 @@ def forest(axes: Any, fit: xr.Dataset) -> None:
     pooled = [i for i, name in enumerate(fit.parameter.values) if "[" not in str(name)]
     values = np.exp(fit.estimate.values[pooled])
     errors = 1.645 * fit.standard_error.values[pooled]
-    places = np.arange(len(pooled))[::-1]
+    indices = np.arange(len(pooled))[::-1]
     shown = np.ones(len(pooled))
     axes.errorbar(
         shown,
-        places,
+        indices,
         xerr=[1 - np.exp(-errors), np.exp(errors) - 1],
         fmt="o",
         color="#D55E00",
@@ -140,7 +140,7 @@ def forest(axes: Any, fit: xr.Dataset) -> None:
     labels = [
         f"{fit.parameter.values[i]} = {value:.3g}" for i, value in zip(pooled, values, strict=True)
     ]
-    axes.set_yticks(places, labels)
+    axes.set_yticks(indices, labels)
     axes.set_xlabel("90 % interval over the value")
     axes.set_title("Pooled factors")
     axes.grid(axis="x", which="both", alpha=0.3)

@@ -85,18 +85,18 @@ def _read_one(keys: Keys, model: Any, catalog: Catalog) -> Report:
 
 def _read_load(report: Report, completed: float | None) -> None:
     keys, columns = report.keys, report.columns
-    place = next((key for key in STRATEGIES if isinstance(keys.get(key), Mapping)), STRATEGIES[0])
-    kind = keys.get(f"{place}.type_") or keys.get(f"{place}.kind")
+    prefix = next((key for key in STRATEGIES if isinstance(keys.get(key), Mapping)), STRATEGIES[0])
+    kind = keys.get(f"{prefix}.type_") or keys.get(f"{prefix}.kind")
     if kind == "synchronous":
         columns["concurrency"] = 1
     elif kind == "throughput":
-        columns["concurrency"] = keys.count(f"{place}.max_concurrency") or columns["num_requests"]
-        report.at_once = keys.get(f"{place}.max_concurrency") is None
+        columns["concurrency"] = keys.count(f"{prefix}.max_concurrency") or columns["num_requests"]
+        report.at_once = keys.get(f"{prefix}.max_concurrency") is None
     elif kind in ("constant", "poisson", "async"):
-        arrive(report, keys.positive(f"{place}.rate"), None, completed)
+        arrive(report, keys.positive(f"{prefix}.rate"), None, completed)
     else:
-        columns["concurrency"] = keys.count(f"{place}.streams")
-    ask_concurrency(report, place)
+        columns["concurrency"] = keys.count(f"{prefix}.streams")
+    ask_concurrency(report, prefix)
 
 
 def _seconds(milliseconds: float | None) -> float | None:

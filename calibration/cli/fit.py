@@ -113,7 +113,7 @@ def fit(
         f"{spent:.0f} s"
     )
     say_of_rows(divided)
-    outliers = [(table.rows[place], OUTLIER) for place in fit.set_aside]
+    outliers = [(table.rows[index], OUTLIER) for index in fit.set_aside]
     kept = set(fit.fitted.tolist())
     outliers += [(row, IMPOSSIBLE) for i, row in enumerate(table.rows) if i not in kept]
     for line in sentences_about("excluded", outliers):

@@ -22,21 +22,21 @@ def doubt_overfull(rows: Sequence[Measurement], catalog: Catalog) -> list[Measur
         SpecError: A row names what the catalog lacks.
     """
     judged = [
-        place
-        for place, row in enumerate(rows)
+        index
+        for index, row in enumerate(rows)
         if row.scenario == "inflight" and row.concurrency is not None and row.quality == "ok"
     ]
     if not judged:
         return list(rows)
     unlimited = {"max_batch_size": None}
-    held = capacities([rows[place].model_copy(update=unlimited) for place in judged], catalog)
+    held = capacities([rows[index].model_copy(update=unlimited) for index in judged], catalog)
     found = list(rows)
-    for place, most in zip(judged, held, strict=True):
-        clients = rows[place].concurrency or 0
+    for index, most in zip(judged, held, strict=True):
+        clients = rows[index].concurrency or 0
         if 1 <= most < clients:
             note = f"{clients} clients keep requests open, and {most:,.0f} fit in memory at most"
-            own = rows[place].note
-            found[place] = rows[place].model_copy(
+            own = rows[index].note
+            found[index] = rows[index].model_copy(
                 update={"quality": "doubtful", "note": f"{own}; {note}" if own else note}
             )
     return found

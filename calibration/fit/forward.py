@@ -137,13 +137,13 @@ def _places(group: Group, length: int, start: int = 0) -> Array:
     return np.minimum(np.arange(start, start + length), len(group.rows) - 1)
 
 
-def _part(group: Group, places: Array) -> Any:
+def _part(group: Group, indices: Array) -> Any:
     """The arrays of the points at some indices, and which figure each row has."""
 
     def rows(leaf: Any) -> Any:
-        return leaf[places] if isinstance(leaf, np.ndarray) else None
+        return leaf[indices] if isinstance(leaf, np.ndarray) else None
 
-    return jax.tree.map(rows, group.point), group.which[places]
+    return jax.tree.map(rows, group.point), group.which[indices]
 
 
 def predict(groups: Sequence[Group]) -> Array:
@@ -153,10 +153,10 @@ def predict(groups: Sequence[Group]) -> Array:
         for group in groups:
             length, point = _length(group), group.point
             for start in range(0, len(group.rows), length):
-                places = _places(group, length, start)
-                rows, which = _part(group, places)
+                indices = _places(group, length, start)
+                rows, which = _part(group, indices)
                 kernel = _ideal(group.variables, dataclasses.astuple(point.factors))
-                found[group.rows[places]] = np.asarray(kernel(rows, which))
+                found[group.rows[indices]] = np.asarray(kernel(rows, which))
     return found
 
 
@@ -178,8 +178,8 @@ class Forward:
             for group, compiled in zip(self.groups, self._compiled, strict=True):
                 length = _length(group)
                 for start in range(0, len(group.rows), length):
-                    places = _places(group, length, start)
-                    yield compiled, group.rows[places], jax.device_put(_part(group, places))
+                    indices = _places(group, length, start)
+                    yield compiled, group.rows[indices], jax.device_put(_part(group, indices))
 
     def log_figures(self, values: Array) -> tuple[Array, Array]:
         """Logarithm of the figure of every row under its factors, and its derivatives by them.

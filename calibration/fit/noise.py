@@ -15,11 +15,11 @@ HALF_WITHIN = 0.6745
 """Standard deviations within which half of a normal distribution lies. [1]"""
 
 
-def of_kinds(kinds: Array | None, places: Array) -> dict[str, Array]:
-    """Indices into `places` of the rows of each kind; none where all rows are of one."""
+def of_kinds(kinds: Array | None, indices: Array) -> dict[str, Array]:
+    """Indices into `indices` of the rows of each kind; none where all rows are of one."""
     if kinds is None:
         return {}
-    labels = kinds[places]
+    labels = kinds[indices]
     return {str(name): np.flatnonzero(labels == name) for name in np.unique(labels)}
 
 
@@ -28,14 +28,14 @@ class Data:
     """The fitted rows.
 
     Attributes:
-        places: Their indices among all rows.
+        indices: Their indices among all rows.
         measured: Logarithms of their figures.
         weights: Weight of each. [1]
         expected: Expected logarithmic error of a good row of the kind of each. [1]
-        kinds: Indices into `places` by kind; empty where all rows are of one.
+        kinds: Indices into `indices` by kind; empty where all rows are of one.
     """
 
-    places: Array
+    indices: Array
     measured: Array
     weights: Array
     expected: Array

@@ -164,9 +164,9 @@ def design(
                 parameter = Parameter(factor, trait, str(level), 0.0, width)
                 members.append((parameter, np.flatnonzero(levels == level)))
         parameters += [parameter for parameter, _ in members]
-        places = np.concatenate([where for _, where in members])
+        indices = np.concatenate([where for _, where in members])
         columns = np.repeat(np.arange(len(members)) + first, [len(w) for _, w in members])
-        matrices.append((places, columns))
+        matrices.append((indices, columns))
     count = len(parameters)
     built = [
         None

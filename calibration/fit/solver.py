@@ -73,8 +73,8 @@ class Fit:
     @property
     def set_aside(self) -> Array:
         """Indices of the rows excluded as outliers."""
-        places: Array = self.fitted[self.weights == 0]
-        return places
+        indices: Array = self.fitted[self.weights == 0]
+        return indices
 
     @property
     def effective_parameters(self) -> float:
@@ -127,10 +127,10 @@ def solve(
         expected: Expected logarithmic error of a good row, for every row; `NOISE` if not given. [1]
         minimiser: Solver of the least squares, with the arguments of SciPy's `least_squares`.
     """
-    places = _possible(forward, design, np.asarray(fitted))
+    indices = _possible(forward, design, np.asarray(fitted))
     usual = np.full(len(measured), NOISE) if expected is None else expected
     data = Data(
-        places, measured[places], row_weights[places], usual[places], of_kinds(kinds, places)
+        indices, measured[indices], row_weights[indices], usual[indices], of_kinds(kinds, indices)
     )
     problem = _Problem(forward, design, measured, data, minimiser)
     with threadpool_limits(1, user_api="blas"):
@@ -147,8 +147,8 @@ def solve(
     )
 
 
-def _possible(forward: Forward, design: Design, places: Array) -> Array:
-    """Those of the rows at `places` that have a finite figure at the centres of the priors.
+def _possible(forward: Forward, design: Design, indices: Array) -> Array:
+    """Those of the rows at `indices` that have a finite figure at the centres of the priors.
 
     Others do not fit in memory, and would leave no step defined.
 
@@ -157,9 +157,9 @@ def _possible(forward: Forward, design: Design, places: Array) -> Array:
     """
     figures, slopes = forward.log_figures(design.values(design.centres))
     finite = np.isfinite(figures) & np.isfinite(slopes).all(axis=1)
-    if len(places) and not finite[places].any():
+    if len(indices) and not finite[indices].any():
         raise SpecError("no row has a finite figure; check that the models fit in memory")
-    return places[finite[places]]
+    return indices[finite[indices]]
 
 
 def _starts(design: Design, count: int) -> Iterator[Array]:
@@ -216,7 +216,7 @@ class _Problem:
 
     def errors(self, figures: Array) -> Array:
         """Logarithmic errors of the fitted rows. [1]"""
-        found: Array = figures[self.data.places] - self.data.measured
+        found: Array = figures[self.data.indices] - self.data.measured
         return found
 
     def residuals(self, part: Array) -> Array:
@@ -229,7 +229,7 @@ class _Problem:
         """Derivatives of the residuals by the free parameters."""
         figures, slopes, _ = self.evaluate(self.whole(part))
         _, steepness = _robust(self.plain(figures))
-        rows, widths = len(self.data.places), self.design.widths[self.free]
+        rows, widths = len(self.data.indices), self.design.widths[self.free]
         found = np.zeros((rows + len(widths), len(widths)))
         self._weighed_slopes(slopes, steepness * self.scale).toarray(out=found[:rows])
         np.fill_diagonal(found[rows:], 1 / widths)
@@ -237,7 +237,7 @@ class _Problem:
 
     def _weighed_slopes(self, slopes: Any, weights: Array) -> Any:
         """Derivatives of the fitted rows by the free parameters, times the weights of the rows."""
-        own = slopes[self.data.places][:, self.free]
+        own = slopes[self.data.indices][:, self.free]
         own.data = _weighed(own.data, np.repeat(weights, np.diff(own.indptr)))
         return own
 
@@ -319,7 +319,7 @@ class _Problem:
             predicted=figures,
             errors=figures - self.measured,
             settled=figures - self.measured - slopes @ step,
-            fitted=self.data.places,
+            fitted=self.data.indices,
             slopes=slopes,
             sensitivities=sensitivities,
             weights=weights,

@@ -166,10 +166,10 @@ def tabulate(rows: Sequence[Measurement], catalog: Catalog) -> Table:
     machines = machines_of(rows, catalog)
     recipes = recipes_of(rows, catalog)
 
-    def traits(place: int) -> Traits:
-        row = rows[place]
+    def traits(index: int) -> Traits:
+        row = rows[index]
         return traits_of(
-            machines[place], recipes[place], row.engine, row.engine_version, blocks[row.model]
+            machines[index], recipes[index], row.engine, row.engine_version, blocks[row.model]
         )
 
     configurations = [configuration(row) for row in rows]

@@ -104,7 +104,7 @@ def drivers(fit: "Fit", kinds: Array) -> dict[str, dict[str, float]]:
         if parameter.trait or not whole.sum() > 0:
             continue
         shares = whole / whole.sum()
-        order = [place for place in np.argsort(-shares) if shares[place] >= LEAST_SHARE]
+        order = [kind for kind in np.argsort(-shares) if shares[kind] >= LEAST_SHARE]
         found[parameter.factor] = {str(names[i]): round(float(shares[i]), 2) for i in order}
     return found
 
@@ -121,8 +121,8 @@ def regimes(fit: "Fit") -> Array:
 
 def rows_by_regime(fit: "Fit") -> dict[str, int]:
     """Number of fitted rows that wait longest for each resource. [count]"""
-    places = regimes(fit)[fit.fitted]
-    return {name: int(np.sum(places == place)) for place, name in enumerate(RESOURCES)}
+    binding = regimes(fit)[fit.fitted]
+    return {name: int(np.sum(binding == index)) for index, name in enumerate(RESOURCES)}
 
 
 def directions(fit: "Fit") -> tuple[list[str], Array, Array]:
@@ -136,11 +136,11 @@ def directions(fit: "Fit") -> tuple[list[str], Array, Array]:
         Names of the free pooled factors, singular values, and loadings, one row per direction.
     """
     pooled = [
-        place
-        for place, parameter in enumerate(fit.design.parameters)
+        index
+        for index, parameter in enumerate(fit.design.parameters)
         if parameter.free and not parameter.trait
     ]
-    names = [fit.design.parameters[place].name for place in pooled]
+    names = [fit.design.parameters[index].name for index in pooled]
     if not names:
         return names, np.empty(0), np.empty((0, 0))
     widths = fit.design.widths[pooled]

@@ -62,8 +62,8 @@ def read_records(path: Path, settings: Settings, catalog: Catalog) -> Records:
 def _of_reports(path: Path, objects: list[Record], settings: Settings, catalog: Catalog) -> Records:
     found = Records([])
     taken_wide: dict[str, None] = {}
-    for place, data in enumerate(objects, start=1):
-        where = f"{path}: report {place}" if len(objects) > 1 else str(path)
+    for index, data in enumerate(objects, start=1):
+        where = f"{path}: report {index}" if len(objects) > 1 else str(path)
         for report in read_report(data, where, catalog):
             stated = {name: at for name, at in report.columns.items() if at is not None}
             doubt_contradictions(report, _filled(found, stated, settings))

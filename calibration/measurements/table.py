@@ -105,9 +105,9 @@ def _read(
     if not rows:
         raise SpecError(f"{path}: no rows; a table needs at least one below its header")
     seen: set[str] = set()
-    for place, row in enumerate(rows, start=first):
+    for index, row in enumerate(rows, start=first):
         if row.id in seen:
-            raise SpecError(f"{path}: {word} {place}: id: {row.id!r} is used twice")
+            raise SpecError(f"{path}: {word} {index}: id: {row.id!r} is used twice")
         seen.add(row.id)
     return rows, found.filled
 

@@ -112,15 +112,15 @@ def kinds(table: Table) -> Array:
     }
     several = len({row.engine for row in table.rows}) > 1
 
-    def kind(place: int) -> str:
-        row = table.rows[place]
+    def kind(index: int) -> str:
+        row = table.rows[index]
         engine = f"{row.engine}: " if several else ""
         if row.scenario in scenarios:
             return engine + scenarios[row.scenario]
-        apart = engine_of(row.engine).reported_apart(table.traits[place].era)
-        return f"{engine}{metrics[row.metric]}, {apart or MODELS[table.experts[place]]}"
+        apart = engine_of(row.engine).reported_apart(table.traits[index].era)
+        return f"{engine}{metrics[row.metric]}, {apart or MODELS[table.experts[index]]}"
 
-    return np.asarray([kind(place) for place in range(len(table.rows))])
+    return np.asarray([kind(index) for index in range(len(table.rows))])
 
 
 def judged_rows(table: Table) -> Array:
@@ -139,7 +139,7 @@ def figures(table: Table, judged: Judged, groups: Array) -> list[dict[str, Any]]
     usable = judged_rows(table) & np.isfinite(judged.errors)
     for name in _ordered(groups[usable]):
         where = usable & (groups == name)
-        metrics = {table.rows[place].metric for place in np.flatnonzero(where)}
+        metrics = {table.rows[index].metric for index in np.flatnonzero(where)}
         measured = table.measured[where] if len(metrics) == 1 else None
         worst, label = _lowest_coverage(table, judged, where)
         found.append(

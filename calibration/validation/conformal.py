@@ -71,13 +71,13 @@ def _of_a_new_group(groups: Sequence[Array]) -> float:
     weights = weights / len(groups)
     order = np.argsort(sizes)
     sizes, weights = sizes[order], weights[order]
-    place = int(np.searchsorted(np.cumsum(weights), INTERVAL))
-    usual = float(sizes[min(place, len(sizes) - 1)])
+    index = int(np.searchsorted(np.cumsum(weights), INTERVAL))
+    usual = float(sizes[min(index, len(sizes) - 1)])
     independent = independent_rows([group > usual for group in groups])
     share = _share(independent, float(weights[sizes == usual].sum()))
     middles = np.cumsum(weights) - weights / 2
-    places = (middles - middles[0]) / (middles[-1] - middles[0])
-    return float(np.interp(share, places, sizes))
+    indices = (middles - middles[0]) / (middles[-1] - middles[0])
+    return float(np.interp(share, indices, sizes))
 
 
 def independent_rows(groups: Sequence[Array]) -> float:

@@ -54,20 +54,20 @@ def spreads(
     for kind in np.unique(kind_of):
         mean = sizes[kind_of == kind].mean()
         relative[kind_of == kind] = sizes[kind_of == kind] / mean if mean > 0 else 1.0
-    places = {by: np.unique(labels[known], return_inverse=True) for by, labels in groups.items()}
-    found = {by: np.ones(len(names)) for by, (names, _) in places.items()}
+    indices = {by: np.unique(labels[known], return_inverse=True) for by, labels in groups.items()}
+    found = {by: np.ones(len(names)) for by, (names, _) in indices.items()}
     product = np.ones(len(known))
     for _ in range(ROUNDS):
-        for by, (names, place) in places.items():
-            own = found[by][place]
+        for by, (names, index) in indices.items():
+            own = found[by][index]
             # Relative to all other groupings.
             excess = np.minimum(relative * own / product, CAP)
-            summed = np.bincount(place, excess, len(names))
-            found[by] = (summed + HELD) / (np.bincount(place, minlength=len(names)) + HELD)
-            product = product * found[by][place] / own
+            summed = np.bincount(index, excess, len(names))
+            found[by] = (summed + HELD) / (np.bincount(index, minlength=len(names)) + HELD)
+            product = product * found[by][index] / own
     return {
         by: {str(name): round(float(v), 3) for name, v in zip(names, found[by], strict=True)}
-        for by, (names, _) in places.items()
+        for by, (names, _) in indices.items()
     }
 
 

@@ -41,9 +41,9 @@ def left_out_errors(fit: Fit, labels: Array) -> Array:
     for name, members in zip(names, np.split(order, ends[:-1]), strict=True):
         if name == "":
             continue
-        places = fit.fitted[members]
+        indices = fit.fitted[members]
         own, weights = slopes[members].toarray(), fit.weights[members] ** 2
-        errors[places] = _without(own, fit.bend, weights, fit.settled[places])
+        errors[indices] = _without(own, fit.bend, weights, fit.settled[indices])
     return errors
 
 
@@ -71,17 +71,17 @@ def _without(slopes: Array, bend: Array, weights: Array, errors: Array) -> Array
     return np.asarray(errors + slopes @ moved)
 
 
-def by_scenario(table: Table, places: Array | None = None) -> dict[str, Array]:
-    """Indices of the rows of each scenario, or kind; of those at `places` if given."""
-    kept = np.arange(len(table.rows)) if places is None else places
-    scenarios = np.asarray([table.rows[place].kind for place in kept])
+def by_scenario(table: Table, indices: Array | None = None) -> dict[str, Array]:
+    """Indices of the rows of each scenario, or kind; of those at `indices` if given."""
+    kept = np.arange(len(table.rows)) if indices is None else indices
+    scenarios = np.asarray([table.rows[index].kind for index in kept])
     return {str(name): kept[scenarios == name] for name in np.unique(scenarios)}
 
 
-def certain(table: Table, places: Array) -> Array:
-    """Those of the rows at `places` that are not in doubt; all if all are."""
-    kept = np.asarray([place for place in places if table.rows[place].quality == "ok"], int)
-    return kept if len(kept) else places
+def certain(table: Table, indices: Array) -> Array:
+    """Those of the rows at `indices` that are not in doubt; all if all are."""
+    kept = np.asarray([index for index in indices if table.rows[index].quality == "ok"], int)
+    return kept if len(kept) else indices
 
 
 def halfwidths(
@@ -90,7 +90,7 @@ def halfwidths(
     known: Mapping[str, Mapping[str, float]] | None = None,
     usual_of: Callable[[Array], Array] | None = None,
     *,
-    places: Array | None = None,
+    indices: Array | None = None,
 ) -> dict[str, dict[str, float]]:
     """Half-widths by scenario and kind of novelty that contain 90 % of the rows left out.
 
@@ -107,7 +107,7 @@ def halfwidths(
         known: Half-widths by scenario that are kept.
         usual_of: Error spread of each row relative to the default, by what is known without rows of
             its label; half-widths are for a spread of 1.
-        places: Indices of the rows that count; all if not given.
+        indices: Indices of the rows that count; all if not given.
     """
     found = {scenario: dict(widths) for scenario, widths in (known or {}).items()}
     of = usual_of or (lambda labels: np.ones(len(labels)))
@@ -121,7 +121,7 @@ def halfwidths(
             whole[what] = left_out_errors(fit, labels) / of(labels)
             of_groups[what] = labels
     numbers = ranged_numbers(table, held=True)
-    for scenario, every in by_scenario(table, places).items():
+    for scenario, every in by_scenario(table, indices).items():
         if scenario in found:
             continue
         where = certain(table, every)
@@ -169,12 +169,12 @@ def _ends(values: Array, where: Array) -> Iterator[Array]:
 
 
 def ranges(
-    table: Table, known: Mapping[str, Mapping[str, list[float]]], *, places: Array | None = None
+    table: Table, known: Mapping[str, Mapping[str, list[float]]], *, indices: Array | None = None
 ) -> Ranges:
     """Lowest and highest of the numbers in the rows, extended by the ranges in `known`."""
     numbers = ranged_numbers(table, held=True)
     found: Ranges = {scenario: dict(spans) for scenario, spans in known.items()}
-    for scenario, where in by_scenario(table, places).items():
+    for scenario, where in by_scenario(table, indices).items():
         spans = found.setdefault(scenario, {})
         for name, values in numbers.items():
             inside = values[where][np.isfinite(values[where])]

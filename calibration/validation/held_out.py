@@ -34,17 +34,17 @@ def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     `architecture` leaves out all models of the same sizes, `family` all of one `model_type`;
     `version` predicts each version of an engine from earlier ones, and from the other engines.
     """
-    places = np.arange(len(table.rows))
+    indices = np.arange(len(table.rows))
     if leave_out == "row":
         fold = folds(table.labels("configuration"))
         for number in range(FOLDS):
-            yield f"fold {number + 1}", places[fold != number], places[fold == number]
+            yield f"fold {number + 1}", indices[fold != number], indices[fold == number]
         return
     if leave_out == "half":
         halves = table.labels("half")
         for name in ("odd", "even"):
             if np.any(halves == name):
-                yield name, places[halves != name], places[halves == name]
+                yield name, indices[halves != name], indices[halves == name]
         return
     if leave_out == "version":
         yield from _later_versions(table)
@@ -53,12 +53,12 @@ def splits(table: Table, leave_out: str) -> Iterator[tuple[str, Array, Array]]:
     for name in np.unique(labels):
         if np.all(labels == name):
             continue
-        yield str(name), places[labels != name], places[labels == name]
+        yield str(name), indices[labels != name], indices[labels == name]
 
 
 def _later_versions(table: Table) -> Iterator[tuple[str, Array, Array]]:
     """Splits by versions of each engine; those of the other engines are fitted."""
-    places = np.arange(len(table.rows))
+    indices = np.arange(len(table.rows))
     engines = np.asarray([row.engine for row in table.rows])
     versions = np.asarray([row.engine_version for row in table.rows])
     several = len(np.unique(engines)) > 1
@@ -68,7 +68,7 @@ def _later_versions(table: Table) -> Iterator[tuple[str, Array, Array]]:
         for number, version in enumerate(order[1:], 1):
             later = own & np.isin(versions, order[number:])
             name = f"{engine} {version}" if several else version
-            yield name, places[~later], places[own & (versions == version)]
+            yield name, indices[~later], indices[own & (versions == version)]
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ class Refits:
         self.layout = layout or design(table.traits, priors=priors_of(table.figures))
         self.usable = np.flatnonzero(np.isfinite(table.measured))
 
-    def fit(self, places: Array, *, starts: int = 1) -> Fit:
+    def fit(self, indices: Array, *, starts: int = 1) -> Fit:
         """Fit the rows at some indices.
 
         Args:
-            places: Indices of the rows.
+            indices: Indices of the rows.
             starts: Points to start from: the priors' centres, and draws from the priors. [count]
         """
         table = self.table
@@ -127,7 +127,7 @@ class Refits:
             self.forward,
             self.layout,
             table.measured,
-            places,
+            indices,
             table.weights,
             starts=starts,
             kinds=table.kinds,
@@ -147,9 +147,9 @@ class Refits:
         for number, (name, fitted, predicted) in enumerate(every):
             if progress is not None:
                 progress(number, len(every))
-            places = np.intersect1d(fitted, self.usable)
-            if len(places):
-                yield name, predicted, self.fit(places)
+            indices = np.intersect1d(fitted, self.usable)
+            if len(indices):
+                yield name, predicted, self.fit(indices)
         if progress is not None:
             progress(len(every), len(every))
 
@@ -194,10 +194,10 @@ def halfwidths_of_unseen(
     left_out = left_out_errors(fit, table.labels("configuration"))
     found = np.full(len(table.rows), np.nan)
     for engine in np.unique(engines[predicted]).tolist():
-        places = fit.fitted[engines[fit.fitted] == engine]
-        if len(places) == 0:
+        indices = fit.fitted[engines[fit.fitted] == engine]
+        if len(indices) == 0:
             continue
-        parts = interval_parts(table, fit, left_out, places, start_from)
+        parts = interval_parts(table, fit, left_out, indices, start_from)
         made = Calibration(name=engine, engine=engine, **parts)
         own = engines == engine
         found[own] = interval_halfwidths(table, made)[0][own]

@@ -12,7 +12,7 @@ APART = float(np.log(1.1))
 """Difference of logarithms from which one of two accelerators counts as faster. [1]"""
 
 
-def order(table: Table, errors: Array, places: Array) -> tuple[int, float]:
+def order(table: Table, errors: Array, indices: Array) -> tuple[int, float]:
     """Pairs of accelerators that differ, and the share of which the faster is predicted so.
 
     A pair has one engine, version, model, layout, types, lengths, load and metric. Its measured
@@ -21,17 +21,17 @@ def order(table: Table, errors: Array, places: Array) -> tuple[int, float]:
     Args:
         table: The rows.
         errors: Logarithm of predicted over measured of each row, NaN where none was made.
-        places: Indices of the rows that count.
+        indices: Indices of the rows that count.
 
     Returns:
         The number of pairs, and the share; NaN without pairs.
     """
     loads: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for place in places:
-        row = table.rows[place]
-        if np.isfinite(errors[place]):
+    for index in indices:
+        row = table.rows[index]
+        if np.isfinite(errors[index]):
             load = configuration(row.model_copy(update={"hardware": ""}))
-            loads[load, row.engine_version, row.metric].append(int(place))
+            loads[load, row.engine_version, row.metric].append(int(index))
     found = []
     for members in loads.values():
         for one, other in combinations(members, 2):

@@ -43,10 +43,10 @@ def predictions(table: Table, calibration: Calibration | None) -> pd.DataFrame:
     frame["upper"] = frame["predicted"] * np.exp(widths)
     frame["flags"] = [
         " ".join(
-            [word for word, bit in EXTRAPOLATION.items() if bits[place] & bit]
-            + [word for word, where in faults.items() if where[place]]
+            [word for word, bit in EXTRAPOLATION.items() if bits[index] & bit]
+            + [word for word, where in faults.items() if where[index]]
         )
-        for place in range(len(table.rows))
+        for index in range(len(table.rows))
     ]
     return frame
 
@@ -95,8 +95,8 @@ def _overfull(table: Table, values: Array) -> Array:
     if groups:
         with np.errstate(divide="ignore"):
             found, _ = Forward(groups, FACTORS, slopes=False).log_figures(values)
-        places = np.concatenate([group.rows for group in groups])
-        held[places] = np.floor(np.exp(found[places]) + 1e-6)
+        indices = np.concatenate([group.rows for group in groups])
+        held[indices] = np.floor(np.exp(found[indices]) + 1e-6)
     return (held >= 1) & (held < clients)
 
 

@@ -13,20 +13,20 @@ LEFT_OUT = ("model", "hardware")
 
 
 def quoted_errors(
-    table: Table, places: Array, left_out: Array, without: Mapping[str, Array]
+    table: Table, indices: Array, left_out: Array, without: Mapping[str, Array]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Mean errors of the rows of each model and accelerator, as shares of the measured figure.
 
     Args:
         table: The rows.
-        places: Indices of the rows that count; doubtful ones among them do not.
+        indices: Indices of the rows that count; doubtful ones among them do not.
         left_out: Logarithmic error of each row, had its configuration been left out. [1]
         without: The same by label of `LEFT_OUT`, had all rows of its model or accelerator been. [1]
 
     Returns:
         By label and name: `rows`, `own_configuration_left_out` and `left_out`.
     """
-    sure = np.asarray([place for place in places if table.rows[place].quality == "ok"], int)
+    sure = np.asarray([index for index in indices if table.rows[index].quality == "ok"], int)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for label in LEFT_OUT:
         names = table.labels(label)

@@ -39,18 +39,18 @@ def ranged_numbers(table: Table, *, held: bool) -> dict[str, Array]:
 
 
 def most_gpus(
-    table: Table, known: Mapping[str, Mapping[str, float]], places: Array
+    table: Table, known: Mapping[str, Mapping[str, float]], indices: Array
 ) -> dict[str, dict[str, float]]:
     """Most GPUs of a replica in the rows of each accelerator, by scenario. [count]
 
     Args:
         table: The rows.
         known: The same of earlier rows.
-        places: Indices of the rows that count.
+        indices: Indices of the rows that count.
     """
     found = {scenario: dict(most) for scenario, most in known.items()}
-    for place in places:
-        row = table.rows[place]
+    for index in indices:
+        row = table.rows[index]
         most = found.setdefault(row.scenario, {})
         most[row.hardware] = max(most.get(row.hardware, 0.0), float(row.replica_gpus))
     return {scenario: dict(sorted(most.items())) for scenario, most in sorted(found.items())}

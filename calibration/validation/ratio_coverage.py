@@ -45,10 +45,10 @@ def ratio_coverage(table: Table, fit: Fit) -> list[dict[str, Any]]:
     engines = np.asarray([row.engine for row in table.rows])
     found = []
     for engine in np.unique(engines).tolist():
-        places = np.flatnonzero(engines == engine)
-        if len(pairs(table, fit.predicted, places)[0]) < FEWEST_PAIRS:
+        indices = np.flatnonzero(engines == engine)
+        if len(pairs(table, fit.predicted, indices)[0]) < FEWEST_PAIRS:
             continue
-        judged = _Engine(table, fit, places)
+        judged = _Engine(table, fit, indices)
         for what, outcomes in (
             ("question", judged.without_their_question()),
             ("accelerator", judged.without_an_accelerator()),
@@ -76,25 +76,25 @@ def _by_hardware(outcomes: list[Outcomes], *, new: bool) -> Iterator[dict[str, A
 class _Engine:
     """Errors and half-widths of the rows of one engine."""
 
-    def __init__(self, table: Table, fit: Fit, places: Array) -> None:
-        self._table, self._fit, self._places = table, fit, places
+    def __init__(self, table: Table, fit: Fit, indices: Array) -> None:
+        self._table, self._fit, self._places = table, fit, indices
         self._machines = table.labels("hardware")
         self._known = left_out_errors(fit, table.labels("configuration"))
         self._new = left_out_errors(fit, self._machines)
-        parts = interval_parts(table, fit, self._known, places)
+        parts = interval_parts(table, fit, self._known, indices)
         self._halfwidths, groups = parts["halfwidths"], groups_of(table)
         self._usual = multiples(parts["spreads"], groups)
-        own = {by: labels[places] for by, labels in groups.items()}
-        kinds = np.asarray([table.rows[place].kind for place in places])
-        sure = np.isin(places, certain(table, places))
-        errors = np.where(sure, self._known[places], np.nan)
+        own = {by: labels[indices] for by, labels in groups.items()}
+        kinds = np.asarray([table.rows[index].kind for index in indices])
+        sure = np.isin(indices, certain(table, indices))
+        errors = np.where(sure, self._known[indices], np.nan)
         # An accelerator that no row has is an unknown group to the spreads.
         self._usual_if_new = np.ones(len(table.rows))
-        self._usual_if_new[places] = crossed_multiples(own, kinds, errors, self._machines[places])
+        self._usual_if_new[indices] = crossed_multiples(own, kinds, errors, self._machines[indices])
 
     def without_their_question(self) -> Iterator[Outcomes]:
         """Pairs of each half of the questions, by shares of the other half."""
-        questions = np.asarray([repr(question(self._table, place)) for place in self._places])
+        questions = np.asarray([repr(question(self._table, index)) for index in self._places])
         half = folds(questions) % 2
         for number in (0, 1):
             first, second = pairs(self._table, self._fit.predicted, self._places[half == number])
@@ -116,9 +116,9 @@ class _Engine:
             widths = self._unseen(first, found), self._seen(second, found)
             yield self._outcomes(first, second, self._new[first], np.hypot(*widths))
 
-    def _shares(self, places: Array) -> RatioErrors:
+    def _shares(self, indices: Array) -> RatioErrors:
         return ratio_errors(
-            self._table, self._fit, self._known, self._halfwidths, self._usual, places
+            self._table, self._fit, self._known, self._halfwidths, self._usual, indices
         )
 
     def _outcomes(self, first: Array, second: Array, errors: Array, widths: Array) -> Outcomes:

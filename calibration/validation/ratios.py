@@ -45,7 +45,7 @@ def ratio_errors(
     left_out: Array,
     halfwidths: Mapping[str, Mapping[str, float]],
     spread: Array,
-    places: Array,
+    indices: Array,
 ) -> RatioErrors:
     """Shares of half-widths that remain in ratios, by what is new, and their spread.
 
@@ -58,9 +58,9 @@ def ratio_errors(
         left_out: Logarithmic error of each row, had its configuration been left out. [1]
         halfwidths: Half-widths by scenario and kind of novelty. [1]
         spread: Relative error spread of each row. [1]
-        places: Indices of the rows that count.
+        indices: Indices of the rows that count.
     """
-    first, second = pairs(table, fit.predicted, places)
+    first, second = pairs(table, fit.predicted, indices)
     if len(first) < FEWEST_PAIRS:
         return RatioErrors()
     both = np.concatenate([first, second]), np.concatenate([second, first])
@@ -130,7 +130,7 @@ def _quantile(sizes: Array) -> float:
     return float(np.quantile(known, INTERVAL)) if len(known) else 1.0
 
 
-def pairs(table: Table, predicted: Array, places: Array) -> Pairs:
+def pairs(table: Table, predicted: Array, indices: Array) -> Pairs:
     """Pairs of runs on two accelerators that answer the same question.
 
     They have one engine and version, model, type of weights and lengths. Of each accelerator the
@@ -139,32 +139,32 @@ def pairs(table: Table, predicted: Array, places: Array) -> Pairs:
     Args:
         table: The rows.
         predicted: Logarithm of the prediction of each row.
-        places: Indices of the rows that count.
+        indices: Indices of the rows that count.
     """
     best: dict[tuple[object, ...], dict[str, int]] = defaultdict(dict)
     per_gpu = predicted - np.log([row.replica_gpus for row in table.rows])
-    for place in _throughputs(table, places):
-        asked, name = question(table, place), table.rows[place].hardware
+    for index in _throughputs(table, indices):
+        asked, name = question(table, index), table.rows[index].hardware
         known = best[asked].get(name)
-        if known is None or per_gpu[place] > per_gpu[known]:
-            best[asked][name] = place
+        if known is None or per_gpu[index] > per_gpu[known]:
+            best[asked][name] = index
     found = [pair for each in best.values() for pair in combinations(each.values(), 2)]
     first, second = np.asarray(found, int).reshape(-1, 2).T
     return first, second
 
 
-def question(table: Table, place: int) -> tuple[object, ...]:
+def question(table: Table, index: int) -> tuple[object, ...]:
     """Everything that two runs must have in common for their accelerators to be compared."""
-    row = table.rows[place]
+    row = table.rows[index]
     return (
         *(row.engine, row.engine_version, row.scenario, row.model, row.isl, row.osl),
-        table.traits[place].dtype,
+        table.traits[index].dtype,
     )
 
 
-def _throughputs(table: Table, places: Array) -> Iterator[int]:
-    for place in places:
-        row = table.rows[place]
-        measured = np.isfinite(table.measured[place])
+def _throughputs(table: Table, indices: Array) -> Iterator[int]:
+    for index in indices:
+        row = table.rows[index]
+        measured = np.isfinite(table.measured[index])
         if row.metric == "output_throughput" and row.quality == "ok" and measured:
-            yield int(place)
+            yield int(index)

@@ -237,11 +237,11 @@ class TwoAccelerators(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Join the two."""
-        places = [place for place, word in enumerate(args) if word == "--hardware"]
-        if len(places) == 1 and len(args) > places[0] + 2:
-            first, second = args[places[0] + 1 : places[0] + 3]
+        found = [index for index, word in enumerate(args) if word == "--hardware"]
+        if len(found) == 1 and len(args) > found[0] + 2:
+            first, second = args[found[0] + 1 : found[0] + 3]
             if "," not in first and not second.startswith("-"):
-                args = [*args[: places[0] + 1], f"{first},{second}", *args[places[0] + 3 :]]
+                args = [*args[: found[0] + 1], f"{first},{second}", *args[found[0] + 3 :]]
         return super().parse_args(ctx, args)
 
 

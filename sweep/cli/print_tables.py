@@ -86,7 +86,7 @@ def _longest(rows: Sequence[Row], key: str) -> int:
 def _identifying(rows: Sequence[Row], least: Mapping[str, int], width: int) -> list[str]:
     """Columns that each part of a table repeats: those up to the first text, or the first one."""
     keys = list(least)
-    texts = [place for place, key in enumerate(keys) if not _is_numeric(rows, key)]
+    texts = [index for index, key in enumerate(keys) if not _is_numeric(rows, key)]
     names = keys[: texts[0] + 1] if texts else keys[:1]
     return names if _total({name: least[name] for name in names}) <= width / 2 else keys[:1]
 

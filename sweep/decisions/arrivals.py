@@ -51,7 +51,7 @@ def with_waits(found: Recommendation) -> Recommendation:
         return found
     points: dict[str, list[Point]] = {}
     known: dict[str, list[int]] = {}
-    for place, row in enumerate(records(found.ranked)):
+    for number, row in enumerate(records(found.ranked)):
         recorded = found.deployments.calibration_of(row)
         calibration = recorded_calibration(recorded)
         if isinstance(calibration, str):
@@ -62,11 +62,11 @@ def with_waits(found: Recommendation) -> Recommendation:
         point = point_of(found.deployments, row, load, calibration)
         if point is not None:
             points.setdefault(recorded, []).append(point)
-            known.setdefault(recorded, []).append(place)
+            known.setdefault(recorded, []).append(number)
     ranked = found.ranked.copy()
     # Schedulers of two engines are two kernels.
-    for recorded, places in known.items():
-        rows = ranked.index[places]
+    for recorded, numbers in known.items():
+        rows = ranked.index[numbers]
         for name, values in variables_of(points[recorded], tuple(FIGURES)).items():
             ranked.loc[rows, FIGURES[name]] = values.astype(float)
         calibration = recorded_calibration(recorded)

@@ -174,7 +174,7 @@ def recipes_on_offer(
     engine = engine_of("" if calibration is None else calibration.engine)
     usual = (CHECKPOINT.name,) if is_quantised(model) else engine.precisions
     named = [catalog.precision(name) for name in offer.precision or usual]
-    named = [recipe for place, recipe in enumerate(named) if recipe not in named[:place]]
+    named = [recipe for index, recipe in enumerate(named) if recipe not in named[:index]]
     return [checkpoint(model).recipe if each.name == CHECKPOINT.name else each for each in named]
 
 

@@ -233,8 +233,8 @@ def _layouts(
 
 
 def _at(array: xr.DataArray, machine: HardwareSpec, layout: Mapping[str, int]) -> xr.DataArray:
-    places = {"hardware": machine.name, **layout}
-    return array.sel({axis: value for axis, value in places.items() if axis in array.dims})
+    where = {"hardware": machine.name, **layout}
+    return array.sel({axis: value for axis, value in where.items() if axis in array.dims})
 
 
 def _prefill_loads(

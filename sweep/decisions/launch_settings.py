@@ -23,7 +23,7 @@ from sweep.kernel.server import Server
 from sweep.models.checkpoint import is_quantised
 from sweep.models.context import beyond_context, longest_context
 from sweep.models.read import read_model
-from sweep.schema.axes import INTERVALS, REPLICA_GPUS, SERVER, gpus_of
+from sweep.schema.axes import INTERVALS, REPLICA_GPUS, SERVER, STAGE_GPUS, gpus_of
 from sweep.specs.dtypes import DTYPE_BYTES
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -131,7 +131,7 @@ class LaunchSettings:
     @property
     def stage_gpus(self) -> int:
         """GPUs of one pipeline stage. [count]"""
-        return self.layout["tp"] * self.layout["dp_attention"]
+        return int(gpus_of(self.layout, STAGE_GPUS))
 
     @property
     def gpus(self) -> int:

@@ -111,11 +111,11 @@ def _bracketed(loads: Places, over: np.ndarray[Any, Any]) -> list[int]:
         met = known[0] + (known[1] - known[0]) * (1 - latency[0]) / (latency[1] - latency[0])
         near = {int(met * (1 + step)) + up for step in (-AROUND, 0.0, AROUND) for up in (0, 1)}
         tried |= {load for load in near if known[0] < load < known[1]}
-    for place in range(2, len(known) - 1):
-        before, here, after = latency[place - 1 : place + 2]
+    for index in range(2, len(known) - 1):
+        before, here, after = latency[index - 1 : index + 2]
         if here < NEARLY and here <= min(before, after):
-            low, high = known[place - 1], known[place + 1]
-            tried |= {(low + known[place]) // 2, (known[place] + high) // 2} - {low, known[place]}
+            low, high = known[index - 1], known[index + 1]
+            tried |= {(low + known[index]) // 2, (known[index] + high) // 2} - {low, known[index]}
     return sorted(tried)
 
 

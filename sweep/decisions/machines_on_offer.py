@@ -32,7 +32,7 @@ def machines_on_offer(
         return machines, [covered]
     # Names may be repeated, and two may mean the same entry.
     named = [catalog.hardware(name) for name in offer.hardware]
-    named = [spec for place, spec in enumerate(named) if spec not in named[:place]]
+    named = [spec for index, spec in enumerate(named) if spec not in named[:index]]
     if calibration is None:
         return named, []
     kept = [machine for machine in named if calibration.runs_on(machine)]

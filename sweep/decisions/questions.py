@@ -320,14 +320,14 @@ def compare(
 
 def _as_dataset(found: explaining.Explanation) -> xr.Dataset:
     operators = list(dict.fromkeys(part.operator for p in found.phases for part in p.parts))
-    places = {name: place for place, name in enumerate(operators)}
+    indices = {name: index for index, name in enumerate(operators)}
     shape = len(found.phases), len(operators)
     seconds = np.zeros((*shape, len(SPENT)))
     amounts = {name: np.zeros(shape) for name in ("flops", "memory_bytes", "network_bytes")}
     bound = np.full(shape, "", dtype=object)
     for row, phase in enumerate(found.phases):
         for part in phase.parts:
-            at = row, places[part.operator]
+            at = row, indices[part.operator]
             seconds[at] = [part.seconds[spent] for spent in SPENT]
             bound[at] = part.limit
             for name, amount in amounts.items():

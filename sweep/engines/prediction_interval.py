@@ -207,8 +207,8 @@ def bands_of(name: str) -> tuple[str, ...]:
 
 def _banded(values: Array, name: str) -> Array:
     names, ends = np.asarray(bands_of(name)), BANDS[name]
-    place = np.searchsorted(np.asarray(ends), values)
-    return np.asarray(names[np.where(np.isnan(values), len(ends) + 1, place)])
+    index = np.searchsorted(np.asarray(ends), values)
+    return np.asarray(names[np.where(np.isnan(values), len(ends) + 1, index)])
 
 
 def spread_of(spreads: Tables, subjects: Subjects, numbers: Numbers) -> Array:

@@ -30,7 +30,7 @@ class Step(NamedTuple):
     Attributes:
         name: Name of the operation.
         operands: Values that it reads, by their index in the program.
-        parameters: Its other parameters; programs in place of functions.
+        parameters: Its other parameters; programs in index of functions.
     """
 
     name: str
@@ -301,10 +301,10 @@ def _scan(operands: Sequence[Any], parameters: Any) -> Sequence[Any]:
         operands[fixed : fixed + count],
         operands[fixed + count :],
     )
-    places = range(length)[::-1] if parameters["reverse"] else range(length)
+    indices = range(length)[::-1] if parameters["reverse"] else range(length)
     collected = []
-    for place in places:
-        found = parameters["jaxpr"].run([*constants, *carried, *(each[place] for each in inputs)])
+    for index in indices:
+        found = parameters["jaxpr"].run([*constants, *carried, *(each[index] for each in inputs)])
         carried = found[:count]
         collected.append(found[count:])
     if parameters["reverse"]:

@@ -126,8 +126,8 @@ def _select(operands: Sequence[Any], _: Any) -> Any:
 def _broadcast(operands: Sequence[Any], parameters: Any) -> Any:
     (value, *_), shape = operands, parameters["shape"]
     lengths = [1] * len(shape)
-    for own, place in enumerate(parameters["broadcast_dimensions"]):
-        lengths[place] = np.shape(value)[own]
+    for own, axis in enumerate(parameters["broadcast_dimensions"]):
+        lengths[axis] = np.shape(value)[own]
     return np.broadcast_to(np.reshape(value, lengths), shape)
 
 
@@ -139,7 +139,7 @@ def _iota(_: Sequence[Any], parameters: Any) -> Any:
 
 def _along(numbers: Array, axis: int, count: int) -> Array:
     """A vector along one of `count` axes."""
-    return numbers.reshape([-1 if place == axis else 1 for place in range(count)])
+    return numbers.reshape([-1 if dim == axis else 1 for dim in range(count)])
 
 
 def _slice(operands: Sequence[Any], parameters: Any) -> Any:
@@ -163,7 +163,7 @@ def _gather(operands: Sequence[Any], parameters: Any) -> Any:
     value, starts = operands
     how, sizes = parameters["dimension_numbers"], parameters["slice_sizes"]
     count = starts.ndim - 1 + len(how.offset_dims)
-    batches = [place for place in range(count) if place not in how.offset_dims]
+    batches = [dim for dim in range(count) if dim not in how.offset_dims]
     beside = (*how.collapsed_slice_dims, *how.operand_batching_dims)
     kept = iter(how.offset_dims)
     index: list[Array] = []
@@ -177,8 +177,8 @@ def _gather(operands: Sequence[Any], parameters: Any) -> Any:
                 return None
             at = np.expand_dims(clamped, tuple(how.offset_dims))
         elif axis in how.operand_batching_dims:
-            place = how.operand_batching_dims.index(axis)
-            batch = batches[how.start_indices_batching_dims[place]]
+            number = how.operand_batching_dims.index(axis)
+            batch = batches[how.start_indices_batching_dims[number]]
             at = _along(np.arange(length), batch, count)
         if axis not in beside:
             at = at + _along(np.arange(size), next(kept), count)

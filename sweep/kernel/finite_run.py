@@ -164,12 +164,12 @@ class FiniteRun(Inflight):
         return jnp.maximum(self._first_token(at_once), before)
 
     def _first_token(self, rank: Scalar) -> Scalar:
-        """Time to first token of a request by its place among those sent at once. [s]"""
+        """Time to first token of a request by its rank among those sent at once. [s]"""
         held = self.concurrency
-        place = jnp.maximum(rank, 0.0)
-        waves = jnp.ceil(place / held - NONE_OF_ONE) - 1
+        number = jnp.maximum(rank, 0.0)
+        waves = jnp.ceil(number / held - NONE_OF_ONE) - 1
         waves = jnp.maximum(waves, 0.0)
-        within = jnp.maximum((place - waves * held) / self._parts, NONE_OF_ONE)
+        within = jnp.maximum((number - waves * held) / self._parts, NONE_OF_ONE)
         part = held / self._parts
         lumps = jnp.maximum(jnp.ceil(within / self._room - NONE_OF_ONE), 1.0)
         # The last lump of a wave has the prompts, or part of one, that are left.

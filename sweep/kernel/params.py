@@ -18,6 +18,7 @@ from sweep.kernel.block import Block
 from sweep.kernel.factors import IDEAL, Factors
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.server import Server
+from sweep.schema.axes import REPLICA_GPUS, STAGE_GPUS, gpus_of
 from sweep.schema.terms import Part, Role
 
 Numbers = Array | np.ndarray[Any, Any]
@@ -165,12 +166,14 @@ class Layout:
     @property
     def stage_gpus(self) -> Scalar:
         """GPUs of one pipeline stage, which share its experts. [count]"""
-        return self.tp * self.dp_attention
+        found: Scalar = gpus_of(vars(self), STAGE_GPUS)
+        return found
 
     @property
     def gpus(self) -> Scalar:
         """GPUs of one replica. [count]"""
-        return self.stage_gpus * self.pp
+        found: Scalar = gpus_of(vars(self), REPLICA_GPUS)
+        return found
 
 
 @jax.tree_util.register_dataclass

@@ -42,13 +42,15 @@ def halved(layers: Iterable[Block]) -> list[Block]:
     """Return layers of several kinds as blocks of halves, divided before `ffn_norm`."""
     halves, count = [], 0
     for layer in layers:
-        place = layer.operators.index("ffn_norm")
+        middle = layer.operators.index("ffn_norm")
         none: dict[str, Any] = dict.fromkeys(OF_FFN, 0)
         first = dataclasses.replace(layer, count=1, partial=True, **none)
         second = dataclasses.replace(without_heads(layer), count=1, partial=True)
         halves += int(layer.count) * [
-            dataclasses.replace(first, operators=layer.operators[:place]),
-            dataclasses.replace(second, operators=layer.operators[place:], window=0, laurel_rank=0),
+            dataclasses.replace(first, operators=layer.operators[:middle]),
+            dataclasses.replace(
+                second, operators=layer.operators[middle:], window=0, laurel_rank=0
+            ),
         ]
         count += int(layer.count)
     return layers_of_halves(count, halves)

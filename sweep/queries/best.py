@@ -151,11 +151,11 @@ class Best:
 
     def _comment(self, name: str) -> str:
         if name != self.by:
-            return f"At the place of the best {self.by}."
+            return f"At the cell of the best {self.by}."
         over = ", ".join(self.reduced)
         what = "Largest" if self.largest else "Smallest"
         under = f" where {self.where.text}" if self.where.text else ""
-        return f"{what} over {over}{under}; missing where no place qualifies."
+        return f"{what} over {over}{under}; missing where no cell qualifies."
 
 
 @dataclass

@@ -76,7 +76,7 @@ class Quantile:
                 QUANTILE: (
                     QUANTILE,
                     np.asarray(self.shares),
-                    {"long_name": "share of the places that lie below", "units": "1"},
+                    {"long_name": "share of the cells that lie below", "units": "1"},
                 ),
             },
             subgrid.attrs,
@@ -127,7 +127,7 @@ class Quantile:
 def sorted_quantiles(rows: NDArray[Any], shares: tuple[float, ...]) -> NDArray[Any]:
     """Quantiles along the last axis by linear interpolation, without NaN, in the type of `rows`.
 
-    Only the values next to a quantile are put in their places, which takes less time than sorting
+    Only the values next to a quantile are put in order, which takes less time than sorting
     all of them.
 
     Args:
@@ -142,7 +142,7 @@ def sorted_quantiles(rows: NDArray[Any], shares: tuple[float, ...]) -> NDArray[A
     below = np.floor(at).astype(np.int64)
     above = np.minimum(below + 1, np.maximum(count - 1, 0))
     wanted = np.unique([below, above])
-    # NaN come last in either. Rows of many lengths want many places.
+    # NaN come last in either. Rows of many lengths want many cells.
     few = wanted.size <= MOST_PLACES
     ordered = np.partition(rows, wanted, axis=-1) if few else np.sort(rows, axis=-1)
     low = np.take_along_axis(ordered, below, -1).astype(np.float64)

@@ -65,19 +65,19 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens = [*_tokens(text), _Token("end", "")]
-        self.place = 0
+        self.index = 0
         self.depth = 0
 
     def next(self) -> _Token:
-        token = self.tokens[self.place]
-        self.place += 1
+        token = self.tokens[self.index]
+        self.index += 1
         return token
 
     def follows(self, word: str) -> bool:
         """Read a word if it is the next one."""
-        token = self.tokens[self.place]
+        token = self.tokens[self.index]
         found = token.kind in ("word", "bracket") and token.text == word
-        self.place += found
+        self.index += found
         return found
 
     def refused(self, why: str) -> ResultError:
@@ -117,7 +117,7 @@ class _Reader:
         name = self.next()
         if name.kind != "word" or name.text in WORDS:
             raise self.refused(f"{name.text or 'its end'!r:.80} is not a comparison")
-        if self.tokens[self.place].kind != "sign":
+        if self.tokens[self.index].kind != "sign":
             return Comparison(name.text, "==")
         sign, value = self.next(), self.next()
         joins = value.kind == "word" and value.text in WORDS

@@ -58,6 +58,8 @@ FRACTIONS = (
     *("burstiness", *LATENCY_LIMITS, "prefix_hit_rate", *SPREADS, *ACCEPTANCE),
 )
 """Axes whose values need not be whole numbers."""
+STAGE_GPUS = ("tp", "dp_attention")
+"""Axes whose product is the GPUs of one pipeline stage."""
 REPLICA_GPUS = ("tp", "pp", "dp_attention")
 """Axes whose product is the GPUs of one replica."""
 GPUS = (*REPLICA_GPUS, "dp")
@@ -122,6 +124,6 @@ def gpus_of(layout: Mapping[str, Any], axes: tuple[str, ...] = GPUS) -> Any:
 
     Args:
         layout: Numbers, arrays or columns by name of an axis; an axis that is absent counts as 1.
-        axes: The axes to multiply; `REPLICA_GPUS` for one replica.
+        axes: The axes to multiply; `REPLICA_GPUS` for one replica, `STAGE_GPUS` for a stage of it.
     """
     return prod(layout[axis] for axis in axes if axis in layout)
