@@ -4,6 +4,7 @@ A region is the share of the article's mesh on which the A100 decodes faster tha
 or not the cell fits in memory, which the article leaves out.
 """
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -473,9 +474,18 @@ def one_panel() -> Figure:
     return comparison_figure([[by_operators]])
 
 
+def long_title() -> Figure:
+    ((drawn, _),) = meshes(shipped(), ["llama-2-13b"])
+    names = {"hardware": ("rtx-pro-6000-server", "h200-sxm-141gb")}
+    return comparison_figure(
+        [[replace(drawn, variable="inflight_output_throughput_per_gpu", **names)]]
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "draw", [sweep.article_rooflines, sweep.article_meshes, sweep.article_table, one_panel]
+    "draw",
+    [sweep.article_rooflines, sweep.article_meshes, sweep.article_table, one_panel, long_title],
 )
 def test_nothing_leaves_the_picture_and_no_text_covers_another(draw) -> None:
     figure = draw()

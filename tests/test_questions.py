@@ -91,6 +91,14 @@ def test_explain_returns_what_the_command_prints(call) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_calibrated_server_is_explained_without_a_warning_of_a_library() -> None:
+    where = {"isl": 512, "osl": 128, "concurrency": 8}
+    found = sweep.explain("llama-3.1-8b", "l20", calibration="vllm", **where)
+    assert float(found.inflight_tpot) > 0
+
+
+@pytest.mark.slow
 def test_recommend_ranks_as_the_command_does(call) -> None:
     asked = {"isl": 512, "osl": 128, "tp": 1, "pp": 1, "concurrency": 32}
     found = sweep.recommend("llama-2-7b", hardware=["L40S", "a100-80gb-sxm"], **asked)

@@ -270,6 +270,7 @@ def explain(
         point = _cell(one, numbers, calibration)
         memory = memory_parts(point, values, one.hardware[0])
         elasticities = cell_elasticities(point)
+        doubt = step_unknown(point) if served else ""
     return Explanation(
         cell={axis: one.labels[axis][0] for axis in one.labels} | numbers,
         recipe=one.recipes[0][0].note if one.precision[0].name == CHECKPOINT.name else "",
@@ -290,10 +291,7 @@ def explain(
         notes=tuple(
             filter(
                 None,
-                (
-                    beyond_context(one.models[0][0], numbers["isl"] + numbers["osl"]),
-                    step_unknown(point) if served else "",
-                ),
+                (beyond_context(one.models[0][0], numbers["isl"] + numbers["osl"]), doubt),
             )
         ),
     )

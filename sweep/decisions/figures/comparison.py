@@ -87,12 +87,12 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     by = comparisons[0][0].calibration
     basis = "bounds" if by == IDEAL_NAME else f"predicted by {by.split()[0]}"
     narrow = columns == 1
-    what = fill(
-        ", ".join([basis, *(settings if len(settings) == 1 else ())]), PANEL * (1 + columns) // 2
-    )
+    what = ", ".join([basis, *(settings if len(settings) == 1 else ())])
+    pair, sign = f"{first} against {second}: {_quantity(comparisons)}", f"above 1, {first} is ahead"
+    lines = [pair, sign, what] if narrow else [f"{pair}; {sign}", what]
+    letters = PANEL * (1 + columns) // 2
     figure.suptitle(
-        f"{first} against {second}: {_quantity(comparisons)}"
-        f"{chr(10) if narrow else '; '}above 1, {first} is ahead\n{what}",
+        "\n".join(fill(line, letters, break_on_hyphens=False) for line in lines),
         fontsize=9.5 if narrow else 12,
     )
     every = [comparison for row in comparisons for comparison in row]

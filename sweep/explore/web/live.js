@@ -183,7 +183,6 @@ function follow() {
 }
 
 const NEAR = 100; // Distance from the screen at which a picture counts as seen, in pixels.
-const PAUSE = 150; // Time without a change after which the others are drawn, in milliseconds.
 let round = 0;
 drawTables = () => {}; // They are drawn as pictures are.
 
@@ -210,7 +209,7 @@ drawPictures = () => {
     one[1]();
     setTimeout(next);
   };
-  setTimeout(next, PAUSE);
+  setTimeout(next);
 };
 
 controlsOf = () => [variableControl(), shownControl()];
