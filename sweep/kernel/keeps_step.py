@@ -31,12 +31,17 @@ def prefill_first(point: Point) -> Bool[Array, ""] | None:
 def staggered(point: Point) -> Bool[Array, ""] | None:
     """Whether requests start one at a time; `None` where nothing says so.
 
-    A run without clients keeps as many requests as fit, and these keep step.
+    A run without clients keeps as many requests as fit, and these keep step, as those of a run do
+    that are all sent at once.
     """
     apart = point.factors.staggered
     if is_nothing(apart) or point.concurrency is None:
         return None
-    return (jnp.asarray(apart) > 0) & jnp.isfinite(jnp.asarray(point.concurrency))
+    clients = jnp.asarray(point.concurrency)
+    singly = (jnp.asarray(apart) > 0) & jnp.isfinite(clients)
+    if point.num_requests is None:
+        return singly
+    return singly & (jnp.asarray(point.num_requests) > clients)
 
 
 def sent_together(point: Point, held: Scalar) -> Bool[Array, ""]:
