@@ -50,8 +50,10 @@ PRIORS: dict[str, Prior] = {
 }
 """Physical priors. Saturated rows alone do not determine fixed costs: about 6 µs for the dozen
 kernels of a layer and 0.4 ms for a pass come from profiles of engines with CUDA graphs; plain
-copies reach 90 to 93 % of the memory bandwidth that a datasheet states, and a sum of a few
-kilobytes over the GPUs of a machine takes 10 to 12 µs where each reads the buffers of all. The
+copies reach 90 to 93 % of the memory bandwidth that a datasheet states. A sum of a few
+kilobytes over the eight GPUs of a machine takes 9 to 15 µs where each reads the buffers of all and
+21 to 24 µs by NCCL, which reaches 0.8 of the link's bandwidth with large ones (public benchmarks,
+listed in docs/formulas.md, among them github.com/sgl-project/sglang/pull/2904). The
 widths were chosen by the errors of refits without the configurations, models and accelerators
 predicted: hosts and their software differ, links and matrix units of different accelerators reach
 much the same share of their rates."""

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from xarray.backends import NetCDF4DataStore
-from xarray.backends.common import ArrayWriter
 
 from sweep.errors import ResultError
 from sweep.files.atomic import check_writable, replacing
@@ -52,16 +51,39 @@ def save(dataset: xr.Dataset, path: Path) -> None:
     how = encoding(dataset)
     for name in how:
         variables[name].encoding = how[name]
-    writer = ArrayWriter()
+    writer = _Writer()
     with inside_library():
         store = NetCDF4DataStore.open(path, mode="w", lock=LIBRARY)
     try:
         with LIBRARY:
             store.store(variables, attributes, frozenset(how), writer)
-        # Dask computes and writes in threads of its own, which take the lock for each region.
-        writer.sync()
+        writer.write_lazy()
     finally:
         store.close()
+
+
+class _Writer:
+    """Writes arrays in memory when a store adds them, and those of Dask when asked to."""
+
+    def __init__(self) -> None:
+        """Begin without arrays of Dask."""
+        self._sources: list[Any] = []
+        self._targets: list[Any] = []
+
+    def add(self, source: Any, target: Any) -> None:
+        """Write `source` to the variable `target` of a file, now or, if it is lazy, later."""
+        if isinstance(source, np.ndarray):
+            target[...] = source
+        else:
+            self._sources.append(source)
+            self._targets.append(target)
+
+    def write_lazy(self) -> None:
+        """Compute and write the lazy arrays; the threads of Dask lock the library themselves."""
+        if self._sources:
+            import dask.array  # A tenth of a second, and seldom needed.
+
+            dask.array.store(self._sources, self._targets, lock=False)
 
 
 class Reading:
