@@ -67,23 +67,19 @@ class _Writer:
 
     def __init__(self) -> None:
         """Begin without arrays of Dask."""
-        self._sources: list[Any] = []
-        self._targets: list[Any] = []
+        self._lazy: list[tuple[Any, Any]] = []
 
     def add(self, source: Any, target: Any) -> None:
         """Write `source` to the variable `target` of a file, now or, if it is lazy, later."""
         if isinstance(source, np.ndarray):
             target[...] = source
         else:
-            self._sources.append(source)
-            self._targets.append(target)
+            self._lazy.append((source, target))
 
     def write_lazy(self) -> None:
         """Compute and write the lazy arrays; the threads of Dask lock the library themselves."""
-        if self._sources:
-            import dask.array  # A tenth of a second, and seldom needed.
-
-            dask.array.store(self._sources, self._targets, lock=False)
+        for source, target in self._lazy:
+            source.store(target, lock=False)
 
 
 class Reading:
