@@ -21,6 +21,7 @@ from sweep.kernel.factors import IDEAL
 from sweep.kernel.gates import gates_of
 from sweep.kernel.held_back import HeldBack, held_back
 from sweep.kernel.inflight import Inflight
+from sweep.kernel.keeps_step import order_of
 from sweep.kernel.open_iterations import Iterations
 from sweep.kernel.params import Point
 from sweep.kernel.spread import spread_cycle, spread_prefill_first_cycle
@@ -209,6 +210,13 @@ def test_many_clients_lose_step_in_a_long_run(clients, requests, apart) -> None:
     assert not bool(found.order.staggered)
     keeps = Inflight(server(factors=dataclasses.replace(factors, staggered=0.0), concurrency=64.0))
     assert keeps.order.apart is None
+
+
+@pytest.mark.parametrize(("requests", "apart"), [(8.0, False), (9.0, True)])
+def test_requests_that_are_all_sent_at_once_start_together(requests, apart) -> None:
+    factors = dataclasses.replace(IDEAL, staggered=1.0)
+    where = server(factors=factors, concurrency=8.0, num_requests=requests)
+    assert bool(order_of(where).staggered) is apart
 
 
 def test_requests_that_come_one_by_one_do_not_gather_as_clients_in_step_do() -> None:

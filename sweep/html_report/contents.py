@@ -305,7 +305,7 @@ def _front(dataset: xr.Dataset, bundle: Bundle) -> Note | None:
 def _recipes(
     specs: SpecsByName, grid: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[PrecisionSpec]]:
-    """Recipes that a name along the `precision` axis stands for, one for each model."""
+    """Recipes that a name along the `precision` axis means, one for each model."""
     models = [*grid.get("model", [])]
     return {
         name: [r for model in models if (r := specs.recipe(model, name)) is not None]
