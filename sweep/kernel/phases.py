@@ -64,17 +64,22 @@ def denoising_step(point: Point) -> list[Work]:
 def latency(works: list[Work], host: Scalar = 0.0) -> Scalar:
     """Time of all `works`, one after another, and of the host. [s]
 
-    Attention comes last: what does not vary with the context is then summed before the loop over
-    contexts, and not in it. Operators of one block are summed before they are multiplied by its
-    layers.
+    Operators of one block are summed before they are multiplied by its layers.
     """
-    ordered = sorted(works, key=_attends)
     total = jnp.zeros(()) + host
     # Operators of a block share the count of its layers.
-    for _, alike in groupby(ordered, key=lambda work: (_attends(work), id(work.count))):
+    for _, alike in groupby(attention_last(works), lambda work: (_attends(work), id(work.count))):
         block = list(alike)
         total = total + block[0].count * in_turn([work.seconds for work in block])
     return total
+
+
+def attention_last(works: list[Work]) -> list[Work]:
+    """Works in the order of sums: what does not vary with the context comes before what does.
+
+    It is then summed before the loop over contexts, and not in it.
+    """
+    return sorted(works, key=_attends)
 
 
 def _attends(work: Work) -> bool:
