@@ -1,10 +1,12 @@
 """Rows of reduced and of calibrated sweeps, against the kernel into memory that is used again."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from sweep.grid.resolved import resolve
 from sweep.queries.reduction_request import ReductionRequest
 from sweep.runs.run import compute
 from sweep.runs.to_disk import Sharding, run_reduced
+from sweep.schema.intervals import CALIBRATED
 from sweep.specs.catalog import current_catalog
 
 BEST = ReductionRequest(text="best:batch_size,context_len", by="decode_step_latency")
@@ -102,32 +105,40 @@ def reduction_rows(points: int, folder: Path, repeats: int) -> Iterator[Row]:
 
 
 def calibrated_rows(lengths: int, repeats: int) -> Iterator[Row]:
-    """Calibrated sweeps against ideal ones of the same variable, which have no intervals."""
+    """Calibrated sweeps, with and without intervals, against ideal ones of the same variable."""
     batch = {"start": 1, "stop": 2 * lengths + 1}
     few = {"start": 1, "stop": lengths // 2 + 1}
     short = {"start": 16, "stop": 16 * lengths + 1, "step": 16}
-    cases: tuple[tuple[str, dict[str, Any], float], ...] = (
-        ("decode_step_latency", {"batch_size": batch, "context_len": short}, 0.4),
-        ("prefill_latency", {"batch_size": batch, "isl": short}, 0.4),
-        ("output_throughput", {"batch_size": few, "isl": short, "osl": short}, 0.25),
-        ("inflight_output_throughput", {"concurrency": few, "isl": short, "osl": short}, 0.25),
-    )
+    cases: dict[str, dict[str, Any]] = {
+        "decode_step_latency": {"batch_size": batch, "context_len": short},
+        "prefill_latency": {"batch_size": batch, "isl": short},
+        "output_throughput": {"batch_size": few, "isl": short, "osl": short},
+        "inflight_output_throughput": {"concurrency": few, "isl": short, "osl": short},
+    }
     fitted = load_calibration("tensorrt-llm")
-    for name, axes, bar in cases:
-        plans = {
-            "ideal": _plan(RUN_BY_TENSORRT_LLM, variables=[name], **axes),
-            "calibrated": _plan(RUN_BY_TENSORRT_LLM, variables=[name], calibration=fitted, **axes),
-        }
-        runs = {which: _refill(plan) for which, plan in plans.items()}
+    for name, axes in cases.items():
+        ideal = _plan(RUN_BY_TENSORRT_LLM, variables=[name], **axes)
+        plan = _plan(RUN_BY_TENSORRT_LLM, variables=[name], calibration=fitted, **axes)
+        runs = {"ideal": _refill(ideal), "with": _refill(plan), "without": _without_intervals(plan)}
+        rows = {"without": (", without interval", "ideal", 0.4)}
+        rows["with"] = (", interval and flags", "ideal, without them", 0.25)
+        if name not in CALIBRATED:
+            del runs["with"], rows["with"]
+            rows["without"] = ("", "ideal", 0.4)
         for run in runs.values():
             run()
         times = rounds(runs, repeats)
-        rate = _rate(plans["calibrated"], times["calibrated"])
-        extra = ", interval and flags" if bar < 0.4 else ""
-        yield Row(
-            f"calibrated {name}{extra}",
-            f"{rate / 1e6:,.0f} M points/s",
-            ratio(times, "calibrated", "ideal"),
-            "ideal, without them" if extra else "ideal",
-            bar,
-        )
+        for which, (extra, baseline, bar) in rows.items():
+            figure = f"{_rate(plan, times[which]) / 1e6:,.0f} M points/s"
+            found = ratio(times, which, "ideal")
+            yield Row(f"calibrated {name}{extra}", figure, found, baseline, bar)
+
+
+def _without_intervals(plan: Plan) -> Run:
+    """The kernel of a calibrated plan without the intervals and flags that sweeps have."""
+    bare = replace(plan)
+    with (
+        patch("sweep.evaluation.plan.interval_variables", return_value=[]),
+        patch("sweep.evaluation.evaluator.interval_tables", return_value={}),
+    ):
+        return _refill(bare)

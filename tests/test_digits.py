@@ -18,9 +18,10 @@ from sweep.engines.calibration_file import load_calibration
 from sweep.evaluation.numpy_cell import Traced
 from sweep.evaluation.single_cell import cell
 from sweep.grid.grid import Grid
-from sweep.kernel.cycle import any_of, cycle, prefill_first_cycle
+from sweep.kernel.cycle import cycle, prefill_first_cycle
 from sweep.kernel.gamma_tail import lower_tail
 from sweep.kernel.negative_binomial import share_waiting
+from sweep.kernel.operators.any_of import any_of
 from sweep.kernel.queueing import bursts
 from sweep.kernel.request import Request
 from sweep.kernel.staggered import staggered_cycle

@@ -262,6 +262,8 @@ def test_traits_are_built_once_per_level(monkeypatch) -> None:
     assert calibration is not None
     found = calibration.grid(models, machines, recipes)
     assert len(built) == 7
+    # Its engine mixes prompts and decoding: a switch that is off is none of its factors.
+    assert {*FACTORS} - {*found} == {"prefill_first"}
     version = calibration.engine, calibration.engine_version
     for name, array in found.items():
         for where in np.ndindex(array.shape):

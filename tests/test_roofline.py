@@ -9,7 +9,7 @@ from factories import PEAKS, hardware, precision, shipped
 
 from sweep.evaluation.kernel_inputs import hardware_params, precision_params
 from sweep.kernel.operators.cost import Cost
-from sweep.kernel.roofline import Seconds, fabric, peak_rate, resource_seconds
+from sweep.kernel.roofline import Seconds, fabric, in_turn, peak_rate, resource_seconds
 from sweep.schema.terms import BOUNDS, ROLES
 from sweep.specs.dtypes import PEAK_DTYPES
 
@@ -69,6 +69,15 @@ def test_the_slowest_resource_sets_the_time_and_takes_all_of_it(times, latency, 
     assert found.latency == latency
     expected = [latency if name == bound else 0.0 for name in BOUNDS]
     assert [float(share) for share in found.shares] == expected
+
+
+def test_operators_in_turn_take_what_each_takes() -> None:
+    # 3 s and a half of 1 + 2 s; 4 s alone; 2 s and a half of 1 s: 4.5 + 4 + 2.5, and 0.25 each.
+    spent = (3.0, 2.0, 1.0), (4.0, 0.0, 0.0), (1.0, 2.0, 0.0)
+    each = [Seconds(*times, unhidden=0.5, overhead=0.25) for times in spent]
+    assert [float(one.latency) for one in each] == [4.75, 4.25, 2.75]
+    assert float(in_turn(each)) == 11.75
+    assert in_turn([]) == 0.0
 
 
 def test_every_peak_stands_where_its_type_does() -> None:

@@ -35,7 +35,7 @@ from sweep.engines.prediction_interval import (
 from sweep.engines.traits import AXES_OF_TRAITS, Traits, traits_of_levels
 from sweep.errors import SpecError
 from sweep.kernel.block import Block
-from sweep.kernel.factors import FACTORS, IDEAL
+from sweep.kernel.factors import FACTORS, IDEAL, SWITCHES
 from sweep.schema.intervals import SCENARIO_OF_MASK
 from sweep.specs.files import mapping_of, read_mapping
 from sweep.specs.hardware import HardwareSpec
@@ -147,20 +147,28 @@ class Calibration(Spec):
         varying = {AXES_OF_TRAITS.get(trait) for trait in self.deviations.get(name, {})}
         return tuple(axis for axis in ("model", "hardware", "precision") if axis in varying)
 
+    @property
+    def used(self) -> list[str]:
+        """Factors that a kernel reads: all but switches that are off, whose formulas it lacks."""
+        era = engine_of(self.engine).era(self.engine_version)
+        fixed = [name for name in SWITCHES if name not in self.factors]
+        off = [name for name in fixed if not setting(self.settings, name, era)]
+        return [name for name in FACTORS if name not in off]
+
     def grid(
         self,
         models: Sequence[tuple[Block, ...]],
         hardware: Sequence[HardwareSpec],
         precision: Sequence[PrecisionSpec],
     ) -> dict[str, np.ndarray[Any, Any]]:
-        """Every factor over the axes along which it varies.
+        """Every factor that a kernel reads, over the axes along which it varies.
 
         Raises:
             SpecError: The engine does not run on an accelerator.
         """
         self.check_runs_on(hardware)
         levels = traits_of_levels(models, hardware, precision, self.engine, self.engine_version)
-        return {name: self._over_levels(name, levels) for name in FACTORS}
+        return {name: self._over_levels(name, levels) for name in self.used}
 
     def runs_on(self, machine: HardwareSpec) -> bool:
         """Whether the engine runs on an accelerator, or was measured on it."""

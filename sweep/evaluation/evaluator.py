@@ -24,7 +24,6 @@ from sweep.evaluation.vmapped_kernel import FEW, kernel
 from sweep.evaluation.workspaces import PER_DEVICE, Computed, Workspace, tile_limit, workspaces
 from sweep.grid.resolved import Resolved
 from sweep.grid.tiling import Region, Tiling, halves, offset, overlap, split_by_extent
-from sweep.kernel.factors import FACTORS
 from sweep.schema.axes import AXES
 from sweep.schema.variables import VARIABLES
 
@@ -53,7 +52,7 @@ class Evaluation:
         self._sizes = grid.sizes
         self.dims = {each.name: grid.dims(each.name) for each in plan.variables}
         fitted = plan.calibration
-        self._factors = {} if fitted is None else {name: fitted.axes(name) for name in FACTORS}
+        self._factors = {} if fitted is None else {name: fitted.axes(name) for name in fitted.used}
         intervals = {} if fitted is None else interval_tables(grid, fitted, self._dtype)
         self._tables = {name: table.axes for name, table in intervals.items()}
         self._kernel = kernel(

@@ -45,21 +45,6 @@ class Cycle:
     uneven: Scalar = 0.0
 
 
-def any_of(requests: Scalar, share: Scalar) -> Scalar:
-    """Share of the iterations in which any of some requests is, each in a share of them. [1]
-
-    1 − (1 − p)ⁿ, without the difference of two numbers near 1 that long outputs make: of four
-    requests of which each is in a tenth of the iterations, 1 − 0.9⁴ = 0.34 have one.
-
-    Args:
-        requests: Requests. [count]
-        share: Share of the iterations of each. [1]
-    """
-    always = share >= 1
-    seldom = -jnp.expm1(requests * jnp.log1p(-jnp.where(always, 0.0, share)))
-    return jnp.where(always, jnp.where(requests > 0, 1.0, 0.0), seldom)
-
-
 def _last_lump(residents: Scalar, room: Scalar, needed: Scalar) -> tuple[Scalar, Scalar]:
     """Prompts of a full lump, whole ones where that takes no more lumps, and of the last one.
 

@@ -122,3 +122,5 @@ IDEAL = Factors()
 """Every resource at its published rate, and nothing else spent."""
 FACTORS = tuple(field.name for field in dataclasses.fields(Factors))
 """Names of the factors."""
+SWITCHES = ("prefill_first", "staggered")
+"""Factors that are 1 or 0 and choose between formulas."""

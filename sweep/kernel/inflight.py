@@ -31,7 +31,7 @@ from sweep.kernel import memory, phases
 from sweep.kernel.gates import looks_apart
 from sweep.kernel.held_back import HeldBack, held_back, tokens_until_sent
 from sweep.kernel.keeps_step import order_of, sent_together
-from sweep.kernel.operators.cost import Scalar, is_nothing
+from sweep.kernel.operators.cost import Scalar, is_nothing, is_one
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import slot_wait
 from sweep.kernel.run_ends import iterations_at_the_ends
@@ -79,7 +79,8 @@ class Inflight:
             self.clients = jnp.where(fill, self.concurrency, jnp.maximum(self.concurrency, sent))
         groups = point.layout.dp_attention
         held = jnp.maximum(self.concurrency / groups, 1.0)
-        self.microbatches = jnp.minimum(point.layout.pp, held)
+        stages = point.layout.pp
+        self.microbatches = stages if is_one(stages) else jnp.minimum(stages, held)
         self.order = order_of(point, arriving=arriving)
         self.cycle = server_cycle(point, self.order, held / self.microbatches)
 
@@ -118,6 +119,8 @@ class Inflight:
             which: Its index in `_passes`.
         """
         c = self.cycle
+        # Prompts, or chunks of one: lump / chunk, without a quotient at every point.
+        carried = lump / self.isl * c.chunks
         others: Scalar
         if self.side_by_side:
             others = self._passes[which]
@@ -127,10 +130,10 @@ class Inflight:
                 c.decoding_beside,
                 prompt_tokens=lump,
                 prompts_ended=lump / self.isl,
-                prompts_cached=self._cached(lump / c.chunk),
+                prompts_cached=self._cached(carried),
             )
         prefill = phases.prefill_attention_latency(
-            self.point, sequences=lump / c.chunk, chunk=c.chunk, chunks=c.chunks
+            self.point, sequences=carried, chunk=c.chunk, chunks=c.chunks
         )
         beside = self._alone.attention * c.decoding_beside / c.decoding_alone
         return others + prefill + beside

@@ -16,7 +16,7 @@ from sweep.kernel.operator_table import OPERATORS
 from sweep.kernel.operator_time import Pricing, host_latency
 from sweep.kernel.operators.cost import Cost, Scalar, is_one
 from sweep.kernel.params import Point
-from sweep.kernel.roofline import Seconds
+from sweep.kernel.roofline import Seconds, in_turn
 from sweep.kernel.traced_once import traced_once
 
 
@@ -64,17 +64,22 @@ def denoising_step(point: Point) -> list[Work]:
 def latency(works: list[Work], host: Scalar = 0.0) -> Scalar:
     """Time of all `works`, one after another, and of the host. [s]
 
-    Attention comes last: what does not vary with the context is then summed before the loop over
-    contexts, and not in it. Operators of one block are summed before they are multiplied by its
-    layers.
+    Operators of one block are summed before they are multiplied by its layers.
     """
-    in_turn = sorted(works, key=_attends)
     total = jnp.zeros(()) + host
     # Operators of a block share the count of its layers.
-    for _, alike in groupby(in_turn, key=lambda work: (_attends(work), id(work.count))):
+    for _, alike in groupby(attention_last(works), lambda work: (_attends(work), id(work.count))):
         block = list(alike)
-        total = total + block[0].count * sum(work.seconds.latency for work in block)
+        total = total + block[0].count * in_turn([work.seconds for work in block])
     return total
+
+
+def attention_last(works: list[Work]) -> list[Work]:
+    """Works in the order of sums: what does not vary with the context comes before what does.
+
+    It is then summed before the loop over contexts, and not in it.
+    """
+    return sorted(works, key=_attends)
 
 
 def _attends(work: Work) -> bool:
@@ -239,8 +244,8 @@ def draft_prefill_latency(
     step = dataclasses.replace(step, chunks=chunks, cached=point.cached_tokens)
     pricing, total = Pricing(point, step), jnp.zeros(())
     for block in point.model.draft:
-        one_layer = [pricing.seconds(block, name, chunk).latency for name in block.operators]
-        total = total + block.count * sum(one_layer)
+        one_layer = in_turn([pricing.seconds(block, name, chunk) for name in block.operators])
+        total = total + block.count * one_layer
     return point.if_drafting(total)
 
 
@@ -271,9 +276,8 @@ def _past_of_prompts(point: Point, step: Step) -> Scalar:
     pricing, total = Pricing(point, step), jnp.zeros(())
     for block in point.model.blocks:
         # Stages work on other microbatches meanwhile: no bubble as at a prefill of its own.
-        layers = block.count * pricing.uneven(block)
-        for name in _with_past(block):
-            total = total + layers * pricing.seconds(block, name, step.query_len).latency
+        one_layer = [pricing.seconds(block, name, step.query_len) for name in _with_past(block)]
+        total = total + block.count * pricing.uneven(block) * in_turn(one_layer)
     return total
 
 
@@ -293,8 +297,8 @@ def _without_past(pricing: Pricing, blocks: Sequence[Block]) -> Scalar:
     total = jnp.zeros(())
     for block in blocks:
         names = [name for name in block.operators if OPERATORS[name].attention is None]
-        one_layer = [pricing.seconds(block, name, 1.0).latency for name in names]
-        total = total + pricing.layers_in_turn(block) * sum(one_layer)
+        one_layer = in_turn([pricing.seconds(block, name, 1.0) for name in names])
+        total = total + pricing.layers_in_turn(block) * one_layer
     return total
 
 

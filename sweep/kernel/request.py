@@ -383,7 +383,8 @@ class Request:
 
 def _bound(works: list[Work]) -> Int[Array, ""]:
     """Index in `terms.BOUNDS` of the resource that binds for most of the time of `works`."""
-    booked = [[work.count * share for share in work.seconds.shares] for work in works]
+    ordered = phases.attention_last(works)
+    booked = [[work.count * share for share in work.seconds.shares] for work in ordered]
     return slowest(*(_total(shares) for shares in zip(*booked, strict=True)))
 
 

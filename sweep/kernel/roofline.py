@@ -1,5 +1,6 @@
 """The roofline: an operator takes as long as its slowest resource."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -35,20 +36,38 @@ class Seconds:
     idle: Scalar = 0.0
 
     @property
+    def resources(self) -> list[Scalar]:
+        """Time of each resource that it needs. [s]"""
+        every = self.memory, self.compute, self.communication
+        return [time for time in every if not is_nothing(time)]
+
+    @property
     def latency(self) -> Scalar:
         """Time of the operator. [s]"""
-        every = self.memory, self.compute, self.communication
-        times = [time for time in every if not is_nothing(time)]
-        longest = _slowest(*times)
-        if len(times) > 1 and not is_nothing(self.unhidden):
-            longest = longest + self.unhidden * (reduce(add, times) - longest)
-        return longest if is_nothing(self.overhead) else longest + self.overhead
+        return in_turn([self])
 
     @property
     def shares(self) -> tuple[Scalar, ...]:
         """The latency at the resource that binds, and 0 at the others. [s]"""
         binds = slowest(self.memory, self.compute, self.communication)
         return tuple(jnp.where(binds == index, self.latency, 0.0) for index in range(3))
+
+
+def in_turn(operators: Sequence[Seconds]) -> Scalar:
+    """Time of operators of one pass, one after another. [s]
+
+    What is not hidden is a share of its sum over all of them, in place of a share of each: fewer
+    operations for each cell of a grid.
+    """
+    if not operators:
+        return 0.0
+    unhidden, overhead = operators[0].unhidden, operators[0].overhead
+    longest = sum(_slowest(*each.resources) for each in operators)
+    total = longest
+    if not is_nothing(unhidden):
+        every = sum(sum(each.resources) for each in operators)
+        total = longest + unhidden * (every - longest)
+    return total if is_nothing(overhead) else total + len(operators) * overhead
 
 
 def slowest(memory: Scalar, compute: Scalar, communication: Scalar) -> Int[Array, ""]:
@@ -78,6 +97,9 @@ def resource_seconds(
     References:
         [1] Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
+    # Once for each accelerator: a quotient would be taken at every point. Rates are not multiplied
+    # by shares, since one that is infinite would have no derivative by them.
+    times = 1 / factors.software
     read_weights = factors.weight_bandwidth
     if not (is_one(factors.expert_bandwidth) or is_nothing(cost.expert_row_flops)):
         read_weights = read_weights * factors.expert_bandwidth
@@ -86,7 +108,11 @@ def resource_seconds(
         (cost.kv_bytes, factors.kv_bandwidth),
         (cost.activation_bytes, factors.activation_bandwidth),
     )
-    rated = [amount / share for amount, share in moved if not is_nothing(amount)]
+    spent = [
+        amount * (times / share / hardware.bandwidth)
+        for amount, share in moved
+        if not is_nothing(amount)
+    ]
     tensor_flops = cost.tensor_flops
     if not (is_nothing(factors.gemm_half_rows) or is_nothing(cost.row_flops)):
         tensor_flops = tensor_flops + factors.gemm_half_rows * cost.row_flops
@@ -95,14 +121,11 @@ def resource_seconds(
             factors.expert_half_rows * cost.expert_row_flops, cost.tensor_flops
         )
     alone = is_nothing(cost.network_span)
-    # Once for each accelerator: a quotient would be taken at every point. Rates are not multiplied
-    # by the share, since one that is infinite would have no derivative by it.
-    times = 1 / factors.software
-    compute = _slowest_unit(tensor_flops, cost, peak, hardware) * times
+    compute = _slowest_unit(tensor_flops, cost, peak, hardware, times)
     full = tensor_flops is cost.tensor_flops
-    least = compute if full else _slowest_unit(cost.tensor_flops, cost, peak, hardware) * times
+    least = compute if full else _slowest_unit(cost.tensor_flops, cost, peak, hardware, times)
     return Seconds(
-        memory=reduce(add, rated) / hardware.bandwidth * times if rated else 0.0,
+        memory=reduce(add, spent) if spent else 0.0,
         compute=compute,
         communication=0.0 if alone else network_seconds(cost, hardware, factors),
         unhidden=factors.unhidden,
@@ -111,12 +134,22 @@ def resource_seconds(
     )
 
 
-def _slowest_unit(tensor_flops: Scalar, cost: Cost, peak: Scalar, hardware: Hardware) -> Scalar:
-    """Time of the slowest unit at its full rate; matrix units compute `tensor_flops`. [s]"""
+def _slowest_unit(
+    tensor_flops: Scalar, cost: Cost, peak: Scalar, hardware: Hardware, times: Scalar
+) -> Scalar:
+    """Time of the slowest unit, `times` that at its full rate. [s]
+
+    Args:
+        tensor_flops: FLOPs of the matrix units. [count]
+        cost: Work of the other units.
+        peak: Rate of the matrix units. [FLOP/s]
+        hardware: Rates of the others.
+        times: Multiple of the time. [1]
+    """
     return _slowest(
-        _seconds(tensor_flops, peak),
-        _seconds(cost.vector_flops, hardware.vector_rate),
-        _seconds(cost.special_ops, hardware.special_rate),
+        _seconds(tensor_flops, peak, times),
+        _seconds(cost.vector_flops, hardware.vector_rate, times),
+        _seconds(cost.special_ops, hardware.special_rate, times),
     )
 
 
@@ -132,8 +165,8 @@ def _tile_flops(added: Scalar, own: Scalar) -> Scalar:
     return added / (1 + added / jnp.maximum(own, 1.0))
 
 
-def _seconds(work: Scalar, rate: Scalar) -> Scalar:
-    return 0.0 if is_nothing(work) else work / rate
+def _seconds(work: Scalar, rate: Scalar, times: Scalar) -> Scalar:
+    return 0.0 if is_nothing(work) else work * (times / rate)
 
 
 def _slowest(*times: Scalar) -> Scalar:

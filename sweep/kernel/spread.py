@@ -19,7 +19,8 @@ from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
 from sweep.kernel.acceptance import yield_variance
-from sweep.kernel.cycle import Cycle, any_of
+from sweep.kernel.cycle import Cycle
+from sweep.kernel.operators.any_of import any_of
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 

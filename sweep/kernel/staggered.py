@@ -8,8 +8,9 @@ right after another: a request waits for the iteration in which the prompt befor
 
 import jax.numpy as jnp
 
-from sweep.kernel.cycle import Cycle, any_of
+from sweep.kernel.cycle import Cycle
 from sweep.kernel.factors import Factors
+from sweep.kernel.operators.any_of import any_of
 from sweep.kernel.operators.cost import Scalar, is_nothing
 
 
@@ -45,7 +46,8 @@ def staggered_cycle(
     fewest = jnp.minimum(started * isl / room, 1.0)
     full = residents / stay > most
     by_others = any_of(jnp.maximum(residents - 1, 0.0), each)
-    lumps = jnp.where(full, 1.0, jnp.maximum(any_of(residents, each), fewest))
+    by_any = by_others + (1 - by_others) * each
+    lumps = jnp.where(full, 1.0, jnp.maximum(by_any, fewest))
     others = jnp.where(full, 1.0, jnp.maximum(by_others, fewest))
     interrupted = jnp.where(residents > 1, steps * others, 0.0)
     # Shares of the iterations with the prompts of others, in which a sequence decodes.

@@ -1,7 +1,6 @@
 """Mixture of experts: which experts a step touches, their matrices, and mixing their outputs."""
 
-import jax.numpy as jnp
-
+from sweep.kernel.operators.any_of import any_of
 from sweep.kernel.operators.cost import Cost, Scalar
 
 
@@ -17,8 +16,7 @@ def distinct_experts(tokens: Scalar, experts: Scalar, experts_per_token: Scalar)
         experts: Experts of the layer. [count]
         experts_per_token: Experts each token is routed to. [count]
     """
-    missed = jnp.log1p(-experts_per_token / experts) * tokens
-    return -jnp.expm1(missed) * experts
+    return experts * any_of(tokens, experts_per_token / experts)
 
 
 def expert_gemm(
