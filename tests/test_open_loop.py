@@ -25,6 +25,7 @@ from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.mixture import Mixture
 from sweep.kernel.queueing import arrivals_after, bursts, others_near, slots
 from sweep.kernel.request import Request
+from sweep.kernel.root import root
 from sweep.schema.axes import LATENCY_LIMITS
 
 # Arrivals at a rate.
@@ -369,6 +370,23 @@ def test_constant_sojourns_wait_as_erlang_says(servers: int, load: float, erlang
     with jax.enable_x64(True):
         varied = slots(load, 1.0, 0.0, float(servers), float(servers), varied=1.0)
     assert float(varied.wait) == pytest.approx(2 * float(found.wait))
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: 4.0 - 0.5 * x, 8.0),  # A line, whose root is found at once.
+        (lambda x: 2.0 - x**2, 2**0.5),
+        (lambda x: 0.1 - x**3 / 1e3, 100 ** (1 / 3)),  # Nearly flat up to its root.
+        (lambda x: -x, 0.0),
+        (lambda x: 1.0 + x, 10.0),  # No root.
+        (lambda x: (x - 2.0) * (x - 8.0), 2.0),  # Positive at both ends.
+    ],
+)
+def test_a_root_is_where_a_function_changes_its_sign(function, expected) -> None:
+    with jax.enable_x64(True):
+        found = root(function, jnp.asarray(0.0), jnp.asarray(10.0), 9)
+    assert float(found) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_a_percentile_of_a_wait_that_decays_by_hand() -> None:

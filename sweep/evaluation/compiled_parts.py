@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from sweep.evaluation.traced_operations import operation, used
 
-PART = 400
+PART = 200
 """Operations of a part: of 150 to 800, those that compile in the shortest time. [count]"""
 
 
