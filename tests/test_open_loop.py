@@ -15,7 +15,6 @@ from server_simulation import (
     iteration_seconds,
     open_figures,
     settings,
-    simulate,
     spread,
 )
 from test_load import LIMITS, arriving, served
@@ -52,12 +51,8 @@ def open_errors(
     rate = 0.9 * setting.load * capacity
     where = setting.point(request_rate=rate, **load)
     gaps = np.random.default_rng(seed).gamma(shape, 1 / (rate * shape), count)
-    simulated = simulate(
+    simulated = setting.simulate(
         list(np.cumsum(gaps)),
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=iteration_seconds(where),
         **held,
     )
@@ -176,12 +171,8 @@ def test_the_longest_gaps_between_tokens_are_those_of_a_simulation() -> None:
             rate = 0.9 * each.load * float(open_figures(fast)["capacity"])
             where = each.point(request_rate=rate, scheduler=1.0)
             gaps = np.random.default_rng(place).exponential(1 / rate, 3000)
-            run = simulate(
+            run = each.simulate(
                 list(np.cumsum(gaps)),
-                slots=each.fit,
-                isl=each.isl,
-                osl=each.osl,
-                max_num_tokens=each.max_num_tokens,
                 seconds=iteration_seconds(where),
                 prefill_first=True,
             )

@@ -153,13 +153,9 @@ def staggered_errors(setting: Setting, seed: int, *, first: bool) -> dict[str, f
     else:
         of_order = {"starts": np.ceil(held / setting.osl), "front_end": 1}
         lengths = [(setting.isl, steps)] * count
-    run = simulate(
+    run = setting.simulate(
         [0.0] * count,
         clients=clients,
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=coarse(seconds),
         **of_order,
     )
