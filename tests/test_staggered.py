@@ -140,7 +140,8 @@ def staggered_errors(setting: Setting, seed: int, *, first: bool) -> dict[str, f
     clients = max(KEEPS_STEP + 1 if first else 1, round(3 * setting.load * setting.fit))
     held, random = min(clients, setting.fit), np.random.default_rng(seed)
     begin = held * (8 + clients // held)
-    end = begin + max(8 * held, 400)
+    # Whole cycles: equal requests end one after another in a part of each.
+    end = begin + held * max(8, -(-400 // held))
     count = end + 2 * clients
     plain = setting.point(concurrency=clients)
     seconds, steps = iteration_seconds(plain), setting.osl - 1
