@@ -164,7 +164,7 @@ class Inflight:
 
     @cached_property
     def _waits(self) -> tuple[Scalar, Scalar]:
-        """Time for a slot, and the part of `_passed` that no wait for one takes the place of. [s]"""
+        """Wait for a slot, and the part of `_passed` that it does not take the place of. [s]"""
         inside, passed = self.clients, self._passed
         if not is_nothing(self._before_server):
             inside = inside - self.steady_rate * (self._before_server - passed)
