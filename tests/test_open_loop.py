@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import gammainc
+from scipy.stats import poisson
 from server_simulation import (
     Setting,
     dense,
@@ -22,7 +23,7 @@ from test_load import LIMITS, arriving, served
 from sweep.evaluation.intervals import Arrivals, interval_end
 from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.mixture import Mixture
-from sweep.kernel.queueing import arrivals_after, bursts, others_near, slots
+from sweep.kernel.queueing import arrivals_after, bursts, likely_most, others_near, slots
 from sweep.kernel.request import Request
 from sweep.kernel.root import root
 from sweep.schema.axes import LATENCY_LIMITS
@@ -361,6 +362,13 @@ def test_constant_sojourns_wait_as_erlang_says(servers: int, load: float, erlang
     with jax.enable_x64(True):
         varied = slots(load, 1.0, 0.0, float(servers), float(servers), varied=1.0)
     assert float(varied.wait) == pytest.approx(2 * float(found.wait))
+
+
+def test_a_number_that_few_exceed_by_hand() -> None:
+    # Of a mean of 0.2 the probability of two or more is 0.0175, and of three or more 0.0011.
+    for mean, rare, expected in ((0.2, 0.01, 2), (0.2, 0.1, 1), (0.005, 0.01, 0), (10.0, 0.01, 18)):
+        found = likely_most(mean, rare)
+        assert float(found) == expected == poisson.ppf(1 - rare, mean)
 
 
 @pytest.mark.parametrize(

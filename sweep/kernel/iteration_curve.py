@@ -232,8 +232,8 @@ class Curve:
         """Time between two decode steps that few exceed, with iterations that only prefill. [s]
 
         Prompts come in a step, or while the sequence's own prompt is prefilled, and others while
-        they are prefilled, so that iterations follow in geometric numbers. Prompts that fill
-        iterations follow one another as customers of a busy period of M/D/1 do, in numbers of
+        they are prefilled, so that iterations follow in geometric numbers. Prompts of which no two
+        fit in one follow one another as customers of a busy period of M/D/1 do, in numbers of
         Borel's distribution [1].
 
         Args:
@@ -257,10 +257,10 @@ class Curve:
         several = first + jnp.maximum(further, 0.0) * later
         each = (alone + self.filled(sequences)) / self.fill
         used = jnp.clip(rate * each, 1e-12, 0.99)
-        one = jnp.where(self.fill < 1, begins + of_first * (used - begins), one)
+        one = jnp.where(self.fill < 2, begins + of_first * (used - begins), one)
         numbers, factorials = jnp.arange(1.0, MOST_FOLLOWING + 1), jnp.asarray(LOG_FACTORIALS)
         so_many = (numbers - 1) * jnp.log(used * numbers) - used * numbers - factorials
         longer = 1 - jnp.cumsum(jnp.exp(so_many))
         follow = 1.0 + jnp.sum(jnp.where(one * longer > rare, 1.0, 0.0))
-        stall = jnp.where(self.fill < 1, follow * each, several)
+        stall = jnp.where(self.fill < 2, follow * each, several)
         return alone + jnp.where(one > rare, stall, 0.0)

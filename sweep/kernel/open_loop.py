@@ -43,6 +43,7 @@ from sweep.kernel.queueing import (
     FLATTEST,
     NEARLY,
     Slots,
+    likely_most,
     others_near,
     slots,
 )
@@ -55,8 +56,6 @@ ROUNDS = 5
 """Rounds in which the sequences that decode are found. [count]"""
 RARE = 1 - 0.99
 """Share of the gaps between tokens that are longer than the 99th percentile. [1]"""
-NINETY_NINE = 2.3263
-"""Quantile of the normal distribution below which 99 % of it is. [1]"""
 
 
 class OpenLoop:
@@ -179,25 +178,29 @@ class OpenLoop:
     def tpot_p99(self) -> Scalar:
         """Time between output tokens that 99 % of them stay below. [s]
 
-        The number of prompts in an iteration is close to a Poisson variable, whose quantile is
-        that of Cornish and Fisher; beyond one lump there is no more room.
+        It is that of many sequences, or of prompts: of those that arrive in an iteration that
+        decodes only or in one with prompts. Beyond one lump there is no more room.
         """
-        curve, (_, alone, share) = self.iterations.curve, self._decode
+        curve, (mean, alone, share) = self.iterations.curve, self._decode
         beside, interrupting = self._seen_decoding(self._decoding)
-        arrived = interrupting * self._decode[0]
+        busiest = curve.alone(jnp.minimum(1 + likely_most(beside - 1, RARE), self._held))
+        longer = alone + curve.extra(beside, curve.carried(alone, interrupting))
+        often = RARE / jnp.maximum(share, RARE)
+        arrived = jnp.maximum(
+            likely_most(interrupting * alone, RARE), likely_most(interrupting * longer, often)
+        )
         if self._gates is not None:
             started = curve.round(self._gates, beside, interrupting).prompts
-            arrived = jnp.where(self._gates.shut, started, arrived)
-        many = arrived + NINETY_NINE * jnp.sqrt(arrived) + (NINETY_NINE**2 - 1) / 6 - 0.5
-        carried = jnp.where(self._fill < 1, curve.prompts[-1], jnp.maximum(many, 1.0))
+            arrived = jnp.where(self._gates.shut, likely_most(started, RARE), arrived)
+        carried = jnp.where(self._fill < 1, curve.prompts[-1], jnp.maximum(arrived, 1.0))
         longer = alone + curve.extra(beside, carried)
-        spent = jnp.where(share > RARE, longer, alone)
+        spent = jnp.where(share > RARE, jnp.maximum(longer, busiest), busiest)
         if curve.prefill_first is not None:
             free = 1 - self.slots.waits
             stalled = curve.stalled(beside, interrupting, self._steps, RARE, free)
             if self._gates is not None:
                 stalled = jnp.where(self._gates.shut, spent, stalled)
-            stalled = jnp.maximum(stalled, self._decode[0])
+            stalled = jnp.maximum(stalled, jnp.maximum(mean, busiest))
             spent = jnp.where(curve.prefill_first, stalled, spent)
         spent = jnp.where(self._steps > 0, spent, jnp.nan)
         return jnp.where(self.stable, spent, self.full.tpot_p99)
