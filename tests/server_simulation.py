@@ -263,6 +263,18 @@ class Setting:
             **numbers,
         )
 
+    def simulate(self, arrivals: list[float], *, seconds: Seconds, **more: Any) -> Run:
+        """A simulated run of the server: `more` are further arguments of `simulate`."""
+        return simulate(
+            arrivals,
+            slots=self.fit,
+            isl=self.isl,
+            osl=self.osl,
+            max_num_tokens=self.max_num_tokens,
+            seconds=seconds,
+            **more,
+        )
+
 
 def settings(count: int, seed: int = 0, longest: int = 512) -> list[Setting]:
     """Random servers, the same in each run."""

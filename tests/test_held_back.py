@@ -148,6 +148,21 @@ def test_a_request_follows_the_one_before_it_or_waits_for_its_slot() -> None:
     assert float(varied.front_end) == pytest.approx(2 * float(varied._alone.latency), rel=1e-5)
 
 
+def test_a_slot_is_empty_for_the_iteration_before_the_next_request() -> None:
+    """Two clients: each request takes its iterations and one more, of which two have prompts."""
+    factors = dataclasses.replace(IDEAL, staggered=1.0)
+    found = Inflight(server(factors=factors, concurrency=2.0))
+    alone = float(found._alone.latency)
+    each = (float(found.lump_latency) - alone) / float(found.cycle.lump / found.cycle.chunk)
+    iterations = float(found.cycle.stay) + 1
+    assert 2 / float(found.steady_rate) == pytest.approx(iterations * alone + 2 * each, rel=1e-5)
+    # Half of the other's prompts are in that iteration.
+    spent = float(found.request_latency - found.ttft)
+    of_others = float(found.cycle.interrupted) * (float(found.lump_latency) - alone)
+    steps = float(found.steps)
+    assert spent == pytest.approx(steps * alone + of_others - each / 2, rel=1e-5)
+
+
 @pytest.mark.parametrize("lengths", [(100, 101), (400, 31)])
 def test_clients_beyond_the_slots_wait_as_simulated(lengths: tuple[int, int]) -> None:
     """Little's law counts those in the front end, and one client more never makes a wait shorter.

@@ -234,6 +234,30 @@ def test_intervals_widen_with_what_is_new() -> None:
     assert np.isnan(halfwidth({}, ("inflight",), 0))
 
 
+def test_first_tokens_of_clients_stand_in_for_those_of_static_batches() -> None:
+    """Wider ones, and a batch of prompts is compared with clients that send theirs at once."""
+    widths = {"inflight": {"seen": 0.05}, "inflight_ttft": {"seen": 0.3, "beyond_batch": 0.5}}
+    assert halfwidth(widths, ("first_token",), 0) == 0.3
+    assert halfwidth(widths | {"first_token": {"seen": 0.2}}, ("first_token",), 0) == 0.2
+    assert np.isnan(halfwidth({"inflight": {"seen": 0.05}}, ("first_token",), 0))
+    clients = {"inflight": {"concurrency": [8, 512]}, "inflight_ttft": {"concurrency": [8, 512]}}
+    known = calibration(halfwidths=widths, ranges=clients)
+    grid = Grid(
+        models=["llama-3.1-8b"],
+        hardware=["h100-sxm-80gb"],
+        precision=["fp16"],
+        batch_size=[1, 512, 1024],
+        isl=[100],
+        osl=[8],
+        variables=["ttft"],
+    )
+    found = run(grid, calibration=known).squeeze()
+    assert found.ttft_extrapolation.values.tolist() == [0, 0, BEYOND["beyond_batch"]]
+    beyond = 0.5 * np.hypot(1, PER_DOUBLING)
+    width = np.log(found.ttft_upper / found.ttft).values
+    assert width == pytest.approx([0.3, 0.3, beyond], rel=1e-4)
+
+
 def swept(efficiency: Calibration) -> xr.Dataset:
     grid = Grid(
         models=["llama-3.1-8b", "qwen2-7b"],
@@ -276,14 +300,14 @@ def test_a_sweep_flags_what_lies_beyond_the_rows() -> None:
 def test_a_variable_of_which_a_calibration_has_no_interval_passes_the_check() -> None:
     grid = Grid(
         models=["llama-3.1-8b"],
-        hardware=["a100-sxm-80gb"],
+        hardware=["mi300x"],
         batch_size=[1],
         isl=[128],
         osl=[64],
         variables=["ttft", "tpot"],
     )
-    found = run(grid, calibration="vllm")
-    assert "first_token" not in load_calibration("vllm").halfwidths
+    found = run(grid, calibration="vllm-rocm")
+    assert not {"first_token", "inflight_ttft"} & set(load_calibration("vllm-rocm").halfwidths)
     assert found.ttft.notnull().all() and found.ttft_lower.isnull().all()
     assert found.tpot_lower.notnull().all()
     assert check_dataset(found) == []

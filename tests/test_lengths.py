@@ -17,7 +17,6 @@ from server_simulation import (
     iteration_seconds,
     open_figures,
     settings,
-    simulate,
     spread,
     varied_requests,
 )
@@ -192,13 +191,9 @@ def closed_errors(
     where = setting.point(concurrency=clients, isl_cv=variations[0], osl_cv=variations[1], **more)
     count = max(min(40 * held, 6000), 600) + clients
     lengths = varied_requests(setting, variations, count, seed)
-    simulated = simulate(
+    simulated = setting.simulate(
         [0.0] * count,
         clients=clients,
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=coarse(iteration_seconds(where)),
         prefill_first=bool(more),
         lengths=lengths,
@@ -247,12 +242,8 @@ def open_errors(
     where = setting.point(request_rate=0.9 * setting.load * capacity, **varied)
     gaps = np.random.default_rng(seed).exponential(1 / float(where.length("request_rate")), count)
     lengths = varied_requests(setting, variations, count, seed)
-    simulated = simulate(
+    simulated = setting.simulate(
         list(np.cumsum(gaps)),
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=coarse(iteration_seconds(where)),
         lengths=lengths,
     )

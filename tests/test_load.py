@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from factories import TOY, evaluated, model, price, shipped, shipped_model
-from server_simulation import Setting, iteration_seconds, settings, simulate, spread
+from server_simulation import Setting, iteration_seconds, settings, spread
 
 from sweep.grid.grid import Grid
 from sweep.kernel.cycle import cycle, prefill_first_cycle
@@ -41,13 +41,9 @@ def closed_errors(setting: Setting, **more: float) -> dict[str, float]:
     # Complete cycles, from when the pattern of the first wave is steady.
     first = held * (3 + clients // held)
     last = first + 4 * held
-    simulated = simulate(
+    simulated = setting.simulate(
         [0.0] * (last + 2 * clients),
         clients=clients,
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=iteration_seconds(where),
         prefill_first=bool(more),
     )
@@ -82,13 +78,9 @@ def test_one_prompt_more_than_fit_makes_lumps_uneven(scheduler: int) -> None:
     with jax.enable_x64(True):
         for clients in (4, 5, 8, 9):
             where = setting.point(concurrency=clients, scheduler=scheduler)
-            simulated = simulate(
+            simulated = setting.simulate(
                 [0.0] * 12 * clients,
                 clients=clients,
-                slots=setting.fit,
-                isl=setting.isl,
-                osl=setting.osl,
-                max_num_tokens=setting.max_num_tokens,
                 seconds=iteration_seconds(where),
                 prefill_first=bool(scheduler),
             )
@@ -223,13 +215,9 @@ def run_errors(setting: Setting, waves: float, clients: float | None) -> dict[st
     sent = None if clients is None else min(requests, max(1, round(setting.fit * clients)))
     limit = {} if sent is None else {"concurrency": sent}
     where = setting.point(num_requests=requests, **limit)
-    simulated = simulate(
+    simulated = setting.simulate(
         [0.0] * requests,
         clients=sent or requests,
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=iteration_seconds(where),
     )
     ttft, records = simulated.ttft(), simulated.records
@@ -325,12 +313,8 @@ def _figures(where: Point) -> dict[str, jax.Array]:
 
 def gap(where: Point, setting: Setting, rank: float) -> float:
     """A quantile of the time between tokens of full slots in a simulation. [s]"""
-    simulated = simulate(
+    simulated = setting.simulate(
         [0.0] * 6 * setting.fit,
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=iteration_seconds(where),
     )
     lengths, counts = map(np.asarray, zip(*sorted(simulated.gaps.items()), strict=True))
@@ -371,13 +355,9 @@ def test_prompts_first_make_a_static_batch_of_lumps_by_hand() -> None:
 def first_errors(setting: Setting) -> dict[str, float]:
     """Relative errors of the closed form where prompts go first."""
     where = setting.point(scheduler=1)
-    simulated = simulate(
+    simulated = setting.simulate(
         [0.0] * 3 * setting.fit,
-        slots=setting.fit,
         clients=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=iteration_seconds(where),
         prefill_first=True,
     )

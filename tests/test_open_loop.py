@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import gammainc
+from scipy.stats import poisson
 from server_simulation import (
     Setting,
     dense,
     iteration_seconds,
     open_figures,
     settings,
-    simulate,
     spread,
 )
 from test_load import LIMITS, arriving, served
@@ -23,8 +23,9 @@ from test_load import LIMITS, arriving, served
 from sweep.evaluation.intervals import Arrivals, interval_end
 from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.mixture import Mixture
-from sweep.kernel.queueing import arrivals_after, bursts, others_near, slots
+from sweep.kernel.queueing import arrivals_after, bursts, likely_most, others_near, slots
 from sweep.kernel.request import Request
+from sweep.kernel.root import root
 from sweep.schema.axes import LATENCY_LIMITS
 
 # Arrivals at a rate.
@@ -51,12 +52,8 @@ def open_errors(
     rate = 0.9 * setting.load * capacity
     where = setting.point(request_rate=rate, **load)
     gaps = np.random.default_rng(seed).gamma(shape, 1 / (rate * shape), count)
-    simulated = simulate(
+    simulated = setting.simulate(
         list(np.cumsum(gaps)),
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=iteration_seconds(where),
         **held,
     )
@@ -175,12 +172,8 @@ def test_the_longest_gaps_between_tokens_are_those_of_a_simulation() -> None:
             rate = 0.9 * each.load * float(open_figures(fast)["capacity"])
             where = each.point(request_rate=rate, scheduler=1.0)
             gaps = np.random.default_rng(place).exponential(1 / rate, 3000)
-            run = simulate(
+            run = each.simulate(
                 list(np.cumsum(gaps)),
-                slots=each.fit,
-                isl=each.isl,
-                osl=each.osl,
-                max_num_tokens=each.max_num_tokens,
                 seconds=iteration_seconds(where),
                 prefill_first=True,
             )
@@ -369,6 +362,30 @@ def test_constant_sojourns_wait_as_erlang_says(servers: int, load: float, erlang
     with jax.enable_x64(True):
         varied = slots(load, 1.0, 0.0, float(servers), float(servers), varied=1.0)
     assert float(varied.wait) == pytest.approx(2 * float(found.wait))
+
+
+def test_a_number_that_few_exceed_by_hand() -> None:
+    # Of a mean of 0.2 the probability of two or more is 0.0175, and of three or more 0.0011.
+    for mean, rare, expected in ((0.2, 0.01, 2), (0.2, 0.1, 1), (0.005, 0.01, 0), (10.0, 0.01, 18)):
+        found = likely_most(mean, rare)
+        assert float(found) == expected == poisson.ppf(1 - rare, mean)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: 4.0 - 0.5 * x, 8.0),  # A line, whose root is found at once.
+        (lambda x: 2.0 - x**2, 2**0.5),
+        (lambda x: 0.1 - x**3 / 1e3, 100 ** (1 / 3)),  # Nearly flat up to its root.
+        (lambda x: -x, 0.0),
+        (lambda x: 1.0 + x, 10.0),  # No root.
+        (lambda x: (x - 2.0) * (x - 8.0), 2.0),  # Positive at both ends.
+    ],
+)
+def test_a_root_is_where_a_function_changes_its_sign(function, expected) -> None:
+    with jax.enable_x64(True):
+        found = root(function, jnp.asarray(0.0), jnp.asarray(10.0), 9)
+    assert float(found) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_a_percentile_of_a_wait_that_decays_by_hand() -> None:

@@ -242,7 +242,12 @@ def test_pairs_of_pools_name_what_is_left_out_and_that_they_have_no_interval() -
     ideal = replace(one_pool, deployments=replace(one_pool.deployments, calibration="ideal"))
     assert disaggregated_text.notes([pair], ideal) == [left_out]
     known = replace(pair, lower={"score": 900.0}, upper={"score": 1600.0})
-    assert disaggregated_text.notes([known], one_pool) == [left_out]
+    for name, words in (("tensorrt-llm", []), ("vllm", ["clients' times to first token"])):
+        recorded = f"{name} {load_calibration(name).digest}"
+        rated = replace(one_pool, deployments=replace(one_pool.deployments, calibration=recorded))
+        _, *said = disaggregated_text.notes([known], rated)
+        assert len(said) == len(words)
+        assert all(word in note for word, note in zip(words, said, strict=True))
 
 
 def test_a_pair_of_pools_is_compared_with_one_pool_by_errors_that_both_share() -> None:

@@ -12,7 +12,6 @@ from server_simulation import (
     coarse,
     iteration_seconds,
     settings,
-    simulate,
     spread,
     varied_requests,
 )
@@ -32,13 +31,9 @@ def run_errors(setting: Setting, waves: float, seed: int) -> tuple[float, float]
     varied = {"isl_cv": RUNS[0], "osl_cv": RUNS[1], "scheduler": 1}
     where = setting.point(concurrency=setting.fit, num_requests=requests, **varied)
     lengths = varied_requests(setting, RUNS, requests, seed)
-    simulated = simulate(
+    simulated = setting.simulate(
         [0.0] * requests,
         clients=setting.fit,
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=coarse(iteration_seconds(where)),
         prefill_first=True,
         lengths=lengths,

@@ -23,8 +23,8 @@ Errors = dict[str, list[float]]
 BARS = {
     "clients": {"rate": (0.01, 0.01), "ttft": (0.05, 0.1)},
     "clients, prefill first": {"rate": (0.01, 0.01), "ttft": (0.05, 0.1)},
-    "clients, one at a time": {"request_rate": (0.01, 0.05), "ttft": (0.05, 0.1)},
-    "clients, prefill first, out of step": {"request_rate": (0.01, 0.05), "ttft": (0.05, 0.1)},
+    "clients, one at a time": {"request_rate": (0.01, 0.02), "ttft": (0.05, 0.1)},
+    "clients, prefill first, out of step": {"request_rate": (0.01, 0.02), "ttft": (0.05, 0.1)},
     "clients, varied lengths": {"request_rate": (0.01, 0.05), "ttft": (0.05, 0.1)},
     "Poisson arrivals": {"mean": (0.15, None), "p99": (0.25, None)},
     "burstiness 0.5": {"mean": (0.15, None), "p99": (0.25, None)},

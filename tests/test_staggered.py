@@ -140,7 +140,8 @@ def staggered_errors(setting: Setting, seed: int, *, first: bool) -> dict[str, f
     clients = max(KEEPS_STEP + 1 if first else 1, round(3 * setting.load * setting.fit))
     held, random = min(clients, setting.fit), np.random.default_rng(seed)
     begin = held * (8 + clients // held)
-    end = begin + max(8 * held, 400)
+    # Whole cycles: equal requests end one after another in a part of each.
+    end = begin + held * max(8, -(-400 // held))
     count = end + 2 * clients
     plain = setting.point(concurrency=clients)
     seconds, steps = iteration_seconds(plain), setting.osl - 1
@@ -153,13 +154,9 @@ def staggered_errors(setting: Setting, seed: int, *, first: bool) -> dict[str, f
     else:
         of_order = {"starts": np.ceil(held / setting.osl), "front_end": 1}
         lengths = [(setting.isl, steps)] * count
-    run = simulate(
+    run = setting.simulate(
         [0.0] * count,
         clients=clients,
-        slots=setting.fit,
-        isl=setting.isl,
-        osl=setting.osl,
-        max_num_tokens=setting.max_num_tokens,
         seconds=coarse(seconds),
         **of_order,
     )

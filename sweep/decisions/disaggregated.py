@@ -19,10 +19,9 @@ from math import ceil, inf, isfinite
 import numpy as np
 
 from sweep.decisions.pool_figures import (
-    Figures,
     Instance,
+    Pools,
     first_token_seconds,
-    pool_figures,
     transfer_seconds,
 )
 from sweep.decisions.recommend import Limits
@@ -146,58 +145,36 @@ def _best_pair(
         numbers = _matched(prefill, decode, into, out_of, limits, requests_per_s)
         if numbers is None:
             continue
-        pair = _pair(prefill, decode, osl, sent, (batch, most), numbers, requests_per_s)
+        pair = _pair(Pools(prefill, decode, *numbers, batch, most, osl, requests_per_s))
         if pair.ttft <= (limits.max_ttft or inf):
             return pair
     return None
 
 
-def _pair(
-    prefill: Instance,
-    decode: Instance,
-    osl: int,
-    sent: float,
-    most: tuple[int, int],
-    numbers: tuple[int, int],
-    requests_per_s: float | None,
-) -> Pair:
-    """So many instances of both pools, with the intervals of a calibration.
-
-    Args:
-        prefill: A prefill instance.
-        decode: A decode instance.
-        osl: Output tokens of each request. [count]
-        sent: Time to send the cache of a prompt. [s]
-        most: Prompts of a full batch, and sequences that a decode instance holds at most. [count]
-        numbers: Instances of each pool. [count]
-        requests_per_s: Requests that the pools must complete. [s-1]
-    """
-
-    def figures(one: Instance, other: Instance) -> Figures:
-        return pool_figures(one, other, osl, sent, most, numbers, requests_per_s)
-
-    (count, decoding), found = numbers, figures(prefill, decode)
+def _pair(pools: Pools) -> Pair:
+    """The pair of two pools, with the intervals of a calibration."""
+    prefill, decode, found = pools.prefill, pools.decode, pools.figures()
+    count, decoding, osl = pools.prefills, pools.decodes, pools.osl
     cost = count * prefill.gpus * prefill.unit_cost + decoding * decode.gpus * decode.unit_cost
     ends: list[dict[str, float]] = [{}, {}]
     beyond = 0
     if prefill.slower and decode.slower:
         # The pools may be off in different ways, so that each figure is furthest at its own corner.
         corners = [found] + [
-            figures(prefill.at_end(one, most[0]), decode.at_end(other, most[1]))
-            for one, other in product((-1, 1), repeat=2)
+            pools.at_ends(one, other).figures() for one, other in product((-1, 1), repeat=2)
         ]
         for end, furthest in zip(ends, (np.min, np.max), strict=True):
             rate, _, ttft, tpot = (float(furthest(values)) for values in zip(*corners, strict=True))
             end |= {"rate": rate, "ttft": ttft, "tpot": tpot}
             end |= {"throughput": rate * osl, "score": rate * osl / cost}
-        beyond = prefill.beyond_at(most[0]) | decode.beyond_at(most[1])
+        beyond = prefill.beyond_at(pools.batch) | decode.beyond_at(pools.most)
     return Pair(
         prefill=prefill,
         decode=decode,
         prefills=count,
         decodes=decoding,
-        batch=most[0],
-        transfer=sent,
+        batch=pools.batch,
+        transfer=transfer_seconds(prefill, decode),
         **found._asdict(),
         throughput=found.rate * osl,
         score=found.rate * osl / cost,

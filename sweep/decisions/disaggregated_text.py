@@ -11,8 +11,8 @@ from sweep.decisions.ratio_interval import Ratio
 from sweep.decisions.recommend import By, Recommendation
 from sweep.decisions.recommend_notes import context_notes
 from sweep.decisions.recommend_text import COLUMNS, SCORES, certainty, known_columns
-from sweep.decisions.rivals import compared, records
-from sweep.engines.calibration_file import IDEAL_NAME
+from sweep.decisions.rivals import compared, recorded_calibration, records
+from sweep.engines.calibration_file import IDEAL_NAME, Calibration
 
 
 def rows(pairs: Sequence[Pair], by: By) -> list[dict[str, Any]]:
@@ -100,9 +100,20 @@ def notes(pairs: Sequence[Pair], aggregated: Recommendation) -> list[str]:
     if pairs and calibrated and not isfinite(pairs[0].lower.get("score", nan)):
         said.append(
             "pairs of pools have no interval, as the calibration has no measured times to first "
-            "token of static batches: a gain below its errors may be none"
+            "token: a gain below its errors may be none"
+        )
+    elif pairs and calibrated and _stand_in(aggregated.deployments.calibration):
+        said.append(
+            "intervals of pairs rest on the errors of clients' times to first token, which contain "
+            "the prefill and are wider, as the calibration has none of static batches"
         )
     return said
+
+
+def _stand_in(recorded: str) -> bool:
+    """Whether a recorded calibration has no first tokens of static batches."""
+    known = recorded_calibration(recorded)
+    return isinstance(known, Calibration) and not known.halfwidths.get("first_token")
 
 
 def _kind(aggregated: Recommendation) -> str:

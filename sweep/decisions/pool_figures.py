@@ -169,31 +169,55 @@ def _load_at(rate: float, loads: Sequence[float], seconds: Sequence[float]) -> t
     return float(loads[-1]), float(seconds[-1])
 
 
-def pool_figures(
-    prefill: Instance,
-    decode: Instance,
-    osl: int,
-    sent: float,
-    most: tuple[int, int],
-    numbers: tuple[int, int],
-    requests_per_s: float | None,
-) -> Figures:
-    """Figures at the highest rate that both pools have, or at the one asked for.
+@dataclass(frozen=True)
+class Pools:
+    """Two pools and their requests.
 
-    Times of a pool that does not keep up with a rate asked for grow without end.
+    Attributes:
+        prefill: A prefill instance.
+        decode: A decode instance.
+        prefills: Prefill instances. [count]
+        decodes: Decode instances. [count]
+        batch: Prompts of a full batch. [count]
+        most: Sequences that a decode instance holds at most. [count]
+        osl: Output tokens of each request. [count]
+        requests_per_s: Requests that the pools must complete; `None` for all they can. [s-1]
     """
-    (batch, load), (count, decoding) = most, numbers
-    into = count * batch / prefill.at(batch)
-    out_of = decoding * load / ((osl - 1) * decode.at(load))
-    asked = inf if requests_per_s is None else requests_per_s
-    rate = min(into, out_of, asked)
-    if not rate > 0:
-        return Figures(*[float("nan")] * 4)
-    held, tpot = held_at(decode, rate / decoding, osl)
-    least = asked * (1 - ALIKE) if isfinite(asked) else 0.0
-    return Figures(
-        rate,
-        held,
-        first_token_at(prefill, rate / count) if into >= least else inf,
-        tpot + sent / (osl - 1) if out_of >= least else inf,
-    )
+
+    prefill: Instance
+    decode: Instance
+    prefills: int
+    decodes: int
+    batch: int
+    most: int
+    osl: int
+    requests_per_s: float | None
+
+    def figures(self) -> Figures:
+        """Figures at the highest rate that both pools have, or at the one asked for.
+
+        Times of a pool that does not keep up with a rate asked for grow without end.
+        """
+        into = self.prefills * self.batch / self.prefill.at(self.batch)
+        out_of = self.decodes * self.most / ((self.osl - 1) * self.decode.at(self.most))
+        asked = inf if self.requests_per_s is None else self.requests_per_s
+        rate = min(into, out_of, asked)
+        if not rate > 0:
+            return Figures(*[float("nan")] * 4)
+        held, tpot = held_at(self.decode, rate / self.decodes, self.osl)
+        tpot += transfer_seconds(self.prefill, self.decode) / (self.osl - 1)
+        least = asked * (1 - ALIKE) if isfinite(asked) else 0.0
+        return Figures(
+            rate,
+            held,
+            first_token_at(self.prefill, rate / self.prefills) if into >= least else inf,
+            tpot if out_of >= least else inf,
+        )
+
+    def at_ends(self, one: int, other: int) -> "Pools":
+        """The pools at an end of the interval of each, as of `Instance.at_end`."""
+        return replace(
+            self,
+            prefill=self.prefill.at_end(one, self.batch),
+            decode=self.decode.at_end(other, self.most),
+        )

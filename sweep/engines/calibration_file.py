@@ -29,6 +29,7 @@ from sweep.engines.prediction_interval import (
     beside_halfwidths,
     doublings_beyond,
     extrapolations,
+    ranges_of,
     spread_of,
     usual_halfwidths,
 )
@@ -36,7 +37,6 @@ from sweep.engines.traits import AXES_OF_TRAITS, Traits, traits_of_levels
 from sweep.errors import SpecError
 from sweep.kernel.block import Block
 from sweep.kernel.factors import FACTORS, IDEAL, SWITCHES
-from sweep.schema.intervals import SCENARIO_OF_MASK
 from sweep.specs.files import mapping_of, read_mapping
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.netcdf_library import opened
@@ -231,8 +231,7 @@ class Calibration(Spec):
 
     def _distance(self, mask: str, numbers: Numbers) -> np.ndarray[Any, Any]:
         """Width relative to that of a measured load. [1]"""
-        ranges = self.ranges.get(SCENARIO_OF_MASK[mask], {})
-        added = PER_DOUBLING * doublings_beyond(ranges, numbers)
+        added = PER_DOUBLING * doublings_beyond(ranges_of(mask, self.ranges), numbers)
         return np.asarray(np.sqrt(1 + added**2))
 
 

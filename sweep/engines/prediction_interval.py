@@ -3,7 +3,7 @@
 The functions read the tables of a calibration file; `Calibration.intervals` calls them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +14,7 @@ from sweep.schema.intervals import (
     BEYOND,
     CALIBRATED,
     EXTRAPOLATION,
+    INSTEAD,
     SCENARIO_OF_MASK,
     UNSEEN,
 )
@@ -49,6 +50,8 @@ BANDS = {"requests": (8, 64), "gpus": (1, 2, 4)}
 Array = np.ndarray[Any, Any]
 Numbers = Mapping[str, Array]
 Tables = Mapping[str, Mapping[str, float]]
+Ranges = Mapping[str, Sequence[float]]
+"""Lowest and highest number of measurements, by the names of `RANGED`. [count]"""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def unseen_bits(seen: Mapping[str, Sequence[str]], subjects: Subjects) -> Array:
     return np.asarray(bits)
 
 
-def beyond_bits(ranges: Mapping[str, Sequence[float]], numbers: Numbers) -> Array:
+def beyond_bits(ranges: Ranges, numbers: Numbers) -> Array:
     """Sums of the bits of `BEYOND` for numbers outside the ranges of the measurements.
 
     Args:
@@ -139,7 +142,32 @@ def beyond_bits(ranges: Mapping[str, Sequence[float]], numbers: Numbers) -> Arra
     return np.asarray(bits)
 
 
-def doublings_beyond(ranges: Mapping[str, Sequence[float]], numbers: Numbers) -> Array:
+def scenario_of(mask: str, ranges: Container[str]) -> str:
+    """Kind of measurement that a mask compares with.
+
+    Servers that clients kept busy, where their times to first token are those of `INSTEAD`.
+
+    Args:
+        mask: A name of `EXTRAPOLATIONS`.
+        ranges: Ranges by kind of those that were measured.
+    """
+    own = SCENARIO_OF_MASK[mask]
+    return own if own in ranges or INSTEAD.get(own) not in ranges else "inflight"
+
+
+def ranges_of(mask: str, ranges: Mapping[str, Ranges]) -> Ranges:
+    """Ranges of the measurements that a mask compares with; none if there are none. [count]
+
+    A batch of prompts is compared with the clients that sent theirs at once.
+    """
+    scenario = scenario_of(mask, ranges)
+    found = ranges.get(scenario, {})
+    if scenario == SCENARIO_OF_MASK[mask] or "concurrency" not in found:
+        return found
+    return {**found, "batch_size": (1.0, found["concurrency"][1])}
+
+
+def doublings_beyond(ranges: Ranges, numbers: Numbers) -> Array:
     """Doublings by which the load is outside the range of the measurements, 0 inside. [1]
 
     Args:
@@ -230,16 +258,18 @@ def halfwidth(halfwidths: Tables, scenarios: Sequence[str], extrapolation: int) 
 
     Args:
         halfwidths: Half-widths by scenario and kind of extrapolation. [1]
-        scenarios: Kinds of measurements, of which the widest counts.
+        scenarios: Kinds of measurements, of which the widest counts; that of `INSTEAD` for one
+            without any.
         extrapolation: Sum of bits of `EXTRAPOLATION`.
 
     Returns:
-        The half-width; NaN if none of these scenarios was measured.
+        The half-width; NaN if none of these was measured.
     """
     new = [flag for flag, bit in EXTRAPOLATION.items() if extrapolation & bit]
     if "unseen_family" in new and "unseen_model" in new:
         new.remove("unseen_model")
-    widths = [_widened(halfwidths[s], new) for s in scenarios if halfwidths.get(s)]
+    known = [each if halfwidths.get(each) else INSTEAD.get(each, "") for each in scenarios]
+    widths = [_widened(halfwidths[each], new) for each in known if halfwidths.get(each)]
     return max(widths, default=float("nan"))
 
 
@@ -281,7 +311,7 @@ def beside_halfwidths(halfwidths: Tables, variables: Sequence[str]) -> dict[str,
 
 def extrapolations(
     seen: Mapping[str, Sequence[str]],
-    ranges: Mapping[str, Mapping[str, Sequence[float]]],
+    ranges: Mapping[str, Ranges],
     subjects: Subjects,
     numbers: Mapping[str, Numbers],
     measured: Mapping[str, Mapping[str, float]],
@@ -299,8 +329,8 @@ def extrapolations(
     new = unseen_bits(seen, subjects)
     found = {}
     for mask, given in numbers.items():
-        scenario = SCENARIO_OF_MASK[mask]
-        bits = new | beyond_bits(ranges.get(scenario, {}), given)
+        scenario = scenario_of(mask, ranges)
+        bits = new | beyond_bits(ranges_of(mask, ranges), given)
         if measured.get(scenario) and "gpus" in given:
             known = seen.get("hardware", [])
             bits = bits | unmeasured_bits(measured[scenario], known, subjects.hardware, given)

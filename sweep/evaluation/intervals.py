@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sweep.engines.calibration_file import Calibration
-from sweep.engines.prediction_interval import Intervals, Subjects, beyond_bits
+from sweep.engines.prediction_interval import Intervals, Subjects, beyond_bits, ranges_of
 from sweep.engines.traits import experts_of, pooled_dtype
 from sweep.errors import SpecWarning
 from sweep.grid.resolved import Resolved
@@ -24,7 +24,6 @@ from sweep.schema.intervals import (
     OF_RATES,
     OF_WAITS,
     POWER,
-    SCENARIO_OF_MASK,
     UTILISATION,
 )
 
@@ -89,7 +88,7 @@ def interval_tables(grid: Resolved, calibration: Calibration, dtype: np.dtype[An
     beyond = replace(within, extrapolation=flagged)
     tables = {mask: _table(dims, flags) for mask, flags in within.extrapolation.items()}
     for mask in within.extrapolation:
-        ranges = calibration.ranges.get(SCENARIO_OF_MASK[mask], {})
+        ranges = ranges_of(mask, calibration.ranges)
         for axis in set(LENGTHS) & set(grid.dims(mask)):
             bits = beyond_bits(ranges, {axis: np.asarray(grid.numbers[axis], float)})
             tables[_of_length(mask, axis)] = Table((axis,), np.broadcast_to(bits, grid.sizes[axis]))

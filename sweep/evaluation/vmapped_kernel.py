@@ -25,9 +25,6 @@ COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Full vectors on processors that have 512 bits, of which LLVM uses half by default: the kernel
 divides at every point and would take twice as long. Results are the same, bit for bit."""
 
-AT_A_RATE = COMPILER_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
-"""The older way to emit fused operations: the many of servers at a rate take a third of the time to
-compile, and a quarter more to compute."""
 FEW = 200_000
 """Points up to which a kernel takes longer to compile than to compute."""
 FAST_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
@@ -89,7 +86,7 @@ def kernel(
 
         return (in_parts(every_cell) if few or at_a_rate else every_cell)(*leaves)
 
-    options = FAST_TO_COMPILE if few else AT_A_RATE if at_a_rate else COMPILER_OPTIONS
+    options = FAST_TO_COMPILE if few else COMPILER_OPTIONS
     compiled = jax.jit(mapped, donate_argnums=0, keep_unused=True, compiler_options=options)
     # Of factors and tables, whose order is that of a set, only names and axes matter.
     named = repr(("kernel", dims, keep_infeasible, sorted(factors), sorted(tables), few))

@@ -56,10 +56,10 @@ def _series(shape: Numbers, x: Numbers) -> tuple[Numbers, Numbers]:
         return 1 + each * later[0], term / (shape + term) + each * later[1]
 
     first: tuple[Numbers, Numbers] = jnp.ones_like(shape), jnp.zeros_like(shape)
-    return _from_the_last(TERMS, one, first)
+    return from_the_last(TERMS, one, first)
 
 
-def _from_the_last(steps: int, one: Callable[[Numbers, State], State], first: State) -> State:
+def from_the_last(steps: int, one: Callable[[Numbers, State], State], first: State) -> State:
     """The result of `first` after steps that are counted down from `steps` to 1.
 
     A loop is a program of the size of one step, which takes less time to compile than all.
@@ -86,5 +86,5 @@ def _ratio(shape: Numbers, used: Numbers) -> Numbers:
 def _scaled_erfc(number: Numbers) -> Numbers:
     """Complement of the error function, times exp(y²), for y from 0 on. [1]"""
     near, far = jnp.minimum(number, FAR), jnp.maximum(number, FAR)
-    fraction = _from_the_last(FRACTIONS, lambda step, now: far + step / 2 / now, far)
+    fraction = from_the_last(FRACTIONS, lambda step, now: far + step / 2 / now, far)
     return jnp.where(number < FAR, erfc(near) * jnp.exp(near**2), 1 / (fraction * jnp.sqrt(jnp.pi)))

@@ -163,15 +163,25 @@ class Inflight:
     @cached_property
     def slot_wait(self) -> Scalar:
         """Time from sending to admission where clients keep more open than fit. [s]"""
-        inside = self.clients
+        return self._waits[0]
+
+    @cached_property
+    def _waits(self) -> tuple[Scalar, Scalar]:
+        """Wait for a slot, and the part of `_passed` that it does not take the place of. [s]"""
+        inside, passed = self.clients, self._passed
         if not is_nothing(self._before_server):
-            inside = inside - self.steady_rate * self._before_server
-        return slot_wait(inside, self.concurrency, self.steady_rate)
+            inside = inside - self.steady_rate * (self._before_server - passed)
+        wait = slot_wait(inside, self.concurrency, self.steady_rate)
+        if is_nothing(passed):
+            return wait, 0.0
+        # One that waits for a slot finds those prompts when it decodes.
+        return jnp.maximum(wait - passed, 0.0), jnp.maximum(passed - wait, 0.0)
 
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, by Little's law. [s]"""
-        return self.slot_wait + self._served + self.front_end + self.held_back
+        slot_wait, passed = self._waits
+        return slot_wait + self._served - passed + self._before_server
 
     @cached_property
     def _served(self) -> Scalar:
@@ -197,6 +207,14 @@ class Inflight:
         beside = neighbours(self.cycle, alone, self.lump_latency)
         return jnp.where(self.order.staggered, beside, alone)
 
+    @property
+    def _passed(self) -> Scalar:
+        """Time of prompts of others while a request waits: it does not decode beside these. [s]"""
+        if self.order.out_of_step is None or self.order.staggered is None:
+            return 0.0
+        passed = jnp.maximum(self._running - self._alone.latency, 0.0)
+        return jnp.where(self.order.staggered, passed, 0.0)
+
     @cached_property
     def _held(self) -> HeldBack | None:
         parts = self.point.layout.dp_attention * self.microbatches
@@ -210,16 +228,21 @@ class Inflight:
     @cached_property
     def start_wait(self) -> Scalar:
         """Time of the front end, of the running iteration and of prompts before its own. [s]"""
-        waits = self.front_end + self.held_back + self.cycle.waited * self.lump_latency
+        return self._before_server + self.cycle.waited * self.lump_latency
+
+    @cached_property
+    def _running(self) -> Scalar:
+        """Time until the iteration ends that runs when a request is sent. [s]
+
+        Its slot is empty for so long, unless more clients wait than there are slots.
+        """
         if self.order.out_of_step is None or self.order.staggered is None:
-            return waits
+            return 0.0
         # Prompts of varied lengths that start together are in the time of the prefill.
         running = rest_of_iteration(self.cycle, self._alone.latency, self.lump_latency)
         following = jnp.clip(self.cycle.residents - 1, 0.0, 1.0) * self._neighbour
-        # A wait for a slot is a wait for the prompt before its own, too.
-        following = jnp.maximum(following - self.slot_wait, 0.0)
         running = jnp.where(self.order.staggered, following, running)
-        return waits + jnp.where(self.order.out_of_step, running, 0.0)
+        return jnp.where(self.order.out_of_step, running, 0.0)
 
     @cached_property
     def queue_time(self) -> Scalar:
@@ -267,7 +290,7 @@ class Inflight:
         """The same in the steady state. [s]"""
         steps, lumps = self.osl - 1, self.cycle.interrupted
         spent = lumps * self.lump_latency + self.cycle.undisturbed * self._alone.latency
-        spent = jnp.maximum(spent - self._uneven, 0.0)
+        spent = jnp.maximum(spent - self._uneven - self._waits[1], 0.0)
         if self.order.apart is not None:
             first = self.cycle.waited * self.lump_latency + self.prefill_time
             spent = jnp.where(self.order.apart, jnp.maximum(self._served - first, 0.0), spent)
@@ -301,21 +324,20 @@ class Inflight:
 
     @cached_property
     def _in_server(self) -> Scalar:
-        """Mean share of its slots that are taken, while other requests are in the front end. [1]"""
-        front_end = self._before_server
-        if is_nothing(front_end) or self.point.concurrency is None:
+        """Mean share of its slots that are taken, while other requests are on their way. [1]"""
+        if is_nothing(self._before_server) or self.point.concurrency is None:
             return 1.0
         always = jnp.isinf(jnp.asarray(self.point.concurrency))
-        inside = self._served / (self._served + front_end)
-        # Clients beyond the slots take those of requests in the front end.
+        served = self._served - self._passed
+        inside = self._served / (served + self._before_server)
+        # Clients beyond the slots take those of requests on their way.
         taken = jnp.minimum(self.clients / self.concurrency * inside, 1.0)
         return jnp.where(always, 1.0, taken)
 
     @cached_property
     def _before_server(self) -> Scalar:
         """Time from sending until a request takes or awaits a slot. [s]"""
-        front_end = self.front_end
-        return front_end if self._held is None else front_end + self.held_back
+        return self.front_end + self.held_back + self._running
 
     @cached_property
     def request_rate(self) -> Scalar:

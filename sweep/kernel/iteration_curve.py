@@ -1,6 +1,8 @@
 """Times of the iterations of a server, over the sequences and prompts in them."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from math import lgamma
 
 import jax
@@ -25,10 +27,11 @@ class Curve:
     """Times of iterations over the sequences that decode and the prompts in them.
 
     Attributes:
-        nodes: Sequences of some iterations that decode only. [count]
-        times: Their times. [s]
-        prompts: Fewest and most prompts in an iteration with any; less than 1 for a chunk. [count]
-        extras: Time that these add beside so many sequences. [s]
+        nodes: Sequences of some iterations. [count]
+        times: Their times without prompts. [s]
+        prompts: Prompts in an iteration with any, from the fewest to the most; less than 1 for a
+            chunk. [count]
+        extras: Time that each of these adds beside so many sequences. [s]
         fill: Prompts for which `max_num_tokens` has room. [count]
         chunks: Iterations that the prefill of a prompt takes. [count]
         prefill_first: Whether iterations with prompts decode nothing; no if not given.
@@ -37,27 +40,56 @@ class Curve:
 
     nodes: Float[Array, "nodes"]
     times: Float[Array, "nodes"]
-    prompts: Float[Array, "2"]
-    extras: Float[Array, "2 nodes"]
+    prompts: Float[Array, "prompts"]
+    extras: Float[Array, "prompts nodes"]
     fill: Scalar
     chunks: Scalar
     prefill_first: Array | None = None
     gates: Gates | None = None
 
+    @cached_property
+    def lines(self) -> tuple[list[list[Scalar]], list[tuple[Scalar, Scalar]]]:
+        """Lines between nodes, which do not vary with what is between them.
+
+        Returns:
+            Between two numbers of sequences the lower one, the distance and slopes of the times,
+            and between two numbers of prompts the lower one and the distance.
+        """
+        apart = jnp.diff(self.nodes)
+        slopes = (jnp.diff(each) / jnp.maximum(apart, 1e-6) for each in (self.times, *self.extras))
+        rows = self.nodes[:-1], apart, *slopes
+        pieces: list[list[Scalar]]
+        pieces = [[row[piece] for row in rows] for piece in range(self.nodes.size - 1)]
+        wide = jnp.maximum(jnp.diff(self.prompts), 1e-6)
+        return pieces, [(self.prompts[each], wide[each]) for each in range(wide.size)]
+
+    def _beside(self, sequences: Scalar) -> list[Scalar]:
+        """Time without prompts, and what each of the numbers of prompts adds, between nodes."""
+        found: list[Scalar] = [self.times[0], *self.extras[:, 0]]
+        for node, apart, *slopes in self.lines[0]:
+            beyond = jnp.clip(sequences - node, 0.0, apart)
+            found = [value + slope * beyond for value, slope in zip(found, slopes, strict=True)]
+        return found
+
     def alone(self, sequences: Scalar) -> Scalar:
-        """Time of an iteration that decodes only, between nodes. [s]"""
-        return jnp.interp(sequences, self.nodes, self.times)
+        """Time of an iteration that decodes only. [s]"""
+        return self._beside(sequences)[0]
 
     def extra(self, sequences: Scalar, prompts: Scalar) -> Scalar:
-        """Time that `prompts` add to an iteration, on a line through the two known. [s]"""
-        fewest, most = self.prompts
-        one, filled = (jnp.interp(sequences, self.nodes, each) for each in self.extras)
-        slope = (filled - one) / jnp.maximum(most - fewest, 1e-6)
-        return one + slope * jnp.clip(prompts - fewest, 0.0, most - fewest)
+        """Time that `prompts` add to an iteration, on lines through those known. [s]"""
+        _, *added = self._beside(sequences)
+        found = added[0]
+        for (node, apart), (one, other) in zip(self.lines[1], pairwise(added), strict=True):
+            found = found + (other - one) * jnp.clip((prompts - node) / apart, 0.0, 1.0)
+        return found
+
+    def filled(self, sequences: Scalar) -> Scalar:
+        """Time that as many prompts as there is room for add to an iteration. [s]"""
+        return self._beside(sequences)[-1]
 
     def carried(self, iteration: Scalar, rate: Scalar) -> Scalar:
         """Prompts in an iteration that has any, after one of this time. [count]"""
-        fewest, most = self.prompts
+        fewest, most = self.prompts[0], self.prompts[-1]
         arrived = rate * iteration
         some = arrived / jnp.maximum(-jnp.expm1(-arrived), 1e-12)
         return jnp.where(self.fill < 1, most, jnp.clip(some, fewest, most))
@@ -81,14 +113,16 @@ class Curve:
         alone = self.alone(sequences)
         longer = alone + self.extra(sequences, self.carried(alone, rate))
         begins = -jnp.expm1(-rate * alone)
-        served = self.extra(sequences, self.prompts[1]) + alone
+        served = self.filled(sequences) + alone
         busy = jnp.minimum(rate * served / self.fill, 0.99)
         first = jnp.where(self.fill < 1, busy, -jnp.expm1(-rate * longer))
         goes_on = jnp.where(self.fill < 1, 1 - (1 - busy) / self.chunks, first)
         long_run = begins / (1 - goes_on + begins)
         memory = jnp.clip(goes_on - begins, 0.0, 1 - 1e-4)
         steps = jnp.maximum(steps, 1.0)
-        share = long_run + (first - long_run) * (1 - memory**steps) / (steps * (1 - memory))
+        share = long_run + (first - long_run) * (1 - jnp.exp(steps * jnp.log(memory))) / (
+            steps * (1 - memory)
+        )
         mean = alone + share * (longer - alone)
         if self.prefill_first is not None:
             mean = jnp.where(self.prefill_first, alone + self._stall(sequences, rate, steps), mean)
@@ -111,7 +145,7 @@ class Curve:
             sequences: Sequences that decode. [count]
             rate: Prompts that start in a second. [s-1]
         """
-        alone, most = self.alone(sequences), self.prompts[1]
+        alone, most = self.alone(sequences), self.prompts[-1]
         between = alone * gates.apart
         held = alone * gates.wait(rate, alone, sequences)
         found = -jnp.expm1(-rate * between)
@@ -140,7 +174,7 @@ class Curve:
         if self.prefill_first is not None:
             longer = jnp.where(self.prefill_first, found.lump, longer)
             whole = jnp.where(self.prefill_first, 0.0, 1.0)
-        carried = jnp.minimum(found.prompts, self.prompts[1])
+        carried = jnp.minimum(found.prompts, self.prompts[-1])
         long_run = rate * alone / jnp.maximum(carried - rate * longer, 1e-3 * carried)
         # None until the first look, after which one is as likely as any other time.
         left, apart = jnp.maximum(steps - whole * ahead, 0.0), gates.apart
@@ -185,7 +219,7 @@ class Curve:
         behind = any_then * later / (1 - goes_on)
         several = -jnp.expm1(-rate * alone) * (first + behind)
         # A prompt that fills iterations leaves the rest of the time for decode.
-        each = (alone + self.extra(sequences, self.prompts[1])) / self.fill
+        each = (alone + self.filled(sequences)) / self.fill
         used = jnp.minimum(rate * each, 0.99)
         sojourn = each + used * each / (2 * (1 - used))
         behind = jnp.where(self.fill < 1, used * sojourn / (1 - used), behind)
@@ -198,8 +232,8 @@ class Curve:
         """Time between two decode steps that few exceed, with iterations that only prefill. [s]
 
         Prompts come in a step, or while the sequence's own prompt is prefilled, and others while
-        they are prefilled, so that iterations follow in geometric numbers. Prompts that fill
-        iterations follow one another as customers of a busy period of M/D/1 do, in numbers of
+        they are prefilled, so that iterations follow in geometric numbers. Prompts of which no two
+        fit in one follow one another as customers of a busy period of M/D/1 do, in numbers of
         Borel's distribution [1].
 
         Args:
@@ -221,12 +255,12 @@ class Curve:
         two = begins * then + of_first * then * (goes_on - begins)
         further = jnp.ceil(jnp.log(rare / jnp.maximum(two, 1e-12)) / jnp.log(goes_on))
         several = first + jnp.maximum(further, 0.0) * later
-        each = (alone + self.extra(sequences, self.prompts[1])) / self.fill
+        each = (alone + self.filled(sequences)) / self.fill
         used = jnp.clip(rate * each, 1e-12, 0.99)
-        one = jnp.where(self.fill < 1, begins + of_first * (used - begins), one)
+        one = jnp.where(self.fill < 2, begins + of_first * (used - begins), one)
         numbers, factorials = jnp.arange(1.0, MOST_FOLLOWING + 1), jnp.asarray(LOG_FACTORIALS)
         so_many = (numbers - 1) * jnp.log(used * numbers) - used * numbers - factorials
         longer = 1 - jnp.cumsum(jnp.exp(so_many))
         follow = 1.0 + jnp.sum(jnp.where(one * longer > rare, 1.0, 0.0))
-        stall = jnp.where(self.fill < 1, follow * each, several)
+        stall = jnp.where(self.fill < 2, follow * each, several)
         return alone + jnp.where(one > rare, stall, 0.0)

@@ -6,18 +6,12 @@ References:
     [1] Press et al., "Numerical Recipes in C", 2nd edition, section 6.4.
 """
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
+from sweep.kernel.gamma_tail import from_the_last
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.stirling import beyond_stirling, deviance
-
-FRACTIONS = 400
-"""Most steps of a continued fraction. [count]"""
-LEAST = 1e-30
-"""Stands for a denominator of 0."""
 
 
 def share_waiting(number: Scalar, shape: Scalar, odds: Scalar, falling: Scalar) -> Scalar:
@@ -60,44 +54,26 @@ def _log_probability(number: Scalar, shape: Scalar, odds: Scalar, rest: Scalar) 
     )
 
 
-class _Steps(NamedTuple):
-    """State of a continued fraction."""
-
-    step: Scalar
-    above: Scalar
-    below: Scalar
-    value: Scalar
-    change: Scalar
-
-
 def _fraction(a: Scalar, b: Scalar, x: Scalar) -> Scalar:
-    """Continued fraction of the incomplete beta function, by Lentz's method [1]. [1]
+    """Continued fraction of the incomplete beta function [1]. [1]
 
-    It is I(x; a, b) · a · B(a, b) / (xᵃ · (1 − x)ᵇ).
+    It is I(x; a, b) · a · B(a, b) / (xᵃ · (1 − x)ᵇ). What is left of it after the last step is
+    that of two steps which repeat for ever, and nearly do.
     """
     a, b, x = jnp.broadcast_arrays(*map(jnp.asarray, (a, b, x)))
     # JAX has no types for `finfo`.
-    precision = jnp.finfo(x.dtype).eps  # type: ignore[no-untyped-call]
+    steps = jnp.finfo(x.dtype).bits // 2  # type: ignore[no-untyped-call]
 
-    def inverse(value: Scalar) -> Scalar:
-        return jnp.where(jnp.abs(value) < LEAST, LEAST, value)
+    def odd(m: Scalar) -> Scalar:
+        return -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
 
-    def further(now: _Steps, factor: Scalar) -> _Steps:
-        below = 1 / inverse(1 + factor * now.below)
-        above = inverse(1 + factor / now.above)
-        change = above * below
-        return _Steps(now.step, above, below, now.value * change, change)
+    def even(m: Scalar) -> Scalar:
+        return m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
 
-    def one(now: _Steps) -> _Steps:
-        m = now.step
-        now = further(now, m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)))
-        factor = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        return further(now, factor)._replace(step=m + 1)
+    def one(m: Scalar, later: Array) -> Array:
+        return jnp.asarray(1 + even(m) / (1 + odd(m) / later))
 
-    def goes_on(now: _Steps) -> Scalar:
-        return (now.step < FRACTIONS) & (jnp.abs(now.change - 1) > precision)
-
-    ones = jnp.ones_like(x)
-    first = 1 / inverse(1 - (a + b) * x / (a + 1))
-    found: _Steps = jax.lax.while_loop(goes_on, one, _Steps(ones, ones, first, first, ones * 2))
-    return found.value
+    last = jnp.asarray(steps + 1, x.dtype)
+    half = (1 + even(last) - odd(last)) / 2
+    left = half + jnp.sqrt(jnp.maximum(half**2 + odd(last), 0.0))
+    return 1 / (1 + odd(0.0) / from_the_last(steps, one, left))

@@ -1,11 +1,10 @@
 """Iterations of a server whose requests arrive one by one, whatever rate they arrive at."""
 
-from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from sweep.kernel import phases
 from sweep.kernel.gates import gates_of
@@ -79,48 +78,28 @@ class Iterations:
         )
         return self.chunks * each
 
-    def alike(self, sequences: Scalar, prompts: Sequence[Scalar]) -> Float[Array, "iterations"]:
-        """Times of iterations beside so many sequences, computed side by side. [s]
-
-        That is a program of the size of one, which takes less time to compile.
-
-        Args:
-            sequences: Sequences that decode in each. [count]
-            prompts: Prompts in each. [count]
-        """
-        each = jnp.stack(list(map(jnp.asarray, prompts)))
-        return jnp.asarray(jax.vmap(partial(self.iteration, sequences))(each))
-
-    def iteration(self, sequences: Scalar, prompts: Scalar) -> Scalar:
-        """Time of an iteration. [s]
-
-        Args:
-            sequences: Sequences that decode in it. [count]
-            prompts: Prompts in it; less than 1 for a chunk of one. [count]
-        """
-        if self.prefill_first is not None:
-            sequences = jnp.where(self.prefill_first & (prompts > 0), 0.0, sequences)
-        others = self._others(sequences, prompts)
-        return others + self._decode_attention(sequences) + prompts * self._prompt_attention
-
     @cached_property
     def curve(self) -> Curve:
         """Times of iterations over the sequences and prompts in them."""
-        nodes = self.held ** jnp.asarray([0.0, 1 / 3, 2 / 3, 1.0])
-        fewest = jnp.asarray(1 / self.chunks)
-        prompts = jnp.stack([fewest, jnp.maximum(self.fill, fewest)])
-        # Those of one that prefills first decode nothing beside prompts: one node more.
-        decoding = nodes if self.prefill_first is None else jnp.concatenate([nodes, jnp.zeros(1)])
+        held = self.held ** jnp.asarray([0.0, 1 / 3, 2 / 3, 1.0])
+        nodes = jnp.concatenate([jnp.zeros(1), held])
+        fewest = 1 / self.chunks
+        room = jnp.maximum(self.fill / fewest, 1.0)
+        several = jnp.minimum(room, 2.0)
+        prompts = fewest * jnp.stack([jnp.ones(()), several, jnp.sqrt(several * room), room])
         over_nodes = jax.vmap(self._others, (0, None))
         over_both = jax.vmap(over_nodes, (None, 0))
-        computed: Array = jnp.asarray(over_both(decoding, jnp.stack([jnp.zeros(()), *prompts])))
-        times = computed[:, : nodes.size]
-        extra = times[1:] - times[:1] + prompts[:, None] * self._prompt_attention
-        extra = jnp.maximum(extra, 0.0)
-        alone = times[0] + jax.vmap(self._decode_attention)(nodes)
+        every = jnp.concatenate([jnp.zeros(1), prompts])
+        computed: Array = jnp.asarray(over_both(nodes, every))
+        times = computed + jnp.asarray(jax.vmap(self._decode_attention)(nodes))[None]
+        carrying = times[1:] + prompts[:, None] * self._prompt_attention
+        # An iteration without prompts has one sequence at least.
+        alone = jnp.concatenate([times[0, 1:2], times[0, 1:]])
+        extra = carrying - alone[None]
+        extra = jnp.where(nodes[None] > 0, jnp.maximum(extra, 0.0), extra)
         if self.prefill_first is not None:
-            only = computed[1:, -1] + prompts * self._prompt_attention
-            extra = jnp.where(self.prefill_first, only[:, None] - alone[None], extra)
+            # Iterations with prompts decode nothing.
+            extra = jnp.where(self.prefill_first, carrying[:, :1] - alone[None], extra)
         return Curve(
             nodes=nodes,
             times=alone,

@@ -31,13 +31,11 @@ References:
 import dataclasses
 from functools import cached_property
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from sweep.kernel.held_back import tokens_until_sent
 from sweep.kernel.inflight import Inflight, at_capacity
-from sweep.kernel.mixture import BISECTIONS, Mixture
+from sweep.kernel.mixture import Mixture
 from sweep.kernel.open_iterations import Iterations
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
@@ -45,17 +43,19 @@ from sweep.kernel.queueing import (
     FLATTEST,
     NEARLY,
     Slots,
+    likely_most,
     others_near,
     slots,
 )
+from sweep.kernel.root import root
 from sweep.kernel.spread import likely_lengths
 from sweep.kernel.staggered import first_token_delay
 from sweep.kernel.visit import Stream, Visit, visit_of
 
+ROUNDS = 5
+"""Rounds in which the sequences that decode are found. [count]"""
 RARE = 1 - 0.99
 """Share of the gaps between tokens that are longer than the 99th percentile. [1]"""
-NINETY_NINE = 2.3263
-"""Quantile of the normal distribution below which 99 % of it is. [1]"""
 
 
 class OpenLoop:
@@ -105,22 +105,18 @@ class OpenLoop:
 
     @cached_property
     def _decoding(self) -> Scalar:
-        """Sequences that decode, on average: a fixed point, by bisection. [count]"""
+        """Sequences that decode, on average: a fixed point. [count]"""
         curve = self.iterations.curve
         # Computed here, once, and not in the loop.
-        _ = self._interrupting
+        _ = self._interrupting, curve.lines
 
-        def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
-            low, high = ends
-            middle = (low + high) / 2
+        def more(middle: Scalar) -> Scalar:
             beside, rate = self._seen_decoding(middle)
             spent = self._steps * curve.decode_iteration(beside, rate, self._steps)[0]
-            more = self._rate * spent > middle
-            return jnp.where(more, middle, low), jnp.where(more, high, middle)
+            return self._rate * spent - middle
 
         whole = jnp.asarray(self._held, float)
-        low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (jnp.zeros_like(whole), whole))
-        return jnp.asarray(low + high) / 2
+        return root(more, jnp.zeros_like(whole), whole, ROUNDS)
 
     def _clustered(self, decoding: Scalar) -> Scalar:
         """Others beyond the mean that decode beside a request: those of the same burst. [count]
@@ -182,25 +178,29 @@ class OpenLoop:
     def tpot_p99(self) -> Scalar:
         """Time between output tokens that 99 % of them stay below. [s]
 
-        The number of prompts in an iteration is close to a Poisson variable, whose quantile is
-        that of Cornish and Fisher; beyond one lump there is no more room.
+        It is that of many sequences, or of prompts: of those that arrive in an iteration that
+        decodes only or in one with prompts. Beyond one lump there is no more room.
         """
-        curve, (_, alone, share) = self.iterations.curve, self._decode
+        curve, (mean, alone, share) = self.iterations.curve, self._decode
         beside, interrupting = self._seen_decoding(self._decoding)
-        arrived = interrupting * self._decode[0]
+        busiest = curve.alone(jnp.minimum(1 + likely_most(beside - 1, RARE), self._held))
+        longer = alone + curve.extra(beside, curve.carried(alone, interrupting))
+        often = RARE / jnp.maximum(share, RARE)
+        arrived = jnp.maximum(
+            likely_most(interrupting * alone, RARE), likely_most(interrupting * longer, often)
+        )
         if self._gates is not None:
             started = curve.round(self._gates, beside, interrupting).prompts
-            arrived = jnp.where(self._gates.shut, started, arrived)
-        many = arrived + NINETY_NINE * jnp.sqrt(arrived) + (NINETY_NINE**2 - 1) / 6 - 0.5
-        carried = jnp.where(self._fill < 1, curve.prompts[1], jnp.maximum(many, 1.0))
+            arrived = jnp.where(self._gates.shut, likely_most(started, RARE), arrived)
+        carried = jnp.where(self._fill < 1, curve.prompts[-1], jnp.maximum(arrived, 1.0))
         longer = alone + curve.extra(beside, carried)
-        spent = jnp.where(share > RARE, longer, alone)
+        spent = jnp.where(share > RARE, jnp.maximum(longer, busiest), busiest)
         if curve.prefill_first is not None:
             free = 1 - self.slots.waits
             stalled = curve.stalled(beside, interrupting, self._steps, RARE, free)
             if self._gates is not None:
                 stalled = jnp.where(self._gates.shut, spent, stalled)
-            stalled = jnp.maximum(stalled, self._decode[0])
+            stalled = jnp.maximum(stalled, jnp.maximum(mean, busiest))
             spent = jnp.where(curve.prefill_first, stalled, spent)
         spent = jnp.where(self._steps > 0, spent, jnp.nan)
         return jnp.where(self.stable, spent, self.full.tpot_p99)

@@ -8,13 +8,14 @@ References:
     [1] Loader, "Fast and Accurate Computation of Binomial Probabilities", 2000.
 """
 
+from math import prod
+
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 Numbers = Float[Array, "..."] | float
 """One number, or several."""
-LARGE = 8.0
+LARGE = 8
 """Numbers from which on the series of what Stirling's formula lacks has seven digits."""
 SMALL = 0.1
 """Relative distances up to which the series of a deviance has seven digits. [1]"""
@@ -24,12 +25,15 @@ TERMS = 9
 
 def beyond_stirling(number: Numbers) -> Numbers:
     """Logarithm of n! over Stirling's formula √(2πn) (n/e)ⁿ. [1]"""
-    small = jnp.minimum(number, LARGE)
-    direct = gammaln(small + 1) - (small + 0.5) * jnp.log(small) + small
-    direct = direct - jnp.log(2 * jnp.pi) / 2
-    inverse = 1 / jnp.maximum(number, LARGE)
+    is_small = number < LARGE
+    # A small one by the series of a number that is larger by as many factors.
+    large = jnp.where(is_small, number + LARGE, number)
+    inverse = 1 / large
     series = inverse * (1 / 12 - inverse**2 * (1 / 360 - inverse**2 / 1260))
-    return jnp.where(number < LARGE, direct, series)
+    small = jnp.minimum(number, LARGE)
+    factors = prod(small + each for each in range(1, LARGE + 1))
+    more = (small + 0.5) * jnp.log1p(LARGE / small) + LARGE * jnp.log(small + LARGE)
+    return series + jnp.where(is_small, more - LARGE - jnp.log(factors), 0.0)
 
 
 def deviance(mean: Numbers, distance: Numbers) -> Numbers:

@@ -125,7 +125,7 @@ def visit_of(iterations: Iterations, stream: Stream, decoding: Scalar) -> Visit:
         decoding: Sequences that decode when it comes. [count]
     """
     rate, curve, fill, chunks = stream.rate, iterations.curve, iterations.fill, iterations.chunks
-    alone, (fewest, most) = curve.alone(decoding), curve.prompts
+    alone, fewest = curve.alone(decoding), curve.prompts[0]
     start = _start(iterations, stream, decoding)
     if iterations.gates is not None:
         behind = _behind_gates(iterations, iterations.gates, stream, decoding)
@@ -134,11 +134,13 @@ def visit_of(iterations: Iterations, stream: Stream, decoding: Scalar) -> Visit:
     companions = jnp.where(batched, jnp.minimum(start.companions, fill - 1), 0.0)
     # One companion or none has the mean of both times, not the time of the mean.
     several = jnp.where(batched, jnp.maximum(companions, 1.0), 0.0)
-    times = iterations.alike(decoding, [fewest, (1 + several) * fewest])
-    prefill_alone, with_several = chunks * times
+    prefill_alone, with_several = (
+        chunks * (alone + curve.extra(decoding, prompts))
+        for prompts in (fewest, (1 + several) * fewest)
+    )
     each = (with_several - prefill_alone) / jnp.maximum(several, 1.0)
     # A lump that fills an iteration serves `fill` prompts.
-    service = (alone + curve.extra(decoding, most)) / fill
+    service = (alone + curve.filled(decoding)) / fill
     used = jnp.minimum(jnp.minimum(rate * service, stream.utilisation), NEARLY)
     share, all_waits = bursts(used, stream.dispersion)
     exponent = jnp.where(batched, jnp.sqrt(2 * (fill + 1)), 1.0)
@@ -156,14 +158,14 @@ def visit_of(iterations: Iterations, stream: Stream, decoding: Scalar) -> Visit:
 def _start(iterations: Iterations, stream: Stream, decoding: Scalar) -> Start:
     """Iterations that a request finds where prompts start with the next one."""
     rate, curve, fill = stream.rate, iterations.curve, iterations.fill
-    alone, (fewest, most) = curve.alone(decoding), curve.prompts
+    alone, fewest, most = curve.alone(decoding), curve.prompts[0], curve.prompts[-1]
     # Two rounds: prompts in an iteration from its time, and its time from the prompts.
     carried = curve.carried(alone, rate)
     mean = alone + (1 - jnp.exp(-rate * alone)) * curve.extra(decoding, carried)
     before = stream.before(rate * mean)
     some = -jnp.expm1(-jnp.minimum(before, most))
     carried = jnp.where(fill < 1, most, jnp.clip(before / jnp.maximum(some, 1e-12), fewest, most))
-    longer = iterations.iteration(decoding, carried)
+    longer = alone + curve.extra(decoding, carried)
     beside = True if iterations.prefill_first is None else ~iterations.prefill_first
     longer = jnp.where(beside, jnp.maximum(longer, alone), longer)
     mean = alone + some * (longer - alone)

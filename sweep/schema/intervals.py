@@ -26,6 +26,9 @@ SCENARIO_OF_MASK = {
     "inflight_extrapolation": "inflight",
 }
 """Kind of measurement whose ranges each mask compares with."""
+INSTEAD = {"first_token": "inflight_ttft"}
+"""Kind of measurement whose errors are those of one that a calibration has none of. The time to
+first token of a client contains the prefill, and is predicted worse where both were measured."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Judged:
 
 
 _OWN = "From the errors of predictions of measurements the calibration had not seen"
+_FIRST_TOKENS = (
+    f"{_OWN}: times to first token of static batches; those of clients, which contain such a "
+    "prefill, where a calibration has none of static batches."
+)
 _STATIC, _INFLIGHT_RUNS = "throughputs of static batches", "throughputs of in-flight batches"
 ENERGY = "inflight_energy_per_output_token"
 UTILISATION = "inflight_utilisation"
@@ -70,12 +77,8 @@ CALIBRATED: dict[str, Judged] = {
     "output_throughput_per_user": Judged(
         ("static_batch",), "extrapolation", f"{_OWN}: {_STATIC}, of whose time it is the most."
     ),
-    "prefill_latency": Judged(
-        ("first_token",), "ttft_extrapolation", f"{_OWN}: times to first token of static batches."
-    ),
-    "ttft": Judged(
-        ("first_token",), "ttft_extrapolation", f"{_OWN}: times to first token of static batches."
-    ),
+    "prefill_latency": Judged(("first_token",), "ttft_extrapolation", _FIRST_TOKENS),
+    "ttft": Judged(("first_token",), "ttft_extrapolation", _FIRST_TOKENS),
     "tpot": Judged(
         ("static_batch",), "extrapolation", f"{_OWN}: {_STATIC}, of whose time it is the most."
     ),
@@ -136,8 +139,8 @@ CALIBRATED: dict[str, Judged] = {
     "inflight_prefill_time": Judged(
         ("inflight", "first_token"),
         "inflight_extrapolation",
-        f"{_OWN}: {_INFLIGHT_RUNS} or times to first token of static batches, whichever are "
-        "larger.",
+        f"{_OWN}: {_INFLIGHT_RUNS} or times to first token of static batches, of clients where a "
+        "calibration has none, whichever are larger.",
     ),
     "inflight_queue_time": Judged(
         ("inflight_ttft", "inflight", "first_token"),
