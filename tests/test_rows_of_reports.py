@@ -390,7 +390,7 @@ def test_predict_doubts_clients_beyond_memory_as_fit_does(
     assert set(frame["note"].str.partition("; ")[0].str.contains("500 clients keep")) == {True}
 
     # The same as JSON, of some rows, with a recipe that has the types by default.
-    more = ["--json", "--where", "metric==tpot", "--set=precision=fp16"]
+    more = ["--json", "--where", "metric==tpot", "--where", "value>0", "--set=precision=fp16"]
     monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, words[:3]), *words[5:], *more])
     with pytest.raises(SystemExit) as ended:
         main.main()
