@@ -287,6 +287,9 @@ def test_sliders_change_the_numbers_which_are_those_of_a_run(
     view = replace(view, isl=3000)
     wait(page, view)
     page.focus("#slide-load")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert page.input_value("#view-load") == "2", "each step changes the number"
     page.keyboard.press("End")
     view = replace(view, load=1024)
     wait(page, view)

@@ -30,7 +30,7 @@ MERGES = "a: &a {x: 1}\n" + "".join(
 )
 STRANGE = {
     "aliases": (BOMB, "aliases written out"),
-    "merges": (MERGES, "missing"),
+    "merges": (MERGES, "a: unknown key"),
     "an alias of itself": ("models: &m [*m]\nhardware: [x]\n", "an alias contains itself"),
     "a key that is a number": ("1: x\n", "the key 1 is no text"),
     "a key that is null": ("null: x\n", "the key None is no text"),

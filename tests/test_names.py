@@ -26,6 +26,8 @@ from sweep.specs.short_names import accelerators
         ("NVIDIA A100-SXM4-80GB", "a100-sxm-80gb"),
         ("Tesla V100-SXM2-32GB", "v100-sxm2-32gb"),
         ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000-server"),
     ],
 )
 def test_a_clear_name_finds_its_accelerator(name: str, entry: str) -> None:

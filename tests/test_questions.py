@@ -34,7 +34,7 @@ def test_grid_names_each_of_its_keys() -> None:
 
 def test_grid_refuses_an_unknown_key_with_a_guess() -> None:
     with pytest.raises(SpecError, match="hardwares: unknown key; did you mean 'hardware'"):
-        Grid(**PAIR, hardwares=["l20"], variables=["ttft"])
+        Grid(models=PAIR["models"], hardwares=["l20"], variables=["ttft"])
 
 
 def test_compare_returns_the_ratio_with_its_answer(results) -> None:
@@ -179,11 +179,16 @@ def test_settings_of_a_server_reach_the_sweep_of_recommend(call, monkeypatch) ->
         ({"max_batchsize": 8}, "no argument 'max_batchsize'; did you mean 'max_batch_size'"),
         ({"isl_cv": [0.1, 0.2]}, "isl_cv: give one value, not 2"),
         ({"max_batch_size": 8, "results": xr.Dataset()}, "max_batch_size: the results have their"),
+        ({"isl": "4k"}, "isl: must be an integer above 0, and '4k' is not"),
+        ({"osl": 0.5}, "osl: must be an integer above 0, and 0.5 is not"),
+        ({"concurrency": 0}, "concurrency: must be an integer above 0"),
+        ({"max_tpot": -1.0}, "max_tpot: must be a number above 0"),
+        ({"requests_per_s": float("inf")}, "requests_per_s: must be a number above 0"),
     ],
 )
-def test_axes_that_recommend_cannot_take_are_refused(axes, words) -> None:
+def test_arguments_that_recommend_cannot_take_are_refused(axes, words) -> None:
     with pytest.raises(SpecError, match=words):
-        sweep.recommend("llama-2-7b", isl=512, osl=128, **axes)
+        sweep.recommend("llama-2-7b", **{"isl": 512, "osl": 128, **axes})
 
 
 def test_alternatives_of_a_memory_share_are_refused_in_one_line(call) -> None:

@@ -423,7 +423,7 @@ def test_a_scheduler_is_named_in_sentence_table_and_picture() -> None:
     answer = recommend(table(scheduler=["chunked"]), Demand())
     assert "(tp 1, scheduler chunked)" in advice.sentence(answer)
     (row,) = advice.rows(answer, answer.ranked)
-    assert row["precision and layout"] == "fp16 tp 1 scheduler chunked"
+    assert row["precision and layout"] == "fp16 tp=1 scheduler=chunked"
     assert point_label(answer.ranked.iloc[0].to_dict()) == "fp16 tp 1 scheduler chunked"
 
 

@@ -276,6 +276,11 @@ def test_quantiles_refuse_parts_of_their_axis() -> None:
             "(hardware == h20 or isl<=128) and feasible",
             lambda d: ((d.hardware == "h20") | (d.isl <= 128)) & (d.feasible == 1),
         ),
+        # A comma separates constraints as a repeated option does, and binds least.
+        (
+            "hardware == h20 or isl<=128, feasible",
+            lambda d: ((d.hardware == "h20") | (d.isl <= 128)) & (d.feasible == 1),
+        ),
         # A missing value satisfies neither a comparison nor its negation.
         ("not ttft<3", lambda d: d.ttft >= 3),
         ("not feasible", lambda d: d.feasible == 0),

@@ -166,6 +166,13 @@ def test_trtllm_bench_key_by_key(tmp_path: Path) -> None:
     assert row.source.endswith("report.json: trtllm-bench")
 
 
+def test_trtllm_bench_names_its_accelerator_as_the_driver_does(tmp_path: Path) -> None:
+    named = write(tmp_path, changed(TRTLLM, "machine.name", "NVIDIA H200"))
+    assert read_measurements(named)[0].hardware == "h200-sxm-141gb"
+    with pytest.raises(SpecError, match="did you mean 'h100-pcie-80gb' or 'h100-sxm-80gb'"):
+        read_measurements(write(tmp_path, TRTLLM))
+
+
 @pytest.mark.parametrize(
     ("scheme", "cache", "types"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -313,12 +314,17 @@ def test_a_row_without_a_prediction_is_counted_and_left_out_of_ratios(capsys) ->
     row = {"id": "a", "metric": "ttft", "quality": "ok", "hardware": "l40s", "value": 2.0}
     loads = dict.fromkeys(("request_rate", "concurrency", "batch_size", "num_requests"))
     frame = pd.DataFrame(
-        [{**row, **loads, "predicted": 3.0}, {**row, **loads, "id": "b", "predicted": np.nan}]
+        [
+            {**row, **loads, "predicted": 3.0},
+            {**row, **loads, "id": "b", "predicted": np.nan, "quality": "doubtful"},
+        ]
     )
     print_predictions(frame, ["hardware"])
     said = capsys.readouterr().out
     assert "1 row has no prediction" in said
     assert "nan" not in said
+    # The second row is marked, although the first is sound.
+    assert re.search(r"^ a .* ok *\n b .* doubtful *$", said, re.MULTILINE)
     assert "50.0%" in said
 
 
@@ -384,7 +390,7 @@ def test_predict_doubts_clients_beyond_memory_as_fit_does(
     assert set(frame["note"].str.partition("; ")[0].str.contains("500 clients keep")) == {True}
 
     # The same as JSON, of some rows, with a recipe that has the types by default.
-    more = ["--json", "--where", "metric==tpot", "--set=precision=fp16"]
+    more = ["--json", "--where", "metric==tpot", "--where", "value>0", "--set=precision=fp16"]
     monkeypatch.setattr(sys, "argv", ["llm-calibrate", *map(str, words[:3]), *words[5:], *more])
     with pytest.raises(SystemExit) as ended:
         main.main()

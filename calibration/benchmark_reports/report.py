@@ -12,6 +12,7 @@ from sweep.specs.catalog import Catalog
 from sweep.specs.model_names import is_narrow, matching
 from sweep.specs.parsing import nearest
 from sweep.specs.precision import CHECKPOINT
+from sweep.specs.short_names import accelerators, meant
 
 Row = dict[str, Any]
 
@@ -163,10 +164,18 @@ def arrive(report: Report, rate: float, limit: int | None, completed: float | No
     report.foreign_of["output_throughput"] = ["measures the rate of arrivals, not the server"]
 
 
-def ask_hardware(keys: Keys, called: str = "") -> dict[str, str]:
-    """Error for the accelerator, which the report calls `called` if it names one."""
-    named = f"calls it {called!r:.80}, which is no name of the catalog"
-    name = named if called else "does not name it"
+def name_hardware(report: Report, called: str, catalog: Catalog) -> None:
+    """Find the accelerator in the catalog, or ask for it if its name is missing or not clear."""
+    found = accelerators(called, list(catalog.paths("hardware")))
+    if len(found) == 1:
+        report.columns["hardware"] = found[0]
+        return
+    name = f"calls it {called!r:.80}{meant(found)}" if called else "does not name it"
+    report.unstated |= ask_hardware(report.keys, name)
+
+
+def ask_hardware(keys: Keys, name: str = "does not name it") -> dict[str, str]:
+    """Error for the accelerator, which the report names as `name` says."""
     return {
         "hardware": f"{keys.where}: hardware: a report of {keys.tool} {name}; "
         "give it with --set hardware=NAME (see 'llm-sweep list hardware')"

@@ -4,8 +4,8 @@ from calibration.benchmark_reports.json_keys import Keys
 from calibration.benchmark_reports.report import (
     Report,
     Row,
-    ask_hardware,
     ask_tp,
+    name_hardware,
     name_model,
 )
 from sweep.kernel.block import is_routed
@@ -70,12 +70,13 @@ def read_trtllm_bench(keys: Keys, catalog: Catalog) -> list[Report]:
             "ttft": keys.seconds("streaming_metrics.avg_ttft_ms"),
             "tpot": keys.seconds("streaming_metrics.avg_tpot_ms"),
         },
-        unstated=ask_hardware(keys, str(keys.get("machine.name") or "")),
+        unstated={},
         foreign=["speculative decoding"] if keys.get("decoding_stats") else [],
         latency=keys.seconds("performance.avg_request_latency_ms"),
         duration=keys.seconds("performance.total_latency_ms"),
         opened=keys.number(OPENED),
     )
+    name_hardware(report, str(keys.get("machine.name") or ""), catalog)
     if columns["stage_gpus"] is None:
         report.unstated["tp"] = ask_tp(keys)
     name_model(report, "engine.model", keys.get("engine.model"), catalog)

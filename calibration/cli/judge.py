@@ -111,7 +111,7 @@ def validate(
     from calibration.calibrate import STARTS, centres_of
     from calibration.fit.forward import Forward
     from calibration.fit.parameters import design, priors_of
-    from calibration.validation.accuracy_report import as_markdown, figures, judge, kinds
+    from calibration.validation.accuracy_report import HEADINGS, as_markdown, figures, judge, kinds
     from calibration.validation.held_out import Refits
     from calibration.validation.ratio_coverage import ratio_coverage
     from sweep.kernel.factors import FACTORS
@@ -158,7 +158,8 @@ def validate(
         shown = [
             _percentages({key: row.get(key, "") for key in columns}) for row in split["groups"]
         ]
-        print_rows(shown, as_json=False)
+        named = [{HEADINGS.get(key, key): value for key, value in row.items()} for row in shown]
+        print_rows(named, as_json=False)
     if output is not None:
         click.echo(f"{output}")
 

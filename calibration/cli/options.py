@@ -10,7 +10,7 @@ from sweep.cli.options import BOUNDS, CALIBRATION
 from sweep.cli.options import configs_option as configs_option
 from sweep.cli.options import force_option as force_option
 from sweep.cli.options import json_option as json_option
-from sweep.cli.parameters import Option, Pairs
+from sweep.cli.parameters import Constraints, Option, Pairs
 from sweep.errors import SpecError
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ PROGRAM = "llm-calibrate"
 select_option = click.option(
     "--where",
     "select",
-    cls=Option,
+    cls=Constraints,
     former=["--select"],
-    default="",
     metavar="CONSTRAINTS",
-    help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'. Default: all.",
+    help="Rows to use, as in 'engine_version<=1.0.0 and tp==8'; of several constraints all must be "
+    "satisfied. Default: all.",
 )
 start_option = click.option(
     "--calibration",

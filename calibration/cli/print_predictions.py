@@ -33,9 +33,10 @@ def print_predictions(frame: pd.DataFrame, by: Sequence[str]) -> None:
         if len(own) == 0:
             continue
         click.echo(title)
-        print_rows(
-            [_shown(row, factor) for row in own[:MOST_ROWS].to_dict("records")], as_json=False
-        )
+        first = own[:MOST_ROWS]
+        doubted = "flags" in first or bool((first["quality"] != "ok").any())
+        shown = [_shown(row, factor, doubted=doubted) for row in first.to_dict("records")]
+        print_rows(shown, as_json=False)
         if len(own) > MOST_ROWS:
             click.echo(f"{len(own) - MOST_ROWS} more rows; -o FILE.csv writes all")
     _say_flags(frame)
@@ -58,7 +59,7 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in plain.to_dict("records")]
 
 
-def _shown(row: dict[Any, Any], factor: float) -> dict[str, Any]:
+def _shown(row: dict[Any, Any], factor: float, *, doubted: bool) -> dict[str, Any]:
     value, predicted = row["value"], row["predicted"]
     known = pd.notna(value)
     shown = {
@@ -71,9 +72,10 @@ def _shown(row: dict[Any, Any], factor: float) -> dict[str, Any]:
     if "lower" in row:
         shown["90 % from"] = _number(row["lower"] * factor)
         shown["to"] = _number(row["upper"] * factor)
-    if row["quality"] != "ok" or "flags" in row:
+    if doubted:
         shown["quality"] = row["quality"]
-        shown["flags"] = len(str(row.get("flags", "")).split()) or ""
+    if "flags" in row:
+        shown["flags"] = len(str(row["flags"]).split()) or ""
     return shown
 
 

@@ -85,6 +85,17 @@ class Pairs(Listed):
     separator = PAIR
 
 
+class Constraints(Listed):
+    """Constraints of which all must be satisfied, as one text: commas belong to their grammar."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> str:
+        """Join the texts as the grammar does."""
+        return ", ".join(super().process_value(ctx, value))
+
+    def _parts(self, text: Any) -> list[Any]:
+        return [text]
+
+
 class Name(click.ParamType):  # type: ignore[type-arg]  # [str] needs click 8.4
     """Name of an entry of the catalog, or the path of a file; a shell completes it."""
 

@@ -17,6 +17,7 @@ from sweep.cli.options import (
     output_option,
     select_option,
 )
+from sweep.cli.parameters import Constraints
 
 if TYPE_CHECKING:
     from sweep.files.encoding import Storage
@@ -122,10 +123,10 @@ def question_options(*, required: bool) -> Callable[[Command], Command]:
         ),
         click.option(
             "--where",
-            default="",
+            cls=Constraints,
             metavar="CONSTRAINTS",
-            help="Constraints on a cell, such as 'ttft<0.5 and not (tp==1 or isl>16k)'. "
-            "Default: none.",
+            help="Constraints on a cell, such as 'ttft<0.5 and not (tp==1 or isl>16k)'; of "
+            "several all must be satisfied. Default: none.",
         ),
         click.option(
             "--reduce",

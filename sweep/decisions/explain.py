@@ -363,10 +363,9 @@ def _phase(
         )
         for i, operator in enumerate(operator_names(blocks))
     ]
-    waited = float(found["host"])
-    if waited:
-        spent = dict.fromkeys(SPENT, 0.0) | {"overhead": waited}
-        parts.append(OperatorPart(HOST, spent, "", 0.0, 0.0, 0.0))
+    waited = dict(zip(SPENT, found["host"].tolist(), strict=True))
+    if any(waited.values()):
+        parts.append(OperatorPart(HOST, waited, "", 0.0, 0.0, 0.0))
     return Phase(name, tokens, tuple(parts), times)
 
 
@@ -385,7 +384,7 @@ def _summed(blocks: Sequence[Block], amounts: Amounts) -> dict[str, jax.Array]:
     return {
         **{name: sum_by_name(blocks, getattr(amounts, name)) for name in names},
         "bound": jax.vmap(slowest)(*map(bound_by, range(len(BOUNDS)))),
-        "host": amounts.seconds[-1],
+        "host": amounts.spent[-1],
     }
 
 

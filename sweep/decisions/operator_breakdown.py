@@ -38,7 +38,8 @@ NO_BOUND = -1
 class Amounts:
     """Time and work of one phase on each GPU, all layers of a block together.
 
-    A row is one operator of one block, in running order; the last row is the host.
+    A row is one operator of one block, in running order; the last row is the host. It has the
+    overhead of operators without any work too, such as an exchange on one GPU.
 
     Attributes:
         seconds: Time. [s]
@@ -121,17 +122,27 @@ def amounts_of(works: Sequence[Work], host: Scalar) -> Amounts:
         works: Operators of one pass.
         host: Time of the host. [s]
     """
-    nothing = jnp.zeros(len(SPENT))
-    return Amounts(
+    waited = jnp.zeros(len(SPENT)).at[SPENT.index("overhead")].set(host)
+    amounts = Amounts(
         seconds=_stacked([*(work.count * work.seconds.latency for work in works), host]),
-        spent=_stacked(
-            [*(work.count * _spent(work.seconds) for work in works), nothing.at[-1].set(host)]
-        ),
+        spent=_stacked([*(work.count * _spent(work.seconds) for work in works), waited]),
         flops=_stacked([*(work.executed * work.cost.flops for work in works), 0.0]),
         memory_bytes=_stacked([*(work.executed * work.cost.memory_bytes for work in works), 0.0]),
         network_bytes=_stacked([*(work.executed * work.cost.network_bytes for work in works), 0.0]),
         bound=jnp.stack([*(_binding(work.seconds) for work in works), jnp.asarray(NO_BOUND)]),
     )
+    works_at_all = amounts.flops + amounts.memory_bytes + amounts.network_bytes > 0
+    return replace(
+        amounts,
+        seconds=_idle_at_host(amounts.seconds, works_at_all),
+        spent=_idle_at_host(amounts.spent, works_at_all[:, None]),
+    )
+
+
+def _idle_at_host(times: Array, works: Array) -> Array:
+    """Times with those of rows that have no work in the last row, the host's. [s]"""
+    kept = jnp.where(works, times, 0.0)
+    return kept.at[-1].add((times - kept).sum(axis=0))
 
 
 def _stacked(values: Sequence[Any]) -> Array:

@@ -22,10 +22,12 @@ from sweep.runs.open_results import open_results
 from sweep.schema.axes import SERVER
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog, current_catalog
-from sweep.specs.parsing import nearest
+from sweep.specs.parsing import nearest, short
 
 Names = str | Sequence[str]
 Counts = int | Sequence[int]
+COUNTED = ("isl", "osl", "concurrency", "replicas", "num_requests", "max_gpus")
+"""Arguments of `recommend` that are whole numbers."""
 
 
 def recommend(
@@ -123,6 +125,7 @@ def recommend(
         burstiness=burstiness,
         num_requests=num_requests,
     )
+    _check_numbers({"isl": isl, "osl": osl, **vars(limits), **vars(demand)})
     _check_load(demand, swept=results is None)
     choice = Choice(
         model,
@@ -168,11 +171,27 @@ def _further(axes: Mapping[str, Any], *, swept: bool) -> dict[str, list[Any]]:
     return found
 
 
+def _check_numbers(given: Mapping[str, Any]) -> None:
+    """Check the numbers that are given; only a limit may be infinite.
+
+    Raises:
+        SpecError: One is not above 0, or a count is not whole.
+    """
+    for name, value in given.items():
+        if value is None or name in ("limits", "by"):
+            continue
+        is_number = isinstance(value, int | float | np.number) and value > 0
+        endless = is_number and value == np.inf and not name.startswith("max_")
+        if not is_number or endless or (name in COUNTED and value % 1):
+            kind = "an integer" if name in COUNTED else "a number"
+            raise SpecError(f"{name}: must be {kind} above 0, and {short(value)} is not")
+
+
 def _check_load(demand: Demand, *, swept: bool) -> None:
     """Check arrivals at a rate, and a run.
 
     Raises:
-        SpecError: A rate is no number above 0, or another load or a result is given too.
+        SpecError: Another load or a result is given too.
     """
     if demand.num_requests is not None:
         loads = ("concurrency", "requests_per_s", "request_rate")
@@ -181,10 +200,6 @@ def _check_load(demand: Demand, *, swept: bool) -> None:
             raise SpecError(
                 f"num_requests: sends all of a run at once; leave {(given or ['results'])[0]} out"
             )
-    for name in ("request_rate", "burstiness"):
-        value = getattr(demand, name)
-        if value is not None and not 0 < value < np.inf:
-            raise SpecError(f"{name}: must be a number above 0, and {value} is not")
     if demand.request_rate is None:
         if demand.burstiness is not None:
             raise SpecError("burstiness: is of arrivals; give request_rate too")

@@ -225,12 +225,14 @@ def rows(
     """
     shown = []
     for index, row in enumerate(records(frame)):
+        # A name and its value must not be parted in a narrow table.
+        layout = [word.replace(" ", "=") for word in in_words(settings(row))]
         is_split = _replicated(found.demand) and row["replicas"] > 1
         shown.append(
             {
                 "rank": index + 1,
                 "hardware": f"{row['total_gpus']:g} × {row['hardware']}",
-                "precision and layout": " ".join([row["precision"], *in_words(settings(row))]),
+                "precision and layout": " ".join([row["precision"], *layout]),
                 "requests": f"{row['replicas']:g} × {_count(row['held'])}"
                 if is_split
                 else row["held"],

@@ -107,7 +107,9 @@ def variable_attributes(variable: Variable, present: Mapping[str, Any]) -> dict[
     attributes: dict[str, Any] = {"long_name": variable.long_name, "units": variable.units}
     comment = variable.comment
     if variable.masked:
-        comment += " NaN where the configuration cannot run; the variable feasible says where."
+        comment += (
+            " NaN where it cannot run; feasible, or inflight_feasible of servers, says where."
+        )
     if comment:
         attributes["comment"] = comment
     if variable.flag_values:

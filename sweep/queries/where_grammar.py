@@ -1,4 +1,7 @@
-"""Grammar of constraints: comparisons joined by `and`, `or`, `not` and parentheses."""
+"""Grammar of constraints: comparisons joined by `and`, `or`, `not` and parentheses.
+
+Constraints that commas separate must all be satisfied; `or` binds more tightly than a comma.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -12,8 +15,8 @@ LONGEST_TEXT = 10_000
 DEEPEST = 50
 """Most parentheses and `not` around a comparison. [count]"""
 TOKEN = re.compile(
-    r"\s*(?:(?P<bracket>[()])|(?P<sign><=|>=|==|!=|<|>)"
-    r"|(?P<quoted>\"[^\"]*\"|'[^']*')|(?P<word>[^\s'\"<>=!()]+)|(?P<rest>\S))"
+    r"\s*(?:(?P<bracket>[(),])|(?P<sign><=|>=|==|!=|<|>)"
+    r"|(?P<quoted>\"[^\"]*\"|'[^']*')|(?P<word>[^\s'\"<>=!(),]+)|(?P<rest>\S))"
 )
 WORDS = ("and", "or", "not")
 OPPOSITE = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}
@@ -86,15 +89,20 @@ class _Reader:
             "'ttft < 0.5', joined by 'and', 'or', 'not' and parentheses"
         )
 
+    def all(self) -> Condition:
+        return self._joined("and", self.either, ",")
+
     def either(self) -> Condition:
-        return self._joined("or", self.both)
+        return self._joined("or", self.both, "or")
 
     def both(self) -> Condition:
-        return self._joined("and", self.one)
+        return self._joined("and", self.one, "and")
 
-    def _joined(self, word: Literal["and", "or"], part: "Callable[[], Condition]") -> Condition:
+    def _joined(
+        self, word: Literal["and", "or"], part: "Callable[[], Condition]", sign: str
+    ) -> Condition:
         parts = [part()]
-        while self.follows(word):
+        while self.follows(sign):
             parts.append(part())
         return parts[0] if len(parts) == 1 else Joined(word, tuple(parts))
 
@@ -144,7 +152,7 @@ def parse(text: str) -> Condition | None:
     if not text.strip():
         return None
     reader = _Reader(text)
-    found = reader.either()
+    found = reader.all()
     left = reader.next()
     if left.kind != "end":
         raise reader.refused(f"{left.text!r:.80} after a whole comparison")

@@ -341,7 +341,7 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "s-1",
         "output tokens per second of all GPUs under in-flight batching",
-        "Output tokens only; of a run of num_requests from first arrival to last token, or of "
+        "Output tokens only; of a run with an end from first arrival to last token, or of "
         "the steady state.",
         masked=True,
         ancillary=("inflight_feasible",),
@@ -367,7 +367,7 @@ VARIABLES: dict[str, Variable] = {
         "s",
         "time to first token under in-flight batching",
         "From sending, as a client sees it: inflight_queue_time + inflight_prefill_time. Of the "
-        "steady state, or the mean over a run of num_requests, of which as many as clients keep "
+        "steady state, or the mean over a run with an end, of which as many as clients keep "
         "open are sent at once; missing where arrivals exceed the capacity.",
         masked=True,
         ancillary=("inflight_feasible", "inflight_overload"),
@@ -405,8 +405,8 @@ VARIABLES: dict[str, Variable] = {
         _INFLIGHT,
         "s",
         "time per output token under in-flight batching",
-        "(inflight_request_latency - inflight_ttft) / (osl - 1), the mean over a run of "
-        "num_requests; missing for an osl of 1.",
+        "(inflight_request_latency - inflight_ttft) / (osl - 1), the mean over a run with an "
+        "end; missing for an osl of 1.",
         masked=True,
         ancillary=("inflight_feasible",),
     ),

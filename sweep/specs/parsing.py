@@ -59,8 +59,12 @@ def parse(kind: type[S], data: object, where: str) -> S:
 
 
 def explain(kind: type[BaseModel], error: ValidationError) -> str:
-    """The first of the problems pydantic found, in one line, and how many more there are."""
+    """The first of the problems pydantic found, in one line, and how many more there are.
+
+    Unknown keys come first: where one is misspelt, another is missing only for that.
+    """
     problems = error.errors(include_url=False)
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return _explain(kind, problems[0]) + more
 

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from sweep.specs.parsing import LONGEST_NAME
 
-MAKERS = {"nvidia", "amd", "intel", "google", "aws", "huawei", "tesla", "geforce", "instinct"}
+MAKERS = {
+    *("nvidia", "amd", "intel", "google", "aws", "huawei", "tesla", "geforce", "instinct"),
+    *("blackwell", "generation", "edition"),
+}
 """Words of a product's name that no entry has."""
 MEMORY_TYPES = re.compile(r"hbm\d?e?|gddr\d?x?")
 """Words for a type of memory, which drivers add to a product's name."""

@@ -9,13 +9,14 @@ const sliders = {};
 
 // Controls.
 
-/** Number at a position of a slider, evenly spaced in the logarithm, with three digits. */
+/** Number at a position between two ends, evenly spaced in the logarithm, with three digits. */
 function numberAt(position, [low, high]) {
   if (position >= STEPS_OF_SLIDER) return high;
   const number = low * (high / low) ** (position / STEPS_OF_SLIDER);
   return Math.round(number < 1000 ? number : Number(number.toPrecision(3)));
 }
-const positionOf = (number, [low, high]) => Math.round((STEPS_OF_SLIDER * Math.log(number / low)) / Math.log(high / low));
+/** Numbers of all positions, each once, so that every step of a slider changes it. */
+const stopsOf = (ends) => [...new Set(Array.from({ length: STEPS_OF_SLIDER + 1 }, (_, position) => numberAt(position, ends)))];
 
 function choiceOf({ field, choices: every }) {
   const select = document.createElement("select");
@@ -31,12 +32,12 @@ function numberOf({ field, most }) {
   return input;
 }
 
-function sliderOf({ field, title, slider }) {
+function sliderOf({ field, title }, stops) {
   const input = document.createElement("input");
-  Object.assign(input, { type: "range", min: 0, max: STEPS_OF_SLIDER, step: 1, id: `slide-${field}` });
+  Object.assign(input, { type: "range", min: 0, max: stops.length - 1, step: 1, id: `slide-${field}` });
   input.setAttribute("aria-label", title);
   input.addEventListener("input", () => {
-    inputs[field].value = numberAt(Number(input.value), slider);
+    inputs[field].value = stops[Number(input.value)];
     changed(field);
   });
   return input;
@@ -57,7 +58,8 @@ function drawForm() {
     if (slider) {
       const frame = document.createElement("span");
       frame.className = "slider";
-      sliders[field] = [sliderOf(one), slider];
+      const stops = stopsOf(slider);
+      sliders[field] = [sliderOf(one, stops), stops];
       frame.append(sliders[field][0], input);
       label.append(frame);
     } else label.append(input);
@@ -93,9 +95,9 @@ function fillForm(query) {
 }
 
 function fillSliders() {
-  for (const [field, [input, ends]] of Object.entries(sliders)) {
+  for (const [field, [input, stops]] of Object.entries(sliders)) {
     const number = Number(inputs[field].value);
-    if (number > 0 && document.activeElement !== input) input.value = positionOf(number, ends);
+    if (number > 0 && document.activeElement !== input) input.value = stops.filter((stop) => stop < number).length;
   }
 }
 
