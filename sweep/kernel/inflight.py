@@ -169,8 +169,8 @@ class Inflight:
     def _waits(self) -> tuple[Scalar, Scalar]:
         """Wait for a slot, and the part of `_passed` that it does not take the place of. [s]"""
         inside, passed = self.clients, self._passed
-        if not is_nothing(self._before_server):
-            inside = inside - self.steady_rate * (self._before_server - passed)
+        if not is_nothing(self._away):
+            inside = inside - self.steady_rate * self._away
         wait = slot_wait(inside, self.concurrency, self.steady_rate)
         if is_nothing(passed):
             return wait, 0.0
@@ -180,8 +180,7 @@ class Inflight:
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, by Little's law. [s]"""
-        slot_wait, passed = self._waits
-        return slot_wait + self._served - passed + self._before_server
+        return self.slot_wait + self._served + self._away
 
     @cached_property
     def _served(self) -> Scalar:
@@ -210,10 +209,7 @@ class Inflight:
     @property
     def _passed(self) -> Scalar:
         """Time of prompts of others while a request waits: it does not decode beside these. [s]"""
-        if self.order.out_of_step is None or self.order.staggered is None:
-            return 0.0
-        passed = jnp.maximum(self._running - self._alone.latency, 0.0)
-        return jnp.where(self.order.staggered, passed, 0.0)
+        return self._until_its_end(self._neighbour) - self._until_its_end(self._alone.latency)
 
     @cached_property
     def _held(self) -> HeldBack | None:
@@ -230,19 +226,21 @@ class Inflight:
         """Time of the front end, of the running iteration and of prompts before its own. [s]"""
         return self._before_server + self.cycle.waited * self.lump_latency
 
-    @cached_property
-    def _running(self) -> Scalar:
+    def _until_its_end(self, in_turn: Scalar) -> Scalar:
         """Time until the iteration ends that runs when a request is sent. [s]
 
-        Its slot is empty for so long, unless more clients wait than there are slots.
+        Args:
+            in_turn: That where requests start one at a time and others are in the server. [s]
         """
-        if self.order.out_of_step is None or self.order.staggered is None:
+        order, cycle = self.order, self.cycle
+        if order.out_of_step is None or order.staggered is None:
             return 0.0
+        in_turn = jnp.clip(cycle.residents - 1, 0.0, 1.0) * in_turn
+        if order.apart is None:
+            return jnp.where(order.staggered, in_turn, 0.0)
         # Prompts of varied lengths that start together are in the time of the prefill.
-        running = rest_of_iteration(self.cycle, self._alone.latency, self.lump_latency)
-        following = jnp.clip(self.cycle.residents - 1, 0.0, 1.0) * self._neighbour
-        running = jnp.where(self.order.staggered, following, running)
-        return jnp.where(self.order.out_of_step, running, 0.0)
+        running = rest_of_iteration(cycle, self._alone.latency, self.lump_latency)
+        return jnp.where(order.out_of_step, jnp.where(order.staggered, in_turn, running), 0.0)
 
     @cached_property
     def queue_time(self) -> Scalar:
@@ -325,11 +323,10 @@ class Inflight:
     @cached_property
     def _in_server(self) -> Scalar:
         """Mean share of its slots that are taken, while other requests are on their way. [1]"""
-        if is_nothing(self._before_server) or self.point.concurrency is None:
+        if is_nothing(self._away) or self.point.concurrency is None:
             return 1.0
         always = jnp.isinf(jnp.asarray(self.point.concurrency))
-        served = self._served - self._passed
-        inside = self._served / (served + self._before_server)
+        inside = self._served / (self._served + self._away)
         # Clients beyond the slots take those of requests on their way.
         taken = jnp.minimum(self.clients / self.concurrency * inside, 1.0)
         return jnp.where(always, 1.0, taken)
@@ -337,7 +334,12 @@ class Inflight:
     @cached_property
     def _before_server(self) -> Scalar:
         """Time from sending until a request takes or awaits a slot. [s]"""
-        return self.front_end + self.held_back + self._running
+        return self.front_end + self.held_back + self._until_its_end(self._neighbour)
+
+    @cached_property
+    def _away(self) -> Scalar:
+        """The same without prompts of others, beside which it would decode in its slot. [s]"""
+        return self.front_end + self.held_back + self._until_its_end(self._alone.latency)
 
     @cached_property
     def request_rate(self) -> Scalar:
