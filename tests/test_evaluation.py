@@ -43,7 +43,8 @@ def twins(**changes: object) -> Plan:
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards and tiles of some kilobytes."""
+    """Shards and tiles of some kilobytes, by the kernel of a large grid."""
+    monkeypatch.setattr("sweep.evaluation.evaluator.FEW", 0)
     monkeypatch.setattr(thresholds, "ONE_TILE_BYTES", 0)
     monkeypatch.setattr(thresholds, "ONE_FILE_BYTES", 0)
     monkeypatch.setattr(thresholds, "SHARD_BYTES", 20_000)

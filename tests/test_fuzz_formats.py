@@ -30,7 +30,6 @@ from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.evaluation.plan import make_plan
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
-from sweep.kernel.factors import FACTORS
 from sweep.models.read import read_model
 from sweep.runs.check_results import check_directory, check_file
 from sweep.runs.run import load_grid
@@ -105,7 +104,7 @@ def read_calibration(path: Path) -> Calibration | None:
     assert found is not None
     machines = [hardware()]
     values = found.grid([read_model(model("llama"))], machines, [precision()])
-    for factor in FACTORS:
+    for factor in found.used:
         low = np.asarray(values[factor]).min()
         assert low >= 0 and (np.isfinite(values[factor]).all() or factor == "one_shot_s"), factor
     return found

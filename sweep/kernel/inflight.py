@@ -180,7 +180,8 @@ class Inflight:
     @cached_property
     def request_latency(self) -> Scalar:
         """Time from sending to last token, by Little's law. [s]"""
-        return self.slot_wait + self._served + self._away
+        slot_wait, passed = self._waits
+        return slot_wait + self._served - passed + self._before_server
 
     @cached_property
     def _served(self) -> Scalar:
