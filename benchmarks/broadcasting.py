@@ -42,6 +42,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "expm1": np.expm1,
     "log": np.log,
     "log1p": np.log1p,
+    "tanh": np.tanh,
     "sqrt": np.sqrt,
     "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
 }
