@@ -102,14 +102,14 @@ def simulated(seed: int, noise: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("noise", [pytest.param(0.03, marks=pytest.mark.campaign), 0.1])
 def test_intervals_of_determined_factors_hold_as_often_as_they_say(noise: float) -> None:
     inside = []
-    for seed in range(20):
+    for seed in range(22):
         truth, measured = simulated(seed, noise)
         fit = fit_of(measured)
         assert fit.noise == pytest.approx(noise, rel=0.25)
         told = np.asarray([word == "determined" for word in verdicts(fit)])
         error = np.sqrt(np.diag(fit.covariance))
         inside += list(np.abs(fit.vector - truth)[told] < 1.645 * error[told])
-    assert len(inside) >= 100
+    assert len(inside) > 100
     assert 0.8 < np.mean(inside) < 0.98
 
 
