@@ -1,7 +1,8 @@
 """Sweep the deployments on offer."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count, islice
 from typing import Any
 
@@ -27,6 +28,7 @@ from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
 from sweep.runs.run import run_resolved
+from sweep.schema.axes import GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
 from sweep.specs.model import ModelSpec
@@ -218,10 +220,11 @@ class _Sweeps:
                 dataset = swept(grid, self.catalog, self.calibration)
                 self.recorded = recorded_name(dataset.attrs)
                 one = dataset.isel(model=0, isl=0, osl=0, hardware=slice(len(machines)))
-                table = as_table(one, self.scheme)
+                kept = self._in_machines(one) & one[self.scheme.load].isin(own)
+                table = as_table(one, self.scheme, kept)
                 table["deployment"] = number * 10**9 + table.index // len(block)
-                tables.append(table[table["asked"].isin(own)])
-        return self._in_machines(tables)
+                tables.append(table)
+        return self._joined(tables)
 
     def highest_rates(self, osl: int) -> pd.DataFrame:
         """All deployments with the output tokens of the highest rate of a replica as throughput.
@@ -233,15 +236,44 @@ class _Sweeps:
         for number, axes in enumerate(self.grids):
             dataset = swept(Grid(**axes), self.catalog, self.calibration)
             self.recorded = recorded_name(dataset.attrs)
-            table = as_table(dataset.isel(model=0, isl=0, osl=0), OPEN)
+            one = dataset.isel(model=0, isl=0, osl=0)
+            table = as_table(one, OPEN, self._in_machines(one))
             table[THROUGHPUTS] *= osl
             table["deployment"] = number * 10**9 + table.index
             tables.append(table)
-        return self._in_machines(tables)
+        return self._joined(tables)
 
-    def _in_machines(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    def _in_machines(self, dataset: xr.Dataset) -> xr.DataArray:
+        """Mask of deployments that fit in one machine; all if the offer gives both tp and pp."""
+        if self.offer.tp and self.offer.pp:
+            return xr.ones_like(dataset["hardware"], bool)
+        gpus = [self.sizes[name] for name in dataset["hardware"].values.tolist()]
+        layout = {axis: dataset[axis] for axis in GPUS if axis in dataset.coords}
+        within: xr.DataArray = gpus_of(layout) <= xr.DataArray(gpus, dims="hardware")
+        return within
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """GPUs of one machine by name of the accelerator."""
+        return {machine.name: machine_gpus(machine) for machine in self.machines}
+
+    def _joined(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """Rows of all recipes in the order of the grid.
+
+        Raises:
+            SpecError: There are none.
+        """
         frame = pd.concat(tables, ignore_index=True)
-        return in_grid_order(frame[_within_machines(frame, self.machines, self.offer)])
+        if frame.empty:
+            known = ", ".join(f"{name} has {size}" for name, size in self.sizes.items())
+            least = gpus_of(
+                {axis: min(sizes) for axis, sizes in self.grids[0].items() if axis in GPUS}
+            )
+            raise SpecError(
+                f"every layout takes {least:.0f} GPUs or more, and a machine of {known}; "
+                "give both tp and pp for layouts over several machines"
+            )
+        return in_grid_order(frame)
 
 
 def filled_up(machines: Sequence[HardwareSpec], count: int) -> list[HardwareSpec]:
@@ -312,24 +344,3 @@ def layout_axes(offer: Offer, machines: Sequence[HardwareSpec], model: ModelSpec
 def machine_gpus(spec: HardwareSpec) -> int:
     """GPUs of one machine. [count]"""
     return spec.fabric_reach[1]
-
-
-def _within_machines(
-    frame: pd.DataFrame, machines: Iterable[HardwareSpec], offer: Offer
-) -> pd.Series:
-    """Mask of deployments that fit in one machine; all if the offer gives both tp and pp.
-
-    Raises:
-        SpecError: None fits.
-    """
-    if offer.tp and offer.pp:
-        return pd.Series(True, frame.index)
-    sizes = {machine.name: machine_gpus(machine) for machine in machines}
-    within: pd.Series = frame["gpus"] <= frame["hardware"].map(sizes)
-    if not within.any():
-        known = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise SpecError(
-            f"every layout takes {frame['gpus'].min():.0f} GPUs or more, and a machine of {known}; "
-            "give both tp and pp for layouts over several machines"
-        )
-    return within

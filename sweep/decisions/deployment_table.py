@@ -29,6 +29,8 @@ NEEDED = ("model", "hardware", "precision", "isl", "osl")
 """Axes of every result to recommend from."""
 ROUNDED = 1e-5
 """Error of a number in a result. [1]"""
+KEPT = "kept"
+"""Name of the mask of the rows that are read."""
 DRAWN_ENDS = ("drawn_lower", "drawn_upper")
 """Columns of the ends of the power drawn."""
 
@@ -230,23 +232,39 @@ def _listed(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values))
 
 
-def as_table(selected: xr.Dataset, scheme: Scheme) -> pd.DataFrame:
-    """One row for each deployment and load, in the order of the grid.
+def as_table(
+    selected: xr.Dataset, scheme: Scheme, kept: xr.DataArray | None = None
+) -> pd.DataFrame:
+    """One row for each deployment and load, in the order of the grid, by number of its cell.
 
     Args:
         selected: A result for one model and one pair of lengths.
         scheme: Which variables to read.
+        kept: Mask over axes of the result of the rows to read; all if not given.
     """
     axes = (*DEPLOYMENT_AXES, scheme.load)
-    present = _used(selected, scheme).compute().squeeze(drop=True)
+    used = _used(selected, scheme).compute().assign({KEPT: True if kept is None else kept})
+    present = used.squeeze(drop=True)
     missing = [axis for axis in ("hardware", "precision") if axis not in present.dims]
     present = present.expand_dims({axis: np.atleast_1d(selected[axis].values) for axis in missing})
     order = [axis for axis in axes if axis in present.dims]
-    frame = present.to_dataframe(dim_order=order).reset_index().rename(columns=_columns(scheme))
+    frame = _rows(present.transpose(*order)).rename(columns=_columns(scheme))
     for axis in (*axes, *WORKLOAD_AXES):
         if axis not in frame and axis in selected.coords and selected[axis].size == 1:
             frame[axis] = selected[axis].values.item()
     return _completed(frame, scheme)
+
+
+def _rows(present: xr.Dataset) -> pd.DataFrame:
+    """One row for each cell that is kept, of the values of axes and variables."""
+    cells = present.broadcast_like(present)
+    mask = cells[KEPT]
+    kept = mask.values
+    places = zip(mask.dims, np.nonzero(kept), strict=True)
+    axes = {axis: cells[axis].values[index] for axis, index in places}
+    variables = {name: each.values[kept] for name, each in cells.data_vars.items()}
+    rows = pd.DataFrame({**axes, **variables}, index=np.flatnonzero(kept))
+    return rows.drop(columns=KEPT)
 
 
 def _columns(scheme: Scheme) -> dict[str, str]:
