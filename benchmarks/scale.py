@@ -45,6 +45,9 @@ from sweep.runs.to_disk import Sharding, run_into_shards
 from sweep.specs.catalog import current_catalog
 from sweep.specs.seal import seal
 
+KERNEL_ROUNDS = 5
+"""Rounds of the kernel's rows for each of the others'. [count]"""
+
 # Files.
 
 
@@ -248,7 +251,7 @@ def machine_rows(folder: Path, size: int) -> Iterator[Row]:
 
 
 @click.command()
-@click.option("--repeats", type=click.IntRange(1), help="Rounds, in each of which all run once.")
+@click.option("--repeats", type=click.IntRange(1), help="Rounds, in each of which all run once; five times as many of the kernel.")
 @click.option("--small", is_flag=True, help="Small grids, to see that it works; no true figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 @click.option(
@@ -284,7 +287,8 @@ def main(
             # A process starts with the peak of the one that forked it: before this one grows.
             *memory_rows(sizes, where),
             *machine_rows(where, 2**22 if small else 2**28),
-            *kernel_rows(Size(16, 64) if small else Size(256, 1024), repeats),
+            # Short runs, and fresh memory is filled at half the speed in some rounds.
+            *kernel_rows(Size(16, 64) if small else Size(256, 1024), KERNEL_ROUNDS * repeats),
             *reduction_rows(10**5 if small else 2 * 10**9, where, min(repeats, 3)),
             *calibrated_rows(16 if small else 128, repeats),
             *start_rows(1 if small else min(repeats, 3)),

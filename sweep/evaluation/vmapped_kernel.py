@@ -25,7 +25,7 @@ COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Full vectors on processors that have 512 bits, of which LLVM uses half by default: the kernel
 divides at every point and would take twice as long. Results are the same, bit for bit."""
 
-FEW = 200_000
+FEW = 50_000
 """Points up to which a kernel takes longer to compile than to compute."""
 FAST_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
 """Options for few points: a fifth of the time to compile."""
