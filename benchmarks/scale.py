@@ -251,7 +251,11 @@ def machine_rows(folder: Path, size: int) -> Iterator[Row]:
 
 
 @click.command()
-@click.option("--repeats", type=click.IntRange(1), help="Rounds, in each of which all run once; five times as many of the kernel.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    help="Rounds, in each of which all run once; five times as many of the kernel.",
+)
 @click.option("--small", is_flag=True, help="Small grids, to see that it works; no true figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 @click.option(
