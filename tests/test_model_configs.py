@@ -406,8 +406,8 @@ def test_a_sweep_warns_once_of_each_model_beyond_its_context() -> None:
     with pytest.warns(SpecWarning) as seen:
         warn_of_contexts(resolve(grid, shipped()))
     assert [str(each.message) for each in seen] == [
-        "llama-2-7b is made for 4,096 tokens, and 8,500 are asked: engines refuse that unless an "
-        "option extends the context"
+        "llama-2-7b is made for 4,096 tokens, and 8,500 are asked for: engines refuse that unless "
+        "an option extends the context"
     ]
     with pytest.warns(SpecWarning, match="8,500 are asked"):
         sweep.run(grid.model_copy(update={"models": names[:1]}))
