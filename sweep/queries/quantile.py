@@ -16,7 +16,7 @@ from sweep.queries.where import Where
 
 QUANTILE = "quantile"
 MOST_POSITIONS = 32
-"""Positions in a sorted row up to which finding their values takes less time than a sort. [count]"""
+"""Positions in a sorted row up to which finding their values takes less than a sort. [count]"""
 
 
 @dataclass(frozen=True)
