@@ -37,6 +37,7 @@ def _figures(where: Point) -> dict[str, jax.Array]:
     others = {
         "alone": found.visit.alone,
         "residual": found.visit.start.residual,
+        "with_prompts": found.visit.start.lumps,
         "capacity": found.max_request_rate,
     }
     return {name: jnp.asarray(getattr(found, name)) for name in FIGURES} | times | others
@@ -51,6 +52,12 @@ def figures(share: float, **numbers: float) -> dict[str, float]:
         capacity = _compiled(server(request_rate=1.0, **FIRST))["capacity"]
         found = _compiled(server(request_rate=share * capacity, **(FIRST | numbers)))
     return {name: float(value) for name, value in found.items()}
+
+
+def test_an_iteration_is_between_those_without_and_with_prompts() -> None:
+    for share in (0.1, 0.5, 0.9):
+        found = figures(share)
+        assert found["alone"] < found["iteration_latency"] < found["with_prompts"]
 
 
 # By hand.
