@@ -431,7 +431,8 @@ def test_a_scheduler_is_named_in_sentence_table_and_picture() -> None:
 
 def test_requests_beyond_the_context_of_a_model_are_noted() -> None:
     spec = shipped().model("llama-2-7b")
-    for isl, words in ((3996, []), (3997, ["toy is made for 4,096 tokens, and 4,097 are asked"])):
+    warned = "toy is made for 4,096 tokens, and 4,097 are asked for"
+    for isl, words in ((3996, []), (3997, [warned])):
         specs = replace(SPECS, models={"toy": spec.model_copy(update={"name": "toy"})})
         given = replace(table(asked=[8]), isl=isl, specs=specs)
         found = [note for note in notes(recommend(given, Demand())) if "made for" in note]
