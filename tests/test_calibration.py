@@ -28,7 +28,7 @@ from calibration.validation.conformal import conformal_halfwidth
 from calibration.validation.half_widths import left_out_errors
 from calibration.validation.predictions import predictions
 from calibration.validation.quoted_errors import quoted_errors
-from calibration.validation.ranged import most_gpus
+from calibration.validation.ranged import most_gpus, ranged_numbers
 from sweep.decisions.compare import compare
 from sweep.engines.calibration_file import Calibration, load_calibration
 from sweep.errors import SpecError
@@ -96,6 +96,14 @@ def test_the_most_gpus_of_an_accelerator_are_those_of_any_row() -> None:
     ]
     found = most_gpus(SimpleNamespace(rows=rows), {"inflight": {"l4": 4.0}}, np.arange(3))
     assert found == {"inflight": {"l4": 8.0}}
+
+
+def test_the_load_of_a_row_is_its_clients_on_each_gpu() -> None:
+    row = {"scenario": "inflight", "request_rate": None, "batch_size": None, "concurrency": 8}
+    rows = [SimpleNamespace(**row, isl=100, osl=10, replica_gpus=gpus) for gpus in (1, 4)]
+    found = ranged_numbers(SimpleNamespace(rows=rows), held=False)
+    assert found["load"].tolist() == [8, 2]
+    assert found["concurrency"].tolist() == [8, 8]
 
 
 def test_quoted_errors_are_those_of_rows_without_doubt() -> None:

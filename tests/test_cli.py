@@ -17,6 +17,7 @@ from sweep.errors import SweepError
 from sweep.runs.jit_cache import use_compilation_cache
 from sweep.schema.variables import VARIABLES
 
+HARDWARE = Path(__file__).parent.parent / "configs" / "hardware"
 SWEEP = {
     "models": ["llama-2-7b"],
     "hardware": ["a100-sxm-80gb", "h20-96gb"],
@@ -99,7 +100,7 @@ def test_list_as_json_and_as_table_hold_the_same_names(call, kind) -> None:
 
 def test_list_hardware_marks_doubtful_ones(call) -> None:
     rows = {row["name"]: row for row in json.loads(call("list", "hardware", "--json")[1])}
-    assert len(rows) == 52
+    assert len(rows) == len(list(HARDWARE.glob("*.yaml")))
     assert rows["h20-141gb"]["confidence"] == "doubtful"
     assert rows["a100-sxm-80gb"]["confidence"] == "solid"
 
@@ -396,57 +397,6 @@ def test_user_folders_extend_and_override(call, tmp_path, monkeypatch) -> None:
     assert json.loads(after[1])["peak_flops_per_s"] == {"fp16": 1e15}
     monkeypatch.setenv("LLM_SWEEP_CONFIGS", str(folder))
     assert call("show", "hardware", "my-gpu")[0] == 0
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[a]: 1",
-        "{a: 1}: 2",
-        "a: !!set [1]",
-        '? !!bool "x"\n: 1',
-        "a: !!timestamp x",
-        "a: !!python/object/apply:os.getcwd []",
-        "[" * 100_000,
-        "",
-        "models: null",
-        "é\nz: 1",
-        "&a {? *a : 1}",
-    ],
-)
-def test_strange_yaml_is_refused(call, tmp_path, text) -> None:
-    path = tmp_path / "strange.yaml"
-    path.write_text(text)
-    assert_refused(call("plan", path), "strange.yaml")
-    assert_refused(call("show", "hardware", path), "strange.yaml")
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ('{"model_type": "llama", "model_type": "llama"}', "twice"),
-        ('{"model_type": "llama", "num_hidden_layers": 1000000000}', "config.json"),
-        ('{"model_type": ["llama"]}', "model_type"),
-        ('{"model_type": "gemma3", "text_config": 3}', "text_config"),
-        ("[1]", "mapping"),
-        ("NaN", "mapping"),
-    ],
-)
-def test_strange_model_configs_are_refused(call, tmp_path, text, word) -> None:
-    path = tmp_path / "config.json"
-    path.write_text(text)
-    assert_refused(call("show", "model", path), "config.json", word)
-
-
-def test_a_layer_type_that_is_no_text_is_refused(call, tmp_path) -> None:
-    spec = yaml.safe_load((Path(sweep.__file__).parent.parent / GEMMA).read_text())
-    spec["config"]["text_config"]["layer_types"] = [[] for _ in range(62)]
-    path = tmp_path / "gemma.yaml"
-    path.write_text(yaml.safe_dump(spec))
-    assert_refused(call("show", "model", path), "gemma.yaml", "layer_types")
-
-
-GEMMA = "configs/models/gemma-3-27b.yaml"
 
 
 def test_names_no_file_can_have_are_refused(call, sweep_file, tmp_path) -> None:

@@ -164,8 +164,8 @@ def test_requests_beyond_the_context_of_the_model_are_named() -> None:
     asked = {"model": "llama-2-7b", "variable": THROUGHPUT}
     said = compare(served, ("one", "two"), chosen={}, **asked).sentence()
     assert said.endswith(
-        " llama-2-7b is made for 4,096 tokens, and 4,097 are asked: engines refuse that unless an "
-        "option extends the context."
+        " llama-2-7b is made for 4,096 tokens, and 4,097 are asked for: engines refuse that unless "
+        "an option extends the context."
     )
     shorter = served.isel(isl=[0])
     assert "is made for" not in compare(shorter, ("one", "two"), chosen={}, **asked).sentence()

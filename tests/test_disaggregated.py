@@ -110,11 +110,11 @@ def test_rates_are_matched_by_hand() -> None:
     # 4 prompts in 1.3 s are 3.08 a second; 32 sequences of 100 tokens in 2.6 s are 12.3: four
     # prefill instances for one that decodes, 8 + 4 GPUs.
     found = best()
-    assert (found.prefills, found.decodes, found.gpus) == (4, 1, 12)
-    assert found.rate == pytest.approx(4 * 4 / 1.3)
-    assert found.throughput == pytest.approx(found.rate * 101)
+    assert (found.pools.prefills, found.pools.decodes, found.pools.gpus) == (4, 1, 12)
+    assert found.figures.rate == pytest.approx(4 * 4 / 1.3)
+    assert found.throughput == pytest.approx(found.figures.rate * 101)
     assert found.score == pytest.approx(found.throughput / 12)
-    assert found.price == 24
+    assert found.pools.price == 24
 
 
 def test_no_ratio_of_whole_instances_is_better() -> None:
@@ -128,21 +128,21 @@ def test_no_ratio_of_whole_instances_is_better() -> None:
 
 
 def test_limits_hold() -> None:
-    assert best(limits=Limits(max_ttft=0.5)).batch == 1
+    assert best(limits=Limits(max_ttft=0.5)).pools.batch == 1
     assert best(limits=Limits(max_ttft=0.3)) is None
     # The transfer is part of the time to the second token: 0.1 ms a token.
     slow = best(limits=Limits(max_tpot=0.0181))
-    assert slow.held <= 16
-    assert slow.tpot <= 0.0181 + 1e-9
+    assert slow.figures.held <= 16
+    assert slow.figures.tpot <= 0.0181 + 1e-9
     assert best(limits=Limits(max_gpus=5)) is None
-    assert best(limits=Limits(max_gpus=6)).gpus == 6
-    assert best(limits=Limits(max_price_per_hour=12.0)).gpus == 6
+    assert best(limits=Limits(max_gpus=6)).pools.gpus == 6
+    assert best(limits=Limits(max_price_per_hour=12.0)).pools.gpus == 6
 
 
 def test_a_rate_takes_the_fewest_instances() -> None:
     # 20 a second: 6.5 prefill instances and 1.6 that decode.
     found = best(requests_per_s=20.0)
-    assert (found.prefills, found.decodes, found.rate) == (7, 2, 20.0)
+    assert (found.pools.prefills, found.pools.decodes, found.figures.rate) == (7, 2, 20.0)
 
 
 def test_a_pool_that_takes_no_time_leaves_the_other_as_it_is() -> None:
@@ -150,15 +150,18 @@ def test_a_pool_that_takes_no_time_leaves_the_other_as_it_is() -> None:
     at_once = replace(PREFILL, seconds=[1e-12, 2e-12, 4e-12], sent_bytes=0.0, hop=0.0)
     reads = replace(DECODE, sent_bytes=0.0, hop=0.0)
     decoding = best(at_once, reads)
-    assert decoding.transfer == 0
-    assert decoding.rate / decoding.decodes * 100 == pytest.approx(32 / 0.026)
-    assert (decoding.held, decoding.tpot) == (pytest.approx(32), pytest.approx(0.026))
-    assert decoding.ttft < 1e-11
+    assert decoding.pools.transfer == 0
+    assert decoding.figures.rate / decoding.pools.decodes * 100 == pytest.approx(32 / 0.026)
+    assert (decoding.figures.held, decoding.figures.tpot) == (
+        pytest.approx(32),
+        pytest.approx(0.026),
+    )
+    assert decoding.figures.ttft < 1e-11
     # And prompts take as long as alone where decoding takes no time.
     never = replace(reads, loads=[1, 8], seconds=[1e-12, 8e-12])
     prompts = best(replace(PREFILL, sent_bytes=0.0, hop=0.0), never, osl=2)
-    assert prompts.rate == pytest.approx(prompts.prefills * 4 / 1.3)
-    assert prompts.ttft == pytest.approx(first_token_at(PREFILL, 4 / 1.3))
+    assert prompts.figures.rate == pytest.approx(prompts.pools.prefills * 4 / 1.3)
+    assert prompts.figures.ttft == pytest.approx(first_token_at(PREFILL, 4 / 1.3))
 
 
 @pytest.mark.slow
@@ -186,8 +189,8 @@ def test_ends_of_a_pair_by_hand() -> None:
     # Both pools complete 12.3 requests a second: less if decoding takes more, as many more as
     # there are prompts.
     found = best(*pools)
-    assert found.lower["rate"] == pytest.approx(found.rate / 1.2)
-    assert found.upper["rate"] == pytest.approx(found.rate * 1.1)
+    assert found.lower["rate"] == pytest.approx(found.figures.rate / 1.2)
+    assert found.upper["rate"] == pytest.approx(found.figures.rate * 1.1)
     assert found.upper["score"] == pytest.approx(found.score * 1.1)
     # Prompts never wait for decoding; the cache takes 10 ms of 100 tokens.
     assert found.upper["ttft"] == pytest.approx(1.5 * 1.3 * 1.1)
@@ -195,15 +198,16 @@ def test_ends_of_a_pair_by_hand() -> None:
     assert found.beyond == 1 | 16
     # Pools that are asked for nearly all that they can do may not keep up.
     asked = best(*pools, requests_per_s=0.99 * 16 / 1.3)
-    assert asked.upper["rate"] == asked.rate
+    assert asked.upper["rate"] == asked.figures.rate
     assert asked.lower["rate"] == pytest.approx(found.lower["rate"])
     assert asked.upper["ttft"] == asked.upper["tpot"] == float("inf")
     seldom = best(*pools, requests_per_s=1.0)
     assert seldom.lower["rate"] == seldom.upper["rate"] == 1
     assert seldom.upper["ttft"] == pytest.approx(0.4 * 1.1)
     for each in (found, asked, seldom):
+        values = {**vars(each), **each.figures._asdict()}
         for name, low in each.lower.items():
-            assert low <= getattr(each, name) * (1 + 1e-12) <= each.upper[name] * (1 + 2e-12)
+            assert low <= values[name] * (1 + 1e-12) <= each.upper[name] * (1 + 2e-12)
 
 
 def test_without_measurements_a_pair_has_no_interval() -> None:
@@ -224,7 +228,7 @@ def test_a_mixed_pair_is_found_where_each_is_better() -> None:
     other_decode = replace(DECODE, hardware="fast", seconds=[2 * t for t in DECODE.seconds])
     found = pairs([PREFILL, other_prefill], [DECODE, other_decode], osl=101, limits=NO_LIMITS)
     assert len(found) == 4
-    assert (found[0].prefill.hardware, found[0].decode.hardware) == ("fast", "wide")
+    assert (found[0].pools.prefill.hardware, found[0].pools.decode.hardware) == ("fast", "wide")
     assert [pair.score for pair in found] == sorted((p.score for p in found), reverse=True)
 
 
@@ -234,18 +238,19 @@ def simulate(pair: Any, osl: int, requests: int) -> tuple[float, float, float]:
     Requests arrive evenly and go to instances in turn; times are those of the loads by straight
     lines.
     """
+    pools, prefill, decode = pair.pools, pair.pools.prefill, pair.pools.decode
 
     def prompt_seconds(batch: int) -> float:
-        return float(np.interp(batch, pair.prefill.loads, pair.prefill.seconds))
+        return float(np.interp(batch, prefill.loads, prefill.seconds))
 
     def token_seconds(held: int) -> float:
-        return float(np.interp(held, pair.decode.loads, pair.decode.seconds))
+        return float(np.interp(held, decode.loads, decode.seconds))
 
-    arrivals = np.arange(requests) / pair.rate
-    most = max(pair.prefill.loads)
+    arrivals = np.arange(requests) / pair.figures.rate
+    most = max(prefill.loads)
     first = np.zeros(requests)
-    for instance in range(pair.prefills):
-        queue, clock = list(range(instance, requests, pair.prefills)), 0.0
+    for instance in range(pools.prefills):
+        queue, clock = list(range(instance, requests, pools.prefills)), 0.0
         while queue:
             clock = max(clock, arrivals[queue[0]])
             batch = [i for i in queue[:most] if arrivals[i] <= clock + 1e-12]
@@ -253,8 +258,8 @@ def simulate(pair: Any, osl: int, requests: int) -> tuple[float, float, float]:
             first[batch] = clock
             queue = queue[len(batch) :]
     last, known = np.zeros(requests), dict[int, float]()
-    for instance in range(pair.decodes):
-        coming = [(first[i] + pair.transfer, i) for i in range(instance, requests, pair.decodes)]
+    for instance in range(pools.decodes):
+        coming = [(first[i] + pools.transfer, i) for i in range(instance, requests, pools.decodes)]
         heapq.heapify(coming)
         # All take as many iterations, so those that came first end first.
         held: deque[tuple[int, int]] = deque()
@@ -274,6 +279,10 @@ def simulate(pair: Any, osl: int, requests: int) -> tuple[float, float, float]:
     return rate, (first - arrivals)[middle].mean(), ((last - first)[middle] / (osl - 1)).mean()
 
 
+def requests_to_simulate(pair: Any) -> int:
+    return int(10 * pair.pools.decodes * pair.figures.held) + 200
+
+
 @given(
     st.floats(0.005, 0.05),
     st.floats(0.002, 0.05),
@@ -287,12 +296,12 @@ def test_a_pair_is_as_simulated(
 ) -> None:
     """At 90 % of what it can do rates and times per token are right."""
     pair = at_a_share(0.9, fixed, each, step, sequence, osl)
-    rate, ttft, tpot = simulate(pair, osl, int(10 * pair.decodes * pair.held) + 200)
-    assert rate == pytest.approx(pair.rate, rel=0.03)
-    assert tpot == pytest.approx(pair.tpot, rel=0.03)
+    rate, ttft, tpot = simulate(pair, osl, requests_to_simulate(pair))
+    assert rate == pytest.approx(pair.figures.rate, rel=0.03)
+    assert tpot == pytest.approx(pair.figures.tpot, rel=0.03)
     # Where two kinds of batches last almost as long as their prompts take to arrive, the order in
     # which they alternate is steady only after thousands.
-    assert pair.ttft == pytest.approx(ttft, rel=0.25)
+    assert pair.figures.ttft == pytest.approx(ttft, rel=0.25)
 
 
 def at_a_share(
@@ -303,7 +312,7 @@ def at_a_share(
     prefill = replace(PREFILL, loads=sizes, seconds=[fixed + each * size for size in sizes])
     decode = replace(DECODE, loads=loads, seconds=[step + sequence * load for load in loads])
     most = best(prefill, decode, osl, Limits(max_gpus=24))
-    return best(prefill, decode, osl, requests_per_s=share * most.rate)
+    return best(prefill, decode, osl, requests_per_s=share * most.figures.rate)
 
 
 def test_first_tokens_of_most_pairs_are_as_simulated() -> None:
@@ -313,8 +322,8 @@ def test_first_tokens_of_most_pairs_are_as_simulated() -> None:
         osl = int(random.integers(100, 200))
         costs = random.uniform((0.005, 0.002, 0.008), (0.05, 0.05, 0.02))
         pair = at_a_share(random.uniform(0.3, 0.95), *costs, 10 ** random.uniform(-5, -3), osl)
-        _, ttft, _ = simulate(pair, osl, min(int(10 * pair.decodes * pair.held) + 200, 2000))
-        errors.append(abs(pair.ttft / ttft - 1))
+        _, ttft, _ = simulate(pair, osl, min(requests_to_simulate(pair), 2000))
+        errors.append(abs(pair.figures.ttft / ttft - 1))
     assert np.median(errors) < 0.03
     assert np.quantile(errors, 0.9) < 0.03
 
@@ -410,10 +419,9 @@ def test_a_pool_that_decodes_needs_two_tokens() -> None:
 # Manifests.
 
 REQUEST = PoolRequest(shipped_model("llama-3.1-8b"), 1000, 200, None)
-POOLS = replace(
-    best(),
-    prefill=replace(PREFILL, hardware="h100-sxm-80gb", precision="fp16"),
-    decode=replace(DECODE, hardware="h200-sxm-141gb", precision="fp16"),
+POOLS = best(
+    replace(PREFILL, hardware="h100-sxm-80gb", precision="fp16"),
+    replace(DECODE, hardware="h200-sxm-141gb", precision="fp16"),
 )
 
 
@@ -495,7 +503,7 @@ def test_what_a_cluster_cannot_run_is_refused() -> None:
     other = replace(PREFILL, hardware="gaudi3", precision="fp16")
     for pool, words in ((wide, "one machine an instance"), (other, "manifests are for NVIDIA")):
         with pytest.raises(SpecError, match=words) as error:
-            manifest(replace(POOLS, prefill=pool), REQUEST, "dynamo", catalog=shipped())
+            manifest(best(pool), REQUEST, "dynamo", catalog=shipped())
         assert "\n" not in str(error.value)
     with pytest.raises(SpecError, match="leave --draft-tokens out"):
         check_requests({"acceptance_rate": [0.7], "draft_tokens": [3]})

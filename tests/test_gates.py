@@ -37,6 +37,7 @@ def _figures(where: Point) -> dict[str, jax.Array]:
     others = {
         "alone": found.visit.alone,
         "residual": found.visit.start.residual,
+        "with_prompts": found.visit.start.lumps,
         "capacity": found.max_request_rate,
     }
     return {name: jnp.asarray(getattr(found, name)) for name in FIGURES} | times | others
@@ -51,6 +52,15 @@ def figures(share: float, **numbers: float) -> dict[str, float]:
         capacity = _compiled(server(request_rate=1.0, **FIRST))["capacity"]
         found = _compiled(server(request_rate=share * capacity, **(FIRST | numbers)))
     return {name: float(value) for name, value in found.items()}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_iterations_have_prompts_where_some_came_in_one_without(share: float) -> None:
+    found = figures(share)
+    alone, longer = found["alone"], found["with_prompts"]
+    some = 1 - np.exp(-share * found["capacity"] * alone)
+    expected = (1 - some) * alone + some * longer
+    assert found["iteration_latency"] == pytest.approx(expected, rel=1e-6)
 
 
 # By hand.

@@ -18,6 +18,7 @@ from calibration.measurements.table import read_measurements
 from sweep.decisions.step_unknown import step_unknown
 from sweep.kernel import phases
 from sweep.kernel.factors import IDEAL
+from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.gates import gates_of
 from sweep.kernel.held_back import HeldBack, held_back
 from sweep.kernel.inflight import Inflight
@@ -25,6 +26,7 @@ from sweep.kernel.keeps_step import order_of
 from sweep.kernel.open_iterations import Iterations
 from sweep.kernel.params import Point
 from sweep.kernel.spread import spread_cycle, spread_prefill_first_cycle
+from sweep.kernel.staggered import one_prompt
 
 
 def server(**settings: float) -> Point:
@@ -161,6 +163,15 @@ def test_a_slot_is_empty_for_the_iteration_before_the_next_request() -> None:
     of_others = float(found.cycle.interrupted) * (float(found.lump_latency) - alone)
     steps = float(found.steps)
     assert spent == pytest.approx(steps * alone + of_others - each / 2, rel=1e-5)
+
+
+def test_the_first_requests_of_a_run_are_prefilled_one_by_one() -> None:
+    """The first tokens of four come after one to four prompts, 2.5 on average; more come later."""
+    factors = dataclasses.replace(IDEAL, staggered=1.0)
+    found = FiniteRun(server(factors=factors, concurrency=4.0, num_requests=40.0))
+    each = float(one_prompt(found.cycle, found._alone.latency, found.lump_latency))
+    later = float(found.slot_wait + found.start_wait + found.prefill_time)
+    assert float(found.ttft) == pytest.approx((4 * 2.5 * each + 36 * later) / 40, rel=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [(100, 101), (400, 31)])

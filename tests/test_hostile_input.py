@@ -55,6 +55,54 @@ def test_strange_text_is_refused_in_one_short_line(text, call, tmp_path) -> None
     assert "\x1b" not in answer[2]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a]: 1",
+        "{a: 1}: 2",
+        "a: !!set [1]",
+        '? !!bool "x"\n: 1',
+        "a: !!timestamp x",
+        "a: !!python/object/apply:os.getcwd []",
+        "[" * 100_000,
+        "",
+        "models: null",
+        "é\nz: 1",
+        "&a {? *a : 1}",
+    ],
+)
+def test_strange_yaml_is_refused(call, tmp_path, text) -> None:
+    path = tmp_path / "strange.yaml"
+    path.write_text(text)
+    refused(call("plan", path), "strange.yaml")
+    refused(call("show", "hardware", path), "strange.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('{"model_type": "llama", "model_type": "llama"}', "twice"),
+        ('{"model_type": "llama", "num_hidden_layers": 1000000000}', "config.json"),
+        ('{"model_type": ["llama"]}', "model_type"),
+        ('{"model_type": "gemma3", "text_config": 3}', "text_config"),
+        ("[1]", "mapping"),
+        ("NaN", "mapping"),
+    ],
+)
+def test_strange_model_configs_are_refused(call, tmp_path, text, word) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    refused(call("show", "model", path), "config.json", word)
+
+
+def test_a_layer_type_that_is_no_text_is_refused(call, tmp_path) -> None:
+    spec = read_mapping(ROOT / "configs/models/gemma-3-27b.yaml")
+    spec["config"]["text_config"]["layer_types"] = [[] for _ in range(62)]
+    path = tmp_path / "gemma.json"
+    path.write_text(json.dumps(spec))
+    refused(call("show", "model", path), "gemma.json", "layer_types")
+
+
 def test_a_merge_of_a_mapping_that_merges_keeps_what_it_overrides(tmp_path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("b: {<<: &own {<<: &base {x: 1, y: 1}, y: 2}, z: 3}\nown: *own\nbase: *base\n")

@@ -259,7 +259,7 @@ def test_dask_is_configured_for_the_run_alone(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(huge_pages, "_linux_waits_to_be_asked", lambda: True)
     monkeypatch.setattr(huge_pages, "_library_has_tunable", lambda: True)
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    before, seen = deepcopy(dask.config.config), []
+    before, seen, variables = deepcopy(dask.config.config), [], set(os.environ)
     local_cluster = on_dask._local_cluster
 
     def noted(workers: int | None) -> object:
@@ -272,6 +272,8 @@ def test_dask_is_configured_for_the_run_alone(tmp_path, monkeypatch) -> None:
         on_dask.run_on_dask(directory, directory.shards(), workers=1)
     assert seen == ["critical", "glibc.malloc.hugetlb=1"]
     assert dask.config.config == before
+    # Dask sets those of workers, such as OMP_NUM_THREADS, where it starts them.
+    assert set(os.environ) == variables
     assert check_directory(tmp_path / "out") == []
 
 

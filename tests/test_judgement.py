@@ -251,6 +251,10 @@ def test_each_kind_of_figure_has_the_noise_of_its_own_rows() -> None:
     for name, noise, usual in (("throughput", 0.1, NOISE), ("first token", 0.4, 0.2)):
         squares = 40 * noise**2 + EXPECTED_ROWS * usual**2
         assert found[name] == pytest.approx(np.sqrt(squares / (40 - 10 + 20)))
+    # For the usual noise, rows of twice the usual error count a quarter each.
+    rough = Data(places[:40], np.zeros(40), np.ones(40), np.full(40, 2 * NOISE), {})
+    squares = 10 * 0.1**2 + EXPECTED_ROWS * NOISE**2
+    assert rough.noise(errors, np.zeros(40)) == pytest.approx(np.sqrt(squares / (10 + 20)))
     np.testing.assert_array_equal(
         data.of_rows(found), np.repeat([found["throughput"], found["first token"]], 40)
     )
@@ -496,3 +500,5 @@ def test_damped_steps_find_the_minimum_that_scipy_finds(start: tuple[float, floa
         again = least_squares(residuals, [0.5, 0.4], jacobian, bounds=bounds, **options)
         np.testing.assert_allclose(found.x, again.x, rtol=1e-4)
         assert found.cost == pytest.approx(again.cost, rel=1e-8)
+        # Steps that reduce the cost as foretold are damped less: 25 evaluations, and not 60.
+        assert found.nfev < 40

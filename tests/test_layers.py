@@ -159,9 +159,8 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
 
 
 def test_the_sweep_does_not_know_of_calibration() -> None:
-    assert not {
-        used for name in modules("sweep") for used in imported()[name] if "calibration." in used
-    }
+    tops = {used.split(".")[0] for name in modules("sweep") for used in imported()[name]}
+    assert "calibration" not in tops
 
 
 def test_the_kernel_imports_only_arrays_and_the_schema() -> None:

@@ -77,6 +77,7 @@ def test_the_shipped_table_is_whole() -> None:
         (HEADER + GOOD.replace(",256", ","), ["line 2", "batch_size: missing"]),
         (HEADER + GOOD.replace("static_batch", "static"), ["line 2", "scenario", "static"]),
         (HEADER + GOOD.replace("output_throughput", "goodput"), ["line 2", "metric"]),
+        (HEADER + GOOD.replace("static_batch", "first_token"), ["line 2", "must be ttft"]),
         ("id," + HEADER + "a," + GOOD + "a," + GOOD, ["line 3", "'a' is used twice"]),
     ],
 )

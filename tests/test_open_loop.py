@@ -394,6 +394,13 @@ def test_a_percentile_of_a_wait_that_decays_by_hand() -> None:
     assert float(waits.quantile(0.99)) == pytest.approx(1 + 2 * np.log(100), rel=1e-4)
 
 
+def test_a_wait_that_decays_after_an_interval_by_hand() -> None:
+    # Uniform on [1, 3], and a wait of 2 on average: half are later than 2 without it, and of those
+    # that are u earlier e^(−u/2) with it: ½ ∫₀¹ e^(−u/2) du = 1 − e^(−1/2).
+    waits = Mixture(*jnp.asarray([[1.0], [2.0], [1.0]]), more=None, waits=1.0, wait=2.0)
+    assert float(waits.share_later(2.0)) == pytest.approx(1.5 - np.exp(-0.5), rel=1e-6)
+
+
 def test_poisson_arrivals_are_no_bursts() -> None:
     share, waits = bursts(0.6, 1.0)
     assert (float(share), float(waits)) == (1, 1)

@@ -357,7 +357,9 @@ def test_narrow_opt_projects_in_and_out() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", all_families())
-def test_one_token_takes_two_flops_with_every_matrix_element_it_uses(family: str) -> None:
+def test_one_token_reads_the_weights_it_uses_and_takes_two_flops_with_matrix_elements(
+    family: str,
+) -> None:
     layers = blocks(family, **({} if "text_config" in CONFIGS[family] else UNTIED))
     with jax.enable_x64(True):
         works = iter(phases.decode_step(point(layers, TOY, FP16, context_len=10)))
@@ -370,9 +372,14 @@ def test_one_token_takes_two_flops_with_every_matrix_element_it_uses(family: str
                 assert "tensor_flops" not in found
             elif matrices and (name != "lm_head" or block.untied):
                 assert found["tensor_flops"] == used > 0, name
+            if name not in READ_IN_PART:
+                stored = [tensor.active_elements for tensor in OPERATORS[name].weights(block)]
+                assert found.get("weight_bytes", 0.0) == pytest.approx(2 * sum(stored)), name
 
 
 UNTIED = {"tie_word_embeddings": False}
+READ_IN_PART = ("embedding", "position_embedding", "lm_head")
+"""Operators that read a row of what they store, or what another one stores."""
 
 
 @pytest.mark.filterwarnings("ignore:mllama")

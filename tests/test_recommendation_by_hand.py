@@ -21,6 +21,7 @@ from sweep.decisions.figures.front import flagged, front_figure, point_label
 from sweep.decisions.figures.rooflines import roofline_figure
 from sweep.decisions.figures.style import save_figure
 from sweep.decisions.machines_on_offer import machines_on_offer, shared_offers, solid_hardware
+from sweep.decisions.pool_figures import Pools
 from sweep.decisions.ratio_interval import ratio, ratio_halfwidth
 from sweep.decisions.recommend import Demand, Limits, recommend
 from sweep.decisions.recommend_notes import notes, quoted_errors
@@ -32,6 +33,7 @@ from sweep.schema.intervals import EXTRAPOLATION
 SPECS = SpecsByName(
     hardware={n: shipped().hardware(n) for n in ("h20-96gb", "a800-sxm-80gb", "l20")}
 )
+POOLS = Pools(PREFILL, DECODE, 1, 1, batch=1, most=1, osl=100, requests_per_s=None)
 
 
 def table(**columns: Any) -> Deployments:
@@ -235,7 +237,7 @@ def test_the_considered_accelerators_are_those_of_all_calibrations() -> None:
 
 def test_pairs_of_pools_name_what_is_left_out_and_that_they_have_no_interval() -> None:
     one_pool = recommend(replace(table(tp=[1]), notes=("left out: mi300x",)), Demand())
-    pair = Pair(PREFILL, DECODE, 1, 1, 1, 1.0, 1.0, 0.1, 0.1, 0.1, 1.0, 1.0, 1.0)
+    pair = Pair(POOLS, POOLS.figures(), 1.0, 1.0)
     left_out, lacking = disaggregated_text.notes([pair], one_pool)
     assert left_out == "left out: mi300x"
     assert "no interval" in lacking
@@ -254,7 +256,7 @@ def test_a_pair_of_pools_is_compared_with_one_pool_by_errors_that_both_share() -
     calibration = load_calibration("tensorrt-llm")
     recorded = f"tensorrt-llm {calibration.digest}"
     one_pool = recommend(replace(table(hardware=["h20-96gb"]), calibration=recorded), Demand())
-    pair = Pair(PREFILL, DECODE, 1, 1, 1, 1.0, 1.0, 0.1, 0.1, 0.1, 1.0, 1200.0, 1.0)
+    pair = Pair(POOLS, POOLS.figures(), 1.0, 1200.0)
     pair = replace(pair, lower={"score": 1000.0}, upper={"score": 1440.0})
     wide = replace(pair, beyond=EXTRAPOLATION["unseen_model"])
     other = {"lower": 800.0, "upper": 1300.0, "beyond": 0, "precision": "fp16"}
@@ -429,7 +431,8 @@ def test_a_scheduler_is_named_in_sentence_table_and_picture() -> None:
 
 def test_requests_beyond_the_context_of_a_model_are_noted() -> None:
     spec = shipped().model("llama-2-7b")
-    for isl, words in ((3996, []), (3997, ["toy is made for 4,096 tokens, and 4,097 are asked"])):
+    warned = "toy is made for 4,096 tokens, and 4,097 are asked for"
+    for isl, words in ((3996, []), (3997, [warned])):
         specs = replace(SPECS, models={"toy": spec.model_copy(update={"name": "toy"})})
         given = replace(table(asked=[8]), isl=isl, specs=specs)
         found = [note for note in notes(recommend(given, Demand())) if "made for" in note]

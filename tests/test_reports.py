@@ -322,6 +322,11 @@ def test_aiperf_and_genai_perf_key_by_key(tmp_path: Path, report: dict[str, Any]
     assert {r.quality for r in (row, ttft, tpot)} == {"ok"}
 
 
+def test_of_several_models_none_is_chosen(tmp_path: Path) -> None:
+    several = changed(GENAI, "input_config.model", ["Qwen/Qwen3-8B", "Qwen/Qwen3-14B"])
+    assert "model" in refusal(tmp_path, several)
+
+
 def test_genai_perf_with_a_file_keeps_its_load_elsewhere(tmp_path: Path) -> None:
     config = {
         "model_names": ["Qwen/Qwen3-8B"],

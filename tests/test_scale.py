@@ -150,6 +150,10 @@ def test_a_question_that_needs_too_much_at_once_is_refused() -> None:
     # A throughput of four bytes and flags of one and two for each of 10⁶ × 10⁶ cells.
     with pytest.raises(GridError, match=r"needs all of isl, osl at once, which is 7e\+03 GB"):
         check_subgrid_fits_memory(planned(question, **axes))
+    # The best of one axis needs only that one, however large the others.
+    check_subgrid_fits_memory(
+        planned(ReductionRequest(text="best:isl", by="output_throughput"), **axes)
+    )
 
 
 @pytest.mark.parametrize("text", ["best:speed", "worst:isl", "argmax:feasible", "pareto:ttft"])

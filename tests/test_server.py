@@ -157,6 +157,9 @@ def test_where_prompts_queue_every_iteration_is_full() -> None:
     assert float(found.lumps) == 1
     assert float(found.lump) == pytest.approx(1000 * 1000 / 1001)
     assert float(found.lump + found.decoding_beside) == pytest.approx(1000)
+    # With three drafts a sequence that decodes takes four tokens.
+    found = cycle(9.0, 1000.0, 2.0, 1000.0, 4.0)
+    assert float(found.lump + 4 * found.decoding_beside) == pytest.approx(1000)
 
 
 # Limits.

@@ -127,7 +127,13 @@ def test_the_cache_is_read_once_for_all_tokens_of_a_pass(drafted: int) -> None:
         bare = jax.tree.map(lambda leaf: leaf, where)
         bare = Point(**{**vars(bare), "model": model_params(blocks("llama"))})
         found = float(phases.decode_pass(bare, 6.0).attention)
+        batch = point(
+            model("llama"), isl=90, osl=20, batch_size=6, draft_tokens=drafted, acceptance_rate=0.5
+        )
+        whole = phases.decode_latency(batch)
+        each = batch.decode_passes * phases.decode_pass(batch, 6.0).latency
     assert found == pytest.approx(decode_attention_seconds(6, drafted + 1, 90, 20), rel=1e-9)
+    assert float(whole) == pytest.approx(float(each), rel=1e-9)
 
 
 def test_the_draft_of_llama_by_hand() -> None:

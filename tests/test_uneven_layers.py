@@ -119,14 +119,25 @@ def test_layers_with_other_kv_heads_copy_their_weights_sooner() -> None:
     # first and a quarter of the second: 2·64·(8 + 8) elements each, 16 bits.
     listed = blocks("nemotron-nas", block_configs=[half(4, None), half(2, None)] + [half(None)] * 2)
     assert model_params(listed).uneven_kv_heads
+    attends = ["qkv_projection" in block.operators for block in listed]
+    biased = tuple(
+        dataclasses.replace(block, qkv_bias=int(each))
+        for block, each in zip(listed, attends, strict=True)
+    )
     with jax.enable_x64(True):
         alone, shared = (float(memory.weight_memory(at(listed, tp=tp))) for tp in (1, 4))
+        biases = [float(memory.weight_memory(at(biased, tp=tp))) for tp in (1, 4)]
     ffn = 2 * 3 * 64 * 256
     norms = 4 * 64 + 64
     keys_and_values = 64 * 2 * 8 * (2 + 4)
     others = 2 * 2 * 64 * 64 + 2 * 512 * 64
     assert alone == 2 * (ffn + norms + keys_and_values + others)
     assert shared == 2 * ((ffn + others) / 4 + norms + 2 * 64 * (8 + 8))
+    # Biases: 64 of the queries of each of two layers, and those of the columns above.
+    assert biases == [
+        alone + 2 * (2 * 64 + 2 * 8 * (2 + 4)),
+        shared + 2 * (2 * 64 / 4 + 2 * (8 + 8)),
+    ]
 
 
 def test_nemotron_super_keeps_a_cache_in_49_of_80_layers() -> None:

@@ -56,7 +56,7 @@ def launch(command: click.Command, program: str) -> None:
 
 
 def _status(command: click.Command, program: str, report: Callable[[str, int], int]) -> Any:
-    """Run `command`; what it returned, or the exit status of the error that was reported."""
+    """Run `command` and return its result, or the exit status of the error that it reports."""
     try:
         with command.make_context(program, sys.argv[1:]) as context:
             code = command.invoke(context)
@@ -95,7 +95,7 @@ def _status(command: click.Command, program: str, report: Callable[[str, int], i
 
 
 def _complete(command: click.Command, program: str) -> None:
-    """Answer a shell that asks to complete a line, or for the script by which it will ask."""
+    """Answer a request of a shell: to complete a line, or for its completion script."""
     variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
     asked = os.environ.get(variable)
     if asked:
@@ -105,7 +105,7 @@ def _complete(command: click.Command, program: str) -> None:
 
 
 def _open_streams() -> None:
-    """Let output that cannot be shown as it is be escaped, and closed streams take it anyway."""
+    """Escape characters that an output stream cannot encode, and replace closed streams."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -123,7 +123,7 @@ def one_line(message: str) -> str:
 
 
 def _leave_closed_pipe() -> int:
-    """Let the interpreter flush output that nobody reads; rich exits where a pipe is closed."""
+    """Discard the output that is left, since nobody reads the pipe, and report success."""
     with suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

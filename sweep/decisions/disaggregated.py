@@ -19,6 +19,7 @@ from math import ceil, inf, isfinite
 import numpy as np
 
 from sweep.decisions.pool_figures import (
+    Figures,
     Instance,
     Pools,
     first_token_seconds,
@@ -37,46 +38,23 @@ class Pair:
     """Two pools that work at one rate.
 
     Attributes:
-        prefill: A prefill instance.
-        decode: A decode instance.
-        prefills: Prefill instances. [count]
-        decodes: Decode instances. [count]
-        batch: Prompts of a full batch. [count]
-        held: Sequences that a decode instance holds on average. [count]
-        rate: Requests that all complete in a second. [s-1]
-        transfer: Time to send the cache of a prompt. [s]
-        ttft: Time to first token at that rate. [s]
-        tpot: Time per output token after the first, the transfer included. [s]
+        pools: The pools and their requests.
+        figures: Their rate and times.
         throughput: Output tokens per second of all GPUs. [s-1]
         score: Throughput over the cost of all GPUs.
-        price: Hourly price of all GPUs. [USD]
         lower: Lower ends of the 90 % intervals of `rate`, `ttft`, `tpot`, `throughput` and `score`;
             empty without a calibration.
         upper: Upper ends.
         beyond: In what ways the calibration extrapolates, in either pool.
     """
 
-    prefill: Instance
-    decode: Instance
-    prefills: int
-    decodes: int
-    batch: int
-    held: float
-    rate: float
-    transfer: float
-    ttft: float
-    tpot: float
+    pools: Pools
+    figures: Figures
     throughput: float
     score: float
-    price: float
     lower: Mapping[str, float] = field(default_factory=dict)
     upper: Mapping[str, float] = field(default_factory=dict)
     beyond: int = 0
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of both pools. [count]"""
-        return self.prefills * self.prefill.gpus + self.decodes * self.decode.gpus
 
 
 def pairs(
@@ -110,7 +88,7 @@ def pairs(
 
 
 def _rank(pair: Pair) -> tuple[float, int, float]:
-    return -pair.score, pair.gpus, pair.ttft
+    return -pair.score, pair.pools.gpus, pair.figures.ttft
 
 
 def _best_pair(
@@ -146,16 +124,15 @@ def _best_pair(
         if numbers is None:
             continue
         pair = _pair(Pools(prefill, decode, *numbers, batch, most, osl, requests_per_s))
-        if pair.ttft <= (limits.max_ttft or inf):
+        if pair.figures.ttft <= (limits.max_ttft or inf):
             return pair
     return None
 
 
 def _pair(pools: Pools) -> Pair:
     """The pair of two pools, with the intervals of a calibration."""
-    prefill, decode, found = pools.prefill, pools.decode, pools.figures()
-    count, decoding, osl = pools.prefills, pools.decodes, pools.osl
-    cost = count * prefill.gpus * prefill.unit_cost + decoding * decode.gpus * decode.unit_cost
+    prefill, decode, osl, found = pools.prefill, pools.decode, pools.osl, pools.figures()
+    cost = pools.total(prefill.unit_cost, decode.unit_cost)
     ends: list[dict[str, float]] = [{}, {}]
     beyond = 0
     if prefill.slower and decode.slower:
@@ -168,21 +145,8 @@ def _pair(pools: Pools) -> Pair:
             end |= {"rate": rate, "ttft": ttft, "tpot": tpot}
             end |= {"throughput": rate * osl, "score": rate * osl / cost}
         beyond = prefill.beyond_at(pools.batch) | decode.beyond_at(pools.most)
-    return Pair(
-        prefill=prefill,
-        decode=decode,
-        prefills=count,
-        decodes=decoding,
-        batch=pools.batch,
-        transfer=transfer_seconds(prefill, decode),
-        **found._asdict(),
-        throughput=found.rate * osl,
-        score=found.rate * osl / cost,
-        price=count * prefill.gpus * prefill.price + decoding * decode.gpus * decode.price,
-        lower=ends[0],
-        upper=ends[1],
-        beyond=beyond,
-    )
+    throughput = found.rate * osl
+    return Pair(pools, found, throughput, throughput / cost, ends[0], ends[1], beyond)
 
 
 def _matched(

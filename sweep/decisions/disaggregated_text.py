@@ -20,19 +20,19 @@ def rows(pairs: Sequence[Pair], by: By) -> list[dict[str, Any]]:
     shown = [
         {
             "rank": rank,
-            "prefill": _pool(pair.prefill, pair.prefills),
-            "decode": _pool(pair.decode, pair.decodes),
-            "GPUs": pair.gpus,
+            "prefill": _pool(pair.pools.prefill, pair.pools.prefills),
+            "decode": _pool(pair.pools.decode, pair.pools.decodes),
+            "GPUs": pair.pools.gpus,
             COLUMNS[by]: pair.score,
             "lower": pair.lower.get("score", nan),
             "upper": pair.upper.get("score", nan),
-            "requests/s": pair.rate,
-            "prompts per batch": pair.batch,
-            "held": round(pair.held, 1),
-            "ttft (s)": pair.ttft,
-            "tpot (s)": pair.tpot,
-            "transfer (s)": pair.transfer,
-            "USD/hour": pair.price,
+            "requests/s": pair.figures.rate,
+            "prompts per batch": pair.pools.batch,
+            "held": round(pair.figures.held, 1),
+            "ttft (s)": pair.figures.ttft,
+            "tpot (s)": pair.figures.tpot,
+            "transfer (s)": pair.pools.transfer,
+            "USD/hour": pair.pools.price,
             "extrapolation": " ".join(extrapolations(pair.beyond)),
         }
         for rank, pair in enumerate(pairs, start=1)
@@ -52,11 +52,11 @@ def sentence(pairs: Sequence[Pair], aggregated: Recommendation) -> str:
     if not pairs:
         limited = any(each is not None for each in vars(aggregated.demand.limits).values())
         return f"no pair of pools {'meets the limits' if limited else 'can run'}"
-    best = pairs[0]
+    best, pools = pairs[0], pairs[0].pools
     text = (
         f"{aggregated.deployments.model}, disaggregated, {_kind(aggregated)}: "
-        f"{_pool(best.prefill, best.prefills)} for prompts and "
-        f"{_pool(best.decode, best.decodes)} for decoding give the most {by}, {_score(best)}"
+        f"{_pool(pools.prefill, pools.prefills)} for prompts and "
+        f"{_pool(pools.decode, pools.decodes)} for decoding give the most {by}, {_score(best)}"
     )
     if not len(aggregated.ranked):
         return f"{text}; one pool for both phases does not meet the limits."
@@ -77,7 +77,7 @@ def _score(pair: Pair) -> str:
 
 def against(pair: Pair, aggregated: Recommendation) -> Ratio | None:
     """The pair over the best single pool with its interval; `None` if either has none."""
-    pools = pair.prefill, pair.decode
+    pools = pair.pools.prefill, pair.pools.decode
     hardware, precision = (
         {getattr(pool, name) for pool in pools} for name in ("hardware", "precision")
     )
@@ -133,8 +133,7 @@ def as_json(pairs: Sequence[Pair], aggregated: Recommendation) -> dict[str, Any]
             {
                 **{
                     name: value if not isinstance(value, float) or isfinite(value) else None
-                    for name, value in vars(pair).items()
-                    if name not in ("prefill", "decode", "lower", "upper", "beyond")
+                    for name, value in _figures(pair).items()
                 },
                 **{
                     f"{name}_{end}": value if isfinite(value) else None
@@ -142,12 +141,21 @@ def as_json(pairs: Sequence[Pair], aggregated: Recommendation) -> dict[str, Any]
                     for name, value in values.items()
                 },
                 "beyond": list(extrapolations(pair.beyond)),
-                "gpus": pair.gpus,
-                "prefill": _instance(pair.prefill),
-                "decode": _instance(pair.decode),
+                "gpus": pair.pools.gpus,
+                "prefill": _instance(pair.pools.prefill),
+                "decode": _instance(pair.pools.decode),
             }
             for pair in pairs
         ],
+    }
+
+
+def _figures(pair: Pair) -> dict[str, float]:
+    return {
+        **{name: getattr(pair.pools, name) for name in ("prefills", "decodes", "batch")},
+        **pair.figures._asdict(),
+        **{name: getattr(pair.pools, name) for name in ("transfer", "price")},
+        **{name: getattr(pair, name) for name in ("throughput", "score")},
     }
 
 

@@ -80,12 +80,12 @@ def manifest(pair: Pair, request: PoolRequest, target: Manifest, *, catalog: Cat
         SpecError: vLLM does not run one of the pools, or an instance takes several machines.
     """
     pools = [
-        ("prefill", pair.prefills, _settings(pair, pair.prefill, request, catalog)),
-        ("decode", pair.decodes, _settings(pair, pair.decode, request, catalog)),
+        ("prefill", pair.pools.prefills, _settings(pair, pair.pools.prefill, request, catalog)),
+        ("decode", pair.pools.decodes, _settings(pair, pair.pools.decode, request, catalog)),
     ]
     head = [f"{request.model.name}: a pool that prefills and one that decodes", *pools[0][2].answer]
     head += [pools[0][2].beyond_context] if pools[0][2].beyond_context else []
-    head.append(f"the KV cache of a prompt is on its way for {pair.transfer:.3g} s")
+    head.append(f"the KV cache of a prompt is on its way for {pair.pools.transfer:.3g} s")
     writer = {"kubernetes": _kubernetes, "dynamo": _dynamo}[target]
     lines = writer(_name(request.model.name), pools)
     if target == "kubernetes":
@@ -115,9 +115,9 @@ def _settings(
             f"--emit: manifests are for {' and '.join(DEVICES)}, and {hardware.name} is of "
             f"{hardware.vendor}; choose another accelerator"
         )
-    prefills = instance is pair.prefill
-    tokens = pair.batch * request.isl if prefills else Server().max_num_tokens
-    held = pair.batch if prefills else max(instance.loads)
+    prefills = instance is pair.pools.prefill
+    tokens = pair.pools.batch * request.isl if prefills else Server().max_num_tokens
+    held = pair.pools.batch if prefills else max(instance.loads)
     limits = {"max_batch_size": float(held), "max_num_tokens": float(max(tokens, held))}
     shares = {axis: values[0] for axis, values in memory_share(request.calibration).items()}
     numbers = {**instance.layout, **limits, **shares, "isl": request.isl, "osl": request.osl}
@@ -133,7 +133,7 @@ def _settings(
         layout={"ep": 1, "dp": 1, **instance.layout},
         replicas=1,
         server=Server(**limits),
-        held=round(pair.held) or 1,
+        held=round(pair.figures.held) or 1,
         isl=request.isl,
         osl=request.osl,
         cached=0.0,
@@ -152,11 +152,12 @@ def _settings(
 
 
 def _answer(pair: Pair, request: PoolRequest) -> tuple[str, ...]:
+    found = pair.figures
     basis = IDEAL_NAME if request.calibration is None else request.calibration.name
     return (
-        f"predicted by {basis} for {pair.gpus} GPUs: {pair.rate:.3g} requests a second of "
+        f"predicted by {basis} for {pair.pools.gpus} GPUs: {found.rate:.3g} requests a second of "
         f"{request.isl} tokens in and {request.osl} out",
-        f"time to first token {pair.ttft:.3g} s, per output token {pair.tpot * 1e3:.3g} ms",
+        f"time to first token {found.ttft:.3g} s, per output token {found.tpot * 1e3:.3g} ms",
     )
 
 

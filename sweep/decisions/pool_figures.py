@@ -193,6 +193,26 @@ class Pools:
     osl: int
     requests_per_s: float | None
 
+    @property
+    def gpus(self) -> int:
+        """GPUs of both pools. [count]"""
+        return self.prefills * self.prefill.gpus + self.decodes * self.decode.gpus
+
+    @property
+    def price(self) -> float:
+        """Hourly price of all GPUs. [USD]"""
+        return self.total(self.prefill.price, self.decode.price)
+
+    @property
+    def transfer(self) -> float:
+        """Time to send the cache of a prompt. [s]"""
+        return transfer_seconds(self.prefill, self.decode)
+
+    def total(self, first: float, second: float) -> float:
+        """Sum over all GPUs of what one of the first pool costs and one of the second."""
+        prefills, decodes = self.prefills * self.prefill.gpus, self.decodes * self.decode.gpus
+        return prefills * first + decodes * second
+
     def figures(self) -> Figures:
         """Figures at the highest rate that both pools have, or at the one asked for.
 
@@ -205,7 +225,7 @@ class Pools:
         if not rate > 0:
             return Figures(*[float("nan")] * 4)
         held, tpot = held_at(self.decode, rate / self.decodes, self.osl)
-        tpot += transfer_seconds(self.prefill, self.decode) / (self.osl - 1)
+        tpot += self.transfer / (self.osl - 1)
         least = asked * (1 - ALIKE) if isfinite(asked) else 0.0
         return Figures(
             rate,

@@ -49,7 +49,7 @@ class VLLM(Engine):
     def era(self, version: str) -> str:
         """Name of the range of versions, around `version`, that share their core.
 
-        Rows without a version are a range of their own; an odd version counts as the latest.
+        Rows without a version are a range of their own; a malformed version counts as the latest.
         """
         if version == UNSTATED_VERSION:
             return f"{self.name}, unstated"

@@ -51,9 +51,13 @@ class Evaluation:
         self._dtype = np.dtype(plan.dtype)
         self._sizes = grid.sizes
         self.dims = {each.name: grid.dims(each.name) for each in plan.variables}
-        fitted = plan.calibration
-        self._factors = {} if fitted is None else {name: fitted.axes(name) for name in fitted.used}
-        intervals = {} if fitted is None else interval_tables(grid, fitted, self._dtype)
+        calibration = plan.calibration
+        self._factors = (
+            {}
+            if calibration is None
+            else {name: calibration.axes(name) for name in calibration.used}
+        )
+        intervals = {} if calibration is None else interval_tables(grid, calibration, self._dtype)
         self._tables = {name: table.axes for name, table in intervals.items()}
         self._kernel = kernel(
             tuple(self.dims.items()),
@@ -145,11 +149,11 @@ class Evaluation:
 
     def _factors_of(self, members: Sequence[int]) -> Arrays:
         """Factors of the models of one structure, over the axes along which each varies."""
-        fitted, grid = self._plan.calibration, self._plan.grid
-        if fitted is None:
+        calibration, grid = self._plan.calibration, self._plan.grid
+        if calibration is None:
             return {}
         models = [grid.models[i][1] for i in members]
-        found = fitted.grid(models, grid.hardware, grid.recipes[members[0]])
+        found = calibration.grid(models, grid.hardware, grid.recipes[members[0]])
         return {FACTOR + name: array.astype(self._dtype) for name, array in found.items()}
 
     # A region that is one large tile.

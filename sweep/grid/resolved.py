@@ -204,7 +204,7 @@ def draft_model(
     """The model that drafts tokens, with its blocks; `None` if none is named.
 
     Raises:
-        SpecError: It is unknown, or keeps a state that no rejected token may change.
+        SpecError: It is unknown, or keeps a state, from which rejected tokens cannot be removed.
     """
     if model is None:
         return None
@@ -228,7 +228,7 @@ def usual(models: Sequence[ModelSpec]) -> list[str]:
 
 
 def warn_of_averages(models: Sequence[tuple[ModelSpec, tuple[Block, ...]]]) -> None:
-    """Warn of what the recipe of a model's own file says less exactly than the file."""
+    """Warn where the recipe made from a model's own file is less exact than the file."""
     for spec, blocks in models:
         notes = checkpoint(spec, blocks).notes
         if notes:

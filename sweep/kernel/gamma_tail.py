@@ -1,4 +1,4 @@
-"""The lower tail of gamma distributions, with the digits of 32 bits that large shapes leave.
+"""The lower tail of gamma distributions, as exact as 32 bits allow for large shapes.
 
 References:
     [1] Temme, "The asymptotic expansion of the incomplete gamma functions", SIAM Journal on

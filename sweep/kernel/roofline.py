@@ -83,14 +83,14 @@ def slowest(memory: Scalar, compute: Scalar, communication: Scalar) -> Int[Array
 def resource_seconds(
     cost: Cost, peak: Scalar, hardware: Hardware, factors: Factors = IDEAL
 ) -> Seconds:
-    """Time `cost` keeps each resource of `hardware` busy.
+    """Time that each resource of `hardware` is busy with `cost`.
 
     Matrix, vector and special-function units work side by side, so the busiest sets the
     compute time [1].
 
     Args:
         cost: Work on one GPU.
-        peak: Dense matrix rate for its operand types, as far as it is reached. [FLOP/s]
+        peak: Dense matrix rate that is reached for its operand types. [FLOP/s]
         hardware: Rates and bandwidths.
         factors: Shares of those rates that a real engine reaches.
 

@@ -95,7 +95,7 @@ def neighbours(cycle: Cycle, alone: Scalar, lump: Scalar, iterations: Scalar = 1
         cycle: Mean iterations.
         alone: Time of an iteration that decodes only. [s]
         lump: Time of an iteration with prompts. [s]
-        iterations: So many of them, between its prompt and those of others. [count]
+        iterations: Iterations between its prompt and those of others. [count]
     """
     prompts = jnp.maximum(cycle.residents / cycle.stay, 1.0)
     prompts = jnp.minimum(prompts, jnp.maximum(prompts_in_lump(cycle), 1.0))
@@ -123,7 +123,7 @@ def one_prompt(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
 def rest_of_iteration(cycle: Cycle, alone: Scalar, lump: Scalar) -> Scalar:
     """Mean time until the iteration ends that runs when a request arrives. [s]
 
-    It is a longer one more often, so that half of E[t²]/E[t] of it is left. A request that is
+    A request meets long iterations more often: half of E[t²]/E[t] is left on average. One that is
     alone finds none.
 
     Args:

@@ -1,4 +1,4 @@
-"""Times that are asked of a point, and whether they are numbers that 32 bits hold.
+"""Times of a point that are asked for, and whether they are numbers that 32 bits hold.
 
 Specifications and calibrations are bounded, but the slowest of all machines with the longest of all
 prompts still takes longer than 32 bits can say. Such a point does not run, and says why.
@@ -61,7 +61,7 @@ def slowest_of(point: Point) -> Point:
 
 
 def times_of_batch(point: Point, asked: Collection[str]) -> list[str]:
-    """Names of the times of a static batch, one decode step or one image that are asked.
+    """Names of the times of a static batch, one decode step or one image that are asked for.
 
     Only those along the lengths by which its memory is sized: one image, one context, or a request.
     """

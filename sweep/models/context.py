@@ -55,6 +55,6 @@ def beyond_context(spec: ModelSpec, tokens: float) -> str:
     if longest is None or tokens <= longest:
         return ""
     return (
-        f"{spec.name} is made for {longest:,} tokens, and {tokens:,.0f} are asked: engines refuse "
-        "that unless an option extends the context"
+        f"{spec.name} is made for {longest:,} tokens, and {tokens:,.0f} are asked for: engines "
+        "refuse that unless an option extends the context"
     )

@@ -1,7 +1,5 @@
 """The published spellings of each fact of a model, in the order they are looked up."""
 
-from collections.abc import Iterator
-
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "hidden_size": ("hidden_size", "n_embd", "d_model", "n_embed"),
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
@@ -53,9 +51,3 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 def spellings(fact: str) -> tuple[str, ...]:
     """Keys that state `fact`; a key that is no fact's name stands for itself."""
     return SPELLINGS.get(fact, (fact,))
-
-
-def spelled_in_two_ways() -> Iterator[str]:
-    """Keys listed under more than one fact, of which there must be none."""
-    keys = [key for keys in SPELLINGS.values() for key in keys]
-    return (key for key in set(keys) if keys.count(key) > 1)

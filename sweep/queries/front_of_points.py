@@ -11,7 +11,7 @@ Costs = NDArray[np.floating]
 MANY = 4096
 """Number of points from which thinning by a sample before sorting is faster. [count]"""
 SAMPLED = 16
-"""The sample has one in so many points, at most `MANY`."""
+"""Points for each one in the sample, which has at most `MANY`. [count]"""
 STRONG = 32
 """Points of the sample that the others are compared with, for three or more objectives. [count]"""
 

@@ -15,9 +15,8 @@ from sweep.queries.result_variables import with_comment
 from sweep.queries.where import Where
 
 QUANTILE = "quantile"
-MOST_PLACES = 32
-"""Places in a sorted row up to which putting their values there takes less time than sorting all.
-[count]"""
+MOST_POSITIONS = 32
+"""Positions in a sorted row up to which finding their values takes less than a sort. [count]"""
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def sorted_quantiles(rows: NDArray[Any], shares: tuple[float, ...]) -> NDArray[A
     above = np.minimum(below + 1, np.maximum(count - 1, 0))
     wanted = np.unique([below, above])
     # NaN come last in either. Rows of many lengths want many cells.
-    few = wanted.size <= MOST_PLACES
+    few = wanted.size <= MOST_POSITIONS
     ordered = np.partition(rows, wanted, axis=-1) if few else np.sort(rows, axis=-1)
     low = np.take_along_axis(ordered, below, -1).astype(np.float64)
     high = np.take_along_axis(ordered, above, -1)

@@ -47,7 +47,7 @@ class Joined:
     def opposite(self) -> "Joined":
         """The constraints that `not` makes of these.
 
-        Each comparison is turned round, so that a missing value satisfies neither.
+        Each comparison is reversed, so that a missing value satisfies neither.
         """
         word: Literal["and", "or"] = "or" if self.word == "and" else "and"
         return Joined(word, tuple(part.opposite for part in self.parts))

@@ -57,7 +57,7 @@ def run_on_dask(
 def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     """A client of a scheduler, or of a cluster on this machine.
 
-    The configuration of Dask is changed for this time only.
+    The configuration of Dask and the environment are changed for this time only.
     """
     try:
         import dask
@@ -70,7 +70,7 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
         raise _dask_is_missing() from None
     with dask.config.set(_configuration()):
         if scheduler is None:
-            with _local_cluster(workers) as cluster, Client(cluster) as client:
+            with _own_environment(), _local_cluster(workers) as cluster, Client(cluster) as client:
                 yield client
             return
         try:
@@ -82,6 +82,17 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
             ) from None
         with client:
             yield client
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Remove the variables that Dask sets for its workers in this process, too."""
+    before = set(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before:
+            del os.environ[name]
 
 
 def _configuration() -> dict[str, Any]:

@@ -39,7 +39,7 @@ def check_regular(path: Path) -> None:
 
 
 def read_text(path: Path, encoding: str = "utf-8", largest: int = LARGEST_TEXT) -> str:
-    """Text of a regular file of at most `largest` bytes, all line ends alike.
+    """Text of a regular file of at most `largest` bytes, with uniform line ends.
 
     Raises:
         OSError: As `open_input`, or it is larger.

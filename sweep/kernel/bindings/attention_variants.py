@@ -15,14 +15,14 @@ from sweep.kernel.operators.kv_cache import kv_cache_append
 from sweep.kernel.operators.norm import norm
 
 
-def _norm_of_width(b: Block, s: Step, rows: Scalar, width: Scalar) -> Cost:
+def _norm_of_width(s: Step, rows: Scalar, width: Scalar) -> Cost:
     hidden = s.precision.hidden
     return norm(rows, width, vectors=1, input_bytes=hidden, output_bytes=hidden)
 
 
 def _qk_width_norm_cost(b: Block, s: Step, _: Scalar) -> Cost:
-    queries = _norm_of_width(b, s, s.tokens, b.heads / s.tp * b.head_dim)
-    keys = _norm_of_width(b, s, s.tokens, kv_heads_per_gpu(b, s.tp) * b.head_dim)
+    queries = _norm_of_width(s, s.tokens, b.heads / s.tp * b.head_dim)
+    keys = _norm_of_width(s, s.tokens, kv_heads_per_gpu(b, s.tp) * b.head_dim)
     both: Cost = jax.tree.map(operator.add, queries, keys)
     return both
 
@@ -106,7 +106,7 @@ ATTENTION_VARIANTS: dict[str, Operator] = {
     "attention_gate": Operator(_gate_cost),
     "latent_gate": Operator(lambda b, s, c: _gate_cost(_values_only(b), s, c)),
     "attention_inner_norm": Operator(
-        lambda b, s, _: _norm_of_width(b, s, s.tokens, _output_width(b) / s.tp),
+        lambda b, s, _: _norm_of_width(s, s.tokens, _output_width(b) / s.tp),
         lambda b: (vector(_output_width(b), "split"),),
     ),
     "uneven_qkv_projection": Operator(_uneven_qkv_cost, _uneven_qkv_weights, role="attention"),

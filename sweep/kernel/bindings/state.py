@@ -65,7 +65,7 @@ def moves(step: Step) -> Scalar:
 def resumed(step: Step) -> Scalar:
     """Share of the sequences of a prefill that continue from a stored state. [1]
 
-    All do of which tokens are found in the cache.
+    Those with tokens in the cache all do.
     """
     later = 1 - 1 / step.chunks
     return later if is_nothing(step.cached) else jnp.where(step.cached > 0, 1.0, later)

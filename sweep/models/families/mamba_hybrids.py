@@ -35,7 +35,7 @@ KEYS = MambaKeys(
 FALCON_KEYS = replace(KEYS, out_bias="projectors_bias")
 JAMBA_KEYS = MambaKeys(defaults={"mamba_d_state": 16, "mamba_d_conv": 4, "mamba_expand": 2})
 FALCON_WIDTH = 1024
-"""Width of Falcon-H1's mixer where no key says; `null` means hidden size times `expand`."""
+"""Width of Falcon-H1's mixer where no key gives it; `null` means hidden size times `expand`."""
 BIAS, FFN_BIAS = Switch(("attention_bias",)), Switch(("mlp_bias",))
 HYBRID = Traits(
     biases=Biases(qkv=BIAS, output=BIAS, ffn=FFN_BIAS),
@@ -118,7 +118,7 @@ def read_granite_hybrid(config: Config) -> tuple[Block, ...]:
 
 
 def read_jamba(config: Config) -> tuple[Block, ...]:
-    """Read Jamba, with attention and experts in layers that periods and offsets say.
+    """Read Jamba, with attention and experts in layers given by periods and offsets.
 
     Raises:
         SpecError: A key is missing or malformed.

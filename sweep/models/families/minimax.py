@@ -42,7 +42,7 @@ def read_minimax(config: Config) -> tuple[Block, ...]:
 
 
 def _kinds(config: Config, count: int) -> list[str]:
-    """Return the kind of each layer, as either of two lists says, else by turns."""
+    """Return the kind of each layer, from either of two lists, else alternating."""
     marks = config.per_layer("attn_type_list", count)
     if config.given("layer_kinds") is not None:
         return kinds(config, count, (FULL, LINEAR), 1)
