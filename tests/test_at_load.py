@@ -72,6 +72,10 @@ def test_drafts_and_hits_move_power() -> None:
     drafts = answers(draft_tokens=4, acceptance_rate=0.5)
     assert hits["inflight_prompt_share"] < plain["inflight_prompt_share"]
     assert drafts["inflight_power"] != plain["inflight_power"]
+    # One client keeps the memory busy with and without drafts, which also compute.
+    alone = {"isl": 1, "osl": 2000, "concurrency": 1}
+    drafted = answers(**alone, draft_tokens=4, acceptance_rate=0.5)
+    assert drafted["inflight_power"] > answers(**alone)["inflight_power"]
 
 
 @pytest.mark.slow
