@@ -164,6 +164,8 @@ def resolved(**changes: Any) -> Resolved:
         ({"isl": [True]}, "isl: every value must be an integer"),
         ({"batchsize": [1]}, "batchsize: unknown key; did you mean 'batch_size'"),
         ({"epochs_of_doom": [1]}, "epochs_of_doom: unknown key; allowed: models"),
+        ({"precision": [{"base": "fp8"}]}, "precision.0.base: unknown key; allowed: weight_dtype"),
+        ({"precision": [{"name": "q"}]}, "precision.0.weight_dtype: missing"),
         (
             {"variables": ["tpots"]},
             "variables: unknown variable 'tpots'; did you mean 'tpot'",

@@ -372,6 +372,7 @@ def test_the_command_resumes_checks_and_refuses(call, reference, sweep_file, tmp
         (["--only", "0/3"], "K/N"),
         (["--only", "4/3"], "K/N"),
         (["--only", "half"], "K/N"),
+        (["--only", f"1/{'9' * 5000}"], "K/N"),
         (["--only", "1/3", "--workers", 2], "one of"),
         (["--only", "1/3", "--force"], "shards of other jobs; leave --only out"),
         (["--shards", 0], "--shards"),

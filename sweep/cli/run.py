@@ -40,10 +40,12 @@ class JobType(click.ParamType):  # type: ignore[type-arg]  # [tuple[int, int]] n
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
         """Read K and N, with 1 ≤ K ≤ N."""
-        job, slash, jobs = str(value).partition("/")
-        if not (slash and job.isdecimal() and jobs.isdecimal() and 1 <= int(job) <= int(jobs)):
-            self.fail(f"{value!r} is not K/N with 1 ≤ K ≤ N, as in 3/8", param, ctx)
-        return int(job), int(jobs)
+        from sweep.specs.counts import count_of
+
+        match [count_of(text) for text in str(value).split("/")]:
+            case [int(job), int(jobs)] if 1 <= job <= jobs:
+                return job, jobs
+        self.fail(f"{value!r:.80} is not K/N with 1 ≤ K ≤ N, as in 3/8", param, ctx)
 
 
 sweep_argument = click.argument("file", metavar="FILE", type=SWEEP)

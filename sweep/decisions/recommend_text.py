@@ -333,7 +333,8 @@ def bound(row: Row, elasticities: Mapping[str, float]) -> str:
         return ""
     first = max(elasticities, key=lambda resource: abs(elasticities[resource]))
     full = " and memory size" if row["held"] + 1 > row["fit"] else ""
-    return f"{first.replace('_', ' ')} ({elasticities[first]:+.2f} %/%){full}"
+    by = f" ({elasticities[first]:+.2f} %/%)" if np.isfinite(elasticities[first]) else ""
+    return f"{first.replace('_', ' ')}{by}{full}"
 
 
 def as_json(found: Recommendation, each: Sequence[Mapping[str, float]]) -> dict[str, Any]:

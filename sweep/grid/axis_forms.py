@@ -14,6 +14,7 @@ from sweep.specs.counts import count_of, has_suffix
 from sweep.specs.parsing import short
 
 LARGEST_VALUE = 10**9
+LARGEST_RATE = 1e9
 LONGEST_AXIS = 10**6
 AXIS_FORMS = (
     "a list of integers, {start, stop, step}, {start, stop, num, scale: log} "
@@ -134,7 +135,7 @@ def check_rates(given: object) -> list[float]:
     Raises:
         ValueError: It is not an increasing list of numbers above 0.
     """
-    return _check_numbers(given, lambda value: 0 < value < 1e9, "above 0 and below 1e9")
+    return _check_numbers(given, lambda value: 0 < value < LARGEST_RATE, "above 0 and below 1e9")
 
 
 MOST_VARIATION = 10.0

@@ -1,9 +1,9 @@
 """Parsing of plain data into frozen specifications, with errors that name key and value."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from reprlib import Repr
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -61,10 +61,14 @@ def parse(kind: type[S], data: object, where: str) -> S:
 def explain(kind: type[BaseModel], error: ValidationError) -> str:
     """The first of the problems pydantic found, in one line, and how many more there are.
 
-    Unknown keys come first: where one is misspelt, another is missing only for that.
+    Unknown keys come first: where one is misspelt, another is missing only for that. That a mapping
+    is no name comes last.
     """
     problems = error.errors(include_url=False)
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    problems.sort(
+        key=lambda problem: isinstance(problem["input"], Mapping) and "str" in problem["loc"]
+    )
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return _explain(kind, problems[0]) + more
 
@@ -100,9 +104,11 @@ def cut(text: str) -> str:
 
 
 def _explain(kind: type[BaseModel], problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "file"
+    # Of a choice between types, pydantic names the validator too.
+    parts = [str(part) for part in problem["loc"] if "[" not in str(part)]
+    key = ".".join(parts) or "file"
     if problem["type"] == "extra_forbidden":
-        known = [f.alias or n for n, f in kind.model_fields.items()]
+        known = [f.alias or n for n, f in _innermost(kind, parts).model_fields.items()]
         hint = nearest(str(problem["loc"][-1]), known)
         return f"{key}: unknown key{hint or '; allowed: ' + ', '.join(known)}"
     if problem["type"] == "missing":
@@ -117,6 +123,21 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
         )
     said = "" if message.endswith(" is not") else f", not {short(given)}"
     return f"{key}: {message[:1].lower()}{message[1:]}{said}"
+
+
+def _innermost(kind: type[BaseModel], parts: Sequence[str]) -> type[BaseModel]:
+    """The specification within `kind` that the last key of `parts` is in."""
+    for part in parts[:-1]:
+        field = kind.model_fields.get(part)
+        kind = (field and _specification(field.annotation)) or kind
+    return kind
+
+
+def _specification(annotation: Any) -> type[BaseModel] | None:
+    """The first specification that a type names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_specification, get_args(annotation))), None)
 
 
 def _looks_like_number(text: str) -> bool:
