@@ -249,7 +249,8 @@ def as_table(
     present = present.expand_dims({axis: np.atleast_1d(selected[axis].values) for axis in missing})
     order = [axis for axis in axes if axis in present.dims]
     frame = _rows(present.transpose(*order)).rename(columns=_columns(scheme))
-    for axis in (*axes, *WORKLOAD_AXES):
+    chosen = (axis for axis, values in selected.coords.items() if not values.ndim)
+    for axis in (*chosen, *axes, *WORKLOAD_AXES):
         if axis not in frame and axis in selected.coords and selected[axis].size == 1:
             frame[axis] = selected[axis].values.item()
     return _completed(frame, scheme)
