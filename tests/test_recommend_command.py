@@ -125,8 +125,10 @@ def test_json_holds_the_answer(call, static, tmp_path) -> None:
     told = json.loads(out)
     assert code == 0
     assert told["efficiency"] == "ideal"
-    assert told["ranked"][0]["elasticities"]["memory_bandwidth"] > 0
-    assert told["ranked"][0]["price"] is None
+    first = told["ranked"][0]
+    assert (first["model"], first["isl"]) == (MODEL, 512)
+    assert first["elasticities"]["memory_bandwidth"] > 0
+    assert first["price"] is None
     assert told["front"]
     code, out, _ = call("compare", tmp_path / "s.nc", "--list")
     assert code == 0

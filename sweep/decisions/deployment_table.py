@@ -248,16 +248,17 @@ def as_table(
     missing = [axis for axis in ("hardware", "precision") if axis not in present.dims]
     present = present.expand_dims({axis: np.atleast_1d(selected[axis].values) for axis in missing})
     order = [axis for axis in axes if axis in present.dims]
-    frame = _rows(present.transpose(*order)).rename(columns=_columns(scheme))
-    for axis in (*axes, *WORKLOAD_AXES):
+    cells = present.broadcast_like(present).transpose(*order)
+    frame = _rows(cells).rename(columns=_columns(scheme))
+    chosen = (axis for axis, values in selected.coords.items() if not values.ndim)
+    for axis in (*chosen, *axes, *WORKLOAD_AXES):
         if axis not in frame and axis in selected.coords and selected[axis].size == 1:
             frame[axis] = selected[axis].values.item()
     return _completed(frame, scheme)
 
 
-def _rows(present: xr.Dataset) -> pd.DataFrame:
+def _rows(cells: xr.Dataset) -> pd.DataFrame:
     """One row for each cell that is kept, of the values of axes and variables."""
-    cells = present.broadcast_like(present)
     mask = cells[KEPT]
     kept = mask.values
     places = zip(mask.dims, np.nonzero(kept), strict=True)
