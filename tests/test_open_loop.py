@@ -20,6 +20,7 @@ from server_simulation import (
 )
 from test_load import LIMITS, arriving, served
 
+import sweep
 from sweep.evaluation.intervals import Arrivals, interval_end
 from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.mixture import Mixture
@@ -386,6 +387,42 @@ def test_a_root_is_where_a_function_changes_its_sign(function, expected) -> None
     with jax.enable_x64(True):
         found = root(function, jnp.asarray(0.0), jnp.asarray(10.0), 9)
     assert float(found) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("digits", [32, 64])
+def test_more_rounds_leave_a_root_where_it_is(digits: int) -> None:
+    """Also where a function is known to its rounding only: ends are not weighed by that."""
+    slopes = np.linspace(0.05, 3.0, 400)
+    with jax.enable_x64(digits == 64):
+
+        def bent(x):
+            return 0.1 * (400.0 / (1.0 + jnp.asarray(slopes) * x) + 30.0) - x
+
+        # x (1 + s x) = 40 + 3 (1 + s x).
+        expected = ((3 * slopes - 1) + np.sqrt((3 * slopes - 1) ** 2 + 172 * slopes)) / (2 * slopes)
+        for rounds in range(9, 24):
+            found = np.asarray(root(bent, jnp.zeros(400), jnp.full(400, 900.0), rounds))
+            np.testing.assert_allclose(found, expected, rtol=1e-5 if digits == 32 else 1e-10)
+
+
+@pytest.mark.slow
+def test_no_time_of_many_servers_at_a_rate_is_missing() -> None:
+    """The compiler once made a program for so many that had no iteration in a third of them."""
+    grid = sweep.Grid(
+        models=["qwen3-8b"],
+        hardware=["h100-sxm-80gb", "l20"],
+        precision=["fp8"],
+        tp=[1, 2],
+        request_rate=[0.1, 1.0, 4.0, 9.0],
+        isl={"start": 10, "stop": 928, "step": 3},
+        osl={"start": 8, "stop": 178, "step": 17},
+        variables=["inflight_output_throughput", "inflight_ttft", "inflight_tpot"],
+    )
+    found = sweep.run(grid, dtype="float64", calibration="sglang")
+    waiting = found.inflight_overload.values > 0
+    assert np.isfinite(found.inflight_tpot.values).all()
+    assert np.isfinite(found.inflight_ttft.values[~waiting]).all()
+    assert waiting.mean() < 0.01
 
 
 def test_a_percentile_of_a_wait_that_decays_by_hand() -> None:

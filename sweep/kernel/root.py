@@ -14,6 +14,11 @@ from jaxtyping import Array
 
 from sweep.kernel.operators.cost import Scalar
 
+ROUNDING = 4
+"""Values that are rounding errors, over those of the least end and the digits of a number. [1]"""
+LEAST_WEIGHT = 0.1
+"""Least factor by which an end counts for less; half in place of a smaller one. [1]"""
+
 
 class _Ends(NamedTuple):
     """An interval with a root, the function at its ends, and which of them moved last."""
@@ -30,7 +35,8 @@ def root(function: Callable[[Scalar], Scalar], low: Scalar, high: Scalar, rounds
 
     The line through the function at both ends is 0 inside. An end that stays where it was for two
     rounds counts for less, so that the other does not creep [1]. Where the function is positive at
-    both ends, the middle may have another sign.
+    both ends, the middle may have another sign. A value that is nothing but rounding ends the
+    search: to weigh an end by such values would lead anywhere.
 
     Args:
         function: A function that is not negative at `low`.
@@ -49,14 +55,15 @@ def root(function: Callable[[Scalar], Scalar], low: Scalar, high: Scalar, rounds
     def narrower(_: Array | int, now: _Ends) -> _Ends:
         number = crossing(now)
         value = function(number)
+        found = jnp.abs(value) <= noise
         rises = value > 0
         less = 1 - value / jnp.where(rises, now.at_low, now.at_high)
-        less = jnp.where(less > 0, less, 0.5)
+        less = jnp.where(less > LEAST_WEIGHT, less, 0.5)
         side = jnp.where(rises, 1.0, -1.0)
         fewer = jnp.where((now.moved == side) & (now.at_high <= 0), less, 1.0)
         return _Ends(
-            low=jnp.where(rises, number, now.low),
-            high=jnp.where(rises, now.high, number),
+            low=jnp.where(rises | found, number, now.low),
+            high=jnp.where(rises & ~found, now.high, number),
             at_low=jnp.where(rises, value, now.at_low * fewer),
             at_high=jnp.where(rises, now.at_high * fewer, value),
             moved=side,
@@ -64,5 +71,7 @@ def root(function: Callable[[Scalar], Scalar], low: Scalar, high: Scalar, rounds
 
     ends = low, high, function(low), function(high)
     first = _Ends(*jnp.broadcast_arrays(*map(jnp.asarray, ends), jnp.zeros(())))
-    found: _Ends = jax.lax.fori_loop(0, rounds, narrower, first)
-    return crossing(found)
+    least = jnp.asarray(jnp.minimum(jnp.abs(first.at_low), jnp.abs(first.at_high)))
+    noise = ROUNDING * 2.0 ** (-52 if least.dtype.itemsize == 8 else -23) * least
+    last: _Ends = jax.lax.fori_loop(0, rounds, narrower, first)
+    return crossing(last)
