@@ -334,10 +334,10 @@ def test_the_command_refuses_in_one_line(words: list[str], message: str, call) -
 @pytest.mark.parametrize(
     ("load", "message"),
     [
-        ({"request_rate": 0.0}, "request_rate: must be a number above 0, and 0.0 is not"),
+        ({"request_rate": 0.0}, "request_rate: must be a number above 0 .*, and 0.0 is not"),
         ({"request_rate": math.nan}, "request_rate: must be a number above 0"),
-        ({"request_rate": 1e300}, "request_rate: must be below 1e.09, and 1e.300 is not"),
-        ({"request_rate": 1.0, "burstiness": 10**400}, "burstiness: must be below 1e.09"),
+        ({"request_rate": 1e300}, "request_rate: .* above 0 and below 1e9, and 1e.300 is not"),
+        ({"request_rate": 1.0, "burstiness": 10**400}, "burstiness: .* above 0 and below 1e9"),
         ({"burstiness": 0.5}, "give request_rate too"),
         ({"request_rate": 1.0, "burstiness": -1.0}, "burstiness: must be a number above 0"),
         ({"request_rate": 1.0, "concurrency": 4}, "given with concurrency"),

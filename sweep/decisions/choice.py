@@ -18,9 +18,7 @@ from sweep.decisions.rivals import recorded_calibration
 from sweep.engines.calibration_file import Calibration, calibration_of, load_calibration
 from sweep.engines.known import ENGINES, engine_of
 from sweep.errors import ResultError, SpecError
-from sweep.grid.axis_forms import LARGEST_RATE
 from sweep.specs.catalog import Catalog
-from sweep.specs.parsing import short
 from sweep.specs.shipped import PREDICTIONS, is_shipped_calibration
 
 
@@ -68,17 +66,10 @@ class Choice:
             others: Calibrations that predict accelerators on which its engine does not run.
 
         Raises:
-            SpecError: A name is unknown, the model or a length is missing, or arrivals are beyond
-                those of a sweep.
+            SpecError: A name is unknown, or the model or a length is missing.
         """
         if self.model is None or self.isl is None or self.osl is None:
             raise SpecError("recommend needs model, isl and osl, or results")
-        for name in ("request_rate", "burstiness"):
-            value = getattr(self.demand, name)
-            if value is not None and value >= LARGEST_RATE:
-                raise SpecError(
-                    f"{name}: must be below {LARGEST_RATE:g}, and {short(value)} is not"
-                )
         shares = shared_offers(self.offer, catalog, calibration, others)
         found, refused = [], []
         for known, offer in shares:

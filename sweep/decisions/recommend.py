@@ -14,6 +14,7 @@ from sweep.decisions.deployments import Deployments
 from sweep.decisions.prices import price_of
 from sweep.decisions.replicas import split
 from sweep.errors import SpecError
+from sweep.grid.axis_forms import check_rate
 from sweep.queries.front_of_points import front
 from sweep.schema.axes import LATENCY_LIMITS, REPLICA_GPUS
 from sweep.specs.parsing import nearest
@@ -81,6 +82,9 @@ class Demand:
             arrivals, if not given. [1]
         num_requests: Requests of a run that are all sent at once, to all replicas together.
             [count]
+
+    Raises:
+        SpecError: Arrivals are beyond those of a sweep.
     """
 
     limits: Limits = Limits()
@@ -91,6 +95,15 @@ class Demand:
     request_rate: float | None = None
     burstiness: float | None = None
     num_requests: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check arrivals as a sweep does."""
+        for name in ("request_rate", "burstiness"):
+            value = getattr(self, name)
+            try:
+                check_rate(1.0 if value is None else value)
+            except ValueError as error:
+                raise SpecError(f"{name}: {error}") from None
 
     @property
     def shared(self) -> int | None:

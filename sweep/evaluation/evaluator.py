@@ -261,6 +261,8 @@ class Evaluation:
         tile = self._tiles(structure).padded(own)
         if last is not None and last.structure is structure:
             buffers = last.results
+        elif self._large[structure] is not None:
+            buffers = {}
         else:
             buffers = {
                 name: _fresh(like, workspace.device)

@@ -113,7 +113,8 @@ class Plan:
         the default division into shards.
         """
         sizes = {**self.sizes, "model": models}
-        if self.bytes <= thresholds.ONE_TILE_BYTES:
+        largest = max(variable.bytes for variable in self.variables)
+        if self.bytes <= thresholds.ONE_TILE_BYTES and largest <= thresholds.ONE_ARRAY_BYTES:
             return Tiling.even(sizes, {})
         if not self.is_large:
             return None

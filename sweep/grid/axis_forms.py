@@ -14,7 +14,7 @@ from sweep.specs.counts import count_of, has_suffix
 from sweep.specs.parsing import short
 
 LARGEST_VALUE = 10**9
-LARGEST_RATE = 1e9
+LARGEST_RATE, OF_RATES = 1e9, "above 0 and below 1e9"
 LONGEST_AXIS = 10**6
 AXIS_FORMS = (
     "a list of integers, {start, stop, step}, {start, stop, num, scale: log} "
@@ -133,9 +133,22 @@ def check_rates(given: object) -> list[float]:
     """Check the numbers of an axis that must be above 0.
 
     Raises:
-        ValueError: It is not an increasing list of numbers above 0.
+        ValueError: It is not an increasing list of numbers from above 0 to below `LARGEST_RATE`.
     """
-    return _check_numbers(given, lambda value: 0 < value < LARGEST_RATE, "above 0 and below 1e9")
+    return _check_numbers(given, _is_rate, OF_RATES)
+
+
+def check_rate(given: object) -> None:
+    """Check one number of such an axis.
+
+    Raises:
+        ValueError: It is no number from above 0 to below `LARGEST_RATE`.
+    """
+    _check_number(given, _is_rate, f"must be a number {OF_RATES}")
+
+
+def _is_rate(value: float) -> bool:
+    return 0 < value < LARGEST_RATE
 
 
 MOST_VARIATION = 10.0
@@ -237,11 +250,15 @@ def _check_numbers(given: object, allowed: Callable[[float], bool], words: str) 
     if not isinstance(given, list | tuple) or not given:
         raise ValueError("must be a list of numbers, and not empty")
     for value in given:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not allowed(value):
-            raise ValueError(f"every value must be a number {words}, and {short(value)} is not")
+        _check_number(value, allowed, f"every value must be a number {words}")
     if any(b <= a for a, b in pairwise(given)):
         raise ValueError("must increase from value to value, without repeats")
     return [float(value) for value in given]
+
+
+def _check_number(given: object, allowed: Callable[[float], bool], rule: str) -> None:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not allowed(given):
+        raise ValueError(f"{rule}, and {short(given)} is not")
 
 
 Axis = Annotated[list[int], BeforeValidator(expand_axis)]

@@ -7,9 +7,12 @@ its start. [byte]"""
 ONE_FILE_BYTES = 10**9
 """A larger result becomes a folder of shards unless it is reduced; a shard that is reduced before
 it is written covers at most as much. Larger than most memory has to spare. [byte]"""
-ONE_TILE_BYTES = 2**28
+ONE_TILE_BYTES = 2**29
 """A result up to this size is one tile where the kernel can compute it so: several shards may share
 the tile, which stays in memory as long as they are computed. [byte]"""
+ONE_ARRAY_BYTES = 2**28
+"""Largest variable of such a tile: one array of twice the size takes as much memory again where
+shards are written from it. [byte]"""
 TILE_BYTES = 2**22
 """Most values in a tile that is copied into its result: it stays in a processor's cache. [byte]"""
 REDUCED_IN_TILES = 2**24

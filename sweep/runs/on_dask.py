@@ -12,6 +12,8 @@ from sweep.runs.shards import make_shard
 
 QUIET = {"logging.distributed": "critical"}
 """Settings of Dask that leave its log out."""
+PRE_SPAWN = "distributed.nanny.pre-spawn-environ"
+"""Key of what Dask sets in the environment before it starts workers."""
 REACH = 8
 """Longest wait for a scheduler to answer. [s]"""
 RETRIES = 2
@@ -87,12 +89,15 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
 @contextmanager
 def _own_environment() -> Iterator[None]:
     """Remove the variables that Dask sets for its workers in this process, too."""
-    before = set(os.environ)
+    from dask.config import get
+
+    before, set_by_nanny = set(os.environ), {*get(PRE_SPAWN), "PYTHONHASHSEED"}
     try:
         yield
     finally:
         for name in os.environ.keys() - before:
-            del os.environ[name]
+            if name in set_by_nanny or "DASK_" in name:
+                del os.environ[name]
 
 
 def _configuration() -> dict[str, Any]:
@@ -100,7 +105,7 @@ def _configuration() -> dict[str, Any]:
     settings = dict(QUIET)
     wanted = tunables(os.environ)
     if wanted is not None:
-        settings[f"distributed.nanny.pre-spawn-environ.{VARIABLE}"] = wanted
+        settings[f"{PRE_SPAWN}.{VARIABLE}"] = wanted
     return settings
 
 
