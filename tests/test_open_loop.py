@@ -391,7 +391,7 @@ def test_a_root_is_where_a_function_changes_its_sign(function, expected) -> None
 
 @pytest.mark.parametrize("digits", [32, 64])
 def test_more_rounds_leave_a_root_where_it_is(digits: int) -> None:
-    """Also where a function is known to its rounding only: ends are not weighed by that."""
+    """Also where a function is known to its rounding only."""
     slopes = np.linspace(0.05, 3.0, 400)
     with jax.enable_x64(digits == 64):
 
@@ -407,7 +407,7 @@ def test_more_rounds_leave_a_root_where_it_is(digits: int) -> None:
 
 @pytest.mark.slow
 def test_no_time_of_many_servers_at_a_rate_is_missing() -> None:
-    """The compiler once made a program for so many that had no iteration in a third of them."""
+    """Programs of few parts round a value differently for each end of a search that reads it."""
     grid = sweep.Grid(
         models=["qwen3-8b"],
         hardware=["h100-sxm-80gb", "l20"],

@@ -29,9 +29,6 @@ FEW = 50_000
 """Points up to which a kernel takes longer to compile than to compute."""
 FAST_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
 """Options for few points: a fifth of the time to compile."""
-FAST_AT_A_RATE = {**FAST_TO_COMPILE, "xla_backend_optimization_level": 1}
-"""The same where requests arrive at a rate. Without any optimisation, XLA's program of these finds
-times of iterations that are no numbers: 18,000 of 49,000 in float64, and none with it."""
 
 OF_LOAD = {*OF_WAITS, *OF_RATES, UTILISATION, ENERGY}
 """Variables whose intervals depend on how busy a server is that requests arrive at."""
@@ -89,8 +86,7 @@ def kernel(
 
         return (in_parts(every_cell) if few or at_a_rate else every_cell)(*leaves)
 
-    fast = FAST_AT_A_RATE if at_a_rate else FAST_TO_COMPILE
-    options = fast if few else COMPILER_OPTIONS
+    options = FAST_TO_COMPILE if few else COMPILER_OPTIONS
     compiled = jax.jit(mapped, donate_argnums=0, keep_unused=True, compiler_options=options)
     # Of factors and tables, whose order is that of a set, only names and axes matter.
     named = repr(("kernel", dims, keep_infeasible, sorted(factors), sorted(tables), few))

@@ -14,11 +14,6 @@ from jaxtyping import Array
 
 from sweep.kernel.operators.cost import Scalar
 
-ROUNDING = 4
-"""Values that are rounding errors, over those of the least end and the digits of a number. [1]"""
-LEAST_WEIGHT = 0.1
-"""Least factor by which an end counts for less; half in place of a smaller one. [1]"""
-
 
 class _Ends(NamedTuple):
     """An interval with a root, the function at its ends, and which of them moved last."""
@@ -30,13 +25,24 @@ class _Ends(NamedTuple):
     moved: Scalar
 
 
+class _Search(NamedTuple):
+    """Ends, and the last number between them with the function there.
+
+    A compiler may compute the value again for every end that it decides about, each time with other
+    rounding errors. What a round hands to the next is stored: all ends see the same value.
+    """
+
+    ends: _Ends
+    number: Scalar
+    value: Scalar
+
+
 def root(function: Callable[[Scalar], Scalar], low: Scalar, high: Scalar, rounds: int) -> Scalar:
     """Number between two at which a function falls below 0; the higher one if it does not.
 
     The line through the function at both ends is 0 inside. An end that stays where it was for two
     rounds counts for less, so that the other does not creep [1]. Where the function is positive at
-    both ends, the middle may have another sign. A value that is nothing but rounding ends the
-    search: to weigh an end by such values would lead anywhere.
+    both ends, the middle may have another sign.
 
     Args:
         function: A function that is not negative at `low`.
@@ -52,26 +58,30 @@ def root(function: Callable[[Scalar], Scalar], low: Scalar, high: Scalar, rounds
         outside = jnp.where(now.low > low, now.high, (now.low + now.high) / 2)
         return jnp.where(now.at_high > 0, outside, inside)
 
-    def narrower(_: Array | int, now: _Ends) -> _Ends:
-        number = crossing(now)
-        value = function(number)
-        found = jnp.abs(value) <= noise
+    def narrower(now: _Search) -> _Ends:
+        ends, number, value = now
         rises = value > 0
-        less = 1 - value / jnp.where(rises, now.at_low, now.at_high)
-        less = jnp.where(less > LEAST_WEIGHT, less, 0.5)
+        # Between 0 and 1, but where the end is the root.
+        less = 1 - value / jnp.where(rises, ends.at_low, ends.at_high)
+        less = jnp.where((less > 0) & (less <= 1), less, 0.5)
         side = jnp.where(rises, 1.0, -1.0)
-        fewer = jnp.where((now.moved == side) & (now.at_high <= 0), less, 1.0)
+        again = (ends.moved * side > 0) & (ends.at_high <= 0)
+        fewer = jnp.where(again, less, 1.0)
         return _Ends(
-            low=jnp.where(rises | found, number, now.low),
-            high=jnp.where(rises & ~found, now.high, number),
-            at_low=jnp.where(rises, value, now.at_low * fewer),
-            at_high=jnp.where(rises, now.at_high * fewer, value),
+            low=jnp.where(rises, number, ends.low),
+            high=jnp.where(rises, ends.high, number),
+            at_low=jnp.where(rises, value, ends.at_low * fewer),
+            at_high=jnp.where(rises, ends.at_high * fewer, value),
             moved=side,
         )
 
+    def further(_: Array | int, now: _Search) -> _Search:
+        ends = narrower(now)
+        number = crossing(ends)
+        return _Search(ends, number, function(number))
+
     ends = low, high, function(low), function(high)
     first = _Ends(*jnp.broadcast_arrays(*map(jnp.asarray, ends), jnp.zeros(())))
-    least = jnp.asarray(jnp.minimum(jnp.abs(first.at_low), jnp.abs(first.at_high)))
-    noise = ROUNDING * 2.0 ** (-52 if least.dtype.itemsize == 8 else -23) * least
-    last: _Ends = jax.lax.fori_loop(0, rounds, narrower, first)
-    return crossing(last)
+    start = _Search(first, number=first.low, value=first.at_low)
+    last: _Search = jax.lax.fori_loop(0, rounds, further, start)
+    return crossing(narrower(last))
