@@ -20,7 +20,7 @@ from interruptions import DEADLINE
 from calibration.cli.main import cli as calibrate
 from sweep.cli.main import cli
 from sweep.cli.options import CALIBRATION, printing_into
-from sweep.cli.parameters import Count, Listed, Pairs, Quantity
+from sweep.cli.parameters import Count, Listed, Name, Pairs, Quantity
 from sweep.cli.print_tables import print_table
 from sweep.cli.sections import Sections
 from sweep.schema.axes import LATENCY_LIMITS, LAYOUT, LOADS, PREFIX, SERVER, SPECULATION, SPREADS
@@ -128,6 +128,11 @@ def test_values_may_be_repeated_or_separated_by_commas(tmp_path, monkeypatch) ->
         with pytest.raises(click.BadParameter):
             parsed(click.Option(["--rate"], type=Quantity()), "--rate", wrong)
     assert parsed(click.Option(["--rate"], type=Quantity()), "--rate", "450G") == 4.5e11
+    one = click.Option(["--hardware"], type=Name("hardware"))
+    assert parsed(one, "--hardware", "a,b.yaml") == "a,b.yaml"
+    with pytest.raises(click.BadParameter, match="'l20,l40s' is a list, and one name is needed"):
+        parsed(one, "--hardware", "l20,l40s")
+    assert parsed(click.Argument(["hardware"], nargs=-1, type=Name("hardware")), "a,b") == ("a,b",)
 
 
 def completed(words: str, program: str = "llm-sweep") -> list[str]:
