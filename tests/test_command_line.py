@@ -89,6 +89,10 @@ def test_every_command_takes_o_but_the_live_page(call, tmp_path) -> None:
     assert not (tmp_path / "nothing").exists()
     assert call("list", "sweeps", "-o", path)[0] == 2
     assert call("list", "sweeps", "-o", path, "--force")[0] == 0
+    for words in (("run", "a100-vs-h20"), ("reduce", path, "--reduce", "best:batch_size")):
+        status, _, message = call(*words, "-o", tmp_path / "out.csv")
+        assert (status, message.count("\n")) == (2, 1)
+        assert "out.csv: a result is NetCDF" in message
 
 
 @pytest.mark.parametrize("name", COMMANDS)
