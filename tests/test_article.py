@@ -466,7 +466,7 @@ def test_the_table_is_drawn_with_its_columns() -> None:
         "ours",
         "ours",
     ]
-    assert "1/s" in figure.axes[0].get_ylabel()
+    assert "tokens/s" in figure.axes[0].get_ylabel()
 
 
 def one_panel() -> Figure:

@@ -460,6 +460,7 @@ def test_the_command_fits_shows_predicts_and_draws(tmp_path: Path) -> None:
     assert {"predicted", "lower", "upper", "flags"} <= set(header)
     call("plot", fit, "-o", tmp_path / "fit.png")
     assert (tmp_path / "fit.png").stat().st_size > 10_000
+    assert runner.invoke(cli, ["plot", str(fit), "-o", str(tmp_path / "fit.foo")]).exit_code == 2
 
 
 def test_a_prior_is_what_it_says() -> None:

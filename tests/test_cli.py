@@ -300,6 +300,11 @@ def test_a_full_disk_leaves_no_half_file(sweep_file, tmp_path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["my.yaml"]
 
 
+def test_an_accelerator_is_not_compared_with_itself(call, result) -> None:
+    for pair in ("h20-96gb,H20-96GB", "a100-sxm-80gb,A100-SXM4-80GB"):
+        assert_refused(call("compare", result, "--hardware", pair), "is given twice")
+
+
 @pytest.mark.parametrize("command", ["check", "compare"])
 def test_bad_result_files_are_refused(call, result, tmp_path, command) -> None:
     rest = ["--hardware", "a100-sxm-80gb", "h20-96gb"] if command == "compare" else []

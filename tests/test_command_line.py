@@ -20,7 +20,7 @@ from interruptions import DEADLINE
 from calibration.cli.main import cli as calibrate
 from sweep.cli.main import cli
 from sweep.cli.options import CALIBRATION, printing_into
-from sweep.cli.parameters import Count, Listed, Pairs, Quantity
+from sweep.cli.parameters import Count, Listed, Name, Pairs, Quantity
 from sweep.cli.print_tables import print_table
 from sweep.cli.sections import Sections
 from sweep.schema.axes import LATENCY_LIMITS, LAYOUT, LOADS, PREFIX, SERVER, SPECULATION, SPREADS
@@ -89,6 +89,10 @@ def test_every_command_takes_o_but_the_live_page(call, tmp_path) -> None:
     assert not (tmp_path / "nothing").exists()
     assert call("list", "sweeps", "-o", path)[0] == 2
     assert call("list", "sweeps", "-o", path, "--force")[0] == 0
+    for words in (("run", "a100-vs-h20"), ("reduce", path, "--reduce", "best:batch_size")):
+        status, _, message = call(*words, "-o", tmp_path / "out.csv")
+        assert (status, message.count("\n")) == (2, 1)
+        assert "out.csv: a result is NetCDF" in message
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -128,6 +132,11 @@ def test_values_may_be_repeated_or_separated_by_commas(tmp_path, monkeypatch) ->
         with pytest.raises(click.BadParameter):
             parsed(click.Option(["--rate"], type=Quantity()), "--rate", wrong)
     assert parsed(click.Option(["--rate"], type=Quantity()), "--rate", "450G") == 4.5e11
+    one = click.Option(["--hardware"], type=Name("hardware"))
+    assert parsed(one, "--hardware", "a,b.yaml") == "a,b.yaml"
+    with pytest.raises(click.BadParameter, match="'l20,l40s' is a list, and one name is needed"):
+        parsed(one, "--hardware", "l20,l40s")
+    assert parsed(click.Argument(["hardware"], nargs=-1, type=Name("hardware")), "a,b") == ("a,b",)
 
 
 def completed(words: str, program: str = "llm-sweep") -> list[str]:

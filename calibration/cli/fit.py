@@ -10,6 +10,7 @@ import click
 from sweep.cli.options import (
     CALIBRATION,
     PATH,
+    check_picture,
     listed,
     output_option,
     print_rows,
@@ -197,11 +198,9 @@ def _cells(figure: Any) -> dict[str, Any]:
 @force_option
 def plot(path: Path, output: Path, by: str, force: bool) -> None:
     """Draw predicted against measured, errors by group, and the factors with their errors."""
+    check_picture(output, force=force)
     from calibration.figures import draw
-    from sweep.files.atomic import check_writable, replacing
+    from sweep.decisions.figures.style import save_figure
 
-    check_writable(output, force=force)
-    figure = draw(path, by=by)
-    with replacing(output, force=force) as beside:
-        figure.savefig(beside, dpi=150, format=output.suffix.removeprefix(".") or "png")
+    save_figure(draw(path, by=by), output, force=force)
     click.echo(f"{output}")

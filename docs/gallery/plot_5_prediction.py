@@ -48,7 +48,7 @@ axes.errorbar(
 axes.plot(positions, result["value"], "D", color="#D55E00", label="published")
 lengths = [f"{isl} in\n{osl} out" for isl, osl in zip(result["isl"], result["osl"], strict=True)]
 axes.set_xticks(positions, lengths, fontsize=8)
-axes.set_ylabel("output tokens per second (1/s)")
+axes.set_ylabel("output (tokens/s)")
 axes.set_yscale("log")
 axes.set_yticks([1000, 2000, 5000, 10_000, 20_000, 50_000])
 axes.yaxis.set_major_formatter("{x:g}")

@@ -60,7 +60,7 @@ def published_figure(table: PublishedTable, compared: Sequence[ComparedRow]) -> 
     panels = figure.subplots(1, len(compared), squeeze=False)[0]
     for axes, line in zip(panels, compared, strict=True):
         _draw_row(axes, line)
-    panels[0].set_ylabel("output tokens per second (1/s)")
+    panels[0].set_ylabel("output (tokens/s)")
     columns = table.columns
     names = [
         f"{columns.measured.name}, measured",

@@ -30,6 +30,8 @@ PICTURES = (".png", ".pdf", ".svg")
 """Endings of names of pictures."""
 PATH = click.Path(path_type=Path)
 COUNT, POSITIVE = Count(), Quantity()
+OTHER_KINDS = {".csv", ".html", ".json", ".parquet", ".pdf", ".png", ".svg", ".txt", ".zarr"}
+"""Suffixes of files that are no results, in the form that `run` and `reduce` write."""
 MODEL, HARDWARE = Name("models"), Name("hardware")
 PRECISION, SWEEP = Name("precisions", also=["checkpoint"]), Name("sweeps")
 CALIBRATION = Name("calibrations", also=[BOUNDS])
@@ -155,6 +157,18 @@ def output_of(positional: Path | None, output: Path | None) -> Path:
     if len(given) != 1:
         raise click.UsageError("give one file to write, by -o FILE")
     return given[0]
+
+
+def check_result_name(output: Path) -> None:
+    """Refuse a name that says another kind of file than a result is.
+
+    Raises:
+        UsageError: It ends as a table, a picture or a page does.
+    """
+    if output.suffix.lower() in OTHER_KINDS:
+        raise click.UsageError(
+            f"{output}: a result is NetCDF, whose name ends in .nc; export and report write others"
+        )
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -106,6 +106,9 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # [str] needs click 8.4
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text; the catalog knows what it means."""
+        one = param is None or param.nargs == 1
+        if one and "," in value and not _is_file(value):
+            self.fail(f"{value!r:.80} is a list, and one name is needed here", param, ctx)
         return str(value)
 
     def shell_complete(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sweep.cli.options import (
+    check_result_name,
     file_argument,
     force_option,
     listed,
@@ -197,6 +198,7 @@ def reduce(
     from sweep.runs.progress import progress_bar
 
     output = output_of(positional, output)
+    check_result_name(output)
     check_writable(output, force=force)
     with open_results(file) as dataset, progress_bar("reducing") as progress:
         reduced = reduce_result(

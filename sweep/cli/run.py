@@ -14,6 +14,7 @@ from sweep.cli.options import (
     SWEEP,
     calibration_option,
     catalog_of,
+    check_result_name,
     configs_option,
     file_argument,
     json_option,
@@ -200,6 +201,7 @@ def run(
         raise click.UsageError("give one of --only, --workers and --scheduler")
     if only and force:
         raise click.UsageError("--force would remove the shards of other jobs; leave --only out")
+    check_result_name(output)
     wanted = question(asked, where, by, per)
     if wanted is None and workers is None and scheduler is None:
         leave_out_dask()

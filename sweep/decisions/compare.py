@@ -123,9 +123,11 @@ def compare_each(
         A list for each model, with a comparison for each variable.
 
     Raises:
-        ResultError: The result lacks one of these, or leaves an axis open.
+        ResultError: The result lacks one of these or leaves an axis open, or the two are one.
     """
     two = value_in(dataset, along, pair[0]), value_in(dataset, along, pair[1])
+    if two[0] == two[1]:
+        raise ResultError(f"{along}: {two[0]} is given twice; compare it with another")
     present = np.atleast_1d(dataset["model"].values).tolist()
     wanted = [model_in(present, name, current_catalog()) for name in models] or present
     return [
