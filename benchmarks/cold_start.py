@@ -33,14 +33,16 @@ def seconds(arguments: list[str], cache: Path) -> float:
 
 
 def one_round(folder: Path) -> dict[str, float]:
-    """Time every process once; `folder` is empty before and contains a filled cache after."""
-    cache, output = folder / "cache", folder / "result.nc"
+    """Time every process once; `folder` is empty before and contains filled caches after."""
+    cache, planned, output = folder / "cache", folder / "planned", folder / "result.nc"
+    plan = [*COMMAND, "plan", SWEEP]
     run = [*COMMAND, "run", SWEEP, "-o", str(output), "--force"]
     return {
         "python, nothing imported": seconds(["-c", "pass"], cache),
         "python, import jax": seconds(["-c", "import jax"], cache),
         "llm-sweep --help": seconds([*COMMAND, "--help"], cache),
-        f"llm-sweep plan {SWEEP}": seconds([*COMMAND, "plan", SWEEP], cache),
+        f"llm-sweep plan {SWEEP}, empty cache": seconds(plan, planned),
+        f"llm-sweep plan {SWEEP}, filled cache": seconds(plan, planned),
         f"llm-sweep run {SWEEP}, empty cache": seconds(run, cache),
         f"llm-sweep run {SWEEP}, filled cache": seconds(run, cache),
     }

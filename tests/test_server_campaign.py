@@ -93,22 +93,6 @@ def of_drafts(count: int, seed: int) -> Iterator[dict[str, float]]:
         yield {"rate": float(drafts._rate(where)) * (long - short) / steady - 1}
 
 
-def of_pools(count: int, seed: int) -> Iterator[dict[str, float]]:
-    random = np.random.default_rng(seed)
-    for _ in range(count):
-        osl = int(random.integers(100, 200))
-        costs = random.uniform((0.005, 0.002, 0.008), (0.05, 0.05, 0.02))
-        share = random.uniform(0.3, 0.95)
-        pair = pools.at_a_share(share, *costs, 10 ** random.uniform(-5, -3), osl)
-        requests = min(int(10 * pair.decodes * pair.held) + 200, 2000)
-        rate, ttft, tpot = pools.simulate(pair, osl, requests)
-        yield {
-            "rate": pair.rate / rate - 1,
-            "ttft": pair.ttft / ttft - 1,
-            "tpot": pair.tpot / tpot - 1,
-        }
-
-
 def of_clients(count: int, seed: int, **more: float) -> Iterator[dict[str, float]]:
     return (load.closed_errors(each, **more) for each in settings(count, seed))
 
@@ -124,7 +108,7 @@ def of_lengths(count: int, seed: int) -> Iterator[dict[str, float]]:
 
 
 KINDS = {
-    "pools": lambda: of_pools(80, 31),
+    "pools": lambda: pools.errors_of_pairs(80, 31),
     "runs": lambda: of_runs(90, 32),
     "clients": lambda: of_clients(130, 33),
     "clients, prefill first": lambda: of_clients(60, 42, scheduler=1),
