@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from click.testing import CliRunner
 from interruptions import DEADLINE
 
 from calibration.cli.main import cli as calibrate
@@ -31,6 +32,8 @@ COMMANDS = {
     for program, group in GROUPS.items()
     for name, command in group.commands.items()
 }
+
+SERVED = ("recommend", "--model", "qwen3-8b", "--isl", "1000", "--osl", "100")
 
 
 def options(command: click.Command) -> Iterator[click.Option]:
@@ -87,12 +90,26 @@ def test_every_command_takes_o_but_the_live_page(call, tmp_path) -> None:
     with printing_into(tmp_path / "nothing", force=False):
         assert sys.stdout.encoding, "libraries replace a standard output without one"
     assert not (tmp_path / "nothing").exists()
-    assert call("list", "sweeps", "-o", path)[0] == 2
-    assert call("list", "sweeps", "-o", path, "--force")[0] == 0
-    for words in (("run", "a100-vs-h20"), ("reduce", path, "--reduce", "best:batch_size")):
-        status, _, message = call(*words, "-o", tmp_path / "out.csv")
+    assert call("list", "sweeps", "--json", "-o", path)[0] == 2
+    assert call("list", "sweeps", "--json", "-o", path, "--force")[0] == 0
+    for words, name, said in (
+        (("run", "a100-vs-h20"), "out.csv", "a result is NetCDF"),
+        (("reduce", path, "--reduce", "best:batch_size"), "out.csv", "a result is NetCDF"),
+        (("plan", "a100-vs-h20"), "out.NC", "what is printed is text"),
+        (("list", "hardware"), "out.json", "what is printed is text"),
+        (("list", "hardware", "--json"), "out.png", "what is printed is JSON"),
+        ((*SERVED, "--emit", "vllm"), "out.csv", "what is printed is text"),
+        ((*SERVED, "--disaggregated", "--json"), "out.html", "what is printed is JSON"),
+    ):
+        status, _, message = call(*words, "-o", tmp_path / name)
         assert (status, message.count("\n")) == (2, 1)
-        assert "out.csv: a result is NetCDF" in message
+        assert f"{name}: {said}" in message and not (tmp_path / name).exists()
+    for given, name, said in (
+        (("predict", "vllm", "x.csv"), "out.nc", "the table is CSV"),
+        (("validate", "x.csv"), "out.png", "the report is Markdown"),
+    ):
+        refused = CliRunner().invoke(calibrate, [*given, "-o", name])
+        assert refused.exit_code == 2 and f"{name}: {said}" in refused.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

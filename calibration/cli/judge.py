@@ -21,7 +21,7 @@ from calibration.cli.options import (
 from sweep.cli.options import (
     CALIBRATION,
     PATH,
-    PICTURES,
+    check_name,
     check_picture,
     output_option,
     print_rows,
@@ -103,6 +103,7 @@ def validate(
                 "out"
             )
     if output is not None:
+        check_name(output, "the report is Markdown, whose name ends in .md", {".md", ".txt"})
         check_writable(output, force=force)
     from sweep.engines.calibration_file import load_calibration
 
@@ -242,8 +243,8 @@ def predict(
     from sweep.specs.catalog import Catalog
 
     if output is not None:
-        if output.suffix in PICTURES:
-            raise click.UsageError(f"{output}: -o writes a table; --picture draws")
+        what = "the table is CSV, whose name ends in .csv; --picture draws"
+        check_name(output, what, {".csv", ".txt"})
         check_writable(output, force=force)
     check_picture(picture, force=force)
     use_compilation_cache()

@@ -269,7 +269,7 @@ def recommend(
     if disaggregated:
         factors = load_calibration(calibration or ("vllm" if emit in MANIFESTS else PREDICTIONS))
         pools = Pools(choice, catalog, factors, transfer_bandwidth)
-        with printing_into(output, force=force):
+        with printing_into(output, force=force, as_json=as_json):
             return pools.emit(emit) if emit is not None else pools.show(top, as_json=as_json)
     if source is not None:
         with open_results(source) as dataset:
