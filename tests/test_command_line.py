@@ -22,7 +22,7 @@ from calibration.cli.main import cli as calibrate
 from sweep.cli.main import cli
 from sweep.cli.options import CALIBRATION, printing_into
 from sweep.cli.parameters import Count, Listed, Name, Pairs, Quantity
-from sweep.cli.print_tables import print_table
+from sweep.cli.print_tables import print_table, print_text
 from sweep.cli.sections import Sections
 from sweep.schema.axes import LATENCY_LIMITS, LAYOUT, LOADS, PREFIX, SERVER, SPECULATION, SPREADS
 
@@ -306,6 +306,14 @@ def test_a_table_in_a_pipe_is_as_wide_as_columns_says(columns: int, monkeypatch,
     assert all("hardware" in line for line in headings)
     assert sum("h100-sxm-80gb" in line for line in lines) == len(headings)
     assert {"14,092", "12,456", "15,943", "0.04967"} <= set(" ".join(lines).split())
+    sentence = " ".join(["a-word-that-stays"] * 20)
+    print_text(sentence)
+    shown = capsys.readouterr().out
+    assert columns - 18 <= max(map(len, shown.splitlines())) <= columns
+    assert shown.split() == sentence.split()
+    monkeypatch.delenv("COLUMNS")
+    print_text(sentence)
+    assert capsys.readouterr().out == f"{sentence}\n"
 
 
 def test_texts_of_a_table_take_few_lines(monkeypatch, capsys) -> None:

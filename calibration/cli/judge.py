@@ -27,6 +27,7 @@ from sweep.cli.options import (
     print_rows,
 )
 from sweep.cli.parameters import Listed
+from sweep.cli.print_tables import print_text
 
 
 @click.command()
@@ -171,7 +172,7 @@ def _print_ratios(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     elif rows:
         print_rows([_percentages(row) for row in rows], as_json=False)
     else:
-        click.echo("no engine has enough pairs of accelerators that answer the same question")
+        print_text("no engine has enough pairs of accelerators that answer the same question")
 
 
 def _command() -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sweep.cli.parameters import Count, Listed, Name, Option, Pairs, Quantity
+from sweep.cli.print_tables import print_table, print_text
 
 if TYPE_CHECKING:
     from sweep.decisions.comparison import Comparison
@@ -207,8 +208,6 @@ def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    from sweep.cli.print_tables import print_table
-
     print_table(rows)
 
 
@@ -220,4 +219,4 @@ def print_comparisons(comparisons: "Sequence[Sequence[Comparison]]", *, as_json:
         click.echo(json.dumps(answers, indent=2))
         return
     for comparison in flat:
-        click.echo(comparison.sentence())
+        print_text(comparison.sentence())
