@@ -47,6 +47,8 @@ QUANTITIES = {"decode_step_latency": "time of one decode step"}
 """Quantities by variable, where the long name adds the method."""
 PANEL = 62
 """Letters of a line as wide as a panel. [count]"""
+LETTERS = 122
+"""Letters of 1 pt in an inch. [count]"""
 MARGIN = 1.04
 """Room above and below the ratios of lines. [1]"""
 RATIO_STEPS = (1.25, 2.0, 4.0, 10.0, 40.0, 100.0)
@@ -90,10 +92,10 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     what = ", ".join([basis, *(settings if len(settings) == 1 else ())])
     pair, sign = f"{first} against {second}: {_quantity(comparisons)}", f"above 1, {first} is ahead"
     lines = [pair, sign, what] if narrow else [f"{pair}; {sign}", what]
-    letters = PANEL * (1 + columns) // 2
+    font = 9.5 if narrow else 12
+    letters = int(figure.get_figwidth() * LETTERS / font)
     figure.suptitle(
-        "\n".join(fill(line, letters, break_on_hyphens=False) for line in lines),
-        fontsize=9.5 if narrow else 12,
+        "\n".join(fill(line, letters, break_on_hyphens=False) for line in lines), fontsize=font
     )
     every = [comparison for row in comparisons for comparison in row]
     marks = _hatch_legend(every) if mesh is not None else _point_legend(every)
