@@ -47,7 +47,7 @@ QUANTITIES = {"decode_step_latency": "time of one decode step"}
 """Quantities by variable, where the long name adds the method."""
 PANEL = 62
 """Letters of a line as wide as a panel. [count]"""
-LETTERS = 122
+LETTERS = 130
 """Letters of 1 pt in an inch. [count]"""
 MARGIN = 1.04
 """Room above and below the ratios of lines. [1]"""
@@ -156,7 +156,7 @@ def _draw_panel(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh |
     if _is_logarithmic(values):
         axes.set_xscale("log", base=2)
     if len(values) <= MOST_TICKS:
-        axes.set_xticks(values, labels=[str(value) for value in values])
+        axes.set_xticks(values, labels=[f"{value:,}" for value in values])
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yscale("log")
     axes.set_ylim((norm.vmin or 1.0) / MARGIN, (norm.vmax or 1.0) * MARGIN)

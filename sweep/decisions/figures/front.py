@@ -143,7 +143,7 @@ def _name_points(axes: Axes, fronts: Sequence[tuple[pd.DataFrame, str]]) -> None
         named = set()
         for row, (x, y) in zip(line.to_dict("records"), points, strict=True):
             text = point_label({str(key): value for key, value in row.items()})
-            free = None if text in named else _free_side(x, y, text, taken)
+            free = None if text in named else free_side(x, y, text, taken)
             if free is None:
                 continue
             right, up, box = free
@@ -169,7 +169,7 @@ def _dense(points: np.ndarray) -> np.ndarray:
     return np.asarray((points[:-1] * (1 - steps) + points[1:] * steps).reshape(-1, 2))
 
 
-def _free_side(
+def free_side(
     x: float, y: float, text: str, taken: np.ndarray
 ) -> tuple[float, float, np.ndarray] | None:
     """Offset of a name of the point (x, y) at which it covers nothing, and points of its box."""
