@@ -227,7 +227,7 @@ def _panel(axes: Any, rows: pd.DataFrame, metric: str) -> None:
         # Steps of 1, 2 and 5 overlap beyond two decades.
         usual = LogLocator(subs=(1, 2, 5) if ends[1] < 100 * ends[0] else (1,))
         # Ends close to each other have hardly a tick of these between them.
-        axis.set_major_locator(MaxNLocator(5) if ends[1] < 8 * ends[0] else usual)
+        axis.set_major_locator(MaxNLocator(5) if ends[1] < 3 * ends[0] else usual)
         axis.set_major_formatter("{x:,.6g}")
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"measured {name} ({unit})")

@@ -48,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     import runtime_types
     from hypothesis import settings
 
+    # Processes of pytest-xdist have one, and a command in a pipe then breaks its lines.
+    os.environ.pop("COLUMNS", None)
     gc.freeze()
     gc.set_threshold(*SELDOM)
     atexit.register(gc.freeze)

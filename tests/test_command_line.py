@@ -15,13 +15,14 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from click.testing import CliRunner
 from interruptions import DEADLINE
 
 from calibration.cli.main import cli as calibrate
 from sweep.cli.main import cli
 from sweep.cli.options import CALIBRATION, printing_into
 from sweep.cli.parameters import Count, Listed, Name, Pairs, Quantity
-from sweep.cli.print_tables import print_table
+from sweep.cli.print_tables import print_table, print_text
 from sweep.cli.sections import Sections
 from sweep.schema.axes import LATENCY_LIMITS, LAYOUT, LOADS, PREFIX, SERVER, SPECULATION, SPREADS
 
@@ -31,6 +32,8 @@ COMMANDS = {
     for program, group in GROUPS.items()
     for name, command in group.commands.items()
 }
+
+SERVED = ("recommend", "--model", "qwen3-8b", "--isl", "1000", "--osl", "100")
 
 
 def options(command: click.Command) -> Iterator[click.Option]:
@@ -87,12 +90,26 @@ def test_every_command_takes_o_but_the_live_page(call, tmp_path) -> None:
     with printing_into(tmp_path / "nothing", force=False):
         assert sys.stdout.encoding, "libraries replace a standard output without one"
     assert not (tmp_path / "nothing").exists()
-    assert call("list", "sweeps", "-o", path)[0] == 2
-    assert call("list", "sweeps", "-o", path, "--force")[0] == 0
-    for words in (("run", "a100-vs-h20"), ("reduce", path, "--reduce", "best:batch_size")):
-        status, _, message = call(*words, "-o", tmp_path / "out.csv")
+    assert call("list", "sweeps", "--json", "-o", path)[0] == 2
+    assert call("list", "sweeps", "--json", "-o", path, "--force")[0] == 0
+    for words, name, said in (
+        (("run", "a100-vs-h20"), "out.csv", "a result is NetCDF"),
+        (("reduce", path, "--reduce", "best:batch_size"), "out.csv", "a result is NetCDF"),
+        (("plan", "a100-vs-h20"), "out.NC", "what is printed is text"),
+        (("list", "hardware"), "out.json", "what is printed is text"),
+        (("list", "hardware", "--json"), "out.png", "what is printed is JSON"),
+        ((*SERVED, "--emit", "vllm"), "out.csv", "what is printed is text"),
+        ((*SERVED, "--disaggregated", "--json"), "out.html", "what is printed is JSON"),
+    ):
+        status, _, message = call(*words, "-o", tmp_path / name)
         assert (status, message.count("\n")) == (2, 1)
-        assert "out.csv: a result is NetCDF" in message
+        assert f"{name}: {said}" in message and not (tmp_path / name).exists()
+    for given, name, said in (
+        (("predict", "vllm", "x.csv"), "out.nc", "the table is CSV"),
+        (("validate", "x.csv"), "out.png", "the report is Markdown"),
+    ):
+        refused = CliRunner().invoke(calibrate, [*given, "-o", name])
+        assert refused.exit_code == 2 and f"{name}: {said}" in refused.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -289,6 +306,14 @@ def test_a_table_in_a_pipe_is_as_wide_as_columns_says(columns: int, monkeypatch,
     assert all("hardware" in line for line in headings)
     assert sum("h100-sxm-80gb" in line for line in lines) == len(headings)
     assert {"14,092", "12,456", "15,943", "0.04967"} <= set(" ".join(lines).split())
+    sentence = " ".join(["a-word-that-stays"] * 20)
+    print_text(sentence)
+    shown = capsys.readouterr().out
+    assert columns - 18 <= max(map(len, shown.splitlines())) <= columns
+    assert shown.split() == sentence.split()
+    monkeypatch.delenv("COLUMNS")
+    print_text(sentence)
+    assert capsys.readouterr().out == f"{sentence}\n"
 
 
 def test_texts_of_a_table_take_few_lines(monkeypatch, capsys) -> None:

@@ -107,6 +107,7 @@ def test_a_third_axis_must_be_fixed() -> None:
 def test_a_server_is_compared_by_its_throughput() -> None:
     served = result(SERVER, THROUGHPUT, "inflight_ttft", ends=True)
     assert methods_in(served, None) == (THROUGHPUT,)
+    assert methods_in(served, "decode_step_latency") == ("decode_step_latency",)
     assert comparable(served) == [THROUGHPUT, "inflight_ttft"]
     assert choices(served)[0] == {
         "variable": THROUGHPUT,

@@ -46,7 +46,8 @@ CALIBRATION_BELOW = {
 }
 """The same inside `calibration`, whose packages import any of `sweep` but its command."""
 MODULES_OF_THE_COMMAND = {
-    *("sweep.cli.launch", "sweep.cli.options", "sweep.cli.parameters", "sweep.cli.sections"),
+    *("sweep.cli.launch", "sweep.cli.options", "sweep.cli.parameters"),
+    *("sweep.cli.print_tables", "sweep.cli.sections"),
 }
 """Of the command of `sweep`, what the command of `calibration` shares."""
 LONGEST_MODULE = 400

@@ -1,5 +1,7 @@
 """Short names of accelerators and models, and counts with a suffix."""
 
+import re
+
 import pytest
 from damage import refused
 from factories import shipped
@@ -52,6 +54,14 @@ def test_other_names_list_what_they_could_mean(name: str, entries: list[str]) ->
     message = str(refused.value)
     assert message.endswith(f"did you mean {' or '.join(map(repr, entries))}?")
     assert "l20'" not in message
+
+
+def test_names_joined_by_commas_are_given_one_by_one() -> None:
+    apart = "give each name as a text of its own: ['fp8', 'int4']"
+    catalog = shipped()
+    for find in (catalog.hardware, catalog.model, catalog.precision, load_calibration):
+        with pytest.raises(SpecError, match=re.escape(apart)):
+            find("fp8, int4")
 
 
 @pytest.mark.parametrize("name", ["80gb", "sxm", "nvidia", "pcie", "", "x" * 10_000])

@@ -181,6 +181,7 @@ def test_settings_of_a_server_reach_the_sweep_of_recommend(call, monkeypatch) ->
         ({"max_batch_size": 8, "results": xr.Dataset()}, "max_batch_size: the results have their"),
         ({"isl": "4k"}, "isl: must be an integer above 0, and '4k' is not"),
         ({"osl": 0.5}, "osl: must be an integer above 0, and 0.5 is not"),
+        ({"tp": "1,2"}, "tp: every value must be an integer, and '1,2' is not"),
         ({"concurrency": 0}, "concurrency: must be an integer above 0"),
         ({"max_tpot": -1.0}, "max_tpot: must be a number above 0"),
         ({"requests_per_s": float("inf")}, "requests_per_s: must be a number above 0"),

@@ -17,7 +17,7 @@ from sweep.decisions.choice import calibrations_of
 from sweep.decisions.deployment_sweep import sweep_deployments
 from sweep.decisions.deployments import INFLIGHT, STATIC, Deployments, Offer
 from sweep.decisions.disaggregated import Pair
-from sweep.decisions.figures.front import flagged, front_figure, point_label
+from sweep.decisions.figures.front import flagged, free_side, front_figure, point_label
 from sweep.decisions.figures.rooflines import roofline_figure
 from sweep.decisions.figures.style import save_figure
 from sweep.decisions.machines_on_offer import machines_on_offer, shared_offers, solid_hardware
@@ -427,6 +427,15 @@ def test_a_scheduler_is_named_in_sentence_table_and_picture() -> None:
     (row,) = advice.rows(answer, answer.ranked)
     assert row["precision and layout"] == "fp16 tp=1 scheduler=chunked"
     assert point_label(answer.ranked.iloc[0].to_dict()) == "fp16 tp 1 scheduler chunked"
+
+
+def test_a_name_of_a_point_covers_no_line() -> None:
+    alone = np.array([[0.5, 0.5]])
+    for line, side in (([], (1, 1)), ([0.52, 0.52], (-1, -1)), ([0.51, 0.6], (1, 1))):
+        found = free_side(0.5, 0.5, "fp8 tp 1", np.concatenate([alone, np.reshape(line, (-1, 2))]))
+        assert found is not None and found[:2] == side
+    around = [[x, y] for x in (0.48, 0.52) for y in (0.47, 0.475, 0.525, 0.53, 0.54, 0.46)]
+    assert free_side(0.5, 0.5, "fp8 tp 1", np.array(around)) is None
 
 
 def test_requests_beyond_the_context_of_a_model_are_noted() -> None:

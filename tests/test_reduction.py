@@ -451,7 +451,7 @@ def test_values_by_operator_have_their_own_best(tmp_path) -> None:
     xr.testing.assert_equal(fastest.decode_operator_latency, expected)
     absent = fastest.sel(model="llama-2-7b", operator="router")
     assert sweep.labels(absent.best_hardware) == ""
-    slowest = sweep.reduce(results, "argmax:decode_step_latency", per=["model"])
+    slowest = sweep.reduce(results, "argmax:decode_step_latency", per="model")
     assert "decode_operator_bound" not in slowest
     sweep.write_netcdf(fastest, tmp_path / "fastest.nc")
     assert check_file(tmp_path / "fastest.nc") == []

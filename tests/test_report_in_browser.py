@@ -198,6 +198,8 @@ def test_dark_narrow_and_printed(article_page, opened) -> None:
     assert dark == ("rgb(22, 24, 28)", "#16181c")
     page.emulate_media(media="print", color_scheme="dark")
     eventually(lambda: grounds() == ("rgb(255, 255, 255)", "#ffffff"), page)
+    bars = "[...document.querySelectorAll('.modebar')].map((b) => getComputedStyle(b).visibility)"
+    assert set(page.evaluate(bars)) == {"hidden"}
     keep(page, "report-print")
     page.emulate_media(media="screen", color_scheme="light")
     page.set_viewport_size({"width": 400, "height": 800})

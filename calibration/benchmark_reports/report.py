@@ -200,8 +200,8 @@ def name_model(report: Report, key: str, identifier: Any, catalog: Catalog) -> N
         guess = nearest(str(identifier).lower(), list(catalog.paths("models")))
         said = "missing" if identifier is None else f"{identifier!r:.80} is not one of the catalog"
         report.unstated["model"] = (
-            f"{report.keys.where}: {key}: {said}{guess}; "
-            "name the model with --set model=NAME (see 'llm-sweep list models')"
+            f"{report.keys.where}: {key}: {said}{guess}{' Name' if guess else '; name'} "
+            "the model with --set model=NAME (see 'llm-sweep list models')"
         )
 
 

@@ -16,6 +16,7 @@ from sweep.cli.options import (
     print_rows,
     to_file_option,
 )
+from sweep.cli.print_tables import print_text
 
 if TYPE_CHECKING:
     from sweep.engines.calibration_file import Calibration
@@ -107,7 +108,7 @@ def fit(
     spent = perf_counter() - begun
     twin = save(result, output, force=force)
     fit, calibration = result.fit, result.calibration
-    click.echo(
+    print_text(
         f"{_counted(len(fit.fitted), 'row')}, "
         f"{_counted(fit.design.free.sum(), 'parameter')} of which the rows "
         f"determine {fit.effective_parameters:.0f}, {fit.evaluations} evaluations, "
@@ -118,9 +119,9 @@ def fit(
     kept = set(fit.fitted.tolist())
     outliers += [(row, IMPOSSIBLE) for i, row in enumerate(table.rows) if i not in kept]
     for line in sentences_about("excluded", outliers):
-        click.echo(line)
+        print_text(line)
     for scenario, errors in calibration.provenance["errors_without_own_configuration"].items():
-        click.echo(
+        print_text(
             f"{scenario}: {_counted(errors['rows'], 'row')}, without their own configuration "
             f"{errors['mape']:.1%} mean and {errors['median']:.1%} median error"
         )
@@ -139,7 +140,7 @@ def _say(calibration: "Calibration") -> None:
     from calibration.fit.verdicts import sentences
 
     for sentence in sentences(calibration.factors, calibration.provenance):
-        click.echo(sentence)
+        print_text(sentence)
 
 
 @click.command()

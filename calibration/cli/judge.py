@@ -21,12 +21,13 @@ from calibration.cli.options import (
 from sweep.cli.options import (
     CALIBRATION,
     PATH,
-    PICTURES,
+    check_name,
     check_picture,
     output_option,
     print_rows,
 )
 from sweep.cli.parameters import Listed
+from sweep.cli.print_tables import print_text
 
 
 @click.command()
@@ -103,6 +104,7 @@ def validate(
                 "out"
             )
     if output is not None:
+        check_name(output, "the report is Markdown, whose name ends in .md", {".md", ".txt"})
         check_writable(output, force=force)
     from sweep.engines.calibration_file import load_calibration
 
@@ -170,7 +172,7 @@ def _print_ratios(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     elif rows:
         print_rows([_percentages(row) for row in rows], as_json=False)
     else:
-        click.echo("no engine has enough pairs of accelerators that answer the same question")
+        print_text("no engine has enough pairs of accelerators that answer the same question")
 
 
 def _command() -> str:
@@ -242,8 +244,8 @@ def predict(
     from sweep.specs.catalog import Catalog
 
     if output is not None:
-        if output.suffix in PICTURES:
-            raise click.UsageError(f"{output}: -o writes a table; --picture draws")
+        what = "the table is CSV, whose name ends in .csv; --picture draws"
+        check_name(output, what, {".csv", ".txt"})
         check_writable(output, force=force)
     check_picture(picture, force=force)
     use_compilation_cache()

@@ -11,6 +11,7 @@ from sweep.cli.options import configs_option as configs_option
 from sweep.cli.options import force_option as force_option
 from sweep.cli.options import json_option as json_option
 from sweep.cli.parameters import Constraints, Option, Pairs
+from sweep.cli.print_tables import print_text
 from sweep.errors import SpecError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def say_of_rows(divided: "Usable", *, weighed: bool = True) -> None:
     if weighed:
         lines += sentences_about("lower weight", doubtful(divided.kept))
     for line in lines:
-        click.echo(line)
+        print_text(line)
 
 
 def selected(rows: "list[Measurement]", select: str) -> "list[Measurement]":

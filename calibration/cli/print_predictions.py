@@ -8,6 +8,7 @@ import click
 import pandas as pd
 
 from sweep.cli.options import print_rows
+from sweep.cli.print_tables import print_text
 
 METRICS = {
     "output_throughput": ("output tokens per second of all GPUs", 1.0),
@@ -42,7 +43,7 @@ def print_predictions(frame: pd.DataFrame, by: Sequence[str]) -> None:
     _say_flags(frame)
     lacking = int(frame["predicted"].isna().sum())
     if lacking:
-        click.echo(
+        print_text(
             f"{lacking} {'row has' if lacking == 1 else 'rows have'} no prediction: the model or a "
             "request does not fit"
         )
@@ -86,7 +87,7 @@ def _say_flags(frame: pd.DataFrame) -> None:
     counts = Counter(word for flags in frame["flags"] for word in str(flags).split())
     if counts:
         listed = ", ".join(f"{word} {count}" for word, count in counts.most_common())
-        click.echo(f"rows by flag: {listed}")
+        print_text(f"rows by flag: {listed}")
 
 
 def _load(row: dict[Any, Any]) -> str:

@@ -24,7 +24,7 @@ def article_rooflines(catalog: Catalog | None = None) -> Figure:
     return roofline_figure(roofs(catalog or current_catalog()), "half")
 
 
-def article_meshes(models: Sequence[str] = (), catalog: Catalog | None = None) -> Figure:
+def article_meshes(models: str | Sequence[str] = (), catalog: Catalog | None = None) -> Figure:
     """Decode throughput of A100 over H20: a row per model, a column per method.
 
     Args:
@@ -34,7 +34,8 @@ def article_meshes(models: Sequence[str] = (), catalog: Catalog | None = None) -
     Raises:
         SpecError: A model is unknown or malformed.
     """
-    return comparison_figure(meshes(catalog or current_catalog(), models))
+    names = [models] if isinstance(models, str) else models
+    return comparison_figure(meshes(catalog or current_catalog(), names))
 
 
 def article_table(catalog: Catalog | None = None) -> Figure:

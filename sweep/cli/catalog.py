@@ -20,6 +20,7 @@ from sweep.cli.options import (
     to_file_option,
 )
 from sweep.cli.parameters import Name
+from sweep.cli.print_tables import print_text
 from sweep.errors import SweepError
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def show(
         click.echo(json.dumps(entry.data, indent=2))
         return
     for line in entry.lines:
-        click.echo(line)
+        print_text(line)
     print_rows(entry.rows, as_json=False)
 
 

@@ -34,6 +34,7 @@ from sweep.cli.options import (
 )
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Listed
+from sweep.cli.print_tables import print_text
 from sweep.cli.requests import parse_pair, request_axes, request_options
 from sweep.cli.servers import server_axes, server_options
 from sweep.errors import SweepError
@@ -160,25 +161,25 @@ def explain(
     if as_json:
         click.echo(json.dumps(explain_text.as_json(found), indent=2))
         return
-    click.echo(explain_text.title(found))
+    print_text(explain_text.title(found))
     if found.reasons:
-        click.echo(f"cannot run: {', '.join(found.reasons)}; the figures are theoretical")
+        print_text(f"cannot run: {', '.join(found.reasons)}; the figures are theoretical")
         if found.reserve and "exceeds_memory" in found.reasons:
-            click.echo(f"({found.reserve})")
+            print_text(f"({found.reserve})")
     for note in found.notes:
-        click.echo(f"({note})")
+        print_text(f"({note})")
     for phase in found.phases:
-        click.echo(explain_text.phase_title(phase))
+        print_text(explain_text.phase_title(phase))
         print_rows(explain_text.operator_rows(phase), as_json=False)
     if found.flags:
-        click.echo(f"(the prediction extrapolates: {', '.join(found.flags)})")
+        print_text(f"(the prediction extrapolates: {', '.join(found.flags)})")
     if draft_tokens:
-        click.echo(
+        print_text(
             f"(the figures below are of passes that verify {draft_tokens + 1} tokens of each "
             "sequence, with their drafts)"
         )
     for line in explain_text.overload_lines(found):
-        click.echo(line)
+        print_text(line)
     for rows in (explain_text.figure_rows(found), explain_text.elasticity_rows(found)):
         print_rows(rows, as_json=False)
 

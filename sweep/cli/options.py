@@ -6,7 +6,7 @@ them.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import wraps
 from io import BytesIO, TextIOWrapper
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sweep.cli.parameters import Count, Listed, Name, Option, Pairs, Quantity
+from sweep.cli.print_tables import print_table, print_text
 
 if TYPE_CHECKING:
     from sweep.decisions.comparison import Comparison
@@ -30,8 +31,12 @@ PICTURES = (".png", ".pdf", ".svg")
 """Endings of names of pictures."""
 PATH = click.Path(path_type=Path)
 COUNT, POSITIVE = Count(), Quantity()
-OTHER_KINDS = {".csv", ".html", ".json", ".parquet", ".pdf", ".png", ".svg", ".txt", ".zarr"}
-"""Suffixes of files that are no results, in the form that `run` and `reduce` write."""
+TEXTS = {".md", ".txt", ".yaml", ".yml"}
+NAMED = {
+    *(".csv", ".htm", ".html", ".jpeg", ".jpg", ".json", ".nc", ".parquet", ".tsv", ".xlsx"),
+    *(".zarr", *PICTURES, *TEXTS),
+}
+"""Suffixes that say what a file contains."""
 MODEL, HARDWARE = Name("models"), Name("hardware")
 PRECISION, SWEEP = Name("precisions", also=["checkpoint"]), Name("sweeps")
 CALIBRATION = Name("calibrations", also=[BOUNDS])
@@ -71,14 +76,14 @@ def output_option(what: str, *, required: bool = False) -> Callable[[F], F]:
 
 
 @contextmanager
-def printing_into(output: Path | None, *, force: bool) -> Iterator[None]:
+def printing_into(output: Path | None, *, force: bool, as_json: bool = False) -> Iterator[None]:
     """Write what is printed on standard output to a file, if one is named and anything is."""
     if output is None:
         yield
         return
-    from sweep.files.atomic import check_writable, replacing
+    from sweep.files.atomic import replacing
 
-    check_writable(output, force=force)
+    check_text(output, force=force, as_json=as_json)
     # Libraries replace a standard output without an encoding, as a `StringIO` is.
     printed = TextIOWrapper(BytesIO(), encoding="utf-8", newline="")
     with redirect_stdout(printed):
@@ -98,7 +103,7 @@ def to_file_option(command: Callable[..., Any]) -> Callable[..., Any]:
     @force_option
     @wraps(command)
     def printed(*context: click.Context, output: Path | None, force: bool, **given: Any) -> Any:
-        with printing_into(output, force=force):
+        with printing_into(output, force=force, as_json=given.get("as_json", False)):
             return command(*context, **given)
 
     return printed
@@ -159,16 +164,43 @@ def output_of(positional: Path | None, output: Path | None) -> Path:
     return given[0]
 
 
+def check_name(output: Path, what: str, allowed: Iterable[str]) -> None:
+    """Refuse a name whose suffix says another kind of file than the one that is written.
+
+    Args:
+        output: The file to write.
+        what: Its kind, for the message.
+        allowed: Suffixes of that kind, beside those that say nothing.
+
+    Raises:
+        UsageError: The suffix is that of another kind.
+    """
+    if output.suffix.lower() in NAMED.difference(allowed):
+        raise click.UsageError(f"{output}: {what}")
+
+
+def check_text(output: Path, *, force: bool, as_json: bool) -> None:
+    """Check that a text, or JSON, can be written, before anything is computed for it.
+
+    Raises:
+        UsageError: Its name ends as that of another kind of file.
+        ResultError: It exists or cannot be written.
+    """
+    from sweep.files.atomic import check_writable
+
+    what = "JSON, whose name ends in .json" if as_json else "text, whose name ends in .txt"
+    check_name(output, f"what is printed is {what}", {".json", ".txt"} if as_json else TEXTS)
+    check_writable(output, force=force)
+
+
 def check_result_name(output: Path) -> None:
-    """Refuse a name that says another kind of file than a result is.
+    """Refuse a name that ends as another kind of file than a result.
 
     Raises:
         UsageError: It ends as a table, a picture or a page does.
     """
-    if output.suffix.lower() in OTHER_KINDS:
-        raise click.UsageError(
-            f"{output}: a result is NetCDF, whose name ends in .nc; export and report write others"
-        )
+    what = "a result is NetCDF, whose name ends in .nc; export and report write others"
+    check_name(output, what, {".nc"})
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -176,8 +208,6 @@ def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    from sweep.cli.print_tables import print_table
-
     print_table(rows)
 
 
@@ -189,4 +219,4 @@ def print_comparisons(comparisons: "Sequence[Sequence[Comparison]]", *, as_json:
         click.echo(json.dumps(answers, indent=2))
         return
     for comparison in flat:
-        click.echo(comparison.sentence())
+        print_text(comparison.sentence())

@@ -10,6 +10,7 @@ import click
 
 from sweep.cli.launch import CHECK_FAILED
 from sweep.cli.options import print_rows
+from sweep.cli.print_tables import print_text
 
 if TYPE_CHECKING:
     from sweep.decisions.choice import Choice
@@ -64,10 +65,10 @@ class Pools:
             text = json.dumps(disaggregated_text.as_json(self.best, self.one_pool), indent=2)
             click.echo(text)
         else:
-            click.echo(disaggregated_text.sentence(self.best, self.one_pool))
+            print_text(disaggregated_text.sentence(self.best, self.one_pool))
             if self.best:
                 rows = disaggregated_text.rows(self.best[:top], self.choice.demand.by)
                 print_rows(rows, as_json=False)
             for note in disaggregated_text.notes(self.best, self.one_pool):
-                click.echo(f"({note})")
+                print_text(f"({note})")
         return 0 if self.best else CHECK_FAILED

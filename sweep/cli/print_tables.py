@@ -1,9 +1,13 @@
-"""Print tables on a terminal or into a pipe."""
+"""Print tables and sentences on a terminal or into a pipe."""
 
 import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
+
+import click
 
 from sweep.schema.labels import printable
 
@@ -25,18 +29,40 @@ SMALL = 1e-2
 """Number below which a figure has three digits instead of four, as its zeros take room."""
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """Print rows as an aligned table, as wide as the terminal or the variable `COLUMNS` allows.
+WIDEST = 400
+"""Width of a table that neither a terminal nor `COLUMNS` limits. [character]"""
 
-    Into a pipe or file without `COLUMNS` it is as wide as it needs to be, so that one line has all
-    of a row. A table that is too wide is split into several, one below the other, each with the
+
+def line_width() -> int | None:
+    """Characters that a line may have, by the terminal or the variable `COLUMNS`.
+
+    None into a pipe or file without `COLUMNS`, where one line has all of a sentence or row.
+    """
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def print_text(text: str) -> None:
+    """Print a sentence, whose further lines are indented if it is longer than a line."""
+    width = line_width()
+    if width is not None:
+        lines = wrap(
+            text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        text = "\n".join(lines)
+    click.echo(text)
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Print rows as an aligned table, as wide as a line may be.
+
+    A table that is too wide is split into several, one below the other, each with the
     columns that identify a row. Numbers are never broken.
     """
     from rich.console import Console
 
-    console = Console()
-    if not (console.is_terminal or os.environ.get("COLUMNS", "").isdecimal()):
-        console = Console(width=400)
+    console = Console(width=line_width() or WIDEST)
     for part in _side_by_side(rows, console.width):
         console.print(part, highlight=False, markup=False)
 

@@ -36,6 +36,7 @@ from sweep.cli.options import (
 from sweep.cli.own_process import leave_out_dask
 from sweep.cli.parameters import Count, Pairs
 from sweep.cli.pools import Pools
+from sweep.cli.print_tables import print_text
 from sweep.cli.recommend_checks import MANIFESTS, checked_axes
 from sweep.cli.requests import request_options
 from sweep.cli.servers import server_options
@@ -269,7 +270,7 @@ def recommend(
     if disaggregated:
         factors = load_calibration(calibration or ("vllm" if emit in MANIFESTS else PREDICTIONS))
         pools = Pools(choice, catalog, factors, transfer_bandwidth)
-        with printing_into(output, force=force):
+        with printing_into(output, force=force, as_json=as_json):
             return pools.emit(emit) if emit is not None else pools.show(top, as_json=as_json)
     if source is not None:
         with open_results(source) as dataset:
@@ -298,14 +299,14 @@ def _show(found: "Recommendation", top: int, *, front: bool, as_json: bool) -> i
     if as_json:
         click.echo(json.dumps(recommend_text.as_json(found, elasticities), indent=2))
     else:
-        click.echo(recommend_text.sentence(found))
+        print_text(recommend_text.sentence(found))
         _print_ranks(found, shown, elasticities)
         if front:
             heading, points = recommend_text.front_shown(found.front)
-            click.echo(heading)
+            print_text(heading)
             _print_ranks(found, points)
         for note in recommend_notes.notes(found):
-            click.echo(f"({note})")
+            print_text(f"({note})")
     return 0 if len(found.ranked) else CHECK_FAILED
 
 
@@ -332,4 +333,4 @@ def _print_ranks(
     if rows:
         print_rows(rows, as_json=False)
     for line in recommend_text.extrapolation_lines(frame):
-        click.echo(f"({line})")
+        print_text(f"({line})")

@@ -6,10 +6,9 @@ from typing import Any
 import click
 
 from sweep.cli.loads import check_arrivals, check_run
-from sweep.cli.options import check_picture
+from sweep.cli.options import check_picture, check_text
 from sweep.cli.requests import request_axes
 from sweep.cli.servers import server_axes
-from sweep.files.atomic import check_writable
 
 MANIFESTS = ("kubernetes", "dynamo")
 """Kinds of manifests of two pools."""
@@ -63,7 +62,7 @@ def _check_output(given: Mapping[str, Any]) -> None:
     if emit is None and not pools:
         check_picture(given["output"], force=given["force"])
     elif given["output"] is not None:
-        check_writable(given["output"], force=given["force"])
+        check_text(given["output"], force=given["force"], as_json=given["as_json"])
     if emit is not None and given["as_json"]:
         raise click.UsageError("--emit prints a script, not JSON; leave --json out")
     if emit is not None and pools != (emit in MANIFESTS):

@@ -19,6 +19,7 @@ from sweep.cli.options import (
     select_option,
 )
 from sweep.cli.parameters import Constraints
+from sweep.cli.print_tables import print_text
 
 if TYPE_CHECKING:
     from sweep.files.encoding import Storage
@@ -212,7 +213,7 @@ def reduce(
     write_netcdf(reduced, output, force=force)
     _print_size(output, dict(reduced.sizes), reduced.nbytes)
     if where and nothing_found(reduced):
-        click.echo(f"(no cell satisfies {where}; every answer is missing)")
+        print_text(f"(no cell satisfies {where}; every answer is missing)")
 
 
 def _storage(output: Path, compression: Any, level: int, digits: int | None) -> "Storage":

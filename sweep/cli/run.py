@@ -23,6 +23,7 @@ from sweep.cli.options import (
     to_file_option,
 )
 from sweep.cli.own_process import leave_out_dask
+from sweep.cli.print_tables import print_text
 from sweep.cli.results import question, question_options
 from sweep.errors import SweepError
 
@@ -120,19 +121,19 @@ def plan(
         click.echo(json.dumps({**summary, **files, "variables": variables}, indent=2))
         return
     axes = " × ".join(f"{size} {axis}" for axis, size in planned.sizes.items())
-    click.echo(f"{planned.points:,} points: {axes}")
+    print_text(f"{planned.points:,} points: {axes}")
     print_rows(rows, as_json=False)
-    click.echo(f"{planned.bytes:,} bytes in all")
+    print_text(f"{planned.bytes:,} bytes in all")
     if planned.question is not None:
-        click.echo(
+        print_text(
             f"{planned.shards.count:,} shards, reduced to {planned.question}: "
             f"{planned.subgrid_bytes:,} bytes in memory at once, about "
             f"{planned.stored_bytes:,} bytes on disk"
         )
     elif shards or planned.is_large:
-        click.echo(f"{planned.shards.count:,} shards of at most {planned.shard_bytes:,} bytes each")
+        print_text(f"{planned.shards.count:,} shards of at most {planned.shard_bytes:,} bytes each")
     if seconds is not None:
-        click.echo(f"about {_duration(seconds)} on this machine")
+        print_text(f"about {_duration(seconds)} on this machine")
 
 
 def _probed(planned: "Plan") -> float:
@@ -249,7 +250,7 @@ def _say_if_nothing_found(output: Path, where: str) -> None:
 
     with open_results(output) as reduced:
         if nothing_found(reduced):
-            click.echo(f"(no cell satisfies {where}; every answer is missing)")
+            print_text(f"(no cell satisfies {where}; every answer is missing)")
 
 
 @click.command()

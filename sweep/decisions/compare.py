@@ -27,7 +27,7 @@ USUAL = (
 """Quantities that images and servers are compared by if none is asked for."""
 LOAD_AXES = ("batch_size", "concurrency", "request_rate")
 """Axes that a map has upwards, the first of these that a result has."""
-SETTINGS = [axis for axis in AXES if axis not in ("model", "hardware", "batch_size")]
+SETTINGS = [axis for axis in AXES if axis not in ("model", "hardware")]
 BETTER = {"s": "lower", "J": "lower", "s-1": "higher"}
 """Better direction of a quantity, by its units."""
 
@@ -208,7 +208,7 @@ def methods_in(dataset: xr.Dataset, variable: str | None) -> tuple[str, ...]:
         ResultError: No variable was asked for, and the file has neither method.
     """
     if variable is not None:
-        return METHODS if variable == METHODS[0] and METHODS[1] in dataset else (variable,)
+        return (variable,)
     present = tuple(name for name in METHODS if name in dataset)
     if present:
         return present

@@ -395,4 +395,4 @@ def _names(given: Names) -> tuple[str, ...]:
 
 
 def _counts(given: Counts) -> tuple[int, ...]:
-    return tuple(given) if isinstance(given, Iterable) else (given,)
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)

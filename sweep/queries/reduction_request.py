@@ -167,7 +167,7 @@ def reduce(
     *,
     where: str = "",
     by: str | None = None,
-    per: Sequence[str] | None = None,
+    per: str | Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
     """Reduce a whole result, in memory or lazy; see `parse_reduction` for the forms.
@@ -191,7 +191,8 @@ def reduce(
     strange = [str(dim) for dim in dataset.dims if dim not in grid.labels]
     if strange:
         raise ResultError(f"the result has the axis {strange[0]!r:.80}, which is none of a sweep")
-    reduction = parse_reduction(text, grid, where=where, by=by, per=per)
+    axes = [per] if isinstance(per, str) else per
+    reduction = parse_reduction(text, grid, where=where, by=by, per=axes)
     return reduce_dataset(dataset, reduction, progress=progress)
 
 

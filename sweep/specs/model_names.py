@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 
 from sweep.errors import SpecError
-from sweep.specs.parsing import LONGEST_NAME
+from sweep.specs.parsing import LONGEST_NAME, joined_names
 from sweep.specs.short_names import meant
 
 TUNED = {"instruct", "it", "chat", "hf", "meta", "base", "thinking"}
@@ -133,6 +133,8 @@ def _guess(identifier: str, published: Mapping[str, str | None]) -> str:
 
     Those of its family, however spelt, else those with all of its words, else close matches.
     """
+    if "," in identifier:
+        return joined_names(identifier)
     wanted = _loose(identifier)
     begin = wanted if len(wanted) > 2 and wanted.isalpha() else f"{wanted}-"
     family = [name for name in published if wanted and _loose(name).startswith(begin)]

@@ -75,9 +75,17 @@ def explain(kind: type[BaseModel], error: ValidationError) -> str:
 
 def nearest(name: str, known: list[str]) -> str:
     """A guess at what a misspelt `name` meant, as the end of a sentence, or nothing."""
+    if "," in name:
+        return joined_names(name)
     # The time to compare grows with the third power of the length where one sign is repeated.
     close = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_NAME else []
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def joined_names(name: str) -> str:
+    """Advice on names joined by commas, as the end of a sentence; empty without a comma."""
+    names = [each.strip() for each in name.split(",")]
+    return f"; give each name as a text of its own: {short(names)}" if len(names) > 1 else ""
 
 
 class _Short(Repr):

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from sweep.specs.parsing import LONGEST_NAME
+from sweep.specs.parsing import LONGEST_NAME, joined_names
 
 MAKERS = {
     *("nvidia", "amd", "intel", "google", "aws", "huawei", "tesla", "geforce", "instinct"),
@@ -47,8 +47,8 @@ def suggestion(name: str, known: Sequence[str]) -> str:
 
     Those with a word that begins as a word of the name come first: `mi300` suggests `mi300x`.
     """
-    if len(name) > LONGEST_NAME:
-        return ""
+    if len(name) > LONGEST_NAME or "," in name:
+        return joined_names(name)
     words = [word for word in _words(name) if len(word) > 1]
     chips = [entry for entry in known if _chip(entry) in words]
     begun = [e for e in known if any(w.startswith(word) for w in _words(e) for word in words)]

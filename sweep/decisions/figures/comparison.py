@@ -47,6 +47,8 @@ QUANTITIES = {"decode_step_latency": "time of one decode step"}
 """Quantities by variable, where the long name adds the method."""
 PANEL = 62
 """Letters of a line as wide as a panel. [count]"""
+LETTERS = 130
+"""Letters of 1 pt in an inch. [count]"""
 MARGIN = 1.04
 """Room above and below the ratios of lines. [1]"""
 RATIO_STEPS = (1.25, 2.0, 4.0, 10.0, 40.0, 100.0)
@@ -90,10 +92,10 @@ def comparison_figure(comparisons: Sequence[Sequence[Comparison]]) -> Figure:
     what = ", ".join([basis, *(settings if len(settings) == 1 else ())])
     pair, sign = f"{first} against {second}: {_quantity(comparisons)}", f"above 1, {first} is ahead"
     lines = [pair, sign, what] if narrow else [f"{pair}; {sign}", what]
-    letters = PANEL * (1 + columns) // 2
+    font = 9.5 if narrow else 12
+    letters = int(figure.get_figwidth() * LETTERS / font)
     figure.suptitle(
-        "\n".join(fill(line, letters, break_on_hyphens=False) for line in lines),
-        fontsize=9.5 if narrow else 12,
+        "\n".join(fill(line, letters, break_on_hyphens=False) for line in lines), fontsize=font
     )
     every = [comparison for row in comparisons for comparison in row]
     marks = _hatch_legend(every) if mesh is not None else _point_legend(every)
@@ -154,7 +156,7 @@ def _draw_panel(axes: Axes, comparison: Comparison, norm: LogNorm) -> QuadMesh |
     if _is_logarithmic(values):
         axes.set_xscale("log", base=2)
     if len(values) <= MOST_TICKS:
-        axes.set_xticks(values, labels=[str(value) for value in values])
+        axes.set_xticks(values, labels=[f"{value:,}" for value in values])
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yscale("log")
     axes.set_ylim((norm.vmin or 1.0) / MARGIN, (norm.vmax or 1.0) * MARGIN)

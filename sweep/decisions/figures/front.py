@@ -17,8 +17,18 @@ from sweep.decisions.recommend import Recommendation, pareto_front
 from sweep.decisions.recommend_text import sentence
 
 MARKS = "osD^vP"
-ROOM = (0.11, 0.035)
-"""Width and height that a name of a point needs, as shares of the picture. [1]"""
+FONT = 6.5
+"""Size of the name of a point. [pt]"""
+LETTER = (0.0072, 0.024)
+"""Width and height of a letter of it, as shares of the picture. [1]"""
+POINTS, GAP = 4.0, (0.0072, 0.0113)
+"""Distance of a name from its point [pt], and the same as shares of the picture. [1]"""
+MARK = np.array([0.0045, 0.007])
+"""Half the size of a mark, as shares of the picture. [1]"""
+SIDES = ((1, 1), (-1, -1), (1, 2.5), (-1, -2.5))
+"""Distances of a name to the right and up, the best first; fronts fall to the right. [1]"""
+BETWEEN = 30
+"""Points of a piece of a line, or of a box, where a name may cover it. [count]"""
 MOST_LINES = 6
 """Largest number of accelerators with a line of their own, the best ones. [count]"""
 
@@ -124,28 +134,53 @@ def _draw_interval(axes: Axes, line: pd.DataFrame, colour: str) -> None:
 
 
 def _name_points(axes: Axes, fronts: Sequence[tuple[pd.DataFrame, str]]) -> None:
-    """Write precision and layout beside points where they change, as far as there is room."""
-    taken: list[tuple[float, float]] = []
+    """Write precision and layout beside the first points that have them and room."""
+    axes.autoscale_view()
     to_axes = axes.transData + axes.transAxes.inverted()
-    for line, colour in fronts:
-        before = ""
-        for row in line.to_dict("records"):
+    lines = [to_axes.transform(line[["per_user", "per_gpu"]].to_numpy(float)) for line, _ in fronts]
+    taken = np.concatenate([np.empty((0, 2)), *map(_dense, lines)])
+    for (line, colour), points in zip(fronts, lines, strict=True):
+        named = set()
+        for row, (x, y) in zip(line.to_dict("records"), points, strict=True):
             text = point_label({str(key): value for key, value in row.items()})
-            x, y = to_axes.transform((row["per_user"], row["per_gpu"]))
-            crowded = any(abs(x - u) < ROOM[0] and abs(y - v) < ROOM[1] for u, v in taken)
-            if text == before or crowded:
+            free = None if text in named else free_side(x, y, text, taken)
+            if free is None:
                 continue
-            taken.append((x, y))
-            before = text
+            right, up, box = free
+            taken = np.concatenate([taken, box])
+            named.add(text)
             axes.annotate(
                 text,
                 (row["per_user"], row["per_gpu"]),
-                xytext=(4, 4),
+                xytext=(POINTS * right, POINTS * up),
                 textcoords="offset points",
-                fontsize=6.5,
+                horizontalalignment="left" if right > 0 else "right",
+                verticalalignment="bottom" if up > 0 else "top",
+                fontsize=FONT,
                 color=colour,
-                bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6},
             )
+
+
+def _dense(points: np.ndarray) -> np.ndarray:
+    """A line of points, with those between them at distances that no name fits into."""
+    if len(points) < 2:
+        return points
+    steps = np.linspace(0, 1, BETWEEN)[:, None, None]
+    return np.asarray((points[:-1] * (1 - steps) + points[1:] * steps).reshape(-1, 2))
+
+
+def free_side(
+    x: float, y: float, text: str, taken: np.ndarray
+) -> tuple[float, float, np.ndarray] | None:
+    """Offset of a name of the point (x, y) at which it covers nothing, and points of its box."""
+    for right, up in SIDES:
+        corner = np.array([x + GAP[0] * right, y + GAP[1] * up])
+        size = np.array([LETTER[0] * len(text) * np.sign(right), LETTER[1] * np.sign(up)])
+        ends = np.sort([corner, corner + size], axis=0)
+        inside = np.all((taken > ends[0] - MARK) & (taken < ends[1] + MARK), axis=1)
+        if ends[0].min() > 0 and ends[1].max() < 1 and not inside.any():
+            return right, up, np.linspace(ends[0], ends[1], BETWEEN)
+    return None
 
 
 def point_label(row: Mapping[str, Any]) -> str:
