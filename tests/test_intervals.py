@@ -381,6 +381,8 @@ def test_a_report_tells_kinds_of_runs_apart() -> None:
     assert found["llama-3.1-8b"]["rows"] == 2
     assert found["llama-3.1-8b"]["mape"] == pytest.approx(0.1)
     assert found["mixtral-8x7b"]["coverage"] == 0
+    versions = figures(rows, judged, np.asarray(["0.10.0", "0.9.0", "0.9.0", "0.9.0"]))
+    assert [figure["group"] for figure in versions] == ["0.9.0", "0.10.0"]
     text = as_markdown(rows, [judged], "llm-calibrate validate mine.csv")
     assert "| mixtral-8x7b | 1 | 20.0 % |" in text
     assert "llm-calibrate validate mine.csv" in text

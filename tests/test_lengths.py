@@ -128,6 +128,14 @@ def test_a_draft_yields_one_token_or_two() -> None:
     assert float(yield_variance(4.0, 1.0)) == float(yield_variance(4.0, 0.0)) == 0
 
 
+def test_lengths_spread_iterations_by_hand() -> None:
+    # Half of 20 steps, and half of the 8 iterations of a prompt.
+    where = small(isl=4000, osl=21, osl_cv=0.5, isl_cv=0.5)
+    deviation = stay_deviation(where)
+    assert deviation is not None
+    assert float(deviation) == pytest.approx(np.hypot(10, 4), rel=1e-6)
+
+
 def test_passes_deviate_as_drawn() -> None:
     random = np.random.default_rng(4)
     where = small(osl=301, draft_tokens=3, acceptance_rate=0.7)
