@@ -102,6 +102,7 @@ def test_half_of_what_is_between_two_looks_is_waited_for() -> None:
     plain, late = figures(1e-4), figures(1e-4, poll_interval=50.0)
     assert plain["residual"] == pytest.approx(plain["alone"] / 2, rel=1e-3)
     assert late["residual"] == pytest.approx(50 * late["alone"] / 2, rel=1e-3)
+    assert late["iteration_latency"] == pytest.approx(late["alone"], rel=1e-3)
     # A request that is alone decodes to its end before anyone looks.
     longest = figures(1e-4, poll_interval=1000.0)
     assert longest["residual"] == pytest.approx(199 * late["alone"] / 2, rel=1e-3)
