@@ -16,6 +16,7 @@ from test_load import LIMITS
 from test_open_loop import POISSON, open_errors
 
 from sweep.kernel.gates import Gates
+from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
 
@@ -85,6 +86,17 @@ def test_a_wait_ends_when_an_iteration_is_full() -> None:
     found = gates(longest=1000.0, steps=1e6).wait(10.0, 0.01, 50.0)
     assert float(found) == pytest.approx(90.0, rel=1e-3)
     assert not bool(gates(longest=20.0, enough=0.0).shut)
+
+
+def test_as_many_prompts_start_as_come() -> None:
+    # An iteration takes 1 s, and 1 s more with prompts, of which one comes in 20 s.
+    ends, rate = jnp.asarray([0.0, 10.0]), 0.05
+    curve = Curve(ends, jnp.ones(2), jnp.asarray([1.0, 1e3]), jnp.ones((2, 2)), 1e3, 1.0)
+    waits = gates(longest=20.0, steps=1e6)
+    mean, share = curve._behind_gates(waits, 1.0, rate, 1e6)
+    assert float(mean) == pytest.approx(1 + float(share))
+    started = float(share * curve.round(waits, 1.0, rate).prompts)
+    assert started == pytest.approx(rate * float(mean), rel=1e-3)
 
 
 @pytest.mark.slow
