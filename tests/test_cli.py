@@ -15,7 +15,6 @@ import sweep
 from sweep.cli.print_tables import print_table
 from sweep.errors import SweepError
 from sweep.runs.jit_cache import use_compilation_cache
-from sweep.runs.progress import progress_bar
 from sweep.schema.variables import VARIABLES
 
 HARDWARE = Path(__file__).parent.parent / "configs" / "hardware"
@@ -531,10 +530,3 @@ def test_a_platform_that_this_machine_lacks_is_named(monkeypatch) -> None:
     monkeypatch.setattr("jax.devices", refuse)
     with pytest.raises(SweepError, match="JAX_PLATFORMS=cuda: JAX finds no such device"):
         use_compilation_cache()
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_is_shown_on_terminals_alone(terminal, monkeypatch) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    with progress_bar("Waiting") as told:
-        assert (told is not None) is terminal
