@@ -1,6 +1,5 @@
 """The plan of a folder has a seal, and is checked like a sweep file."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -86,12 +85,6 @@ def test_an_edited_plan_is_refused_in_one_line(edit, whole_shards, call, tmp_pat
             (copy / "plan.json").write_text(json.dumps(content))
         refused(call("merge", copy, tmp_path / "out.nc"))
         assert call("check", copy)[0] in (1, 2)
-
-
-def test_a_seal_is_read_by_every_version(whole_shards) -> None:
-    content = json.loads((whole_shards / "plan.json").read_text())
-    sealed = json.dumps({**content, "seal": ""}, sort_keys=True).encode()
-    assert content["seal"] == hashlib.sha256(sealed).hexdigest()[:16]
 
 
 def test_an_edit_is_found_while_there_are_no_shards(whole_shards, tmp_path) -> None:
