@@ -22,12 +22,13 @@ from sweep.engines.engine import UNSTATED_VENDOR
 from sweep.engines.known import engine_of
 from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
+from sweep.evaluation.plan import make_plan
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
 from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
-from sweep.runs.run import run_resolved
+from sweep.runs.run import run_plan
 from sweep.schema.axes import GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -182,7 +183,7 @@ def recipes_on_offer(
 
 def swept(grid: Grid, catalog: Catalog, calibration: Calibration | None) -> xr.Dataset:
     """Result of a grid, without the warning of contexts that notes of an answer give."""
-    return run_resolved(resolve(grid, catalog), calibration=calibration)
+    return run_plan(make_plan(resolve(grid, catalog), calibration=calibration))
 
 
 @dataclass
