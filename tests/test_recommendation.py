@@ -201,6 +201,12 @@ def test_more_replicas_than_requests_are_refused() -> None:
         offered(Demand(concurrency=3, replicas=5))
 
 
+@pytest.mark.parametrize("name", ["concurrency", "num_requests"])
+def test_more_requests_than_a_sweep_has_are_refused(name: str) -> None:
+    with pytest.raises(SpecError, match=f"{name}: at most 1,000,000,000, not 1000000000000"):
+        Demand(**{name: 10**12})
+
+
 @pytest.mark.parametrize("total", [1, 7, 64, 500])
 def test_every_load_of_the_busiest_replica_is_considered(total: int) -> None:
     counts = replica_counts(total)
