@@ -25,11 +25,12 @@ from sweep.evaluation.kernel_inputs import (
     precision_params,
     stack,
 )
+from sweep.evaluation.plan import make_plan
 from sweep.evaluation.vmapped_kernel import kernel
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import Resolved, resolve
 from sweep.runs.huge_pages import restart_with_huge_pages
-from sweep.runs.run import run_resolved
+from sweep.runs.run import run_plan
 from sweep.schema.axes import AXES
 from sweep.specs.catalog import current_catalog
 
@@ -93,7 +94,7 @@ def dataset(size: Size, question: str = "", **changes: Any) -> Case:
     def values(result: Any) -> tuple[np.ndarray, Any]:
         return result[grid.variables[0]].values.reshape(shape), ...
 
-    return Case(grid.points, lambda: run_resolved(grid), question, values)
+    return Case(grid.points, lambda: run_plan(make_plan(grid)), question, values)
 
 
 def bare(size: Size) -> Case:

@@ -24,7 +24,7 @@ from sweep.evaluation.result_memory import ResultMemory
 from sweep.grid.resolved import Resolved
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
-from sweep.runs.run import run_resolved
+from sweep.runs.run import run_plan
 
 TOLERANCE = 1e-4
 FOUR = ["decode_step_latency", "global_decode_step_latency", "bound", "feasible"]
@@ -58,7 +58,7 @@ def _kernel_case(
     def refill() -> np.ndarray:
         return work.compute(work.whole, memory)[grid.variables[0]]
 
-    runs = {"reused": refill, "fresh": lambda: run_resolved(grid), "NumPy": numpy, **loops}
+    runs = {"reused": refill, "fresh": lambda: run_plan(make_plan(grid)), "NumPy": numpy, **loops}
     for run in (numpy, *loops.values()):
         first = np.asarray(run()).reshape(refill().shape)
         worst = float(np.max(np.abs(first / refill() - 1)))

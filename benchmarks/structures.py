@@ -24,12 +24,13 @@ from sweep.evaluation.kernel_inputs import (
     precision_params,
     stack,
 )
+from sweep.evaluation.plan import make_plan
 from sweep.evaluation.vmapped_kernel import kernel
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
-from sweep.runs.run import run_resolved
+from sweep.runs.run import run_plan
 from sweep.schema.axes import AXES
 from sweep.specs.catalog import current_catalog
 
@@ -135,7 +136,7 @@ def case(variable: str, load: str, model: str, length: int) -> Case:
     return Case(
         points=prod(sizes.values()),
         kernel=run_kernel,
-        dataset=lambda: run_resolved(grid, keep_infeasible=True)[variable].values,
+        dataset=lambda: run_plan(make_plan(grid, keep_infeasible=True))[variable].values,
         numpy=None if program is None else lambda: program(*given)[0],
     )
 

@@ -8,8 +8,8 @@ class SweepError(Exception):
     """An error the user can fix; the message says what was given, what is allowed, what to do."""
 
     def __str__(self) -> str:
-        """The message, cut where it repeats a name that is too long."""
-        message = super().__str__()
+        """The message in one line, cut where it repeats a name that is too long."""
+        message = " ".join(super().__str__().split())
         return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
 
 

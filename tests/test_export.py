@@ -107,6 +107,26 @@ def test_a_rounded_file_tells_how_and_passes_the_check(source, tmp_path) -> None
             assert opened["quantization_info"].implementation
 
 
+@pytest.mark.parametrize("ending", [".nc", ".zarr"])
+def test_values_that_another_program_packed_are_written_as_they_are_read(
+    results, tmp_path, ending
+) -> None:
+    ours, theirs, path = tmp_path / "ours.nc", tmp_path / "theirs.nc", tmp_path / f"out{ending}"
+    sweep.write_netcdf(results[["ttft", "feasible"]], ours)
+    with xr.open_dataset(ours, decode_cf=False) as plain:
+        packed = plain.load()
+    attributes = {"units": "s", "scale_factor": 0.125}
+    packed["ttft"] = xr.full_like(packed.ttft, 3, np.int16).drop_attrs().assign_attrs(attributes)
+    packed["feasible"].attrs["scale_factor"] = np.int64(0)
+    packed.to_netcdf(theirs)
+    with sweep.open_results(theirs) as opened:
+        export(opened, path)
+    opened = sweep.open_results(path) if ending == ".nc" else xr.open_zarr(path, consolidated=False)
+    with opened as stored:
+        assert stored.ttft.dtype.kind == "f" and (stored.ttft == 0.375).all()
+        assert (stored.feasible == 0).all()
+
+
 def test_bits_that_hold_decimal_digits() -> None:
     # log2(10) is 3.32, so that three digits take 10 bits and seven 24, more than float32 has.
     assert kept_bits(3, np.dtype("float32")) == 10

@@ -16,6 +16,7 @@ from test_load import LIMITS
 from test_open_loop import POISSON, open_errors
 
 from sweep.kernel.gates import Gates
+from sweep.kernel.iteration_curve import Curve
 from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.params import Point
 
@@ -87,6 +88,17 @@ def test_a_wait_ends_when_an_iteration_is_full() -> None:
     assert not bool(gates(longest=20.0, enough=0.0).shut)
 
 
+def test_as_many_prompts_start_as_come() -> None:
+    # An iteration takes 1 s, and 1 s more with prompts, of which one comes in 20 s.
+    ends, rate = jnp.asarray([0.0, 10.0]), 0.05
+    curve = Curve(ends, jnp.ones(2), jnp.asarray([1.0, 1e3]), jnp.ones((2, 2)), 1e3, 1.0)
+    waits = gates(longest=20.0, steps=1e6)
+    mean, share = curve._behind_gates(waits, 1.0, rate, 1e6)
+    assert float(mean) == pytest.approx(1 + float(share))
+    started = float(share * curve.round(waits, 1.0, rate).prompts)
+    assert started == pytest.approx(rate * float(mean), rel=1e-3)
+
+
 @pytest.mark.slow
 def test_tokens_sent_together_are_late_and_no_request_is_longer() -> None:
     plain, late = figures(0.5), figures(0.5, stream_interval=11.0)
@@ -102,6 +114,7 @@ def test_half_of_what_is_between_two_looks_is_waited_for() -> None:
     plain, late = figures(1e-4), figures(1e-4, poll_interval=50.0)
     assert plain["residual"] == pytest.approx(plain["alone"] / 2, rel=1e-3)
     assert late["residual"] == pytest.approx(50 * late["alone"] / 2, rel=1e-3)
+    assert late["iteration_latency"] == pytest.approx(late["alone"], rel=1e-3)
     # A request that is alone decodes to its end before anyone looks.
     longest = figures(1e-4, poll_interval=1000.0)
     assert longest["residual"] == pytest.approx(199 * late["alone"] / 2, rel=1e-3)

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -246,6 +247,17 @@ def workers_of(pid: int) -> list[psutil.Process]:
         below = psutil.Process(pid).children(recursive=True)
         return [p for p in below if "spawn_main" in " ".join(p.cmdline())]
     return []
+
+
+def test_an_error_of_a_task_is_that_of_the_run() -> None:
+    distributed = pytest.importorskip("distributed")
+    from sweep.runs.on_dask import _raise
+
+    dead = distributed.KilledWorker("shard", SimpleNamespace(address="tcp://there"), 3)
+    for error, raised in ((dead, ResultError), (SweepError("no power"), SweepError)):
+        with pytest.raises(raised, match=r"tcp://there|no power"):
+            _raise(SimpleNamespace(status="error", exception=lambda error=error: error))
+    _raise(SimpleNamespace(status="finished"))
 
 
 @pytest.mark.slow

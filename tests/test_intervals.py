@@ -21,7 +21,12 @@ from calibration.validation.group_spreads import (
     widened,
 )
 from calibration.validation.half_widths import ranges
-from calibration.validation.held_out import rank_correlation, splits, summary
+from calibration.validation.held_out import (
+    interval_coverage,
+    rank_correlation,
+    splits,
+    summary,
+)
 from calibration.validation.predictions import predictions
 from sweep.engines.calibration_checks import SPREADS
 from sweep.engines.calibration_file import Calibration, load_calibration
@@ -381,9 +386,26 @@ def test_a_report_tells_kinds_of_runs_apart() -> None:
     assert found["llama-3.1-8b"]["rows"] == 2
     assert found["llama-3.1-8b"]["mape"] == pytest.approx(0.1)
     assert found["mixtral-8x7b"]["coverage"] == 0
+    versions = figures(rows, judged, np.asarray(["0.10.0", "0.9.0", "0.9.0", "0.9.0"]))
+    assert [figure["group"] for figure in versions] == ["0.9.0", "0.10.0"]
     text = as_markdown(rows, [judged], "llm-calibrate validate mine.csv")
     assert "| mixtral-8x7b | 1 | 20.0 % |" in text
     assert "llm-calibrate validate mine.csv" in text
+
+
+def test_versions_are_covered_alike_whatever_their_errors() -> None:
+    models = ("llama-3.1-8b", "mistral-7b-v0.1", "llama-3-70b")
+    given = [
+        row(id=f"{model} {version} {n}", model=model, engine_version=version, tp=8, concurrency=n)
+        for model in models
+        for version in ("0.19.0", "0.20.0")
+        for n in range(1, 11)
+    ]
+    # Ten errors from 1 % to 10 % in one version, from 3 % to 30 % in the other.
+    errors = np.tile(np.outer([1.0, 3.0], np.linspace(0.01, 0.1, 10)).ravel(), len(models))
+    covered = interval_coverage(tabulate(given, shipped()), errors, "model")
+    shares = covered.reshape(len(models), 2, 10).mean(axis=(0, 2))
+    np.testing.assert_allclose(shares, 0.9, atol=0.11)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from calibration.measurements.table import read_measurements, without_suspects
 from calibration.validation.half_widths import halfwidths
 from sweep.engines.calibration_file import load_calibration
 from sweep.engines.prediction_interval import WIDEST
-from sweep.errors import SpecError
+from sweep.errors import ResultError, SpecError
 from sweep.kernel.factors import FACTORS
 
 POOLED = {name: dataclasses.replace(prior, deviations={}) for name, prior in PRIORS.items()}
@@ -463,6 +463,13 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     assert [split["leave_out"] for split in found] == ["hardware"]
     assert {"mape", "spearman", "coverage"} <= set(found[0]["groups"][-1])
     assert "## Accelerators left out" in report.read_text()
+
+
+def test_a_report_is_replaced_only_if_asked(tmp_path: Path) -> None:
+    report = tmp_path / "accuracy.md"
+    report.write_text("mine")
+    with pytest.raises(ResultError, match="--force"):
+        CliRunner().invoke(cli, ["validate", "rows.csv", "-o", str(report)], catch_exceptions=False)
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from sweep.kernel.params import Point
 from sweep.kernel.spread import (
     chunks_of,
     likely_lengths,
+    seen_by_a_prompt,
     spread_cycle,
     spread_prefill_first_cycle,
     stay_deviation,
@@ -54,6 +55,9 @@ def test_four_requests_that_start_one_by_one_by_hand() -> None:
     assert float(found.lump) == pytest.approx(100 * 0.4 / (1 - 0.9**4), rel=1e-3)
     decoding = found.lumps * found.decoding_beside + (1 - found.lumps) * 4
     assert float(decoding) == pytest.approx(0.4 * 9, rel=1e-3)
+    # A prompt sees itself and three quarters of the 0.4.
+    more = seen_by_a_prompt(found, 100.0, 1e6, None)
+    assert float(more) == pytest.approx(1.3 - 0.4 / (1 - 0.9**4), rel=2e-3)
 
 
 def test_one_request_has_the_server_to_itself() -> None:
@@ -126,6 +130,14 @@ def test_attention_of_prompts_grows_with_their_mean_square() -> None:
 def test_a_draft_yields_one_token_or_two() -> None:
     assert float(yield_variance(1.0, 0.5)) == pytest.approx(0.25)
     assert float(yield_variance(4.0, 1.0)) == float(yield_variance(4.0, 0.0)) == 0
+
+
+def test_lengths_spread_iterations_by_hand() -> None:
+    # Half of 20 steps, and half of the 8 iterations of a prompt.
+    where = small(isl=4000, osl=21, osl_cv=0.5, isl_cv=0.5)
+    deviation = stay_deviation(where)
+    assert deviation is not None
+    assert float(deviation) == pytest.approx(np.hypot(10, 4), rel=1e-6)
 
 
 def test_passes_deviate_as_drawn() -> None:

@@ -21,13 +21,15 @@ from factories import (
 )
 
 from sweep.errors import GridError
+from sweep.evaluation.plan import make_plan
 from sweep.grid.grid import Grid
+from sweep.grid.resolved import resolve
 from sweep.kernel import memory, phases
 from sweep.kernel.block import Block
 from sweep.kernel.request import Request
 from sweep.models.parameter_count import model_facts
 from sweep.models.read import is_supported, read_blocks
-from sweep.runs.run import run
+from sweep.runs.run import run, run_plan
 from sweep.schema.terms import INFEASIBLE_REASONS
 from sweep.schema.variables import VARIABLES
 from sweep.specs.hardware import HardwareSpec
@@ -470,7 +472,9 @@ def test_throughput_stands_where_it_is_asked_for() -> None:
         variables=THROUGHPUTS,
     )
     kept = run(grid, keep_infeasible=True).squeeze()
+    left = run_plan(make_plan(resolve(grid, shipped()))).squeeze()
     for name in THROUGHPUTS:
+        assert np.isfinite(left[name]).values.tolist() == [True, False]
         assert np.isfinite(kept[name]).all()
         assert kept[name].sel(hardware="toy") == kept[name].sel(hardware="small")
 

@@ -382,14 +382,41 @@ READ_IN_PART = ("embedding", "position_embedding", "lm_head")
 """Operators that read a row of what they store, or what another one stores."""
 
 
-@pytest.mark.filterwarnings("ignore:mllama")
-def test_every_operator_runs_in_some_family() -> None:
+@pytest.fixture(scope="module")
+def running() -> dict[str, Block]:
+    """Every operator that some family runs, and a block that runs it."""
     configs = {**CONFIGS, **{family: config for family, (config, _) in OTHER_FAMILIES.items()}}
     read = [read_blocks({"model_type": name, **data}, name) for name, data in configs.items()]
     read += [tiny(name) for name in STATE_MODELS]
     read += [tiny(family, **changes) for family, changes in VARIANTS]
-    run = {name for model in read for block in model for name in block.operators}
-    assert run | {*BEFORE, AFTER} == set(OPERATORS)
+    return {name: block for model in read for block in model for name in block.operators}
+
+
+@pytest.mark.filterwarnings("ignore:mllama")
+def test_every_operator_runs_in_some_family(running: dict[str, Block]) -> None:
+    assert {*running, *BEFORE, AFTER} == set(OPERATORS)
+
+
+@pytest.mark.filterwarnings("ignore:mllama")
+def test_one_of_two_gpus_never_does_more_than_one_alone(running: dict[str, Block]) -> None:
+    with jax.enable_x64(True):
+        places = [point(blocks("llama"), TOY, FP16, tp=tp) for tp in (1, 2)]
+        alone, shared = (
+            Step(
+                decoding=True,
+                sequences=4.0,
+                query_len=1.0,
+                layout=place.layout,
+                precision=place.precision,
+                cache=place.hardware.cache,
+            )
+            for place in places
+        )
+        for name, block in running.items():
+            if not OPERATORS[name].exchanges:
+                most = spent(OPERATORS[name].cost(block, alone, 64.0))
+                for figure, amount in spent(OPERATORS[name].cost(block, shared, 64.0)).items():
+                    assert amount <= most.get(figure, 0.0), (name, figure)
 
 
 LLAMA_2_70B_SHARED_DECODE = {

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,12 @@ def test_more_replicas_than_requests_are_refused() -> None:
         offered(Demand(concurrency=3, replicas=5))
 
 
+@pytest.mark.parametrize("name", ["concurrency", "num_requests"])
+def test_more_requests_than_a_sweep_has_are_refused(name: str) -> None:
+    with pytest.raises(SpecError, match=f"{name}: at most 1,000,000,000, not 1000000000000"):
+        Demand(**{name: 10**12})
+
+
 @pytest.mark.parametrize("total", [1, 7, 64, 500])
 def test_every_load_of_the_busiest_replica_is_considered(total: int) -> None:
     counts = replica_counts(total)
@@ -207,6 +214,17 @@ def test_every_load_of_the_busiest_replica_is_considered(total: int) -> None:
         -(-total // count) for count in range(1, total + 1)
     }
     assert set(loads_of(total, counts)) >= {total, 1}
+
+
+@pytest.mark.parametrize("total", [10**4 + 1, 10**6, 10**9])
+def test_of_many_requests_few_numbers_of_replicas_are_tried_in_small_steps(total: int) -> None:
+    counts = replica_counts(total)
+    assert len(counts) < 350 and counts[:100] == [*range(1, 101)]
+    for numbers in (counts, [-(-total // count) for count in reversed(counts)]):
+        few = [number for number in numbers if number**2 <= 1.3 * total]
+        assert few[-1] ** 2 >= total and all(later <= 1.1 * one + 2 for one, later in pairwise(few))
+    known = loads_of(total, counts)
+    assert set(replica_counts(total, known)) >= set(counts)
 
 
 def test_no_point_of_the_front_is_beaten(deployments) -> None:

@@ -154,10 +154,8 @@ def figures(table: Table, judged: Judged, groups: Array) -> list[dict[str, Any]]
 
 
 def _ordered(names: Array) -> list[str]:
-    """Names in alphabetical order, or as versions if all are versions."""
-    found = sorted({str(name) for name in names})
-    versions = all(name[:1].isdigit() for name in found)
-    return sorted(found, key=version_order) if versions else found
+    """Names in alphabetical order, and after them versions by their numbers."""
+    return sorted({str(name) for name in names}, key=version_order)
 
 
 def _lowest_coverage(table: Table, judged: Judged, where: Array) -> tuple[float, str]:

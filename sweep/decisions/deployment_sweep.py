@@ -14,7 +14,7 @@ from sweep.decisions.deployments import INFLIGHT, OPEN, RUN, Deployments, Offer,
 from sweep.decisions.load_search import refined
 from sweep.decisions.machines_on_offer import computes, machines_on_offer, refused_types
 from sweep.decisions.recommend import Limits
-from sweep.decisions.replicas import loads_of, replica_counts
+from sweep.decisions.replicas import EVERY, loads_of, replica_counts, steps
 from sweep.decisions.reserves import fixed_reserve
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
@@ -22,12 +22,13 @@ from sweep.engines.engine import UNSTATED_VENDOR
 from sweep.engines.known import engine_of
 from sweep.engines.memory_share import memory_share
 from sweep.errors import SpecError
+from sweep.evaluation.plan import make_plan
 from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
 from sweep.kernel.block import is_routed
 from sweep.models.checkpoint import checkpoint, is_quantised
 from sweep.models.read import read_model
-from sweep.runs.run import run_resolved
+from sweep.runs.run import run_plan
 from sweep.schema.axes import GPUS, gpus_of
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -54,6 +55,11 @@ P99 = {"max_ttft_p99": "inflight_ttft_p99", "max_tpot_p99": "inflight_tpot_p99"}
 """Variables that are swept only where they are limited, by their limit."""
 ROW = 8
 """Accelerators of a row: lists are filled up to whole rows. [count]"""
+SOME_COUNTS = (
+    f"numbers of replicas, and of requests at one, are tried in steps of 9 % above {EVERY}; "
+    "--replicas gives another number"
+)
+"""Note of an answer with more requests than replicas are counted for."""
 THROUGHPUTS = ["throughput", "lower", "upper"]
 """Columns of a throughput with its interval."""
 
@@ -138,6 +144,8 @@ def sweep_deployments(
         frame = sweeps.highest_rates(osl)
     elif shared:
         counts = [replicas] if replicas else replica_counts(shared)
+        if len(counts) > 1 and shared > EVERY**2:
+            notes.append(SOME_COUNTS)
         frame = sweeps.at(loads_of(shared, counts))
     else:
         frame = sweeps.at(search_loads())
@@ -182,7 +190,7 @@ def recipes_on_offer(
 
 def swept(grid: Grid, catalog: Catalog, calibration: Calibration | None) -> xr.Dataset:
     """Result of a grid, without the warning of contexts that notes of an answer give."""
-    return run_resolved(resolve(grid, catalog), calibration=calibration)
+    return run_plan(make_plan(resolve(grid, catalog), calibration=calibration))
 
 
 @dataclass
@@ -319,8 +327,7 @@ def search_loads() -> list[int]:
     Latencies do not only grow with the load: one more prompt may not fit the iteration of the
     others, so that each waits for fewer. Coarser loads would step over those.
     """
-    doublings = range(8 * (MOST_REQUESTS // EVERY_LOAD).bit_length() - 8 + 1)
-    return sorted({*range(1, EVERY_LOAD), *(round(EVERY_LOAD * 2 ** (n / 8)) for n in doublings)})
+    return steps(MOST_REQUESTS, EVERY_LOAD)
 
 
 def loads(most: int) -> list[int]:

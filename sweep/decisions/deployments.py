@@ -180,7 +180,7 @@ def joined(parts: Sequence[Deployments], notes: Sequence[str] = ()) -> Deploymen
         f"{', '.join(part.frame['hardware'].unique())}"
         for part in parts[1:]
     ]
-    said = [note for part in parts for note in part.notes]
+    said = dict.fromkeys(note for part in parts for note in part.notes)
     return replace(
         first,
         frame=pd.concat(frames, ignore_index=True),

@@ -14,10 +14,10 @@ from sweep.decisions.deployments import Deployments
 from sweep.decisions.prices import price_of
 from sweep.decisions.replicas import split
 from sweep.errors import SpecError
-from sweep.grid.axis_forms import check_rate
+from sweep.grid.axis_forms import LARGEST_VALUE, check_rate
 from sweep.queries.front_of_points import front
 from sweep.schema.axes import LATENCY_LIMITS, REPLICA_GPUS
-from sweep.specs.parsing import nearest
+from sweep.specs.parsing import nearest, short
 
 By = Literal["gpu", "dollar", "watt"]
 TOKENS_PRICED = 1e6
@@ -84,7 +84,7 @@ class Demand:
             [count]
 
     Raises:
-        SpecError: Arrivals are beyond those of a sweep.
+        SpecError: Arrivals or requests are beyond those of a sweep.
     """
 
     limits: Limits = Limits()
@@ -97,13 +97,16 @@ class Demand:
     num_requests: int | None = None
 
     def __post_init__(self) -> None:
-        """Check arrivals as a sweep does."""
+        """Check loads as a sweep does."""
         for name in ("request_rate", "burstiness"):
             value = getattr(self, name)
             try:
                 check_rate(1.0 if value is None else value)
             except ValueError as error:
                 raise SpecError(f"{name}: {error}") from None
+        if (self.shared or 0) > LARGEST_VALUE:
+            name = "num_requests" if self.concurrency is None else "concurrency"
+            raise SpecError(f"{name}: at most {LARGEST_VALUE:,}, not {short(self.shared)}")
 
     @property
     def shared(self) -> int | None:

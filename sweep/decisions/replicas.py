@@ -9,28 +9,34 @@ from math import isqrt
 
 import pandas as pd
 
+EVERY = 100
+"""All numbers of replicas and of requests of one replica are considered up to this. [count]"""
 MIXED = ("throughput", "lower", "upper", "drawn", "drawn_lower", "drawn_upper", "prompts")
 """Columns that are means over the replicas."""
 WORST = ("ttft", "tpot", "ttft_p99", "tpot_p99")
 """Columns of the replica with the most requests, or of the other where that is larger."""
 
 
-def replica_counts(total: int, available: Collection[int] | None = None) -> list[int]:
-    """Numbers of replicas to consider for a load.
+def steps(most: int, every: int) -> list[int]:
+    """All numbers up to `every`, then eight to each doubling, up to `most`. [count]"""
+    further = (round(every * 2 ** (n / 8)) for n in range(1, 8 * most.bit_length()))
+    return [*range(1, min(every, most) + 1), *(each for each in further if each <= most)]
 
-    All up to the root of the load; beyond, the fewest for each load of the busiest replica, since
-    more replicas then share the same limits.
+
+def replica_counts(total: int, available: Collection[int] | None = None) -> list[int]:
+    """Numbers of replicas to consider for a load: the fewest for each load of the busiest replica.
+
+    More replicas then share the same limits. Above a total of `EVERY`², not all are considered.
 
     Args:
         total: Requests that all replicas hold together. [count]
         available: Loads of a replica that are known; all if not given. [count]
     """
-    found: dict[int, int] = {}
-    for count in range(1, total + 1):
-        low, high = ends(total, count)
-        if available is None or {low, high} <= set(available):
-            found.setdefault(count if count <= isqrt(total) else -high, count)
-    return list(found.values())
+    middle = isqrt(total) + 1
+    few = [*steps(middle, EVERY), middle]
+    loads = {*few, *(-(-total // n) for n in few)} if available is None else {*available}
+    counts = {-(-total // load) for load in loads if 0 < load <= total}
+    return sorted(n for n in counts if available is None or {*ends(total, n)} <= loads)
 
 
 def ends(total: int, count: int) -> tuple[int, int]:

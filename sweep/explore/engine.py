@@ -15,6 +15,7 @@ from sweep.decisions.operator_breakdown import row_names
 from sweep.decisions.specs_by_name import SpecsByName
 from sweep.engines.calibration_file import Calibration, recorded_name
 from sweep.errors import SpecError
+from sweep.evaluation.plan import make_plan
 from sweep.evaluation.single_cell import cell
 from sweep.explore.memory import server_memory
 from sweep.explore.view import BATCH, Names, View
@@ -39,7 +40,7 @@ from sweep.kernel.params import Point
 from sweep.kernel.request import Request
 from sweep.models.context import beyond_context
 from sweep.models.read import read_model
-from sweep.runs.run import run_resolved
+from sweep.runs.run import run_plan
 from sweep.schema.variables import VARIABLES
 from sweep.specs.catalog import Catalog
 from sweep.specs.hardware import HardwareSpec
@@ -115,7 +116,8 @@ class Engine:
         names = view.model, view.first, view.second, view.precision
         known = self._resolved(*names, view.serving)
         numbers = Grid(**view.axes).numbers
-        return run_resolved(replace(known, numbers=numbers), calibration=self.calibration(view))
+        grid = replace(known, numbers=numbers)
+        return run_plan(make_plan(grid, calibration=self.calibration(view)))
 
     def calibration(self, view: View) -> Calibration | None:
         """The calibration of a view; `None` for bounds."""

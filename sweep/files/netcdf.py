@@ -155,6 +155,7 @@ def open_file(path: str | Path) -> xr.Dataset:
         try:
             check_attributes(raw)
             dataset = xr.decode_cf(raw, decode_times=False)
+            _forget_packing(dataset)
         except BaseException:
             raw.close()
             raise
@@ -184,6 +185,13 @@ def open_file(path: str | Path) -> xr.Dataset:
     if labelled is not dataset:
         labelled.set_close(dataset.close)
     return labelled
+
+
+def _forget_packing(dataset: xr.Dataset) -> None:
+    """Let values that another program packed into integers be written as they are read."""
+    for variable in dataset.variables.values():
+        if not {"scale_factor", "add_offset"}.isdisjoint(variable.encoding):
+            variable.encoding = {}
 
 
 def with_labels(dataset: xr.Dataset) -> xr.Dataset:

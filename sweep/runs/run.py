@@ -12,7 +12,7 @@ from sweep.evaluation.plan import FloatType, Plan, make_plan
 from sweep.evaluation.result_memory import ResultMemory
 from sweep.grid.dataset import Origin, build_dataset
 from sweep.grid.grid import Grid
-from sweep.grid.resolved import Resolved, resolve, warn_of_contexts
+from sweep.grid.resolved import resolve, warn_of_contexts
 from sweep.grid.tiling import Region
 from sweep.runs.limits import check_fits_memory
 from sweep.specs.catalog import Catalog, current_catalog
@@ -61,27 +61,9 @@ def run(
     """
     resolved = resolve(grid, catalog or current_catalog())
     warn_of_contexts(resolved)
-    return run_resolved(
-        resolved,
-        dtype=dtype,
-        keep_infeasible=keep_infeasible,
-        calibration=calibration_of(calibration, efficiency),
-        progress=progress,
-    )
-
-
-def run_resolved(
-    grid: Resolved,
-    *,
-    dtype: FloatType = "float32",
-    keep_infeasible: bool = False,
-    calibration: Calibration | None = None,
-    progress: Progress | None = None,
-) -> xr.Dataset:
-    """Compute a grid whose names are looked up already, as `run` does."""
-    return run_plan(
-        make_plan(grid, dtype, keep_infeasible=keep_infeasible, calibration=calibration), progress
-    )
+    known = calibration_of(calibration, efficiency)
+    plan = make_plan(resolved, dtype, keep_infeasible=keep_infeasible, calibration=known)
+    return run_plan(plan, progress)
 
 
 def run_plan(plan: Plan, progress: Progress | None = None) -> xr.Dataset:
