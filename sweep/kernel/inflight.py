@@ -273,7 +273,8 @@ class Inflight:
         """The server with no more clients than keep step."""
         clients = jnp.minimum(self.point.length("concurrency"), KEEPS_STEP)
         order = Order(self.order.prefill_first, None, None, None, None)
-        return Inflight(dataclasses.replace(self.point, concurrency=clients), order=order)
+        point = dataclasses.replace(self.point, concurrency=clients)
+        return Inflight(point, side_by_side=self.side_by_side, order=order)
 
     @cached_property
     def ttft(self) -> Scalar:
