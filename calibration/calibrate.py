@@ -32,8 +32,8 @@ from sweep.engines.versions import version_order
 from sweep.grid.dataset import package_version
 from sweep.kernel.factors import FACTORS
 
-STARTS = 3
-"""Points that a fit starts from: the priors' centres, and two draws from the priors. The shipped
+STARTS = 2
+"""Points that a fit starts from: the priors' centres, and a draw from the priors. The shipped
 rows have several minima, within a hundredth of one another's cost. [count]"""
 
 

@@ -380,8 +380,8 @@ def test_rows_that_state_no_particulars_are_as_if_no_row_did() -> None:
     ("clients", "more", "words"),
     [
         (9.0, {}, ""),
-        (10.0, {}, "requests that keep it"),
-        (17.0, {}, "requests that lose it"),
+        (10.0, {}, "requests that lose it"),
+        (19.0, {}, "requests that lose it"),
         (20.0, {}, ""),
         (17.0, {"num_requests": 170.0}, ""),
         (17.0, {"osl_cv": 0.5}, ""),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from calibration.fit.forward import Forward
 from calibration.fit.noise import EXPECTED_ROWS, NOISE, Data, noise_of, of_kinds
 from calibration.fit.parameters import Design, chosen, design, split_patterns
 from calibration.fit.priors import BOUNDS, PRIORS
-from calibration.fit.solver import NEAR, THERE, Fit, solve
+from calibration.fit.solver import ALIKE, NEAR, THERE, Fit, solve
 from calibration.fit.table import Table, tabulate
 from calibration.fit.verdicts import (
     constrained_together,
@@ -509,3 +510,26 @@ def test_damped_steps_find_the_minimum_that_scipy_finds(start: tuple[float, floa
         assert found.cost == pytest.approx(again.cost, rel=1e-8)
         # Steps that reduce the cost as foretold are damped less: 25 evaluations, and not 60.
         assert found.nfev < 40
+
+
+@pytest.mark.slow
+def test_the_best_start_is_left_with_each_of_factors_alike_set_back() -> None:
+    """A made-up search moves every parameter by 0.1, and ends lowest in its last minimum."""
+    begun: list[np.ndarray] = []
+
+    def moved(residuals: object, start: np.ndarray, *_: object, **__: object) -> SimpleNamespace:
+        begun.append(start)
+        return SimpleNamespace(x=start + 0.1, cost=10.0 - len(begun), nfev=1)
+
+    fit = fit_of(table().measured, minimiser=moved)
+    free, centres = fit.design.free, fit.design.centres
+    factors = np.asarray([each.factor for each in fit.design.parameters])[free]
+    np.testing.assert_allclose(begun[0], centres[free])
+    expected = centres[free] + 0.1
+    for start, name in zip(begun[1:3], ALIKE, strict=True):
+        expected = np.where(factors == name, centres[free], expected)
+        np.testing.assert_allclose(start, expected)
+        expected = expected + 0.1
+    # The search goes on from the lowest, without outliers.
+    np.testing.assert_allclose(begun[3], expected)
+    assert fit.costs == (9.0, 8.0, 7.0)

@@ -2,14 +2,15 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from factories import evaluated
 from server_simulation import Setting, coarse, iteration_seconds, simulate, varied_requests
 from test_load import _closed
 
-from sweep.kernel.factors import IDEAL
-from sweep.kernel.keeps_step import KEEPS_STEP
+from sweep.kernel.factors import IDEAL, Factors
+from sweep.kernel.keeps_step import KEEPS_STEP, LOSES_STEP
 from sweep.kernel.staggered import (
     neighbours,
     one_prompt,
@@ -123,7 +124,43 @@ def test_prompts_of_others_delay_a_token_once_each():
         assert spent == pytest.approx(steps * alone + added, rel=1e-6)
 
 
+# Equal requests of a server that prefills first.
+
+IN_GROUPS = dataclasses.replace(IDEAL, staggered=1.0, prefill_first=1.0)
+SMALL = Setting("llama-3.1-8b", "h100-sxm-80gb", "fp8", 1, 2000, 200, 8192, 64, 1.0)
+
+
+def times(clients: int, factors: Factors = IN_GROUPS, **more: float) -> dict[str, float]:
+    with jax.enable_x64(True):
+        where = dataclasses.replace(SMALL.point(concurrency=clients, **more), factors=factors)
+        return {name: float(value) for name, value in evaluated(_closed, where).items()}
+
+
+def test_times_to_first_token_never_fall_with_clients():
+    clients = [*range(1, LOSES_STEP + 4), 32, 48, 64, 65, 100]
+    found = [times(each)["ttft"] for each in clients]
+    assert found == sorted(found)
+    # Those that keep step are a static batch; as many of more clients are together.
+    together = dataclasses.replace(IN_GROUPS, staggered=0.0)
+    assert found[KEEPS_STEP - 1] == pytest.approx(times(KEEPS_STEP, together)["ttft"])
+    assert found[KEEPS_STEP] == pytest.approx(found[KEEPS_STEP - 1])
+    assert found[-1] > found[KEEPS_STEP]
+
+
+def test_time_that_a_group_spends_before_its_first_tokens_is_not_spent_after():
+    """Varied lengths, which end one by one, are as long in the server."""
+    alike, varied = times(12), times(12, osl_cv=0.002)
+    assert alike["ttft"] > 1.3 * varied["ttft"]
+    assert alike["request_rate"] == pytest.approx(varied["request_rate"], rel=1e-3)
+    for each in (alike, varied):
+        latency = each["ttft"] + (SMALL.osl - 1) * each["tpot"]
+        assert latency == pytest.approx(12 / each["request_rate"], rel=1e-3)
+
+
 # Against a simulation of random servers.
+
+OSL_CV = 0.1
+"""Coefficient of variation of outputs that do not keep step. [1]"""
 
 
 def staggered_errors(setting: Setting, seed: int, *, first: bool) -> dict[str, float]:
@@ -135,19 +172,19 @@ def staggered_errors(setting: Setting, seed: int, *, first: bool) -> dict[str, f
     Args:
         setting: The server.
         seed: Seed of the lengths.
-        first: Whether it prefills first; then there are more clients than keep step.
+        first: Whether it prefills first.
     """
-    clients = max(KEEPS_STEP + 1 if first else 1, round(3 * setting.load * setting.fit))
+    clients = max(1, round(3 * setting.load * setting.fit))
     held, random = min(clients, setting.fit), np.random.default_rng(seed)
     begin = held * (8 + clients // held)
     # Whole cycles: equal requests end one after another in a part of each.
     end = begin + held * max(8, -(-400 // held))
     count = end + 2 * clients
-    plain = setting.point(concurrency=clients)
+    plain = setting.point(concurrency=clients, **({"osl_cv": OSL_CV} if first else {}))
     seconds, steps = iteration_seconds(plain), setting.osl - 1
     if first:
         step = seconds(held, held * (setting.isl + setting.osl / 2), 0, 0, 0.0)
-        lengths = varied_requests(setting, (0.0, 0.1), count, seed)
+        lengths = varied_requests(setting, (0.0, OSL_CV), count, seed)
         lengths[:held] = [(setting.isl, int(random.integers(1, setting.osl))) for _ in range(held)]
         of_order = {"prefill_first": True, "lengths": lengths}
         of_order["pause"] = lambda: random.uniform(0, step)

@@ -29,6 +29,9 @@ EDGE = 0.01
 """Distance of a start from the bounds, relative to the distance between them. [1]"""
 SEED = 0
 """Seed of the starts drawn from the priors."""
+ALIKE = ("front_end_s", "first_token_steps")
+"""Factors of which each can explain what another one does, so that a search may end in a minimum
+with the wrong one: the best start is continued with each of them at the centres of its priors."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Fit:
         noises: The same by kind of row; empty where all rows are of one kind. [1]
         bend: Inverse of the second derivatives of the cost; 0 for parameters that were not free.
         covariance: Covariance of the parameters; 0 for those that were not free.
-        costs: Final cost of each start, in their order. [1]
+        costs: Final cost of each start, in their order, and of those from the best of them. [1]
         evaluations: Evaluations of the kernel. [count]
     """
 
@@ -109,10 +112,11 @@ def solve(
     The residual of a row is log(predicted/measured) over the expected noise, under a pseudo-Huber
     loss, quadratic below 1 and linear above, so that misprints have little influence. The first
     start is the centres of the priors, so that a refit without some rows is independent of them;
-    the others are draws from the priors with a fixed seed. The start with the lowest cost is kept.
-    Outliers there are excluded: many misprints of little influence each would still move parameters
-    that few rows constrain. BLAS computes in one thread: its matrices have a few hundred columns,
-    and its threads and those of XLA would wait for one another.
+    the others are draws from the priors with a fixed seed. The lowest cost is kept, of the starts
+    and of the best of them with a factor of `ALIKE` set back. Outliers there are excluded: many
+    misprints of little influence each would still move parameters that few rows constrain. BLAS
+    computes in one thread: its matrices have a few hundred columns, and its threads and those of
+    XLA would wait for one another.
 
     Args:
         forward: The kernel of all rows.
@@ -135,16 +139,23 @@ def solve(
     problem = _Problem(forward, design, measured, data, minimiser)
     with threadpool_limits(1, user_api="blas"):
         found = [problem.minimise(each, max_evaluations, NEAR) for each in _starts(design, starts)]
-        best = min(found, key=lambda result: float(result.cost))
+        for own in problem.alike():
+            set_back = np.where(own, design.centres[design.free], min(found, key=_cost).x)
+            found.append(problem.minimise(set_back, max_evaluations, NEAR))
+        best = min(found, key=_cost)
         reviewed: list[Any] = []
         while len(reviewed) < REVIEWS and (problem.review(best.x) or not reviewed):
             best = problem.minimise(best.x, max_evaluations, THERE)
             reviewed.append(best)
     return problem.fit_at(
         problem.whole(best.x),
-        costs=tuple(float(result.cost) for result in found),
+        costs=tuple(map(_cost, found)),
         evaluations=sum(int(result.nfev) for result in (*found, *reviewed)),
     )
+
+
+def _cost(found: Any) -> float:
+    return float(found.cost)
 
 
 def _possible(forward: Forward, design: Design, indices: Array) -> Array:
@@ -199,6 +210,11 @@ class _Problem:
         vector: Array = self.design.centres.copy()
         vector[self.free] = part
         return vector
+
+    def alike(self) -> list[Array]:
+        """For each factor of `ALIKE` that is fitted, which of the free parameters are its own."""
+        factors = np.asarray([each.factor for each in self.design.parameters])[self.free]
+        return [factors == name for name in ALIKE if name in factors]
 
     def evaluate(self, vector: Array) -> tuple[Array, Any, Array]:
         """Logarithms of the figures, derivatives by parameters and by logarithms of factors."""

@@ -1,6 +1,6 @@
 """A doubt of servers that prefill first: whether so many clients keep step."""
 
-from sweep.kernel.keeps_step import KEEPS_STEP, MEASURED, may_lose_step
+from sweep.kernel.keeps_step import KEEPS_STEP, LOSES_STEP, may_lose_step
 from sweep.kernel.params import Point
 
 
@@ -12,11 +12,8 @@ def step_unknown(point: Point) -> str:
     """
     if not bool(may_lose_step(point)):
         return ""
-    kept = float(point.length("concurrency")) <= KEEPS_STEP
-    taken, other, slower = ("keep", "lose", "shorter") if kept else ("lose", "keep", "longer")
     return (
         "requests of a server that prefills first keep step with up to "
-        f"{MEASURED[0]} clients and lose it with {MEASURED[1]}, as measured; these figures are of "
-        f"requests that {taken} it, and if they {other} it, times to first token are several times "
-        f"{slower}"
+        f"{KEEPS_STEP} clients and lose it with {LOSES_STEP}, as measured; these figures are of "
+        "requests that lose it, and if they keep it, times to first token are up to twice as long"
     )

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from sweep.decisions.memory_parts import of_server
-from sweep.kernel import inflight, memory
+from sweep.kernel import memory
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
+from sweep.kernel.residents import held_requests
 
 TITLES = (
     "weights",
@@ -44,7 +45,7 @@ def _parts(point: Point, here: dict[str, jax.Array]) -> tuple[Scalar, ...]:
     point = Point(**{**vars(point), **here})
     found = of_server(point)
     tokens = point.length("isl") + point.server.reserved_osl * point.length("osl")
-    held = inflight.concurrency(point)
+    held = held_requests(point)
     of_group = jnp.where(held < 1.0, 1.0, held / point.layout.dp_attention)
     running = of_group * memory.kv_bytes_per_sequence(point, tokens, served=True)
     spare = jnp.maximum(found["cache"] - running, 0.0)

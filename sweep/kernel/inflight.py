@@ -27,13 +27,14 @@ from functools import cached_property
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sweep.kernel import memory, phases
+from sweep.kernel import phases
 from sweep.kernel.gates import looks_apart
 from sweep.kernel.held_back import HeldBack, held_back, tokens_until_sent
-from sweep.kernel.keeps_step import order_of, sent_together
+from sweep.kernel.keeps_step import KEEPS_STEP, Order, order_of
 from sweep.kernel.operators.cost import Scalar, is_nothing, is_one
 from sweep.kernel.params import Point
 from sweep.kernel.queueing import slot_wait
+from sweep.kernel.residents import held_requests
 from sweep.kernel.run_ends import iterations_at_the_ends
 from sweep.kernel.server_cycle import server_cycle
 from sweep.kernel.spread import seen_by_a_prompt
@@ -57,19 +58,21 @@ class Inflight:
             few points.
     """
 
-    def __init__(self, point: Point, *, side_by_side: bool = False, arriving: bool = False) -> None:
+    def __init__(
+        self, point: Point, *, side_by_side: bool = False, order: Order | None = None
+    ) -> None:
         """Compute each quantity when it is first read.
 
         Args:
             point: Model, machine, precision, layout, server and lengths.
             side_by_side: Whether passes are computed side by side.
-            arriving: Whether requests come one by one, and not from clients.
+            order: The order in which its requests start and end; that of clients if not given.
         """
         self.point = point
         self.side_by_side = side_by_side and point.draft_tokens is None
         self.isl, self.osl = point.new_tokens, point.length("osl")
         self.steps = point.decode_passes
-        self.concurrency = concurrency(point)
+        self.concurrency = held_requests(point)
         self.clients = self.concurrency
         if point.concurrency is not None:
             sent = point.concurrency
@@ -81,7 +84,7 @@ class Inflight:
         held = jnp.maximum(self.concurrency / groups, 1.0)
         stages = point.layout.pp
         self.microbatches = stages if is_one(stages) else jnp.minimum(stages, held)
-        self.order = order_of(point, arriving=arriving)
+        self.order = order_of(point) if order is None else order
         self.cycle = server_cycle(point, self.order, held / self.microbatches)
 
     @cached_property
@@ -258,7 +261,20 @@ class Inflight:
             return spent
         limit, first = self.point.server.max_num_tokens, self.order.prefill_first
         more = seen_by_a_prompt(self.cycle, self.isl, limit, first, looks_apart(self.point))
-        return jnp.where(self.order.apart, spent + more * self._one_more, spent)
+        spent = jnp.where(self.order.apart, spent + more * self._one_more, spent)
+        if self.order.lost is None:
+            return spent
+        few = self._few
+        together = few.start_wait + few.prefill_time - self.start_wait
+        return jnp.where(self.order.lost, jnp.maximum(spent, together), spent)
+
+    @cached_property
+    def _few(self) -> "Inflight":
+        """The server with no more clients than keep step."""
+        clients = jnp.minimum(self.point.length("concurrency"), KEEPS_STEP)
+        order = Order(self.order.prefill_first, None, None, None, None)
+        point = dataclasses.replace(self.point, concurrency=clients)
+        return Inflight(point, side_by_side=self.side_by_side, order=order)
 
     @cached_property
     def ttft(self) -> Scalar:
@@ -375,26 +391,3 @@ class Inflight:
         else:
             half = phases.mixed_latency(self.point, self.cycle.decoding_alone / 2)
         return jnp.maximum(2 * half - self._alone.others, 0.0)
-
-
-def at_capacity(point: Point) -> Point:
-    """The same server with as many requests as fit, without end."""
-    return dataclasses.replace(
-        point, concurrency=None, num_requests=None, request_rate=None, burstiness=None
-    )
-
-
-def concurrency(point: Point) -> Scalar:
-    """Requests that one replica holds: what clients send, as far as they fit. [count]
-
-    Those that are all sent at once are at one stage, but in a long run.
-    """
-    held = memory.max_concurrency(point)
-    if point.num_requests is not None:
-        together = sent_together(point, held)
-        whole = memory.max_concurrency(point, together=together)
-        held = jnp.maximum(whole, jnp.minimum(held, 1.0))
-    for limit in (point.concurrency, point.num_requests):
-        if limit is not None:
-            held = jnp.minimum(held, limit)
-    return held

@@ -9,10 +9,9 @@ from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
 from sweep.kernel.spread import LEAST_SPREAD, stay_deviation
 
-KEEPS_STEP = 16
-"""Clients up to which requests of a server that prefills first keep step in a long run. [count]"""
-MEASURED = (9, 20)
-"""Clients up to which those of SGLang 0.5.6 do, and from which they do not, as measured. [count]"""
+KEEPS_STEP, LOSES_STEP = 9, 20
+"""Clients up to which equal requests of a server that prefills first keep step in a long run, and
+from which they do not: those of SGLang 0.5.6, as measured. [count]"""
 LONG = 50
 """Waves of requests from which a run is long: those of SGLang 0.5.1 with ten keep step. [count]"""
 
@@ -72,12 +71,11 @@ def may_lose_step(point: Point) -> Bool[Array, ""]:
     if first is None or singly is None:
         return jnp.asarray(False)
     clients = jnp.asarray(point.length("concurrency"))
-    between = (clients > MEASURED[0]) & (clients < MEASURED[1])
+    between = (clients > KEEPS_STEP) & (clients < LOSES_STEP)
     if point.num_requests is not None:
         between = between & (jnp.asarray(point.num_requests) > LONG * clients)
-    deviation = stay_deviation(point)
-    varied = False if deviation is None else jnp.asarray(deviation) >= LEAST_SPREAD
-    return singly & first & between & ~jnp.asarray(varied)
+    varied = _varied(point)
+    return singly & first & between & (True if varied is None else ~varied)
 
 
 class Order(NamedTuple):
@@ -88,33 +86,53 @@ class Order(NamedTuple):
         staggered: Whether requests of one length start one at a time.
         apart: Whether requests start and end one by one, as those of varied lengths do and equal
             ones that have lost step.
+        lost: Whether equal requests have lost step.
         out_of_step: Whether a request finds an iteration running when it comes.
     """
 
     prefill_first: Bool[Array, ""] | None
     staggered: Bool[Array, ""] | None
     apart: Bool[Array, ""] | None
+    lost: Bool[Array, ""] | None
     out_of_step: Bool[Array, ""] | None
 
 
-def order_of(point: Point, *, arriving: bool = False) -> Order:
-    """Order in which requests of the server at a point start and end.
+def order_of(point: Point) -> Order:
+    """Order in which requests of clients, or those that fill a server, start and end.
 
     Args:
         point: Lengths, scheduler and clients.
-        arriving: Whether requests come one by one. A server that prefills first then has prompts
-            between the steps of others, and does not gather them as clients in step do.
     """
-    first, singly = prefill_first(point), staggered(point)
-    deviation = stay_deviation(point)
-    varied = None if deviation is None else jnp.asarray(deviation >= LEAST_SPREAD)
-    if arriving and first is not None:
-        return Order(first, None, first if varied is None else first | varied, None)
+    first, singly, varied = prefill_first(point), staggered(point), _varied(point)
     if singly is None:
-        return Order(first, None, varied, None)
-    mixed = singly if first is None else singly & ~first
-    lost = None if first is None else singly & first & loses_step(point)
-    apart = varied if lost is None else lost if varied is None else varied | lost
+        return Order(first, None, varied, None, None)
+    if first is None:
+        mixed, lost, apart = singly, None, varied
+    else:
+        mixed, lost = singly & ~first, singly & first & loses_step(point)
+        apart = lost
+        if varied is not None:
+            lost, apart = lost & ~varied, lost | varied
     if apart is None:
-        return Order(first, mixed, None, singly)
-    return Order(first, mixed & ~apart, apart, mixed | apart & singly)
+        return Order(first, mixed, None, None, singly)
+    return Order(first, mixed & ~apart, apart, lost, mixed | apart & singly)
+
+
+def arriving_order(point: Point) -> Order:
+    """Order in which requests that come one by one start and end.
+
+    A server that prefills first then has prompts between the steps of others, and does not gather
+    them as clients in step do.
+
+    Args:
+        point: Lengths and scheduler.
+    """
+    first, varied = prefill_first(point), _varied(point)
+    apart = varied if first is None else first if varied is None else first | varied
+    return Order(first, None, apart, None, None)
+
+
+def _varied(point: Point) -> Bool[Array, ""] | None:
+    """Whether lengths vary so much that requests end one by one; `None` where nothing says so."""
+    deviation = stay_deviation(point)
+    return None if deviation is None else jnp.asarray(deviation) >= LEAST_SPREAD

@@ -8,11 +8,12 @@ from jaxtyping import Array
 
 from sweep.kernel import phases
 from sweep.kernel.gates import gates_of
-from sweep.kernel.inflight import Inflight, at_capacity
+from sweep.kernel.inflight import Inflight
 from sweep.kernel.iteration_curve import Curve
-from sweep.kernel.keeps_step import prefill_first
+from sweep.kernel.keeps_step import arriving_order, prefill_first
 from sweep.kernel.operators.cost import Scalar, is_nothing
 from sweep.kernel.params import Point
+from sweep.kernel.residents import at_capacity
 from sweep.kernel.spread import chunks_of
 
 
@@ -34,7 +35,7 @@ class Iterations:
     def __init__(self, point: Point) -> None:
         """Compute each quantity when it is first read."""
         self.point = point
-        self.full = Inflight(at_capacity(point), arriving=True)
+        self.full = Inflight(at_capacity(point), order=arriving_order(point))
         self.parts = point.layout.dp_attention * self.full.microbatches
         self.held = self.full.cycle.residents
         self.steps = point.decode_passes

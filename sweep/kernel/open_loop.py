@@ -34,7 +34,7 @@ from functools import cached_property
 import jax.numpy as jnp
 
 from sweep.kernel.held_back import tokens_until_sent
-from sweep.kernel.inflight import Inflight, at_capacity
+from sweep.kernel.inflight import Inflight
 from sweep.kernel.mixture import Mixture
 from sweep.kernel.open_iterations import Iterations
 from sweep.kernel.operators.cost import Scalar
@@ -47,6 +47,7 @@ from sweep.kernel.queueing import (
     others_near,
     slots,
 )
+from sweep.kernel.residents import at_capacity
 from sweep.kernel.root import root
 from sweep.kernel.spread import likely_lengths
 from sweep.kernel.staggered import first_token_delay

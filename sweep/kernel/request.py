@@ -16,12 +16,14 @@ from sweep.kernel import global_roofline, memory, phases, time_range
 from sweep.kernel.at_load import AtLoad
 from sweep.kernel.finite_run import FiniteRun
 from sweep.kernel.goodput import goodput
-from sweep.kernel.inflight import Inflight, at_capacity
+from sweep.kernel.inflight import Inflight
+from sweep.kernel.keeps_step import arriving_order
 from sweep.kernel.open_loop import OpenLoop
 from sweep.kernel.operator_table import operator_names
 from sweep.kernel.operators.cost import Scalar
 from sweep.kernel.params import Point
 from sweep.kernel.phases import Work
+from sweep.kernel.residents import at_capacity
 from sweep.kernel.roofline import slowest
 from sweep.schema.axes import LATENCY_LIMITS
 from sweep.schema.terms import LONGEST_S, OVERLOADS
@@ -256,7 +258,7 @@ class Request:
         found = self._inflight
         if isinstance(found, OpenLoop):
             return found.max_request_rate
-        return Inflight(at_capacity(self.point), arriving=True).steady_rate
+        return Inflight(at_capacity(self.point), order=arriving_order(self.point)).steady_rate
 
     @cached_property
     def max_request_rate(self) -> Scalar:
