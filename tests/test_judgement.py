@@ -15,7 +15,7 @@ from factories import shipped
 from measured_rows import row
 from scipy.optimize import least_squares
 
-from calibration.calibrate import calibrate
+from calibration.calibrate import STARTS, calibrate
 from calibration.cli.main import cli
 from calibration.files import save
 from calibration.fit.damped import damped_least_squares
@@ -417,7 +417,7 @@ def test_a_prior_beyond_the_bounds_is_refused() -> None:
 @pytest.mark.slow
 def test_the_best_start_is_kept() -> None:
     fit = fit_of(table().measured, starts=3)
-    assert len(fit.costs) == 3
+    assert len(fit.costs) == 3 + len(ALIKE)
     plain = (fit.errors / NOISE)[fit.fitted]
     departures = (fit.vector - pooled().centres) / pooled().widths
     # Half the sum of the pseudo-Huber losses and of the squared departures from the priors.
@@ -451,7 +451,7 @@ def test_the_command_frees_reports_and_draws(tmp_path: Path) -> None:
     before = load_calibration("tensorrt-llm")
     assert before is not None
     assert twin["factors"]["attention"]["value"] == before.factors["attention"].value
-    assert len(twin["provenance"]["costs_of_starts"]) == 3
+    assert len(twin["provenance"]["costs_of_starts"]) == STARTS
     assert "fixed" in call("show", fit)
     with xr.open_dataset(fit) as opened:
         assert opened.loading.dims == ("direction", "factor")

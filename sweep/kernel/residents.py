@@ -18,7 +18,7 @@ def at_capacity(point: Point) -> Point:
 
 
 def held_requests(point: Point) -> Scalar:
-    """What clients of one replica send, as far as it fits. [count]
+    """Requests that one replica holds: what clients send, as far as they fit. [count]
 
     Those that are all sent at once are at one stage, but in a long run.
     """
