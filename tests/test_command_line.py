@@ -316,6 +316,17 @@ def test_a_table_in_a_pipe_is_as_wide_as_columns_says(columns: int, monkeypatch,
     assert capsys.readouterr().out == f"{sentence}\n"
 
 
+@pytest.mark.parametrize("size", ["²", "-5", "0", "", "1e2", "9" * 5000])
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES"])
+def test_a_size_that_no_terminal_has_is_as_none(name: str, size: str, call, monkeypatch) -> None:
+    for each in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(each, raising=False)
+    expected = call("show", "hardware", "h20-96gb")
+    monkeypatch.setenv(name, size)
+    assert call("show", "hardware", "h20-96gb") == expected
+    assert expected[0] == 0
+
+
 def test_texts_of_a_table_take_few_lines(monkeypatch, capsys) -> None:
     for columns in range(100, 260, 3):
         monkeypatch.setenv("COLUMNS", str(columns))

@@ -21,6 +21,8 @@ USAGE_ERROR, CHECK_FAILED, INTERRUPTED = 2, 1, 130
 TERMINATED = 128 + signal.SIGTERM
 NEW_OBJECTS = 50_000
 """New objects after which Python looks for unused ones. [count]"""
+MOST_DIGITS = 6
+"""Digits of the largest width or height of a terminal. [count]"""
 
 
 def launch(command: click.Command, program: str) -> None:
@@ -47,6 +49,7 @@ def launch(command: click.Command, program: str) -> None:
     # At the end the process lets go of all memory: to look through it again took a tenth of it.
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
+    _keep_sizes()
     _complete(command, program)
     warnings.showwarning = warn
     _open_streams()
@@ -102,6 +105,14 @@ def _complete(command: click.Command, program: str) -> None:
         from click.shell_completion import shell_complete
 
         sys.exit(shell_complete(command, {}, program, variable, asked))
+
+
+def _keep_sizes() -> None:
+    """Remove sizes that no terminal has: libraries fail on ² and on 5,000 digits."""
+    for name in ("COLUMNS", "LINES"):
+        size = os.environ.get(name, "")
+        if not (size.isdecimal() and len(size) <= MOST_DIGITS and int(size) > 0):
+            os.environ.pop(name, None)
 
 
 def _open_streams() -> None:
