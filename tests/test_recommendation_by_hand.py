@@ -113,6 +113,12 @@ def test_the_answer_tells_the_gap_between_two_accelerators() -> None:
     assert text.endswith("next is 1 × l20 in fp16 (tp 1) at 8 requests, 10 % behind.")
 
 
+@pytest.mark.parametrize(("second", "near"), [(996.0, "level with it"), (990.0, "1 % behind")])
+def test_a_deployment_that_is_as_good_is_not_behind(second: float, near: str) -> None:
+    two = table(hardware=["h20-96gb", "l20"], throughput=[1000.0, second])
+    assert f"at 8 requests, {near}." in advice.sentence(recommend(two, Demand()))
+
+
 def test_an_accelerator_that_fails_is_said_to_fail() -> None:
     both = table(hardware=["h20-96gb", "l20"], ttft=[0.5, 0.6])
     text = advice.sentence(recommend(both, Demand(Limits(max_ttft=0.55))))
@@ -126,6 +132,9 @@ def test_whole_replicas_are_explained() -> None:
     # 25 requests of 100 tokens: 2 replicas at 1,300 tokens/s, 3 at 1,000 and 4 at 800.
     text = advice.sentence(recommend(table(gpus=[1]), Demand(requests_per_s=25.0)))
     assert "rounded to whole replicas, 2 to 4 replicas within the interval" in text
+    # One replica serves 5 requests a second at 800 tokens/s as at 1,300.
+    text = advice.sentence(recommend(table(gpus=[1]), Demand(requests_per_s=5.0)))
+    assert "GPU, 500, rounded to whole replicas, 1 throughout the interval" in text
 
 
 CLOSE = Calibration(
@@ -269,6 +278,12 @@ def test_a_pair_of_pools_is_compared_with_one_pool_by_errors_that_both_share() -
     text = disaggregated_text.sentence([pair], one_pool)
     assert "1,200 (1,000 to 1,440), 20 % more" in text
     assert "(ratio 1.20, 90 % interval " in text
+    # Pools pay for sure only where the whole interval of the ratio says so.
+    for score, words in ((1200.0, "probably pays"), (4000.0, "pays"), (250.0, "does not pay")):
+        scaled = replace(
+            pair, score=score, lower={"score": score / 1.2}, upper={"score": 1.2 * score}
+        )
+        assert disaggregated_text.sentence([scaled], one_pool).endswith(f"; it {words}.")
     (row,) = disaggregated_text.rows([wide], "gpu")
     assert (row["lower"], row["upper"], row["extrapolation"]) == (1000, 1440, "unseen_model")
     written = disaggregated_text.as_json([wide], one_pool)
@@ -279,7 +294,7 @@ def test_a_pair_of_pools_is_compared_with_one_pool_by_errors_that_both_share() -
 def test_a_small_score_keeps_its_digits() -> None:
     # A request of 100 tokens in ten thousand days.
     answer = recommend(table(gpus=[1]), Demand(requests_per_s=1.25e-9))
-    assert "GPU, 1.25e-07 (1.25e-07 to 1.25e-07)" in advice.sentence(answer)
+    assert "GPU, 1.25e-07, rounded" in advice.sentence(answer)
 
 
 def test_one_output_token_has_no_tpot_to_limit() -> None:

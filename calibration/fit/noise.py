@@ -31,7 +31,7 @@ class Data:
         indices: Their indices among all rows.
         measured: Logarithms of their figures.
         weights: Weight of each. [1]
-        expected: Expected logarithmic error of a good row of the kind of each. [1]
+        expected: Logarithmic error that a row without a fault has, by its kind. [1]
         kinds: Indices into `indices` by kind; empty where all rows are of one.
     """
 
@@ -75,7 +75,7 @@ class Data:
         }
 
     def of_rows(self, noises: dict[str, float]) -> Array:
-        """Logarithmic error of a good row of the kind of each row. [1]"""
+        """Logarithmic error that each row has without a fault, by its kind. [1]"""
         found = self.expected.copy()
         for name, rows in self.kinds.items():
             found[rows] = noises[name]

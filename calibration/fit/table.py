@@ -71,7 +71,7 @@ class Table:
 
     @property
     def expected_noise(self) -> Array:
-        """Expected logarithmic error of a good row of the kind of each. [1]"""
+        """Logarithmic error that a row without a fault has, by its kind. [1]"""
         late = [row.kind == CLIENT_TTFT for row in self.rows]
         return np.where(late, CLIENT_TTFT_NOISE, NOISE)
 

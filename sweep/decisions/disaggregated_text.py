@@ -64,15 +64,23 @@ def sentence(pairs: Sequence[Pair], aggregated: Recommendation) -> str:
     change = 100 * (best.score / other - 1)
     if abs(change) < 1:
         return f"{text}: as much as one pool for both phases, {other:,.4g}, within 1 %."
-    verdict = "it pays" if change > 0 else "it does not pay"
     more = "more" if change > 0 else "less"
     text += f", {abs(change):.0f} % {more} than one pool for both phases"
-    return f"{text}, {other:,.4g}{certainty(against(best, aggregated))}: {verdict}."
+    ratio = against(best, aggregated)
+    return f"{text}, {other:,.4g}{certainty(ratio)}; {_verdict(change, ratio)}."
+
+
+def _verdict(change: float, ratio: Ratio | None) -> str:
+    """The verdict on pools, which is sure only where the interval of the ratio leaves out 1."""
+    probably = "probably " if ratio is not None and ratio.lower <= 1 <= ratio.upper else ""
+    return f"it {probably}pays" if change > 0 else f"it {probably}does not pay"
 
 
 def _score(pair: Pair) -> str:
     low, high = (ends.get("score", nan) for ends in (pair.lower, pair.upper))
-    return f"{pair.score:,.4g}" + (f" ({low:,.4g} to {high:,.4g})" if isfinite(low) else "")
+    value, lowest, highest = (f"{each:,.4g}" for each in (pair.score, low, high))
+    known = isfinite(low) and not value == lowest == highest
+    return f"{value} ({lowest} to {highest})" if known else value
 
 
 def against(pair: Pair, aggregated: Recommendation) -> Ratio | None:

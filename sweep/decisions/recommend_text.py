@@ -31,6 +31,8 @@ COLUMNS: dict[By, str] = {
 """Headings of the same."""
 MOST_OF_FRONT = 12
 """Largest number of points of a front that are printed. [count]"""
+LEVEL = 0.5
+"""Distance of two deployments below which neither is called behind. [%]"""
 
 
 def refusal(found: Recommendation) -> str:
@@ -133,7 +135,8 @@ def sentence(found: Recommendation) -> str:
     verb = "are" if second["total_gpus"] > 1 else "is"
     other = given.calibration_of(second).partition(" ")[0]
     by_other = "" if other == calibration else f", by {other}"
-    text += f"; next {verb} {described(second)}{by_other}, {percent(behind)} behind"
+    near = "level with it" if behind < LEVEL else f"{percent(behind)} behind"
+    text += f"; next {verb} {described(second)}{by_other}, {near}"
     rounded = found.demand.rate is not None
     sure = certainty(compared(found, best, second), rounded=rounded)
     return f"{text}{sure}.{_waits(found, best)}"
@@ -178,9 +181,9 @@ def _whole_replicas(best: Row, demand: Demand) -> str:
     if demand.rate is None or np.isnan(best["lower"]):
         return ""
     few, many = int(best["fewest_replicas"]), int(best["most_replicas"])
-    plural = "s" if many > 1 else ""
-    span = f"{few}" if few == many else f"{few} to {many}"
-    return f", rounded to whole replicas, {span} replica{plural} within the interval"
+    if few == many:
+        return f", rounded to whole replicas, {few} throughout the interval"
+    return f", rounded to whole replicas, {few} to {many} replicas within the interval"
 
 
 def certainty(found: Ratio | None, *, rounded: bool = False) -> str:
@@ -194,6 +197,7 @@ def certainty(found: Ratio | None, *, rounded: bool = False) -> str:
         return ""
     of = "ratio without rounding" if rounded else "ratio"
     more = " or more" if found.chance >= SUREST else ""
+    more = " or less" if found.chance <= 1 - SUREST else more
     return (
         f" ({of} {found.value:.2f}, 90 % interval {found.lower:.2f} to {found.upper:.2f}): the "
         f"first is ahead of it with a probability of {100 * found.chance:.0f} %{more}"
@@ -202,7 +206,8 @@ def certainty(found: Ratio | None, *, rounded: bool = False) -> str:
 
 def _score(row: Row) -> str:
     value, low, high = (_three(row[f"score{end}"]) for end in ("", "_lower", "_upper"))
-    return value if np.isnan(row["score_lower"]) else f"{value} ({low} to {high})"
+    known = np.isfinite(row["score_lower"]) and not value == low == high
+    return f"{value} ({low} to {high})" if known else value
 
 
 def _three(value: float) -> str:
