@@ -4,7 +4,7 @@ import heapq
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -209,7 +209,11 @@ def _prompt_attention(where: Point) -> jax.Array:
 
 
 def iteration_seconds(where: Point) -> Seconds:
-    """Time of any iteration by the rooflines of `where`'s model and machine."""
+    """Time of any iteration by the rooflines of `where`'s model and machine.
+
+    Lengths that vary do so in what an iteration carries, and not in the time of a given one.
+    """
+    where = replace(where, isl_cv=None, osl_cv=None)
     # The mean over the contexts of one request; attention is proportional to what is attended.
     attention = float(_decode_attention(where))
     isl, osl = float(where.length("isl")), float(where.length("osl"))

@@ -1,5 +1,6 @@
 """Requests of varied lengths: moments by hand, laws, and a simulation with drawn lengths."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from sweep.errors import SpecError
 from sweep.grid.grid import Grid
 from sweep.kernel import memory, phases
 from sweep.kernel.acceptance import yield_variance
+from sweep.kernel.factors import IDEAL
 from sweep.kernel.inflight import Inflight
 from sweep.kernel.params import Point
 from sweep.kernel.spread import (
@@ -66,6 +68,20 @@ def test_one_request_has_the_server_to_itself() -> None:
     assert float(found.lumps) == pytest.approx(0.1)
     assert float(found.decoding_beside) == pytest.approx(0, abs=1e-5)
     assert (float(found.waited), float(found.interrupted)) == pytest.approx((0, 0), abs=1e-5)
+
+
+def test_a_prompt_of_two_iterations_is_in_both_by_hand() -> None:
+    """Prompts as long as an iteration: about half take two, so that 1.5 of 10.5 carry one."""
+    for found in (
+        spread_cycle(1.0, 100.0, 10.0, 100.0, 1.0, 0.1),
+        spread_prefill_first_cycle(1.0, 100.0, 10.0, 100.0, 0.1),
+    ):
+        chunks = float(found.chunks)
+        assert chunks == pytest.approx(1.48, abs=0.01)
+        assert float(found.lumps) == pytest.approx(chunks / (chunks + 9), rel=1e-3)
+        # All of its tokens are in these.
+        assert float(found.lump) * chunks == pytest.approx(100, rel=1e-3)
+        assert float(seen_by_a_prompt(found, 100.0, 100.0, None)) == pytest.approx(0, abs=0.01)
 
 
 def test_prompts_first_stop_decoding_by_hand() -> None:
@@ -183,6 +199,50 @@ def test_littles_law_holds(scheduler: str) -> None:
         assert float(found.request_rate * found.request_latency) == pytest.approx(12)
 
 
+@jax.jit
+def _whole(where: Point) -> tuple[jax.Array, ...]:
+    found = Inflight(where)
+    decoding = (where.length("osl") - 1) * found.tpot
+    lone = where.decode_passes * phases.decode_pass(where, 1.0).latency
+    return tuple(map(jnp.asarray, (found.ttft, decoding, found.request_latency, lone)))
+
+
+LOADS = st.fixed_dictionaries(
+    {
+        "isl": st.integers(1, 3000),
+        "osl": st.integers(2, 200),
+        "concurrency": st.integers(1, 200),
+        "max_num_tokens": st.integers(32, 2000),
+        "scheduler": st.sampled_from(["chunked", "prefill_first"]),
+    }
+)
+
+
+@given(
+    LOADS,
+    st.sampled_from([{}, {"isl_cv": 0.5, "osl_cv": 0.3}, {"draft_tokens": 2}]),
+    st.lists(st.floats(0, 1), min_size=2, max_size=2),
+    st.booleans(),
+)
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_first_token_and_the_others_take_the_time_of_a_request(
+    load: dict[str, Any], more: dict[str, float], shares: list[float], singly: bool
+) -> None:
+    """Whatever the server and the lengths; and no token takes less than half an iteration."""
+    if "isl_cv" in more:
+        more = {"isl_cv": shares[0], "osl_cv": shares[1]}
+    elif more:
+        more = more | {"acceptance_rate": shares[0]}
+    with jax.enable_x64(True):
+        where = small(**load, **more)
+        if singly:
+            where = replace(where, factors=replace(IDEAL, staggered=1.0, first_token_steps=0.5))
+        first, decoding, whole, lone = map(float, _whole(where))
+    assert first + decoding == pytest.approx(whole, rel=1e-9)
+    assert decoding >= lone / 2 * (1 - 1e-9)
+    assert first > 0
+
+
 # Against a simulation with drawn lengths.
 
 VARIATIONS = ((0.06, 0.06), (0.3, 0.5), (1.0, 1.0), (0.0, 0.7))
@@ -232,6 +292,23 @@ def check_closed(servers: list[Setting], **more: Any) -> None:
         ]
     for name, bar in {"request_rate": 0.01, "ttft": 0.02, "tpot": 0.01}.items():
         assert spread([e[name] for e in errors])[0] < bar, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"scheduler": 1}], ids=["chunked", "prefill_first"])
+def test_prompts_about_as_long_as_an_iteration_wait_as_in_a_simulation(
+    more: dict[str, int],
+) -> None:
+    servers = [
+        Setting("llama-3.1-8b", "h100-sxm-80gb", "fp8", 1, isl, 16, 2048, 512, clients / 1536)
+        for isl in (1024, 1900, 2048, 3000)
+        for clients in (1, 8)
+    ]
+    with jax.enable_x64(True):
+        errors = [closed_errors(each, (0.5, 0.5), 3, **more) for each in servers]
+    for name, (median, worst) in {"request_rate": (0.01, 0.02), "ttft": (0.05, 0.15)}.items():
+        found = np.abs([each[name] for each in errors])
+        assert (np.median(found) < median) and (found.max() < worst), name
 
 
 @pytest.mark.slow

@@ -84,8 +84,11 @@ def cycle(
     beside = (max_num_tokens - pass_tokens * residents) * isl / jnp.maximum(isl - pass_tokens, 1e-6)
     evenly = max_num_tokens * isl / (isl + pass_tokens * steps)
     room = jnp.maximum(beside, evenly)
-    needed = jnp.maximum(jnp.ceil(residents * isl / room - 1e-6), 1.0)
-    waiting = needed > jnp.ceil(isl / room - 1e-6) + steps
+    filled, shortest = residents * isl / room, jnp.ceil(isl / room - 1e-6) + steps
+    waiting = filled - 1e-6 > shortest
+    needed = jnp.ceil(filled - 1e-6)
+    # Drafts end after a mean number of iterations that is no whole one.
+    needed = jnp.maximum(jnp.where(waiting, needed, jnp.minimum(needed, shortest)), 1.0)
     lump = jnp.where(waiting, room, residents * isl / needed)
     chunks = jnp.maximum(jnp.ceil(isl / lump - 1e-6), 1.0)
     stay = chunks + steps

@@ -261,12 +261,16 @@ class Inflight:
             return spent
         limit, first = self.point.server.max_num_tokens, self.order.prefill_first
         more = seen_by_a_prompt(self.cycle, self.isl, limit, first, looks_apart(self.point))
-        spent = jnp.where(self.order.apart, spent + more * self._one_more, spent)
-        if self.order.lost is None:
-            return spent
-        few = self._few
-        together = few.start_wait + few.prefill_time - self.start_wait
-        return jnp.where(self.order.lost, jnp.maximum(spent, together), spent)
+        longer = spent + more * self._one_more
+        if self.order.lost is not None:
+            few = self._few
+            together = few.start_wait + few.prefill_time - self.start_wait
+            longer = jnp.where(self.order.lost, jnp.maximum(longer, together), longer)
+        # No token takes less than half of an iteration that decodes only. With all of it, the
+        # difference of long times would often decide, and have few digits.
+        decode = self.steps * self._alone.latency / 2
+        most = self._served - self.cycle.waited * self.lump_latency - decode
+        return jnp.where(self.order.apart, jnp.minimum(longer, most), spent)
 
     @cached_property
     def _few(self) -> "Inflight":

@@ -56,10 +56,11 @@ def sent_together(point: Point, held: Scalar) -> Bool[Array, ""]:
 def loses_step(point: Point) -> Bool[Array, ""]:
     """Whether equal requests of a server that prefills first end one by one in the end.
 
-    They keep step in a run of ten waves, and few of them in a long one.
+    They keep step in a run of ten waves, and few of them in a long one. Those that decode once
+    always do: all decode when no prompt waits, and end then.
     """
     clients = jnp.asarray(point.length("concurrency"))
-    many = clients > KEEPS_STEP
+    many = (clients > KEEPS_STEP) & (jnp.asarray(point.decode_passes) > 1)
     if point.num_requests is None:
         return many
     return many & (jnp.asarray(point.num_requests) > LONG * clients)

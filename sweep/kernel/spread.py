@@ -104,8 +104,8 @@ def started(
     """Requests that start in an iteration, and iterations that each waits for room.
 
     Each of the requests held starts every `stay` iterations and those it waits. Prompts wait as in
-    a queue with constant service: M/D/1 if one takes several iterations, and M/D/m by the
-    approximation of Sakasegawa [1] where an iteration has room for m; what waits is one of the
+    a queue whose service has their variation: M/G/1 if one takes several iterations, and M/G/m by
+    the approximation of Sakasegawa [1] where an iteration has room for m; what waits is one of the
     others. Both decide one another, so bisection finds them.
 
     Args:
@@ -122,9 +122,8 @@ def started(
 
     def waited(number: Scalar) -> tuple[Scalar, Scalar]:
         used = jnp.minimum(number / most * (residents - 1) / residents, 1 - 1e-6)
-        shared = used ** jnp.sqrt(2 * (jnp.maximum(fill, 1.0) + 1)) / fill
-        alone = used * (1 + variation**2) / fill
-        return jnp.where(fill >= 1, shared, alone) / (2 * (1 - used)), 1 - used
+        rarely = used ** (jnp.sqrt(2 * (jnp.maximum(fill, 1.0) + 1)) - 1)
+        return rarely * (1 + variation**2) / (2 * fill * (1 - used)), 1 - used
 
     def halve(_: Array | int, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         low, high = ends
@@ -171,7 +170,9 @@ def spread_cycle(
     fill = room / isl
     chunks = chunks_of(1 / fill, variation)
     number, waited = started(residents, chunks + steps, most, fill, variation)
-    used, each = jnp.minimum(number / most, 1.0), number / residents
+    # Share of the iterations that the others fill, and of those with tokens of one's own prompt.
+    used = jnp.minimum(number / most, 1.0) * (residents - 1) / residents
+    each = jnp.minimum(number / residents * chunks, 1.0)
     backlog = used ** jnp.sqrt(2 * (jnp.maximum(fill, 1.0) + 1))
     some = backlog + (1 - backlog) * any_of(residents, each)
     full = number * (chunks + used * (1 / fill - chunks))
@@ -222,7 +223,7 @@ def spread_prefill_first_cycle(
     fill, number = max_num_tokens / isl, residents / steps
     chunks = chunks_of(1 / fill, variation)
     some = any_of(residents * poll_interval, 1 / steps) / poll_interval
-    some = jnp.maximum(some, number / fill)
+    some = jnp.maximum(some * chunks, number / fill)
     prefills = jnp.where(fill >= 1, some, number * chunks)
     before = (residents - 1) / residents * number * poll_interval / 2
     waited = jnp.where(fill >= 1, before / jnp.maximum(fill, 1.0), before * chunks)
@@ -249,7 +250,7 @@ def seen_by_a_prompt(
     prefill_first: Array | None,
     poll_interval: Scalar = 1.0,
 ) -> Scalar:
-    """Prompts beyond the mean in an iteration with a prompt, as that prompt sees them. [count]
+    """Prompts beyond the mean in the iterations of a prompt, as that prompt sees them. [count]
 
     A prompt sees itself and the others that start with it.
 
@@ -260,9 +261,16 @@ def seen_by_a_prompt(
         prefill_first: Whether iterations with prompts decode nothing; no if not given.
         poll_interval: Decode steps after which new prompts are looked for. [count]
     """
-    fill, mean, number = max_num_tokens / isl, found.lump / isl, found.started
+    fill, number = max_num_tokens / isl, found.started
+    # In all of the iterations that carry it.
+    mean = found.lump / found.chunk
+    # Those behind it come as far as there is room, and those before it, half of them, anyway.
+    first: Scalar = 0.5
     if prefill_first is not None:
-        after_a_step = mean * found.lumps / jnp.maximum(1 - found.lumps, 1e-9) * poll_interval
-        number = jnp.where(prefill_first, after_a_step, number)
-    seen = 1 + number * (found.residents - 1) / found.residents
-    return jnp.where(fill >= 1, jnp.minimum(seen, fill) - mean, 0.0)
+        a_step = found.lump / isl * found.lumps / jnp.maximum(1 - found.lumps, 1e-9)
+        number = jnp.where(prefill_first, a_step * poll_interval, number)
+        # Those that an iteration has no room for are waited for.
+        first = jnp.where(prefill_first & (found.waited > 0), 0.0, first)
+    others = number * (found.residents - 1) / found.residents
+    room = jnp.maximum(fill * isl / found.chunk, 1 + first * others)
+    return jnp.where(fill >= 1, jnp.minimum(1 + others, room) - mean, 0.0)

@@ -48,7 +48,9 @@ def staggered_cycle(
     by_others = any_of(jnp.maximum(residents - 1, 0.0), each)
     by_any = by_others + (1 - by_others) * each
     lumps = jnp.where(full, 1.0, jnp.maximum(by_any, fewest))
-    others = jnp.where(full, 1.0, jnp.maximum(by_others, fewest))
+    # Of the iterations that do not carry its own prompt.
+    by_fewest = (fewest - each) / jnp.maximum(1 - each, 1e-6)
+    others = jnp.where(full, 1.0, jnp.maximum(by_others, by_fewest))
     interrupted = jnp.where(residents > 1, steps * others, 0.0)
     # Shares of the iterations with the prompts of others, in which a sequence decodes.
     decoding = residents * jnp.maximum((1 - each) * by_others, fewest - each) / lumps
