@@ -30,6 +30,7 @@ from sweep.grid.grid import Grid
 from sweep.grid.resolved import resolve
 from sweep.kernel.params import Point
 from sweep.kernel.request import Request
+from sweep.runs.huge_pages import restart_with_huge_pages
 from sweep.runs.run import run_plan
 from sweep.schema.axes import AXES
 from sweep.specs.catalog import current_catalog
@@ -186,4 +187,5 @@ def main(repeats: int, small: bool, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     main()
