@@ -99,12 +99,14 @@ def prefill_attention(
     References:
         [1] Dao et al., "FlashAttention", NeurIPS 2022.
     """
+    # One product for both: XLA writes in-flight intermediates to memory where it sees two.
+    scores = sequences * heads * pairs
     sharing_queries = query_len * head_dim * heads / kv_heads
     passes = jnp.maximum(1.0, sharing_queries * query_bytes / cache_bytes)
     read = jnp.minimum(attended, reach + query_len / passes)
     return Cost(
-        tensor_flops=sequences * (4 * heads * head_dim * pairs),
-        special_ops=sequences * (heads * pairs),
+        tensor_flops=4 * scores * head_dim,
+        special_ops=scores,
         kv_bytes=sequences * (2 * kv_heads * head_dim * kv_bytes * (passes * read)),
         activation_bytes=sequences
         * (query_len * (heads * head_dim * (query_bytes + output_bytes))),
