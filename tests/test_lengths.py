@@ -204,7 +204,8 @@ def _whole(where: Point) -> tuple[jax.Array, ...]:
     found = Inflight(where)
     decoding = (where.length("osl") - 1) * found.tpot
     lone = where.decode_passes * phases.decode_pass(where, 1.0).latency
-    return tuple(map(jnp.asarray, (found.ttft, decoding, found.request_latency, lone)))
+    parts = found.queue_time, found.prefill_time
+    return tuple(map(jnp.asarray, (found.ttft, decoding, found.request_latency, lone, *parts)))
 
 
 LOADS = st.fixed_dictionaries(
@@ -230,17 +231,17 @@ def test_first_token_and_the_others_take_the_time_of_a_request(
 ) -> None:
     """Whatever the server and the lengths; and no token takes less than half an iteration."""
     if "isl_cv" in more:
-        more = {"isl_cv": shares[0], "osl_cv": shares[1]}
+        more = {"isl_cv": 3 * shares[0], "osl_cv": shares[1]}
     elif more:
         more = more | {"acceptance_rate": shares[0]}
     with jax.enable_x64(True):
         where = small(**load, **more)
         if singly:
             where = replace(where, factors=replace(IDEAL, staggered=1.0, first_token_steps=0.5))
-        first, decoding, whole, lone = map(float, _whole(where))
+        first, decoding, whole, lone, queue, prefill = map(float, _whole(where))
     assert first + decoding == pytest.approx(whole, rel=1e-9)
     assert decoding >= lone / 2 * (1 - 1e-9)
-    assert first > 0
+    assert queue >= 0 and prefill > 0 and queue + prefill == pytest.approx(first)
 
 
 # Against a simulation with drawn lengths.
